@@ -1,0 +1,243 @@
+"""The Backend contract, the registry of backends, and the question which backend a model belongs to.
+
+A backend comes in by the entry-point group ``agnostic.backends``, ours as anybody's. The entry point names a
+:class:`Registration`, in a module that imports no framework: what it says is enough to tell whose a model is. The
+backend itself is loaded when a model of its framework arrives, or when it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+
+if TYPE_CHECKING:
+    from agnostic.layers import Layer
+    from agnostic.models.architecture import Architecture
+    from agnostic.ops import Array, Ops
+    from agnostic.taps.records import Record
+    from agnostic.visualization.ascent import Ascent, Settings
+
+Model = Any
+"""A model of the framework at hand: torch.nn.Module, keras.Model, or what a plug-in brings."""
+
+GROUP = "agnostic.backends"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What an entry point of the group ``agnostic.backends`` names.
+
+    Attributes:
+        name: the backend's name, as users give it.
+        model_classes: ``"module:Class"`` of the classes whose instances are this backend's models. The module is
+            looked up among those already loaded, never imported.
+        factory: ``"module:callable"`` that returns the :class:`Backend`; importing it may import the framework.
+        requires: the module that must be importable, such as ``"torch"``.
+        extra: what to install when it is not, such as ``"agnostic-ml[torch]"``.
+    """
+
+    name: str
+    model_classes: tuple[str, ...]
+    factory: str
+    requires: str
+    extra: str
+
+
+class Backend(ABC):
+    """What one framework supplies. Images cross this interface as NumPy (N, H, W, C) unless said otherwise."""
+
+    name: str
+    """The backend's name: ``"torch"``, ``"keras"``."""
+
+    engine: str
+    """What computes: equal to ``name``, except for Keras, where it is ``"torch"``, ``"jax"`` or ``"tensorflow"``."""
+
+    ops: Ops
+    """The array operations that shared mathematics is written in."""
+
+    # Looking inside -------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def layers(self, model: Model, inputs: Any = None) -> list[Layer]:
+        """The model's layers in the order in which they first run; those that do not run follow at the end.
+
+        Args:
+            inputs: what the model is called with: a native array, a NumPy array in the model's own layout, or a tuple
+                or dict of them. None: zeros of a shape that the model's card or its first layer implies.
+
+        Raises:
+            InvalidInput: ``inputs`` is None and no shape can be inferred.
+        """
+
+    @abstractmethod
+    def watch(self, model: Model, layers: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Record]:
+        """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+
+    @abstractmethod
+    def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Record:
+        """Run the model in inference mode, stop after the last of the named layers, and return what was recorded."""
+
+    @abstractmethod
+    def submodel(self, model: Model, layers: Sequence[str]) -> Model:
+        """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
+
+    # Ascent ---------------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def ascend(
+        self, model: Model, ascent: Ascent, settings: Settings
+    ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+        """Run the ascent in micro-batches; the mathematics is :class:`agnostic.visualization.ascent.Ascent`'s.
+
+        Yields:
+            (which images, their pixels (n, H, W, C) in [0, 1], their objective at every step (steps, n)) for every
+            micro-batch, as soon as it is finished.
+
+        Raises:
+            NonFinite: the objective or its gradient is not finite; says at which step.
+        """
+
+    # Models and weights ---------------------------------------------------------------------------------------------
+    @abstractmethod
+    def build(self, architecture: Architecture) -> Model:
+        """A native model of a described architecture, in inference mode, with random weights."""
+
+    @abstractmethod
+    def load(self, spec: str, weights: str | Path | None) -> Model:
+        """A model by a specification that only this framework understands, such as ``"torchvision:vgg16"``."""
+
+    @abstractmethod
+    def weights(self, model: Model) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Every parameter and buffer by name, as NumPy in the framework's own layout."""
+
+    @abstractmethod
+    def set_weights(self, model: Model, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Set every parameter and buffer; a missing, unexpected or misshapen entry raises InvalidWeights."""
+
+    @abstractmethod
+    def read_weights(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Read a weight file of this framework without executing code from it.
+
+        Raises:
+            InvalidWeights: missing, corrupt, or a pickle that needs code execution.
+        """
+
+
+@functools.cache
+def registrations() -> Mapping[str, Registration]:
+    """All registered backends by name. Two of the same name are an error of the environment, and raise."""
+    found: dict[str, Registration] = {}
+    for registration in (*_own(), *_from_entry_points()):
+        if found.setdefault(registration.name, registration) != registration:
+            raise InvalidInput(
+                f"two installed packages register a backend {registration.name!r}: "
+                f"{found[registration.name].factory} and {registration.factory}; uninstall one of them"
+            )
+    return found
+
+
+def _own() -> Iterator[Registration]:
+    # A checkout that is not installed has no entry points; its two backends are found all the same.
+    for module in ("agnostic_torch", "agnostic_keras"):
+        try:
+            yield importlib.import_module(module).registration
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+
+
+def _from_entry_points() -> Iterator[Registration]:
+    for point in entry_points(group=GROUP):
+        registration = point.load()
+        if not isinstance(registration, Registration):
+            raise InvalidInput(
+                f"entry point {point.value!r} of group {GROUP!r} must name a Registration, not {registration!r}"
+            )
+        yield registration
+
+
+@functools.cache
+def get_backend(name: str) -> Backend:
+    """The backend of that name, its framework imported.
+
+    Raises:
+        UnknownName: no such backend is registered.
+        MissingDependency: its framework is not installed.
+    """
+    known = registrations()
+    if name not in known:
+        raise UnknownName(f"no backend {name!r} ({', '.join(known)} are registered){nearest(name, known)}")
+    registration = known[name]
+    # A framework that is there but broken must be reported as it is, so only its absence is translated.
+    try:
+        importlib.import_module(registration.requires)
+    except ModuleNotFoundError as error:
+        if error.name != registration.requires.partition(".")[0]:
+            raise
+        raise MissingDependency(
+            f"backend {name!r} needs the package {registration.requires!r}: pip install '{registration.extra}'"
+        ) from None
+    module, _, attribute = registration.factory.partition(":")
+    factory: Callable[[], Backend] = getattr(importlib.import_module(module), attribute)
+    return factory()
+
+
+def backend_name(model: Model) -> str:
+    """The name of the backend that a model belongs to; nothing is imported.
+
+    A Keras model on the torch engine is a torch module as well: the class nearest to the model's own in its method
+    resolution order decides.
+
+    Raises:
+        InvalidInput: no backend knows the model's class.
+    """
+    owners = dict(_loaded_classes(registrations().values()))
+    for cls in type(model).__mro__:
+        if cls in owners:
+            return owners[cls]
+    raise InvalidInput(
+        f"{type(model).__module__}.{type(model).__qualname__} is no model of a registered backend "
+        f"({', '.join(registrations())}); a specification such as 'torchvision:vgg16' goes to agnostic.load first"
+    )
+
+
+def _loaded_classes(known: Iterable[Registration]) -> Iterator[tuple[type, str]]:
+    for registration in known:
+        for path in registration.model_classes:
+            module, _, name = path.partition(":")
+            cls = getattr(sys.modules.get(module), name, None)
+            if isinstance(cls, type):
+                yield cls, registration.name
+
+
+def backend_of(model: Model) -> Backend:
+    """The backend that a model belongs to. Imports no framework: one whose model is here is loaded already.
+
+    Raises:
+        InvalidInput: no backend knows the model's class.
+    """
+    return get_backend(backend_name(model))
+
+
+def default_backend() -> Backend:
+    """The first registered backend whose framework is installed, in the order torch, keras, then others.
+
+    Raises:
+        MissingDependency: none is.
+    """
+    for registration in registrations().values():
+        if importlib.util.find_spec(registration.requires) is not None:
+            return get_backend(registration.name)
+    raise MissingDependency("no framework is installed: pip install 'agnostic-ml[torch]' or 'agnostic-ml[keras]'")

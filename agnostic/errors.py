@@ -1,0 +1,47 @@
+"""Every error that agnostic raises on purpose, so that a caller can tell a mistake from a defect.
+
+Each message is one sentence that says what was given, what was expected, and the mend. The command line prints the
+sentence and exits with 2; a traceback means that the defect is ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AgnosticError(Exception):
+    """Base class of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        # LookupError subclasses such as KeyError would print the repr of the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class InvalidInput(AgnosticError, ValueError):
+    """An argument has a value, a shape or a combination that cannot be used."""
+
+
+class UnknownName(AgnosticError, LookupError):
+    """A layer, class, recipe or backend of that name does not exist."""
+
+
+class MissingDependency(AgnosticError, ImportError):
+    """An optional package is needed and not installed; the message names the extra that brings it."""
+
+
+class InvalidWeights(AgnosticError, ValueError):
+    """A weight file is missing, corrupt, does not fit the model, or would need code to be executed to read it."""
+
+
+class NonFinite(AgnosticError, ArithmeticError):
+    """A loss or a gradient stopped being a finite number; the message says where."""
+
+
+def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
+    """A clause that names the valid choices closest to ``name``: ``"; did you mean 'a' or 'b'?"``, or ``""``."""
+    close = difflib.get_close_matches(name, list(choices), n=count, cutoff=0.5)
+    if not close:
+        return ""
+    quoted = [repr(c) for c in close]
+    return "; did you mean " + (", ".join(quoted[:-1]) + " or " if len(quoted) > 1 else "") + quoted[-1] + "?"

@@ -1,0 +1,141 @@
+"""Naming and choosing layers: by exact name, alias, glob, index or kind.
+
+A selector is a string or an integer:
+
+- ``"features.0"``: an exact name, or an alias (``"block1_conv1"`` for the same layer of VGG16)
+- ``"blocks.3.*"``: a glob, matched component by component as in a file system: ``*`` stays within one
+  dot-separated component, ``**`` crosses them, ``?`` and ``[...]`` as in :mod:`fnmatch`
+- ``"kind:Conv2d"``: every layer of that kind (the framework's class name, in any case)
+- ``5`` or ``-1``: the index in execution order
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from agnostic.errors import InvalidInput, UnknownName, nearest
+
+Selector = str | int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a model, as seen when the model runs.
+
+    Attributes:
+        name: the framework's own path, such as ``"features.0"``; the input of every function that takes a layer.
+        kind: the framework's class name, such as ``"Conv2d"``.
+        shape: shape of the output with None for the batch, in the framework's own layout; None for a layer that
+            did not run or whose output is not one array.
+        axes: one letter a dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
+            ``"NCHW"``; None where ``shape`` is None.
+        channels: length of the channel axis; None where there is none.
+        parameters: number of scalar parameters in the layer, those of its children included.
+        calls: how often the layer ran in one forward pass; 0 for a layer that did not run.
+        aliases: other names that choose this layer.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int | None, ...] | None
+    axes: str | None
+    channels: int | None
+    parameters: int
+    calls: int = 1
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the output has a height and a width."""
+        return self.axes is not None and "H" in self.axes and "W" in self.axes
+
+
+@functools.lru_cache(maxsize=256)
+def _glob_pattern(glob: str) -> re.Pattern[str]:
+    """A regular expression for a glob whose ``*`` does not cross dots."""
+    parts: list[str] = []
+    i = 0
+    while i < len(glob):
+        if glob.startswith("**", i):
+            parts.append(".*")
+            i += 2
+        elif glob[i] == "*":
+            parts.append("[^.]*")
+            i += 1
+        elif glob[i] == "?":
+            parts.append("[^.]")
+            i += 1
+        elif glob[i] == "[" and "]" in glob[i + 2 :]:
+            end = glob.index("]", i + 2)
+            body = glob[i + 1 : end].replace("\\", "\\\\")
+            parts.append("[" + ("^" + body[1:] if body.startswith("!") else body) + "]")
+            i = end + 1
+        else:
+            parts.append(re.escape(glob[i]))
+            i += 1
+    return re.compile("".join(parts))
+
+
+def is_glob(selector: Selector) -> bool:
+    """Whether a selector may choose several layers by a pattern."""
+    return isinstance(selector, str) and any(c in selector for c in "*?[")
+
+
+def select(layers: Sequence[Layer], selectors: Selector | Iterable[Selector], *, model: str = "the model") -> list[Layer]:
+    """The layers that the selectors choose, in the order of the selectors, each once.
+
+    Args:
+        layers: the layers to choose from, in execution order.
+        selectors: one selector or several; see the module's docstring.
+        model: what to call the model in an error.
+
+    Raises:
+        UnknownName: a selector chooses nothing; the message names the nearest layers.
+        InvalidInput: a selector is neither a string nor an integer, or there is none.
+    """
+    if isinstance(selectors, str | int):
+        selectors = [selectors]
+    chosen: dict[str, Layer] = {}
+    empty = True
+    for selector in selectors:
+        empty = False
+        for layer in _select_one(layers, selector, model):
+            chosen.setdefault(layer.name, layer)
+    if empty:
+        raise InvalidInput("no layer was asked for: give a name, a glob, an index or 'kind:Conv2d'")
+    return list(chosen.values())
+
+
+def _select_one(layers: Sequence[Layer], selector: Selector, model: str) -> list[Layer]:
+    if isinstance(selector, bool) or not isinstance(selector, str | int):
+        raise InvalidInput(f"a layer is chosen by a name, a glob, an index or 'kind:Conv2d', not by {selector!r}")
+    if isinstance(selector, int):
+        if not -len(layers) <= selector < len(layers):
+            raise UnknownName(f"no layer {selector} in {model}: it has {len(layers)} layers, 0 to {len(layers) - 1}")
+        return [layers[selector]]
+    exact = [layer for layer in layers if layer.name == selector] or [
+        layer for layer in layers if selector in layer.aliases
+    ]
+    if exact:
+        return exact[:1]
+    if selector.startswith("kind:"):
+        kind = selector.removeprefix("kind:").lower()
+        found = [layer for layer in layers if layer.kind.lower() == kind]
+        if not found:
+            kinds = sorted({layer.kind for layer in layers})
+            raise UnknownName(f"no layer of kind {selector[5:]!r} in {model}; its kinds are {', '.join(kinds)}")
+        return found
+    if is_glob(selector):
+        pattern = _glob_pattern(selector)
+        found = [x for x in layers if any(pattern.fullmatch(name) for name in (x.name, *x.aliases))]
+        if not found:
+            raise UnknownName(f"no layer matches {selector!r} in {model} ({len(layers)} layers){_near(selector, layers)}")
+        return found
+    raise UnknownName(f"no layer {selector!r} in {model} ({len(layers)} layers){_near(selector, layers)}")
+
+
+def _near(selector: str, layers: Sequence[Layer]) -> str:
+    return nearest(selector, [name for layer in layers for name in (layer.name, *layer.aliases)])
