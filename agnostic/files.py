@@ -1,0 +1,144 @@
+"""Files that are whole or not there: atomic writing, and images to and from disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary name in the folder of ``path`` that becomes ``path`` when the block ends, and vanishes if it fails.
+
+    The temporary name keeps the suffix, by which many writers choose their format. Missing folders are made; a file
+    already at ``path`` is replaced, at the end only.
+
+    Args:
+        path: the file to write.
+
+    Raises:
+        InvalidInput: the folder cannot be made or written to, or ``path`` is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InvalidInput(f"cannot write {str(target)!r}: it is a folder, and a file name was expected")
+    temporary = target.with_name(f".agnostic-{secrets.token_hex(8)}{target.suffix}")
+    # Made at once, to learn here whether the folder can be written to: permission bits do not tell (root, read-only
+    # file systems), and a long computation should not end in that news.
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        reason = _reason(error)
+        raise InvalidInput(f"cannot write {str(target)!r}: {reason}; choose a folder that can be written to") from None
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        # After a successful rename there is nothing left under this name.
+        temporary.unlink(missing_ok=True)
+
+
+def write_png(path: str | os.PathLike[str], image: npt.NDArray[Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write an image as PNG, atomically.
+
+    Args:
+        path: a file name that ends in ``.png``.
+        image: (H, W, 3), (H, W, 4), (H, W, 1) or (H, W); uint8, or floating point in [0, 1].
+        metadata: text by keyword, written as tEXt chunks (iTXt where Latin-1 does not suffice): how the picture was
+            made. Keywords are 1 to 79 Latin-1 characters.
+
+    Raises:
+        InvalidInput: the name does not end in ``.png``, the image has another shape, type or range, or the folder
+            cannot be written to.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    if Path(path).suffix.lower() != ".png":
+        raise InvalidInput(f"cannot write {str(path)!r} as PNG: its name must end in '.png'")
+    pixels = _to_uint8(np.asarray(image))
+    info = PngInfo()
+    for keyword, text in (metadata or {}).items():
+        info.add_text(keyword, text)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=info)
+
+
+def _to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """(H, W) or (H, W, 3 or 4), uint8."""
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or 0 in image.shape:
+        raise InvalidInput(f"an image has the shape (H, W), or (H, W, C) with 1, 3 or 4 channels, not {image.shape}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InvalidInput(f"an image is uint8, or floating point in [0, 1], not {image.dtype}")
+    # Written so that NaN fails as well.
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise InvalidInput(
+            f"a floating-point image must be finite and in [0, 1], not in [{image.min():.3g}, {image.max():.3g}]; "
+            "divide by 255 or clip it first"
+        )
+    pixels: npt.NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
+    return pixels
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Read an image file, upright, as RGB.
+
+    The orientation that a camera noted (EXIF) is applied. Grey becomes RGB, transparency is dropped, 16 bits a channel
+    become 8, and of an animation the first frame is taken.
+
+    Args:
+        path: a file in any format that Pillow reads.
+
+    Returns:
+        (H, W, 3), uint8.
+
+    Raises:
+        InvalidInput: there is no such file, it cannot be read, or it is no whole image; names the file.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    name = str(path)
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I;16"):
+                # Pillow clips 16 bits at 255 where they must be scaled: 65535 / 255 = 257.
+                grey = np.rint(np.asarray(upright) / 257.0).astype(np.uint8)
+                upright = Image.fromarray(grey)
+            elif upright.mode in ("I", "F"):
+                raise InvalidInput(f"cannot read {name!r}: its pixels are 32-bit numbers of no known range")
+            return np.array(upright.convert("RGB"))
+    except UnidentifiedImageError:
+        raise InvalidInput(f"cannot read {name!r}: it is no image of a known format") from None
+    except Image.DecompressionBombError as error:
+        raise InvalidInput(f"cannot read {name!r}: {error}") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot read {name!r}: {_reason(error)}") from None
+    # What Pillow's decoders raise on damaged files, apart from OSError.
+    except (SyntaxError, ValueError, EOFError, IndexError, NotImplementedError, OverflowError, struct.error) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"cannot read {name!r}: the file is damaged ({error})") from None
+
+
+def _reason(error: OSError) -> str:
+    """What went wrong, in the system's words, without the number and the file name."""
+    if isinstance(error, FileExistsError):  # from mkdir
+        return "a file stands where its folder should be"
+    return (error.strerror or str(error)).lower()
