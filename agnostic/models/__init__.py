@@ -1,0 +1,1 @@
+"""Which models there are: specification strings, descriptions of architectures, names of classes and layers."""

@@ -1,0 +1,1 @@
+"""Optimizers written once, over Ops: specifications, update rules, conventions."""

@@ -1,0 +1,119 @@
+"""Look inside vision models, and move them between PyTorch and Keras.
+
+The verbs below are all there is at this level; each is imported when it is first used, so that ``import agnostic``
+loads no framework and next to nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agnostic.backend import backend_of
+    from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
+    from agnostic.models.load import load
+    from agnostic.taps.verbs import capture, layers, submodel, watch
+    from agnostic.visualization import objectives, recipes
+    from agnostic.visualization.ascent import visualize
+    from agnostic.visualization.mosaic import mosaic
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgnosticError",
+    "InvalidInput",
+    "InvalidWeights",
+    "MissingDependency",
+    "NonFinite",
+    "UnknownName",
+    "backend_of",
+    "capture",
+    "layers",
+    "load",
+    "mosaic",
+    "objectives",
+    "recipes",
+    "submodel",
+    "visualize",
+    "watch",
+]
+
+_WHERE = {
+    "AgnosticError": "agnostic.errors:AgnosticError",
+    "InvalidInput": "agnostic.errors:InvalidInput",
+    "InvalidWeights": "agnostic.errors:InvalidWeights",
+    "MissingDependency": "agnostic.errors:MissingDependency",
+    "NonFinite": "agnostic.errors:NonFinite",
+    "UnknownName": "agnostic.errors:UnknownName",
+    "backend_of": "agnostic.backend:backend_of",
+    "capture": "agnostic.taps.verbs:capture",
+    "layers": "agnostic.taps.verbs:layers",
+    "load": "agnostic.models.load:load",
+    "mosaic": "agnostic.visualization.mosaic:mosaic",
+    "objectives": "agnostic.visualization.objectives",
+    "recipes": "agnostic.visualization.recipes",
+    "submodel": "agnostic.taps.verbs:submodel",
+    "visualize": "agnostic.visualization.ascent:visualize",
+    "watch": "agnostic.taps.verbs:watch",
+}
+"""Where each public name lives: ``"module:attribute"``, or a module."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        hint = ""
+        if not name.startswith("_"):
+            from agnostic.errors import nearest
+
+            hint = nearest(name, __all__)
+        raise AttributeError(f"module 'agnostic' has no attribute {name!r}{hint}", name=name, obj=sys.modules[__name__])
+    module, _, attribute = _WHERE[name].partition(":")
+    value: Any = importlib.import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package's own class, because some verbs share their name with a submodule.
+
+    Python binds a submodule to its package when it is first imported: ``from agnostic.layers import Layer``, anywhere,
+    would turn ``agnostic.layers``, the verb, into the module.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _WHERE and isinstance(value, ModuleType) and _WHERE[name] != value.__name__:
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def _namesake() -> str | None:
+    """One sentence about the other distribution that installs a package ``agnostic``, or None where it is absent."""
+    try:
+        other = importlib.metadata.distribution("agnostic")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return (
+        f"the distribution 'agnostic' {other.version} (another project, for database migrations) and 'agnostic-ml' install "
+        "the same package and the same command 'agnostic', and whichever came last has overwritten the other: "
+        "pip uninstall agnostic agnostic-ml, then install only the one you want"
+    )
+
+
+if (_sentence := _namesake()) is not None:
+    # A warning that is shown by default, not an error: what is imported here is ours, and works.
+    warnings.warn(_sentence, RuntimeWarning, stacklevel=2)
+del _sentence
