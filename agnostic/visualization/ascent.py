@@ -1,0 +1,342 @@
+"""Gradient ascent on images: the mathematics, once. A backend runs the loop; see :meth:`agnostic.backend.Backend.ascend`."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.backend import Backend, Model, backend_of
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer, select
+from agnostic.models.cards import Preprocessing, card_of
+from agnostic.models.classes import class_index
+from agnostic.ops import Array, Ops
+from agnostic.visualization import recipes
+from agnostic.visualization.objectives import Objective, View
+from agnostic.visualization.recipes import Recipe
+from agnostic.visualization.taps import Tap
+from agnostic.visualization.updates import State
+
+Float64 = npt.NDArray[np.float64]
+Forward = Callable[[Array], Mapping[str, Tap]]
+"""What a backend supplies: (rows, H, W, C) inputs of the model, channels last, to the taps of the objective's layers."""
+
+_NOISE_KEY = zlib.crc32(b"noise")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an ascent is computed, which changes its speed but not what is computed. None: the backend chooses.
+
+    Attributes:
+        micro_batch: images that are computed together.
+        dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float64"`` or ``"float16"``. The image, its gradient
+            and the update are float32, or float64 with a float64 network.
+        memory_format: ``"channels_last"`` or ``"contiguous"``, where the framework knows the difference.
+        device: in the framework's own words, such as ``"cuda:0"``; None is where the model is.
+        on_step: called after every step with the number of images that it advanced.
+    """
+
+    micro_batch: int | None = None
+    dtype: str | None = None
+    memory_format: str | None = None
+    device: str | None = None
+    on_step: Callable[[int], None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise InvalidInput(f"micro_batch is the number of images computed together, at least 1, not {self.micro_batch}")
+        _one_of("dtype", self.dtype, ("float32", "bfloat16", "float64", "float16"))
+        _one_of("memory_format", self.memory_format, ("channels_last", "contiguous"))
+
+
+def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
+    if value is not None and value not in choices:
+        raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """One objective, climbed by one recipe: every number that the ascent needs, and the functions of one step.
+
+    All randomness and every schedule is computed here, in NumPy float64, for each image by itself: its stream depends
+    on the seed and on what the image shows, so that it looks the same alone or among others, in any micro-batch.
+
+    Attributes:
+        objective: resolved: the model's own layer names, class numbers instead of names.
+        recipe: how the images are found.
+        shape: (height, width, channels) of the images.
+        seed: of all randomness.
+        preprocessing: from [0, 1] to what the model expects; None to give the model the image as it is.
+        listing: the layers of the objective, by name, as they are with inputs of this shape.
+    """
+
+    objective: Objective
+    recipe: Recipe
+    shape: tuple[int, int, int]
+    seed: int
+    preprocessing: Preprocessing | None
+    listing: Mapping[str, Layer]
+    widest: int
+    """Elements of the largest activation of one row; a backend chooses the micro-batch by it."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self.objective.count
+
+    @property
+    def steps(self) -> int:
+        """Number of updates."""
+        return self.recipe.steps
+
+    @property
+    def views(self) -> int:
+        """Rows that the model sees for each image."""
+        return self.recipe.views.count
+
+    # Numbers, in NumPy ----------------------------------------------------------------------------------------------
+    def _generators(self, images: range, purpose: int) -> Iterator[np.random.Generator]:
+        seen: Counter[str] = Counter()
+        for index, label in enumerate(self.objective.labels()):
+            # The same objective twice in one call, as diversity wants it, must start from different images.
+            key = (self.seed, zlib.crc32(label.encode()), seen[label], purpose)
+            seen[label] += 1
+            if index in images:
+                yield np.random.default_rng(key)
+
+    def initial(self, images: range) -> Float64:
+        """(images, ...): the parameters at the start."""
+        return np.stack([self.recipe.image.initial(rng, self.shape) for rng in self._generators(images, 0)])
+
+    def schedule(self, images: range) -> dict[str, npt.NDArray[Any]]:
+        """What changes from step to step, each array with the steps as its first axis.
+
+        ``matrices`` (steps, rows, 2, 3), ``noise`` (steps, rows, 2) corners of windows into the noise constant, and
+        the update rule's own (steps,) arrays.
+        """
+        schedule: dict[str, npt.NDArray[Any]] = dict(self.recipe.update.schedule(self.steps))
+        views, (height, width, _) = self.recipe.views, self.shape
+        drawn = [views.matrices(rng, self.steps, (height, width)) for rng in self._generators(images, 1)]
+        moved = [matrices for matrices in drawn if matrices is not None]
+        if moved:
+            schedule["matrices"] = np.concatenate(moved, axis=1)
+        if views.noise:
+            corners = [
+                rng.integers(0, (height, width), (self.steps, self.views, 2)) for rng in self._generators(images, 2)
+            ]
+            schedule["noise"] = np.concatenate(corners, axis=1)
+        return schedule
+
+    def constants(self) -> dict[str, Float64]:
+        """Arrays that are the same for all images and steps."""
+        constants = self.recipe.image.constants(self.shape)
+        if self.recipe.views.noise:
+            # Windows into one field, twice the image's size, serve all steps: fresh noise for every row and step would
+            # cost more than the forward pass of a small network, and would not fit into a compiled loop.
+            height, width, channels = self.shape
+            field = np.random.default_rng((self.seed, _NOISE_KEY)).standard_normal((2 * height, 2 * width, channels))
+            constants["noise"] = field * self.recipe.views.noise * self.recipe.image.white
+        return constants
+
+    def arrays(self, images: range) -> list[tuple[npt.NDArray[Any], ...]]:
+        """For each term of the objective what differs from row to row, leading axis images * views."""
+        arrays = []
+        for term in self.objective.terms():
+            own = term.arrays() if term.count == self.count else tuple(
+                np.repeat(a, self.count, axis=0) for a in term.arrays()
+            )
+            arrays.append(tuple(np.repeat(a[images.start : images.stop], self.views, axis=0) for a in own))
+        return arrays
+
+    def channel_means(self, images: range) -> dict[str, list[npt.NDArray[np.int64]]]:
+        """For each layer of which nothing but spatial means of single channels is wanted: their indices (images,).
+
+        A backend may compute these without the other channels, through :attr:`Tap.channel_mean_of`.
+        """
+        wanted: dict[str, list[npt.NDArray[np.int64]]] = {}
+        others = set()
+        for term, arrays in zip(self.objective.terms(), self.arrays(images), strict=True):
+            if term.wants_channel_mean:
+                wanted.setdefault(str(term.layer), []).append(arrays[0][:: self.views])
+            else:
+                others.add(term.layer)
+        return {layer: indices for layer, indices in wanted.items() if layer not in others}
+
+    # Functions of one step, over Ops --------------------------------------------------------------------------------
+    def score(
+        self,
+        ops: Ops,
+        forward: Forward,
+        parameters: Array,
+        now: Mapping[str, Array],
+        arrays: Sequence[tuple[Array, ...]],
+        constants: Mapping[str, Array],
+    ) -> Array:
+        """(images,): the objective, averaged over the views of each image."""
+        images = self.recipe.image.image(ops, parameters, constants, self.shape)
+        height, width, channels = self.shape
+        rows = ops.repeat(images, self.views, 0) if self.views > 1 else images
+        if "matrices" in now:
+            rows = ops.warp(rows, now["matrices"], (height, width))
+        if "noise" in now:
+            rows = rows + self._noise(ops, constants["noise"], now["noise"])
+        inputs = rows
+        if self.preprocessing is not None:
+            white = self.recipe.image.white
+            inputs = self.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
+        view = View(forward(inputs), rows, self.views, iter(_numbered(self.objective, arrays)))
+        scores = self.objective.score(ops, view)
+        return ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, self.views)), axis=1)
+
+    def _noise(self, ops: Ops, field: Array, corners: Array) -> Array:
+        height, width, channels = self.shape
+        y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
+        x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
+        return ops.take(ops.reshape(field, (4 * height * width, channels)), y * (2 * width) + x, 0)
+
+    def update(
+        self, ops: Ops, parameters: Array, gradient: Array, state: State, now: Mapping[str, Array]
+    ) -> tuple[Array, State]:
+        """New parameters and state of the update rule."""
+        return self.recipe.update.step(ops, parameters, gradient, state, now)
+
+    def display(self, ops: Ops, parameters: Array, constants: Mapping[str, Array]) -> Array:
+        """(images, H, W, C) in [0, 1]."""
+        return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shape))
+
+
+def _numbered(objective: Objective, arrays: Sequence[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
+    """Each term's arrays, followed by its number among the channel terms of its layer."""
+    numbers: Counter[Any] = Counter()
+    for term, own in zip(objective.terms(), arrays, strict=True):
+        yield (*own, numbers[term.layer])
+        numbers[term.layer] += term.wants_channel_mean
+
+
+class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+    """(N, H, W, C) float32 in [0, 1], with what they show.
+
+    Attributes:
+        labels: a short name for each image, such as ``"blocks.3.0:5"``.
+        scores: (steps, N) float64: the objective before each update.
+        recipe: how they were found.
+    """
+
+    labels: tuple[str, ...]
+    scores: Float64
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float32], labels: Sequence[str], scores: Float64, recipe: Recipe) -> Images:
+        """The same memory, seen as Images."""
+        images = pixels.view(cls)
+        images.labels, images.scores, images.recipe = tuple(labels), scores, recipe
+        return images
+
+
+def prepare(
+    model: Model,
+    objective: Objective,
+    *,
+    recipe: str | Recipe = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> tuple[Backend, Ascent]:
+    """Resolve and check everything that :func:`visualize` is given, without computing an image.
+
+    Raises:
+        UnknownName: no such layer, class or recipe; names the nearest.
+        InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind.
+    """
+    if not isinstance(objective, Objective):
+        raise InvalidInput(f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
+    chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
+    height, width = _size(chosen.size if size is None else size)
+    backend, card = backend_of(model), card_of(model)
+    channels = backend.input_channels(model)
+    example = backend.native_images(model, np.zeros((1, height, width, channels), np.float32))
+    listing = backend.layers(model, example)
+
+    def layer(selector: Any) -> Layer:
+        found = select(listing, selector)
+        if len(found) != 1:
+            raise InvalidInput(f"{selector!r} chooses {len(found)} layers; an objective looks at one")
+        return found[0]
+
+    def index(class_: Any) -> int:
+        names = None if card is None else card.class_names
+        if names is None and isinstance(class_, str):
+            raise InvalidInput(f"the model has no class names to find {class_!r} among: give the class's number")
+        return class_index(class_, names) if names is not None else int(class_)
+
+    resolved = objective.resolve(layer, index)
+    ascent = Ascent(
+        objective=resolved,
+        recipe=chosen,
+        shape=(height, width, channels),
+        seed=int(seed),
+        preprocessing=card.preprocessing if card is not None and chosen.preprocess else None,
+        listing={x.name: x for x in listing if x.name in resolved.layers()},
+        widest=max((int(np.prod(x.shape[1:])) for x in listing if x.shape and None not in x.shape[1:]), default=1),
+    )
+    return backend, ascent
+
+
+def _size(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if min(height, width) < 1:
+        raise InvalidInput(f"an image is at least one pixel high and wide, not {height} x {width}")
+    return int(height), int(width)
+
+
+def visualize(
+    model: Model,
+    objective: Objective,
+    *,
+    recipe: str | Recipe = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    micro_batch: int | None = None,
+    dtype: str | None = None,
+    memory_format: str | None = None,
+    device: str | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Images:
+    """Images that maximize an objective, by gradient ascent.
+
+    Args:
+        model: a native model. Its weights are neither changed nor differentiated, its mode (train, eval) is left as
+            it is; the images are computed in inference mode.
+        objective: from :mod:`agnostic.visualization.objectives`.
+        recipe: a recipe of :mod:`agnostic.visualization.recipes`, or its name.
+        size: height and width in pixels, one number or two; None is the recipe's.
+        steps: number of updates; None is the recipe's.
+        seed: of all randomness. The same seed and call give the same images, whatever the micro-batch.
+        micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
+
+    Returns:
+        (N, H, W, C) float32 in [0, 1]; see :class:`Images`.
+
+    Raises:
+        UnknownName, InvalidInput: see :func:`prepare`.
+        NonFinite: the objective or its gradient stopped being finite; says at which step.
+    """
+    backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed)
+    settings = Settings(micro_batch, dtype, memory_format, device, on_step)
+    pixels = np.empty((ascent.count, *ascent.shape), np.float32)
+    scores = np.empty((ascent.steps, ascent.count))
+    for images, finished, history in backend.ascend(model, ascent, settings):
+        pixels[images.start : images.stop] = finished
+        scores[:, images.start : images.stop] = history
+    return Images.of(pixels, ascent.objective.labels(), scores, ascent.recipe)

@@ -1,0 +1,447 @@
+"""What an image is asked to maximize. Objectives are values: they add, scale, multiply and print themselves.
+
+``channel("blocks.3.0", range(64))`` is a batch of 64 objectives, one image each. Composed with an objective of one
+image it applies that to all: ``channel("conv", range(8)) + 0.1 * deepdream("blocks.3")``.
+
+The definitions follow Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017, doi:10.23915/distill.00007.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer
+from agnostic.ops import Array, Ops
+from agnostic.visualization.taps import Taps, no_spatial_output
+
+OUTPUT = ""
+"""The layer name that stands for the model's own output."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the objectives of one evaluation see.
+
+    Attributes:
+        taps: one tap a layer, each of ``images * views`` rows, the views of an image side by side.
+        pixels: (rows, H, W, C), the views themselves, in [0, 1] (the classic recipe: in 0..255).
+        views: views an image.
+        arrays: the arrays of each term (:meth:`Term.arrays`), repeated for the views, in the order of ``terms()``.
+    """
+
+    taps: Taps
+    pixels: Array
+    views: int
+    arrays: Iterator[tuple[Array, ...]]
+
+
+class Objective(ABC):
+    """A scalar for each image of a batch, to be maximized."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many images it asks for."""
+
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """A short name for each image."""
+
+    @abstractmethod
+    def terms(self) -> Iterator[Term]:
+        """The terms it is composed of, from left to right."""
+
+    @abstractmethod
+    def score(self, ops: Ops, view: View) -> Array:
+        """(rows,): the value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`."""
+
+    @abstractmethod
+    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+        """The same objective with the model's own layer names and class numbers, checked against the model."""
+
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are looked at, each once."""
+        return tuple(dict.fromkeys(t.layer for t in self.terms() if t.layer is not None))
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the value of one image depends on the others, so that all must be computed together."""
+        return any(term.couples for term in self.terms())
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return Sum(self, other if isinstance(other, Objective) else Constant(float(other)))
+
+    def __radd__(self, other: float) -> Objective:
+        return Sum(Constant(float(other)), self)
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return self + (-1.0 * other)
+
+    def __rsub__(self, other: float) -> Objective:
+        return Constant(float(other)) + (-1.0 * self)
+
+    def __mul__(self, other: Objective | float) -> Objective:
+        return Product(self, other if isinstance(other, Objective) else Constant(float(other)))
+
+    def __rmul__(self, other: float) -> Objective:
+        return Product(Constant(float(other)), self)
+
+    def __neg__(self) -> Objective:
+        return -1.0 * self
+
+
+@dataclass(frozen=True)
+class _Pair(Objective):
+    left: Objective
+    right: Objective
+
+    def __post_init__(self) -> None:
+        counts = {self.left.count, self.right.count} - {1}
+        if len(counts) > 1:
+            raise InvalidInput(
+                f"objectives of {self.left.count} and {self.right.count} images cannot be combined: "
+                "both must ask for as many, or one of them for a single image"
+            )
+
+    @property
+    def count(self) -> int:
+        return max(self.left.count, self.right.count)
+
+    def terms(self) -> Iterator[Term]:
+        yield from self.left.terms()
+        yield from self.right.terms()
+
+    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+        left, right = self.left.resolve(layer, class_index), self.right.resolve(layer, class_index)
+        return dataclasses.replace(self, left=left, right=right)
+
+    def _labels(self, sign: str) -> tuple[str, ...]:
+        left, right = self.left.labels(), self.right.labels()
+        return tuple(f"{left[i % len(left)]}{sign}{right[i % len(right)]}" for i in range(self.count))
+
+
+@dataclass(frozen=True)
+class Sum(_Pair):
+    """left + right."""
+
+    def labels(self) -> tuple[str, ...]:
+        return self._labels(" + ")
+
+    def score(self, ops: Ops, view: View) -> Array:
+        left = self.left.score(ops, view)
+        return left + self.right.score(ops, view)
+
+
+@dataclass(frozen=True)
+class Product(_Pair):
+    """left * right."""
+
+    def labels(self) -> tuple[str, ...]:
+        return self._labels(" * ")
+
+    def score(self, ops: Ops, view: View) -> Array:
+        left = self.left.score(ops, view)
+        return left * self.right.score(ops, view)
+
+
+class Term(Objective):
+    """An objective that is not composed of others."""
+
+    layer: str | int | None = None
+    couples = False
+    wants_channel_mean = False
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    def terms(self) -> Iterator[Term]:
+        yield self
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """What differs from image to image, leading axis ``count``, for the backends to carry as data."""
+        return ()
+
+    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+        if self.layer is None:
+            return self
+        found = layer(self.layer)
+        self.check(found)
+        return dataclasses.replace(self, layer=found.name)  # type: ignore[type-var]
+
+    def check(self, layer: Layer) -> None:
+        """Raise InvalidInput where the layer cannot serve this objective."""
+
+
+def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int | np.integer) else tuple(value)
+    if not values or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
+        raise InvalidInput(f"a {what} is an integer or a non-empty sequence of integers, not {value!r}")
+    return tuple(int(v) for v in values)
+
+
+def _check_channels(channels: Iterable[int], layer: Layer) -> None:
+    if layer.channels is None:
+        raise InvalidInput(f"layer {layer.name!r} ({layer.kind}) has no channel axis")
+    for channel in channels:
+        if not 0 <= channel < layer.channels:
+            raise InvalidInput(
+                f"no channel {channel} in layer {layer.name!r}: it has {layer.channels}, 0 to {layer.channels - 1}"
+            )
+
+
+@dataclass(frozen=True)
+class Constant(Term):
+    """A number; what scalars in ``2 * objective`` become."""
+
+    value: float
+
+    def labels(self) -> tuple[str, ...]:
+        return (f"{self.value:g}",)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        next(view.arrays)
+        return self.value
+
+
+@dataclass(frozen=True)
+class Channel(Term):
+    """The spatial mean of one channel an image."""
+
+    layer: str | int
+    channels: tuple[int, ...]
+    wants_channel_mean = True
+
+    @property
+    def count(self) -> int:
+        return len(self.channels)
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{self.layer}:{c}" for c in self.channels)
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return (np.asarray(self.channels, np.int64),)
+
+    def check(self, layer: Layer) -> None:
+        if not layer.spatial:
+            raise no_spatial_output(layer.name, layer.axes)
+        _check_channels(self.channels, layer)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        index, number = next(view.arrays)
+        return view.taps[str(self.layer)].channel_mean(ops, index, number)
+
+
+@dataclass(frozen=True)
+class Neuron(Term):
+    """One channel at one position, or one unit of a layer without positions."""
+
+    layer: str | int
+    channels: tuple[int, ...]
+    position: tuple[int, int] | None
+
+    @property
+    def count(self) -> int:
+        return len(self.channels)
+
+    def labels(self) -> tuple[str, ...]:
+        at = "" if self.position is None else f"@{self.position[0]},{self.position[1]}"
+        return tuple(f"{self.layer}:{c}{at}" for c in self.channels)
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return (np.asarray(self.channels, np.int64),)
+
+    def check(self, layer: Layer) -> None:
+        _check_channels(self.channels, layer)
+        if self.position is not None and not layer.spatial:
+            raise no_spatial_output(layer.name, layer.axes)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        index, _ = next(view.arrays)
+        tap = view.taps[str(self.layer)]
+        values = tap.channels(ops, index)
+        if "H" not in tap.axes:
+            return ops.mean(values, axis=1)
+        height, width = tap.spatial_shape(ops)
+        y, x = (height // 2, width // 2) if self.position is None else self.position
+        if not (0 <= y < height and 0 <= x < width):
+            raise InvalidInput(f"no position ({y}, {x}) in layer {tap.layer!r}: it is {height} high and {width} wide")
+        return values[:, y * width + x]
+
+
+@dataclass(frozen=True)
+class Logit(Term):
+    """One output of the model before any softmax, one class an image."""
+
+    classes: tuple[int | str, ...]
+    layer: str | int = OUTPUT
+
+    @property
+    def count(self) -> int:
+        return len(self.classes)
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"class {c}" for c in self.classes)
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return (np.asarray(self.classes, np.int64),)
+
+    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+        chosen = dataclasses.replace(self, classes=tuple(class_index(c) for c in self.classes))
+        return chosen if self.layer == OUTPUT else Term.resolve(chosen, layer, class_index)
+
+    def check(self, layer: Layer) -> None:
+        _check_channels((int(c) for c in self.classes), layer)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        index, _ = next(view.arrays)
+        tap = view.taps[str(self.layer)]
+        outputs = ops.shape(tap.value)[tap.axes.index("C")]
+        for wanted in self.classes:
+            if not 0 <= int(wanted) < outputs:
+                raise InvalidInput(f"no class {wanted}: the model has {outputs} outputs, 0 to {outputs - 1}")
+        return ops.mean(tap.channels(ops, index), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction(Term):
+    """The mean over positions of the dot product of the activation vector with a given vector, one an image."""
+
+    layer: str | int
+    vectors: npt.NDArray[np.float64]
+
+    @property
+    def count(self) -> int:
+        return len(self.vectors)
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{self.layer}:direction {i}" for i in range(self.count))
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return (self.vectors,)
+
+    def check(self, layer: Layer) -> None:
+        if layer.channels != self.vectors.shape[1]:
+            raise InvalidInput(
+                f"a direction in layer {layer.name!r} has {layer.channels} components, not {self.vectors.shape[1]}"
+            )
+
+    def score(self, ops: Ops, view: View) -> Array:
+        vectors, _ = next(view.arrays)
+        value = ops.mean(view.taps[str(self.layer)].canonical(ops), axis=2)
+        return ops.sum(value * ops.cast(vectors, ops.dtype(value)), axis=1)
+
+
+@dataclass(frozen=True)
+class DeepDream(Term):
+    """The mean square of a whole layer: whatever the layer sees already, more of it."""
+
+    layer: str | int
+
+    def labels(self) -> tuple[str, ...]:
+        return (f"{self.layer}:deepdream",)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        next(view.arrays)
+        return ops.mean(ops.square(view.taps[str(self.layer)].canonical(ops)), axis=(1, 2))
+
+
+@dataclass(frozen=True)
+class Diversity(Term):
+    """Minus the mean cosine similarity of an image's channel correlations with those of the other images.
+
+    Source: "Feature Visualization", section "Diversity"; the correlations are Gatys' Gram matrices.
+    """
+
+    layer: str | int
+    couples = True
+
+    def labels(self) -> tuple[str, ...]:
+        return (f"{self.layer}:diversity",)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        next(view.arrays)
+        value = view.taps[str(self.layer)].canonical(ops)
+        rows, channels, _ = ops.shape(value)
+        images = rows // view.views
+        if images < 2:
+            raise InvalidInput("diversity compares images with one another: ask for at least two")
+        gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
+        norm = ops.sqrt(ops.sum(ops.square(gram), axis=2, keepdims=True))
+        gram = gram / ops.maximum(norm, 1e-10)
+        similarity = ops.sum(ops.einsum("nvk,mvk->nmv", gram, gram), axis=1)
+        own = ops.sum(ops.square(gram), axis=2)
+        return -ops.reshape((similarity - own) / (images - 1), (rows,))
+
+
+@dataclass(frozen=True)
+class TotalVariation(Term):
+    """The mean absolute difference of neighbouring pixels; used with a negative factor, it smooths."""
+
+    def labels(self) -> tuple[str, ...]:
+        return ("total variation",)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        next(view.arrays)
+        x = view.pixels
+        down = ops.mean(ops.abs(x[:, 1:] - x[:, :-1]), axis=(1, 2, 3))
+        return down + ops.mean(ops.abs(x[:, :, 1:] - x[:, :, :-1]), axis=(1, 2, 3))
+
+
+def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
+    """The spatial mean of a channel of a layer: what does this filter look for?
+
+    Args:
+        layer: name, alias or index of a layer with height and width.
+        index: a channel, or several: one image each.
+    """
+    return Channel(layer, _indices(index, "channel"))
+
+
+def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, int] | None = None) -> Objective:
+    """One channel at one position (row, column) of the layer's output; the centre if None."""
+    return Neuron(layer, _indices(index, "channel"), position)
+
+
+def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:
+    """The model's output for a class, by number or name: what does the network think a zebra is?"""
+    classes = (class_,) if isinstance(class_, int | str | np.integer) else tuple(class_)
+    if not classes:
+        raise InvalidInput("no class was asked for")
+    return Logit(tuple(c if isinstance(c, str) else int(c) for c in classes), layer)
+
+
+def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
+    """The dot product with ``vector``, (channels,) or (images, channels), averaged over positions."""
+    vectors = np.atleast_2d(np.array(vector, np.float64))
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise InvalidInput(f"a direction is a finite vector (channels,) or (images, channels), not {vectors.shape}")
+    return Direction(layer, vectors)
+
+
+def deepdream(layer: str | int) -> Objective:
+    """The mean square of a whole layer (Mordvintsev, Olah, Tyka, "Inceptionism", 2015)."""
+    return DeepDream(layer)
+
+
+def diversity(layer: str | int) -> Objective:
+    """Rewards images of one batch for differing: ``channel(layer, [5] * 4) + 10 * diversity(layer)``."""
+    return Diversity(layer)
+
+
+def total_variation() -> Objective:
+    """The roughness of the image; ``objective - 0.1 * total_variation()`` smooths."""
+    return TotalVariation()
+
+
+def names() -> Sequence[str]:
+    """The names of the functions above, for error messages and help texts."""
+    return ("channel", "neuron", "logit", "direction", "deepdream", "diversity", "total_variation")

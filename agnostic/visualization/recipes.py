@@ -1,0 +1,102 @@
+"""Recipes: everything that an ascent needs besides the model and the objective, as frozen, printable values.
+
+``recipes.fourier()`` is the default. ``dataclasses.replace(recipes.fourier(), steps=256)`` makes another; so do the
+keyword arguments of the functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.visualization.parameterization import Fourier, Parameterization, Phase, Pixels
+from agnostic.visualization.robustness import Crops, Jitter, Views, Whole
+from agnostic.visualization.updates import Adam, NormalizedGradient, Update
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is found.
+
+    Attributes:
+        name: what the recipe is called.
+        image: how the image is written down.
+        views: what it must survive.
+        update: how it climbs.
+        steps: number of updates.
+        size: height and width in pixels, where the call gives none.
+        preprocess: whether the model's own preprocessing stands between the image and the model. Without it the
+            model is given the image's own values.
+    """
+
+    name: str
+    image: Parameterization
+    views: Views
+    update: Update
+    steps: int
+    size: int
+    preprocess: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.size < 1:
+            raise InvalidInput(f"a recipe has at least one step and one pixel, not {self.steps} and {self.size}")
+
+
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for name in changes:
+        if name not in known:
+            raise UnknownName(f"a recipe has no {name!r}, only {', '.join(known)}{nearest(name, known)}")
+    return dataclasses.replace(recipe, **changes)
+
+
+def classic(**changes: Any) -> Recipe:
+    """The loop of the Keras book, exactly: raw pixels into the model, normalized gradients, 40 steps of 1.
+
+    The model is given values around 128 whatever its preprocessing is, as the book does;
+    ``classic(preprocess=True)`` puts the model's own preprocessing in between.
+
+    Source: Chollet, "Deep Learning with Python", 2017, section 5.4.2.
+    """
+    recipe = Recipe("classic", Pixels(), Whole(), NormalizedGradient(), steps=40, size=150, preprocess=False)
+    return _changed(recipe, changes)
+
+
+def fourier(**changes: Any) -> Recipe:
+    """The default: a scaled spectrum in decorrelated colours, seen through two random crops a step, by Adam."""
+    return _changed(Recipe("fourier", Fourier(), Crops(), Adam(), steps=128, size=160), changes)
+
+
+def jitter(**changes: Any) -> Recipe:
+    """The recipe of Lucid: as ``fourier``, but seen whole, shifted, turned and scaled a little."""
+    return _changed(Recipe("jitter", Fourier(), Jitter(), Adam(), steps=128, size=160), changes)
+
+
+def maco(**changes: Any) -> Recipe:
+    """Magnitude-constrained optimization: only the phase of a natural spectrum is free."""
+    recipe = Recipe("maco", Phase(), Crops(count=2, mean=0.25, deviation=0.1, low=0.05, noise=0.08), Adam(0.1), 256, 224)
+    return _changed(recipe, changes)
+
+
+_RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (fourier, classic, jitter, maco)}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all recipes, the default first."""
+    return tuple(_RECIPES)
+
+
+def get(recipe: str | Recipe, **changes: Any) -> Recipe:
+    """The recipe of that name, or the recipe itself, changed.
+
+    Raises:
+        UnknownName: no recipe of that name, or no field of a name in ``changes``.
+    """
+    if isinstance(recipe, Recipe):
+        return _changed(recipe, changes)
+    if recipe not in _RECIPES:
+        raise UnknownName(f"no recipe {recipe!r}; there are {', '.join(_RECIPES)}{nearest(str(recipe), _RECIPES)}")
+    return _RECIPES[recipe](**changes)

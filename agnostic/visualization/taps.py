@@ -1,0 +1,67 @@
+"""What an objective sees of a layer: a tap, in canonical order, whatever the framework's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agnostic.errors import InvalidInput
+from agnostic.ops import Array, Ops
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The output of one layer for a batch of rows, a row being one view of one image.
+
+    Attributes:
+        layer: its name.
+        value: the framework's own array; None where ``channel_mean_of`` answers all that is asked.
+        axes: one letter a dimension of ``value``, as in :class:`agnostic.layers.Layer`.
+        channel_mean_of: set by a backend that computes a wanted channel's spatial mean without the other channels:
+            takes the number of the channel objective among those on this layer, returns (rows,).
+    """
+
+    layer: str
+    value: Array
+    axes: str
+    channel_mean_of: Callable[[int], Array] | None = None
+
+    def canonical(self, ops: Ops) -> Array:
+        """(rows, channels, positions), positions in row-major order; one position for a layer without any."""
+        order = [self.axes.index("N"), self.axes.index("C")]
+        order += [i for i in range(len(self.axes)) if i not in order]
+        value = ops.transpose(self.value, order)
+        shape = ops.shape(value)
+        return ops.reshape(value, (shape[0], shape[1], -1))
+
+    def spatial_shape(self, ops: Ops) -> tuple[int, int]:
+        """(height, width); a layer without either is an error."""
+        if "H" not in self.axes or "W" not in self.axes:
+            raise no_spatial_output(self.layer, self.axes)
+        shape = ops.shape(self.value)
+        return shape[self.axes.index("H")], shape[self.axes.index("W")]
+
+    def channels(self, ops: Ops, indices: Array) -> Array:
+        """(rows, positions): the channel ``indices[row]`` of each row. ``indices`` (rows,) integers."""
+        value = self.canonical(ops)
+        rows, _, positions = ops.shape(value)
+        index = ops.expand(ops.reshape(indices, (rows, 1, 1)), (rows, 1, positions))
+        return ops.reshape(ops.take_along_axis(value, index, 1), (rows, positions))
+
+    def channel_mean(self, ops: Ops, indices: Array, number: int) -> Array:
+        """(rows,): the spatial mean of the channel ``indices[row]`` of each row."""
+        if self.channel_mean_of is not None:
+            return self.channel_mean_of(number)
+        return ops.mean(self.channels(ops, indices), axis=1)
+
+
+Taps = Mapping[str, Tap]
+
+
+def no_spatial_output(layer: str, axes: str | None) -> InvalidInput:
+    """The error for a layer whose output has no height and width."""
+    what = "one number a channel" if axes == "NC" else f"axes {axes}" if axes else "no single array"
+    return InvalidInput(
+        f"layer {layer!r} has no spatial output ({what}); choose a convolution or a block, "
+        "or logit(...) and neuron(...) for layers without height and width"
+    )
