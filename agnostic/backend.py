@@ -94,6 +94,14 @@ class Backend(ABC):
     def submodel(self, model: Model, layers: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
 
+    @abstractmethod
+    def input_channels(self, model: Model) -> int:
+        """Channels of the images that the model takes: 3 for colour, 1 for grey."""
+
+    @abstractmethod
+    def native_images(self, model: Model, images: npt.NDArray[np.float32]) -> Any:
+        """Images (N, H, W, C) as the model takes them: its own array type, layout and device; values unchanged."""
+
     # Ascent ---------------------------------------------------------------------------------------------------------
     @abstractmethod
     def ascend(
