@@ -27,7 +27,7 @@ from agnostic.visualization.robustness import Crops
 
 CLASSES = (
     "goldfish", "hammerhead", "ostrich", "flamingo", "jellyfish", "Dungeness crab", "bee", "monarch",
-    "Egyptian cat", "zebra", "African elephant", "giant panda", "balloon", "bubble", "castle", "lighthouse",
+    "Egyptian cat", "zebra", "African elephant", "giant panda", "balloon", "bubble", "castle", "beacon",
     "volcano", "espresso", "pizza", "strawberry", "pretzel", "typewriter keyboard", "soccer ball", "school bus",
 )  # fmt: skip
 RECIPES = {
@@ -43,7 +43,8 @@ CROPS = Crops(count=16, mean=0.8, deviation=0.1, low=0.5, noise=0.0)
 def judged(judge: torch.nn.Module, images: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
     """(images, classes): the judge's mean probabilities under random crops."""
     card = card_of(judge)
-    assert card is not None and card.preprocessing is not None
+    assert card is not None
+    assert card.preprocessing is not None
     ops, (height, width) = ag.backend_of(judge).ops, card.size
     rng = np.random.default_rng((seed, 0x1D6E))
     probabilities = []
@@ -72,7 +73,8 @@ def main() -> None:
     model, judge = ag.load("efficientnet_lite0"), ag.load("efficientnet_lite2")
     objective = ag.objectives.logit(CLASSES)
     card = card_of(judge)
-    assert card is not None and card.class_names is not None
+    assert card is not None
+    assert card.class_names is not None
     right = np.array([card.class_names.index(name) for name in CLASSES])
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, seed {arguments.seed}")
     report = {}
