@@ -186,7 +186,7 @@ class Ascent:
     ) -> Array:
         """(images,): the objective, averaged over the views of each image."""
         images = self.recipe.image.image(ops, parameters, constants, self.shape)
-        height, width, channels = self.shape
+        height, width, _ = self.shape
         rows = ops.repeat(images, self.views, 0) if self.views > 1 else images
         if "matrices" in now:
             rows = ops.warp(rows, now["matrices"], (height, width))

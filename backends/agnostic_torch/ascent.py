@@ -213,7 +213,7 @@ class _Loop:
         if not isinstance(output, Tensor) or output.ndim != 2:
             what = f"{output.ndim} axes" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise InvalidInput(
-                f"the model's output has {what}, not (batch, classes): name the layer of the logits, logit(..., layer=...)"
+                f"the output has {what}, not (batch, classes); name the layer of the logits: logit(..., layer=...)"
             )
         taps[OUTPUT] = Tap(OUTPUT, output, "NC")
         return taps
