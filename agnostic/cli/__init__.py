@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from agnostic.errors import AgnosticError
 
-COMMANDS: tuple[str, ...] = ("filters", "classes", "doctor")
+COMMANDS: tuple[str, ...] = ("layers", "taps", "filters", "classes", "doctor")
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 
 WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
@@ -117,7 +117,7 @@ def _run(arguments: list[str]) -> int:
             return WRONG_USE
         context_of_error = getattr(error, "ctx", None)
         path = context_of_error.command_path if context_of_error is not None else "agnostic"
-        return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", WRONG_USE)
+        return _say(f"{' '.join(error.format_message().split()).rstrip('.')} (see '{path} --help')", WRONG_USE)
     return 0
 
 

@@ -119,7 +119,7 @@ def example(model: nn.Module) -> Tensor:
         if next(module.parameters(recurse=False), None) is not None and not _holder(module):
             break
     raise InvalidInput(
-        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give inputs="
+        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give example inputs"
     )
 
 
@@ -271,7 +271,7 @@ def _state(model: nn.Module) -> Hashable:
     """All that decides what runs, apart from the inputs: the modules, and their attributes that are plain values."""
     state: list[Any] = []
     for module in model.modules():
-        state += (id(module), type(module))
+        state += (type(module), *((name, id(child)) for name, child in module._modules.items()))
         for name, value in vars(module).items():
             if type(value) in _PLAIN:
                 state.append(value)
@@ -570,7 +570,7 @@ def layers(model: nn.Module, inputs: Any = None) -> list[Layer]:
                 raise
             raise InvalidInput(
                 f"{type(model).__name__} does not take zeros of shape {tuple(args[0].shape)} "
-                f"({_first_line(error)}): give inputs="
+                f"({_first_line(error)}): give example inputs"
             ) from error
     return list(plan.layers)
 

@@ -150,7 +150,7 @@ def test_values_that_decide_what_runs(times):
 
 RANDOM = {
     "random": lambda self, x: random.randint(1, 5),
-    "numpy": lambda self, x: np.random.randint(1, 6),  # noqa: NPY002 - what a model's author may have used
+    "numpy": lambda self, x: np.random.randint(1, 6),
     "torch": lambda self, x: int(torch.randint(1, 6, ())),
 }
 
@@ -197,14 +197,16 @@ def test_an_attribute_that_is_set_before_the_end_is_reset_by_a_whole_run():
     assert model.runs == 4
 
 
-@pytest.mark.parametrize("where", ["attribute", "list", "dict", "method", "module"])
+@pytest.mark.parametrize("where", ["attribute", "list", "dict", "method", "module", "name"])
 def test_changes_of_the_model_between_captures(where):
     class Set(Decides):
         def __init__(self):
             super().__init__()
             self.number, self.numbers, self.options = 1, [1, [1]], {"number": 1}
+            self.other = self.before = self.after = nn.Identity()
 
         def times(self, x):
+            self.after(self.before(x))
             return max(self.number, self.numbers[1][0], self.options["number"])
 
     model = Set().eval()
@@ -218,6 +220,9 @@ def test_changes_of_the_model_between_captures(where):
         model.options["number"] = 3
     elif where == "method":
         model.times = lambda x: 3
+    elif where == "name":
+        # No module comes or goes: two of the names are another module's.
+        model.before = model.after = model.layer
     else:
         # The last layer now calls the first one twice more.
         model.last = nn.Sequential(model.layer, nn.ReLU(), model.layer)
