@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agnostic.cli import main
@@ -32,10 +33,11 @@ def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, cap
 
 def test_the_layer_of_the_logits(command: Command, tmp_path: Path) -> None:
     assert command("classes", "3", "1", "--layer", "head") == 0
-    # The head is the output, so the pictures are the same; what they are called is not.
     assert command("classes", "3", "1", out=tmp_path / "two") == 0
-    one, two = (tmp_path / name / "make-classes-fourier" / "0003.png" for name in ("out", "two"))
-    assert read_image(one).shape == read_image(two).shape == (16, 16, 3)
+    # The head is the output, and what an image shows has one name: it starts and ends the same, up to rounding.
+    one, two = (read_image(tmp_path / name / "make-classes-fourier" / "0003.png") for name in ("out", "two"))
+    assert np.abs(one.astype(int) - two).max() <= 1
+    assert one.std() > 1
 
 
 def test_names_of_the_embedded_network(tmp_path: Path, capsys: Any) -> None:

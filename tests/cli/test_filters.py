@@ -337,7 +337,7 @@ def test_a_file_in_place_of_the_images_is_found_before_anything_is_drawn(
     (tmp_path / "out" / "make-stem-fourier").write_text("here")
     monkeypatch.setattr("agnostic_torch.ascent.frozen", lambda *a: pytest.fail("drawn"))
     assert command("filters", "--layer", "stem") == 2
-    assert_one_sentence(capsys, "cannot write|a file stands where its folder should be")
+    assert_one_sentence(capsys, "cannot write|a file stands where the images' folder should be")
     assert files(tmp_path / "out") == ["make-stem-fourier"]
 
 
