@@ -15,7 +15,6 @@ import keras
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.cards import card_of
-from agnostic.ops import Array
 
 _CHANNELS_LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
 _CHANNELS_FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
@@ -95,18 +94,18 @@ class Listing:
         """A layer is being called."""
         self.calls[name] = self.calls.get(name, 0) + 1
 
-    def leave(self, name: str, inputs: Any, output: Any) -> None:
-        """A layer returned ``output``; ``inputs`` was its first argument."""
+    def leave(self, name: str, output: Any) -> None:
+        """A layer returned."""
         if not hasattr(output, "shape"):
             self._shapes.setdefault(name, None)
             return
         sizes = tuple(output.shape)
-        axes = self._axes(self.modules[name], inputs, len(sizes))
+        axes = self._axes(self.modules[name], len(sizes))
         if axes is not None:
             self._last[len(sizes)] = axes
         self._shapes.setdefault(name, (sizes, axes))
 
-    def _axes(self, layer: keras.Layer, inputs: Any, ndim: int) -> str | None:
+    def _axes(self, layer: keras.Layer, ndim: int) -> str | None:
         data_format = getattr(layer, "data_format", None)
         if data_format is None and isinstance(layer, keras.layers.BatchNormalization) and isinstance(layer.axis, int):
             data_format = "channels_last" if layer.axis % ndim == ndim - 1 else "channels_first"
@@ -138,10 +137,3 @@ class Listing:
         channels = sizes[axes.index("C")] if "C" in axes else None
         return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls)
 
-
-def is_array(x: Any) -> bool:
-    """Whether a layer's output is one array, of this engine or a symbol of one."""
-    return bool(keras.ops.is_tensor(x)) or keras.backend.is_keras_tensor(x)
-
-
-__all__ = ["Array", "Listing", "is_array", "named_layers", "tree"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,9 +30,24 @@ def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Ar
 
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
-    return not jax.core.trace_state_clean()
+    return is_abstract(jnp.zeros(()))
 
 
 def is_abstract(x: Any) -> bool:
     """Whether an array is a trace's, without values."""
     return isinstance(x, jax.core.Tracer)
+
+
+def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """``function(inputs)``, run eagerly."""
+    return function(inputs)
+
+
+def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
+    """Run a function for the shapes that it meets, without computing values."""
+    jax.eval_shape(lambda x: [function(x), None][1], inputs)
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
+    return contextlib.nullcontext()

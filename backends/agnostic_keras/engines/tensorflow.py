@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -32,3 +33,18 @@ def is_compiling() -> bool:
 def is_abstract(x: Any) -> bool:
     """Whether an array is a trace's, without values."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")
+
+
+def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """``function(inputs)``, run eagerly."""
+    return function(inputs)
+
+
+def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
+    """Run a function for the shapes that it meets, without computing values."""
+    tf.function(lambda x: [function(x), None][1], autograph=False).get_concrete_function(inputs)
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
+    return contextlib.nullcontext()

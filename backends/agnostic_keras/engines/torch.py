@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,7 +36,18 @@ def is_abstract(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_meta
 
 
-def run(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of arrays as fast as pays: here, as it is."""
-    with torch.no_grad():
-        return function(*arguments)
+def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """``function(inputs)``, run eagerly, nothing kept for a backward pass."""
+    with eagerly(), torch.no_grad():
+        return function(inputs)
+
+
+shapes = without_gradients
+"""Run a function for the shapes that it meets: on PyTorch not every operation has a meta form, so for its values."""
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Compiled code runs as it was written inside; a tap inside of it would be missed."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
