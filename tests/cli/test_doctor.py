@@ -128,6 +128,7 @@ def test_no_framework_is_broken(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
 def test_the_real_pair_of_torch_and_torchvision_works() -> None:
     report = doctor.examine(["torch", "torchvision"])
@@ -177,9 +178,7 @@ def test_a_framework_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(doctor, "TIMEOUT", 0.5)
     report = doctor.examine(["torch"])
-    assert (
-        "no answer within 0 seconds" in report.broken[0].what or "no answer within 1 seconds" in report.broken[0].what
-    )
+    assert "no answer within 0.5 seconds" in report.broken[0].what
 
 
 def test_the_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
