@@ -164,7 +164,7 @@ def _native(model: keras.Layer, inputs: Any) -> Any:
     return tree.map_structure(native, inputs)
 
 
-def _call(model: keras.Layer, inputs: Any) -> Any:
+def predict(model: keras.Layer, inputs: Any) -> Any:
     """The model's output in inference mode: for one input, a tuple or list of positional ones, or a dict."""
     training = {"training": False} if "training" in inspect.signature(type(model).call).parameters else {}
     inputs = _native(model, inputs)
@@ -196,7 +196,7 @@ def layers(model: keras.Layer, inputs: Any = None) -> list[Layer]:
     # The states of random generators and statistics that a run would change stay in the scope.
     with replaced(_watching(listing)), keras.StatelessScope():
         try:
-            engines.current().shapes(functools.partial(_call, model), given)
+            engines.current().shapes(functools.partial(predict, model), given)
         except Exception as error:
             if inputs is not None:
                 raise
@@ -283,7 +283,7 @@ class Run:
         # The inner replacement of a layer is the listing's, so that it has seen the output when the run ends.
         with replaced([*watching, *((layer, keep(name)) for name, layer in self._layers.items())]):
             with contextlib.suppress(Stop):
-                _call(self.model, inputs)
+                predict(self.model, inputs)
         return records
 
 

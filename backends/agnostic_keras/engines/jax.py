@@ -51,3 +51,34 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 def eagerly() -> contextlib.AbstractContextManager[Any]:
     """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
     return contextlib.nullcontext()
+
+
+def climber(network: Any) -> Callable[..., Any]:
+    """The whole ascent of a micro-batch as one jitted scan over the steps; compiled once for each shape.
+
+    Args:
+        network: an :class:`agnostic_keras.ascent.Network`.
+
+    Returns:
+        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
+    """
+
+    @jax.jit
+    def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, Array, Array]:
+        def step(carry: tuple[Array, Any], now: Any) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
+            parameters, state = carry
+            scores, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
+            return network.update(parameters, gradient, state, now), (scores, network.finite(gradient))
+
+        (parameters, _), (scores, finite) = jax.lax.scan(step, (parameters, state), schedule)
+        return network.display(parameters, data), scores, finite
+
+    def climb(
+        parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
+    ) -> tuple[Array, Array, Array]:
+        results = jax.block_until_ready(compiled(parameters, state, schedule, data))
+        for _ in range(len(results[1]) if on_step else 0):
+            on_step()
+        return results
+
+    return climb

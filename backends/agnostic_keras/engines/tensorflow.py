@@ -48,3 +48,44 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 def eagerly() -> contextlib.AbstractContextManager[Any]:
     """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
     return contextlib.nullcontext()
+
+
+def climber(network: Any) -> Callable[..., Any]:
+    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape.
+
+    Args:
+        network: an :class:`agnostic_keras.ascent.Network`.
+
+    Returns:
+        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
+    """
+
+    @tf.function(autograph=False)
+    def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, Tensor, Tensor]:
+        steps = next(iter(schedule.values())).shape[0]
+
+        def step(
+            t: Tensor, parameters: Tensor, state: Any, scores: tf.TensorArray, finite: tf.TensorArray
+        ) -> tuple[Any, ...]:
+            now = tf.nest.map_structure(lambda x: x[t], schedule)
+            values, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
+            parameters, state = network.update(parameters, gradient, state, now)
+            return t + 1, parameters, state, scores.write(t, values), finite.write(t, network.finite(gradient))
+
+        start = (
+            tf.constant(0), parameters, state, tf.TensorArray(parameters.dtype, steps), tf.TensorArray(tf.bool, steps)
+        )  # fmt: skip
+        _, parameters, _, scores, finite = tf.while_loop(
+            lambda t, *_: t < steps, step, start, parallel_iterations=1, maximum_iterations=steps
+        )
+        return network.display(parameters, data), scores.stack(), finite.stack()
+
+    def climb(
+        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        results = compiled(parameters, state, schedule, data)
+        for _ in range(results[1].shape[0] if on_step else 0):
+            on_step()
+        return results
+
+    return climb

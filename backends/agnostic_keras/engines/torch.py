@@ -51,3 +51,33 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+def climber(network: Any) -> Callable[..., Any]:
+    """The ascent of a micro-batch as a loop of eager autograd.
+
+    Args:
+        network: an :class:`agnostic_keras.ascent.Network`.
+
+    Returns:
+        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
+    """
+
+    def climb(
+        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        scores, finite = [], []
+        with eagerly():
+            for t in range(len(next(iter(schedule.values())))):
+                now = {name: array[t] for name, array in schedule.items()}
+                values, gradient = value_and_gradient(lambda x, now=now: network.score(x, now, data), parameters)
+                with torch.no_grad():
+                    parameters, state = network.update(parameters, gradient, state, now)
+                    scores.append(values)
+                    finite.append(network.finite(gradient))
+                if on_step is not None:
+                    on_step()
+            with torch.no_grad():
+                return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
+
+    return climb
