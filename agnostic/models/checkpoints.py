@@ -83,7 +83,7 @@ class _RebuildParameter:
         return tensor
 
 
-class _Forbidden(Exception):
+class _ForbiddenError(Exception):
     """A name that no state dict needs."""
 
 
@@ -97,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
             return _RebuildParameter()
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        raise _Forbidden(f"{module}.{name}")
+        raise _ForbiddenError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, *view = pid
@@ -126,7 +126,7 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
             return {name: _array(tensor, raw) for name, tensor in _tensors(content, path).items()}
     except InvalidWeights:
         raise
-    except _Forbidden as error:
+    except _ForbiddenError as error:
         raise InvalidWeights(
             f"reading {path} would execute code ({error}), which agnostic never does: ask its author for a "
             ".safetensors file, or for what torch.save(model.state_dict(), file) writes"

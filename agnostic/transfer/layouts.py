@@ -95,7 +95,8 @@ def _entries(kind: str) -> tuple[Entry, ...]:
 def _check_names(kind: str, given: Mapping[str, Array], known: Mapping[str, Entry]) -> None:
     for name in given:
         if name not in known:
-            raise InvalidWeights(f"a layer of kind {kind!r} has no {name!r}, only {', '.join(known)}{nearest(name, known)}")
+            close = nearest(name, known)
+            raise InvalidWeights(f"a layer of kind {kind!r} has no {name!r}, only {', '.join(known)}{close}")
 
 
 # Described architectures --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The ascent in Keras: what :mod:`agnostic.visualization.ascent` describes, as pure functions that an engine can compile.
+"""The ascent in Keras: what :mod:`agnostic.visualization.ascent` describes, as functions that an engine can compile.
 
 The network is cut at the last layer of the objective by an exception, while it runs or while it is traced; its weights
 are data, never differentiated. Of a convolution whose single channels are wanted, only those are computed: with their
@@ -37,8 +37,8 @@ _MOST_ROWS = 16
 _ELEMENTWISE = {
     getattr(keras.activations, name)
     for name in (
-        "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "softplus", "softsign", "sigmoid",
-        "hard_sigmoid", "hard_silu", "tanh", "exponential", "mish",
+        "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "softplus", "softsign",
+        "sigmoid", "hard_sigmoid", "hard_silu", "tanh", "exponential", "mish",
     )
 }  # fmt: skip
 """Activations of each element by itself, so that one channel's are those of the channel alone."""
@@ -236,7 +236,8 @@ class Network:
             scope.state_mapping[id(variable)] = value
         if data_format(self._model) == "channels_first":
             inputs = self.ops.transpose(inputs, (0, 3, 1, 2))
-        with scope, _policy(self._policies), replaced([(layer, tapping(n, layer)) for n, layer in self._wanted.items()]):
+        taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
+        with scope, _policy(self._policies), replaced(taped):
             try:
                 output = predict(self._model, inputs)
             except Stop:
@@ -244,7 +245,8 @@ class Network:
         if not hasattr(output, "shape") or len(output.shape) != 2:
             what = f"{len(output.shape)} axes" if hasattr(output, "shape") else f"type {type(output).__name__}"
             raise InvalidInput(
-                f"the model's output has {what}, not (batch, classes): give logit(..., layer=...) the layer of the logits"
+                f"the model's output has {what}, not (batch, classes): "
+                "give logit(..., layer=...) the layer of the logits"
             )
         taps[OUTPUT] = Tap(OUTPUT, output, "NC")
         return taps

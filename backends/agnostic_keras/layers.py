@@ -1,7 +1,8 @@
 """Naming the layers of a Keras model, and telling the axes of their outputs. See :mod:`agnostic.layers`.
 
-A layer's name is the names from the model to it, joined by dots: ``"encoder.conv1"`` is the layer ``conv1`` of the model
-``encoder`` inside the model. Two siblings of one name, which a subclassed model may have, are told apart by ``#2``.
+A layer's name is the names from the model to it, joined by dots: ``"encoder.conv1"`` is the layer ``conv1`` of the
+model ``encoder`` inside the model. Two siblings of one name, which a subclassed model may have, are told apart by
+``#2``.
 """
 
 from __future__ import annotations

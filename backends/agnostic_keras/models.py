@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -34,8 +35,8 @@ def build(architecture: Architecture) -> keras.Model:
     for layer in model._flatten_layers(False, True):
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):
             shape = tuple(layer.kernel.shape)
-            inputs = shape[0] * shape[1] * (1 if isinstance(layer, keras.layers.DepthwiseConv2D) else shape[2]) \
-                if len(shape) == 4 else shape[0]
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            inputs = math.prod(shape[:2] if depthwise else shape[:-1])
             layer.kernel.assign(rng.normal(0.0, (2 / inputs) ** 0.5, shape))
     return model
 
@@ -98,7 +99,9 @@ def load(spec: str, weights: str | Path | None = None) -> keras.Model:
             assert parsed.path is not None
             model, card = _file(parsed.path, chosen), None
         case _:
-            raise InvalidInput(f"Keras cannot make {spec!r}; it makes 'efficientnet_lite0', 'keras:VGG16' and 'model.keras'")
+            raise InvalidInput(
+                f"Keras cannot make {spec!r}; it makes 'efficientnet_lite0', 'keras:VGG16' and 'model.keras'"
+            )
     if card is not None:
         attach(model, card)
     return model
@@ -133,7 +136,8 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     try:
         with _own_randomness():
             # Logits, as everywhere in agnostic: an ascent through a softmax lowers the other classes instead.
-            logits = {"classifier_activation": None} if "classifier_activation" in inspect.signature(make).parameters else {}
+            known_options = inspect.signature(make).parameters
+            logits = {"classifier_activation": None} if "classifier_activation" in known_options else {}
             model = make(weights="imagenet" if weights == "default" else None, **logits)
     except (OSError, ValueError) as error:
         if weights != "default":
@@ -176,12 +180,12 @@ def _file(path: Path, weights: Weights) -> keras.Model:
         raise InvalidWeights(f"{path} is damaged, cut off, or no .keras file: save it again with model.save(...)")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged or foreign configuration raises
+    except Exception as error:  # whatever a damaged or foreign configuration raises
         said = " ".join(str(error).split())
         if "safe_mode" in said or "unsafe" in said.lower() or "lambda" in said.lower():
             raise InvalidWeights(
-                f"reading {path} would execute code (a Lambda layer), which agnostic never does: rebuild the model in a "
-                "file of your own and load 'file.py:make_model'"
+                f"reading {path} would execute code (a Lambda layer), which agnostic never does: rebuild the model in "
+                "a file of your own and load 'file.py:make_model'"
             ) from None
         raise InvalidWeights(f"{path} cannot be read as a model ({said[:200]})") from error
     if isinstance(weights, Path):

@@ -1,6 +1,6 @@
 """The Ops contract in Keras, for all its engines. See :mod:`agnostic.ops` for the meaning of each operation.
 
-On jax, 64-bit arrays become 32-bit ones: jax's default, and Keras' own promotion there even where ``jax_enable_x64`` is set.
+On jax, 64-bit arrays become 32-bit ones: jax's default, and Keras' promotion there even if ``jax_enable_x64`` is set.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ def example(model: keras.Layer) -> Any:
         return tree.map_structure(lambda x: ops.asarray(np.zeros(_shape(model, x.shape)), x.dtype), _graph(model).input)
     for layer in named_layers(model).values():
         if isinstance(layer, keras.layers.Conv2D):
-            channels_first = layer.data_format == "channels_first"
-            shape = (1, _input_channels(layer), None, None) if channels_first else (1, None, None, _input_channels(layer))
+            channels = _input_channels(layer)
+            shape = (1, channels, None, None) if layer.data_format == "channels_first" else (1, None, None, channels)
             return ops.asarray(np.zeros(_shape(model, shape)), layer.compute_dtype)
         if isinstance(layer, keras.layers.Dense):
             return ops.asarray(np.zeros((1, layer.kernel.shape[0])), layer.compute_dtype)
@@ -281,9 +281,9 @@ class Run:
 
         watching = [] if listing is None else _watching(listing)
         # The inner replacement of a layer is the listing's, so that it has seen the output when the run ends.
-        with replaced([*watching, *((layer, keep(name)) for name, layer in self._layers.items())]):
-            with contextlib.suppress(Stop):
-                predict(self.model, inputs)
+        keeping = [(layer, keep(name)) for name, layer in self._layers.items()]
+        with replaced([*watching, *keeping]), contextlib.suppress(Stop):
+            predict(self.model, inputs)
         return records
 
 

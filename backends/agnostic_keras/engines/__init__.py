@@ -1,4 +1,4 @@
-"""What the engines of Keras do differently: gradients, compilation, the loop. One module each, of the same functions."""
+"""What the engines of Keras do differently: gradients, compilation, the loop. One module each, the same functions."""
 
 from __future__ import annotations
 
