@@ -24,7 +24,9 @@ Size = Annotated[int | None, typer.Option(min=1, help="Height and width in pixel
 Steps = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
 Columns = Annotated[int, typer.Option(min=1, help="Images in a row of the mosaic.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default what suits the processor.")]
-MicroBatch = Annotated[int | None, typer.Option(min=1, help="Images computed together; by default what suits the cache.")]
+MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Images computed together; by default what suits the cache.")
+]
 Device = Annotated[str | None, typer.Option(help="Such as cuda; by default the processor.")]
 
 
@@ -79,7 +81,7 @@ def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recip
     side = size or recipes.get(recipe).size
     example = backend.native_images(model, np.zeros((1, side, side, backend.input_channels(model)), np.float32))
     listing = backend.layers(model, example)
-    chosen = []
+    chosen: list[Layer] = []
     for selector in selectors:
         found = select(listing, selector)
         spatial = [layer for layer in found if layer.spatial]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agnostic.cli import drawing
 from agnostic.cli.common import Backend, Engine, Json, Out, Seed, Spec, Weights, example
+
+if TYPE_CHECKING:
+    from agnostic.visualization.objectives import Objective
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +52,6 @@ def filters(
     """
     # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
     from agnostic.models.load import load
-    from agnostic.visualization import objectives
     from agnostic.visualization.ascent import Settings
     from agnostic.visualization.pictures import Drawing, slug
 
@@ -59,10 +63,17 @@ def filters(
         wanted = drawing.parse_channels(channels, found)
         drawings.append(
             Drawing(
-                out / f"{drawing.model_name(model)}-{slug(found.aliases[0] if found.aliases else found.name)}-{recipe}.png",
+                out
+                / f"{drawing.model_name(model)}-{slug(found.aliases[0] if found.aliases else found.name)}-{recipe}.png",
                 tuple(f"{c:04d}" for c in wanted),
-                lambda items, name=found.name: objectives.channel(name, [int(i) for i in items]),
+                functools.partial(_objective, found.name),
                 columns,
             )
         )
     drawing.draw_all(network, drawings, options, recipe=recipe, size=size, steps=steps, seed=seed, as_json=json)
+
+
+def _objective(layer: str, items: Sequence[str]) -> Objective:
+    from agnostic.visualization.objectives import channel
+
+    return channel(layer, [int(item) for item in items])

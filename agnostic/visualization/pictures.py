@@ -115,7 +115,9 @@ def draw(
                 _ascend(backend, model, ascent, settings, drawing, missing, made_by)
             else:
                 with progress(what, ascent.steps * ascent.count) as on_step:
-                    chosen = Settings(settings.micro_batch, settings.dtype, settings.memory_format, settings.device, on_step)
+                    chosen = Settings(
+                        settings.micro_batch, settings.dtype, settings.memory_format, settings.device, on_step
+                    )
                     _ascend(backend, model, ascent, chosen, drawing, missing, made_by)
         images = np.stack([read_image(drawing.image_path(item)) for item in drawing.items])
         write_png(temporary, mosaic(images, drawing.columns), {KEYWORD: json.dumps({"items": list(drawing.items)})})

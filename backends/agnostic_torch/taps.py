@@ -76,7 +76,8 @@ def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
         items = [_mapped(function, item) for item in value]
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        # _make, since a named tuple may have a constructor of its own (PackedSequence has).
+        return type(value)._make(items) if hasattr(value, "_make") else type(value)(items)
     if isinstance(value, list):
         return [_mapped(function, item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -332,7 +333,8 @@ class _ValuesAsked(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # True would import torch._dynamo with the first operation: 4 seconds, and triton, beside which tensorflow aborts.
+        # True would import torch._dynamo with the first operation: 4 seconds, and triton, beside which tensorflow
+        # aborts.
         return False
 
     _TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
@@ -348,9 +350,7 @@ class _ValuesTaken(TorchFunctionMode):
     """Notices methods that hand values to Python without an operation."""
 
     taken = False
-    _METHODS = frozenset(
-        {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
-    )
+    _METHODS = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self._METHODS:
@@ -433,9 +433,7 @@ class _Run:
 
     def spoiled(self) -> frozenset[tuple[Event, int]]:
         """Which records were changed in place after they were taken."""
-        return frozenset(
-            (event, i) for event, kept in self.kept.items() for i, one in enumerate(kept) if one.spoiled
-        )
+        return frozenset((event, i) for event, kept in self.kept.items() for i, one in enumerate(kept) if one.spoiled)
 
     @property
     def trusted(self) -> bool:
