@@ -318,7 +318,7 @@ def watch(model: keras.Layer, names: Sequence[str], *, detach: bool = False) -> 
             output = original(*args, **kwargs)
             if threading.get_ident() != thread:
                 return output
-            if not compiling and any(engine.is_abstract(x) for x in tree.flatten(output)):
+            if not compiling and engine.is_compiling():
                 raise _unwrapped(
                     f"layer {name!r} runs inside a compiled function, where its output has no values: call the model "
                     "itself inside watch, not predict or fit, or enter watch inside the compiled function"

@@ -14,8 +14,8 @@ import numpy as np
 
 import agnostic as ag
 from agnostic.backend import Model, backend_of
-from agnostic.transfer.layouts import to_keras
 from agnostic.taps.verbs import prepare as prepare_images
+from agnostic.transfer.layouts import to_keras
 from agnostic.visualization.ascent import prepare
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +55,7 @@ def listing(model: Model) -> str:
     """The layers as JSON, without what is a framework's own: its names of classes and its order of axes."""
     layers = []
     for x in ag.layers(model):
-        shape = None if x.shape is None or x.axes is None else {a: n for a, n in zip(x.axes, x.shape, strict=True)}
+        shape = None if x.shape is None or x.axes is None else dict(zip(x.axes, x.shape, strict=True))
         layers.append((x.name, shape, x.channels, x.parameters, x.calls))
     return json.dumps(layers, sort_keys=True)
 
@@ -94,8 +94,9 @@ def smooth(framework: str) -> Model:
 
 
 def _smooth_torch(weights: dict[str, Array]) -> Model:
-    from agnostic_torch.models import GlobalAveragePool
     from torch import nn
+
+    from agnostic_torch.models import GlobalAveragePool
 
     layers = {
         "conv1": nn.Conv2d(3, 8, 3, padding=1), "silu": nn.SiLU(), "pool": nn.AvgPool2d(2),
@@ -135,6 +136,7 @@ def gradients(model: Model, dtype: str) -> Iterator[tuple[str, Array]]:
 
 def _torch_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
     import torch
+
     from agnostic_torch.ascent import _Loop, frozen
 
     kind, layout = getattr(torch, dtype), torch.channels_last

@@ -1,4 +1,4 @@
-"""Every tolerance of the parity suite, and where it comes from. The judge is float64: NumPy for operations, torch for models.
+"""Every tolerance of the parity suite, and where it comes from. The judge is float64: NumPy for operations, else torch.
 
 **Operations.** See :func:`agnostic.testing.operations.tolerance`.
 

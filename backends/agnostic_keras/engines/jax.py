@@ -30,12 +30,7 @@ def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Ar
 
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
-    return is_abstract(jnp.zeros(()))
-
-
-def is_abstract(x: Any) -> bool:
-    """Whether an array is a trace's, without values."""
-    return isinstance(x, jax.core.Tracer)
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
@@ -49,7 +44,7 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 
 
 def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
+    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
     return contextlib.nullcontext()
 
 

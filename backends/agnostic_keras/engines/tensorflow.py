@@ -30,11 +30,6 @@ def is_compiling() -> bool:
     return tf.inside_function()
 
 
-def is_abstract(x: Any) -> bool:
-    """Whether an array is a trace's, without values."""
-    return tf.is_tensor(x) and not hasattr(x, "numpy")
-
-
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly."""
     return function(inputs)
@@ -46,7 +41,7 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 
 
 def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Nothing compiled can be made to run as written; see :func:`is_abstract` for what is traced."""
+    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
     return contextlib.nullcontext()
 
 

@@ -31,11 +31,6 @@ def is_compiling() -> bool:
     return torch.compiler.is_compiling()
 
 
-def is_abstract(x: Any) -> bool:
-    """Whether an array is a trace's, without values."""
-    return isinstance(x, Tensor) and x.is_meta
-
-
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly, nothing kept for a backward pass."""
     with eagerly(), torch.no_grad():

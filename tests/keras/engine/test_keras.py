@@ -87,7 +87,7 @@ def test_taps_are_what_the_model_computes_and_cutting_changes_nothing(make: Any)
             if hasattr(a, "shape"):
                 np.testing.assert_allclose(numpy(a), numpy(b), atol=EXACT)
     output = keras.tree.flatten(model(X.astype("float32"), training=False))[0]
-    last = {"inner.b": 0}.get("x", None) or {functional: "dense", sequential: "dense", subclassed: "head#2"}[make]
+    last = {functional: "dense", sequential: "dense", subclassed: "head#2"}[make]
     np.testing.assert_allclose(numpy(whole[last]), numpy(output), atol=EXACT)
 
 
@@ -207,7 +207,7 @@ def test_a_tap_inside_predict_is_one_sentence() -> None:
 def test_conforms() -> None:
     from agnostic_keras.backend import KerasBackend
 
-    failures = run(Subject(KerasBackend, sequential, layer="tanh", recipes=("classic", "fourier", "jitter", "maco")))
+    failures = run(Subject(KerasBackend, sequential, layer="conv", recipes=("classic", "fourier", "jitter", "maco")))
     assert not failures, "\n".join(failures)
 
 
@@ -284,7 +284,7 @@ def test_files_are_read_without_executing_code(tmp_path: Path) -> None:
 
 
 def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone() -> None:
-    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist()
     first, second = (ag.load("efficientnet_lite0", backend="keras", weights="random") for _ in range(2))
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))

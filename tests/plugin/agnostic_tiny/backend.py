@@ -116,7 +116,7 @@ class TinyBackend(Backend):
     def ascend(self, model: Tiny, ascent: Any, settings: Any) -> Iterator[tuple[range, Array, Array]]:
         objective, recipe = ascent.objective, ascent.recipe
         if not (isinstance(objective, Channel) and isinstance(recipe.image, Pixels) and ascent.views == 1):
-            raise InvalidInput("the tiny backend has the gradient of channel(...) by the recipe 'classic', and no other")
+            raise InvalidInput("the tiny backend climbs channel(...) by the recipe 'classic', and no other")
         size = settings.micro_batch or ascent.count
         for start in range(0, ascent.count, size):
             images = range(start, min(start + size, ascent.count))
