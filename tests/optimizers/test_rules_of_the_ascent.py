@@ -73,7 +73,9 @@ def test_a_normalized_step_has_one_root_mean_square_an_image(gradient: np.ndarra
     size = np.sqrt((gradient**2).mean((1, 2)))
     np.testing.assert_allclose(np.sqrt((step**2).mean((1, 2))), 2 * size / (size + 1e-5), rtol=1e-12)
     # Each image by itself: the first alone makes the same step.
-    np.testing.assert_array_equal(normalized_gradient_step(ops, gradient[:1], learning_rate=2.0, epsilon=1e-5), step[:1])
+    np.testing.assert_array_equal(
+        normalized_gradient_step(ops, gradient[:1], learning_rate=2.0, epsilon=1e-5), step[:1]
+    )
     np.testing.assert_allclose(step * (size + 1e-5)[:, None, None], 2 * gradient, rtol=1e-12)
 
 

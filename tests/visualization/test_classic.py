@@ -46,19 +46,21 @@ def book(read: Read, channel: int, image: np.ndarray, steps: int = 40) -> np.nda
 
 @pytest.mark.parametrize("layer", SPATIAL)
 def test_the_classic_recipe_is_the_books_loop(network: Any, up_to: Any, layer: str) -> None:
-    images = ag.visualize(network, ag.objectives.channel(layer, [0, 5]), recipe="classic", size=16, dtype="float64", seed=3)
+    images = ag.visualize(
+        network, ag.objectives.channel(layer, [0, 5]), recipe="classic", size=16, dtype="float64", seed=3
+    )
     network.double()
     for image, channel in zip(images, (0, 5), strict=True):
-        expected = book(
-            lambda x: up_to(network, layer, x), channel, start(3, f"{layer}:{channel}", (16, 16, 3))
-        )
+        expected = book(lambda x: up_to(network, layer, x), channel, start(3, f"{layer}:{channel}", (16, 16, 3)))
         assert expected.std() > 0.05  # something was drawn
         np.testing.assert_allclose(image, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_it_is_so_for_images_that_are_not_square_and_grey_ones(make_network: Any, up_to: Any) -> None:
     network = make_network(1)
-    image = ag.visualize(network, ag.objectives.channel("block", 2), recipe="classic", size=(12, 20), dtype="float64")[0]
+    image = ag.visualize(network, ag.objectives.channel("block", 2), recipe="classic", size=(12, 20), dtype="float64")[
+        0
+    ]
     assert image.shape == (12, 20, 1)
     network.double()
     expected = book(lambda x: up_to(network, "block", x), 2, start(0, "block:2", (12, 20, 1)))
@@ -68,7 +70,12 @@ def test_it_is_so_for_images_that_are_not_square_and_grey_ones(make_network: Any
 @pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
 def test_the_memory_format_changes_nothing_but_rounding(network: Any, up_to: Any, memory_format: str) -> None:
     image = ag.visualize(
-        network, ag.objectives.channel("dilated", 1), recipe="classic", size=16, dtype="float64", memory_format=memory_format
+        network,
+        ag.objectives.channel("dilated", 1),
+        recipe="classic",
+        size=16,
+        dtype="float64",
+        memory_format=memory_format,
     )[0]
     network.double()
     expected = book(lambda x: up_to(network, "dilated", x), 1, start(0, "dilated:1", (16, 16, 3)))
@@ -111,7 +118,9 @@ def test_in_float32_one_step_is_the_same_gradient(network: Any, up_to: Any, laye
 
 
 def test_scores_are_the_mean_of_the_channel_before_every_step(network: Any, up_to: Any) -> None:
-    images = ag.visualize(network, ag.objectives.channel("down", [1, 2]), recipe="classic", size=16, steps=3, dtype="float64")
+    images = ag.visualize(
+        network, ag.objectives.channel("down", [1, 2]), recipe="classic", size=16, steps=3, dtype="float64"
+    )
     assert images.scores.shape == (3, 2)
     assert images.scores.dtype == np.float64
     network.double()

@@ -133,7 +133,9 @@ def test_colours_are_correlated_as_in_photographs() -> None:
 
 @pytest.mark.parametrize("image", [Fourier(deviation=1.0), Phase(), Pixels()])
 @pytest.mark.parametrize("shape", [(6, 8, 3), (5, 7, 1)])
-def test_the_gradient_is_that_of_finite_differences(image: Fourier | Phase | Pixels, shape: tuple[int, int, int]) -> None:
+def test_the_gradient_is_that_of_finite_differences(
+    image: Fourier | Phase | Pixels, shape: tuple[int, int, int]
+) -> None:
     torch = pytest.importorskip("torch")
     from agnostic_torch.ops import TorchOps
 

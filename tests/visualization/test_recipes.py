@@ -25,9 +25,7 @@ def test_there_are_these() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_prints_itself_as_what_makes_it(name: str) -> None:
     recipe = ag.recipes.get(name)
-    known = dict.fromkeys(
-        [Recipe, Fourier, Phase, Pixels, Crops, Jitter, Whole, Adam, NormalizedGradient]
-    )
+    known = dict.fromkeys([Recipe, Fourier, Phase, Pixels, Crops, Jitter, Whole, Adam, NormalizedGradient])
     assert eval(repr(recipe), {cls.__name__: cls for cls in known}) == recipe  # noqa: S307 - our own text
     assert hash(recipe) == hash(ag.recipes.get(name))
 
@@ -67,7 +65,9 @@ def test_an_unknown_field_names_the_nearest() -> None:
         ag.recipes.classic(step=3)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"steps": -1}, {"size": 0}, {"steps": 2.5}, {"steps": True}, {"size": "8"}])
+@pytest.mark.parametrize(
+    "changes", [{"steps": 0}, {"steps": -1}, {"size": 0}, {"steps": 2.5}, {"steps": True}, {"size": "8"}]
+)
 def test_steps_and_size_are_positive_integers(changes: dict[str, object]) -> None:
     with pytest.raises(ag.InvalidInput, match="at least one step and one pixel"):
         ag.recipes.fourier(**changes)

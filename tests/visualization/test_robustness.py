@@ -25,7 +25,9 @@ def corners(matrices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return matrices @ ends.T
 
 
-@given(seed=st.integers(0, 2**32), low=sides, high=sides, mean=sides, height=st.integers(1, 300), width=st.integers(1, 300))
+@given(
+    seed=st.integers(0, 2**32), low=sides, high=sides, mean=sides, height=st.integers(1, 300), width=st.integers(1, 300)
+)
 def test_crops_stay_inside_the_image(seed: int, low: float, high: float, mean: float, height: int, width: int) -> None:
     crops = Crops(count=3, mean=mean, deviation=0.3, low=min(low, high), high=max(low, high))
     matrices = crops.matrices(np.random.default_rng(seed), 5, (height, width))
@@ -51,7 +53,7 @@ def test_the_sides_of_crops_have_the_distribution_asked_for_and_their_places_are
     assert side.max() == 1.0
     assert np.mean(side == 0.2) == pytest.approx(0.0228, abs=5 * np.sqrt(0.0228 / side.size))
     assert np.median(side) == pytest.approx(0.5, abs=5 * 1.2533 * 0.15 / np.sqrt(side.size))
-    # A quarter of a normal distribution lies beyond 0.6745 standard deviations on each side; there is no clipping there.
+    # A quarter of a normal distribution lies beyond 0.6745 standard deviations on each side, unclipped.
     assert np.quantile(side, 0.75) == pytest.approx(0.5 + 0.6745 * 0.15, abs=0.005)
     free = side < 0.9
     place = (corners(matrices, shape)[free, :, 0] + 0.5) / ((1 - side[free, None]) * shape)
@@ -93,7 +95,9 @@ def test_jitter_turns_and_scales_about_the_centre_and_shifts(
     matrices = Jitter(shift, rotation, (zoom, zoom)).matrices(np.random.default_rng(seed), 6, shape)
     linear = matrices[..., :2]
     # A rotation by at most the angle, divided by the magnification.
-    np.testing.assert_allclose(linear @ np.swapaxes(linear, -1, -2), np.broadcast_to(np.eye(2) / zoom**2, linear.shape), atol=1e-12)
+    np.testing.assert_allclose(
+        linear @ np.swapaxes(linear, -1, -2), np.broadcast_to(np.eye(2) / zoom**2, linear.shape), atol=1e-12
+    )
     np.testing.assert_allclose(np.linalg.det(linear), zoom**-2, rtol=1e-12)
     assert (linear[..., 0, 0] * zoom >= np.cos(np.deg2rad(rotation)) - 1e-12).all()
     centre = np.array([5.0, 7.5])
