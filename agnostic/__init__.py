@@ -100,20 +100,20 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def _namesake() -> str | None:
-    """One sentence about the other distribution that installs a package ``agnostic``, or None where it is absent."""
+def _namesake() -> tuple[str, str] | None:
+    """What the other distribution that installs a package ``agnostic`` does, and the mend; None where it is absent."""
     try:
         other = importlib.metadata.distribution("agnostic")
     except importlib.metadata.PackageNotFoundError:
         return None
     return (
-        f"the distribution 'agnostic' {other.version} (another project, for database migrations) and 'agnostic-ml' install "
-        "the same package and the same command 'agnostic', and whichever came last has overwritten the other: "
-        "pip uninstall agnostic agnostic-ml, then install only the one you want"
+        f"the distribution 'agnostic' {other.version} (another project, for database migrations) and 'agnostic-ml' "
+        "install the same package and the same command 'agnostic', and the later one overwrites files of the other",
+        "pip uninstall agnostic agnostic-ml, then install only the one you want",
     )
 
 
-if (_sentence := _namesake()) is not None:
-    # A warning that is shown by default, not an error: what is imported here is ours, and works.
-    warnings.warn(_sentence, RuntimeWarning, stacklevel=2)
-del _sentence
+if (_found := _namesake()) is not None:
+    # A warning, of a kind that is shown by default, not an error: what is imported here is ours, and works.
+    warnings.warn(": ".join(_found), RuntimeWarning, stacklevel=2)
+del _found

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Array, Ops
-    from agnostic.taps.records import Record
+    from agnostic.taps.records import Activations
     from agnostic.visualization.ascent import Ascent, Settings
 
 Model = Any
@@ -71,6 +71,10 @@ class Backend(ABC):
 
     # Looking inside -------------------------------------------------------------------------------------------------
     @abstractmethod
+    def tree(self, model: Model) -> list[Layer]:
+        """The model's layers as they are registered, without running it: no shapes, axes, channels or calls."""
+
+    @abstractmethod
     def layers(self, model: Model, inputs: Any = None) -> list[Layer]:
         """The model's layers in the order in which they first run; those that do not run follow at the end.
 
@@ -83,16 +87,27 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def watch(self, model: Model, layers: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Record]:
+    def watch(self, model: Model, layers: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
 
     @abstractmethod
-    def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Record:
-        """Run the model in inference mode, stop after the last of the named layers, and return what was recorded."""
+    def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
+        """Run the model in inference mode, stop after the last of the named layers, and return what was recorded.
+
+        A layer that did not run has no calls in the record.
+        """
 
     @abstractmethod
     def submodel(self, model: Model, layers: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
+
+    @abstractmethod
+    def input_channels(self, model: Model) -> int:
+        """Channels of the images that the model takes: 3 for colour, 1 for grey."""
+
+    @abstractmethod
+    def native_images(self, model: Model, images: npt.NDArray[np.float32]) -> Any:
+        """Images (N, H, W, C) as the model takes them: its own array type, layout and device; values unchanged."""
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     @abstractmethod

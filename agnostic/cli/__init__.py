@@ -1,1 +1,126 @@
-"""The command line."""
+"""The command line: one file a command, and what all of them share.
+
+A command's file has a function ``register(app)`` that adds it to the program; its name stands in :data:`COMMANDS`. The
+file is imported by ``agnostic --help`` as well, so frameworks and NumPy are imported inside the command alone. Each
+command shows an example in its help, and raises the errors of :mod:`agnostic.errors`: :func:`main` turns them into one
+sentence and an exit code.
+
+Exit codes: 0 done; 1 a comparison found a difference, or ``doctor`` something broken; 2 wrong use; 70 a defect of this
+program; 130 interrupted; 141 the reader of the output has left.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from agnostic.errors import AgnosticError
+
+COMMANDS: tuple[str, ...] = ("doctor",)
+"""The modules of this package that are commands, in the order of ``agnostic --help``."""
+
+WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: the arguments without the program's name; None: those of the process. ``--debug``, anywhere among them,
+            lets errors through with their traceback.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()  # here, where a reader that has left is dealt with
+    except KeyboardInterrupt as interrupt:
+        # A command may raise KeyboardInterrupt("3 of 8 pictures are finished and kept in 'pictures'").
+        return _say(f"interrupted: {interrupt}" if str(interrupt) else "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except AgnosticError as error:
+        if debug:
+            raise
+        return _say(str(error), WRONG_USE)
+    except OSError as error:
+        if debug:
+            raise
+        where = "" if error.filename is None else f": {str(error.filename)!r}"
+        return _say(f"{(error.strerror or str(error)).lower()}{where}", WRONG_USE)
+    except Exception as error:
+        # Whatever else arrives here is no wrong use.
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _say(f"a defect in agnostic, not in its use ({what}); with --debug it shows where", DEFECT)
+    return code
+
+
+def build() -> typer.Typer:
+    """The program with all its commands."""
+    app = typer.Typer(
+        name="agnostic",
+        help="Look inside vision models, and move them between PyTorch and Keras.",
+        add_completion=False,
+        no_args_is_help=True,
+        # Square brackets are literal: 'agnostic-ml[torch]' must not be taken for markup.
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_program)
+    for name in COMMANDS:
+        importlib.import_module(f"agnostic.cli.{name}").register(app)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from agnostic import __version__
+
+        print(f"agnostic {__version__}")
+        raise typer.Exit
+
+
+def _program(
+    # main() takes --debug out of the arguments wherever it stands; here it is for --help.
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What is common to all commands."""
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        command = get_command(build())
+        with command.make_context("agnostic", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        if not arguments:  # the message is the help
+            print(error.format_message(), file=sys.stderr)
+            return WRONG_USE
+        context_of_error = getattr(error, "ctx", None)
+        path = context_of_error.command_path if context_of_error is not None else "agnostic"
+        return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", WRONG_USE)
+    return 0
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"agnostic: {sentence}", file=sys.stderr)
+    return code

@@ -1,7 +1,7 @@
 """Second names for the layers of networks that another framework made famous under other names.
 
-Keras names the layers of VGG ``block1_conv1`` ... ``block5_pool``, ``fc1``, ``fc2``, ``predictions``; torchvision numbers
-them ``features.0`` ... ``classifier.6``. Here both choose the same layer.
+Keras names the layers of VGG ``block1_conv1`` ... ``block5_pool``, ``fc1``, ``fc2``, ``predictions``; torchvision
+numbers them ``features.0`` ... ``classifier.6``. Here both choose the same layer.
 
 One difference stays: a convolution of Keras' VGG has its ReLU inside, one of torchvision does not. So the output of
 Keras' ``block1_conv1`` is the output of ``block1_relu1`` (``features.1``) here, and ``block1_conv1`` here is the value
@@ -49,7 +49,7 @@ def _vgg(leaves: Sequence[tuple[str, str]]) -> dict[str, str]:
     head = [(name, kind) for name, kind in leaves if name.startswith("classifier.") and kind in (_DENSE, "ReLU")]
     dense = [name for name, kind in head if kind == _DENSE]
     # The last one gives the classes, however many a user's own head has before it.
-    names = {name: f"fc{i}" for i, name in enumerate(dense[:-1], 1)} | {name: "predictions" for name in dense[-1:]}
+    names = {name: f"fc{i}" for i, name in enumerate(dense[:-1], 1)} | dict.fromkeys(dense[-1:], "predictions")
     before = ""
     for name, kind in head:
         if kind == _DENSE:

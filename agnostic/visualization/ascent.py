@@ -18,7 +18,7 @@ from agnostic.models.cards import Preprocessing, card_of
 from agnostic.models.classes import class_index
 from agnostic.ops import Array, Ops
 from agnostic.visualization import recipes
-from agnostic.visualization.objectives import Objective, View
+from agnostic.visualization.objectives import Channel, LayerTerm, Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.taps import Tap
 from agnostic.visualization.updates import State
@@ -163,10 +163,10 @@ class Ascent:
         wanted: dict[str, list[npt.NDArray[np.int64]]] = {}
         others = set()
         for term, arrays in zip(self.objective.terms(), self.arrays(images), strict=True):
-            if term.wants_channel_mean:
+            if isinstance(term, Channel):
                 wanted.setdefault(str(term.layer), []).append(arrays[0][:: self.views])
-            else:
-                others.add(term.layer)
+            elif isinstance(term, LayerTerm):
+                others.add(str(term.layer))
         return {layer: indices for layer, indices in wanted.items() if layer not in others}
 
     # Functions of one step, over Ops --------------------------------------------------------------------------------
@@ -214,10 +214,13 @@ class Ascent:
 
 def _numbered(objective: Objective, arrays: Sequence[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
     """Each term's arrays, followed by its number among the channel terms of its layer."""
-    numbers: Counter[Any] = Counter()
+    numbers: Counter[str] = Counter()
     for term, own in zip(objective.terms(), arrays, strict=True):
-        yield (*own, numbers[term.layer])
-        numbers[term.layer] += term.wants_channel_mean
+        if isinstance(term, Channel):
+            yield (*own, numbers[str(term.layer)])
+            numbers[str(term.layer)] += 1
+        else:
+            yield own
 
 
 class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):

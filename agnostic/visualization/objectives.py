@@ -69,7 +69,7 @@ class Objective(ABC):
 
     def layers(self) -> tuple[str, ...]:
         """The layers that are looked at, each once."""
-        return tuple(dict.fromkeys(t.layer for t in self.terms() if t.layer is not None))
+        return tuple(dict.fromkeys(str(term.layer) for term in self.terms() if isinstance(term, LayerTerm)))
 
     @property
     def coupled(self) -> bool:
@@ -155,9 +155,7 @@ class Product(_Pair):
 class Term(Objective):
     """An objective that is not composed of others."""
 
-    layer: str | int | None = None
     couples = False
-    wants_channel_mean = False
 
     @property
     def count(self) -> int:
@@ -171,11 +169,19 @@ class Term(Objective):
         return ()
 
     def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
-        if self.layer is None:
-            return self
+        return self
+
+
+@dataclass(frozen=True)
+class LayerTerm(Term):
+    """A term that looks at one layer."""
+
+    layer: str | int
+
+    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
         found = layer(self.layer)
         self.check(found)
-        return dataclasses.replace(self, layer=found.name)  # type: ignore[type-var]
+        return dataclasses.replace(self, layer=found.name)
 
     def check(self, layer: Layer) -> None:
         """Raise InvalidInput where the layer cannot serve this objective."""
@@ -213,12 +219,10 @@ class Constant(Term):
 
 
 @dataclass(frozen=True)
-class Channel(Term):
+class Channel(LayerTerm):
     """The spatial mean of one channel an image."""
 
-    layer: str | int
     channels: tuple[int, ...]
-    wants_channel_mean = True
 
     @property
     def count(self) -> int:
@@ -241,10 +245,9 @@ class Channel(Term):
 
 
 @dataclass(frozen=True)
-class Neuron(Term):
+class Neuron(LayerTerm):
     """One channel at one position, or one unit of a layer without positions."""
 
-    layer: str | int
     channels: tuple[int, ...]
     position: tuple[int, int] | None
 
@@ -265,7 +268,7 @@ class Neuron(Term):
             raise no_spatial_output(layer.name, layer.axes)
 
     def score(self, ops: Ops, view: View) -> Array:
-        index, _ = next(view.arrays)
+        (index,) = next(view.arrays)
         tap = view.taps[str(self.layer)]
         values = tap.channels(ops, index)
         if "H" not in tap.axes:
@@ -278,11 +281,10 @@ class Neuron(Term):
 
 
 @dataclass(frozen=True)
-class Logit(Term):
+class Logit(LayerTerm):
     """One output of the model before any softmax, one class an image."""
 
     classes: tuple[int | str, ...]
-    layer: str | int = OUTPUT
 
     @property
     def count(self) -> int:
@@ -296,13 +298,13 @@ class Logit(Term):
 
     def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
         chosen = dataclasses.replace(self, classes=tuple(class_index(c) for c in self.classes))
-        return chosen if self.layer == OUTPUT else Term.resolve(chosen, layer, class_index)
+        return chosen if self.layer == OUTPUT else LayerTerm.resolve(chosen, layer, class_index)
 
     def check(self, layer: Layer) -> None:
         _check_channels((int(c) for c in self.classes), layer)
 
     def score(self, ops: Ops, view: View) -> Array:
-        index, _ = next(view.arrays)
+        (index,) = next(view.arrays)
         tap = view.taps[str(self.layer)]
         outputs = ops.shape(tap.value)[tap.axes.index("C")]
         for wanted in self.classes:
@@ -312,10 +314,9 @@ class Logit(Term):
 
 
 @dataclass(frozen=True, eq=False)
-class Direction(Term):
+class Direction(LayerTerm):
     """The mean over positions of the dot product of the activation vector with a given vector, one an image."""
 
-    layer: str | int
     vectors: npt.NDArray[np.float64]
 
     @property
@@ -335,16 +336,14 @@ class Direction(Term):
             )
 
     def score(self, ops: Ops, view: View) -> Array:
-        vectors, _ = next(view.arrays)
+        (vectors,) = next(view.arrays)
         value = ops.mean(view.taps[str(self.layer)].canonical(ops), axis=2)
         return ops.sum(value * ops.cast(vectors, ops.dtype(value)), axis=1)
 
 
 @dataclass(frozen=True)
-class DeepDream(Term):
+class DeepDream(LayerTerm):
     """The mean square of a whole layer: whatever the layer sees already, more of it."""
-
-    layer: str | int
 
     def labels(self) -> tuple[str, ...]:
         return (f"{self.layer}:deepdream",)
@@ -355,13 +354,12 @@ class DeepDream(Term):
 
 
 @dataclass(frozen=True)
-class Diversity(Term):
+class Diversity(LayerTerm):
     """Minus the mean cosine similarity of an image's channel correlations with those of the other images.
 
     Source: "Feature Visualization", section "Diversity"; the correlations are Gatys' Gram matrices.
     """
 
-    layer: str | int
     couples = True
 
     def labels(self) -> tuple[str, ...]:
@@ -416,7 +414,7 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
     classes = (class_,) if isinstance(class_, int | str | np.integer) else tuple(class_)
     if not classes:
         raise InvalidInput("no class was asked for")
-    return Logit(tuple(c if isinstance(c, str) else int(c) for c in classes), layer)
+    return Logit(layer, tuple(c if isinstance(c, str) else int(c) for c in classes))
 
 
 def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 
 from agnostic.errors import InvalidInput, NonFinite
 from agnostic.visualization.ascent import Ascent, Settings
@@ -50,8 +50,7 @@ def ascend(
     if ascent.objective.coupled:
         size = ascent.count
     network = frozen(model, dtype, memory_format, device)
-    for start in range(0, ascent.count, size):
-        images = range(start, min(start + size, ascent.count))
+    for images in micro_batches(ascent.count, size):
         loop = _Loop(network, ascent, images, dtype, memory_format, device)
         yield images, *loop.run(settings.on_step)
 
@@ -74,6 +73,17 @@ def choose_micro_batch(ascent: Ascent, dtype: torch.dtype) -> int:
     """Images whose largest activation fits the cache, see ``_ACTIVATION_BYTES``; independent of the load."""
     rows = min(_ACTIVATION_BYTES // (ascent.widest * dtype.itemsize), _MOST_ROWS)
     return max(1, rows // ascent.views)
+
+
+def micro_batches(count: int, size: int) -> Iterator[range]:
+    """``count`` images in even parts of at most ``size``, but of two images at least where there are two.
+
+    A lone image gets other bits than the same image among several: oneDNN's convolutions choose another kernel, and
+    reductions to a single number another order; an ascent amplifies them. From two on the bits are the same.
+    """
+    parts = max(1, min(-(-count // size), count // 2))
+    for part in range(parts):
+        yield range(part * count // parts, (part + 1) * count // parts)
 
 
 def frozen(
@@ -214,10 +224,7 @@ class _Loop:
 
     def _affine_tap(self, layer: str, module: nn.Module, x: Tensor) -> Tap:
         if layer not in self.affine:
-            self.affine[layer] = [
-                _affine_mean(module, torch.as_tensor(channels, device=x.device), x)
-                for channels in self.channel_means[layer]
-            ]
+            self.affine[layer] = [_affine_means(module, indices, x) for indices in self.channel_means[layer]]
         images = len(self.images)
 
         def channel_mean(number: int) -> Tensor:
@@ -236,29 +243,32 @@ def _is_affine(module: nn.Module) -> bool:
         isinstance(module, nn.Conv2d)
         and type(module).forward is nn.Conv2d.forward
         and module.groups == 1
+        and module.padding_mode == "zeros"
         and not module._forward_hooks
         and not module._forward_pre_hooks
     )
 
 
-def _affine_mean(module: nn.Module, channels: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _affine_means(module: nn.Module, channels: npt.NDArray[np.int64], x: Tensor) -> tuple[Tensor, Tensor]:
     """The spatial mean of one channel an image as an affine function of the module's input.
 
     Args:
         channels: (images,) which channel.
-        x: (images * views, C, H, W): only its shape, dtype and device matter.
+        x: (images * views, C, H, W): only its shape, type and device matter.
 
     Returns:
-        (images, H * W * C) gradient in channels-last order, (images,) offset, such that the mean of the module's
+        (images, H * W * C) gradients in channels-last order and (images,) offsets, such that the mean of the module's
         channel is ``<x, gradient> + offset``.
     """
     assert isinstance(module, nn.Conv2d)
-    names = {"weight": module.weight[channels]}
-    if module.bias is not None:
-        names["bias"] = module.bias[channels]
-    zeros = torch.zeros(1, *x.shape[1:], dtype=x.dtype, device=x.device, requires_grad=True)
-    with torch.enable_grad():
-        means = functional_call(module, names, (zeros,)).mean((2, 3))[0]
-        gradients = [torch.autograd.grad(mean, zeros, retain_graph=True)[0] for mean in means]
-    flat = torch.cat(gradients).permute(0, 2, 3, 1).reshape(len(channels), -1)
-    return flat, means.detach().to(torch.promote_types(means.dtype, torch.float32))
+    gradients, offsets = [], []
+    for c in channels.tolist():
+        zeros = torch.zeros(1, *x.shape[1:], dtype=x.dtype, device=x.device, requires_grad=True)
+        bias = None if module.bias is None else module.bias[c : c + 1]
+        with torch.enable_grad():
+            output = F.conv2d(zeros, module.weight[c : c + 1], bias, module.stride, module.padding, module.dilation)
+            mean = output.mean()
+        gradients.append(torch.autograd.grad(mean, zeros)[0].permute(0, 2, 3, 1).reshape(-1))
+        offsets.append(mean.detach())
+    offset = torch.stack(offsets)
+    return torch.stack(gradients), offset.to(torch.promote_types(offset.dtype, torch.float32))

@@ -1,0 +1,119 @@
+"""What travels with a model: how its input is prepared, its usual input size, and the names of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from agnostic.errors import InvalidInput
+from agnostic.models.classes import imagenet_classes
+from agnostic.ops import Array, Ops
+
+ATTRIBUTE = "agnostic_card"
+"""The attribute of the native model under which its card is kept; copy.deepcopy takes it along."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an RGB image in [0, 1] to what a model was trained on: ``(image * scale - mean) / std``, a channel each.
+
+    Attributes:
+        mean, std: one number a channel, in the model's channel order and on the scaled range. ``std`` is positive.
+        scale: 255.0 for a model whose mean and std are meant for 0..255, else 1.0.
+        channel_order: what the model was trained on; for ``"BGR"`` the channels are flipped first.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise InvalidInput(f"mean and std have one number a channel, not {len(self.mean)} and {len(self.std)}")
+        if not (np.isfinite((*self.mean, *self.std, self.scale)).all() and min(self.std) > 0):
+            raise InvalidInput(f"mean, std and scale are finite and std is positive, not {self}")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise InvalidInput(f"channel_order is 'RGB' or 'BGR', not {self.channel_order!r}")
+
+    def apply(self, ops: Ops, images: Array) -> Array:
+        """Prepare native images.
+
+        Args:
+            ops: of the framework of ``images``.
+            images: (..., C), channels last, floating point in [0, 1].
+
+        Returns:
+            The same shape and dtype, with the model's channel order, range, mean and standard deviation.
+
+        Raises:
+            InvalidInput: ``images`` have another number of channels.
+        """
+        channels = ops.shape(images)[-1]
+        if channels != len(self.mean):
+            raise InvalidInput(
+                f"the model's preprocessing is for {len(self.mean)} channels and the images have {channels}: "
+                f"attach a card whose mean and std have {channels} numbers"
+            )
+        if self.channel_order == "BGR":
+            images = ops.flip(images, -1)
+        # One product and one sum, with constants rounded once: the whole formula costs two passes over the images.
+        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
+        dtype = ops.dtype(images)
+        return images * ops.asarray(self.scale / std, dtype) - ops.asarray(mean / std, dtype)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What agnostic knows about a model beyond its layers.
+
+    Attributes:
+        spec: what :func:`agnostic.load` made it from, such as ``"torchvision:vgg16"``.
+        preprocessing: from images in [0, 1] to what the model expects.
+        size: (height, width) of the images that it is usually given.
+        class_names: what each output stands for, in order; None where that is not known.
+        aliases: other names of layers, by layer name.
+    """
+
+    spec: str
+    preprocessing: Preprocessing
+    size: tuple[int, int]
+    class_names: tuple[str, ...] | None = None
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def attach(model: Any, card: ModelCard) -> None:
+    """Let the card travel with the model, in place of the one that it had."""
+    setattr(model, ATTRIBUTE, card)
+
+
+def card_of(model: Any) -> ModelCard | None:
+    """The card that travels with a model, or that its own description implies, or None.
+
+    A model of timm describes itself (``pretrained_cfg``), whoever made it. No other library's models do, so those that
+    :func:`agnostic.load` did not make have no card until one is attached.
+    """
+    card = getattr(model, ATTRIBUTE, None)
+    if isinstance(card, ModelCard):
+        return card
+    described = getattr(model, "pretrained_cfg", None)
+    return _timm_card(model, described) if isinstance(described, Mapping) else None
+
+
+def _timm_card(model: Any, described: Mapping[str, Any]) -> ModelCard | None:
+    mean, std, size = (described.get(key) for key in ("mean", "std", "input_size"))
+    if not (mean and std and size and len(mean) == len(std) and len(size) == 3):
+        return None
+    name, tag = described.get("architecture"), described.get("tag")
+    # A thousand classes are ImageNet's in every model that timm ships; a head of the user's own has another number.
+    classes = getattr(model, "num_classes", None)
+    names = imagenet_classes() if classes == 1000 == described.get("num_classes") else None
+    return ModelCard(
+        spec=f"timm:{name}.{tag}" if tag else f"timm:{name}",
+        preprocessing=Preprocessing(mean=tuple(mean), std=tuple(std)),
+        size=(size[1], size[2]),
+        class_names=names,
+    )

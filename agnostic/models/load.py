@@ -1,0 +1,127 @@
+"""``agnostic.load``: a native model by its specification."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from agnostic.backend import Model, backend_name, default_backend, get_backend
+from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
+from agnostic.models.specs import Weights, parse, parse_weights
+
+ENGINES = ("torch", "jax", "tensorflow")
+
+
+def load(
+    spec: str,
+    *,
+    backend: str | None = None,
+    engine: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+) -> Model:
+    """A native model, in inference mode, whose card travels with it.
+
+    Args:
+        spec: ``"efficientnet_lite0"`` (also 1 and 2; embedded, so that any backend builds it), ``"torchvision:vgg16"``,
+            ``"timm:resnet18"``, ``"keras:VGG16"``, ``"model.keras"``, or ``"file.py:make_model"``: a function in your
+            own file, which is executed, and called without arguments; its model is returned in the mode it is in.
+        backend: ``"torch"`` or ``"keras"``, or a plug-in's; None is the one that the spec needs, else the first that is
+            installed.
+        engine: what computes for Keras: ``"torch"``, ``"jax"`` or ``"tensorflow"``. Keras reads it once a process.
+        weights: None and ``"default"`` are the spec's own: pretrained for a network that has a name (torchvision, timm
+            and Keras download them), as it is for a file or a function. ``"random"`` are random and the same every
+            time; the random state of the framework is left as it was. Else a weight file of the backend:
+            ``.safetensors``, ``.pth`` or ``.pt`` for PyTorch. No code in a weight file is ever executed.
+
+    Raises:
+        UnknownName: no such model, function or backend; names the nearest.
+        InvalidInput: the spec is incomplete, or contradicts ``backend`` or ``engine``; or a user's file fails.
+        MissingDependency: a package is not installed; says how to install it.
+        InvalidWeights: the weights are missing, damaged, do not fit, cannot be downloaded, or would execute code.
+    """
+    parsed, chosen = parse(spec), parse_weights(weights)
+    if parsed.backend is not None and backend not in (None, parsed.backend):
+        raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
+    name = backend or parsed.backend
+    if engine is not None:
+        _choose_engine(engine, name)
+    if parsed.family == "function":
+        assert parsed.path is not None
+        return _from_function(parsed.path, parsed.name, backend, chosen)
+    return (get_backend(name) if name is not None else default_backend()).load(spec, chosen)
+
+
+def _choose_engine(engine: str, backend: str | None) -> None:
+    """Let Keras compute with ``engine``, as long as it is not loaded with another."""
+    if engine not in ENGINES:
+        raise UnknownName(f"no engine {engine!r}: there are {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
+    if backend != "keras":
+        raise InvalidInput(
+            f"engine={engine!r} is for Keras, and the backend is {backend!r}: give backend='keras' as well"
+        )
+    keras = sys.modules.get("keras")
+    if keras is None:
+        os.environ["KERAS_BACKEND"] = engine
+    elif (loaded := keras.config.backend()) != engine:
+        raise InvalidInput(
+            f"Keras is loaded with the engine {loaded!r}, and a process has only one: start another for {engine!r}"
+        )
+
+
+def _from_function(path: Path, function: str, backend: str | None, weights: Weights) -> Model:
+    if weights == "random":
+        raise InvalidInput(f"the weights of {path}:{function} are what the function makes: leave weights='random' out")
+    module = _imported(path)
+    make = getattr(module, function, None)
+    if not callable(make):
+        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UnknownName(f"no function {function!r} in {path}{nearest(function, functions)}")
+    with _user_code(path, function):
+        model = make()
+    owner = backend_name(model)
+    if backend not in (None, owner):
+        raise InvalidInput(f"{path}:{function} makes a model of the backend {owner!r}, not of {backend!r}")
+    if isinstance(weights, Path):
+        made_by = get_backend(owner)
+        entries = made_by.read_weights(weights)
+        try:
+            made_by.set_weights(model, entries)
+        except InvalidWeights as error:
+            raise InvalidWeights(f"{weights} does not fit {path}:{function}: {error}") from None
+    return model
+
+
+def _imported(path: Path) -> ModuleType:
+    """The module that a user's file makes, executed anew each time: the file may have changed."""
+    if not path.is_file():
+        raise InvalidInput(f"no file {path}, which should make the model")
+    name = f"_agnostic_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    # dataclasses and pickle look a class's module up by its name.
+    sys.modules[name] = module
+    with _user_code(path, None):
+        found.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _user_code(path: Path, function: str | None) -> Iterator[None]:
+    """Run a user's code as ``python file.py`` would, with its folder importable, and name the file if it fails."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    except Exception as error:  # it is not our code: whatever it raises is reported, and kept as the cause
+        where = f"{path}:{function}" if function else str(path)
+        raise InvalidInput(f"{where} failed with {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

@@ -1,0 +1,85 @@
+"""Specification strings: which model is meant, and with which weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.models.efficientnet_lite import VARIANTS
+
+Family = Literal["embedded", "torchvision", "timm", "keras", "keras-file", "function"]
+
+Weights: TypeAlias = Literal["default", "random"] | Path
+"""The spec's own weights, random ones, or those in a file."""
+
+EMBEDDED = {f"efficientnet_{variant}": variant for variant in VARIANTS}
+"""The networks that agnostic describes itself, by the name that users give."""
+
+_BACKENDS = {"torchvision": "torch", "timm": "torch", "keras": "keras", "keras-file": "keras"}
+
+FORMS = (
+    "'efficientnet_lite0', 'torchvision:vgg16', 'timm:resnet18', 'keras:VGG16', 'model.keras' or 'file.py:make_model'"
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A specification, taken apart.
+
+    Attributes:
+        text: as it was given.
+        family: where the model comes from.
+        name: of the model within its family; of the function for ``"function"``; ``""`` for ``"keras-file"``.
+        path: of the file, for the families that are files.
+    """
+
+    text: str
+    family: Family
+    name: str
+    path: Path | None = None
+
+    @property
+    def backend(self) -> str | None:
+        """The only backend that can make it, or None where several can, or where only running it tells."""
+        return _BACKENDS.get(self.family)
+
+
+def parse(text: str) -> Spec:
+    """Take a specification apart. Whether a model of that name exists is for its family to say.
+
+    Raises:
+        UnknownName: it is none of the known forms.
+        InvalidInput: a file of Python code is named without a function, or a family without a model.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"a model is specified by a string such as {FORMS}, not by {text!r}")
+    before, colon, name = text.rpartition(":")
+    if colon and before.endswith(".py"):
+        if not name.isidentifier():
+            raise InvalidInput(f"{text!r} names no function: write '{before}:make_model'")
+        return Spec(text, "function", name, Path(before).expanduser())
+    if text.endswith(".py"):
+        raise InvalidInput(f"{text!r} does not say which function makes the model: write '{text}:make_model'")
+    if text.endswith(".keras"):
+        return Spec(text, "keras-file", "", Path(text).expanduser())
+    if before in ("torchvision", "timm", "keras"):
+        if not name:
+            raise InvalidInput(f"{text!r} names no model; a specification is {FORMS}")
+        return Spec(text, cast(Family, before), name)
+    if text in EMBEDDED:
+        return Spec(text, "embedded", EMBEDDED[text])
+    raise UnknownName(f"no model {text!r}: a specification is {FORMS}{nearest(text, EMBEDDED)}")
+
+
+def parse_weights(weights: str | os.PathLike[str] | None) -> Weights:
+    """Which weights are meant: None and ``"default"`` are the spec's own, ``"random"`` random ones, the rest a file."""
+    if weights is None or weights == "default":
+        return "default"
+    if weights == "random":
+        return "random"
+    if not isinstance(weights, str | os.PathLike) or not os.fspath(weights):
+        raise InvalidInput(f"weights are 'default', 'random' or the name of a file, not {weights!r}")
+    return Path(weights).expanduser()

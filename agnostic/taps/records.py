@@ -1,0 +1,98 @@
+"""What taps give: the outputs of layers, by layer name, one record a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.layers import Layer
+
+
+class Activations(Mapping[str, Any]):
+    """The outputs of the chosen layers: a mapping from the layer's name to the framework's own array.
+
+    The keys are the names by which the layers were asked for, and the framework's own names for those chosen by a glob,
+    an index or a kind. A layer is found by its other names as well.
+
+    An output that is no single array (a tuple, a dict, a named tuple, a dataclass) is given as it is, with the
+    framework's own arrays inside.
+
+    A layer that ran several times has one record a call, in ``.calls(name)``; ``[name]`` is then an error, since
+    neither the first nor the last call speaks for all of them.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, Layer], calls: Mapping[str, Sequence[Any]], to_numpy: Callable[[Any], Any]
+    ) -> None:
+        """Made by a backend.
+
+        Args:
+            layers: by key, in the order of the keys.
+            calls: for each layer's own name, what each call returned; may grow while the model runs.
+            to_numpy: turns what one call returned into the same structure of NumPy arrays.
+        """
+        self._layers = dict(layers)
+        self._calls = calls
+        self._to_numpy = to_numpy
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name: its key, its own name, or an alias."""
+        if name in self._layers:
+            return self._layers[name]
+        for layer in self._layers.values():
+            if name == layer.name or name in layer.aliases:
+                return layer
+        known = ", ".join(self._layers) if 0 < len(self._layers) < 9 else f"{len(self._layers)} layers are"
+        raise UnknownName(f"layer {name!r} is not recorded here ({known}){nearest(name, self._layers)}")
+
+    def calls(self, name: str) -> list[Any]:
+        """What each call of a layer returned, in the order of the calls; empty for a layer that did not run."""
+        return list(self._calls.get(self.layer(name).name, ()))
+
+    def __getitem__(self, name: str) -> Any:
+        calls = self.calls(name)
+        if not calls:
+            raise InvalidInput(f"layer {name!r} has not run: call the model inside the context, then look here")
+        if len(calls) > 1:
+            raise InvalidInput(
+                f"layer {name!r} ran {len(calls)} times: choose one of .calls({name!r}), such as .calls({name!r})[-1]"
+            )
+        return calls[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in (key, layer.name, *layer.aliases) for key, layer in self._layers.items())
+
+    def axes(self, name: str) -> str | None:
+        """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known."""
+        return self.layer(name).axes
+
+    def numpy(self) -> Activations:
+        """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32."""
+        calls = {x.name: [self._to_numpy(call) for call in self.calls(x.name)] for x in self._layers.values()}
+        return Activations(self._layers, calls, _same)
+
+    def rekeyed(self, layers: Mapping[str, Layer]) -> Activations:
+        """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here."""
+        return Activations({key: self.layer(x.name) for key, x in layers.items()}, self._calls, self._to_numpy)
+
+    def __repr__(self) -> str:
+        return f"Activations({', '.join(f'{key}: {_describe(self.calls(key))}' for key in self)})"
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _describe(calls: Sequence[Any]) -> str:
+    if not calls:
+        return "not run"
+    shape = getattr(calls[0], "shape", None)
+    one = type(calls[0]).__name__ if shape is None else str(tuple(shape))
+    return one if len(calls) == 1 else f"{len(calls)} x {one}"

@@ -1,0 +1,175 @@
+"""The verbs that look inside a model: which layers it has, and what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.backend import Backend, Model, backend_of
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer, Selector, is_glob, select
+from agnostic.models.cards import card_of
+from agnostic.taps.records import Activations
+
+Selectors = Selector | Iterable[Selector]
+
+
+def layers(model: Model, inputs: Any = None) -> list[Layer]:
+    """The layers of a model in the order in which they first run; those that do not run follow.
+
+    The model is run once, in inference mode.
+
+    Args:
+        model: a native model.
+        inputs: what the model is called with, as in :func:`capture`. None: zeros of a shape that the model's card or
+            its first layer implies.
+
+    Raises:
+        InvalidInput: ``inputs`` is None, and no shape can be inferred or the model does not take it.
+    """
+    return backend_of(model).layers(model, inputs)
+
+
+def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
+    """Run a model in inference mode and return what the chosen layers return.
+
+    The model is run as far as the last chosen layer, where it is known that none of them runs again: the first call for
+    inputs of a new shape runs all of it. Training flags are as before afterwards.
+
+    Args:
+        model: a native model.
+        inputs: one input, a tuple of positional inputs, or a dict of named ones. An input is a native array, or a NumPy
+            array in the model's own layout, which is moved to the model's device and, if it is floating point, to its
+            type. Images in [0, 1] go through :func:`prepare` first.
+        layers: names, globs, indices or kinds; see :mod:`agnostic.layers`.
+
+    Returns:
+        The outputs by layer name. Of the layers that a glob or a kind chooses, those that did not run are left out.
+
+    Raises:
+        UnknownName: a selector chooses no layer.
+        InvalidInput: a layer that was asked for by name or index did not run, or none of a glob's did.
+    """
+    backend = backend_of(model)
+    chosen = _choose(backend, model, layers, inputs)
+    record = backend.capture(model, inputs, [layer.name for _, layer in chosen])
+    seen = {x.name: record.layer(x.name) for _, x in chosen}
+    keys: dict[str, Layer] = {}
+    for selector, layer in chosen:
+        if record.calls(layer.name):
+            keys[_key(selector, layer)] = seen[layer.name]
+        elif not _chooses_many(selector) or not any(record.calls(x.name) for s, x in chosen if s == selector):
+            raise InvalidInput(
+                f"layer {layer.name!r} ({layer.kind}) did not run: the model's forward pass does not call it with these "
+                "inputs; agnostic.layers(model) tells which layers run"
+            )
+    return record.rekeyed(keys)
+
+
+@contextmanager
+def watch(model: Model, layers: Selectors, *, detach: bool = False) -> Iterator[Activations]:
+    """Record what the chosen layers return, in whatever runs inside the context.
+
+    A record grows by one for each call of the layer. Gradients flow through it. The hooks are removed at the end, also
+    after an error. Each record is a copy as far as the model goes on with another one, since what follows might change
+    it in place. Compiled code calls no hooks, so it runs uncompiled inside.
+
+    Args:
+        model: a native model.
+        layers: names, globs or kinds; an index needs the model to be run, with inputs that its card or its first layer
+            implies.
+        detach: keep copies without gradients.
+
+    Raises:
+        UnknownName: a selector chooses no layer.
+    """
+    backend = backend_of(model)
+    chosen = _choose(backend, model, layers, None)
+    with backend.watch(model, [layer.name for _, layer in chosen], detach=detach) as record:
+        yield record.rekeyed({_key(selector, layer): layer for selector, layer in chosen})
+
+
+def submodel(model: Model, layers: Selectors) -> Model:
+    """A native model that returns what the chosen layers return, as the Keras idiom ``Model(inputs, outputs)``.
+
+    It shares the weights of the model, and runs as far as the last chosen layer.
+
+    Args:
+        model: a native model.
+        layers: as in :func:`watch`.
+
+    Returns:
+        A model whose call returns one array for one layer, and a list of arrays for several, in the order asked for.
+
+    Raises:
+        UnknownName: a selector chooses no layer.
+    """
+    backend = backend_of(model)
+    return backend.submodel(model, [layer.name for _, layer in _choose(backend, model, layers, None)])
+
+
+def prepare(model: Model, images: npt.ArrayLike) -> Any:
+    """Images as a model takes them: its own preprocessing, layout and array type.
+
+    Args:
+        model: a native model, whose card says how images are preprocessed; without a card they stay in [0, 1].
+        images: (N, H, W, C) or (H, W, C); uint8, or floating point in [0, 1].
+
+    Returns:
+        The argument of the model, a batch of N images, or of one.
+
+    Raises:
+        InvalidInput: another shape, type or range, or another number of channels than the model takes.
+    """
+    backend, card = backend_of(model), card_of(model)
+    array = np.asarray(images)
+    if array.ndim == 3:
+        array = array[None]
+    channels = backend.input_channels(model)
+    if array.ndim != 4 or array.shape[3] != channels or 0 in array.shape:
+        raise InvalidInput(
+            f"images for this model have the shape (N, H, W, {channels}), channels last, not {np.shape(images)}"
+        )
+    if array.dtype == np.uint8:
+        array = array / np.float32(255)
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise InvalidInput(f"images are uint8, or floating point in [0, 1], not {array.dtype}")
+    elif not (array.min() >= 0 and array.max() <= 1):
+        raise InvalidInput(
+            f"floating point images are finite and in [0, 1], not in [{array.min():.3g}, {array.max():.3g}]; "
+            "divide by 255 first"
+        )
+    pixels = array.astype(np.float32, copy=False)
+    if card is not None:
+        from agnostic.reference.ops import NumpyOps
+
+        pixels = card.preprocessing.apply(NumpyOps(), pixels).astype(np.float32)
+    return backend.native_images(model, pixels)
+
+
+# Choosing ------------------------------------------------------------------------------------------------------------
+def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> list[tuple[Selector, Layer]]:
+    """Each chosen layer once, with the first selector that chose it; the model is run only for an index."""
+    asked = [selectors] if isinstance(selectors, str | int) else list(selectors)
+    listing = backend.layers(model, inputs) if any(isinstance(x, int) for x in asked) else backend.tree(model)
+    name = type(model).__name__
+    chosen: dict[str, tuple[Selector, Layer]] = {}
+    for selector in asked:
+        for layer in select(listing, selector, model=name):
+            chosen.setdefault(layer.name, (selector, layer))
+    if not chosen:
+        select(listing, [], model=name)
+    return list(chosen.values())
+
+
+def _chooses_many(selector: Selector) -> bool:
+    return isinstance(selector, str) and (is_glob(selector) or selector.startswith("kind:"))
+
+
+def _key(selector: Selector, layer: Layer) -> str:
+    """The name by which a layer was asked for: its own, or an alias."""
+    return selector if isinstance(selector, str) and selector in layer.aliases else layer.name

@@ -1,0 +1,90 @@
+"""The torch backend: each method lives in the file that mirrors its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from agnostic.backend import Backend
+from agnostic.layers import Layer
+from agnostic.taps.records import Activations
+from agnostic_torch import layers, taps
+from agnostic_torch.ops import TorchOps
+
+if TYPE_CHECKING:
+    from agnostic.models.architecture import Architecture
+    from agnostic.visualization.ascent import Ascent, Settings
+
+
+class TorchBackend(Backend):
+    """See :class:`agnostic.backend.Backend`."""
+
+    name = "torch"
+    engine = "torch"
+
+    def __init__(self) -> None:
+        self.ops = TorchOps()
+
+    # Looking inside -------------------------------------------------------------------------------------------------
+    def tree(self, model: nn.Module) -> list[Layer]:
+        return layers.tree(layers.unwrap(model))
+
+    def layers(self, model: nn.Module, inputs: Any = None) -> list[Layer]:
+        return taps.layers(model, inputs)
+
+    def watch(
+        self, model: nn.Module, layers: Sequence[str], *, detach: bool = False
+    ) -> AbstractContextManager[Activations]:
+        return taps.watch(model, layers, detach=detach)
+
+    def capture(self, model: nn.Module, inputs: Any, layers: Sequence[str]) -> Activations:
+        return taps.capture(model, inputs, layers)
+
+    def submodel(self, model: nn.Module, layers: Sequence[str]) -> nn.Module:
+        return taps.submodel(model, layers)
+
+    def input_channels(self, model: nn.Module) -> int:
+        return taps.input_channels(model)
+
+    def native_images(self, model: nn.Module, images: npt.NDArray[np.float32]) -> Any:
+        return taps.native_images(model, images)
+
+    # Ascent ---------------------------------------------------------------------------------------------------------
+    def ascend(
+        self, model: nn.Module, ascent: Ascent, settings: Settings
+    ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+        from agnostic_torch.ascent import ascend
+
+        return ascend(model, ascent, settings)
+
+    # Models and weights ---------------------------------------------------------------------------------------------
+    def build(self, architecture: Architecture) -> nn.Module:
+        from agnostic_torch.models import build
+
+        return build(architecture)
+
+    def load(self, spec: str, weights: str | Path | None) -> nn.Module:
+        from agnostic_torch.models import load
+
+        return load(spec, weights)
+
+    def weights(self, model: nn.Module) -> Mapping[str, np.ndarray[Any, Any]]:
+        from agnostic_torch.weights import weights
+
+        return weights(model)
+
+    def set_weights(self, model: nn.Module, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        from agnostic_torch.weights import set_weights
+
+        set_weights(model, weights)
+
+    def read_weights(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+        from agnostic_torch.weights import read_weights
+
+        return read_weights(path)

@@ -1,0 +1,217 @@
+"""Naming the layers of a torch module, and telling the axes of their outputs. See :mod:`agnostic.layers`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from agnostic.layers import Layer
+from agnostic.models.aliases import aliases_of
+from agnostic.models.cards import card_of
+
+_CHANNELS_FIRST = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
+_CHANNELS_LAST = {2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
+_UNKNOWN = {0: "", 1: "N", 2: "NC", 3: "NLC", 4: "NCHW", 5: "NCDHW"}
+# Modules that put the features last, whatever their input; by class name, so that subclasses elsewhere count as well.
+_FEATURES_LAST = {"Linear", "Bilinear", "LayerNorm", "RMSNorm", "Embedding", "EmbeddingBag", "MultiheadAttention"}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own model inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif is_compiled(model):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is what torch.compile returned; asked without importing the compiler."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")
+    return compiler is not None and isinstance(module, compiler.OptimizedModule)
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module that can be called, by its first name, in the order of registration; not the model itself."""
+    return {name: module for name, module in model.named_modules() if name and _callable(module)}
+
+
+def _callable(module: nn.Module) -> bool:
+    # ModuleList and its like hold layers and are none.
+    return getattr(type(module).forward, "__name__", "") != "_forward_unimplemented" or "forward" in vars(module)
+
+
+def tree(model: nn.Module) -> list[Layer]:
+    """The layers as they are registered, without running the model."""
+    modules = named_layers(model)
+    return _with_aliases(
+        model, [Layer(name, type(m).__name__, None, None, None, _size(m), calls=0) for name, m in modules.items()]
+    )
+
+
+def _size(module: nn.Module) -> int:
+    # A lazy parameter has no size yet.
+    return sum(p.numel() for p in module.parameters() if not isinstance(p, nn.parameter.UninitializedParameter))
+
+
+def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
+    """With the second names of shared modules, and those by which the model is known elsewhere."""
+    layers = list(layers)
+    first = {id(module): name for name, module in model.named_modules()}
+    names: dict[str, tuple[str, ...]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if first[id(module)] != name:
+            names[first[id(module)]] = (*names.get(first[id(module)], ()), name)
+    parents = {x.name.rpartition(".")[0] for x in layers}
+    leaves = [(x.name, x.kind) for x in layers if x.name not in parents]
+    card = card_of(model)
+    known = dict(aliases_of(f"{type(model).__module__}.{type(model).__qualname__}", leaves))
+    if card is not None:
+        known |= card.aliases
+    taken = {x.name for x in layers}.union(*names.values())
+    return [
+        Layer(
+            x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
+            (*names.get(x.name, ()), *(alias for alias in known.get(x.name, ()) if alias not in taken)),
+        )
+        for x in layers
+    ]  # fmt: skip
+
+
+class Listing:
+    """Watches one forward pass, module by module, and tells the layers in the order in which they first ran."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = named_layers(model)
+        self._axes = Axes(model)
+        self._open: list[list[Any]] = []
+        self._calls: dict[str, int] = {}
+        self._shapes: dict[str, tuple[tuple[int, ...], str | None] | None] = {}
+
+    def enter(self, name: str) -> None:
+        """A layer is being called."""
+        self._calls[name] = self._calls.get(name, 0) + 1
+        if self._open:
+            self._open[-1][1] = False
+        self._open.append([name, True])
+
+    def leave(self, name: str, args: tuple[Any, ...], output: Any) -> None:
+        """A layer returned."""
+        leaf = True
+        # A call that failed, and whose error the model caught, never came here.
+        while self._open:
+            top, leaf = self._open.pop()
+            if top == name:
+                break
+        axes = self._axes.of(name, self.modules[name], leaf, args, output)
+        if name not in self._shapes:
+            self._shapes[name] = (tuple(output.shape), axes) if isinstance(output, Tensor) else None
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each layer was called."""
+        return self._calls
+
+    def layers(self) -> list[Layer]:
+        """In the order of the first call; those that did not run follow."""
+        order = [*self._calls, *(name for name in self.modules if name not in self._calls)]
+        return _with_aliases(self.model, [self._layer(name) for name in order])
+
+    def _layer(self, name: str) -> Layer:
+        module, seen = self.modules[name], self._shapes.get(name)
+        kind, parameters, calls = type(module).__name__, _size(module), self._calls.get(name, 0)
+        if seen is None:
+            return Layer(name, kind, None, None, None, parameters, calls)
+        sizes, axes = seen
+        if axes is None:
+            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls)
+        shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
+        channels = sizes[axes.index("C")] if "C" in axes else None
+        return Layer(name, kind, shape, axes, channels, parameters, calls)
+
+
+class Axes:
+    """The letters of the dimensions of each layer's output, followed through the model as it runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # The last output of each number of dimensions: its letters and its shape.
+        self._last: dict[int, tuple[str, tuple[int, ...]]] = {}
+        # Modules inside of one that has the sequence first.
+        self._sequence_first: set[str] = set()
+        for name, module in model.named_modules():
+            if getattr(module, "batch_first", True) is False:
+                self._sequence_first.update(f"{name}.{x}".strip(".") for x, _ in module.named_modules())
+
+    def of(self, name: str, module: nn.Module, leaf: bool, args: tuple[Any, ...], output: Any) -> str | None:
+        """The letters of a layer's output, None for an output that is no array or has more dimensions than letters."""
+        if not isinstance(output, Tensor):
+            for tensor in _arrays(output)[:1]:
+                self._remember(tensor, self._own(name, module, tensor) or self._inherited(tensor))
+            return None
+        axes = (self._own(name, module, output) or self._moved(module, args, output)) if leaf else None
+        axes = axes or self._inherited(output)
+        self._remember(output, axes)
+        return axes
+
+    def _remember(self, output: Tensor, axes: str | None) -> None:
+        if axes is not None:
+            self._last[output.ndim] = (axes, tuple(output.shape))
+
+    def _own(self, name: str, module: nn.Module, output: Tensor) -> str | None:
+        """What the kind of a layer alone tells."""
+        for cls in type(module).__mro__:
+            spatial = re.search(r"([123])d$", cls.__name__)
+            if spatial:
+                axes = _CHANNELS_FIRST[int(spatial[1])]
+                # One dimension less is an input without a batch, but two dimensions are a batch of features.
+                if output.ndim == len(axes):
+                    return axes
+                return axes[1:] if 2 < output.ndim == len(axes) - 1 else None
+            if cls.__name__ in _FEATURES_LAST and len(getattr(module, "normalized_shape", (1,))) == 1:
+                if output.ndim == 3 and name in self._sequence_first:
+                    return "LNC"
+                return _CHANNELS_LAST.get(output.ndim)
+        return None
+
+    def _moved(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> str | None:
+        """The letters after a module that only moves or merges dimensions."""
+        if not args or not isinstance(args[0], Tensor) or args[0].ndim not in self._last:
+            return None
+        before = self._last[args[0].ndim][0]
+        dims = getattr(module, "dims", None)
+        if type(module).__name__ == "Permute" and dims is not None and len(dims) == output.ndim == len(before):
+            return "".join(before[d] for d in dims)
+        if isinstance(module, nn.Flatten) and output.ndim == 3 and before == "NCHW":
+            return "NCL"
+        return None
+
+    def _inherited(self, output: Tensor) -> str | None:
+        """The letters of the last output with as many dimensions, moved where its shape says so."""
+        axes, shape = self._last.get(output.ndim, (_UNKNOWN.get(output.ndim), None))
+        if axes is None or shape is None or "C" not in axes or tuple(output.shape) == shape:
+            return axes
+        # A function that moves the channels between two modules shows in the shape alone.
+        channels, other = shape[axes.index("C")], axes[0] + _swap(axes[1:])
+        if output.shape[axes.index("C")] != channels and output.shape[other.index("C")] == channels:
+            return other
+        return axes
+
+
+def _swap(axes: str) -> str:
+    """Channels first to channels last and back, the batch left out."""
+    return axes[1:] + "C" if axes.startswith("C") else "C" + axes.replace("C", "")
+
+
+def _arrays(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    return [x for x in output if isinstance(x, Tensor)] if isinstance(output, tuple | list) else []

@@ -1,0 +1,645 @@
+"""Taps by forward hooks, on any torch module.
+
+A record must hold what a layer returned, and a run should end after the last wanted layer. Neither can be known from
+the module alone: a function may change an array in place after the layer, and a layer may be called again. So the first
+run for inputs of a certain shape is a whole one, watched closely; what it teaches (a :class:`Plan`) makes the next ones
+cheap. A plan is used only as long as nothing that could change the order of the calls has changed: the modules and their
+plain attributes, the shapes of the inputs; and only if no value computed in the run decided what ran next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import random
+import sys
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer
+from agnostic.models.cards import card_of
+from agnostic.taps.records import Activations
+from agnostic_torch.layers import Listing, named_layers, tree, unwrap
+
+Record = dict[str, list[Any]]
+
+
+class _Stop(BaseException):
+    """Ends a run after the last wanted layer; a BaseException, so that a model's own handlers let it pass."""
+
+
+# Nested structures ---------------------------------------------------------------------------------------------------
+def _leaves(value: Any) -> Iterator[Tensor]:
+    """The tensors in tuples, lists, dicts, named tuples and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _leaves(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _leaves(getattr(value, field.name, None))
+
+
+def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """The same structure with ``function`` of each tensor; containers that can be changed are copied."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        if type(value) is dict:
+            return {key: _mapped(function, item) for key, item in value.items()}
+        # Subclasses keep their type and attributes: OrderedDict, and the outputs of model libraries.
+        changed = copy.copy(value)
+        for key, item in value.items():
+            changed[key] = _mapped(function, item)  # type: ignore[index]
+        return changed
+    if isinstance(value, tuple):
+        items = [_mapped(function, item) for item in value]
+        if all(a is b for a, b in zip(items, value, strict=True)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, list):
+        return [_mapped(function, item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = copy.copy(value)
+        for field in dataclasses.fields(value):
+            if hasattr(value, field.name):
+                object.__setattr__(changed, field.name, _mapped(function, getattr(value, field.name)))
+        return changed
+    return value
+
+
+def to_numpy(value: Any) -> Any:
+    """The same structure with NumPy arrays, detached and in main memory; bfloat16 and smaller come as float32."""
+    return _mapped(_to_numpy, value)
+
+
+def _to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
+    x = x.detach()
+    if x.is_floating_point() and (x.dtype == torch.bfloat16 or x.dtype.itemsize < 2):
+        x = x.float()
+    return x.cpu().resolve_conj().resolve_neg().numpy()
+
+
+# Inputs --------------------------------------------------------------------------------------------------------------
+def example(model: nn.Module) -> Tensor:
+    """Zeros that the model should take: of its card's size, or of the shape that its first layer implies.
+
+    Raises:
+        InvalidInput: the first layer that has parameters is neither a 2-D convolution nor a linear layer.
+    """
+    first = next(model.parameters(), torch.empty(0))
+    card = card_of(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            height, width = (224, 224) if card is None else card.size
+            return torch.zeros(1, module.in_channels, height, width, dtype=first.dtype, device=first.device)
+        if isinstance(module, nn.Linear):
+            return torch.zeros(1, module.in_features, dtype=first.dtype, device=first.device)
+        if next(module.parameters(recurse=False), None) is not None and not _holder(module):
+            break
+    raise InvalidInput(
+        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give inputs="
+    )
+
+
+def _holder(module: nn.Module) -> bool:
+    """Whether a module has parameters of its own beside children, such as a class token: it tells no input shape."""
+    return next(module.children(), None) is not None
+
+
+def input_channels(model: nn.Module) -> int:
+    """See :meth:`agnostic.backend.Backend.input_channels`."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    raise InvalidInput(f"{type(model).__name__} has no 2-D convolution, so it takes no images")
+
+
+def native_images(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
+    """See :meth:`agnostic.backend.Backend.native_images`."""
+    return _native(model, np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+
+
+def _native(model: nn.Module, value: Any) -> Any:
+    """NumPy arrays as tensors on the model's device, floating point ones in its type; all else as it is."""
+    if isinstance(value, np.ndarray):
+        first = next(model.parameters(), torch.empty(0))
+        tensor = torch.from_numpy(np.array(value, order="C"))
+        return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
+    if type(value) in (tuple, list):
+        return type(value)(_native(model, item) for item in value)
+    if type(value) is dict:
+        return {key: _native(model, item) for key, item in value.items()}
+    return value
+
+
+def _arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: of a tuple, of a dict, or of one input."""
+    inputs = _native(model, inputs)
+    if isinstance(inputs, tuple):
+        return inputs, {}
+    if type(inputs) is dict and all(isinstance(key, str) for key in inputs):
+        return (), inputs
+    return (inputs,), {}
+
+
+# Records that nothing changes afterwards -----------------------------------------------------------------------------
+class _Kept:
+    """One recorded output or input: the tensors themselves, and what is needed should they be changed in place."""
+
+    def __init__(self, value: Any, given: tuple[Any, ...], copies: bool) -> None:
+        """Keep ``value``; ``passed`` is what the model must go on with.
+
+        Args:
+            value: what the layer returned, or was called with.
+            given: what the layer was called with: an output that shares memory with it must reach the model itself.
+            copies: keep copies, because a later change in place is expected or not excluded.
+        """
+        # A list or dict may be changed by the model after the layer as well.
+        self._value = _mapped(_same, value)
+        self._seen: list[Tensor] = list(_leaves(value))
+        self._backups: list[Tensor | None] = [None] * len(self._seen)
+        self.passed = value
+        if copies:
+            shared = {_memory(x) for x in _leaves(given)}
+            passed = []
+            for i, tensor in enumerate(self._seen):
+                if _is_fresh(tensor) and _memory(tensor) not in shared:
+                    # The model goes on with a copy, so that the record is what the model's output depends on, and
+                    # gradients with respect to it can be asked for.
+                    passed.append(tensor.clone())
+                    self._seen[i] = passed[-1]
+                else:
+                    passed.append(tensor)
+                    self._backups[i] = tensor.clone()
+            if any(a is not b for a, b in zip(passed, _leaves(value), strict=True)):
+                replacement = iter(passed)
+                self.passed = _mapped(lambda _: next(replacement), value)
+        self._versions = [_version(x) for x in self._seen]
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether a tensor was changed in place after the layer, or may have been."""
+        return any(v is None or _version(x) != v for x, v in zip(self._seen, self._versions, strict=True))
+
+    @property
+    def value(self) -> Any:
+        """What was kept, as it was then."""
+        chosen = iter(
+            backup if backup is not None and (v is None or _version(x) != v) else None
+            for x, v, backup in zip(self._seen, self._versions, self._backups, strict=True)
+        )
+        return _mapped(lambda x: x if (backup := next(chosen)) is None else backup, self._value)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Counts changes in place, of all views of the same memory together; None where nobody counts."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _is_fresh(tensor: Tensor) -> bool:
+    """Whether a tensor is the result of a differentiable operation, and not a view of something else."""
+    return torch.is_grad_enabled() and tensor.grad_fn is not None and tensor._base is None
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse tensors and wrappers have no storage
+        return id(tensor)
+
+
+# What one whole run teaches ------------------------------------------------------------------------------------------
+@dataclasses.dataclass
+class Plan:
+    """What a whole run taught, for inputs of one shape.
+
+    Attributes:
+        layers: in the order in which they first ran, with shapes and axes.
+        calls: how often each layer ran.
+        fixed: whether the order of the calls depends on nothing that only a running model knows.
+        spoiled: for a set of taps, those whose tensors are changed in place before the run ends: (event, which call).
+    """
+
+    layers: list[Layer]
+    calls: Mapping[str, int]
+    fixed: bool
+    spoiled: dict[Events, frozenset[tuple[Event, int]]] = dataclasses.field(default_factory=dict)
+
+
+Event = tuple[str, bool]
+"""A layer's name, and whether its inputs (True) or its outputs (False) are meant."""
+Events = frozenset[Event]
+
+_PLANS_PER_MODEL = 16
+_plans: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Plan]] = weakref.WeakKeyDictionary()
+_plans_lock = threading.Lock()
+_PLAIN = frozenset({int, bool, float, str, type(None), types.FunctionType, types.MethodType})
+
+
+def _state(model: nn.Module) -> Hashable:
+    """All that decides what runs, apart from the inputs: the modules, and their attributes that are plain values."""
+    state: list[Any] = []
+    for module in model.modules():
+        state += (id(module), type(module))
+        for name, value in vars(module).items():
+            if type(value) in _PLAIN:
+                state.append(value)
+            elif type(value) in (tuple, list) or (type(value) is dict and not name.startswith("_")):
+                state.append(_plain(value))
+    return tuple(state)
+
+
+def _plain(value: Any) -> Hashable:
+    """Plain values by value, all others by identity."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is dict:
+        return tuple((_plain(key), _plain(item)) for key, item in value.items())
+    return tuple(map(_plain, value)) if type(value) in (tuple, list) else id(value)
+
+
+def _signature(value: Any) -> Hashable:
+    """Structure, shapes and types of inputs, and the values of what is no tensor."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.dtype, value.device)
+    if isinstance(value, Mapping):
+        return (type(value), tuple((key, _signature(item)) for key, item in value.items()))
+    if isinstance(value, tuple | list):
+        return (type(value), tuple(_signature(item) for item in value))
+    return (type(value), value)
+
+
+def _known(model: nn.Module, key: Hashable) -> Plan | None:
+    with _plans_lock:
+        plans = _plans.get(model)
+        if plans is None or key not in plans:
+            return None
+        plans.move_to_end(key)
+        return plans[key]
+
+
+def _remember(model: nn.Module, key: Hashable | None, plan: Plan) -> None:
+    if key is None:
+        return
+    with _plans_lock:
+        plans = _plans.setdefault(model, OrderedDict())
+        plans[key] = plan
+        while len(plans) > _PLANS_PER_MODEL:
+            plans.popitem(last=False)
+
+
+class _ValuesAsked(TorchDispatchMode):
+    """Notices operations that hand a computed value, or a shape that depends on one, to Python."""
+
+    asked = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+            self.asked = True
+        return func(*args, **(kwargs or {}))
+
+
+class _ValuesTaken(TorchFunctionMode):
+    """Notices methods that hand values to Python without an operation."""
+
+    taken = False
+    _METHODS = frozenset(
+        {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._METHODS:
+            self.taken = True
+        return func(*args, **(kwargs or {}))
+
+
+def _random_state() -> Hashable:
+    """Of the generators whose numbers reach Python unseen; those of torch are seen."""
+    name, keys, *rest = np.random.get_state()
+    return (random.getstate(), np.asarray(keys).tobytes(), *rest)
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _hooks() -> Iterator[list[Any]]:
+    """A list for handles of hooks, all removed at the end."""
+    handles: list[Any] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Compiled code does not call hooks that came later; inside, it runs as it was written."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+class _Run:
+    """One forward pass that records."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], events: Sequence[Event], plan: Plan | None) -> None:
+        self.kept: dict[Event, list[_Kept]] = {event: [] for event in events}
+        self._modules = modules
+        self._thread = threading.get_ident()
+        self._left = -1
+        self._spoiled: frozenset[tuple[Event, int]] | None = None
+        if plan is not None and plan.fixed and all(plan.calls.get(name) for name, _ in events):
+            self._left = sum(plan.calls[name] for name, _ in events)
+            self._spoiled = plan.spoiled.get(frozenset(events))
+
+    def hook(self, handles: list[Any]) -> None:
+        for event in self.kept:
+            name, of_inputs = event
+            module = self._modules[name]
+            if of_inputs:
+                handles.append(module.register_forward_pre_hook(self._before(event), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(self._after(event), with_kwargs=True))
+
+    def _before(self, event: Event) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            if threading.get_ident() == self._thread:
+                self._keep(event, (args, kwargs), (args, kwargs))
+
+        return hook
+
+    def _after(self, event: Event) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            # Another thread may run the same model meanwhile.
+            if threading.get_ident() != self._thread:
+                return None
+            passed = self._keep(event, output, (args, kwargs))
+            return None if passed is output else passed
+
+        return hook
+
+    def _keep(self, event: Event, value: Any, given: Any) -> Any:
+        self._left -= 1
+        kept = self.kept[event]
+        copies = self._left != 0 and (self._spoiled is None or (event, len(kept)) in self._spoiled)
+        kept.append(_Kept(value, given, copies))
+        if self._left == 0:
+            raise _Stop
+        return kept[-1].passed
+
+    def spoiled(self) -> frozenset[tuple[Event, int]]:
+        """Which records were changed in place after they were taken."""
+        return frozenset(
+            (event, i) for event, kept in self.kept.items() for i, one in enumerate(kept) if one.spoiled
+        )
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every record that was changed in place was copied before."""
+        return self._spoiled is None or self.spoiled() <= self._spoiled
+
+
+class Taps:
+    """Records what named layers return, or are called with, and stops the model after the last of them.
+
+    Prepared once, called often: made for loops. The modules and attributes of the model must stay as they are between
+    the calls; its weights and its mode (train, eval) may change, and are left to the caller, as is the gradient mode.
+    The first call for inputs of a new shape runs the whole model; see the module's docstring.
+
+    Gradients flow if they are enabled: a record is what the model goes on with, so that the gradient of a record with
+    respect to the inputs can be asked for as well as that of the model's output with respect to a record. (The exception:
+    an output that shares memory with the layer's input and is changed in place later is recorded as a copy.)
+    """
+
+    def __init__(self, model: nn.Module, outputs: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
+        """Prepare.
+
+        Args:
+            model: not a wrapper, see :func:`agnostic_torch.layers.unwrap`.
+            outputs: layers whose outputs are recorded.
+            inputs: layers whose inputs are recorded, as ``(args, kwargs)``.
+        """
+        self._model = model
+        self._modules = named_layers(model)
+        self._events = [*((name, False) for name in outputs), *((name, True) for name in inputs)]
+        self._state = _state(model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Record, Record]:
+        """(outputs, inputs) by layer name, one record a call; no record for a layer that did not run."""
+        record, _ = self.run(args, kwargs)
+        return record
+
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Record, Record], Plan]:
+        """As :meth:`__call__`, with the plan that was followed or made."""
+        key: Hashable | None = (
+            self._state, tuple(m.training for m in self._modules.values()), _signature(args), _signature(kwargs)
+        )  # fmt: skip
+        try:
+            plan = _known(self._model, key)
+        except TypeError:  # an argument that has no hash
+            key = plan = None
+        done, plan = self._run(args, kwargs, plan, key)
+        if not done.trusted:
+            # The plan was wrong, for a reason that its key does not show: learn anew.
+            done, plan = self._run(args, kwargs, None, key)
+        results: tuple[Record, Record] = ({}, {})
+        for (name, of_inputs), kept in done.kept.items():
+            results[of_inputs][name] = [one.value for one in kept]
+        return results, plan
+
+    def _run(self, args: Any, kwargs: Any, plan: Plan | None, key: Hashable | None) -> tuple[_Run, Plan]:
+        done = _Run(self._modules, self._events, plan)
+        with _eagerly(), contextlib.ExitStack() as stack:
+            learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules))
+            done.hook(stack.enter_context(_hooks()))
+            with contextlib.suppress(_Stop):
+                self._model(*args, **kwargs)
+        if learned is not None:
+            plan = learned()
+            _remember(self._model, key, plan)
+        assert plan is not None
+        plan.spoiled.setdefault(frozenset(self._events), done.spoiled())
+        return done, plan
+
+
+@contextlib.contextmanager
+def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Callable[[], Plan]]:
+    """Watch the whole of what the model does inside; afterwards, the plan."""
+    listing = Listing(model)
+    thread = threading.get_ident()
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            if threading.get_ident() == thread:
+                listing.enter(name)
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if threading.get_ident() == thread:
+                listing.leave(name, args, output)
+
+        return hook
+
+    drawn = _random_state()
+    with _hooks() as handles:
+        for name, module in modules.items():
+            handles.append(module.register_forward_pre_hook(before(name)))
+            handles.append(module.register_forward_hook(after(name)))
+        with _ValuesTaken() as taken, _ValuesAsked() as asked:
+            yield lambda: Plan(listing.layers(), dict(listing.calls), fixed)
+    fixed = not (asked.asked or taken.taken) and drawn == _random_state()
+
+
+@contextlib.contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Inference mode and no gradients inside; afterwards each module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    # Inside torch.inference_mode, changes in place are not counted.
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            if any(training for _, training in modes):
+                model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                if module.training != training:
+                    module.train(training)
+
+
+# The verbs -----------------------------------------------------------------------------------------------------------
+def layers(model: nn.Module, inputs: Any = None) -> list[Layer]:
+    """See :meth:`agnostic.backend.Backend.layers`."""
+    model = unwrap(model)
+    args, kwargs = _arguments(model, example(model) if inputs is None else inputs)
+    with inference(model):
+        try:
+            _, plan = Taps(model).run(args, kwargs)
+        except Exception as error:
+            if inputs is not None:
+                raise
+            raise InvalidInput(
+                f"{type(model).__name__} does not take zeros of shape {tuple(args[0].shape)} "
+                f"({_first_line(error)}): give inputs="
+            ) from error
+    return list(plan.layers)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
+    """See :meth:`agnostic.backend.Backend.capture`."""
+    model = unwrap(model)
+    args, kwargs = _arguments(model, inputs)
+    with inference(model):
+        (calls, _), plan = Taps(model, names).run(args, kwargs)
+    known = {x.name: x for x in plan.layers}
+    return Activations({name: known[name] for name in names}, calls, to_numpy)
+
+
+@contextlib.contextmanager
+def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
+    """See :meth:`agnostic.backend.Backend.watch`."""
+    model = unwrap(model)
+    modules = named_layers(model)
+    known = {x.name: x for x in tree(model)}
+    kept: dict[str, list[_Kept]] = {name: [] for name in names}
+
+    def after(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            if detach:
+                kept[name].append(_Kept(_mapped(_detached_copy, output), (), copies=False))
+                return None
+            # What follows is not known, so it is assumed to change the array in place.
+            kept[name].append(_Kept(output, (args, kwargs), copies=True))
+            return None if kept[name][-1].passed is output else kept[name][-1].passed
+
+        return hook
+
+    with _eagerly(), _hooks() as handles:
+        for name in names:
+            handles.append(modules[name].register_forward_hook(after(name), with_kwargs=True))
+        yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)
+
+
+def _detached_copy(x: Tensor) -> Tensor:
+    return x.detach().clone()
+
+
+class _Values(Mapping[str, list[Any]]):
+    """What was kept, read when it is asked for: a record may be changed in place until then."""
+
+    def __init__(self, kept: Mapping[str, list[_Kept]]) -> None:
+        self._kept = kept
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return [one.value for one in self._kept[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class Submodel(nn.Module):
+    """Returns the outputs of layers of another model, whose modules, weights and state dict are its own as well.
+
+    It runs the model as far as the last of the layers. Gradients flow, in train and eval mode alike.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        # The same dicts, not copies: parameters and buffers are the model's under the model's own names, and stay so
+        # when either is moved, changed or loaded.
+        for shared in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[shared] = model.__dict__[shared]
+        # Not as an attribute: the model would be a child, and every weight would have a second name.
+        self.__dict__["_of"] = model
+        self._names = tuple(names)
+        self.training = model.training
+
+    def train(self, mode: bool = True) -> Submodel:
+        self.__dict__["_of"].train(mode)
+        return super().train(mode)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The output of the one layer, or a list of the outputs of several; what a layer returned is not changed."""
+        outputs, _ = Taps(self.__dict__["_of"], self._names)(*args, **kwargs)
+        for name in self._names:
+            if len(outputs[name]) != 1:
+                times = f"ran {len(outputs[name])} times" if outputs[name] else "did not run"
+                raise InvalidInput(f"layer {name!r} {times}; a submodel returns layers that run once")
+        found = [outputs[name][0] for name in self._names]
+        return found[0] if len(found) == 1 else found
+
+    def extra_repr(self) -> str:
+        return f"outputs of {', '.join(self._names)}"
+
+
+def submodel(model: nn.Module, names: Sequence[str]) -> Submodel:
+    """See :meth:`agnostic.backend.Backend.submodel`."""
+    return Submodel(unwrap(model), names)

