@@ -1,6 +1,7 @@
 """Optimizers written once, over Ops: specifications, update rules, groups, conversion."""
 
 from agnostic.optimizers.build import build
+from agnostic.optimizers.convert import convert, read
 from agnostic.optimizers.groups import Groups, groups
 from agnostic.optimizers.specs import (
     KINDS,
@@ -38,5 +39,7 @@ __all__ = [
     "RMSprop",
     "Spec",
     "build",
+    "convert",
     "groups",
+    "read",
 ]

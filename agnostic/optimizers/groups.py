@@ -85,7 +85,7 @@ def groups(
             component and whose ``**`` crosses them, or ``"kind:BatchNorm2d"``; components are separated by dots in
             PyTorch and slashes in Keras. The options are fields of the specification, by our names or PyTorch's,
             ``trainable=False`` to freeze, or ``spec`` for another rule. Where several selectors choose a parameter,
-            the later overrides the earlier, option by option.
+            the later overrides the earlier, option by option, or altogether where it brings a ``spec``.
         default: options of all parameters, which the rules override.
 
     Raises:
@@ -97,7 +97,8 @@ def groups(
         if not isinstance(selector, str):
             raise InvalidInput(f"parameters are chosen by a layer's name, a glob or 'kind:Conv2d', not by {selector!r}")
         for name in _under(inventory, selector, type(model).__name__):
-            chosen[name] |= renamed(options)
+            # Another rule has other options: those that were meant for the former do not follow.
+            chosen[name] = {**({} if "spec" in options else chosen[name]), **renamed(options)}
     return Groups(_collect(chosen, inventory.parameters), inventory.backend, model)
 
 

@@ -36,23 +36,42 @@ class Snapshot:
 
     Attributes:
         groups: (specification, names of its parameters); the specification's learning rate is the present one.
-        states: by name of the parameter, in the model's own order.
+        states: of each parameter that moves, by name, in the model's own order.
+        shapes: of every parameter, those that do not move among them, in the same order.
         outputs_last: kernels are (..., inputs, outputs), as in Keras.
     """
 
     groups: tuple[tuple[Spec, tuple[str, ...]], ...]
     states: Mapping[str, ParameterState]
+    shapes: Mapping[str, tuple[int, ...]]
     outputs_last: bool
 
 
-def transposed(spec: Spec, state: ParameterState, axes: tuple[int, ...]) -> ParameterState:
-    """The state of the parameter ``np.transpose(parameter, axes)``."""
-    if axes == tuple(range(len(state.shape))):
-        return state
+@dataclass(frozen=True)
+class Layout:
+    """How one framework's array of a parameter becomes the other's.
+
+    ``transpose(reshape(x, seen), axes)``, in ``shape``.
+    """
+
+    seen: tuple[int, ...]
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.reshape(self.seen).transpose(self.axes).reshape(self.shape))
+
+
+def carried(state: ParameterState, layout: Layout) -> ParameterState:
+    """The state of the parameter in its other layout."""
+    factored = {"row", "column"} & state.slots.keys()
     slots = {}
     for name, value in state.slots.items():
-        slots[name] = np.transpose(value, axes) if value.ndim == len(axes) else value
-    if {"row", "column"} <= slots.keys():
-        # Rows of the one layout are columns of the other.
-        slots["row"], slots["column"] = slots["column"], slots["row"]
-    return ParameterState(tuple(state.shape[a] for a in axes), state.step, slots)
+        if name in factored:
+            # Of matrices alone: rows of the one layout are columns of the other.
+            turned = layout.axes != tuple(range(len(layout.axes)))
+            other = {"row": "column", "column": "row"}[name] if turned else name
+            slots[other] = value.transpose(layout.axes)
+        else:
+            slots[name] = layout(value) if value.shape == state.shape else value
+    return ParameterState(layout.shape, state.step, slots)

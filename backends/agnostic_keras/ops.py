@@ -104,7 +104,7 @@ class KerasOps:
         return ops.cos(x)
 
     def tanh(self, x: Array) -> Array:
-        return ops.tanh(x)
+        return engines.current().tanh(x)  # keras.ops.tanh of float64 goes through float32 on jax
 
     def sigmoid(self, x: Array) -> Array:
         return ops.sigmoid(x)
@@ -113,10 +113,10 @@ class KerasOps:
         return ops.floor(x)
 
     def maximum(self, a: Array, b: Array | float) -> Array:
-        return ops.maximum(a, b)
+        return engines.current().maximum(a, b)  # keras.ops.maximum of float64 goes through float32 in PyTorch
 
     def minimum(self, a: Array, b: Array | float) -> Array:
-        return ops.minimum(a, b)
+        return engines.current().minimum(a, b)
 
     def clip(self, x: Array, low: float, high: float) -> Array:
         return ops.clip(x, low, high)

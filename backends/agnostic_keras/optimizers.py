@@ -86,7 +86,7 @@ def inventory(model: keras.Model) -> Inventory:
 
 
 def members(params: Any) -> Iterator[tuple[str, Variable]]:
-    """The variables of one dict of a list of groups, as (name, variable); layers stand for their trainable variables."""
+    """The variables of one dict of a list of groups, as (name, variable); a layer stands for all of its own."""
     for item in params if isinstance(params, list | tuple) else [params]:
         if isinstance(item, keras.Layer):
             yield from ((v.path, v) for v in item.trainable_variables)
@@ -172,7 +172,7 @@ def _shared_options(spec: Spec) -> dict[str, Any]:
         found |= {"use_ema": True, "ema_momentum": spec.ema_momentum, "ema_overwrite_frequency": spec.ema_overwrite}
     if spec.accumulate > 1:
         if spec.ema_momentum is not None:
-            raise InvalidInput("Keras moves the average at every call, not at every step: use accumulate or ema_momentum")
+            raise InvalidInput("Keras averages at every call, not at every step: use accumulate or ema_momentum")
         found["gradient_accumulation_steps"] = spec.accumulate
     return found
 
@@ -188,41 +188,59 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         groups: dicts of ``kind``, ``options`` (the specification but for its rate), ``scale`` (of the rate),
             ``variables`` (paths) and ``trainable``.
         learning_rate: a number or a Keras schedule.
+        assignment: the index of the group of each variable, in the model's order; a model that is loaded may have other
+            paths than the one that was saved. None: by their paths, when the optimizer is built.
     """
 
-    def __init__(self, groups: Sequence[Mapping[str, Any]], learning_rate: Any, name: str = "rule_optimizer") -> None:
+    def __init__(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        learning_rate: Any,
+        assignment: Sequence[int] | None = None,
+        name: str = "rule_optimizer",
+    ) -> None:
         specs = [_spec_of_config(group) for group in groups]
         rate = float(learning_rate) if isinstance(learning_rate, int | float) else learning_rate
         super().__init__(rate, name=name, **_shared_options(specs[0]))
         self._groups = [dict(group) for group in groups]
         self._specs = specs
+        self._group_of = None if assignment is None else list(assignment)
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Make the slots of every variable that moves."""
         if self.built:
             return
+        if self._group_of is None:
+            self._group_of = self._assign(variables)
+        elif len(self._group_of) != len(variables):
+            raise InvalidInput(f"the optimizer moves {len(self._group_of)} variables, the model has {len(variables)}")
         super().build(variables)
+        slots: list[dict[str, Variable]] = []
+        for v, index in zip(variables, self._group_of, strict=True):
+            spec = self._specs[index]
+            own = rules.rule_of(spec).slots(spec, tuple(v.shape)) if self._groups[index]["trainable"] else {}
+            scalars = rules.scalar_slots(spec)
+            slots.append({name: self._slot(v, name, slot, name in scalars) for name, slot in own.items()})
+        self._slots = slots
+
+    def _assign(self, variables: Sequence[Variable]) -> list[int]:
         where: dict[str, int] = {}
         for index, group in enumerate(self._groups):
             for path in group["variables"]:
                 if where.setdefault(path, index) != index:
                     raise InvalidInput(f"two variables of different groups are called {path!r}: rename a layer")
-        slots: list[dict[str, Variable]] = []
-        self._group_of = []
         for v in variables:
             if v.path not in where:
                 raise InvalidInput(
                     f"variable {v.path!r} is in no group: the optimizer was built for a model with other variables"
                 )
-            index = where[v.path]
-            self._group_of.append(index)
-            spec = self._specs[index]
-            own = rules.rule_of(spec).slots(spec, tuple(v.shape)) if self._groups[index]["trainable"] else {}
-            slots.append({name: self._slot(v, name, slot, name in rules.scalar_slots(spec)) for name, slot in own.items()})
-        self._slots = slots
+        return [where[v.path] for v in variables]
 
     def _slot(self, v: Variable, name: str, slot: rules.Slot, scalar: bool) -> Variable:
-        start = keras.initializers.Constant(slot.value)
+        # Keras' Constant goes through float32 in TensorFlow.
+        def start(shape: Sequence[int], dtype: str | None = None) -> Any:
+            return kops.cast(kops.convert_to_tensor(np.full(shape, slot.value)), dtype)
+
         if tuple(slot.shape) == tuple(v.shape) and not scalar:
             return self.add_variable_from_reference(v, name=name, initializer=start)
         return self.add_variable(slot.shape, start, slot.dtype or v.dtype, name=f"{v.path.replace('/', '_')}_{name}")
@@ -265,6 +283,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
                 for group in self._groups
             ],
             "learning_rate": super().get_config()["learning_rate"],
+            "assignment": None if self._group_of is None else list(self._group_of),
             "name": self.name,
         }
 
@@ -323,6 +342,9 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
 
     Args:
         model: whose order and names the variables are given in; None: the optimizer's own order, and paths.
+
+    Raises:
+        InvalidInput: the optimizer is of a kind that has no specification, or belongs to another model.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
@@ -340,12 +362,13 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
     groups: list[tuple[Spec, tuple[str, ...]]] = []
     spec_of: dict[int, Spec | None] = {}
     if ours:
-        for group, spec in zip(optimizer._groups, optimizer._specs, strict=True):
+        assigned = optimizer._group_of or optimizer._assign(held)
+        for number, (group, spec) in enumerate(zip(optimizer._groups, optimizer._specs, strict=True)):
             if not group["trainable"]:
                 continue
             own = rate * group["scale"] if isinstance(rate, float) else rate
             spec = replace(spec, {"learning_rate": own})
-            inside = [v for v in held if v.path in group["variables"]]
+            inside = [v for v, index in zip(held, assigned, strict=True) if index == number]
             groups.append((spec, tuple(names[id(v)] for v in inside)))
             spec_of |= {id(v): spec for v in inside}
     else:
@@ -357,7 +380,8 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
         spec = spec_of.get(id(v))
         if spec is not None:
             states[names[id(v)]] = _read_state(optimizer, spec, v, index)
-    return Snapshot(tuple(groups), {n: states[n] for n in names.values() if n in states}, outputs_last=True)
+    shapes = {names[id(v)]: tuple(v.shape) for v in sorted(held, key=lambda v: list(names).index(id(v)))}
+    return Snapshot(tuple(groups), {n: states[n] for n in shapes if n in states}, shapes, outputs_last=True)
 
 
 def _read_state(optimizer: Any, spec: Spec, v: Variable, index: int) -> ParameterState:
@@ -409,10 +433,9 @@ def restore(optimizer: Any, snapshot: Snapshot, names: Mapping[int, str], variab
     optimizer.build(held)
     steps = {state.step for state in snapshot.states.values()}
     if len(steps) > 1:
-        some = {step: name for name, state in snapshot.states.items() for step in [state.step]}
-        raise InvalidInput(
-            f"Keras counts the steps of all variables together, and here {', '.join(f'{n!r} has made {s}' for s, n in some.items())}"
-        )
+        some = {state.step: name for name, state in snapshot.states.items()}
+        counts = ", ".join(f"{name!r} has made {step}" for step, name in some.items())
+        raise InvalidInput(f"Keras counts the steps of all variables together, and here {counts}")
     step = next(iter(steps), 0)
     optimizer._iterations.assign(step * (optimizer.gradient_accumulation_steps or 1))
     for index, v in enumerate(held):

@@ -311,8 +311,11 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if model is None:
         names = {id(p): str(i) for i, p in enumerate(held)}
+        shapes = {str(i): tuple(p.shape) for i, p in enumerate(held)}
     else:
         names = {id(p): name for name, p in model.named_parameters()}
+        moving = {id(p) for p in held}
+        shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad or id(p) in moving}
         if not all(id(p) in names for p in held):
             raise InvalidInput("the optimizer holds parameters that the model has not: give the model it was built for")
     found = []
@@ -322,8 +325,8 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
         found.append((spec, tuple(names[id(p)] for p in group["params"])))
         for p in group["params"]:
             states[names[id(p)]] = _read_state(optimizer, spec, p)
-    order = list(names.values())
-    return Snapshot(tuple(found), {n: states[n] for n in order if n in states}, outputs_last=False)
+    ordered = {name: states[name] for name in shapes if name in states}
+    return Snapshot(tuple(found), ordered, shapes, outputs_last=False)
 
 
 def _read_state(optimizer: torch.optim.Optimizer, spec: Spec, p: Tensor) -> ParameterState:
@@ -345,11 +348,14 @@ def _read_state(optimizer: torch.optim.Optimizer, spec: Spec, p: Tensor) -> Para
 
 
 @torch.no_grad()
-def restore(optimizer: torch.optim.Optimizer, snapshot: Snapshot, names: Mapping[int, str]) -> None:
+def restore(
+    optimizer: torch.optim.Optimizer, snapshot: Snapshot, names: Mapping[int, str], parameters: Iterable[Tensor]
+) -> None:
     """Put a snapshot's state into a newly built optimizer.
 
     Args:
         names: the snapshot's name of each parameter, by ``id``.
+        parameters: all trainable parameters of the model; Keras needs them.
     """
     ours = isinstance(optimizer, RuleOptimizer)
     for group in optimizer.param_groups:

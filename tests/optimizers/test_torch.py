@@ -82,8 +82,8 @@ def test_the_native_optimizer_is_chosen_only_where_it_is_exact() -> None:
 
 
 def test_muon_in_the_parameters_type_is_near_torchs_in_bfloat16() -> None:
-    # bfloat16 has 8 bits; 5 iterations of 3 products each on numbers below 1 lose a few of them: 5 * 3 * 2^-8 = 6e-2 of a
-    # step whose elements are at most 1, times the rates, which sum to 0.29.
+    # bfloat16 has 8 bits; 5 iterations of 3 products each on numbers below 1 lose a few of them: 5 * 3 * 2^-8 = 6e-2 of
+    # a step whose elements are at most 1, times the rates, which sum to 0.29.
     ends = []
     for dtype in ("bfloat16", "parameter"):
         p = torch.tensor(START[0]).requires_grad_()
@@ -96,7 +96,8 @@ def test_muon_in_the_parameters_type_is_near_torchs_in_bfloat16() -> None:
             optimizer.step()
         ends.append(p.detach().numpy())
     assert 0 < np.abs(ends[0] - ends[1]).max() < 6e-2 * sum(RATES)
-    expected = reference.run(ago.Muon.torch(iteration_dtype="parameter"), START[:1], lambda p: GRADIENT([*p, START[1]])[:1], RATES)
+    spec = ago.Muon.torch(iteration_dtype="parameter")
+    expected = reference.run(spec, START[:1], lambda p: GRADIENT([*p, START[1]])[:1], RATES)
     assert np.abs(ends[1] - expected[-1][0]).max() < EXACT
 
 
@@ -121,9 +122,12 @@ def train(net: Any, optimizer: Any, steps: int = 3, scheduler: Any = None) -> No
 def test_groups_by_name_glob_and_kind_equal_the_list_of_dicts(convention: str) -> None:
     spec = ago.SGD(0.1, 0.9, convention=convention)
     first, second = model(), model()
-    by_name = ago.groups(
-        first, {"0": {"learning_rate": 0.01}, "kind:BatchNorm2d": {"trainable": False}, "**.bias": {"weight_decay": 0.5}}
-    )
+    rules = {
+        "0": {"learning_rate": 0.01},
+        "kind:BatchNorm2d": {"trainable": False},
+        "**.bias": {"weight_decay": 0.5},
+    }
+    by_name = ago.groups(first, rules)
     train(first, ago.build(spec, by_name))
     by_dict = [
         {"params": [second[0].weight], "lr": 0.01},
@@ -164,7 +168,7 @@ def test_vgg_layers_answer_to_their_keras_names() -> None:
 
 def test_groups_may_have_rules_of_their_own() -> None:
     net = model()
-    own = {"**.bias": {"spec": ago.Adam(0.1)}, "kind:BatchNorm2d": {"spec": ago.Adam(0.1)}, "0": {"spec": ago.Adam(0.1)}}
+    own = {name: {"spec": ago.Adam(0.1)} for name in ("**.bias", "kind:BatchNorm2d", "0")}
     optimizer = ago.build(ago.Muon(0.1), ago.groups(net, own))
     before = [p.clone() for p in net.parameters()]
     train(net, optimizer)

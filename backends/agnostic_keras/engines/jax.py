@@ -17,6 +17,21 @@ def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     return jnp.fft.irfft2(jax.lax.complex(real, imaginary), s=shape, norm="ortho")
 
 
+def tanh(x: Array) -> Array:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return jnp.tanh(x)
+
+
+def maximum(a: Array, b: Any) -> Array:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return jnp.maximum(a, b)
+
+
+def minimum(a: Array, b: Any) -> Array:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return jnp.minimum(a, b)
+
+
 def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
     """An array-valued function at ``x``, and the gradient of the sum of its values."""
 

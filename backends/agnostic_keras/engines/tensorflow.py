@@ -17,6 +17,21 @@ def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
 
 
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return tf.tanh(x)
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return tf.maximum(a, b)
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return tf.minimum(a, b)
+
+
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """An array-valued function at ``x``, and the gradient of the sum of its values."""
     with tf.GradientTape() as tape:

@@ -17,6 +17,21 @@ def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
 
 
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return x.tanh()
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """An array-valued function at ``x``, and the gradient of the sum of its values."""
     x = x.detach().requires_grad_()
