@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agnostic.backend import backend_of
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.models.load import load
-    from agnostic.taps.verbs import capture, layers, submodel, watch
+    from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.visualization import objectives, recipes
     from agnostic.visualization.ascent import visualize
     from agnostic.visualization.mosaic import mosaic
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "mosaic",
     "objectives",
+    "prepare",
     "recipes",
     "submodel",
     "visualize",
@@ -56,6 +57,7 @@ _WHERE = {
     "load": "agnostic.models.load:load",
     "mosaic": "agnostic.visualization.mosaic:mosaic",
     "objectives": "agnostic.visualization.objectives",
+    "prepare": "agnostic.taps.verbs:prepare",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
     "visualize": "agnostic.visualization.ascent:visualize",

@@ -27,7 +27,7 @@ from agnostic.errors import InvalidInput, MissingDependency, UnknownName, neares
 if TYPE_CHECKING:
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
-    from agnostic.ops import Array, Ops
+    from agnostic.ops import Ops
     from agnostic.taps.records import Activations
     from agnostic.visualization.ascent import Ascent, Settings
 
@@ -87,7 +87,9 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def watch(self, model: Model, layers: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Activations]:
+    def watch(
+        self, model: Model, layers: Sequence[str], *, detach: bool = False
+    ) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
 
     @abstractmethod

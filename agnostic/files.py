@@ -75,6 +75,22 @@ def write_png(path: str | os.PathLike[str], image: npt.NDArray[Any], metadata: M
         Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=info)
 
 
+def read_png_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text of a PNG file by keyword, as :func:`write_png` wrote it.
+
+    Raises:
+        InvalidInput: the file cannot be read as a PNG.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()  # text may follow the pixels, and a cut-off file shows only here
+            return {k: str(v) for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise InvalidInput(f"cannot read {str(path)!r} as PNG: {error}") from None
+
+
 def _to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """(H, W) or (H, W, 3 or 4), uint8."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or 0 in image.shape:

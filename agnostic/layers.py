@@ -31,7 +31,7 @@ class Layer:
         shape: shape of the output with None for the batch, in the framework's own layout; None for a layer that
             did not run or whose output is not one array.
         axes: one letter a dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
-            ``"NCHW"``; None where ``shape`` is None.
+            ``"NCHW"``; None where ``shape`` is None or has dimensions that no letter stands for.
         channels: length of the channel axis; None where there is none.
         parameters: number of scalar parameters in the layer, those of its children included.
         calls: how often the layer ran in one forward pass; 0 for a layer that did not run.
@@ -84,7 +84,9 @@ def is_glob(selector: Selector) -> bool:
     return isinstance(selector, str) and any(c in selector for c in "*?[")
 
 
-def select(layers: Sequence[Layer], selectors: Selector | Iterable[Selector], *, model: str = "the model") -> list[Layer]:
+def select(
+    layers: Sequence[Layer], selectors: Selector | Iterable[Selector], *, model: str = "the model"
+) -> list[Layer]:
     """The layers that the selectors choose, in the order of the selectors, each once.
 
     Args:
@@ -114,7 +116,8 @@ def _select_one(layers: Sequence[Layer], selector: Selector, model: str) -> list
         raise InvalidInput(f"a layer is chosen by a name, a glob, an index or 'kind:Conv2d', not by {selector!r}")
     if isinstance(selector, int):
         if not -len(layers) <= selector < len(layers):
-            raise UnknownName(f"no layer {selector} in {model}: it has {len(layers)} layers, 0 to {len(layers) - 1}")
+            has = f"{len(layers)} layers, 0 to {len(layers) - 1}" if layers else "no layers"
+            raise UnknownName(f"no layer {selector} in {model}: it has {has}")
         return [layers[selector]]
     exact = [layer for layer in layers if layer.name == selector] or [
         layer for layer in layers if selector in layer.aliases
@@ -131,10 +134,10 @@ def _select_one(layers: Sequence[Layer], selector: Selector, model: str) -> list
     if is_glob(selector):
         pattern = _glob_pattern(selector)
         found = [x for x in layers if any(pattern.fullmatch(name) for name in (x.name, *x.aliases))]
-        if not found:
-            raise UnknownName(f"no layer matches {selector!r} in {model} ({len(layers)} layers){_near(selector, layers)}")
-        return found
-    raise UnknownName(f"no layer {selector!r} in {model} ({len(layers)} layers){_near(selector, layers)}")
+        if found:
+            return found
+    what = f"matches {selector!r}" if is_glob(selector) else repr(selector)
+    raise UnknownName(f"no layer {what} in {model} ({len(layers)} layers){_near(selector, layers)}")
 
 
 def _near(selector: str, layers: Sequence[Layer]) -> str:

@@ -22,10 +22,13 @@ from typing import Any
 import typer
 
 import agnostic
-from agnostic.cli.common import ENGINES, Json, example, print_json, progress
+from agnostic.cli.common import Json, example, print_json, progress
 
 DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich")
 FRAMEWORKS = ("torch", "torchvision", "keras", "jax", "tensorflow")
+ENGINES = ("torch", "jax", "tensorflow")
+"""What Keras may compute with, as far as agnostic goes."""
+
 TIMEOUT = 180.0
 """Seconds that a framework gets to import; the first import on a slow disk takes most of a minute."""
 
@@ -206,13 +209,12 @@ def keras_engine(environment: Mapping[str, str]) -> tuple[str, str]:
 def check_engine(engine: tuple[str, str], installed: Sequence[str]) -> Finding | None:
     """A finding if Keras' engine is unknown or not installed."""
     name, source = engine
-    choices = [engine for engine in ENGINES if engine in installed]
+    choices = [choice for choice in ENGINES if choice in installed]
     mends = [f"export KERAS_BACKEND={choices[0]}"] if choices else []
     if name in ENGINES and name not in installed:
-        extra = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}[name]
         return Finding(
             f"{source} the engine {name!r}, which is not installed",
-            " or ".join([*mends, f"pip install 'agnostic-ml[{extra}]'"]),
+            " or ".join([*mends, f"pip install 'agnostic-ml[{name}]'"]),
         )
     if name not in ENGINES:
         return Finding(

@@ -194,8 +194,8 @@ def from_package(weights: Mapping[str, T], architecture: Architecture) -> dict[s
     ours = {theirs: ours for ours, theirs in package_names(architecture).items()}
     renamed: dict[str, T] = {}
     for name, value in weights.items():
-        layer, _, parameter = name.rpartition(".")
-        renamed[f"{ours.get(layer, layer)}.{parameter}"] = value
+        layer, dot, parameter = name.rpartition(".")
+        renamed[ours.get(layer, layer) + dot + parameter] = value
     return renamed
 
 

@@ -29,13 +29,13 @@ class NumpyOps:
         return np.array(x)
 
     def dtype(self, x: _Array) -> str:
-        return x.dtype.name
+        return str(x.dtype.name)
 
     def cast(self, x: _Array, dtype: str) -> _Array:
         return x.astype(dtype, copy=False)
 
     def shape(self, x: _Array) -> tuple[int, ...]:
-        return x.shape
+        return tuple(x.shape)
 
     def reshape(self, x: _Array, shape: Sequence[int]) -> _Array:
         return x.reshape(tuple(shape))
@@ -117,19 +117,19 @@ class NumpyOps:
         return np.isfinite(x)
 
     def sum(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.sum(x, axis=_axis(axis), keepdims=keepdims)
+        return np.asarray(np.sum(x, axis=_axis(axis), keepdims=keepdims))
 
     def mean(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.mean(x, axis=_axis(axis), keepdims=keepdims)
+        return np.asarray(np.mean(x, axis=_axis(axis), keepdims=keepdims))
 
     def max(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.max(x, axis=_axis(axis), keepdims=keepdims)
+        return np.asarray(np.max(x, axis=_axis(axis), keepdims=keepdims))
 
     def min(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.min(x, axis=_axis(axis), keepdims=keepdims)
+        return np.asarray(np.min(x, axis=_axis(axis), keepdims=keepdims))
 
     def matmul(self, a: _Array, b: _Array) -> _Array:
-        return np.matmul(a, b)
+        return np.asarray(np.matmul(a, b))
 
     def einsum(self, equation: str, *operands: _Array) -> _Array:
         result: _Array = np.einsum(equation, *operands, optimize=len(operands) > 2)
@@ -151,7 +151,7 @@ class NumpyOps:
         upper = images[n, top, left] * (1 - across) + images[n, top, right] * across
         lower = images[n, bottom, left] * (1 - across) + images[n, bottom, right] * across
         warped = upper * (1 - down) + lower * down
-        return warped.reshape(count, *shape, -1).astype(images.dtype, copy=False)
+        return np.asarray(warped.reshape(count, *shape, -1), images.dtype)
 
     def stop_gradient(self, x: _Array) -> _Array:
         return x

@@ -56,18 +56,18 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
     """
     backend = backend_of(model)
     chosen = _choose(backend, model, layers, inputs)
-    record = backend.capture(model, inputs, [layer.name for _, layer in chosen])
-    seen = {x.name: record.layer(x.name) for _, x in chosen}
-    keys: dict[str, Layer] = {}
-    for selector, layer in chosen:
-        if record.calls(layer.name):
-            keys[_key(selector, layer)] = seen[layer.name]
-        elif not _chooses_many(selector) or not any(record.calls(x.name) for s, x in chosen if s == selector):
+    record = backend.capture(model, inputs, _names(chosen))
+    ran = []
+    for selector, found in chosen:
+        called = [record.layer(layer.name) for layer in found if record.calls(layer.name)]
+        if not called or (len(called) < len(found) and not _chooses_many(selector)):
+            layer = next(layer for layer in found if not record.calls(layer.name))
             raise InvalidInput(
-                f"layer {layer.name!r} ({layer.kind}) did not run: the model's forward pass does not call it with these "
-                "inputs; agnostic.layers(model) tells which layers run"
+                f"layer {layer.name!r} ({layer.kind}) did not run: with these inputs the model does not call it; "
+                "agnostic.layers(model) tells how often each layer runs"
             )
-    return record.rekeyed(keys)
+        ran.append((selector, called))
+    return record.rekeyed(_keyed(ran))
 
 
 @contextmanager
@@ -89,8 +89,8 @@ def watch(model: Model, layers: Selectors, *, detach: bool = False) -> Iterator[
     """
     backend = backend_of(model)
     chosen = _choose(backend, model, layers, None)
-    with backend.watch(model, [layer.name for _, layer in chosen], detach=detach) as record:
-        yield record.rekeyed({_key(selector, layer): layer for selector, layer in chosen})
+    with backend.watch(model, _names(chosen), detach=detach) as record:
+        yield record.rekeyed(_keyed(chosen))
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
@@ -109,7 +109,7 @@ def submodel(model: Model, layers: Selectors) -> Model:
         UnknownName: a selector chooses no layer.
     """
     backend = backend_of(model)
-    return backend.submodel(model, [layer.name for _, layer in _choose(backend, model, layers, None)])
+    return backend.submodel(model, _names(_choose(backend, model, layers, None)))
 
 
 def prepare(model: Model, images: npt.ArrayLike) -> Any:
@@ -152,24 +152,33 @@ def prepare(model: Model, images: npt.ArrayLike) -> Any:
 
 
 # Choosing ------------------------------------------------------------------------------------------------------------
-def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> list[tuple[Selector, Layer]]:
-    """Each chosen layer once, with the first selector that chose it; the model is run only for an index."""
+Chosen = list[tuple[Selector, list[Layer]]]
+"""Each selector with the layers that it chooses."""
+
+
+def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
+    """The model is run only for an index, which counts in execution order."""
     asked = [selectors] if isinstance(selectors, str | int) else list(selectors)
     listing = backend.layers(model, inputs) if any(isinstance(x, int) for x in asked) else backend.tree(model)
     name = type(model).__name__
-    chosen: dict[str, tuple[Selector, Layer]] = {}
-    for selector in asked:
-        for layer in select(listing, selector, model=name):
-            chosen.setdefault(layer.name, (selector, layer))
-    if not chosen:
-        select(listing, [], model=name)
-    return list(chosen.values())
+    if not asked:
+        select(listing, asked, model=name)
+    return [(selector, select(listing, [selector], model=name)) for selector in asked]
+
+
+def _names(chosen: Chosen) -> list[str]:
+    return list(dict.fromkeys(layer.name for _, found in chosen for layer in found))
+
+
+def _keyed(chosen: Chosen) -> dict[str, Layer]:
+    """Each layer once, under the name by which it was first asked for: its own, or an alias."""
+    keys: dict[str, tuple[str, Layer]] = {}
+    for selector, found in chosen:
+        for layer in found:
+            alias = isinstance(selector, str) and selector in layer.aliases
+            keys.setdefault(layer.name, (str(selector) if alias else layer.name, layer))
+    return dict(keys.values())
 
 
 def _chooses_many(selector: Selector) -> bool:
     return isinstance(selector, str) and (is_glob(selector) or selector.startswith("kind:"))
-
-
-def _key(selector: Selector, layer: Layer) -> str:
-    """The name by which a layer was asked for: its own, or an alias."""
-    return selector if isinstance(selector, str) and selector in layer.aliases else layer.name

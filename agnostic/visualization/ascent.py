@@ -1,7 +1,8 @@
-"""Gradient ascent on images: the mathematics, once. A backend runs the loop; see :meth:`agnostic.backend.Backend.ascend`."""
+"""Gradient ascent on images: the mathematics, once. A backend runs the loop; see :class:`agnostic.backend.Backend`."""
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from agnostic.visualization.updates import State
 
 Float64 = npt.NDArray[np.float64]
 Forward = Callable[[Array], Mapping[str, Tap]]
-"""What a backend supplies: (rows, H, W, C) inputs of the model, channels last, to the taps of the objective's layers."""
+"""What a backend supplies: (rows, H, W, C) inputs of the model, to the taps of the objective's layers."""
 
 _NOISE_KEY = zlib.crc32(b"noise")
 
@@ -50,8 +51,10 @@ class Settings:
     on_step: Callable[[int], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise InvalidInput(f"micro_batch is the number of images computed together, at least 1, not {self.micro_batch}")
+        if self.micro_batch is not None and not recipes.is_count(self.micro_batch):
+            raise InvalidInput(
+                f"micro_batch is the number of images computed together, at least 1, not {self.micro_batch!r}"
+            )
         _one_of("dtype", self.dtype, ("float32", "bfloat16", "float64", "float16"))
         _one_of("memory_format", self.memory_format, ("channels_last", "contiguous"))
 
@@ -149,8 +152,10 @@ class Ascent:
         """For each term of the objective what differs from row to row, leading axis images * views."""
         arrays = []
         for term in self.objective.terms():
-            own = term.arrays() if term.count == self.count else tuple(
-                np.repeat(a, self.count, axis=0) for a in term.arrays()
+            own = (
+                term.arrays()
+                if term.count == self.count
+                else tuple(np.repeat(a, self.count, axis=0) for a in term.arrays())
             )
             arrays.append(tuple(np.repeat(a[images.start : images.stop], self.views, axis=0) for a in own))
         return arrays
@@ -181,7 +186,7 @@ class Ascent:
     ) -> Array:
         """(images,): the objective, averaged over the views of each image."""
         images = self.recipe.image.image(ops, parameters, constants, self.shape)
-        height, width, channels = self.shape
+        height, width, _ = self.shape
         rows = ops.repeat(images, self.views, 0) if self.views > 1 else images
         if "matrices" in now:
             rows = ops.warp(rows, now["matrices"], (height, width))
@@ -196,10 +201,10 @@ class Ascent:
         return ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, self.views)), axis=1)
 
     def _noise(self, ops: Ops, field: Array, corners: Array) -> Array:
-        height, width, channels = self.shape
+        height, width, _ = self.shape
         y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
         x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
-        return ops.take(ops.reshape(field, (4 * height * width, channels)), y * (2 * width) + x, 0)
+        return ops.take(ops.reshape(field, (4 * height * width, -1)), y * (2 * width) + x, 0)
 
     def update(
         self, ops: Ops, parameters: Array, gradient: Array, state: State, now: Mapping[str, Array]
@@ -260,7 +265,9 @@ def prepare(
         InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind.
     """
     if not isinstance(objective, Objective):
-        raise InvalidInput(f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}")
+        raise InvalidInput(
+            f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
     chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
@@ -290,16 +297,16 @@ def prepare(
         seed=int(seed),
         preprocessing=card.preprocessing if card is not None and chosen.preprocess else None,
         listing={x.name: x for x in listing if x.name in resolved.layers()},
-        widest=max((int(np.prod(x.shape[1:])) for x in listing if x.shape and None not in x.shape[1:]), default=1),
+        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
     )
     return backend, ascent
 
 
-def _size(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if min(height, width) < 1:
-        raise InvalidInput(f"an image is at least one pixel high and wide, not {height} x {width}")
-    return int(height), int(width)
+def _size(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or not all(map(recipes.is_count, sides)):
+        raise InvalidInput(f"a size is one number of pixels or (height, width), at least 1, not {size!r}")
+    return int(sides[0]), int(sides[1])
 
 
 def visualize(

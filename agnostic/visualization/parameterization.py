@@ -84,7 +84,7 @@ class Pixels:
 def frequencies(height: int, width: int) -> Float64:
     """(height, width // 2 + 1): the absolute spatial frequency of each term of ``rfft2``, in cycles a pixel."""
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    return np.sqrt(fy * fy + fx * fx)
+    return np.asarray(np.sqrt(fy * fy + fx * fx), np.float64)
 
 
 def _correlated(ops: Ops, images: Array, constants: Mapping[str, Array]) -> Array:
@@ -181,5 +181,3 @@ class Phase:
 
     def display(self, ops: Ops, images: Array) -> Array:
         return ops.clip(images, 0.0, 1.0)
-
-

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.visualization.parameterization import Fourier, Parameterization, Phase, Pixels
 from agnostic.visualization.robustness import Crops, Jitter, Views, Whole
@@ -41,8 +43,13 @@ class Recipe:
     preprocess: bool = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.size < 1:
-            raise InvalidInput(f"a recipe has at least one step and one pixel, not {self.steps} and {self.size}")
+        if not (is_count(self.steps) and is_count(self.size)):
+            raise InvalidInput(f"a recipe has at least one step and one pixel, not {self.steps!r} and {self.size!r}")
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -77,7 +84,9 @@ def jitter(**changes: Any) -> Recipe:
 
 def maco(**changes: Any) -> Recipe:
     """Magnitude-constrained optimization: only the phase of a natural spectrum is free."""
-    recipe = Recipe("maco", Phase(), Crops(count=2, mean=0.25, deviation=0.1, low=0.05, noise=0.08), Adam(0.1), 256, 224)
+    recipe = Recipe(
+        "maco", Phase(), Crops(count=2, mean=0.25, deviation=0.1, low=0.05, noise=0.08), Adam(0.1), 256, 224
+    )
     return _changed(recipe, changes)
 
 

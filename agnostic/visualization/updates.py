@@ -47,9 +47,7 @@ class NormalizedGradient:
     def step(
         self, ops: Ops, parameters: Array, gradient: Array, state: State, now: Mapping[str, Array]
     ) -> tuple[Array, State]:
-        step = rules.normalized_gradient_step(
-            ops, gradient, learning_rate=now["learning_rate"], epsilon=self.epsilon
-        )
+        step = rules.normalized_gradient_step(ops, gradient, learning_rate=now["learning_rate"], epsilon=self.epsilon)
         return parameters + step, state
 
 

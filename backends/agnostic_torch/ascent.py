@@ -86,9 +86,7 @@ def micro_batches(count: int, size: int) -> Iterator[range]:
         yield range(part * count // parts, (part + 1) * count // parts)
 
 
-def frozen(
-    model: nn.Module, dtype: torch.dtype, memory_format: torch.memory_format, device: torch.device
-) -> nn.Module:
+def frozen(model: nn.Module, dtype: torch.dtype, memory_format: torch.memory_format, device: torch.device) -> nn.Module:
     """A copy in inference mode whose weights take no gradient; the model itself stays as it is.
 
     The copy shares every tensor that needs no conversion.
@@ -132,9 +130,7 @@ class _Loop:
     def _data(self, array: npt.NDArray[Any]) -> Tensor:
         return self.ops.asarray(array, self.real if array.dtype.kind == "f" else None)
 
-    def run(
-        self, on_step: Callable[[int], None] | None
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    def run(self, on_step: Callable[[int], None] | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """(pixels, scores at every step)."""
         ascent, ops = self.ascent, self.ops
         parameters = ops.asarray(ascent.initial(self.images), self.real)
@@ -217,7 +213,7 @@ class _Loop:
         if not isinstance(output, Tensor) or output.ndim != 2:
             what = f"{output.ndim} axes" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise InvalidInput(
-                f"the model's output has {what}, not (batch, classes): give logit(..., layer=...) the layer of the logits"
+                f"the output has {what}, not (batch, classes); name the layer of the logits: logit(..., layer=...)"
             )
         taps[OUTPUT] = Tap(OUTPUT, output, "NC")
         return taps

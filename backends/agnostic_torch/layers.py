@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.cards import card_of
@@ -38,13 +40,30 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module that can be called, by its first name, in the order of registration; not the model itself."""
-    return {name: module for name, module in model.named_modules() if name and _callable(module)}
+    """Every module that can be called and calls hooks, by its first name, in the order of registration.
+
+    The model itself is none of them.
+
+    Raises:
+        InvalidInput: the model is TorchScript, inside which no hooks run.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InvalidInput(
+            "the layers of a TorchScript model cannot be seen, since no hooks run inside; give its original"
+        )
+    found: dict[str, nn.Module] = {}
+    closed: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            closed += (f"{name}.",)
+        # ModuleList and its like hold layers and are none.
+        elif name and not name.startswith(closed) and _callable(module):
+            found[name] = module
+    return found
 
 
 def _callable(module: nn.Module) -> bool:
-    # ModuleList and its like hold layers and are none.
-    return getattr(type(module).forward, "__name__", "") != "_forward_unimplemented" or "forward" in vars(module)
+    return type(module).forward is not nn.Module.forward or "forward" in vars(module)
 
 
 def tree(model: nn.Module) -> list[Layer]:
@@ -146,7 +165,7 @@ class Axes:
         # Modules inside of one that has the sequence first.
         self._sequence_first: set[str] = set()
         for name, module in model.named_modules():
-            if getattr(module, "batch_first", True) is False:
+            if any(getattr(x, "batch_first", True) is False for x in (module, getattr(module, "self_attn", None))):
                 self._sequence_first.update(f"{name}.{x}".strip(".") for x, _ in module.named_modules())
 
     def of(self, name: str, module: nn.Module, leaf: bool, args: tuple[Any, ...], output: Any) -> str | None:
@@ -175,10 +194,15 @@ class Axes:
                     return axes
                 return axes[1:] if 2 < output.ndim == len(axes) - 1 else None
             if cls.__name__ in _FEATURES_LAST and len(getattr(module, "normalized_shape", (1,))) == 1:
-                if output.ndim == 3 and name in self._sequence_first:
+                if output.ndim == 3 and (name in self._sequence_first or self._follows("LNC", output)):
                     return "LNC"
                 return _CHANNELS_LAST.get(output.ndim)
         return None
+
+    def _follows(self, axes: str, output: Tensor) -> bool:
+        """Whether the last output had these axes and the same length of all but the channels."""
+        last, shape = self._last.get(output.ndim, (None, ()))
+        return last == axes and all(a == b for a, b, x in zip(shape, output.shape, axes, strict=True) if x != "C")
 
     def _moved(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> str | None:
         """The letters after a module that only moves or merges dimensions."""

@@ -33,7 +33,7 @@ class TorchOps:
 
     def numpy(self, x: Tensor) -> np.ndarray[Any, Any]:
         x = x.detach()
-        return np.array((x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy())
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True).copy()
 
     def dtype(self, x: Tensor) -> str:
         return str(x.dtype).removeprefix("torch.")

@@ -3,8 +3,9 @@
 A record must hold what a layer returned, and a run should end after the last wanted layer. Neither can be known from
 the module alone: a function may change an array in place after the layer, and a layer may be called again. So the first
 run for inputs of a certain shape is a whole one, watched closely; what it teaches (a :class:`Plan`) makes the next ones
-cheap. A plan is used only as long as nothing that could change the order of the calls has changed: the modules and their
-plain attributes, the shapes of the inputs; and only if no value computed in the run decided what ran next.
+cheap. A plan is used only while nothing has changed that could change the order of the calls: the modules and their
+plain attributes, the shapes of the inputs; and a run is cut short only if no computed value decided what ran next, and
+the model keeps no account of its runs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ Record = dict[str, list[Any]]
 class _Stop(BaseException):
     """Ends a run after the last wanted layer; a BaseException, so that a model's own handlers let it pass."""
 
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
 
 # Nested structures ---------------------------------------------------------------------------------------------------
 def _leaves(value: Any) -> Iterator[Tensor]:
@@ -72,7 +76,8 @@ def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
         items = [_mapped(function, item) for item in value]
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        # _make, since a named tuple may have a constructor of its own (PackedSequence has).
+        return type(value)._make(items) if hasattr(value, "_make") else type(value)(items)
     if isinstance(value, list):
         return [_mapped(function, item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -140,6 +145,8 @@ def _native(model: nn.Module, value: Any) -> Any:
     """NumPy arrays as tensors on the model's device, floating point ones in its type; all else as it is."""
     if isinstance(value, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
+        if value.dtype.kind not in "biufc":
+            raise InvalidInput(f"an input is an array of numbers, not of {value.dtype}")
         tensor = torch.from_numpy(np.array(value, order="C"))
         return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
     if type(value) in (tuple, list):
@@ -178,19 +185,16 @@ class _Kept:
         self.passed = value
         if copies:
             shared = {_memory(x) for x in _leaves(given)}
-            passed = []
             for i, tensor in enumerate(self._seen):
-                if _is_fresh(tensor) and _memory(tensor) not in shared:
+                if _is_fresh(tensor) and _memory(tensor) not in shared and _is_immutable(value):
                     # The model goes on with a copy, so that the record is what the model's output depends on, and
                     # gradients with respect to it can be asked for.
-                    passed.append(tensor.clone())
-                    self._seen[i] = passed[-1]
+                    self._seen[i] = tensor.clone()
                 else:
-                    passed.append(tensor)
                     self._backups[i] = tensor.clone()
-            if any(a is not b for a, b in zip(passed, _leaves(value), strict=True)):
-                replacement = iter(passed)
-                self.passed = _mapped(lambda _: next(replacement), value)
+            if any(a is not b for a, b in zip(self._seen, _leaves(value), strict=True)):
+                replacements = iter(self._seen)
+                self.passed = _mapped(lambda _: next(replacements), value)
         self._versions = [_version(x) for x in self._seen]
 
     @property
@@ -210,6 +214,11 @@ class _Kept:
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+def _is_immutable(value: Any) -> bool:
+    """Whether nobody could tell a structure from one with equal tensors in it."""
+    return all(map(_is_immutable, value)) if isinstance(value, tuple) else value is None or isinstance(value, Tensor)
 
 
 def _version(tensor: Tensor) -> int | None:
@@ -237,7 +246,8 @@ class Plan:
     Attributes:
         layers: in the order in which they first ran, with shapes and axes.
         calls: how often each layer ran.
-        fixed: whether the order of the calls depends on nothing that only a running model knows.
+        fixed: whether the same calls come again: no computed value and no random number decided what ran, and the
+            model's attributes are the same after the run as before.
         spoiled: for a set of taps, those whose tensors are changed in place before the run ends: (event, which call).
     """
 
@@ -299,6 +309,12 @@ def _known(model: nn.Module, key: Hashable) -> Plan | None:
         return plans[key]
 
 
+def _last_layers(model: nn.Module) -> list[Layer] | None:
+    """The layers as the last whole run saw them, if there was one."""
+    with _plans_lock:
+        return next((plan.layers for plan in reversed(_plans.get(model, {}).values())), None)
+
+
 def _remember(model: nn.Module, key: Hashable | None, plan: Plan) -> None:
     if key is None:
         return
@@ -313,9 +329,19 @@ class _ValuesAsked(TorchDispatchMode):
     """Notices operations that hand a computed value, or a shape that depends on one, to Python."""
 
     asked = False
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True would import torch._dynamo with the first operation: 4 seconds, and triton, beside which tensorflow
+        # aborts.
+        return False
+
+    _TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+        # Operators that call functions (conditions, loops) have no tags and may do anything.
+        if self._TAGS.intersection(getattr(func, "tags", self._TAGS)):
             self.asked = True
         return func(*args, **(kwargs or {}))
 
@@ -324,9 +350,7 @@ class _ValuesTaken(TorchFunctionMode):
     """Notices methods that hand values to Python without an operation."""
 
     taken = False
-    _METHODS = frozenset(
-        {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
-    )
+    _METHODS = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self._METHODS:
@@ -334,10 +358,10 @@ class _ValuesTaken(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _random_state() -> Hashable:
-    """Of the generators whose numbers reach Python unseen; those of torch are seen."""
-    name, keys, *rest = np.random.get_state()
-    return (random.getstate(), np.asarray(keys).tobytes(), *rest)
+def _drawn() -> Hashable:
+    """Changes when a random number is drawn from a generator whose numbers reach Python unseen; torch's are seen."""
+    _, key, *position = np.random.get_state()  # noqa: NPY002 - read only, to see whether the model drew from it
+    return (random.getstate(), np.asarray(key).tobytes(), *position)
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
@@ -404,14 +428,12 @@ class _Run:
         copies = self._left != 0 and (self._spoiled is None or (event, len(kept)) in self._spoiled)
         kept.append(_Kept(value, given, copies))
         if self._left == 0:
-            raise _Stop
+            raise _Stop(self)
         return kept[-1].passed
 
     def spoiled(self) -> frozenset[tuple[Event, int]]:
         """Which records were changed in place after they were taken."""
-        return frozenset(
-            (event, i) for event, kept in self.kept.items() for i, one in enumerate(kept) if one.spoiled
-        )
+        return frozenset((event, i) for event, kept in self.kept.items() for i, one in enumerate(kept) if one.spoiled)
 
     @property
     def trusted(self) -> bool:
@@ -426,9 +448,9 @@ class Taps:
     the calls; its weights and its mode (train, eval) may change, and are left to the caller, as is the gradient mode.
     The first call for inputs of a new shape runs the whole model; see the module's docstring.
 
-    Gradients flow if they are enabled: a record is what the model goes on with, so that the gradient of a record with
-    respect to the inputs can be asked for as well as that of the model's output with respect to a record. (The exception:
-    an output that shares memory with the layer's input and is changed in place later is recorded as a copy.)
+    Gradients flow if they are enabled: the model's output depends on the records, so that the gradient of either can be
+    asked for. (The exception: an output that shares memory with the layer's input and is changed in place later is
+    recorded as a copy beside the model's own path.)
     """
 
     def __init__(self, model: nn.Module, outputs: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
@@ -451,13 +473,14 @@ class Taps:
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Record, Record], Plan]:
         """As :meth:`__call__`, with the plan that was followed or made."""
-        key: Hashable | None = (
-            self._state, tuple(m.training for m in self._modules.values()), _signature(args), _signature(kwargs)
-        )  # fmt: skip
+        modes = (torch.is_grad_enabled(), *(module.training for module in self._modules.values()))
+        key: Hashable | None = (self._state, modes, _signature(args), _signature(kwargs))
         try:
             plan = _known(self._model, key)
         except TypeError:  # an argument that has no hash
             key = plan = None
+        if plan is not None and not self._events:
+            return ({}, {}), plan
         done, plan = self._run(args, kwargs, plan, key)
         if not done.trusted:
             # The plan was wrong, for a reason that its key does not show: learn anew.
@@ -472,8 +495,12 @@ class Taps:
         with _eagerly(), contextlib.ExitStack() as stack:
             learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules))
             done.hook(stack.enter_context(_hooks()))
-            with contextlib.suppress(_Stop):
+            try:
                 self._model(*args, **kwargs)
+            except _Stop as stop:
+                # A model may itself be, or hold, a submodel that is cut short.
+                if stop.run is not done:
+                    raise
         if learned is not None:
             plan = learned()
             _remember(self._model, key, plan)
@@ -502,14 +529,14 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
 
         return hook
 
-    drawn = _random_state()
+    before_run = (_state(model), _drawn())
     with _hooks() as handles:
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
         with _ValuesTaken() as taken, _ValuesAsked() as asked:
             yield lambda: Plan(listing.layers(), dict(listing.calls), fixed)
-    fixed = not (asked.asked or taken.taken) and drawn == _random_state()
+    fixed = not (asked.asked or taken.taken) and before_run == (_state(model), _drawn())
 
 
 @contextlib.contextmanager
@@ -533,7 +560,9 @@ def layers(model: nn.Module, inputs: Any = None) -> list[Layer]:
     """See :meth:`agnostic.backend.Backend.layers`."""
     model = unwrap(model)
     args, kwargs = _arguments(model, example(model) if inputs is None else inputs)
-    with inference(model):
+    devices = {x.device for x in model.parameters() if x.device.type not in ("cpu", "meta")}
+    # Looking must not change what is drawn next.
+    with inference(model), torch.random.fork_rng(devices=[x.index for x in devices if x.type == "cuda"]):
         try:
             _, plan = Taps(model).run(args, kwargs)
         except Exception as error:
@@ -563,13 +592,18 @@ def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
 @contextlib.contextmanager
 def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
     """See :meth:`agnostic.backend.Backend.watch`."""
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise InvalidInput("DataParallel runs copies of the model on several devices at once: watch its .module")
     model = unwrap(model)
     modules = named_layers(model)
-    known = {x.name: x for x in tree(model)}
+    known = {x.name: x for x in (_last_layers(model) or tree(model))}
     kept: dict[str, list[_Kept]] = {name: [] for name in names}
 
     def after(name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            if torch._C._current_graph_task_id() != -1:
+                # The backward pass computes a checkpointed part again.
+                return None
             if detach:
                 kept[name].append(_Kept(_mapped(_detached_copy, output), (), copies=False))
                 return None
@@ -617,24 +651,51 @@ class Submodel(nn.Module):
         # when either is moved, changed or loaded.
         for shared in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[shared] = model.__dict__[shared]
-        # Not as an attribute: the model would be a child, and every weight would have a second name.
-        self.__dict__["_of"] = model
+        # Not as a child: every weight would have a second name.
+        self.__dict__["_model"] = model
         self._names = tuple(names)
         self.training = model.training
 
+    def __reduce__(self) -> Any:
+        return Submodel, (self.__dict__["_model"], self._names)
+
     def train(self, mode: bool = True) -> Submodel:
-        self.__dict__["_of"].train(mode)
-        return super().train(mode)
+        """Set the mode of the model as well."""
+        self.__dict__["_model"].train(mode)
+        self.training = mode
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The output of the one layer, or a list of the outputs of several; what a layer returned is not changed."""
-        outputs, _ = Taps(self.__dict__["_of"], self._names)(*args, **kwargs)
+        """The output of the one layer, or a list of the outputs of several."""
+        if torch.compiler.is_compiling():
+            outputs = self._traced(args, kwargs)
+        else:
+            outputs, _ = Taps(self.__dict__["_model"], self._names)(*args, **kwargs)
         for name in self._names:
             if len(outputs[name]) != 1:
                 times = f"ran {len(outputs[name])} times" if outputs[name] else "did not run"
                 raise InvalidInput(f"layer {name!r} {times}; a submodel returns layers that run once")
         found = [outputs[name][0] for name in self._names]
         return found[0] if len(found) == 1 else found
+
+    def _traced(self, args: Any, kwargs: Any) -> Record:
+        """The whole forward pass, with hooks that the compiler follows; it drops by itself what no output needs."""
+        model, outputs = self.__dict__["_model"], {}
+        modules = [model.get_submodule(name) for name in self._names]
+        before = [module._forward_hooks for module in modules]
+        for name, module in zip(self._names, modules, strict=True):
+            calls: list[Any] = []
+
+            def hook(module: nn.Module, args: Any, output: Any, calls: list[Any] = calls) -> None:
+                calls.append(_mapped(torch.clone, output))
+
+            outputs[name] = calls
+            # Registering a hook counts hooks in a class attribute, which the compiler does not follow.
+            module._forward_hooks = {**module._forward_hooks, "submodel": hook}  # type: ignore[assignment, dict-item]
+        model(*args, **kwargs)
+        for module, hooks in zip(modules, before, strict=True):
+            module._forward_hooks = hooks
+        return outputs
 
     def extra_repr(self) -> str:
         return f"outputs of {', '.join(self._names)}"

@@ -141,4 +141,5 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     tensor = tensor.detach()
-    return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu())
+    array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return array.copy()

@@ -1,0 +1,64 @@
+"""``agnostic classes``: what a network takes for a class, as one mosaic of all that were asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agnostic.cli import drawing
+from agnostic.cli.common import Backend, Engine, Json, Out, Seed, Spec, Weights, example
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("classes", epilog=example("agnostic classes efficientnet_lite0 espresso zebra 130"))(classes)
+
+
+def classes(
+    model: Spec,
+    wanted: Annotated[list[str], typer.Argument(metavar="CLASS...", help="Names or numbers of classes.")],
+    layer: Annotated[str | None, typer.Option(help="Layer of the logits; by default the model's output.")] = None,
+    weights: Weights = None,
+    recipe: drawing.RecipeName = "fourier",
+    size: drawing.Size = None,
+    steps: drawing.Steps = None,
+    columns: drawing.Columns = 4,
+    seed: Seed = 0,
+    out: Out = drawing.PICTURES,
+    backend: Backend = None,
+    engine: Engine = None,
+    dtype: drawing.Dtype = None,
+    micro_batch: drawing.MicroBatch = None,
+    device: drawing.Device = None,
+    json: Json = False,
+) -> None:
+    """Draw images that a network takes for the classes of these names or numbers: one mosaic.
+
+    What is finished is kept: an interrupted command goes on where it was when it is given again.
+    """
+    # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
+    from agnostic.models.cards import card_of
+    from agnostic.models.classes import class_index
+    from agnostic.models.load import load
+    from agnostic.visualization import objectives
+    from agnostic.visualization.ascent import Settings
+    from agnostic.visualization.pictures import Drawing
+
+    options = Settings(micro_batch, dtype, device=device)
+    network = load(model, backend=backend, engine=engine, weights=weights)
+    card = card_of(network)
+    names = None if card is None else card.class_names
+    numbers: dict[str, int] = {}
+    for text in wanted:
+        number = (
+            drawing.class_number(text) if names is None else class_index(int(text) if text.isdigit() else text, names)
+        )
+        numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
+    chosen = Drawing(
+        out / f"{drawing.model_name(model)}-classes-{recipe}.png",
+        tuple(numbers),
+        lambda items: objectives.logit([numbers[i] for i in items], objectives.OUTPUT if layer is None else layer),
+        columns,
+    )
+    drawing.draw_all(network, [chosen], options, recipe=recipe, size=size, steps=steps, seed=seed, as_json=json)

@@ -1,0 +1,120 @@
+"""What the commands that draw have in common: their options, and drawing one mosaic after the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agnostic.cli.common import print_json, progress
+from agnostic.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from agnostic.layers import Layer
+    from agnostic.visualization.ascent import Settings
+    from agnostic.visualization.pictures import Drawing
+
+PICTURES = Path("pictures")
+
+RecipeName = Annotated[str, typer.Option(help="fourier, classic, jitter or maco.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Height and width in pixels; by default the recipe's.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
+Columns = Annotated[int, typer.Option(min=1, help="Images in a row of the mosaic.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default what suits the processor.")]
+MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Images computed together; by default what suits the cache.")
+]
+Device = Annotated[str | None, typer.Option(help="Such as cuda; by default the processor.")]
+
+
+def model_name(spec: str) -> str:
+    """What a specification is called in a file name: ``vgg16`` for ``torchvision:vgg16``."""
+    from agnostic.visualization.pictures import slug
+
+    return slug(Path(spec.rpartition(":")[2] if ":" in spec else spec).stem)
+
+
+def class_number(text: str) -> int:
+    """The number of a class of a model that has no class names."""
+    if not text.isdigit():
+        raise InvalidInput(f"the model has no class names to find {text!r} among: give the class's number")
+    return int(text)
+
+
+def parse_channels(text: str | None, layer: Layer) -> list[int]:
+    """``"0-63"``, ``"0,5,9"``, ``"all"``: channels of a layer, in order, each once; None: the first 64 at most.
+
+    Raises:
+        InvalidInput: not of this form, or out of the layer's range.
+    """
+    total = layer.channels or 0
+    if text is None or text == "all":
+        return list(range(total if text else min(total, 64)))
+    channels: dict[int, None] = {}
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            raise InvalidInput(f"channels are given as 0-63, as 0,5,9 or as all, not as {text!r}")
+        first = int(match[1])
+        last = first if match[2] is None else int(match[2])
+        if last < first:
+            raise InvalidInput(f"channels go upwards: {last}-{first}, not {part}")
+        if last >= total:
+            raise InvalidInput(f"no channel {last} in layer {layer.name!r}: it has {total}, 0 to {total - 1}")
+        channels.update(dict.fromkeys(range(first, last + 1)))
+    return list(channels)
+
+
+def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recipe: str) -> list[Layer]:
+    """The chosen layers that have a height and a width; one chosen by its name must have them."""
+    import numpy as np
+
+    from agnostic.backend import backend_of
+    from agnostic.layers import is_glob, select
+    from agnostic.visualization import recipes
+    from agnostic.visualization.taps import no_spatial_output
+
+    backend = backend_of(model)
+    side = size or recipes.get(recipe).size
+    example = backend.native_images(model, np.zeros((1, side, side, backend.input_channels(model)), np.float32))
+    listing = backend.layers(model, example)
+    chosen: list[Layer] = []
+    for selector in selectors:
+        found = select(listing, selector)
+        spatial = [layer for layer in found if layer.spatial]
+        if not spatial or (len(spatial) < len(found) and not (is_glob(selector) or selector.startswith("kind:"))):
+            flat = next(layer for layer in found if not layer.spatial)
+            raise no_spatial_output(flat.name, flat.axes)
+        chosen.extend(layer for layer in spatial if layer not in chosen)
+    return chosen
+
+
+def draw_all(
+    model: Any,
+    drawings: Sequence[Drawing],
+    settings: Settings,
+    *,
+    recipe: str,
+    size: int | None,
+    steps: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Draw, and say what was written as soon as it is."""
+    from agnostic.visualization.pictures import draw
+
+    report = []
+    for drawing in drawings:
+        found = draw(
+            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, settings=settings, progress=progress
+        )
+        if as_json:
+            report.append({"mosaic": drawing.path, "images": [drawing.image_path(item) for item in drawing.items]})
+        else:
+            earlier = f", {found} of them finished earlier" if found else ""
+            print(f"{drawing.path} ({len(drawing.items)} images{earlier})", flush=True)
+    if as_json:
+        print_json(report)
