@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,3 +66,43 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    with torch.enable_grad():
+        outputs = function(*leaves)
+    followed = [(y, w) for y, w in zip(outputs, cotangents(outputs), strict=True) if y.requires_grad]
+    if not followed:
+        return [None] * len(inputs)
+    ys, ws = zip(*followed, strict=True)
+    return list(torch.autograd.grad(ys, leaves, ws, allow_unused=True))
+
+
+def per_sample(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+
+    def total(x: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> Tensor:
+        outputs = function(*x, *rows)
+        return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
+
+    detached = tuple(x.detach() for x in inputs)
+    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(detached, tuple(batch)))
+
+
+def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    detached = tuple(x.detach() for x in inputs)
+    rows = torch.func.jacrev(lambda *x: tuple(function(*x)), tuple(range(len(inputs))))(*detached)
+    return [list(row) for row in rows]
