@@ -1,8 +1,8 @@
 """Gradients of many outputs with respect to many inputs, the same in every framework.
 
-The frameworks agree on the numbers and differ around them: an output that is no scalar is summed by TensorFlow and
-refused by PyTorch and jax; an input that no output depends on gives an error in PyTorch, None in TensorFlow, zeros in jax; integer
-inputs give an error, None, an error. Here each of these is said, and is one thing everywhere.
+The frameworks agree on the numbers and differ around them. An output that is no scalar is summed by TensorFlow, and
+refused by PyTorch and jax. An input that no output depends on gives an error in PyTorch, None in TensorFlow, zeros in
+jax; integer inputs give an error, None, an error. Here each of these is said, and is one thing everywhere.
 """
 
 from __future__ import annotations

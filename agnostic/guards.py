@@ -12,7 +12,9 @@ from agnostic.errors import NonFinite
 from agnostic.ops import Array, Ops
 
 
-def check_finite(ops: Ops, named: Mapping[str, Array] | Iterable[tuple[str, Array]], *, kind: str, when: str = "") -> None:
+def check_finite(
+    ops: Ops, named: Mapping[str, Array] | Iterable[tuple[str, Array]], *, kind: str, when: str = ""
+) -> None:
     """Raise for the first of several arrays that is not finite.
 
     Args:

@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from agnostic.errors import AgnosticError
 
-COMMANDS: tuple[str, ...] = ("filters", "classes", "doctor")
+COMMANDS: tuple[str, ...] = ("filters", "classes", "optimizers", "doctor")
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 
 WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141

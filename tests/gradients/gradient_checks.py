@@ -196,7 +196,7 @@ def test_expand_is_a_view_that_cannot_be_written_to_and_repeat_a_copy() -> None:
     else:
         # Arrays of jax and TensorFlow cannot be written to at all.
         for y in (wide, copy):
-            with pytest.raises(TypeError, match="immutable|does not support item assignment"):
+            with pytest.raises(TypeError, match=r"immutable|does not support item assignment"):
                 y[0, 0] = 5.0
     w = array([1.0, 2.0], [3.0, 4.0], [5.0, 6.0])
     for widened in (lambda x: ops.expand(x, (3, 2)), lambda x: ops.repeat(x, 3, 0)):
@@ -232,5 +232,5 @@ def test_the_first_that_is_not_finite_is_named() -> None:
     check_finite(ops, {"conv1": good, "steps": ops.asarray(np.array([1]))}, kind="layer")
     big = array(3e38, 3e38)
     check_finite(ops, {"large": big}, kind="layer")  # the sum overflows, the elements do not
-    with pytest.raises(NonFinite, match="loss term 'entropy' is not finite at step 3: 1 NaN and 1 infinite of 3"):
+    with pytest.raises(NonFinite, match=r"loss term 'entropy' is not finite at step 3: 1 NaN and 1 infinite of 3"):
         check_finite(ops, [("mse", good), ("entropy", bad), ("later", bad)], kind="loss term", when="at step 3")
