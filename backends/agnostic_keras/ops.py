@@ -62,7 +62,7 @@ class KerasOps:
         return ops.broadcast_to(x, tuple(shape))
 
     def repeat(self, x: Array, repeats: int, axis: int) -> Array:
-        return ops.repeat(x, repeats, axis)
+        return ops.copy(ops.repeat(x, repeats, axis))  # which is a view on PyTorch
 
     def flip(self, x: Array, axis: Axis) -> Array:
         return ops.flip(x, _axis(axis))

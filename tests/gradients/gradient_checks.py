@@ -14,8 +14,6 @@ from agnostic.guards import check_finite
 from agnostic.ops import safe_divide, safe_log, safe_norm, safe_sqrt
 
 if os.environ["AGNOSTIC_BACKEND"] == "torch":
-    import torch
-
     from agnostic_torch.ops import TorchOps as Ops
 
     ENGINE = "torch"
@@ -25,6 +23,9 @@ else:
     from agnostic_keras.ops import KerasOps as Ops
 
     ENGINE = keras.config.backend()
+
+if ENGINE == "torch":
+    import torch
 
 ops = Ops()
 # Sums of at most 12 products of float32 numbers below 30: 12 * 30 * 6e-8.

@@ -118,7 +118,9 @@ def network() -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((4, 4, 1)),
-            keras.layers.Conv2D(2, 3, name="block1_conv1"),
+            # Without a bias, which the normalization would take away again: its gradient is rounding, and Adam's step of
+            # it the whole rate in any direction.
+            keras.layers.Conv2D(2, 3, use_bias=False, name="block1_conv1"),
             keras.layers.BatchNormalization(name="norm"),
             keras.layers.Flatten(),
             keras.layers.Dense(3, name="head"),
@@ -163,7 +165,7 @@ def test_groups_in_fit_give_layers_their_own_rate_decay_and_rule_and_freeze(jit:
     own = keras.optimizers
     parts = [own.SGD(0.001, 0.5), own.SGD(0.01, 0.9), own.Adam(0.02, epsilon=0.0)]
     # Keras' convention of momentum is torch's at a constant rate; so is epsilon's place at 0.
-    which = [0, 2, None, None, 1, 2]
+    which = [0, None, None, 1, 2]
     loss = keras.losses.MeanSquaredError()
     for _ in range(2):
         for start in (0, 4):
@@ -276,7 +278,7 @@ def test_the_list_of_dicts_works_with_layers_and_variables() -> None:
     dicts = [{"params": conv}, still, {"params": [head.kernel, head.bias], "lr": 0.1}]
     got = fit(net, ago.build(ago.SGD(0.01, 0.9), dicts))
     same = [np.array_equal(a, b) for a, b in zip(before, got, strict=True)]
-    assert same == [False, False, True, True, False, False]
+    assert same == [False, True, True, False, False]
 
 
 def test_every_engine_was_asked_for() -> None:

@@ -32,7 +32,8 @@ def test_the_code_of_every_page_runs(title: str, engine: str, tmp_path: Path) ->
     for page in PAGES:
         blocks = [code for owner, code in BLOCK.findall(page.read_text()) if owner == title]
         assert blocks or page.stem in ("README", "optimizers"), f"{page.name} has no code for {title}"
-        program += f"print({page.name!r}, flush=True)\nexec(compile({''.join(blocks)!r}, {page.name!r}, 'exec'), {{}})\n"
+        code = "".join(blocks)
+        program += f"print({page.name!r}, flush=True)\nexec(compile({code!r}, {page.name!r}, 'exec'), {{}})\n"
     (tmp_path / "program.py").write_text(program)
     paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     environment = {**os.environ, "PYTHONPATH": paths, "KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3"}
