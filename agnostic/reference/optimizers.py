@@ -55,7 +55,8 @@ def run(
                 state[i] = {**arrays, **{name: np.asarray(a) for name, a in scalars.items()}}
             if spec.ema_momentum is not None:
                 m = spec.ema_momentum
-                average = now if average is None else [m * a + (1 - m) * p for a, p in zip(average, now, strict=True)]
+                old = now if average is None else average
+                average = [m * a + (1 - m) * p for a, p in zip(old, now, strict=True)]
                 if spec.ema_overwrite is not None and t % spec.ema_overwrite == 0:
                     now = list(average)
         path.append([p.copy() for p in now])

@@ -188,8 +188,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             ops = TorchOps(moving[0][1].device)
             # Norms are of the gradients as they come, in their own type.
             clipped = rules.clip(ops, shared, [g for _, _, g in moving])
+            known: dict[tuple[int, int], dict[str, float]] = {}
             for (spec, p, _), g in zip(moving, clipped, strict=True):
-                self._move(spec, p, g.to(p.dtype))
+                self._move(spec, p, g.to(p.dtype), known)
             if shared.ema_momentum is not None:
                 self._average(shared, [p for _, p, _ in moving])
         return loss
@@ -208,7 +209,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 state["calls"].zero_()
         return ready
 
-    def _move(self, spec: Spec, p: Tensor, g: Tensor) -> None:
+    def _move(self, spec: Spec, p: Tensor, g: Tensor, known: dict[tuple[int, int], dict[str, float]]) -> None:
         state = self.state[p]
         rule = rules.rule_of(spec)
         if "step" not in state:
@@ -224,9 +225,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         state["step"] += 1
         ops = TorchOps(p.device)
         scalars = {name: ops.numpy(state[name]) for name in rules.scalar_slots(spec)}
-        now, new = rules.python_numbers(spec, int(state["step"]), spec.learning_rate, scalars)
-        for name, value in new.items():
-            state[name].fill_(float(value))
+        t = int(state["step"])
+        # The same numbers for all parameters of a group, but for those that scalar state goes into.
+        now = known.get((id(spec), t)) if not scalars else None
+        if now is None:
+            now, new = rules.python_numbers(spec, t, spec.learning_rate, scalars)
+            known[id(spec), t] = now
+            for name, value in new.items():
+                state[name].fill_(float(value))
         arrays = {n: state[n] for n in rule.slots(spec, tuple(p.shape)) if n not in scalars}
         if rule.elementwise and p.device.type == "cpu" and p.numel() > _BLOCK:
             self._move_in_blocks(ops, spec, p, g, arrays, now)

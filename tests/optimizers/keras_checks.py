@@ -118,8 +118,8 @@ def network() -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((4, 4, 1)),
-            # Without a bias, which the normalization would take away again: its gradient is rounding, and Adam's step of
-            # it the whole rate in any direction.
+            # Without a bias, which the normalization would take away again: its gradient is rounding, of which Adam
+            # makes whole steps.
             keras.layers.Conv2D(2, 3, use_bias=False, name="block1_conv1"),
             keras.layers.BatchNormalization(name="norm"),
             keras.layers.Flatten(),
