@@ -14,8 +14,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agnostic import ops, optimizers
     from agnostic.backend import backend_of
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
+    from agnostic.gradients import gradients
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.visualization import objectives, recipes
@@ -33,10 +35,13 @@ __all__ = [
     "UnknownName",
     "backend_of",
     "capture",
+    "gradients",
     "layers",
     "load",
     "mosaic",
     "objectives",
+    "ops",
+    "optimizers",
     "prepare",
     "recipes",
     "submodel",
@@ -53,11 +58,14 @@ _WHERE = {
     "UnknownName": "agnostic.errors:UnknownName",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",
     "mosaic": "agnostic.visualization.mosaic:mosaic",
     "objectives": "agnostic.visualization.objectives",
     "prepare": "agnostic.taps.verbs:prepare",
+    "ops": "agnostic.ops",
+    "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
     "visualize": "agnostic.visualization.ascent:visualize",

@@ -62,7 +62,7 @@ class KerasOps:
         return ops.broadcast_to(x, tuple(shape))
 
     def repeat(self, x: Array, repeats: int, axis: int) -> Array:
-        return ops.repeat(x, repeats, axis)
+        return ops.copy(ops.repeat(x, repeats, axis))  # which is a view on PyTorch
 
     def flip(self, x: Array, axis: Axis) -> Array:
         return ops.flip(x, _axis(axis))
@@ -104,7 +104,7 @@ class KerasOps:
         return ops.cos(x)
 
     def tanh(self, x: Array) -> Array:
-        return ops.tanh(x)
+        return engines.current().tanh(x)  # keras.ops.tanh of float64 goes through float32 on jax
 
     def sigmoid(self, x: Array) -> Array:
         return ops.sigmoid(x)
@@ -113,10 +113,10 @@ class KerasOps:
         return ops.floor(x)
 
     def maximum(self, a: Array, b: Array | float) -> Array:
-        return ops.maximum(a, b)
+        return engines.current().maximum(a, b)  # keras.ops.maximum of float64 goes through float32 in PyTorch
 
     def minimum(self, a: Array, b: Array | float) -> Array:
-        return ops.minimum(a, b)
+        return engines.current().minimum(a, b)
 
     def clip(self, x: Array, low: float, high: float) -> Array:
         return ops.clip(x, low, high)

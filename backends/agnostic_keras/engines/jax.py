@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,21 @@ Array = jax.Array
 def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     return jnp.fft.irfft2(jax.lax.complex(real, imaginary), s=shape, norm="ortho")
+
+
+def tanh(x: Array) -> Array:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return jnp.tanh(x)
+
+
+def maximum(a: Array, b: Any) -> Array:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return jnp.maximum(a, b)
+
+
+def minimum(a: Array, b: Any) -> Array:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return jnp.minimum(a, b)
 
 
 def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
@@ -77,3 +92,57 @@ def climber(network: Any) -> Callable[..., Any]:
         return results
 
     return climb
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Array]], inputs: Sequence[Array], cotangents: Callable[[list[Array]], list[Array]]
+) -> list[Array | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    outputs, forward = jax.linearize(function, *inputs)
+    # jax answers 0 where nothing is connected: what the linear program does not read is not.
+    program = jax.make_jaxpr(forward)(*inputs)
+    read = set().union(*_read(program.jaxpr))
+    transpose = jax.linear_transpose(forward, *inputs)
+    found = transpose([w.astype(y.dtype) for y, w in zip(outputs, cotangents(outputs), strict=True)])
+    return [g if i in read else None for i, g in enumerate(found)]
+
+
+def _read(program: Any) -> list[set[int]]:
+    """For each output of a jaxpr, the numbers of the inputs that it depends on."""
+    known: dict[Any, set[int]] = {v: {i} for i, v in enumerate(program.invars)}
+
+    def of(v: Any) -> set[int]:
+        # Literals cannot be looked up.
+        return set() if hasattr(v, "val") else known.get(v, set())
+
+    for equation in program.eqns:
+        inner = equation.params.get("jaxpr") if equation.primitive.name in ("pjit", "jit", "closed_call") else None
+        if inner is None:
+            everything = set().union(*map(of, equation.invars))
+            depends = [everything] * len(equation.outvars)
+        else:
+            within = _read(getattr(inner, "jaxpr", inner))
+            depends = [set().union(*(of(equation.invars[i]) for i in own)) for own in within]
+        known.update(zip(equation.outvars, depends, strict=True))
+    return [of(v) for v in program.outvars]
+
+
+def per_sample(
+    function: Callable[..., list[Array]],
+    inputs: Sequence[Array],
+    batch: Sequence[Array],
+    cotangents: Callable[[list[Array]], list[Array]],
+) -> list[Array]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+
+    def total(x: tuple[Array, ...], rows: tuple[Array, ...]) -> Array:
+        outputs = function(*x, *rows)
+        return sum((y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True))
+
+    return list(jax.vmap(jax.grad(total), (None, 0))(tuple(inputs), tuple(batch)))
+
+
+def jacobian(function: Callable[..., list[Array]], inputs: Sequence[Array]) -> list[list[Array]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    return [list(row) for row in jax.jacrev(function, tuple(range(len(inputs))))(*inputs)]

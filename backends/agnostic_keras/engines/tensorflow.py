@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +15,21 @@ def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     inverse = tf.signal.irfft2d(tf.complex(real, imaginary), shape)
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return tf.tanh(x)
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return tf.maximum(a, b)
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return tf.minimum(a, b)
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,3 +99,50 @@ def climber(network: Any) -> Callable[..., Any]:
         return results
 
     return climb
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    # New tensors: the same one may be given twice, and would be one input to the tape.
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    found = tape.gradient(outputs, inputs, cotangents(outputs))
+    # An embedding's gradient is a list of rows, the same row several times.
+    return [g if g is None else tf.convert_to_tensor(g) for g in found]
+
+
+def per_sample(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+    inputs = [tf.identity(x) for x in inputs]
+
+    def one(rows: Sequence[Tensor]) -> list[Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = function(*inputs, *rows)
+        weights = cotangents(outputs)
+        found = tape.gradient(outputs, inputs, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(g) for g in found]
+
+    return list(tf.vectorized_map(one, list(batch)))
+
+
+def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    zero = tf.UnconnectedGradients.ZERO
+    return [list(tape.jacobian(y, inputs, unconnected_gradients=zero)) for y in outputs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,21 @@ Tensor = torch.Tensor
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+
+
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return x.tanh()
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,3 +91,43 @@ def climber(network: Any) -> Callable[..., Any]:
                 return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
 
     return climb
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    with torch.enable_grad():
+        outputs = function(*leaves)
+    followed = [(y, w) for y, w in zip(outputs, cotangents(outputs), strict=True) if y.requires_grad]
+    if not followed:
+        return [None] * len(inputs)
+    ys, ws = zip(*followed, strict=True)
+    return list(torch.autograd.grad(ys, leaves, ws, allow_unused=True))
+
+
+def per_sample(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+
+    def total(x: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> Tensor:
+        outputs = function(*x, *rows)
+        return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
+
+    detached = tuple(x.detach() for x in inputs)
+    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(detached, tuple(batch)))
+
+
+def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    detached = tuple(x.detach() for x in inputs)
+    rows = torch.func.jacrev(lambda *x: tuple(function(*x)), tuple(range(len(inputs))))(*detached)
+    return [list(row) for row in rows]
