@@ -453,7 +453,7 @@ def _check_channels(shape: Sequence[int], axis: int, data_format: str) -> None:
 
 def _native(cls: type[_I]) -> type[_I]:
     """The iterator class itself, or one that is a ``keras.utils.PyDataset`` too where Keras is loaded."""
-    if "keras" in sys.modules and importlib.util.find_spec("agnostic_keras") is not None:
+    if sys.modules.get("keras") is not None and importlib.util.find_spec("agnostic_keras") is not None:
         adapter = importlib.import_module("agnostic_keras.augmentation")
         result: type[_I] = adapter.dataset_class(cls)
         return result
