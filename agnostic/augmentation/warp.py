@@ -40,7 +40,7 @@ def opencv_agrees() -> bool:
     exact = reference.warp(board, matrix)
     # OpenCV has a routine for each number of channels.
     fast = (_remap(board.repeat(count, axis=2), matrix, (40, 40), 1, "nearest", 0.0) for count in (1, 3, 4))
-    return max(np.abs(result - exact).max() for result in fast) < AGREEMENT
+    return bool(max(np.abs(result - exact).max() for result in fast) < AGREEMENT)
 
 
 def warp(
@@ -76,7 +76,7 @@ def warp(
         raise InvalidInput(f"path {path!r} is none of 'auto', 'exact', 'fast'")
     if path == "fast" and opencv() is None:
         raise MissingDependency("path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'")
-    suits = image.dtype in (np.float32, np.uint8) and image.ndim == 3 and image.size > 0
+    suits = image.dtype.char in "fB" and image.ndim == 3 and image.size > 0
     if path != "exact" and suits and (path == "fast" or opencv_agrees()):
         mode, m = reference.check_fill_mode(fill_mode), np.asarray(matrix, np.float64)
         return _remap(image, m, image.shape[:2] if shape is None else shape, reference.check_order(order), mode, cval)
@@ -131,7 +131,7 @@ def _remap_tile(
     assert cv2 is not None
     height, width, channels = image.shape
     # An affine map is at its extremes in the corners.
-    far = max(np.abs(p[[0, 0, -1, -1], [0, -1, 0, -1]]).max() for p in (rows, columns))
+    far = max(abs(p.item(k)) for p in (rows, columns) for k in (0, p.shape[1] - 1, -p.shape[1], -1))
     border = cv2.BORDER_REFLECT if fill_mode == "reflect" and order == 1 else cv2.BORDER_REPLICATE
     if fill_mode == "wrap" or (fill_mode == "reflect" and order == 0) or far > 2 * _TILE:
         # OpenCV's own wrap has another period, and half-way positions round to the other side in a mirror.
@@ -142,7 +142,7 @@ def _remap_tile(
         r, c = np.floor(r + 0.5), np.floor(c + 0.5)
     y, x = r.astype(np.float32), c.astype(np.float32)
     method = cv2.INTER_NEAREST if order == 0 else cv2.INTER_LINEAR
-    parts = []
+    parts: list[npt.NDArray[Any]] = []
     while (k := sum(part.shape[-1] for part in parts)) < channels:
         # OpenCV reads at most four channels at once; of two it rounds the positions to 1/32 of a pixel.
         count = next(c for c in (4, 3, 1) if c <= channels - k)
@@ -159,9 +159,14 @@ def _positions(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """:func:`agnostic.reference.warp.positions` of a window of the output, as two products of rank two: three times
     faster than broadcast additions, and rounded as often."""
-    y = np.arange(top, top + height, dtype=np.float64)
-    x = np.arange(left, left + width, dtype=np.float64)
-    one_y, one_x = np.ones(height), np.ones(width)
-    rows = np.stack([y * matrix[0, 0] + matrix[0, 2], one_y], 1) @ np.stack([one_x, x * matrix[0, 1]])
-    columns = np.stack([y * matrix[1, 0] + matrix[1, 2], one_y], 1) @ np.stack([one_x, x * matrix[1, 1]])
-    return rows, columns
+    y, x = _ramp(top, height), _ramp(left, width)
+    down, along = np.ones((2, height, 2)), np.ones((2, 2, width))
+    for axis in (0, 1):
+        down[axis, :, 0] = y * matrix[axis, 0] + matrix[axis, 2]
+        along[axis, 1] = x * matrix[axis, 1]
+    return down[0] @ along[0], down[1] @ along[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _ramp(start: int, length: int) -> npt.NDArray[np.float64]:
+    return np.arange(start, start + length, dtype=np.float64)
