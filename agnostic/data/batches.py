@@ -7,6 +7,7 @@ once, into its place. What is in memory is the batch being used and a fixed numb
 from __future__ import annotations
 
 import importlib
+import itertools
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,7 +209,7 @@ class Batches:
         coming = iter(spans)
         try:
             while True:
-                while len(waiting) <= _AHEAD and (span := next(coming, None)) is not None:
+                for span in itertools.islice(coming, _AHEAD + 1 - len(waiting)):
                     pending = _Pending(self, epoch, order, span)
                     places = range(len(pending.indices))
                     waiting.append((pending, [pool.submit(pending.read, place) for place in places]))
@@ -298,10 +299,9 @@ class _Pending:
             return np.empty((0, 0, 0, self.folder.channels), self.folder.dtype)
         for place, image in zip(kept, images):
             if image.shape != images[0].shape:
-                files = (self.folder.files[self.indices[p]] for p in (kept[0], place))
+                first, other = (self.folder.files[self.indices[p]] for p in (kept[0], place))
                 raise InvalidInput(
-                    "images of one batch need one size: {!r} is {}, {!r} is {}; give size=(height, width)".format(
-                        next(files), images[0].shape[:2], next(files), image.shape[:2]
-                    )
+                    f"images of one batch need one size: {first!r} is {images[0].shape[:2]}, {other!r} is "
+                    f"{image.shape[:2]}; give size=(height, width)"
                 )
         return np.stack(images)

@@ -28,6 +28,7 @@ COLORS = {"rgb": ("RGB", 3), "grayscale": ("L", 1), "rgba": ("RGBA", 4)}
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 DECODERS = ("auto", "opencv", "pillow")
+RESIZERS = ("pillow", "torch")
 
 SCALED = 4
 """A JPEG is reduced during decoding (to 1/2, 1/4 or 1/8) while both sides stay at least this often as long as needed.
@@ -47,6 +48,7 @@ _UPRIGHT = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _ORIENTATION = 0x0112
 _END_OF_IMAGE = b"\xff\xd9"
 
@@ -70,9 +72,15 @@ class Reading:
     first_frame: bool = False
     scaled: bool = True
     decoder: str = "auto"
+    resizer: str = "pillow"
 
     def __post_init__(self) -> None:
-        for name, choices in (("color", tuple(COLORS)), ("interpolation", INTERPOLATIONS), ("decoder", DECODERS)):
+        for name, choices in (
+            ("color", tuple(COLORS)),
+            ("interpolation", INTERPOLATIONS),
+            ("decoder", DECODERS),
+            ("resizer", RESIZERS),
+        ):
             given = getattr(self, name)
             if given not in choices:
                 raise InvalidInput(
@@ -88,7 +96,20 @@ class Reading:
             raise InvalidInput(f"background must be three integers of 0 to 255, not {self.background!r}")
         if self.decoder == "opencv" and _opencv() is None:
             raise MissingDependency("decoder 'opencv' needs OpenCV: pip install opencv-python-headless")
+        if self.resizer == "torch":
+            if self.interpolation not in ("bilinear", "bicubic") or self.color == "rgba":
+                raise InvalidInput(
+                    f"resizer 'torch' does bilinear and bicubic without alpha, not {self.interpolation!r} of {self.color!r}; "
+                    "use 'pillow'"
+                )
+            if importlib.util.find_spec("torch") is None:
+                raise MissingDependency("resizer 'torch' needs torch: pip install 'agnostic-ml[torch]'")
         pillow()
+
+    @property
+    def needed(self) -> tuple[int, int]:
+        """(width, height) to resize to, as Pillow says it; (0, 0) for none."""
+        return (0, 0) if self.size is None else (self.size[1], self.size[0])
 
 
 @functools.cache
@@ -167,11 +188,14 @@ def _decode(data: bytes, reading: Reading) -> Pixels:
     # Pillow's decoders raise any of these on damaged data, by format.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
         raise _Flaw(f"is damaged or truncated: {error}") from None
-    if reading.size is not None:
-        height, width = reading.size
-        sideways = turn in ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-        target = (height, width) if sideways else (width, height)
-        if image.size != target or box is not None:
+    target = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
+    if reading.size is not None and (image.size != target or box is not None):
+        if reading.resizer == "torch":
+            resized = importlib.import_module("agnostic_torch.data").resize(
+                np.array(image), target[::-1], reading.interpolation
+            )
+            image = Image.fromarray(resized)
+        else:
             image = image.resize(target, Image.Resampling[reading.interpolation.upper()], box=box)
     if turn is not None:
         image = image.transpose(Image.Transpose[turn])
@@ -207,9 +231,11 @@ def _jpeg(
 def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
     if reading.size is None or not reading.scaled or reading.interpolation == "nearest":
         return 1
-    needed = reading.size if turn in ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90") else reading.size[::-1]
+    needed = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     ratio = min(side // (SCALED * need) for side, need in zip(size, needed))
-    return next((scale for scale in (8, 4, 2) if ratio >= scale), 1)
+    # torch resizes whole pixels alone, so there the sides must divide.
+    whole = reading.resizer == "pillow"
+    return next((s for s in (8, 4, 2) if ratio >= s and (whole or not any(side % s for side in size))), 1)
 
 
 def _in_color(image: Any, reading: Reading) -> Any:

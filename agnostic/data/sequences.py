@@ -319,9 +319,12 @@ def _spans(out: NDArray) -> Iterator[slice]:
 
 def _occupied(kept: NDArray, width: int, padding: str) -> NDArray:
     """(n, width) of bool: which cells hold a sequence, of which ``kept`` elements remain."""
-    columns = np.arange(width, dtype=np.int32)
-    counts = kept.astype(np.int32)[:, None]
-    return columns < counts if padding == "post" else columns >= width - counts
+    # The narrower the numbers, the quicker the comparison.
+    kind = "int16" if width < 1 << 15 else "int64"
+    columns: NDArray = np.arange(width).astype(kind)
+    counts: NDArray = kept.astype(kind)[:, None]
+    occupied: NDArray = columns < counts if padding == "post" else columns >= width - counts
+    return occupied
 
 
 def _fill_singly(out: NDArray, rows: list[Any], shape: tuple[int, ...], padding: str, truncating: str) -> None:

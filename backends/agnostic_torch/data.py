@@ -11,13 +11,27 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from agnostic.data.batches import Batches, Loaded
-from agnostic.data.sequences import check_sides, width_of
+from agnostic.data.sequences import Ragged, check_sides, pad_sequences, width_of
 from agnostic.errors import InvalidInput
 
 
 def take(tensor: torch.Tensor, order: npt.NDArray[np.int64]) -> torch.Tensor:
     """The rows of ``tensor`` in that order."""
     return tensor.index_select(0, torch.from_numpy(order).to(tensor.device))
+
+
+_IN_NUMPY = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+}
+"""What NumPy has as well, by the same name; its memory is shared, and NumPy moves it faster."""
 
 
 # Sequences --------------------------------------------------------------------------------------------------------
@@ -28,6 +42,11 @@ def pad_tensors(
     for position, row in enumerate(rows):
         if row.ndim == 0:
             raise InvalidInput(f"the tensor at position {position} has no dimension and so no length")
+    if all(row.device.type == "cpu" and not row.requires_grad and row.dtype in _IN_NUMPY for row in rows):
+        kind = _dtype(dtype)
+        if kind in _IN_NUMPY and isinstance(value, int | float):
+            arrays = [row.numpy() for row in rows]
+            return torch.from_numpy(pad_sequences(arrays, maxlen, str(kind)[6:], padding, truncating, value))
     full = [row for row in rows if len(row)]
     shape = full[0].shape[1:] if full else torch.Size()
     for position, row in enumerate(rows):
@@ -56,6 +75,9 @@ def pad_ragged(
     kind = _dtype(dtype)
     if not isinstance(value, int | float):
         raise InvalidInput(f"value {value!r} does not fit a tensor; give a number")
+    if values.device.type == "cpu" and not values.requires_grad and {kind, values.dtype} <= _IN_NUMPY:
+        ragged = Ragged(values.numpy(), lengths)
+        return torch.from_numpy(pad_sequences(ragged, maxlen, str(kind)[6:], padding, truncating, value))
     width = width_of(lengths, maxlen)
     if width < 0:
         raise InvalidInput(f"maxlen must be 0 or more, not {maxlen}")
@@ -95,6 +117,20 @@ def _dtype(dtype: Any) -> torch.dtype:
 
 
 # Images -----------------------------------------------------------------------------------------------------------
+def resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> npt.NDArray[np.uint8]:
+    """Resize an image, averaging over the pixels that an output pixel covers.
+
+    Args:
+        pixels: (H, W) or (H, W, C), writable.
+        size: (height, width).
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+    """
+    image = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(image, size, mode=interpolation, antialias=True)
+    out: npt.NDArray[np.uint8] = resized[0].permute(1, 2, 0).contiguous().numpy()
+    return out if pixels.ndim == 3 else out[:, :, 0]
+
+
 class ImageStream(IterableDataset[Any]):
     """The batches of an image folder as tensors; give it to a DataLoader with ``batch_size=None``.
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.pictures import folder as make_folder
-from tests.data.pictures import picture
 
 from agnostic.data import ImageFolder, SkippedFiles, UnreadableFile
 from agnostic.errors import InvalidInput
+from tests.data.pictures import folder as make_folder
+from tests.data.pictures import picture
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agnostic.data import ImageFolder, SkippedFiles
 from agnostic.errors import InvalidInput
 from tests.data.pictures import folder as make_folder
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
+from torch.utils.data import DataLoader, IterableDataset
 
 
 def shift(image, seed, epoch, index):
@@ -98,3 +99,33 @@ def test_without_labels(images):
     unlabelled = ImageFolder(images.directory, (6, 9), class_mode=None, dtype="uint8")
     x = next(iter(unlabelled.batches(4).dataloader()))
     assert x.dtype == torch.uint8 and x.shape == (4, 3, 6, 9)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("color", ["rgb", "grayscale"])
+def test_torch_resizes_within_one(tmp_path, interpolation, color):
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for name, size in (
+        ("wide.jpg", (400, 301)),
+        ("small.png", (20, 30)),
+        ("large.jpg", (1204, 1003)),
+        ("even.jpg", (1600, 1600)),
+    ):
+        noisy = Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        noisy.save(tmp_path / "a" / name, quality=90, exif=exif)
+    options = {"dtype": "uint8", "interpolation": interpolation, "color": color, "scaled": False}
+    exact, quick = (ImageFolder(tmp_path, (45, 50), resizer=r, **options) for r in ("pillow", "torch"))
+    for i in range(4):
+        error = np.abs(exact[i].astype(int) - quick[i])
+        assert error.max() <= 1, exact.files[i]
+
+
+def test_what_torch_does_not_resize(images):
+    for options in ({"interpolation": "lanczos"}, {"color": "rgba"}):
+        with pytest.raises(InvalidInput, match="use 'pillow'"):
+            ImageFolder(images.directory, resizer="torch", **options)

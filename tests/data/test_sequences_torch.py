@@ -34,6 +34,27 @@ def test_as_the_arrays(sequences, maxlen, dtype, padding, truncating, value, rag
     np.testing.assert_array_equal(got.numpy(), expected)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    # bfloat16 holds integers up to 256, and NumPy has no bfloat16: here torch itself does the moving.
+    st.lists(st.lists(st.integers(-5, 256), max_size=9), min_size=1, max_size=9),
+    st.none() | st.integers(1, 9),
+    st.sampled_from(["int32", "float32"]),
+    sides,
+    sides,
+    st.sampled_from([0.0, 3, 2.5]),
+    st.booleans(),
+)
+def test_what_numpy_lacks_as_the_arrays(sequences, maxlen, dtype, padding, truncating, value, ragged):
+    expected = pad_sequences([np.array(s, np.int64) for s in sequences], maxlen, dtype, padding, truncating, value)
+    given = [torch.tensor(s, dtype=torch.bfloat16) for s in sequences]
+    if ragged:
+        given = Ragged(torch.cat(given), [len(s) for s in sequences])
+    got = pad_sequences(given, maxlen, dtype, padding, truncating, value)
+    assert str(got.dtype) == f"torch.{dtype}"
+    np.testing.assert_array_equal(got.numpy(), expected)
+
+
 def test_elements_with_a_shape_and_dtypes_that_numpy_lacks():
     rows = [torch.ones(2, 3, dtype=torch.bfloat16), torch.empty(0), torch.ones(1, 3, dtype=torch.bfloat16)]
     got = pad_sequences(rows, dtype=torch.bfloat16)
