@@ -5,5 +5,6 @@ move to: a frozen description, and parameters that depend on nothing but (seed, 
 """
 
 from agnostic.augmentation.generator import ImageDataGenerator
+from agnostic.augmentation.modern import Augmentation, Augmented, AugmentedDataset, Parameters
 
-__all__ = ["ImageDataGenerator"]
+__all__ = ["Augmentation", "Augmented", "AugmentedDataset", "ImageDataGenerator", "Parameters"]

@@ -40,17 +40,15 @@ def brightness(image: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32
     return np.asarray(result / 255 * (high - low) + low if leaves else result)
 
 
-def linear(
-    gain: npt.NDArray[np.float64], contrast: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], mean: Any
-) -> tuple[Any, Any]:
+def linear(gain: Any, contrast: Any, offset: Any, mean: Any) -> tuple[Any, Any]:
     """The slope and the intercept of ``(gain x - m) contrast + m + offset``, with ``m`` the mean of ``gain x``.
 
     Brightness, contrast about the mean, and channel shift are thereby one multiplication and one addition a pixel.
 
     Args:
-        gain: (N, 1, 1, 1), factor of brightness.
-        contrast: (N, 1, 1, 1).
-        offset: (N, 1, 1, C).
-        mean: the mean of each image, a number where ``contrast`` is 1, or (N, 1, 1, 1).
+        gain: factor of brightness, a number or an array of any framework; the others broadcast with it.
+        contrast: factor of the distance from the mean.
+        offset: what is added to each channel.
+        mean: the mean of each image before any of this.
     """
     return gain * contrast, (1 - contrast) * gain * mean + offset

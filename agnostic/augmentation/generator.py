@@ -104,7 +104,9 @@ class ImageDataGenerator:
             self.zoom_range = [zoom_range[0], zoom_range[1]]
         else:
             raise InvalidInput(f"zoom_range is a number or (low, high), not {zoom_range!r}")
-        if brightness_range is not None and (not isinstance(brightness_range, tuple | list) or len(brightness_range) != 2):
+        if brightness_range is not None and (
+            not isinstance(brightness_range, tuple | list) or len(brightness_range) != 2
+        ):
             raise InvalidInput(f"brightness_range is (low, high), not {brightness_range!r}")
 
         self.featurewise_center = featurewise_center
@@ -327,7 +329,9 @@ class ImageDataGenerator:
             A transformed image of the same shape.
         """
         if x.ndim != 3:
-            raise InvalidInput(f"one image has three axes, not shape {x.shape}; transform the images of a batch one by one")
+            raise InvalidInput(
+                f"one image has three axes, not shape {x.shape}; transform the images of a batch one by one"
+            )
         first = self.data_format == "channels_first"
         image = np.ascontiguousarray(x.transpose(1, 2, 0)) if first else x
         get = transform_parameters.get

@@ -134,7 +134,9 @@ class _Saving:
     save_format: str
     data_format: str
 
-    def _save(self, batch: Array, index_array: npt.NDArray[np.int64], names: int, random: np.random.RandomState) -> None:
+    def _save(
+        self, batch: Array, index_array: npt.NDArray[np.int64], names: int, random: np.random.RandomState
+    ) -> None:
         if not self.save_to_dir:
             return
         for image, index in zip(batch, index_array, strict=True):
@@ -257,7 +259,9 @@ class _FileIterator(_Saving, Iterator):
         pictures.check_color_mode(color_mode)
         if class_mode not in self.class_modes:
             names = [str(m) for m in self.class_modes]
-            raise InvalidInput(f"class_mode {class_mode!r} is none of {', '.join(names)}{nearest(str(class_mode), names)}")
+            raise InvalidInput(
+                f"class_mode {class_mode!r} is none of {', '.join(names)}{nearest(str(class_mode), names)}"
+            )
         self.target_size = (int(target_size[0]), int(target_size[1]))
         self.color_mode = color_mode
         self.class_mode = class_mode
@@ -385,7 +389,9 @@ class DirectoryIterator(_FileIterator):
             raise InvalidInput(f"{os.fspath(directory)!r} is no folder: give one that has a folder for each class")
         names = list(classes) if classes else sorted(d.name for d in Path(directory).iterdir() if d.is_dir())
         if class_mode == "binary" and len(names) != 2:
-            warnings.warn(f"class_mode 'binary' is meant for two classes, and {directory!r} has {len(names)}", stacklevel=3)
+            warnings.warn(
+                f"class_mode 'binary' is meant for two classes, and {directory!r} has {len(names)}", stacklevel=3
+            )
         self.num_classes = len(names)
         self.class_indices = {name: k for k, name in enumerate(names)}
         self.filenames = []

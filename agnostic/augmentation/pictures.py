@@ -27,7 +27,9 @@ def _pillow() -> Any:
     try:
         return importlib.import_module("PIL.Image")
     except ModuleNotFoundError as error:
-        raise MissingDependency("picture files need the package 'pillow': pip install 'agnostic-ml[augment]'") from error
+        raise MissingDependency(
+            "picture files need the package 'pillow': pip install 'agnostic-ml[augment]'"
+        ) from error
 
 
 def load(
@@ -81,7 +83,9 @@ def load(
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{os.fspath(path)!r} cannot be read as a picture ({error}); mend or remove the file") from error
+        raise InvalidInput(
+            f"{os.fspath(path)!r} cannot be read as a picture ({error}); mend or remove the file"
+        ) from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

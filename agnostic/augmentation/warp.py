@@ -75,7 +75,9 @@ def warp(
     if path not in ("auto", "exact", "fast"):
         raise InvalidInput(f"path {path!r} is none of 'auto', 'exact', 'fast'")
     if path == "fast" and opencv() is None:
-        raise MissingDependency("path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'")
+        raise MissingDependency(
+            "path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'"
+        )
     suits = image.dtype.char in "fB" and image.ndim == 3 and image.size > 0
     if path != "exact" and suits and (path == "fast" or opencv_agrees()):
         mode, m = reference.check_fill_mode(fill_mode), np.asarray(matrix, np.float64)

@@ -35,7 +35,9 @@ FILL_MODES: tuple[str, ...] = get_args(FillMode)
 def check_fill_mode(fill_mode: str) -> FillMode:
     """The fill mode itself; InvalidInput names the valid ones if it is none of them."""
     if fill_mode not in FILL_MODES:
-        raise InvalidInput(f"fill_mode {fill_mode!r} is none of {', '.join(FILL_MODES)}{nearest(fill_mode, FILL_MODES)}")
+        raise InvalidInput(
+            f"fill_mode {fill_mode!r} is none of {', '.join(FILL_MODES)}{nearest(fill_mode, FILL_MODES)}"
+        )
     return cast(FillMode, fill_mode)
 
 

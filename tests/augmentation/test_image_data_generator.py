@@ -143,7 +143,9 @@ def test_shapes_that_are_not_square(shape, order):
     assert_same(expected, got, 0 if order == 0 or shape[2] != 2 else AGREEMENT)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"theta": 30}, {"tx": 0.5, "ty": -2}, {"flip_horizontal": True}, {"zx": 0.5}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"theta": 30}, {"tx": 0.5, "ty": -2}, {"flip_horizontal": True}, {"zx": 0.5}]
+)
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("fill_mode", ["reflect", "wrap", "constant", "nearest"])
 def test_single_parameters_and_half_steps(photos, parameters, order, fill_mode):
@@ -201,7 +203,11 @@ def test_fit_and_standardize(photos, options, augment):
     def use(generator):
         generator.fit(images, augment=augment, rounds=2, seed=3)
         statistics = [s for s in (generator.mean, generator.std, generator.zca_whitening_matrix) if s is not None]
-        return [*statistics, generator.standardize(images.astype(generator.dtype)), next(generator.flow(images, seed=2))]
+        return [
+            *statistics,
+            generator.standardize(images.astype(generator.dtype)),
+            next(generator.flow(images, seed=2)),
+        ]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -236,6 +242,7 @@ PLANS = ["nnnnnnnn", "0120", "012e012e210", "n0n1n2en", "nrnnrnn", "e012", "en1e
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_flow_in_both_ways_in(photos, plan, shuffle):
     labels, weights = np.arange(7) % 2, np.linspace(0, 1, 7)
+
     # on_epoch_end before any batch leaves the legacy permutation to the global stream, whatever it is: seed it alike.
     def use(generator):
         np_random = np.random if isinstance(generator, legacy.ImageDataGenerator) else None
@@ -259,7 +266,9 @@ def test_flow_of_several_arrays_subsets_and_errors(photos):
         assert_same(expected, got, AGREEMENT / 255)
     generator = ImageDataGenerator(validation_split=0.3)
     weights = np.arange(7.0)
-    _, y, weight = next(generator.flow(photos, weights, sample_weight=weights, subset="training", ignore_class_split=True))
+    _, y, weight = next(
+        generator.flow(photos, weights, sample_weight=weights, subset="training", ignore_class_split=True)
+    )
     np.testing.assert_array_equal(y, weight)  # weights stay with their images
     with pytest.raises(InvalidInput, match="different classes"):
         generator.flow(photos, np.arange(7), subset="training")
@@ -309,7 +318,13 @@ def attributes(iterator):
         {"target_size": (20, 31), "class_mode": "categorical", "color_mode": "grayscale", "interpolation": "bilinear"},
         {"target_size": (20, 31), "class_mode": "input", "color_mode": "rgba", "interpolation": "lanczos"},
         {"target_size": (33, 20), "class_mode": None, "interpolation": "bicubic", "keep_aspect_ratio": True},
-        {"target_size": (33, 20), "class_mode": "binary", "classes": ["dogs", "cats"], "shuffle": False, "interpolation": "box"},
+        {
+            "target_size": (33, 20),
+            "class_mode": "binary",
+            "classes": ["dogs", "cats"],
+            "shuffle": False,
+            "interpolation": "box",
+        },
         {"target_size": (24, 24), "class_mode": "sparse", "subset": "training"},
         {"target_size": (24, 24), "class_mode": "sparse", "subset": "validation", "interpolation": "hamming"},
     ],
@@ -378,9 +393,7 @@ def table(folder):
 )
 def test_flow_from_dataframe(table, folder, options):
     def use(generator):
-        iterator = generator.flow_from_dataframe(
-            table, folder, target_size=(20, 20), batch_size=4, seed=3, **options
-        )
+        iterator = generator.flow_from_dataframe(table, folder, target_size=(20, 20), batch_size=4, seed=3, **options)
         labels = getattr(iterator, "class_indices", None), iterator.filenames, iterator.classes if labelled else None
         return labels, draw(iterator, "nnn0e0")
 

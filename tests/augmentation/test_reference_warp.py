@@ -37,7 +37,7 @@ def matrices(half_steps: bool):
 
 @pytest.mark.parametrize("fill_mode", reference.FILL_MODES)
 @pytest.mark.parametrize("order", [0, 1])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     matrix=st.booleans().flatmap(matrices),
     height=st.integers(1, 9),
@@ -103,7 +103,9 @@ def test_composition_is_warping_twice():
     shift = np.array([[1.0, 0, 2], [0, 1, -1]])
     turn = np.array([[0.0, 1, 0], [-1, 0, 5]])
     once = reference.warp(image, geometry.compose(turn, shift), fill_mode="constant", order=0)
-    twice = reference.warp(reference.warp(image, turn, fill_mode="constant", order=0), shift, fill_mode="constant", order=0)
+    twice = reference.warp(
+        reference.warp(image, turn, fill_mode="constant", order=0), shift, fill_mode="constant", order=0
+    )
     inner = np.zeros((7, 6), bool)
     inner[:5, 1:] = True  # what the second warp reads inside the first one's output
     np.testing.assert_array_equal(once[inner], twice[inner])
@@ -126,14 +128,16 @@ def test_points_and_boxes_follow_the_pixels():
     box = geometry.move_boxes([[6, 4, 16, 9]], matrix, (20, 30))
     np.testing.assert_array_equal(box, [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]])
     np.testing.assert_array_equal(
-        np.sort(geometry.move_points([[6, 4], [15, 8]], matrix), axis=0), [[columns[0], rows[0]], [columns[-1], rows[-1]]]
+        np.sort(geometry.move_points([[6, 4], [15, 8]], matrix), axis=0),
+        [[columns[0], rows[0]], [columns[-1], rows[-1]]],
     )
     gone = geometry.move_boxes([[28, 0, 30, 5]], np.array([[1.0, 0, 0], [0, 1, -100]]), (20, 30))[0]
     assert (gone[2] - gone[0]) * (gone[3] - gone[1]) == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "word"), [({"fill_mode": "refelct"}, "reflect"), ({"order": 3}, "bilinear"), ({"path": "quick"}, "fast")]
+    ("options", "word"),
+    [({"fill_mode": "refelct"}, "reflect"), ({"order": 3}, "bilinear"), ({"path": "quick"}, "fast")],
 )
 def test_unknown_options_say_what_is_known(options, word):
     with pytest.raises(InvalidInput, match=word):
