@@ -1,7 +1,7 @@
 """Augmentation: from ranges to sampled parameters to one matrix an image.
 
-:class:`ImageDataGenerator` has the signature and the pixels of Keras' legacy class; :class:`Augmentation` is the form to
-move to: a frozen description, and parameters that depend on nothing but (seed, epoch, image index).
+:class:`ImageDataGenerator` has the signature and the pixels of Keras' legacy class; :class:`Augmentation` is the form
+to move to: a frozen description, and parameters that depend on nothing but (seed, epoch, image index).
 """
 
 from agnostic.augmentation.generator import ImageDataGenerator

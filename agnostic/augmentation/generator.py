@@ -199,7 +199,7 @@ class ImageDataGenerator:
         interpolation: str = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> iterators.DirectoryIterator:
-        """Endless batches of a folder of class folders; see :class:`agnostic.augmentation.iterators.DirectoryIterator`."""
+        """Endless batches of a folder of classes; see :class:`agnostic.augmentation.iterators.DirectoryIterator`."""
         return _native(iterators.DirectoryIterator)(
             directory,
             self,
@@ -245,7 +245,7 @@ class ImageDataGenerator:
     ) -> iterators.DataFrameIterator:
         """Endless batches of files named in a table; see :class:`agnostic.augmentation.iterators.DataFrameIterator`.
 
-        Keyword arguments that the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warn and do nothing.
+        What the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warns and does nothing.
         """
         for name in kwargs:
             if name not in ("has_ext", "sort", "drop_duplicates"):

@@ -1,7 +1,7 @@
 """The iterators of :class:`agnostic.augmentation.ImageDataGenerator`.
 
-There are two ways in, and they draw differently, as in Keras' legacy class. ``next(iterator)`` runs for ever and draws a
-new permutation at the start of every epoch. ``iterator[i]``, which ``model.fit`` uses, keeps its permutation until
+There are two ways in, and they draw differently, as in Keras' legacy class. ``next(iterator)`` runs for ever and draws
+a new permutation at the start of every epoch. ``iterator[i]``, which ``model.fit`` uses, keeps its permutation until
 ``on_epoch_end()``. Both seed the stream with ``seed`` plus the number of batches made so far, whichever way.
 """
 
@@ -158,7 +158,7 @@ class NumpyArrayIterator(_Saving, Iterator):
         ignore_class_split: do not ask that both subsets have the same classes.
         save_to_dir: a folder to which the transformed images are written, with ``save_prefix`` and ``save_format``.
 
-    A batch is ``x``, ``(x, y)`` or ``(x, y, weight)``, with ``[x, *further]`` in place of ``x`` where further arrays came.
+    A batch is ``x``, ``(x, y)`` or ``(x, y, weight)``, with ``[x, *further]`` for ``x`` where further arrays came.
 
     Raises:
         InvalidInput: lengths differ, the images have no four axes, or a subset lacks a class.
@@ -207,8 +207,8 @@ class NumpyArrayIterator(_Saving, Iterator):
         channels = self.x.shape[1 if data_format == "channels_first" else 3]
         if channels not in (1, 3, 4):
             warnings.warn(
-                f"images of shape {self.x.shape} have {channels} channels in data_format {data_format!r}, and 1, 3 or 4 "
-                "are usual",
+                f"images of shape {self.x.shape} have {channels} channels in data_format {data_format!r}, and "
+                "1, 3 or 4 are usual",
                 stacklevel=3,
             )
         self.x_misc = further
@@ -335,13 +335,13 @@ class DirectoryIterator(_FileIterator):
         target_size: (height, width) that every image is resized to.
         color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
         classes: names of the class folders, in the order of their labels; None: all folders, sorted.
-        class_mode: ``"categorical"`` (one-hot), ``"binary"`` or ``"sparse"`` (index), ``"input"`` (the images), or None.
+        class_mode: ``"categorical"`` (one-hot), ``"binary"``, ``"sparse"`` (index), ``"input"`` (the images) or None.
         follow_links: look into linked folders.
         subset: ``"training"``, ``"validation"``, or None for all.
         interpolation: how images are resized; see :func:`agnostic.augmentation.pictures.load`.
         keep_aspect_ratio: cut the centre before resizing.
 
-    Attributes: ``class_indices``, ``classes``, ``filenames``, ``filepaths``, ``samples``, ``num_classes``, ``image_shape``.
+    Attributes: ``class_indices``, ``classes``, ``filenames``, ``filepaths``, ``samples``, ``num_classes``.
 
     Raises:
         InvalidInput: a folder does not exist, or an option is unknown.
@@ -405,7 +405,7 @@ class DirectoryIterator(_FileIterator):
         self.classes = np.array(labels, np.int32)
         self.samples = len(self.filenames)
         self._filepaths = [os.path.join(directory, name) for name in self.filenames]
-        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")  # noqa: T201 - as the legacy class does
         super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
 
 
@@ -480,8 +480,8 @@ class DataFrameIterator(_FileIterator):
             if not keep.all():
                 missing = names[int(np.argmin(keep))]
                 warnings.warn(
-                    f"{(~keep).sum()} of {len(names)} files in column {x_col!r} do not exist or are no picture files and "
-                    f"are left out, the first of them {missing!r}",
+                    f"{(~keep).sum()} of {len(names)} files in column {x_col!r} do not exist or are no picture files "
+                    f"and are left out, the first of them {missing!r}",
                     stacklevel=3,
                 )
         labels: list[Any] | None = None
@@ -521,7 +521,7 @@ class DataFrameIterator(_FileIterator):
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         validated = "validated" if validate_filenames else "non-validated"
         belonging = f" belonging to {len(self.class_indices)} classes" if labels is not None else ""
-        print(f"Found {self.samples} {validated} image filenames{belonging}.")
+        print(f"Found {self.samples} {validated} image filenames{belonging}.")  # noqa: T201 - as the legacy class does
         super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
 
     def _path(self, name: str) -> Path:

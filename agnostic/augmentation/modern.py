@@ -1,4 +1,4 @@
-"""``Augmentation``: what may happen to an image as ranges, and what does happen as a pure function of where it stands."""
+"""``Augmentation``: what may happen to an image as ranges, and what does as a pure function of its index."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Augmentation:
             if name in _FACTORS and low <= 0:
                 raise InvalidInput(f"{name} is a factor above 0, not {value!r}")
             object.__setattr__(self, name, (low, high))
-        if not (-89 <= self.shear[0] and self.shear[1] <= 89):
+        if self.shear[0] < -89 or self.shear[1] > 89:
             raise InvalidInput(f"shear stays within -89 to 89 degrees, and {self.shear!r} does not")
         for name in ("horizontal_flip", "vertical_flip"):
             value = getattr(self, name)
@@ -151,21 +151,22 @@ class Augmentation:
         counter = (int(epoch) << 192) | (int(index) << 128)
         channels = shape[2] if len(shape) > 2 else 3
         u = np.random.Generator(np.random.Philox(key=int(seed), counter=counter)).random(10 + channels)
+        v = u[:10].tolist()
         angle, down, right, lean = (
-            _between(getattr(self, name), u[k])
+            _between(getattr(self, name), v[k])
             for k, name in enumerate(("rotation", "height_shift", "width_shift", "shear"))
         )
         zoom, aspect = (
-            math.exp(_between((math.log(low), math.log(high)), u[k]))
+            math.exp(_between((math.log(low), math.log(high)), v[k]))
             for k, (low, high) in ((4, self.zoom), (5, self.aspect))
         )
         stretch = math.sqrt(aspect)
-        flips = (u[6] < self.horizontal_flip, u[7] < self.vertical_flip)
+        flips = (v[6] < self.horizontal_flip, v[7] < self.vertical_flip)
         return Parameters(
             matrix=_matrix(angle, down, right, lean, zoom / stretch, zoom * stretch, *flips, (shape[0], shape[1])),
-            brightness=_between(self.brightness, u[8]),
-            contrast=_between(self.contrast, u[9]),
-            channel_shift=np.array([_between(self.channel_shift, v) for v in u[10:]]),
+            brightness=_between(self.brightness, v[8]),
+            contrast=_between(self.contrast, v[9]),
+            channel_shift=self.channel_shift[0] + (self.channel_shift[1] - self.channel_shift[0]) * u[10:],
         )
 
     # Images ---------------------------------------------------------------------------------------------------------
@@ -191,6 +192,13 @@ class Augmentation:
             parameters.brightness, parameters.contrast, parameters.channel_shift * white, mean
         )
         return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), 0, white), dtype)
+
+    def apply_all(self, images: npt.NDArray[Any], parameters: Sequence[Parameters]) -> npt.NDArray[Any]:
+        """NumPy images (N, H, W, C), each changed by its parameters; the result is a new array."""
+        result = np.empty(images.shape, images.dtype)
+        for image, out, one in zip(images, result, parameters, strict=True):
+            out[:] = self.apply(np.ascontiguousarray(image), one)
+        return result
 
     def __call__(
         self,
@@ -307,13 +315,9 @@ class Augmentation:
         return adapter.through_numpy(lambda values: self._apply_numpy(values, chosen, layout), images)
 
     def _apply_numpy(self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str) -> npt.NDArray[Any]:
-        result = np.empty(images.shape, images.dtype)
-        for image, out, parameters in zip(images, result, chosen, strict=True):
-            if layout == "NCHW":
-                out[:] = self.apply(np.ascontiguousarray(image.transpose(1, 2, 0)), parameters).transpose(2, 0, 1)
-            else:
-                out[:] = self.apply(image, parameters)
-        return result
+        if layout == "NHWC":
+            return self.apply_all(images, chosen)
+        return np.ascontiguousarray(self.apply_all(images.transpose(0, 2, 3, 1), chosen).transpose(0, 3, 1, 2))
 
     # Views ----------------------------------------------------------------------------------------------------------
     def dataset(self, samples: Any, seed: int) -> AugmentedDataset:
@@ -384,7 +388,7 @@ def _layout_of(images: Any) -> str:
 
 def _between(bounds: Range, u: float) -> float:
     """The number a fraction ``u`` of the way; exactly the bound where both are equal."""
-    return bounds[0] + (bounds[1] - bounds[0]) * float(u)
+    return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
 def _matrix(
@@ -399,11 +403,11 @@ def _matrix(
     shape: tuple[int, int],
 ) -> npt.NDArray[np.float64]:
     """The matrix of flip, zoom, shear and rotation about the centre, and then shift, as read from the output."""
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    turn = np.array([[cos, -sin], [sin, cos]])
-    shear = np.array([[1.0, 0.0], [math.tan(math.radians(lean)), 1.0]])
-    scale = np.diag([-zoom_y if vertical_flip else zoom_y, -zoom_x if horizontal_flip else zoom_x])
-    linear = np.linalg.inv(turn @ shear @ scale)
-    size = np.array(shape, np.float64)
-    centre = (size - 1) / 2
-    return np.concatenate([linear, (centre - linear @ (centre + size * (down, right)))[:, None]], axis=1)
+    cos, sin, tan = math.cos(math.radians(angle)), math.sin(math.radians(angle)), math.tan(math.radians(lean))
+    sy, sx = (-zoom_y if vertical_flip else zoom_y), (-zoom_x if horizontal_flip else zoom_x)
+    # The inverse of rotation [[cos, -sin], [sin, cos]] @ shear [[1, 0], [tan, 1]] @ scale diag(sy, sx).
+    a, b = cos / sy, sin / sy
+    c, d = -(sin + tan * cos) / sx, (cos - tan * sin) / sx
+    y, x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+    to_y, to_x = y + shape[0] * down, x + shape[1] * right
+    return np.array([[a, b, y - (a * to_y + b * to_x)], [c, d, x - (c * to_y + d * to_x)]])

@@ -57,7 +57,8 @@ def load(
     image = _pillow()
     if interpolation not in INTERPOLATIONS:
         raise InvalidInput(
-            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}{nearest(interpolation, INTERPOLATIONS)}"
+            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+            f"{nearest(interpolation, INTERPOLATIONS)}"
         )
     check_color_mode(color_mode)
     try:
@@ -93,7 +94,8 @@ def check_color_mode(color_mode: str) -> None:
     """Raise InvalidInput unless the colour mode is known."""
     if color_mode not in COLOR_CHANNELS:
         raise InvalidInput(
-            f"color_mode {color_mode!r} is none of {', '.join(COLOR_CHANNELS)}{nearest(str(color_mode), COLOR_CHANNELS)}"
+            f"color_mode {color_mode!r} is none of {', '.join(COLOR_CHANNELS)}"
+            f"{nearest(str(color_mode), COLOR_CHANNELS)}"
         )
 
 

@@ -62,8 +62,8 @@ def warp(
         order: 0 reads the nearest pixel, 1 interpolates bilinearly.
         fill_mode: ``"constant"``, ``"nearest"``, ``"reflect"`` or ``"wrap"``; see :mod:`agnostic.reference.warp`.
         cval: what ``"constant"`` fills with.
-        path: ``"exact"`` is float64; ``"fast"`` is the installed OpenCV, whatever its accuracy; ``"auto"`` is OpenCV for
-            float32 and uint8 if it agrees with the reference to 0.01 of 255 before rounding, else float64.
+        path: ``"exact"`` is float64; ``"fast"`` is the installed OpenCV, whatever its accuracy; ``"auto"`` is OpenCV
+            for float32 and uint8 if it agrees with the reference to 0.01 of 255 before rounding, else float64.
 
     Returns:
         (height, width, C), of the dtype of the image.
@@ -86,7 +86,7 @@ def warp(
 
 
 def to_dtype(values: npt.NDArray[Any] | np.floating[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Real values in another dtype: integers are rounded, halves away from zero, and clipped to what the dtype holds."""
+    """Real values in another dtype: integers are rounded, halves away from zero, and clipped to the dtype's range."""
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
@@ -160,7 +160,8 @@ def _positions(
     matrix: npt.NDArray[np.float64], top: int, left: int, height: int, width: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """:func:`agnostic.reference.warp.positions` of a window of the output, as two products of rank two: three times
-    faster than broadcast additions, and rounded as often."""
+    faster than broadcast additions, and rounded as often.
+    """
     y, x = _ramp(top, height), _ramp(left, width)
     down, along = np.ones((2, height, 2)), np.ones((2, 2, width))
     for axis in (0, 1):

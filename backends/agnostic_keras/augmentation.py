@@ -23,11 +23,11 @@ def dataset_class(cls: type[_I]) -> type[_I]:
     """The iterator class that is a ``keras.utils.PyDataset`` besides, so that ``model.fit`` takes it."""
     import keras
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
         cls.__init__(self, *args, **kwargs)
         keras.utils.PyDataset.__init__(self)
 
-    namespace = {"__init__": __init__, "__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__name__}
+    namespace = {"__init__": initialize, "__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__name__}
     return type(cls.__name__, (cls, keras.utils.PyDataset), namespace)
 
 

@@ -15,7 +15,7 @@ from agnostic.reference import warp as reference
 ndimage = pytest.importorskip("scipy.ndimage")
 
 # Four products and three additions of values up to 255, in another order for folded positions: a few hundred
-# roundings of 2^-53 relative, and positions up to 1000 whose own rounding 1000 * 2^-53 moves the value by 255 times that.
+# roundings of 2^-53 relative, and positions up to 1000 whose rounding of 1000 * 2^-53 moves the value 255 times as far.
 FLOAT64 = 255 * 1000 * 2.0**-53 * 8
 
 
