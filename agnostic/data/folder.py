@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,16 @@ DTYPES = ("float32", "uint8")
 
 _UNIT = np.float32(1 / 255)
 
-Augment = Callable[..., Array]
-"""``augment(image, seed=, epoch=, index=)``: (H, W, C) to (H, W, C), of the same dtype; a pure function of the four."""
+
+class Applied(Protocol):
+    """An augmentation in two steps, as :class:`agnostic.augmentation.Augmentation`: draw, then change."""
+
+    def parameters(self, seed: int, index: int, shape: Sequence[int], epoch: int = 0) -> Any: ...
+
+    def apply(self, image: Array, parameters: Any) -> Array: ...
+
+
+Augment = Applied | Callable[..., Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +54,10 @@ class ImageFolder:
         interpolation: of the resizing: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, ``"box"`` or
             ``"hamming"``; all but the first average over the pixels that an output pixel covers.
         dtype: of the images: ``"float32"``, in [0, 1], or ``"uint8"``.
-        augmentation: called as ``augmentation(image, seed=, epoch=, index=)`` with one (H, W, C) image in ``dtype``,
-            the epoch and the image's index in ``files``; returns an image of the same shape and dtype.
+        augmentation: an :class:`agnostic.augmentation.Augmentation`, or whatever has its ``parameters(seed, index,
+            shape, epoch)`` and ``apply(image, parameters)``; or a function, called as ``augmentation(image, seed=,
+            epoch=, index=)``. It gets one (H, W, C) image in ``dtype`` and its index in ``files``, and returns an image
+            of the same shape and dtype that depends on these alone.
         on_error: what a file that cannot be read does: ``"raise"``, or ``"skip"``: it is left out of its batch, which
             gets smaller, and reported at the end of the epoch.
         background: (r, g, b), what is seen through transparent pixels where ``color`` has no alpha.
@@ -98,8 +108,8 @@ class ImageFolder:
                 raise InvalidInput(
                     f"{name} must be one of {', '.join(texts)}, not {given!r}{nearest(str(given), texts)}"
                 )
-        if self.augmentation is not None and not callable(self.augmentation):
-            raise InvalidInput(f"augmentation must be callable, not {self.augmentation!r}")
+        if self.augmentation is not None and not callable(self.augmentation) and not _applied(self.augmentation):
+            raise InvalidInput(f"augmentation must be an Augmentation or a function, not {self.augmentation!r}")
         shared = (f.name for f in fields(Reading))
         reading = Reading(**{name: getattr(self, name) for name in shared})
         root = Path(self.directory)
@@ -174,7 +184,11 @@ class ImageFolder:
         image = self[index]
         if self.augmentation is None:
             return image
-        augmented = self.augmentation(image, seed=seed, epoch=epoch, index=index)
+        if _applied(self.augmentation):
+            drawn = self.augmentation.parameters(seed, index, image.shape, epoch)
+            augmented = self.augmentation.apply(image, drawn)
+        else:
+            augmented = cast("Callable[..., Array]", self.augmentation)(image, seed=seed, epoch=epoch, index=index)
         if getattr(augmented, "shape", None) != image.shape or augmented.dtype != image.dtype:
             raise InvalidInput(
                 f"the augmentation made {_shape(augmented)} of an image of {_shape(image)}; it must keep both"
@@ -235,6 +249,10 @@ class ImageFolder:
             # Pillow's pixels are not writable; an augmentation may well work in place.
             return pixels if pixels.flags.writeable else pixels.copy()
         return np.multiply(pixels, _UNIT, dtype=np.float32)
+
+
+def _applied(augmentation: Any) -> TypeGuard[Applied]:
+    return hasattr(augmentation, "parameters") and hasattr(augmentation, "apply")
 
 
 def _shape(image: Any) -> str:

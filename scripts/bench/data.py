@@ -105,26 +105,6 @@ def photographs(root: Path, width: int, count: int) -> Path:
     return root / "photos"
 
 
-def affine(image: Any, seed: int, epoch: int, index: int) -> Any:
-    """The geometry of the seed's script in one warp: rotation 40, shifts 0.2, shear 0.2, zoom 0.2, horizontal flip."""
-    import cv2
-    import numpy as np
-
-    rng = np.random.default_rng([seed, epoch, index])
-    height, width = image.shape[:2]
-    angle, shear = np.deg2rad(rng.uniform(-40, 40)), np.deg2rad(rng.uniform(-0.2, 0.2))
-    matrix = np.array([[np.cos(angle), -np.sin(angle + shear)], [np.sin(angle), np.cos(angle + shear)]])
-    matrix = matrix * rng.uniform(0.8, 1.2, 2)
-    if rng.random() < 0.5:
-        matrix[:, 0] *= -1
-    centre = np.array([width - 1, height - 1]) / 2
-    offset = centre - matrix @ centre + rng.uniform(-0.2, 0.2, 2) * (width, height)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        image, np.column_stack([matrix, offset]), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-
-
 def images(photos: Path, rounds: int) -> dict[str, list[float]]:
     """One epoch with 2 workers, from files to float32 batches; torchvision's workers persist, their start not counted."""
     import torch
@@ -134,8 +114,18 @@ def images(photos: Path, rounds: int) -> dict[str, list[float]]:
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms import InterpolationMode, v2
 
+    from agnostic.augmentation import Augmentation
     from agnostic.data import ImageFolder
 
+    # The ranges of the seed's script.
+    affine = Augmentation(
+        rotation=(-40, 40),
+        height_shift=(-0.2, 0.2),
+        width_shift=(-0.2, 0.2),
+        shear=(-0.2, 0.2),
+        zoom=(0.8, 1.2),
+        horizontal_flip=0.5,
+    )
     geometry = {"degrees": 40, "translate": (0.2, 0.2), "scale": (0.8, 1.2), "shear": 0.2}
     bilinear = InterpolationMode.BILINEAR
 

@@ -145,6 +145,18 @@ def test_augmentation_gets_seed_epoch_and_index(root):
             next(iter(ImageFolder(root, (8, 8), augmentation=bad, on_error="skip").batches()))
 
 
+def test_augmentation_of_the_house(root):
+    augmentation = pytest.importorskip("agnostic.augmentation").Augmentation(rotation=(-40, 40), brightness=(0.5, 1.5))
+    images = ImageFolder(root, (16, 16))
+    augmented = ImageFolder(root, (16, 16), augmentation=augmentation)
+    batches = augmented.batches(23, seed=4)
+    for epoch in range(2):
+        ((found, _),) = batches
+        indices = batches.order(epoch).tolist()
+        whole = augmentation(np.stack([images[i] for i in indices]), seed=4, epoch=epoch, index=indices)
+        np.testing.assert_array_equal(found, whole)
+
+
 def test_global_random_state_is_left_alone(root):
     before = np.random.get_state()[1].tolist()
     list(ImageFolder(root, (8, 8)).batches())
@@ -533,7 +545,7 @@ def test_an_empty_class(tmp_path):
         ({"size": (5.0, 5)}, "size must be"),
         ({"dtype": "float64"}, "dtype"),
         ({"on_error": "ignore"}, "on_error"),
-        ({"augmentation": 3}, "callable"),
+        ({"augmentation": 3}, "an Augmentation or a function"),
         ({"background": (0, 0, 256)}, "background"),
         ({"decoder": "jpeg"}, "decoder"),
     ],
