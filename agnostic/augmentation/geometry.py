@@ -6,6 +6,7 @@ from the centre of the first pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -35,23 +36,17 @@ def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float
     zx, zy = get("zx", 1), get("zy", 1)
     if theta == 0 and tx == 0 and ty == 0 and shear == 0 and zx == 1 and zy == 1:
         return None
-    height, width = shape
-    cos, sin = np.cos(np.deg2rad(theta)), np.sin(np.deg2rad(theta))
-    m = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    m = np.dot(m, np.array([[1, 0, tx], [0, 1, ty], [0, 0, 1]]))
-    m = np.dot(m, np.array([[1, -np.sin(np.deg2rad(shear)), 0], [0, np.cos(np.deg2rad(shear)), 0], [0, 0, 1]]))
-    m = np.dot(m, np.array([[zx, 0, 0], [0, zy, 0], [0, 0, 1]]))
-    m = about(m, height / 2 - 0.5, width / 2 - 0.5)
-    m = m[[1, 0]][:, [1, 0, 2]]
-    return flipped(m, shape, bool(get("flip_horizontal", False)), bool(get("flip_vertical", False)))
-
-
-def about(matrix: Float, y: float, x: float) -> Float:
-    """A (3, 3) map that takes the point (y, x) for the origin."""
-    there = np.array([[1, 0, y], [0, 1, x], [0, 0, 1]])
-    back = np.array([[1, 0, -y], [0, 1, -x], [0, 0, 1]])
-    result: Float = np.dot(np.dot(there, matrix), back)
-    return result
+    cos, sin = math.cos(math.radians(theta)), math.sin(math.radians(theta))
+    lean, upright = math.sin(math.radians(shear)), math.cos(math.radians(shear))
+    # rotation [[cos, -sin], [sin, cos]] @ shift @ shear [[1, -lean], [0, upright]] @ zoom diag(zx, zy), about (p, q)
+    a, b = cos * zx, (-cos * lean - sin * upright) * zy
+    c, d = sin * zx, (-sin * lean + cos * upright) * zy
+    p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
+    e, f = cos * tx - sin * ty + p, sin * tx + cos * ty + q
+    # The axes are exchanged only now.
+    matrix = np.array([[d, c, -c * p - d * q + f], [b, a, -a * p - b * q + e]], np.float64)
+    horizontal, vertical = bool(get("flip_horizontal", False)), bool(get("flip_vertical", False))
+    return flipped(matrix, shape, horizontal, vertical) if horizontal or vertical else matrix
 
 
 def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:

@@ -328,7 +328,8 @@ def test_keras_layer_model_fit_and_tf_data(engine):
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, engine], capture_output=True, text=True, check=False, env=os.environ
     )
-    assert run.returncode == 0 and "done" in run.stdout, run.stderr[-3000:]
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "done" in run.stdout
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
