@@ -68,16 +68,16 @@ def photographs() -> np.ndarray:
     return np.stack(parts)
 
 
-def measure(timed: Timed, rounds: int) -> dict[str, dict[str, float]]:
+def measure(timed: Timed, rounds: int, clock: Callable[[], float]) -> dict[str, dict[str, float]]:
     """Milliseconds of each, in turns: median and quartiles."""
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     for function in timed.values():
         function()
     for _ in range(rounds):
         for name, function in timed.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {
         name: dict(zip(("low", "median", "high"), (np.percentile(s, [25, 50, 75]) * 1e3).tolist(), strict=True))
         for name, s in seconds.items()
@@ -185,9 +185,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="keep the numbers in this file")
+    parser.add_argument("--cpu", action="store_true", help="one thread each, and processor time: for a busy machine")
     arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu else time.perf_counter
+    if arguments.cpu:
+        for name, call in (("cv2", "setNumThreads"), ("torch", "set_num_threads")):
+            module = optional(name)
+            if module:
+                getattr(module, call)(1)
     images = photographs()
     report: dict[str, object] = {"versions": versions(), "machine": platform.processor(), "cores": os.cpu_count()}
+    report["clock"] = "processor time, one thread" if arguments.cpu else "wall"
     print(report)
     for title, timed in (
         ("warp of an image, as the Keras class does it", warps(images)),
@@ -195,7 +203,7 @@ def main() -> None:
         ("the same geometry, float32", modern(images, "float32")),
         ("the same geometry, uint8", modern(images, "uint8")),
     ):
-        result = measure(timed, arguments.rounds)
+        result = measure(timed, arguments.rounds, clock)
         report[title] = result
         print(f"\n{title}: ms an image (quartiles), and how many times faster we are")
         for name, spread in result.items():
