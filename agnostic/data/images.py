@@ -213,7 +213,7 @@ def _jpeg(
     # Sides that do not divide are rounded up when decoding; the picture ends within the last pixel.
     box = None if scale == 1 else (0.0, 0.0, width / scale, height / scale)
     cv2 = _opencv() if reading.decoder != "pillow" else None
-    # OpenCV shows what there is of a truncated file; Pillow says that it is truncated. So Pillow sees all that lack an end.
+    # OpenCV before 5 shows what there is of a truncated file, Pillow refuses it: so Pillow gets all that lack an end.
     if cv2 is not None and image.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(_END_OF_IMAGE):
         # The flag for RGB stands in place of the one for colour, which means BGR.
         flag = cv2.IMREAD_GRAYSCALE if scale == 1 else getattr(cv2, f"IMREAD_REDUCED_GRAYSCALE_{scale}")

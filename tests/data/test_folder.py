@@ -284,6 +284,7 @@ def test_states_that_do_not_fit(root, tmp_path):
 # Memory -----------------------------------------------------------------------------------------------------------
 MEMORY = """
 import sys
+import time
 from agnostic.data import ImageFolder
 
 def resident():
@@ -292,8 +293,12 @@ def resident():
 
 batches = ImageFolder(sys.argv[1], (64, 64)).batches(32, workers=2)
 count, marks = 0, []
+batches.folder[0]
+marks.append(resident())
 for images, labels in batches:
     count += 1
+    # Slower than the reading: whoever reads ahead without bound gets far ahead.
+    time.sleep(0.02)
     if count % 25 == 0:
         marks.append(resident())
 print(len(batches.folder), *marks)
@@ -316,9 +321,11 @@ def test_memory_is_flat(tmp_path):
         check=True,
     )
     count, *marks = map(int, result.stdout.split())
-    assert count == 4000 and len(marks) == 5
-    # In use at a time: this batch and two more, 1.6 MB each, and what the allocator keeps of them.
-    assert max(marks) - marks[0] < 10e6, marks
+    assert count == 4000 and len(marks) == 6
+    # In use at a time: this batch and three more of 1.6 MB, and the stacks and decoders of two threads; 197 MB, or the
+    # half of it that is ahead in the middle of the epoch, would be far beyond.
+    assert max(marks) - marks[0] < 40e6, marks
+    assert max(marks[2:]) - min(marks[2:]) < 10e6, marks
 
 
 # Bad input --------------------------------------------------------------------------------------------------------

@@ -153,8 +153,8 @@ def test_edges_as_keras(sequences, options):
 
 
 def test_marshalled_lookalikes_are_not_taken_for_integers():
-    # Eight bytes of a buffer, a float and a string all take more than one record of five bytes.
-    for odd in (np.int64(5), 1.0, 2**40, None, "i\x01\x00\x00\x00", [5], (5,)):
+    # The first five take five bytes, as an integer does; the others more or fewer.
+    for odd in ([], (), "", b"", set(), np.int64(5), 1.0, 2**40, None, "i\x01\x00\x00\x00", [5], (5,)):
         assert_same([[1, 2], [3, odd]])
 
 
