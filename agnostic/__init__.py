@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnostic import ops, optimizers
+    from agnostic import augmentation, data, ops, optimizers
     from agnostic.backend import backend_of
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
@@ -33,8 +33,10 @@ __all__ = [
     "MissingDependency",
     "NonFinite",
     "UnknownName",
+    "augmentation",
     "backend_of",
     "capture",
+    "data",
     "gradients",
     "layers",
     "load",
@@ -56,8 +58,10 @@ _WHERE = {
     "MissingDependency": "agnostic.errors:MissingDependency",
     "NonFinite": "agnostic.errors:NonFinite",
     "UnknownName": "agnostic.errors:UnknownName",
+    "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "data": "agnostic.data",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from agnostic.cli.common import Json, Out, Seed, example, print_json, progress
 
+from agnostic.cli.common import Json, Out, Seed, example, print_json, progress
 from agnostic.errors import InvalidInput
 
 Range = tuple[float, float]
@@ -46,11 +46,11 @@ def augment(
 ) -> None:
     """Draw what an augmentation does: a row a photo, a column a draw, the photo itself first."""
     import numpy as np
-    from agnostic.files import write_png
-    from agnostic.visualization.mosaic import mosaic
 
     from agnostic.augmentation import Augmentation, pictures
     from agnostic.augmentation.iterators import EXTENSIONS
+    from agnostic.files import write_png
+    from agnostic.visualization.mosaic import mosaic
 
     augmentation = Augmentation(
         rotation=rotation,

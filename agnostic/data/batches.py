@@ -138,7 +138,7 @@ class Batches:
         self.report(skipped)
 
     def report(self, skipped: Sequence[tuple[str, str]]) -> None:
-        """Warn once of the files, and of the empty class folders, that an epoch left out; nothing if it left out none."""
+        """Warn once of the files and the empty class folders that an epoch left out, if it left out any."""
         empty = self.folder.empty_classes
         parts = []
         if skipped:
@@ -242,12 +242,12 @@ class Batches:
             **options: of PyDataset, such as ``workers``.
 
         Raises:
-            InvalidInput: the epoch has begun already; an epoch of Keras has one length, so :meth:`keras_stream` goes on.
+            InvalidInput: the epoch has begun already; an epoch of Keras has one length: :meth:`keras_stream` goes on.
         """
         return importlib.import_module("agnostic_keras.data").ImageSequence(self, **options)
 
     def keras_stream(self, **options: Any) -> Any:
-        """These batches, epoch after epoch without end, as a ``keras.utils.PyDataset`` that begins at the very next sample.
+        """These batches, epoch after epoch without end, as a ``keras.utils.PyDataset`` from the very next sample on.
 
         Use: ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
         callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
@@ -297,7 +297,7 @@ class _Pending:
         images = [image for place in kept if (image := self.images[place]) is not None]
         if not images:
             return np.empty((0, 0, 0, self.folder.channels), self.folder.dtype)
-        for place, image in zip(kept, images):
+        for place, image in zip(kept, images, strict=False):
             if image.shape != images[0].shape:
                 first, other = (self.folder.files[self.indices[p]] for p in (kept[0], place))
                 raise InvalidInput(

@@ -144,7 +144,7 @@ class ImageFolder:
                 "use 'sparse' or 'categorical'"
             )
         files_of = [list(_images(root, root / name)) for name in names]
-        empty = [name for name, files in zip(names, files_of) if not files]
+        empty = [name for name, files in zip(names, files_of, strict=False) if not files]
         if empty and (self.on_error == "raise" or len(empty) == len(names)):
             raise InvalidInput(
                 f"the class folder {os.fspath(root / empty[0])!r} has no images (names ending in "

@@ -99,7 +99,7 @@ class Reading:
         if self.resizer == "torch":
             if self.interpolation not in ("bilinear", "bicubic") or self.color == "rgba":
                 raise InvalidInput(
-                    f"resizer 'torch' does bilinear and bicubic without alpha, not {self.interpolation!r} of {self.color!r}; "
+                    f"resizer 'torch' does bilinear and bicubic on RGB, not {self.interpolation!r} of {self.color!r}; "
                     "use 'pillow'"
                 )
             if importlib.util.find_spec("torch") is None:
@@ -232,7 +232,7 @@ def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
     if reading.size is None or not reading.scaled or reading.interpolation == "nearest":
         return 1
     needed = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
-    ratio = min(side // (SCALED * need) for side, need in zip(size, needed))
+    ratio = min(side // (SCALED * need) for side, need in zip(size, needed, strict=False))
     # torch resizes whole pixels alone, so there the sides must divide.
     whole = reading.resizer == "pillow"
     return next((s for s in (8, 4, 2) if ratio >= s and (whole or not any(side % s for side in size))), 1)

@@ -77,7 +77,7 @@ def _length(array: Any, position: int) -> int:
         length = len(array)
     except TypeError:
         raise InvalidInput(
-            f"the array at position {position} is a {type(array).__name__} without a length; an iterator becomes a list first"
+            f"the array at position {position} is a {type(array).__name__} without a length; make it a list first"
         ) from None
     if isinstance(array, dict | set | frozenset | str | bytes) or not hasattr(array, "__getitem__"):
         raise InvalidInput(

@@ -262,7 +262,7 @@ def _integers(rows: list[Any], dtype: np.dtype[Any]) -> NDArray | None:
 
 
 def _fill(out: NDArray, rows: list[Any], lengths: NDArray, read: Reader, padding: str, truncating: str) -> bool:
-    """Write the sequences into ``out``; False, and an undefined ``out`` outside the padding, where ``read`` gives up."""
+    """Write the sequences into ``out``; False, and ``out`` undefined outside the padding, where ``read`` gives up."""
     width = out.shape[1]
     kept = np.minimum(lengths, width)
     for span in _spans(out):
@@ -302,7 +302,11 @@ def _pad_ragged(
             keep = np.ones(end - start, bool)
             last = ends[span][over] - start
             first = last - lengths[span][over]
-            gone = zip(first, last - width) if truncating == "pre" else zip(first + width, last)
+            gone = (
+                zip(first, last - width, strict=False)
+                if truncating == "pre"
+                else zip(first + width, last, strict=False)
+            )
             for a, b in gone:
                 keep[a:b] = False
             part = part[keep]

@@ -10,9 +10,7 @@ from agnostic.optimizers.groups import Group, Groups, backend_module, from_dicts
 from agnostic.optimizers.specs import TERMS, Spec, obstacles
 
 
-def build(
-    spec: Spec, model_or_groups: Any, *, native: bool | None = None, **options: Any
-) -> Any:
+def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **options: Any) -> Any:
     """An optimizer of the model's own framework.
 
     It is the framework's own class where that computes exactly what the specification says, else ours on the shared

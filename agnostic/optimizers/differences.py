@@ -147,5 +147,3 @@ def markdown() -> str:
 def _number(size: float | None) -> str:
     # One digit: the last ones depend on the order of additions.
     return "bfloat16" if size is None else f"{size:.0e}"
-
-

@@ -74,9 +74,7 @@ class Groups:
     model: Any = field(default=None, repr=False)
 
 
-def groups(
-    model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[str, Any] | None = None
-) -> Groups:
+def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[str, Any] | None = None) -> Groups:
     """Give layers hyperparameters of their own.
 
     Args:

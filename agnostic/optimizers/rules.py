@@ -213,9 +213,7 @@ def _sgd_numbers(
     return {"learning_rate": learning_rate, "kept": kept}, {}
 
 
-def _sgd(
-    ops: Ops, spec: specs.SGD, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _sgd(ops: Ops, spec: specs.SGD, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
     lr = now["learning_rate"]
     if not spec.momentum:
         return p - lr * g, {}
@@ -296,9 +294,7 @@ def _adam_numbers(
     }, {}
 
 
-def _adam(
-    ops: Ops, spec: specs.Adam, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _adam(ops: Ops, spec: specs.Adam, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
     new = {"mean": mean, "square": square}
@@ -389,9 +385,7 @@ def _radam(
     return p - rate * mean, {"mean": mean, "square": square}
 
 
-def _lion(
-    ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
     mean = state["mean"]
     direction = ops.sign(_average(mean, g, spec.beta_1))
     return p - now["learning_rate"] * direction, {"mean": _average(mean, g, spec.beta_2)}
@@ -458,9 +452,7 @@ def _lamb_numbers(
     }, {}
 
 
-def _lamb(
-    ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _lamb(ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
     inside = spec.decay == "ratio"
     if spec.weight_decay and not inside:
         p, g = _decay(spec, p, g, now)
@@ -476,9 +468,7 @@ def _lamb(
     return p - now["learning_rate"] * ratio * direction, {"mean": mean, "square": square}
 
 
-def _muon(
-    ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _muon(ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
     shape = ops.shape(p)
     if len(shape) != 2:
         raise InvalidInput(f"Muon moves matrices, not a parameter of shape {shape}: give it a group with another rule")

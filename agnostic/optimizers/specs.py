@@ -588,9 +588,7 @@ def obstacles(spec: Spec, framework: str) -> tuple[str, ...]:
     if native is None:
         return ("class",)
     idle = without_effect(spec)
-    found = [
-        name for name, allowed in native.fixed.items() if name not in idle and getattr(spec, name) not in allowed
-    ]
+    found = [name for name, allowed in native.fixed.items() if name not in idle and getattr(spec, name) not in allowed]
     clips = (spec.clip_value, spec.clip_norm, spec.clip_global_norm)
     if framework == "torch":
         # torch.optim has none of the three: clipping is a function there, the others are the loop's business.

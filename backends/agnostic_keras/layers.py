@@ -137,4 +137,3 @@ class Listing:
             return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls)
         channels = sizes[axes.index("C")] if "C" in axes else None
         return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls)
-

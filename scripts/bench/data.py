@@ -106,7 +106,7 @@ def photographs(root: Path, width: int, count: int) -> Path:
 
 
 def images(photos: Path, rounds: int) -> dict[str, list[float]]:
-    """One epoch with 2 workers, from files to float32 batches; torchvision's workers persist, their start not counted."""
+    """One epoch with 2 workers, from files to float32 batches; torchvision's workers persist, started before."""
     import torch
     from torch.utils.data import DataLoader
     from torchvision import transforms
@@ -139,7 +139,10 @@ def images(photos: Path, rounds: int) -> dict[str, list[float]]:
 
     def tensors(*extra: Any) -> Callable[[], object]:
         steps = [v2.Resize(SIZE, antialias=True), *extra, v2.ToDtype(torch.float32, scale=True)]
-        loader = lambda path: decode_image(path, ImageReadMode.RGB)
+
+        def loader(path):
+            return decode_image(path, ImageReadMode.RGB)
+
         return peer(TheirFolder(str(photos), v2.Compose(steps), loader=loader))
 
     def ours(**options: Any) -> Callable[[], object]:

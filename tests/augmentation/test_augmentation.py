@@ -1,4 +1,3 @@
-# ruff: noqa: NPY002 - that the global stream is left alone is what is tested
 """``Augmentation``: purity, geometry that can be seen, targets that follow, every framework against the reference."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: NPY002 - the legacy class draws from the global stream, and ours must leave it alone
 """Every number of ``ImageDataGenerator`` against the legacy class of the installed Keras."""
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def collected(batches):
 
 def assert_equal(a, b):
     assert len(a) == len(b)
-    for (x, y), (u, v) in zip(a, b):
+    for (x, y), (u, v) in zip(a, b, strict=False):
         np.testing.assert_array_equal(x, u)
         np.testing.assert_array_equal(y, v)
 
@@ -51,7 +51,9 @@ def test_classes_and_files_are_sorted(root):
     assert images.labels.tolist() == [0] * 4 + [1] * 11 + [2] * 8
     assert ImageFolder(root, classes=["dogs", "birds"]).labels.tolist() == [0] * 8 + [1] * 4
     flat = ImageFolder(root, class_mode=None)
-    assert len(flat) == 23 and flat.class_names == () and set(flat.labels) == {-1}
+    assert len(flat) == 23
+    assert flat.class_names == ()
+    assert set(flat.labels) == {-1}
 
 
 def test_pixels_are_pillows(root):
@@ -95,18 +97,24 @@ def test_scaled_decoding_cannot_be_told_apart(tmp_path):
     quick, full = (ImageFolder(tmp_path, (150, 150), dtype="uint8", scaled=s) for s in (True, False))
     for i in range(3):
         error = np.abs(quick[i].astype(int) - full[i])
-        assert 0 < error.mean() < 0.25 and error.max() <= 8 and (error > 2).mean() < 1e-3
+        assert 0 < error.mean() < 0.25
+        assert error.max() <= 8
+        assert (error > 2).mean() < 1e-3
 
 
 def test_labels(root):
     order = {"shuffle": False, "batch_size": 23}
     sparse = ImageFolder(root, (8, 8))
     ((_, y),) = sparse.batches(**order)
-    assert y.dtype == np.int64 and y.tolist() == sparse.labels.tolist()
+    assert y.dtype == np.int64
+    assert y.tolist() == sparse.labels.tolist()
     ((_, y),) = ImageFolder(root, (8, 8), class_mode="categorical").batches(**order)
-    assert y.dtype == np.float32 and y.argmax(1).tolist() == sparse.labels.tolist() and y.sum(1).tolist() == [1] * 23
+    assert y.dtype == np.float32
+    assert y.argmax(1).tolist() == sparse.labels.tolist()
+    assert y.sum(1).tolist() == [1] * 23
     ((_, y),) = ImageFolder(root, (8, 8), class_mode="binary", classes=["cats", "dogs"]).batches(**order)
-    assert y.dtype == np.float32 and y.tolist() == [0] * 11 + [1] * 8
+    assert y.dtype == np.float32
+    assert y.tolist() == [0] * 11 + [1] * 8
     (x,) = ImageFolder(root, (8, 8), class_mode=None).batches(**order)
     assert x.shape == (23, 8, 8, 3)
 
@@ -124,7 +132,8 @@ def test_every_image_once_and_a_new_order_every_epoch(root):
     batches = ImageFolder(root, (8, 8), dtype="uint8").batches(5, seed=1)
     assert len(batches) == 5
     orders = [batches.order(epoch).tolist() for epoch in range(2)]
-    assert orders[0] != orders[1] and all(sorted(order) == list(range(23)) for order in orders)
+    assert orders[0] != orders[1]
+    assert all(sorted(order) == list(range(23)) for order in orders)
     images = batches.folder
     for epoch in range(2):
         found = np.concatenate([x for x, _ in batches])
@@ -168,7 +177,7 @@ def test_images_of_their_own_size_must_agree(root, tmp_path):
     assert x.shape == (4, 30, 40, 3)
     make_folder(tmp_path / "s", {"a": 1})
     picture(0, 7, 7).save(tmp_path / "s" / "a" / "odd.jpg")
-    with pytest.raises(InvalidInput, match="'a/0000.jpg' is .30, 40., 'a/odd.jpg' is .7, 7.; give size"):
+    with pytest.raises(InvalidInput, match=r"'a/0000.jpg' is .30, 40., 'a/odd.jpg' is .7, 7.; give size"):
         list(ImageFolder(tmp_path / "s", None).batches(shuffle=False))
 
 
@@ -178,7 +187,7 @@ def test_images_of_their_own_size_must_agree(root, tmp_path):
 def test_resumes_at_the_very_next_sample(root, taken, batch_size):
     images = ImageFolder(root, (8, 8), augmentation=noise)
     whole = images.batches(4, seed=5)
-    samples = [pair for _ in range(3) for x, y in whole for pair in zip(x, y)]
+    samples = [pair for _ in range(3) for x, y in whole for pair in zip(x, y, strict=False)]
 
     def endless(batches):
         while True:
@@ -188,13 +197,13 @@ def test_resumes_at_the_very_next_sample(root, taken, batch_size):
     source, seen = endless(first), []
     for _ in range(taken):
         x, y = next(source)
-        seen += zip(x, y)
+        seen += zip(x, y, strict=False)
     state = json.loads(json.dumps(first.state_dict()))
     second = images.batches(batch_size, seed=99, workers=0)
     second.load_state_dict(state)
     while second.epoch < 3:
         for x, y in second:
-            seen += zip(x, y)
+            seen += zip(x, y, strict=False)
     assert_equal(seen, samples)
 
 
@@ -221,7 +230,8 @@ if os.path.exists(state):
 while batches.epoch < 2:
     for images, labels in batches:
         # One line a batch, and only then the position: what is lost in between is done again.
-        record = dict(epoch=batches.epoch, at=batches.position, sum=float(images.sum(dtype=float)), labels=labels.tolist())
+        total = float(images.sum(dtype=float))
+        record = dict(epoch=batches.epoch, at=batches.position, sum=total, labels=labels.tolist())
         with open(log, "a") as file:
             file.write(json.dumps(record) + "\\n")
         with open(state + ".new", "w") as file:
@@ -321,7 +331,8 @@ def test_memory_is_flat(tmp_path):
         check=True,
     )
     count, *marks = map(int, result.stdout.split())
-    assert count == 4000 and len(marks) == 6
+    assert count == 4000
+    assert len(marks) == 6
     # In use at a time: this batch and three more of 1.6 MB, and the stacks and decoders of two threads; 197 MB, or the
     # half of it that is ahead in the middle of the epoch, would be far beyond.
     assert max(marks) - marks[0] < 40e6, marks
@@ -382,12 +393,14 @@ def test_bad_files(tmp_path, kind, decoder):
     images = ImageFolder(tmp_path / "s", (8, 8), decoder=decoder)
     with pytest.raises(UnreadableFile, match=f"0001 bad.jpg' .*{BAD[kind]}") as caught:
         list(images.batches(2, shuffle=False))
-    assert isinstance(caught.value, InvalidInput) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, InvalidInput)
+    assert "\n" not in str(caught.value)
 
     batches = ImageFolder(tmp_path / "s", (8, 8), decoder=decoder, on_error="skip").batches(2, shuffle=False)
     with pytest.warns(SkippedFiles, match=f"skipped 1 of 4 files: .*{BAD[kind]}") as warned:
         sizes = [(len(x), len(y)) for x, y in batches]
-    assert sizes == [(1, 1), (2, 2)] and len(warned) == 1
+    assert sizes == [(1, 1), (2, 2)]
+    assert len(warned) == 1
 
 
 def test_an_error_comes_at_its_batch_and_the_rest_can_go_on(tmp_path):
@@ -395,10 +408,10 @@ def test_an_error_comes_at_its_batch_and_the_rest_can_go_on(tmp_path):
     (tmp_path / "s" / "a" / "0004.jpg").write_bytes(b"")
     batches = ImageFolder(tmp_path / "s", (8, 8)).batches(2, shuffle=False, workers=3)
     got = []
-    with pytest.raises(UnreadableFile, match="0004.jpg"):
-        for x, _ in batches:
-            got.append(len(x))
-    assert got == [2, 2] and batches.position == 4
+    with pytest.raises(UnreadableFile, match=r"0004\.jpg"):
+        got.extend(len(x) for x, _ in batches)
+    assert got == [2, 2]
+    assert batches.position == 4
 
 
 def test_skipped_files_survive_a_restart_and_empty_batches_are_left_out(tmp_path):
@@ -407,7 +420,8 @@ def test_skipped_files_survive_a_restart_and_empty_batches_are_left_out(tmp_path
         (tmp_path / "s" / "a" / f"{name}.jpg").write_bytes(b"")
     images = ImageFolder(tmp_path / "s", (8, 8), on_error="skip")
     first = images.batches(2, shuffle=False)
-    assert len(next(iter(first))[0]) == 2 and first.position == 4
+    assert len(next(iter(first))[0]) == 2
+    assert first.position == 4
     second = images.batches(2, shuffle=False)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     with pytest.warns(SkippedFiles, match="skipped 2 of 6"):
@@ -497,7 +511,8 @@ def test_names(tmp_path, name):
     make_folder(tmp_path / "s", {"klasse ß": 1})
     picture(7).save(tmp_path / "s" / "klasse ß" / name, "JPEG")
     images = ImageFolder(tmp_path / "s", (8, 8))
-    assert f"klasse ß/{name}" in images.files and images.class_names == ("klasse ß",)
+    assert f"klasse ß/{name}" in images.files
+    assert images.class_names == ("klasse ß",)
     assert len(next(iter(images.batches()))[0]) == 2
 
 
@@ -527,10 +542,11 @@ def test_links_to_files_are_read(tmp_path):
 
 def test_an_empty_class(tmp_path):
     make_folder(tmp_path / "s", {"a": 2, "empty": 0, "z": 1})
-    with pytest.raises(InvalidInput, match="empty' has no images.*on_error='skip'"):
+    with pytest.raises(InvalidInput, match=r"empty' has no images.*on_error='skip'"):
         ImageFolder(tmp_path / "s")
     images = ImageFolder(tmp_path / "s", (8, 8), on_error="skip")
-    assert images.labels.tolist() == [0, 0, 2] and images.empty_classes == ("empty",)
+    assert images.labels.tolist() == [0, 0, 2]
+    assert images.empty_classes == ("empty",)
     with pytest.warns(SkippedFiles, match="no images in the class folders 'empty'"):
         list(images.batches())
     with pytest.raises(InvalidInput, match="has no images"):
@@ -538,7 +554,7 @@ def test_an_empty_class(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"class_mode": "binary"}, "binary' needs two classes and .* has 3"),
         ({"class_mode": "binary", "classes": ["cats"]}, "has 1 .cats."),

@@ -11,7 +11,7 @@ from agnostic.errors import InvalidInput
 from tests.data.pictures import folder as make_folder
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset  # noqa: E402 - after importorskip
 
 
 def shift(image, seed, epoch, index):
@@ -36,16 +36,19 @@ def plain(images, count):
 
 def assert_equal(a, b):
     assert len(a) == len(b)
-    for (x, y), (u, v) in zip(a, b):
+    for (x, y), (u, v) in zip(a, b, strict=False):
         np.testing.assert_array_equal(x, u)
         np.testing.assert_array_equal(y, v)
 
 
 def test_iterable_dataset(images):
     stream = images.batches(4, seed=2).torch()
-    assert isinstance(stream, IterableDataset) and len(stream) == 6
+    assert isinstance(stream, IterableDataset)
+    assert len(stream) == 6
     x, y = next(iter(stream))
-    assert x.shape == (4, 3, 6, 9) and x.dtype == torch.float32 and y.dtype == torch.int64
+    assert x.shape == (4, 3, 6, 9)
+    assert x.dtype == torch.float32
+    assert y.dtype == torch.int64
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert_equal(epochs(images.batches(4, seed=2).torch(), 2), plain(images, 2))
     loader = DataLoader(images.batches(4, seed=2).torch(), batch_size=None, num_workers=2)
@@ -55,7 +58,8 @@ def test_iterable_dataset(images):
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_loader_is_the_plain_iterator(images, num_workers):
     loader = images.batches(4, seed=2).dataloader(num_workers=num_workers)
-    assert isinstance(loader, DataLoader) and len(loader) == 6
+    assert isinstance(loader, DataLoader)
+    assert len(loader) == 6
     assert_equal(epochs(loader, 2), plain(images, 2))
 
 
@@ -98,7 +102,8 @@ def test_what_the_batches_decide(images, name):
 def test_without_labels(images):
     unlabelled = ImageFolder(images.directory, (6, 9), class_mode=None, dtype="uint8")
     x = next(iter(unlabelled.batches(4).dataloader()))
-    assert x.dtype == torch.uint8 and x.shape == (4, 3, 6, 9)
+    assert x.dtype == torch.uint8
+    assert x.shape == (4, 3, 6, 9)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -11,9 +11,11 @@ def test_rows_stay_together_and_all_are_there():
     x = np.arange(100).reshape(50, 2)
     names = [f"name {i}" for i in range(50)]
     a, b, c = shuffle(x, names, tuple(range(50)), seed=1)
-    assert isinstance(a, np.ndarray) and isinstance(b, Permuted)
+    assert isinstance(a, np.ndarray)
+    assert isinstance(b, Permuted)
     assert list(b) == [f"name {row[0] // 2}" for row in a]
-    assert sorted(c) == list(range(50)) and list(c) != list(range(50))
+    assert sorted(c) == list(range(50))
+    assert list(c) != list(range(50))
 
 
 def test_golden_order():
@@ -44,17 +46,19 @@ def test_views_are_lazy(tmp_path):
 
     view = shuffle(Counting(range(1000)), seed=0)
     assert Counting.reads == 0
-    assert view[3] == view[3:5][0] and view[-1] == list(view)[-1]
+    assert view[3] == view[3:5][0]
+    assert view[-1] == list(view)[-1]
     path = tmp_path / "x.npy"
     np.save(path, np.arange(12).reshape(6, 2))
     mapped = np.load(path, mmap_mode="r")
     rows, plain = shuffle(mapped, np.arange(6), seed=2)
-    assert isinstance(rows, Permuted) and rows[0].tolist() == [2 * plain[0], 2 * plain[0] + 1]
+    assert isinstance(rows, Permuted)
+    assert rows[0].tolist() == [2 * plain[0], 2 * plain[0] + 1]
     assert shuffle(Ragged.from_lists([[1], [2, 3]]), seed=0)[0].tolist() in ([1], [2, 3])
 
 
 @pytest.mark.parametrize(
-    "arrays, seed, message",
+    ("arrays", "seed", "message"),
     [
         ((), 0, "nothing to shuffle"),
         (([1, 2], [1]), 0, "lengths 2, 1"),

@@ -101,7 +101,7 @@ def test_more_than_one_chunk(storage, truncating):
 
 
 @pytest.mark.parametrize(
-    "sequences, options",
+    ("sequences", "options"),
     [
         ([["a", "bb"], ["ccc"]], {"dtype": object, "value": "pad"}),
         ([["a", "bb"], ["ccc"]], {"dtype": "<U3", "value": "pad"}),

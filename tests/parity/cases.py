@@ -31,8 +31,9 @@ OBJECTIVES: dict[str, Callable[[], Any]] = {
     "direction": lambda: ag.objectives.direction("tanh", np.linspace(-1, 1, 6)),
     "deepdream": lambda: ag.objectives.deepdream("pool"),
     "diversity": lambda: ag.objectives.channel("tanh", [3] * 3) + 10 * ag.objectives.diversity("tanh"),
-    "composed": lambda: 2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3)
-    - 0.1 * ag.objectives.total_variation(),
+    "composed": lambda: (
+        2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3) - 0.1 * ag.objectives.total_variation()
+    ),
 }
 
 

@@ -134,9 +134,7 @@ def test_submodels_are_native_and_predict() -> None:
     for name, kind in (("dense", "Functional"), ("inner.a", "Submodel")):
         part = ag.submodel(model, name)
         assert type(part).__name__ == kind
-        np.testing.assert_allclose(
-            part.predict(X, verbose=0), ag.capture(model, X, name).numpy()[name], atol=EXACT
-        )
+        np.testing.assert_allclose(part.predict(X, verbose=0), ag.capture(model, X, name).numpy()[name], atol=EXACT)
     two = ag.submodel(subclassed(), ["head#2", "conv"])(X.astype("float32"))
     assert [tuple(x.shape) for x in two] == [(2, 2), (2, 6, 6, 4)]
 
