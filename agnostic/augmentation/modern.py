@@ -270,7 +270,7 @@ class Augmentation:
     @property
     def changes_color(self) -> bool:
         """Whether any value may change beyond resampling."""
-        return not (self.brightness == (1, 1) and self.contrast == (1, 1) and self.channel_shift == (0, 0))
+        return (self.brightness, self.contrast, self.channel_shift) != ((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
     def white_of(self, dtype: npt.DTypeLike) -> float:
         """The largest value of images of a dtype."""
