@@ -39,7 +39,7 @@ def model_name(spec: str) -> str:
 
 def class_number(text: str) -> int:
     """The number of a class of a model that has no class names."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InvalidInput(f"the model has no class names to find {text!r} among: give the class's number")
     return int(text)
 
