@@ -84,6 +84,11 @@ def is_glob(selector: Selector) -> bool:
     return isinstance(selector, str) and any(c in selector for c in "*?[")
 
 
+def chooses_many(selector: Selector) -> bool:
+    """Whether a selector may choose several layers: a glob, or a kind."""
+    return is_glob(selector) or (isinstance(selector, str) and selector.startswith("kind:"))
+
+
 def select(
     layers: Sequence[Layer], selectors: Selector | Iterable[Selector], *, model: str = "the model"
 ) -> list[Layer]:

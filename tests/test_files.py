@@ -30,7 +30,7 @@ def test_atomic_path_shows_the_file_only_when_it_is_whole(tmp_path: Path) -> Non
     with atomic_path(target) as temporary:
         temporary.write_text("half")
         assert not target.exists()
-        assert temporary.parent == target.parent and temporary.suffix == ".txt"
+        assert (temporary.parent, temporary.suffix) == (target.parent, ".txt")
     assert target.read_text() == "half"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -39,9 +39,14 @@ def test_atomic_path_shows_the_file_only_when_it_is_whole(tmp_path: Path) -> Non
 def test_atomic_path_leaves_the_old_file_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(error), atomic_path(target) as temporary:
-        temporary.write_text("half of the new")
-        raise error
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of the new")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -193,12 +198,19 @@ def test_a_damaged_file_is_an_image_or_one_error(kind: str, data: st.DataObject)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.bin"
         path.write_bytes(damaged)
-        try:
-            image = read_image(path)
-        except InvalidInput as error:
-            assert str(path) in str(error)
-        else:
-            assert image.ndim == 3 and image.shape[2] == 3
+        read = _read_or_refuse(path)
+    assert read.ndim == 3
+    assert read.shape[2] == 3
+
+
+def _read_or_refuse(path: Path) -> np.ndarray:
+    """The image, or an empty one where the file was refused, by its name."""
+    try:
+        return read_image(path)
+    except InvalidInput as error:
+        if str(path) not in str(error):
+            raise
+        return np.empty((0, 0, 3), np.uint8)
 
 
 def test_a_truncated_photo_is_refused(tmp_path: Path) -> None:

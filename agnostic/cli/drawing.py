@@ -39,7 +39,7 @@ def model_name(spec: str) -> str:
 
 def class_number(text: str) -> int:
     """The number of a class of a model that has no class names."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InvalidInput(f"the model has no class names to find {text!r} among: give the class's number")
     return int(text)
 
@@ -70,17 +70,14 @@ def parse_channels(text: str | None, layer: Layer) -> list[int]:
 
 def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recipe: str) -> list[Layer]:
     """The chosen layers that have a height and a width; one chosen by its name must have them."""
-    import numpy as np
-
     from agnostic.backend import backend_of
     from agnostic.layers import is_glob, select
     from agnostic.visualization import recipes
+    from agnostic.visualization.ascent import layers_at
     from agnostic.visualization.taps import no_spatial_output
 
-    backend = backend_of(model)
     side = size or recipes.get(recipe).size
-    example = backend.native_images(model, np.zeros((1, side, side, backend.input_channels(model)), np.float32))
-    listing = backend.layers(model, example)
+    listing = layers_at(backend_of(model), model, side, side)
     chosen: list[Layer] = []
     for selector in selectors:
         found = select(listing, selector)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
-from agnostic.layers import Layer, Selector, is_glob, select
+from agnostic.layers import Layer, Selector, chooses_many, select
 from agnostic.models.cards import card_of
 from agnostic.taps.records import Activations
 
@@ -60,7 +60,7 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
     ran = []
     for selector, found in chosen:
         called = [record.layer(layer.name) for layer in found if record.calls(layer.name)]
-        if not called or (len(called) < len(found) and not _chooses_many(selector)):
+        if not called or (len(called) < len(found) and not chooses_many(selector)):
             layer = next(layer for layer in found if not record.calls(layer.name))
             raise InvalidInput(
                 f"layer {layer.name!r} ({layer.kind}) did not run: with these inputs the model does not call it; "
@@ -178,7 +178,3 @@ def _keyed(chosen: Chosen) -> dict[str, Layer]:
             alias = isinstance(selector, str) and selector in layer.aliases
             keys.setdefault(layer.name, (str(selector) if alias else layer.name, layer))
     return dict(keys.values())
-
-
-def _chooses_many(selector: Selector) -> bool:
-    return isinstance(selector, str) and (is_glob(selector) or selector.startswith("kind:"))

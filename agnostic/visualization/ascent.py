@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
-from agnostic.errors import InvalidInput
+from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.cards import Preprocessing, card_of
 from agnostic.models.classes import class_index
@@ -274,8 +274,7 @@ def prepare(
     height, width = _size(chosen.size if size is None else size)
     backend, card = backend_of(model), card_of(model)
     channels = backend.input_channels(model)
-    example = backend.native_images(model, np.zeros((1, height, width, channels), np.float32))
-    listing = backend.layers(model, example)
+    listing = layers_at(backend, model, height, width)
 
     def layer(selector: Any) -> Layer:
         found = select(listing, selector)
@@ -300,6 +299,24 @@ def prepare(
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
     )
     return backend, ascent
+
+
+def layers_at(backend: Backend, model: Model, height: int, width: int) -> list[Layer]:
+    """The model's layers as they are with images of this size.
+
+    Raises:
+        InvalidInput: the model does not take them.
+    """
+    images = np.zeros((1, height, width, backend.input_channels(model)), np.float32)
+    try:
+        return backend.layers(model, backend.native_images(model, images))
+    except AgnosticError:
+        raise
+    except Exception as error:  # a model may raise anything at all
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InvalidInput(
+            f"{type(model).__name__} does not take images of {height} x {width} pixels ({reason}): choose another size"
+        ) from error
 
 
 def _size(size: int | Sequence[int]) -> tuple[int, int]:

@@ -180,6 +180,13 @@ class LayerTerm(Term):
 
     def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
         found = layer(self.layer)
+        if not found.calls:
+            raise InvalidInput(
+                f"layer {found.name!r} ({found.kind}) did not run: the model does not call it for an image"
+            )
+        if found.channels is None:
+            what = "returns no single array" if found.axes is None else f"has no channels (axes {found.axes})"
+            raise InvalidInput(f"layer {found.name!r} ({found.kind}) {what}; choose a layer inside or after it")
         self.check(found)
         return dataclasses.replace(self, layer=found.name)
 
@@ -373,8 +380,8 @@ class Diversity(LayerTerm):
         if images < 2:
             raise InvalidInput("diversity compares images with one another: ask for at least two")
         gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
-        norm = ops.sqrt(ops.sum(ops.square(gram), axis=2, keepdims=True))
-        gram = gram / ops.maximum(norm, 1e-10)
+        # The bound is inside the root, whose derivative at zero is infinite: a layer may be off altogether.
+        gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), 1e-20))
         similarity = ops.sum(ops.einsum("nvk,mvk->nmv", gram, gram), axis=1)
         own = ops.sum(ops.square(gram), axis=2)
         return -ops.reshape((similarity - own) / (images - 1), (rows,))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
@@ -96,6 +95,10 @@ def draw(
     """
     settings = settings or Settings()
     _, ascent = prepare(model, drawing.objective(drawing.items), recipe=recipe, size=size, steps=steps, seed=seed)
+    if ascent.shape[2] not in (1, 3):
+        raise InvalidInput(f"images of {ascent.shape[2]} channels cannot be shown: 1 (grey) or 3 (colour) can")
+    if drawing.folder.exists() and not drawing.folder.is_dir():
+        raise InvalidInput(f"cannot write to {str(drawing.folder)!r}: a file stands where the images' folder should be")
     backend = backend_of(model)
     model_digest = fingerprint(backend, model)
     labels = ascent.objective.labels()
@@ -139,20 +142,13 @@ def _ascend(
             for place, i in enumerate(images):
                 item = missing[i]
                 text = {**made_by[item], "objective": float(scores[-1, place])}
-                write_png(drawing.image_path(drawing.items[item]), _rgb(pixels[place]), {KEYWORD: json.dumps(text)})
+                write_png(drawing.image_path(drawing.items[item]), pixels[place], {KEYWORD: json.dumps(text)})
                 done += 1
     except KeyboardInterrupt:
         raise Interrupted(
             f"{done} of {len(missing)} images are finished and kept in {str(drawing.folder)!r}; "
             "the same command goes on from there"
         ) from None
-
-
-def _rgb(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """PNG knows one, three or four channels; what else a network looks at cannot be shown as a colour."""
-    if image.shape[2] not in (1, 3):
-        raise InvalidInput(f"images of {image.shape[2]} channels cannot be shown: 1 (grey) or 3 (colour) can")
-    return image
 
 
 def _made_by(ascent: Ascent, label: str, model: str, settings: Settings) -> dict[str, Any]:
@@ -173,6 +169,9 @@ def _finished(path: Path, made_by: Mapping[str, Any]) -> bool:
         return False
     try:
         text = json.loads(read_png_metadata(path).get(KEYWORD, "{}"))
+        shape = read_image(path).shape
     except (InvalidInput, json.JSONDecodeError):
         return False  # not ours, or damaged: it is drawn again
-    return isinstance(text, dict) and all(text.get(key) == value for key, value in made_by.items())
+    if not isinstance(text, dict) or list(shape[:2]) != made_by["size"][:2]:
+        return False
+    return all(text.get(key) == value for key, value in made_by.items())

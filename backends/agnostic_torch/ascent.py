@@ -25,7 +25,10 @@ from agnostic.errors import InvalidInput, NonFinite
 from agnostic.visualization.ascent import Ascent, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
+from agnostic_torch.layers import unwrap
+from agnostic_torch.models import Conv2dSame, Residual
 from agnostic_torch.ops import TorchOps
+from agnostic_torch.taps import _leaves
 
 Tensor = torch.Tensor
 
@@ -35,25 +38,45 @@ _ACTIVATION_BYTES = 24 * 2**20
 _MOST_ROWS = 16
 
 
-class _Cut(Exception):
-    """Raised inside the network when the last wanted layer has run; never leaves this module."""
+class _Cut(BaseException):
+    """Raised inside the network when the last wanted layer has run; a model's own handlers let it pass."""
 
 
 def ascend(
     model: nn.Module, ascent: Ascent, settings: Settings
 ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
     """See :meth:`agnostic.backend.Backend.ascend`."""
+    model = unwrap(model)
     first = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
-    device = torch.device(settings.device) if settings.device else first.device
+    device = usable_device(settings.device) if settings.device else first.device
     dtype: torch.dtype = getattr(torch, settings.dtype) if settings.dtype else choose_dtype(model, device)
     memory_format = torch.contiguous_format if settings.memory_format == "contiguous" else torch.channels_last
     size = settings.micro_batch or choose_micro_batch(ascent, dtype)
     if ascent.objective.coupled:
         size = ascent.count
-    network = frozen(model, dtype, memory_format, device, ascent.objective.layers())
+    # What is made in inference mode can never be differentiated, and the caller may be in it.
+    with torch.inference_mode(False):
+        network = frozen(model, dtype, memory_format, device, ascent.objective.layers())
     for images in micro_batches(ascent.count, size):
-        loop = _Loop(network, ascent, images, dtype, memory_format, device)
-        yield images, *loop.run(settings.on_step)
+        with torch.inference_mode(False):
+            loop = _Loop(network, ascent, images, dtype, memory_format, device)
+            pixels, history = loop.run(settings.on_step)
+        yield images, pixels, history
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InvalidInput: torch knows no such device, or this machine or this build of torch has none.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises, depending on its build
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InvalidInput(f"the device {name!r} cannot be used ({reason}): leave device out, or give 'cpu'") from None
+    return device
 
 
 @functools.cache
@@ -97,32 +120,49 @@ def frozen(
     """A copy in inference mode whose weights take no gradient; the model itself stays as it is.
 
     Batch normalizations are folded into the convolutions before them, where nothing asks for what lies between. The
-    copy shares every tensor that needs no conversion.
+    copy shares every tensor that needs no conversion, and the hooks that users have put on the model.
 
     Args:
         keep: names of layers whose outputs must stay what they are.
     """
     memo: dict[int, Any] = {}
     for tensor in itertools.chain(model.parameters(), model.buffers()):
-        value = tensor.detach()
+        # Inference mode's tensors can take no part in what is differentiated.
+        value = tensor.clone() if tensor.is_inference() else tensor.detach()
         memo[id(tensor)] = nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
+    for module in model.modules():
+        # Tensors kept as plain attributes: Module.to passes them by, and those with a graph cannot be copied.
+        for tensor in _leaves({name: x for name, x in vars(module).items() if name not in _REGISTERED}):
+            memo.setdefault(id(tensor), tensor.detach().to(device, dtype if tensor.is_floating_point() else None))
+        # A method is copied together with what it belongs to, which may hold anything.
+        for hook in itertools.chain(module._forward_hooks.values(), module._forward_pre_hooks.values()):
+            memo[id(hook)] = hook
     network = copy.deepcopy(model, memo).eval().to(device, torch.promote_types(dtype, torch.float32))
     _fold_batch_norms(network, keep)
     return network.to(dtype=dtype, memory_format=memory_format).requires_grad_(False)
 
 
+# Where a module keeps its parameters, buffers and children.
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+
+
 def _fold_batch_norms(network: nn.Module, keep: Sequence[str]) -> None:
     """Convolution and batch normalization as one convolution: 1.2 times the speed for EfficientNet-Lite0.
 
-    Only neighbours in a plain chain, where it is sure that nothing else reads the convolution's output.
+    Only neighbours in a plain chain, where it is sure that nothing else reads the convolution's output, and only kinds
+    that convolve with their weight as it stands.
     """
-    for name, chain in network.named_modules():
-        if not isinstance(chain, nn.Sequential):
+    kept = [network.get_submodule(name) for name in keep]  # a module may have several names
+    for chain in network.modules():
+        if not isinstance(chain, Residual) and getattr(type(chain), "forward", None) is not nn.Sequential.forward:
             continue
-        for (first, conv), (second, norm) in itertools.pairwise(list(chain.named_children())):
-            plain = isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d and norm.running_mean is not None
+        # Not named_children, which passes by a module that stands in the chain a second time.
+        for (first, conv), (second, norm) in itertools.pairwise(list(chain._modules.items())):
+            plain = type(conv) in (nn.Conv2d, Conv2dSame) and type(norm) is nn.BatchNorm2d
+            if not plain or norm.running_mean is None:
+                continue
             hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
-            if plain and not hooked and f"{name}.{first}".lstrip(".") not in keep:
+            if not hooked and conv not in kept:
                 setattr(chain, first, fuse_conv_bn_eval(conv, norm))
                 setattr(chain, second, nn.Identity())
 
@@ -148,7 +188,8 @@ class _Loop:
         self.channel_means = {
             layer: indices
             for layer, indices in ascent.channel_means(images).items()
-            if _is_affine(network.get_submodule(layer))
+            # Where it runs several times, its inputs may have several shapes.
+            if ascent.listing[layer].calls == 1 and _is_affine(network.get_submodule(layer))
         }
         # The gradient of each wanted mean with respect to its convolution's input: (images, C, H, W), and the offset.
         self.affine: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -163,11 +204,17 @@ class _Loop:
         state = ascent.recipe.update.initial_state(parameters)
         schedule = {name: self._data(a) for name, a in ascent.schedule(self.images).items()}
         history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype)
+        labels = ascent.objective.labels()
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
             parameters = parameters.detach().requires_grad_()
             with torch.enable_grad():
                 scores = ascent.score(ops, self._forward, parameters, now, self.arrays, self.constants)
+            if not scores.requires_grad:
+                raise InvalidInput(
+                    f"no gradient reaches the image from {labels[self.images[0]]!r}: the model computes it without "
+                    "gradients (torch.no_grad, detach, rounding); choose an earlier layer, or take that out"
+                )
             (gradient,) = torch.autograd.grad(scores.sum(), parameters)
             history[step] = scores.detach()
             self._check_finite(step, history[step], gradient)
@@ -216,8 +263,9 @@ class _Loop:
             return hook
 
         def input_hook(layer: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Tensor]) -> None:
-                record(layer, lambda: self._affine_tap(layer, module, args[0]))
+            def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+                x = args[0] if args else kwargs["input"]
+                record(layer, lambda: self._affine_tap(layer, module, x if cut and left == 0 else x.clone()))
 
             return hook
 
@@ -226,7 +274,7 @@ class _Loop:
             for layer in wanted:
                 if layer in self.channel_means:
                     module = self.network.get_submodule(layer)
-                    handles.append(module.register_forward_pre_hook(input_hook(layer)))
+                    handles.append(module.register_forward_pre_hook(input_hook(layer), with_kwargs=True))
                 elif layer != OUTPUT:
                     handles.append(self.network.get_submodule(layer).register_forward_hook(output_hook(layer)))
             try:
@@ -236,6 +284,10 @@ class _Loop:
         finally:
             for handle in handles:
                 handle.remove()
+        if missing := [layer for layer in wanted if layer != OUTPUT and layer not in taps]:
+            raise InvalidInput(f"layer {missing[0]!r} did not run: the model calls it for some images only")
+        if cut:  # some layer ran less often than for the image that it was listed with
+            return taps
         if not isinstance(output, Tensor) or output.ndim != 2:
             what = f"{output.ndim} axes" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise InvalidInput(

@@ -119,7 +119,7 @@ def example(model: nn.Module) -> Tensor:
         if next(module.parameters(recurse=False), None) is not None and not _holder(module):
             break
     raise InvalidInput(
-        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give inputs="
+        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give example inputs"
     )
 
 
@@ -249,12 +249,14 @@ class Plan:
         fixed: whether the same calls come again: no computed value and no random number decided what ran, and the
             model's attributes are the same after the run as before.
         spoiled: for a set of taps, those whose tensors are changed in place before the run ends: (event, which call).
+        harmless: the sets of taps after which the model was cut short and its attributes were as before.
     """
 
     layers: list[Layer]
     calls: Mapping[str, int]
     fixed: bool
     spoiled: dict[Events, frozenset[tuple[Event, int]]] = dataclasses.field(default_factory=dict)
+    harmless: set[Events] = dataclasses.field(default_factory=set)
 
 
 Event = tuple[str, bool]
@@ -271,7 +273,7 @@ def _state(model: nn.Module) -> Hashable:
     """All that decides what runs, apart from the inputs: the modules, and their attributes that are plain values."""
     state: list[Any] = []
     for module in model.modules():
-        state += (id(module), type(module))
+        state += (type(module), *((name, id(child)) for name, child in module._modules.items()))
         for name, value in vars(module).items():
             if type(value) in _PLAIN:
                 state.append(value)
@@ -376,11 +378,32 @@ def _hooks() -> Iterator[list[Any]]:
             handle.remove()
 
 
-def _eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Compiled code does not call hooks that came later; inside, it runs as it was written."""
-    if "torch._dynamo" not in sys.modules:
-        return contextlib.nullcontext()
-    return torch.compiler.set_stance("force_eager")
+class _Eager:
+    """Inside of it, compiled code, which calls no hooks that came later, runs as it was written.
+
+    The compiler's stance belongs to the process, and several threads and abandoned generators may be inside at once: it
+    is set by the first and given back by the last.
+    """
+
+    _lock = threading.Lock()
+    _inside = 0
+    _stance: Any = None
+
+    def __enter__(self) -> None:
+        cls = type(self)
+        with self._lock:
+            # Where the compiler was never loaded, nothing is compiled.
+            if cls._stance is None and "torch._dynamo" in sys.modules:
+                cls._stance = torch.compiler.set_stance("force_eager")
+            cls._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        cls = type(self)
+        with self._lock:
+            cls._inside -= 1
+            if cls._inside == 0 and cls._stance is not None:
+                cls._stance.__exit__(None, None, None)
+                cls._stance = None
 
 
 class _Run:
@@ -388,6 +411,7 @@ class _Run:
 
     def __init__(self, modules: Mapping[str, nn.Module], events: Sequence[Event], plan: Plan | None) -> None:
         self.kept: dict[Event, list[_Kept]] = {event: [] for event in events}
+        self.cut = False
         self._modules = modules
         self._thread = threading.get_ident()
         self._left = -1
@@ -406,17 +430,20 @@ class _Run:
                 handles.append(module.register_forward_hook(self._after(event), with_kwargs=True))
 
     def _before(self, event: Event) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def hook(module: nn.Module, args: Any, *rest: Any) -> None:
             if threading.get_ident() == self._thread:
+                (kwargs,) = rest
                 self._keep(event, (args, kwargs), (args, kwargs))
 
         return hook
 
     def _after(self, event: Event) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            # Another thread may run the same model meanwhile.
+        # Another thread may run the same model meanwhile; and if this one removes the hook while that one is on its way
+        # to call it, it is called without kwargs.
+        def hook(module: nn.Module, args: Any, *rest: Any) -> Any:
             if threading.get_ident() != self._thread:
                 return None
+            kwargs, output = rest
             passed = self._keep(event, output, (args, kwargs))
             return None if passed is output else passed
 
@@ -464,6 +491,7 @@ class Taps:
         self._model = model
         self._modules = named_layers(model)
         self._events = [*((name, False) for name in outputs), *((name, True) for name in inputs)]
+        self._set = frozenset(self._events)
         self._state = _state(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Record, Record]:
@@ -481,7 +509,15 @@ class Taps:
             key = plan = None
         if plan is not None and not self._events:
             return ({}, {}), plan
+        before = None if plan is None or self._set in plan.harmless else _state(self._model)
         done, plan = self._run(args, kwargs, plan, key)
+        if done.cut and before is not None:
+            if _state(self._model) == before:
+                plan.harmless.add(self._set)
+            else:
+                # The model keeps an account of its runs that it sets right at the end of them: let it.
+                plan.fixed = False
+                done, plan = self._run(args, kwargs, plan, key)
         if not done.trusted:
             # The plan was wrong, for a reason that its key does not show: learn anew.
             done, plan = self._run(args, kwargs, None, key)
@@ -492,7 +528,7 @@ class Taps:
 
     def _run(self, args: Any, kwargs: Any, plan: Plan | None, key: Hashable | None) -> tuple[_Run, Plan]:
         done = _Run(self._modules, self._events, plan)
-        with _eagerly(), contextlib.ExitStack() as stack:
+        with _Eager(), contextlib.ExitStack() as stack:
             learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules))
             done.hook(stack.enter_context(_hooks()))
             try:
@@ -501,11 +537,12 @@ class Taps:
                 # A model may itself be, or hold, a submodel that is cut short.
                 if stop.run is not done:
                     raise
+                done.cut = True
         if learned is not None:
             plan = learned()
             _remember(self._model, key, plan)
         assert plan is not None
-        plan.spoiled.setdefault(frozenset(self._events), done.spoiled())
+        plan.spoiled.setdefault(self._set, done.spoiled())
         return done, plan
 
 
@@ -570,7 +607,7 @@ def layers(model: nn.Module, inputs: Any = None) -> list[Layer]:
                 raise
             raise InvalidInput(
                 f"{type(model).__name__} does not take zeros of shape {tuple(args[0].shape)} "
-                f"({_first_line(error)}): give inputs="
+                f"({_first_line(error)}): give example inputs"
             ) from error
     return list(plan.layers)
 
@@ -613,7 +650,7 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
 
         return hook
 
-    with _eagerly(), _hooks() as handles:
+    with _Eager(), _hooks() as handles:
         for name in names:
             handles.append(modules[name].register_forward_hook(after(name), with_kwargs=True))
         yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)

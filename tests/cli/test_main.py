@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,18 +147,23 @@ def test_help_imports_no_framework_and_no_numpy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def start(command: str) -> subprocess.Popen[str]:
+    """A process that runs a command with this body."""
     program = (
-        "import sys, types, agnostic.cli as cli\n"
-        "def command():\n    for _ in range(100_000): print('a line of some length')\n"
+        "import sys, time, types, agnostic.cli as cli\n"
+        f"def command():\n{textwrap.indent(textwrap.dedent(command), '    ')}\n"
         "probe = types.SimpleNamespace(register=lambda app: app.command('probe')(command))\n"
         "sys.modules['agnostic.cli.probe'] = probe\n"
         "cli.COMMANDS = ('probe', 'doctor')\n"
         "sys.exit(cli.main(['probe']))"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    process = start("for _ in range(100_000): print('a line of some length')")
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline() == "a line of some length\n"
@@ -164,6 +171,33 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == cli.BROKEN_PIPE
+
+
+@pytest.mark.parametrize(("signal_", "code"), [(signal.SIGTERM, cli.TERMINATED), (signal.SIGINT, cli.INTERRUPTED)])
+def test_a_signal_leaves_no_half_written_file(tmp_path: Path, signal_: signal.Signals, code: int) -> None:
+    process = start(
+        f"""
+        from agnostic.files import atomic_path
+        with atomic_path({str(tmp_path / "a.png")!r}) as temporary:
+            temporary.write_text("half")
+            print("writing", flush=True)
+            time.sleep(60)
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert list(tmp_path.iterdir()) != []
+    process.send_signal(signal_)
+    assert "Traceback" not in process.communicate()[1]
+    assert process.returncode == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_handler_of_the_signal_is_put_back(install: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    install(raising(InvalidInput("no")))
+    cli.main(["probe"])
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # common ---------------------------------------------------------------------------------------------------------------

@@ -133,9 +133,9 @@ def test_the_size_of_the_card_is_used():
 
 
 def test_inputs_that_cannot_be_inferred():
-    with pytest.raises(InvalidInput, match=r"shape of the inputs of Sequential cannot be told .* give inputs="):
+    with pytest.raises(InvalidInput, match=r"shape of the inputs of Sequential cannot be told .* give example inputs"):
         ag.layers(nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 2)))
-    with pytest.raises(InvalidInput, match=r"does not take zeros of shape \(1, 3, 224, 224\) .*: give inputs="):
+    with pytest.raises(InvalidInput, match=r"does not take zeros of shape \(1, 3, 224, 224\) .*: give example inputs"):
         ag.layers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5, 2)))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -391,6 +392,29 @@ def test_compiled_callers_and_parts(model, x):
     whole = nn.Sequential(torch.compile(model, backend="eager"), nn.Tanh())
     whole(x)
     assert torch.equal(ag.capture(whole, x, "0._orig_mod.conv")["0._orig_mod.conv"], model.conv(x))
+
+
+def test_afterwards_compiled_code_is_compiled_again(model, x):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    whole = torch.compile(model, backend=backend)
+    # Not in the order of a stack, as abandoned generators leave them.
+    first, second = ag.watch(model, "conv"), ag.watch(model, "act")
+    first.__enter__()
+    second.__enter__()
+    whole(x)
+    first.__exit__(None, None, None)
+    whole(x)
+    assert compiled == []
+    second.__exit__(None, None, None)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: ag.capture(model, x, "act"), range(20)))
+    whole(x)
+    assert compiled == [1]
 
 
 def test_torchscript_says_that_it_cannot_be_seen(model, x):

@@ -1,0 +1,93 @@
+"""``agnostic layers``: what a model is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agnostic.cli.common import Backend, Engine, Json, Spec, example, print_json
+
+if TYPE_CHECKING:
+    from agnostic.layers import Layer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "layers",
+        epilog=example(
+            "agnostic layers efficientnet_lite0",
+            "agnostic layers torchvision:vgg16 --layer 'block*_conv*'",
+        ),
+    )(layers)
+
+
+def layers(
+    model: Spec,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="Name, glob or kind:Conv2d; may be given several times.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the input; by default the model's own.")
+    ] = None,
+    backend: Backend = None,
+    engine: Engine = None,
+    json: Json = False,
+) -> None:
+    """List the layers of a model in the order in which they run.
+
+    A shape has N for the batch; the axes say what each dimension is. No weights are needed, and none are downloaded.
+    """
+    import numpy as np
+
+    from agnostic.backend import backend_of
+    from agnostic.layers import select
+    from agnostic.models.load import load
+    from agnostic.models.specs import parse
+
+    # Names and shapes do not depend on the weights; a file or a function brings its own.
+    weights = None if parse(model).path is not None else "random"
+    network = load(model, backend=backend, engine=engine, weights=weights)
+    owner = backend_of(network)
+    example = None
+    if size is not None:
+        example = owner.native_images(network, np.zeros((1, size, size, owner.input_channels(network)), np.float32))
+    listing = owner.layers(network, example)
+    chosen = select(listing, layer, model=model) if layer else listing
+    if json:
+        print_json([dataclasses.asdict(x) for x in chosen])
+    else:
+        _print_table(chosen)
+
+
+def _print_table(chosen: Sequence[Layer]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns: dict[str, Any] = {
+        "name": lambda x: x.name,
+        "kind": lambda x: x.kind,
+        "shape": lambda x: "-" if x.shape is None else " x ".join("N" if n is None else str(n) for n in x.shape),
+        "axes": lambda x: x.axes or "-",
+        "channels": lambda x: "-" if x.channels is None else str(x.channels),
+        "parameters": lambda x: f"{x.parameters:,}",
+        "calls": lambda x: str(x.calls),
+        "aliases": lambda x: ", ".join(x.aliases),
+    }
+    if all(x.calls == 1 for x in chosen):
+        del columns["calls"]
+    if not any(x.aliases for x in chosen):
+        del columns["aliases"]
+    for title in columns:
+        table.add_column(title, justify="right" if title in ("channels", "parameters", "calls") else "left")
+    for x in chosen:
+        table.add_row(*(show(x) for show in columns.values()))
+    # What reads a pipe has no width; nothing may be cut there.
+    width = None if sys.stdout.isatty() else 1000
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+    print(f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}")

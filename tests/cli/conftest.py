@@ -1,0 +1,59 @@
+"""A model in a user's own file, and commands that draw it quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MODEL = """
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+
+def make(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(OrderedDict(
+            stem=nn.Conv2d(3, 6, 3, padding=1), act=nn.ReLU(), down=nn.Conv2d(6, 70, 3, stride=2),
+            pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), head=nn.Linear(70, 5),
+        ))
+
+
+def other():
+    return make(1)
+
+
+def bad():
+    model = make()
+    model.stem.weight.data[4, 0, 0, 0] = float("nan")
+    return model
+
+
+def four():
+    return nn.Sequential(nn.Conv2d(4, 6, 3))
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A file with functions that make tiny models: make, other, bad, four."""
+    pytest.importorskip("torch")
+    path = tmp_path / "tiny.py"
+    path.write_text(MODEL)
+    return path
+
+
+@pytest.fixture
+def command(model: Path, tmp_path: Path) -> Callable[..., int]:
+    """Runs ``agnostic NAME tiny.py:make ARGUMENTS`` on small images into the folder ``out``; returns the exit code."""
+    from agnostic.cli import main
+
+    def run(name: str, *arguments: str, function: str = "make", out: Path = tmp_path / "out") -> int:
+        options = ["--size", "16", "--steps", "2", "--out", str(out)]
+        return main([name, f"{model}:{function}", *options, *arguments])
+
+    return run

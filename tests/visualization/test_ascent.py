@@ -1,0 +1,672 @@
+"""visualize: what is promised of the images, of the model, of the network's cut and of errors."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+from agnostic.models.cards import ModelCard, Preprocessing, attach
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+channel = ag.objectives.channel
+RECIPES = ["classic", "fourier", "jitter", "maco"]
+
+
+def draw(network: Any, objective: Any = None, **options: Any) -> Any:
+    """A small, quick call of visualize."""
+    if objective is None:
+        objective = channel("block", [0, 1, 2])
+    before = random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
+    try:
+        return ag.visualize(network, objective, **{"size": 16, "steps": 3, "dtype": "float32", **options})
+    finally:
+        # No call may read on in a global stream of random numbers, whatever its end.
+        assert random.getstate() == before[0]
+        assert repr(np.random.get_state()) == before[1]
+        assert torch.equal(torch.get_rng_state(), before[2])
+
+
+# What comes back ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_images_are_float32_in_0_to_1_and_say_what_they_show(network: Any, recipe: str) -> None:
+    images = draw(network, channel("block", [4, 0]), recipe=recipe)
+    assert isinstance(images, np.ndarray)
+    assert images.shape == (2, 16, 16, 3)
+    assert images.dtype == np.float32
+    assert 0 <= images.min() < images.max() <= 1
+    assert images.labels == ("block:4", "block:0")
+    assert images.scores.shape == (3, 2)
+    assert images.scores.dtype == np.float64
+    assert images.recipe == ag.recipes.get(recipe, steps=3)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_objective_climbs(network: Any, recipe: str) -> None:
+    # Random views make single steps go down, so the image is seen whole here.
+    whole = ag.recipes.get(recipe, views=ag.recipes.classic().views)
+    scores = draw(network, channel("down", [0, 1, 2]), recipe=whole, steps=10).scores
+    assert (np.diff(scores, axis=0) > 0).mean() > 0.8
+    assert (scores[-1] > scores[0]).all()
+
+
+def test_one_index_is_a_batch_of_one(network: Any) -> None:
+    assert draw(network, channel("block", 4)).shape == (1, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size", "shape"), [(1, 16, (16, 16, 1)), (4, (8, 12), (8, 12, 4)), (3, [9, 8], (9, 8, 3))]
+)
+def test_the_shape_is_that_of_the_models_images(
+    make_network: Any, inputs: int, size: Any, shape: tuple[int, ...]
+) -> None:
+    assert draw(make_network(inputs), size=size).shape == (3, *shape)
+
+
+def test_the_recipe_gives_size_and_steps_where_the_call_does_not(network: Any) -> None:
+    images = ag.visualize(network, channel("stem", 0), recipe=ag.recipes.classic(size=11, steps=2))
+    assert images.shape == (1, 11, 11, 3)
+    assert len(images.scores) == 2
+
+
+def test_on_step_hears_of_every_image_and_step(network: Any) -> None:
+    heard: list[int] = []
+    draw(network, channel("stem", range(5)), micro_batch=2, on_step=heard.append)
+    assert sum(heard) == 5 * 3
+    assert max(heard) <= 3
+
+
+# Same seed, same call, same pixels ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("recipe", "dtype", "threads"),
+    [
+        ("classic", "float32", 1), ("classic", "float32", 2), ("classic", "bfloat16", 1), ("fourier", "float32", 1),
+        ("fourier", "float64", 1), ("jitter", "bfloat16", 1), ("maco", "float32", 1),
+    ],
+)  # fmt: skip
+def test_pixels_do_not_depend_on_the_micro_batch(network: Any, recipe: str, dtype: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        whole = {}
+        for layer in ("down", "grouped"):  # by the affine mean, and by the layer itself
+            for count in (1, 2, 5):
+                found = [
+                    draw(network, channel(layer, range(count)), recipe=recipe, dtype=dtype, micro_batch=size)
+                    for size in (None, 1, 2, 3, 5)
+                ]
+                assert all(np.array_equal(found[0], one) for one in found[1:])
+                assert all(np.array_equal(found[0].scores, one.scores) for one in found[1:])
+                whole[layer, count] = found[0]
+        assert not np.array_equal(whole["down", 1], whole["grouped", 1])
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_channel_looks_the_same_alone_and_among_others(network: Any, recipe: str) -> None:
+    together = draw(network, channel("block", [3, 5, 1]), recipe=recipe, dtype="float64")
+    alone = draw(network, channel("block", 5), recipe=recipe, dtype="float64")
+    # float32 pixels in [0, 1], and three steps of float64 before.
+    np.testing.assert_allclose(together[1], alone[0], rtol=0, atol=2.0**-24)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_another_seed_gives_other_pixels(network: Any, recipe: str) -> None:
+    one, two, again = (draw(network, recipe=recipe, seed=seed) for seed in (1, 2, 1))
+    np.testing.assert_array_equal(one, again)
+    for a, b in zip(one, two, strict=True):
+        assert np.abs(a - b).max() > 0.01
+
+
+def test_the_same_channel_twice_gives_two_images(network: Any) -> None:
+    one, two = draw(network, channel("block", [3, 3]))
+    assert np.abs(one - two).max() > 0.01
+
+
+def test_the_callers_gradient_mode_does_not_matter(network: Any) -> None:
+    expected = draw(network)
+    with torch.no_grad():
+        np.testing.assert_array_equal(draw(network), expected)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(draw(network), expected)
+        made_here = copy.deepcopy(network)
+    np.testing.assert_array_equal(draw(made_here), expected)
+
+
+# The model stays as it is ---------------------------------------------------------------------------------------------
+def state(network: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"modes": [m.training for m in network.modules()]}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        found[name] = (
+            id(tensor),
+            tensor.detach().clone(),
+            tensor.requires_grad,
+            tensor.grad,
+            tensor.dtype,
+            tensor._version,
+        )
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    found["hooks"] = [[list(getattr(m, kind).items()) for kind in hooks] for m in network.modules()]
+    found["attributes"] = [sorted(vars(m)) for m in network.modules()]
+    return found
+
+
+def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if isinstance(value, tuple):
+            assert torch.equal(value[1], two[name][1])
+            assert value[:1] + value[2:] == two[name][:1] + two[name][2:]
+        else:
+            assert value == two[name]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_stays_as_it_is(network: Any, dtype: str, fails: bool) -> None:
+    network.train()
+    network.norm.eval()
+    network.stem.weight.requires_grad_(False)
+    network.down.register_forward_hook(lambda module, args, output: None)
+    before = state(network)
+
+    def on_step(images: int) -> None:
+        if fails:
+            raise ZeroDivisionError
+
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            draw(network, channel("down", 1) + channel("block", 0), dtype=dtype, on_step=on_step)
+    else:
+        draw(network, channel("down", 1) + channel("block", 0), dtype=dtype, on_step=on_step)
+    assert_same(before, state(network))
+
+
+def test_images_are_computed_in_inference_mode(make_network: Any) -> None:
+    network = make_network()
+    expected = draw(network)
+    network.train()
+    np.testing.assert_array_equal(draw(network), expected)
+
+
+def test_weights_get_no_gradient(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    convolution = nn.functional.conv2d
+
+    def spy(x: Any, weight: Any, *args: Any) -> Any:
+        asked.append(weight.requires_grad)
+        return convolution(x, weight, *args)
+
+    monkeypatch.setattr(nn.functional, "conv2d", spy)
+    draw(network)
+    assert asked
+    assert not any(asked[-5:])
+    assert all(p.grad is None for p in network.parameters())
+
+
+# The cut --------------------------------------------------------------------------------------------------------------
+class Counter(nn.Module):
+    """Counts its calls, copies included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = Shared()
+
+    def forward(self, x: Any) -> Any:
+        self.calls.append(1)
+        return x
+
+
+class Shared(list):  # type: ignore[type-arg]
+    """A list that copies share."""
+
+    def __deepcopy__(self, memo: Any) -> Shared:
+        return self
+
+
+@pytest.mark.parametrize("layer", ["down", "relu", "grouped"])
+def test_layers_after_the_tapped_one_do_not_run(network: Any, layer: str) -> None:
+    network.relu = nn.Sequential(network.relu, early := Counter())
+    network.block = nn.Sequential(late := Counter(), network.block)
+    draw(network, channel(layer, 0), steps=4)
+    listed = 1  # the run that lists the layers
+    assert len(late.calls) == listed
+    assert len(early.calls) == listed + (0 if layer == "down" else 4)
+
+
+def test_the_model_runs_whole_for_its_output(network: Any) -> None:
+    network.block = nn.Sequential(late := Counter(), network.block)
+    draw(network, ag.objectives.logit(2), steps=4)
+    assert len(late.calls) == 1 + 4
+
+
+def test_a_model_that_catches_all_exceptions_is_cut_as_well() -> None:
+    class Careful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.late = nn.Conv2d(3, 4, 3), nn.ReLU(), Counter()
+
+        def forward(self, x: Any) -> Any:
+            try:
+                y = self.act(self.conv(x))
+            except Exception:  # noqa: BLE001 - as models in the wild do
+                y = x
+            return self.late(y)
+
+    careful = Careful()
+    draw(careful, channel("act", 0))
+    assert len(careful.late.calls) == 1
+
+
+def test_the_last_convolution_is_not_computed_for_all_channels(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide: list[int] = []
+    convolution = nn.functional.conv2d
+    forward = nn.Conv2d._conv_forward
+
+    def spy(self: Any, x: Any, weight: Any, bias: Any) -> Any:
+        wide.append(weight.shape[0])
+        return forward(self, x, weight, bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", spy)
+    narrow: list[int] = []
+    monkeypatch.setattr(nn.functional, "conv2d", lambda x, w, *a: (narrow.append(w.shape[0]), convolution(x, w, *a))[1])
+    network.down = nn.Conv2d(6, 50, 3, stride=2)
+    network.norm = nn.Conv2d(50, 8, 1)
+    draw(network, channel("down", [7, 30]), steps=4)
+    assert wide.count(50) == 1  # the run that lists the layers
+    # Once for each image, before the first step (F.conv2d also serves nn.Conv2d).
+    assert narrow.count(1) == 2
+
+
+@pytest.mark.parametrize("layer", ["stem", "down", "grouped", "block"])
+@pytest.mark.parametrize("where", ["before", "after", "both"])
+def test_users_hooks_are_part_of_the_model(network: Any, up_to: Any, layer: str, where: str) -> None:
+    module = getattr(network, layer)
+    if where != "after":
+        module.register_forward_pre_hook(lambda module, args: (args[0] * 0.5,))
+    if where != "before":
+        module.register_forward_hook(lambda module, args, output: output * -3.0 + 1)
+    images = draw(network, channel(layer, 2), recipe="classic", steps=1, dtype="float64")
+    from agnostic.visualization.ascent import prepare
+
+    _, ascent = prepare(network, channel(layer, 2), recipe="classic", steps=1, size=16)
+    x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
+    network.double()
+    with torch.no_grad():
+        expected = up_to(network, layer, x)[0, 2].mean().item()  # calls the module, hooks and all
+    assert images.scores[0, 0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_hooks_and_modules_that_keep_activations_do_no_harm(network: Any) -> None:
+    expected = draw(network)
+
+    class Recorder:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def hook(self, module: Any, args: Any, output: Any) -> None:
+            self.seen.append(output)
+
+    recorder = Recorder()
+    network.act.register_forward_hook(recorder.hook)
+    network.last_output = network(torch.zeros(1, 3, 16, 16))  # has a graph, so that it cannot be deep-copied
+    network.constant = torch.ones(2, dtype=torch.float64)
+    assert recorder.seen[0].requires_grad
+    np.testing.assert_array_equal(draw(network), expected)
+    assert len(recorder.seen) > 1
+
+
+# Models of every kind -------------------------------------------------------------------------------------------------
+class Shapes(nn.Module):
+    """One convolution at two scales, as detection heads have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        first = self.conv(x)
+        return first, self.conv(nn.functional.avg_pool2d(x, 2))
+
+
+class Spoiled(nn.Module):
+    """Changes in place what a tapped convolution was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, bias=False), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        y = self.one(x)
+        x.relu_()
+        return y + self.two(input=x)
+
+
+def forward_means(model: Any, x: Any) -> Any:
+    """The last call of each convolution, its channels' means."""
+    found: dict[str, Any] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda m, a, y, name=name: found.update({name: y.detach().clone().mean((2, 3))[0]})
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "value"),
+    [
+        (Shapes, channel("conv", 1), lambda means: means["conv"][1]),
+        (Spoiled, channel("one", 1) + channel("two", 2), lambda means: means["one"][1] + means["two"][2]),
+        (Spoiled, channel("stem", 1) + channel("two", 2), lambda means: means["stem"][1] + means["two"][2]),
+        (Spoiled, 2 * channel("one", 1) - channel("one", 3), lambda means: 2 * means["one"][1] - means["one"][3]),
+    ],
+)
+def test_the_objective_is_that_of_the_model_itself(kind: Any, objective: Any, value: Callable[[Any], Any]) -> None:
+    from agnostic.visualization.ascent import prepare
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind()
+    for recipe in ("classic", "fourier"):
+        recipe_ = ag.recipes.get(
+            recipe, steps=1, **({} if recipe == "classic" else {"views": ag.recipes.classic().views})
+        )
+        found = draw(model, objective, recipe=recipe_, steps=1, dtype="float64").scores[0, 0]
+        _, ascent = prepare(model, objective, recipe=recipe_, size=16)
+        constants = ascent.constants()
+        from agnostic.reference.ops import NumpyOps
+
+        image = ascent.recipe.image.image(NumpyOps(), ascent.initial(range(1)), constants, ascent.shape)
+        means = forward_means(copy.deepcopy(model).double(), torch.tensor(image).permute(0, 3, 1, 2))
+        assert found == pytest.approx(value(means).item(), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.nn.DataParallel, torch.nn.utils.parametrizations.weight_norm, "old weight norm", "shared"]
+)
+def test_models_in_wrappers(network: Any, wrap: Any) -> None:
+    expected = draw(network)
+    if wrap is torch.nn.DataParallel:
+        wrapped = wrap(network)
+    elif wrap == "shared":
+        network.again = network.stem
+        wrapped = network
+        network.again = nn.Identity()
+    else:
+        if wrap == "old weight norm":
+            with pytest.warns(FutureWarning):
+                torch.nn.utils.weight_norm(network.down)
+        else:
+            wrap(network.down)
+        network(torch.zeros(1, 3, 16, 16))
+        wrapped = network
+    found = draw(wrapped)
+    # weight_norm divides and multiplies by the norm: another rounding of the weights, three Adam steps of 0.05.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_preprocessing_stands_between_image_and_model(network: Any) -> None:
+    attach(network, ModelCard("x", Preprocessing((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)), (16, 16)))
+    seen: list[Any] = []
+    network.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    still = ag.recipes.fourier(views=ag.recipes.classic().views, image=ag.recipes.fourier().image, steps=1)
+    images = draw(network, channel("stem", 0), recipe=still, dtype="float64")
+    assert images.shape == (1, 16, 16, 3)
+    given = seen[-1][0].permute(1, 2, 0) * torch.tensor([0.1, 0.2, 0.3]) + torch.tensor([0.4, 0.5, 0.6])
+    assert 0.2 < given.min() < given.max() < 0.8  # the grey start, in [0, 1]
+    assert given.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("objective", "error", "words"),
+    [
+        (channel("blok", 0), ag.UnknownName, "no layer 'blok'.*did you mean 'block'"),
+        (channel("block", 8), ag.InvalidInput, "no channel 8 in layer 'block': it has 8, 0 to 7"),
+        (channel("block", -1), ag.InvalidInput, "no channel -1 in layer 'block'"),
+        (channel("head", 0), ag.InvalidInput, "layer 'head' has no spatial output"),
+        (channel("flat", 0), ag.InvalidInput, "layer 'flat' has no spatial output"),
+        (channel("block.*", 0), ag.InvalidInput, "chooses 3 layers"),
+        (ag.objectives.neuron("block", 0, (7, 0)), ag.InvalidInput, r"no position \(7, 0\).*7 high and 7 wide"),
+        (ag.objectives.neuron("head", 0, (0, 0)), ag.InvalidInput, "no spatial output"),
+        (ag.objectives.neuron("head", 5), ag.InvalidInput, "no channel 5"),
+        (ag.objectives.logit(5), ag.InvalidInput, "no class 5: the model has 5 outputs, 0 to 4"),
+        (ag.objectives.logit(-1), ag.InvalidInput, "no class -1"),
+        (ag.objectives.logit(7, layer="head"), ag.InvalidInput, "no channel 7 in layer 'head'"),
+        (ag.objectives.logit("zebra"), ag.InvalidInput, "has no class names to find 'zebra' among"),
+        (ag.objectives.direction("block", [1.0, 2.0]), ag.InvalidInput, "has 8 components, not 2"),
+        (ag.objectives.diversity("block"), ag.InvalidInput, "at least two"),
+        ("block:5", ag.InvalidInput, "made by agnostic.objectives"),
+    ],
+)
+def test_objectives_that_the_model_cannot_serve(
+    network: Any, objective: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        draw(network, objective)
+
+
+def test_class_names_come_from_the_card(network: Any) -> None:
+    names = ("ant", "bee", "cat", "dog", "elk")
+    attach(network, ModelCard("x", Preprocessing((0.5,) * 3, (0.5,) * 3), (16, 16), class_names=names))
+    by_name, by_number = draw(network, ag.objectives.logit(["bee", "Dog"])), draw(network, ag.objectives.logit([1, 3]))
+    np.testing.assert_array_equal(by_name, by_number)
+    assert by_name.labels == ("class 1", "class 3")
+    with pytest.raises(ag.UnknownName, match=r"no class 'bea'.*did you mean 'bee'"):
+        draw(network, ag.objectives.logit("bea"))
+    with pytest.raises(ag.InvalidInput, match="no class 5: the model has 5 classes"):
+        draw(network, ag.objectives.logit(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": -1}, "non-negative integer, not -1"),
+        ({"seed": 1.5}, "non-negative integer, not 1.5"),
+        ({"seed": True}, "non-negative integer, not True"),
+        ({"seed": None}, "non-negative integer, not None"),
+        ({"size": 0}, "at least 1, not 0"),
+        ({"size": 1.5}, "not 1.5"),
+        ({"size": (4, 5, 6)}, r"not \(4, 5, 6\)"),
+        ({"size": "16"}, "not '16'"),
+        ({"steps": 0}, "at least one step"),
+        ({"steps": 1.5}, "at least one step"),
+        ({"micro_batch": 0}, "at least 1, not 0"),
+        ({"dtype": "float"}, "dtype is one of"),
+        ({"device": "nowhere"}, "device 'nowhere'"),
+        ({"recipe": "clasic"}, "no recipe 'clasic'.*'classic'"),
+        ({"size": 2}, "does not take images of 2 x 2 pixels"),
+    ],
+)
+def test_bad_options(network: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ag.AgnosticError, match=words):
+        draw(network, **options)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nan_weights_are_found_at_the_first_step(network: Any, recipe: str, dtype: str) -> None:
+    with torch.no_grad():
+        network.down.weight[3, 0, 0, 0] = float("nan")
+    with pytest.raises(ag.NonFinite, match="for 'down:3' is not finite at step 1 of 3"):
+        draw(network, channel("down", [2, 3]), recipe=recipe, dtype=dtype)
+    draw(network, channel("down", 2), recipe=recipe, dtype=dtype)
+
+
+class Late(nn.Module):
+    """Finite as long as the image is not too bright anywhere, as it becomes after some steps."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.sqrt(160.0 - x)
+
+
+def test_nan_that_comes_later_is_found_at_its_step() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), Late())
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias.zero_()
+    # Classic steps of one away from 160 forever; negated, toward it.
+    draw(model, channel("1", 0), recipe="classic", steps=30)
+    images = draw(model, -channel("1", 0), recipe="classic", steps=3)
+    with pytest.raises(ag.NonFinite, match=r"is not finite at step (\d+) of 40") as raised:
+        draw(model, -channel("1", 0), recipe="classic", steps=40)
+    step = int(str(raised.value).partition("at step ")[2].split()[0])
+    assert len(images.scores) < step < 40
+    # Up to the step before all is well.
+    assert np.isfinite(draw(model, -channel("1", 0), recipe="classic", steps=step - 1).scores).all()
+
+
+class NoGrad(nn.Module):
+    """A frozen backbone, as it is often written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Any) -> Any:
+        with torch.no_grad():
+            x = self.conv(x)
+        return self.head(x).mean((2, 3))
+
+
+class Unusual(nn.Module):
+    """Layers that return no array, and layers that do not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.idle, self.pair = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), Pair()
+
+    def forward(self, x: Any) -> Any:
+        return self.pair(self.conv(x))[0]
+
+
+class Pair(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x, x
+
+
+class Fickle(nn.Module):
+    """Calls a layer for dark images only, as listing a model's layers does, or once more for them."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.conv, self.act, self.times = nn.Conv2d(3, 4, 3), nn.ReLU(), times
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        for _ in range(self.times if x.max() > 0 else 2):
+            y = self.act(y)
+        return y
+
+
+def test_a_layer_that_runs_for_some_images_only() -> None:
+    with pytest.raises(ag.InvalidInput, match="layer 'act' did not run: the model calls it for some images only"):
+        draw(Fickle(0), channel("act", 0))
+    np.testing.assert_array_equal(draw(model := Fickle(1), channel("act", 0)), draw(model, channel("act", 0)))
+
+
+o = ag.objectives
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "words"),
+    [
+        (NoGrad, o.channel("head", 0), "no gradient reaches the image"),
+        (NoGrad, o.logit(0), "no gradient reaches the image"),
+        *[(Unusual, make("idle"), "'idle'.*did not run") for make in (o.deepdream, o.diversity)],
+        (Unusual, o.channel("idle", 0), "'idle'.*did not run"),
+        (Unusual, o.direction("idle", [1.0] * 4), "'idle'.*did not run"),
+        (Unusual, o.logit(0, layer="idle"), "'idle'.*did not run"),
+        (Unusual, o.channel("pair", 0), "'pair'.*no single array"),
+        (Unusual, o.deepdream("pair"), "'pair'.*no single array"),
+        (Unusual, o.logit(0), r"output has 4 axes, not \(batch, classes\)"),
+    ],
+)
+def test_layers_that_cannot_serve(model: Any, objective: Any, words: str) -> None:
+    with pytest.raises(ag.InvalidInput, match=words):
+        draw(model(), objective)
+
+
+def test_a_layer_that_is_off_can_be_diverse(network: Any) -> None:
+    with torch.no_grad():
+        network.stem.bias.fill_(-1e4)
+    images = draw(network, channel("act", [0, 0]) + ag.objectives.diversity("act"))
+    assert np.isfinite(images).all()
+
+
+def test_a_model_that_takes_no_images() -> None:
+    with pytest.raises(ag.InvalidInput, match="takes no images"):
+        draw(nn.Sequential(nn.Linear(3, 4)), channel("0", 0))
+
+
+# Batch normalizations are folded where that changes nothing -----------------------------------------------------------
+class Branching(nn.Sequential):
+    """A Sequential whose own forward reads what lies between its convolution and its normalization."""
+
+    def forward(self, x: Any) -> Any:
+        y = self[0](x)
+        return self[1](y) + y
+
+
+class Standardized(nn.Conv2d):
+    """Convolves with something else than its weight."""
+
+    def forward(self, x: Any) -> Any:
+        weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+def networks() -> dict[str, Any]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        relu, conv = nn.ReLU(), nn.Conv2d(3, 3, 3)
+        made = {
+            "plain": nn.Sequential(nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3)),
+            "grouped": nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.BatchNorm2d(3), nn.ReLU()),
+            "shared activation": nn.Sequential(nn.Conv2d(3, 3, 3), relu, nn.Conv2d(3, 3, 3), relu, nn.BatchNorm2d(3)),
+            "shared convolution": nn.Sequential(conv, nn.ReLU(), conv, nn.BatchNorm2d(3)),
+            "branching": Branching(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)),
+            "standardized": nn.Sequential(Standardized(3, 3, 3), nn.BatchNorm2d(3)),
+            "without statistics": nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False)),
+            "not affine": nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, affine=False)),
+        }
+        for model in made.values():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+                    module.running_mean.uniform_(-2, 2)
+                    module.running_var.uniform_(0.2, 3)
+        return {name: nn.Sequential(model, nn.Identity()).eval() for name, model in made.items()}
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("layer", ["1", "0.0"])
+def test_folding_changes_nothing(name: str, layer: str) -> None:
+    from agnostic.visualization.ascent import prepare
+
+    model = networks()[name]
+    objective = channel("1", 1) if layer == "1" else channel("1", 1) + 0.5 * channel(layer, 2)
+    found = draw(model, objective, recipe="classic", steps=1, dtype="float64").scores[0, 0]
+    _, ascent = prepare(model, objective, recipe="classic", size=16)
+    x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
+    model.double()
+    seen: list[Any] = []
+    model.get_submodule(layer).register_forward_hook(lambda m, a, y: seen.append(y.mean((2, 3))[0]))
+    with torch.no_grad():
+        expected = model(x).mean((2, 3))[0][1]
+    if layer != "1":
+        expected = expected + 0.5 * seen[-1][2]
+    assert found == pytest.approx(expected.item(), rel=1e-9)
