@@ -142,7 +142,9 @@ def _torch_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
 
     kind, layout = getattr(torch, dtype), torch.channels_last
     images = range(ascent.count)
-    loop = _Loop(frozen(model, kind, layout, torch.device("cpu")), ascent, images, kind, layout, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    network = frozen(model, kind, layout, cpu, ascent.objective.layers())
+    loop = _Loop(network, ascent, images, kind, layout, cpu)
     parameters = loop.ops.asarray(ascent.initial(images), dtype).requires_grad_()
     now = {key: loop._data(array)[0] for key, array in ascent.schedule(images).items()}
     value = ascent.score(loop.ops, loop._forward, parameters, now, loop.arrays, loop.constants)
