@@ -106,8 +106,11 @@ class Ascent:
 
     # Numbers, in NumPy ----------------------------------------------------------------------------------------------
     def _generators(self, images: range, purpose: int) -> Iterator[np.random.Generator]:
-        seen: Counter[str] = Counter()
-        for index, label in enumerate(self.objective.labels()):
+        # By the first layer that is looked at: a regularizer added to an objective must not change where it starts.
+        first = next((term for term in self.objective.terms() if isinstance(term, LayerTerm)), self.objective)
+        labels, seen = first.labels(), Counter[str]()
+        for index in range(self.count):
+            label = labels[index % len(labels)]
             # The same objective twice in one call, as diversity wants it, must start from different images.
             key = (self.seed, zlib.crc32(label.encode()), seen[label], purpose)
             seen[label] += 1

@@ -670,3 +670,16 @@ def test_folding_changes_nothing(name: str, layer: str) -> None:
     if layer != "1":
         expected = expected + 0.5 * seen[-1][2]
     assert found == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_a_regularizer_does_not_change_the_start(network: Any) -> None:
+    from agnostic.visualization.ascent import prepare
+
+    plain = channel("block", [1, 3])
+    starts = []
+    for objective in (plain, 2 * plain - 0.1 * ag.objectives.total_variation()):
+        _, ascent = prepare(network, objective, size=16, seed=4)
+        starts.append((ascent.initial(range(2)), ascent.schedule(range(2))["matrices"]))
+    for one, other in zip(*starts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(starts[0][0][0], starts[0][0][1])
