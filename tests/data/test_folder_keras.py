@@ -15,7 +15,11 @@ CHECKS = Path(__file__).with_name("folder_keras_checks.py")
 def test_folders_feed_keras() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)],
-        env={**os.environ, "KERAS_BACKEND": "torch"}, cwd=CHECKS.parents[2], capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        cwd=CHECKS.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
