@@ -99,7 +99,7 @@ class Reading:
         if self.resizer == "torch":
             if self.interpolation not in ("bilinear", "bicubic") or self.color == "rgba":
                 raise InvalidInput(
-                    f"resizer 'torch' does bilinear or bicubic, no alpha, not {self.interpolation!r} of {self.color!r}; "
+                    f"resizer 'torch' is bilinear or bicubic, no alpha, not {self.interpolation!r} of {self.color!r}; "
                     "use 'pillow'"
                 )
             if importlib.util.find_spec("torch") is None:
