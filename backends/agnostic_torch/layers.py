@@ -68,25 +68,43 @@ def _callable(module: nn.Module) -> bool:
 
 def tree(model: nn.Module) -> list[Layer]:
     """The layers as they are registered, without running the model."""
-    modules = named_layers(model)
-    return _with_aliases(
-        model, [Layer(name, type(m).__name__, None, None, None, _size(m), calls=0) for name, m in modules.items()]
+    modules, sizes = named_layers(model), _sizes(model)
+    layers = (
+        Layer(name, type(module).__name__, None, None, None, sizes[module], calls=0) for name, module in modules.items()
     )
+    return _with_aliases(model, layers)
 
 
-def _size(module: nn.Module) -> int:
+def _sizes(model: nn.Module) -> dict[nn.Module, int]:
+    """The number of scalar parameters in each module, shared ones counted once in each."""
+    found: dict[nn.Module, dict[nn.Parameter, int]] = {}
+
+    def collect(module: nn.Module) -> dict[nn.Parameter, int]:
+        if module not in found:
+            own = {p: _size(p) for p in module._parameters.values() if p is not None}
+            for child in module._modules.values():
+                if child is not None:
+                    own.update(collect(child))
+            found[module] = own
+        return found[module]
+
+    collect(model)
+    return {module: sum(parameters.values()) for module, parameters in found.items()}
+
+
+def _size(parameter: nn.Parameter) -> int:
     # A lazy parameter has no size yet.
-    return sum(p.numel() for p in module.parameters() if not isinstance(p, nn.parameter.UninitializedParameter))
+    return 0 if isinstance(parameter, nn.parameter.UninitializedParameter) else parameter.numel()
 
 
 def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     """With the second names of shared modules, and those by which the model is known elsewhere."""
     layers = list(layers)
-    first = {id(module): name for name, module in model.named_modules()}
+    first: dict[nn.Module, str] = {}
     names: dict[str, tuple[str, ...]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if first[id(module)] != name:
-            names[first[id(module)]] = (*names.get(first[id(module)], ()), name)
+        if (known_as := first.setdefault(module, name)) != name:
+            names[known_as] = (*names.get(known_as, ()), name)
     parents = {x.name.rpartition(".")[0] for x in layers}
     leaves = [(x.name, x.kind) for x in layers if x.name not in parents]
     card = card_of(model)
@@ -141,11 +159,12 @@ class Listing:
     def layers(self) -> list[Layer]:
         """In the order of the first call; those that did not run follow."""
         order = [*self._calls, *(name for name in self.modules if name not in self._calls)]
-        return _with_aliases(self.model, [self._layer(name) for name in order])
+        sizes = _sizes(self.model)
+        return _with_aliases(self.model, [self._layer(name, sizes[self.modules[name]]) for name in order])
 
-    def _layer(self, name: str) -> Layer:
+    def _layer(self, name: str, parameters: int) -> Layer:
         module, seen = self.modules[name], self._shapes.get(name)
-        kind, parameters, calls = type(module).__name__, _size(module), self._calls.get(name, 0)
+        kind, calls = type(module).__name__, self._calls.get(name, 0)
         if seen is None:
             return Layer(name, kind, None, None, None, parameters, calls)
         sizes, axes = seen

@@ -267,18 +267,19 @@ _PLANS_PER_MODEL = 16
 _plans: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Plan]] = weakref.WeakKeyDictionary()
 _plans_lock = threading.Lock()
 _PLAIN = frozenset({int, bool, float, str, type(None), types.FunctionType, types.MethodType})
+_NESTED = frozenset({tuple, list, dict})
+# The attributes that every module has: what of them matters is looked at otherwise, or is the user's hooks.
+_OWN = frozenset(vars(nn.Module()))
 
 
 def _state(model: nn.Module) -> Hashable:
     """All that decides what runs, apart from the inputs: the modules, and their attributes that are plain values."""
     state: list[Any] = []
     for module in model.modules():
+        attributes = vars(module)
         state += (type(module), *((name, id(child)) for name, child in module._modules.items()))
-        for name, value in vars(module).items():
-            if type(value) in _PLAIN:
-                state.append(value)
-            elif type(value) in (tuple, list) or (type(value) is dict and not name.startswith("_")):
-                state.append(_plain(value))
+        state += [value for value in attributes.values() if type(value) in _PLAIN]
+        state += [_plain(value) for name, value in attributes.items() if type(value) in _NESTED and name not in _OWN]
     return tuple(state)
 
 

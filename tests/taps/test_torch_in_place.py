@@ -152,6 +152,42 @@ def test_a_list_that_grows_after_the_layer():
     assert record["split"] == [2, 3]
 
 
+def test_a_list_that_the_layer_keeps():
+    class Keeps(nn.Module):
+        def forward(self, x):
+            self.kept = [x * 2]
+            return self.kept
+
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.keeps = Keeps()
+
+        def forward(self, x):
+            self.keeps(x).append(x)
+            return sum(self.keeps.kept)
+
+    model, x = Adds(), torch.ones(1, requires_grad=True)
+    with ag.watch(model, "keeps") as record:
+        assert model(x) == 3
+    assert record["keeps"] == [2]
+
+
+def test_a_change_in_place_that_was_not_there_when_the_model_was_learned():
+    hidden = []
+
+    class Changes(Conv):
+        def spoil(self, y):
+            return y.mul_(hidden[0]) if hidden else y
+
+    model, x = Changes().eval(), torch.randn(1, 2, 6, 6)
+    with torch.no_grad():
+        expected = model.first(x)
+    for _ in range(4):
+        assert torch.equal(ag.capture(model, x, ["first", "second"])["first"], expected)
+        hidden.append(3.0)
+
+
 def test_tensors_that_count_no_changes():
     class Inner(Conv):
         @torch.inference_mode()

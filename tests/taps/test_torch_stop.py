@@ -10,6 +10,7 @@ import agnostic as ag
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+Taps = pytest.importorskip("agnostic_torch.taps").Taps
 
 
 class Count(nn.Module):
@@ -248,12 +249,14 @@ def test_training_mode_that_decides_what_runs():
             return self.last(self.layer(x)) if self.training else self.last(x)
 
     model = Aux()
-    part = ag.submodel(model, "last")
+    part, taps = ag.submodel(model, "last"), Taps(model, ["layer"])
     x = torch.randn(1, 2)
     for training in (True, False, True, False):
         model.train(training)
         expected = model(x)
         assert torch.equal(part(x), expected)
+        outputs, _ = taps(x)
+        assert len(outputs["layer"]) == 1 + training
         assert len(ag.capture(model, x, "layer").calls("layer")) == 1
 
 
