@@ -14,8 +14,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agnostic import augmentation, data, ops, optimizers
     from agnostic.backend import backend_of
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
+    from agnostic.gradients import gradients
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.visualization import objectives, recipes
@@ -31,12 +33,17 @@ __all__ = [
     "MissingDependency",
     "NonFinite",
     "UnknownName",
+    "augmentation",
     "backend_of",
     "capture",
+    "data",
+    "gradients",
     "layers",
     "load",
     "mosaic",
     "objectives",
+    "ops",
+    "optimizers",
     "prepare",
     "recipes",
     "submodel",
@@ -51,13 +58,18 @@ _WHERE = {
     "MissingDependency": "agnostic.errors:MissingDependency",
     "NonFinite": "agnostic.errors:NonFinite",
     "UnknownName": "agnostic.errors:UnknownName",
+    "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "data": "agnostic.data",
+    "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",
     "mosaic": "agnostic.visualization.mosaic:mosaic",
     "objectives": "agnostic.visualization.objectives",
     "prepare": "agnostic.taps.verbs:prepare",
+    "ops": "agnostic.ops",
+    "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
     "visualize": "agnostic.visualization.ascent:visualize",

@@ -105,3 +105,41 @@ class Ops(Protocol):
         """
 
     def stop_gradient(self, x: Array) -> Array: ...
+
+
+# Functions with a defined value and gradient everywhere ---------------------------------------------------------------
+# The input is made safe before the function, not its result after it: a result that ``where`` throws away still sends
+# its gradient, and 0 times infinity is NaN.
+
+
+def _constant(ops: Ops, like: Array, value: float) -> Array:
+    # Not from ``like * 0``, which is NaN where ``like`` is infinite.
+    return ops.cast(ops.asarray(np.full(ops.shape(like), value)), ops.dtype(like))
+
+
+def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:
+    """``log(max(x, least))``: where ``x`` is less, the value is ``log(least)`` and the gradient 0. NaN stays NaN.
+
+    Args:
+        least: greater than 0. float16 cannot hold the default: 1e-7 is about its smallest number.
+    """
+    low = x < least
+    return ops.log(ops.where(low, _constant(ops, x, least), x))
+
+
+def safe_sqrt(ops: Ops, x: Array) -> Array:
+    """The square root; 0 with gradient 0 where ``x`` is 0 or negative. NaN stays NaN."""
+    low = x <= 0
+    return ops.where(low, _constant(ops, x, 0.0), ops.sqrt(ops.where(low, _constant(ops, x, 1.0), x)))
+
+
+def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
+    """``a / b``; 0 with gradients 0 where ``b`` is 0. NaN stays NaN."""
+    zero = b == 0
+    quotient = a / ops.where(zero, _constant(ops, b, 1.0), b)
+    return ops.where(zero, _constant(ops, quotient, 0.0), quotient)
+
+
+def safe_norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The Euclidean norm; its gradient at 0 is 0, where jax and TensorFlow give NaN."""
+    return safe_sqrt(ops, ops.sum(ops.square(x), axis=axis, keepdims=keepdims))

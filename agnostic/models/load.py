@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from agnostic.backend import Model, backend_name, default_backend, get_backend
-from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
+from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName, nearest
 from agnostic.models.specs import Weights, parse, parse_weights
 
 ENGINES = ("torch", "jax", "tensorflow")
@@ -65,6 +65,8 @@ def _choose_engine(engine: str, backend: str | None) -> None:
             f"engine={engine!r} is for Keras, and the backend is {backend!r}: give backend='keras' as well"
         )
     keras = sys.modules.get("keras")
+    if keras is None and importlib.util.find_spec(engine) is None:
+        raise MissingDependency(f"engine {engine!r} is not installed: pip install 'agnostic-ml[{engine}]'")
     if keras is None:
         os.environ["KERAS_BACKEND"] = engine
     elif (loaded := keras.config.backend()) != engine:

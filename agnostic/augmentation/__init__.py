@@ -1,0 +1,10 @@
+"""Augmentation: from ranges to sampled parameters to one matrix an image.
+
+:class:`ImageDataGenerator` has the signature and the pixels of Keras' legacy class; :class:`Augmentation` is the form
+to move to: a frozen description, and parameters that depend on nothing but (seed, epoch, image index).
+"""
+
+from agnostic.augmentation.generator import ImageDataGenerator
+from agnostic.augmentation.modern import Augmentation, Augmented, AugmentedDataset, Parameters
+
+__all__ = ["Augmentation", "Augmented", "AugmentedDataset", "ImageDataGenerator", "Parameters"]

@@ -1,0 +1,464 @@
+"""``ImageDataGenerator``: the signature, the random streams and the pixels of Keras' legacy class, without Keras."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.augmentation import color, geometry, iterators, streams
+from agnostic.augmentation.warp import Path, warp
+from agnostic.errors import InvalidInput
+from agnostic.reference.warp import check_fill_mode, check_order
+
+Parameters = dict[str, Any]
+_I = TypeVar("_I", bound=iterators.Iterator)
+
+
+class ImageDataGenerator:
+    """Random image augmentation with the signature of Keras' legacy class, for any framework.
+
+    The same seed gives the same files, order, parameters and pixels. Where the legacy class draws from NumPy's global
+    random stream, this one draws from a private stream with the same seed. What it does otherwise: geometry is one
+    resampling with the flips in it, ``interpolation_order`` is 0 or 1, an unreadable file is an error that names it,
+    and ``data_format`` and ``dtype`` None mean ``"channels_last"`` and ``"float32"`` whatever Keras is configured to.
+
+    Args:
+        featurewise_center: subtract the mean that :meth:`fit` found, a number a channel.
+        samplewise_center: subtract each image's own mean.
+        featurewise_std_normalization: divide by the deviation that :meth:`fit` found, a number a channel.
+        samplewise_std_normalization: divide by each image's own deviation.
+        zca_whitening: multiply by the whitening matrix that :meth:`fit` found.
+        zca_epsilon: added to the singular values before they are inverted.
+        rotation_range: degrees; drawn from (-range, range).
+        width_shift_range: fraction of the width below 1, pixels otherwise; an integer n draws among 0 .. n-1, a
+            sequence among its elements, each with a random sign.
+        height_shift_range: likewise for the height. The legacy class exchanges the axes: this one moves columns.
+        brightness_range: (low, high) factor; values are truncated to 8 bits on the way.
+        shear_range: degrees; drawn from (-range, range).
+        zoom_range: (low, high) or the r of (1 - r, 1 + r), drawn for each axis; below 1 magnifies.
+        channel_shift_range: drawn from (-range, range), added to all channels, clipped to the image's own range.
+        fill_mode: ``"constant"``, ``"nearest"``, ``"reflect"`` or ``"wrap"``.
+        cval: what ``"constant"`` fills with.
+        horizontal_flip: flip half of the images left to right.
+        vertical_flip: flip half of the images top to bottom.
+        rescale: factor applied after the transformations; None or 0 for none.
+        preprocessing_function: called with each image (H, W, C) before ``rescale``.
+        data_format: ``"channels_last"`` or ``"channels_first"``.
+        validation_split: fraction in (0, 1) that ``subset="validation"`` takes from the front of each class.
+        interpolation_order: 0 reads the nearest pixel, 1 interpolates bilinearly.
+        dtype: of the batches.
+
+    Raises:
+        InvalidInput: an argument has a value that cannot be used.
+
+    Source: https://keras.io/2/api/data_loading/image/, and the behaviour of ``keras.src.legacy.preprocessing.image``.
+    """
+
+    warp_path: Path = "auto"
+    """Set it to ``"exact"`` to warp in float64 always; see :func:`agnostic.augmentation.warp.warp`."""
+
+    def __init__(
+        self,
+        featurewise_center: bool = False,
+        samplewise_center: bool = False,
+        featurewise_std_normalization: bool = False,
+        samplewise_std_normalization: bool = False,
+        zca_whitening: bool = False,
+        zca_epsilon: float = 1e-6,
+        rotation_range: float = 0,
+        width_shift_range: float | Sequence[float] = 0.0,
+        height_shift_range: float | Sequence[float] = 0.0,
+        brightness_range: Sequence[float] | None = None,
+        shear_range: float = 0.0,
+        zoom_range: float | Sequence[float] = 0.0,
+        channel_shift_range: float = 0.0,
+        fill_mode: str = "nearest",
+        cval: float = 0.0,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+        rescale: float | None = None,
+        preprocessing_function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
+        data_format: str | None = None,
+        validation_split: float = 0.0,
+        interpolation_order: int = 1,
+        dtype: str | None = None,
+    ) -> None:
+        self.data_format = "channels_last" if data_format is None else data_format
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise InvalidInput(f"data_format {data_format!r} is neither 'channels_last' nor 'channels_first'")
+        first = self.data_format == "channels_first"
+        self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if first else (3, 1, 2)
+        if validation_split and not 0 < validation_split < 1:
+            raise InvalidInput(f"validation_split is a fraction between 0 and 1, not {validation_split!r}")
+        if isinstance(zoom_range, int | float):
+            self.zoom_range = [1 - zoom_range, 1 + zoom_range]
+        elif len(zoom_range) == 2 and all(isinstance(z, int | float) for z in zoom_range):
+            self.zoom_range = [zoom_range[0], zoom_range[1]]
+        else:
+            raise InvalidInput(f"zoom_range is a number or (low, high), not {zoom_range!r}")
+        if brightness_range is not None and (
+            not isinstance(brightness_range, tuple | list) or len(brightness_range) != 2
+        ):
+            raise InvalidInput(f"brightness_range is (low, high), not {brightness_range!r}")
+
+        self.featurewise_center = featurewise_center
+        self.samplewise_center = samplewise_center
+        self.featurewise_std_normalization = featurewise_std_normalization
+        self.samplewise_std_normalization = samplewise_std_normalization
+        self.zca_whitening = zca_whitening
+        self.zca_epsilon = zca_epsilon
+        self.rotation_range = rotation_range
+        self.width_shift_range = width_shift_range
+        self.height_shift_range = height_shift_range
+        self.brightness_range = brightness_range
+        self.shear_range = shear_range
+        self.channel_shift_range = channel_shift_range
+        self.fill_mode = check_fill_mode(fill_mode)
+        self.cval = cval
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.rescale = rescale
+        self.preprocessing_function = preprocessing_function
+        self.interpolation_order = check_order(interpolation_order)
+        self.dtype = "float32" if dtype is None else dtype
+        self._validation_split = validation_split
+
+        self.mean: npt.NDArray[Any] | None = None
+        self.std: npt.NDArray[Any] | None = None
+        self.zca_whitening_matrix: npt.NDArray[Any] | None = None
+        if zca_whitening:
+            self._imply("zca_whitening", "featurewise_center", True)
+            self._imply("zca_whitening", "featurewise_std_normalization", False)
+        if self.featurewise_std_normalization:
+            self._imply("featurewise_std_normalization", "featurewise_center", True)
+        if samplewise_std_normalization:
+            self._imply("samplewise_std_normalization", "samplewise_center", True)
+        self._random = np.random.RandomState()
+
+    def _imply(self, cause: str, option: str, value: bool) -> None:
+        if getattr(self, option) != value:
+            setattr(self, option, value)
+            warnings.warn(f"{cause} sets {option} to {value}", stacklevel=3)
+
+    # Iterators ------------------------------------------------------------------------------------------------------
+    def flow(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        ignore_class_split: bool = False,
+        subset: str | None = None,
+    ) -> iterators.NumpyArrayIterator:
+        """Endless batches of an array in memory; see :class:`agnostic.augmentation.iterators.NumpyArrayIterator`."""
+        return _native(iterators.NumpyArrayIterator)(
+            x,
+            y,
+            self,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            subset=subset,
+            ignore_class_split=ignore_class_split,
+            dtype=self.dtype,
+        )
+
+    def flow_from_directory(
+        self,
+        directory: str,
+        target_size: tuple[int, int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+    ) -> iterators.DirectoryIterator:
+        """Endless batches of a folder of classes; see :class:`agnostic.augmentation.iterators.DirectoryIterator`."""
+        return _native(iterators.DirectoryIterator)(
+            directory,
+            self,
+            target_size=target_size,
+            color_mode=color_mode,
+            classes=classes,
+            class_mode=class_mode,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            follow_links=follow_links,
+            subset=subset,
+            interpolation=interpolation,
+            keep_aspect_ratio=keep_aspect_ratio,
+            dtype=self.dtype,
+        )
+
+    def flow_from_dataframe(
+        self,
+        dataframe: Any,
+        directory: str | None = None,
+        x_col: str = "filename",
+        y_col: str | Sequence[str] = "class",
+        weight_col: str | None = None,
+        target_size: tuple[int, int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        validate_filenames: bool = True,
+        **kwargs: Any,
+    ) -> iterators.DataFrameIterator:
+        """Endless batches of files named in a table; see :class:`agnostic.augmentation.iterators.DataFrameIterator`.
+
+        What the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warns and does nothing.
+        """
+        for name in kwargs:
+            if name not in ("has_ext", "sort", "drop_duplicates"):
+                raise InvalidInput(f"flow_from_dataframe has no argument {name!r}")
+            warnings.warn(f"{name} does nothing any more", DeprecationWarning, stacklevel=2)
+        if class_mode == "other":
+            warnings.warn("class_mode 'other' is called 'raw' now", DeprecationWarning, stacklevel=2)
+            class_mode = "raw"
+        return _native(iterators.DataFrameIterator)(
+            dataframe,
+            directory,
+            self,
+            x_col=x_col,
+            y_col=y_col,
+            weight_col=weight_col,
+            target_size=target_size,
+            color_mode=color_mode,
+            classes=classes,
+            class_mode=class_mode,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            subset=subset,
+            interpolation=interpolation,
+            dtype=self.dtype,
+            validate_filenames=validate_filenames,
+        )
+
+    # One image ------------------------------------------------------------------------------------------------------
+    def get_random_transform(self, img_shape: Sequence[int], seed: int | None = None) -> Parameters:
+        """Draw the parameters of one transformation, in the legacy order.
+
+        Args:
+            img_shape: shape of the image, without a batch axis.
+            seed: seeds the stream first; None goes on in it.
+
+        Returns:
+            ``theta``, ``shear`` in degrees; ``tx``, ``ty`` in pixels; ``zx``, ``zy``; ``flip_horizontal``,
+            ``flip_vertical``; ``channel_shift_intensity`` and ``brightness``, which may be None.
+        """
+        random = streams.current(self._random)
+        if seed is not None:
+            random.seed(seed)
+        theta = random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
+        tx = _draw_shift(random, self.height_shift_range, img_shape[self.row_axis - 1])
+        ty = _draw_shift(random, self.width_shift_range, img_shape[self.col_axis - 1])
+        shear = random.uniform(-self.shear_range, self.shear_range) if self.shear_range else 0
+        low, high = self.zoom_range
+        zx, zy = (1, 1) if low == high == 1 else random.uniform(low, high, 2)
+        # Both flips are drawn whether they are asked for or not.
+        flip_horizontal = (random.random_sample() < 0.5) * self.horizontal_flip
+        flip_vertical = (random.random_sample() < 0.5) * self.vertical_flip
+        reach = self.channel_shift_range
+        shift = random.uniform(-reach, reach) if reach != 0 else None
+        bright = None if self.brightness_range is None else random.uniform(*self.brightness_range)
+        return {
+            "theta": theta,
+            "tx": tx,
+            "ty": ty,
+            "shear": shear,
+            "zx": zx,
+            "zy": zy,
+            "flip_horizontal": flip_horizontal,
+            "flip_vertical": flip_vertical,
+            "channel_shift_intensity": shift,
+            "brightness": bright,
+        }
+
+    def apply_transform(self, x: npt.NDArray[Any], transform_parameters: Mapping[str, Any]) -> npt.NDArray[Any]:
+        """Transform one image by the given parameters, of which any may be missing.
+
+        Args:
+            x: one image in this generator's ``data_format``; it is not changed.
+            transform_parameters: see :meth:`get_random_transform`.
+
+        Returns:
+            A transformed image of the same shape.
+        """
+        if x.ndim != 3:
+            raise InvalidInput(
+                f"one image has three axes, not shape {x.shape}; transform the images of a batch one by one"
+            )
+        first = self.data_format == "channels_first"
+        image = np.ascontiguousarray(x.transpose(1, 2, 0)) if first else x
+        get = transform_parameters.get
+        bright, shift = get("brightness"), get("channel_shift_intensity")
+        matrix = geometry.keras_matrix(transform_parameters, (image.shape[0], image.shape[1]))
+        if matrix is not None:
+            # Brightness truncates to integers, which makes a step of any error: before it the warp is exact.
+            exact = bright is not None or image.dtype != np.float32
+            image = warp(
+                image,
+                matrix,
+                order=self.interpolation_order,
+                fill_mode=self.fill_mode,
+                cval=self.cval,
+                path="exact" if exact else self.warp_path,
+            )
+        elif get("flip_horizontal") or get("flip_vertical"):
+            image = image[:: -1 if get("flip_vertical") else 1, :: -1 if get("flip_horizontal") else 1]
+        if shift is not None:
+            image = color.channel_shift(image, shift)
+        if bright is not None:
+            image = color.brightness(image, bright)
+        return image.transpose(2, 0, 1) if first else image
+
+    def random_transform(self, x: npt.NDArray[Any], seed: int | None = None) -> npt.NDArray[Any]:
+        """Draw parameters and transform one image by them."""
+        return self.apply_transform(x, self.get_random_transform(x.shape, seed))
+
+    # Normalization --------------------------------------------------------------------------------------------------
+    def standardize(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Preprocess, rescale, centre, scale and whiten an image or a batch, as this generator is set to.
+
+        The array itself is changed where that is possible, as the legacy class does it; give a copy to keep it.
+        """
+        if self.preprocessing_function:
+            x = self.preprocessing_function(x)
+        if self.rescale:
+            x *= self.rescale
+        if self.samplewise_center:
+            x -= np.mean(x, keepdims=True)
+        if self.samplewise_std_normalization:
+            x /= np.std(x, keepdims=True) + 1e-6
+        if self.featurewise_center:
+            if self.mean is not None:
+                x -= self.mean
+            else:
+                _not_fitted("featurewise_center")
+        if self.featurewise_std_normalization:
+            if self.std is not None:
+                x /= self.std + 1e-6
+            else:
+                _not_fitted("featurewise_std_normalization")
+        if self.zca_whitening:
+            if self.zca_whitening_matrix is not None:
+                x = np.reshape(x.reshape(-1, math.prod(x.shape[-3:])) @ self.zca_whitening_matrix, x.shape)
+            else:
+                _not_fitted("zca_whitening")
+        return x
+
+    def fit(self, x: npt.ArrayLike, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
+        """Find the statistics that the featurewise options and ZCA whitening need.
+
+        Args:
+            x: (N, H, W, C), or (N, C, H, W) with ``data_format="channels_first"``.
+            augment: find them on randomly transformed images.
+            rounds: how often each image is transformed, if ``augment``.
+            seed: seeds the stream first; None goes on in it.
+
+        Raises:
+            InvalidInput: ``x`` has another number of axes.
+        """
+        images = np.array(x, dtype=self.dtype)
+        if images.ndim != 4:
+            raise InvalidInput(f"fit takes images with four axes, not shape {images.shape}")
+        _check_channels(images.shape, self.channel_axis, self.data_format)
+        random = streams.current(self._random)
+        if seed is not None:
+            random.seed(seed)
+        if self.rescale:
+            images *= self.rescale
+        if augment:
+            plain, images = images, np.empty((rounds * len(images), *images.shape[1:]), images.dtype)
+            for k in range(len(images)):
+                images[k] = self.random_transform(plain[k % len(plain)])
+        axes = (0, self.row_axis, self.col_axis)
+        broadcast = [1, 1, 1]
+        broadcast[self.channel_axis - 1] = images.shape[self.channel_axis]
+        if self.featurewise_center:
+            self.mean = np.mean(images, axis=axes).reshape(broadcast)
+            images -= self.mean
+        if self.featurewise_std_normalization:
+            self.std = np.std(images, axis=axes).reshape(broadcast)
+            images /= self.std + 1e-6
+        if self.zca_whitening:
+            flat = images.reshape(len(images), -1)
+            u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
+            self.zca_whitening_matrix = (u * (np.sqrt(len(images)) / (s + self.zca_epsilon))).dot(u.T)
+
+
+def _not_fitted(option: str) -> None:
+    warnings.warn(f"{option} does nothing before the generator is fitted: call fit(images) first", stacklevel=3)
+
+
+def _draw_shift(random: np.random.RandomState, reach: Any, size: int) -> Any:
+    """A shift in pixels: among the elements of a sequence or 0 .. n-1, or uniform for a floating-point number."""
+    if not reach:
+        return 0
+    if isinstance(reach, float | np.floating):
+        shift = random.uniform(-reach, reach)
+    else:
+        shift = random.choice(reach) * random.choice([-1, 1])
+    return shift * size if np.max(reach) < 1 else shift
+
+
+def _check_channels(shape: Sequence[int], axis: int, data_format: str) -> None:
+    if shape[axis] not in (1, 3, 4):
+        warnings.warn(
+            f"images of shape {tuple(shape)} have {shape[axis]} channels where data_format {data_format!r} has them, "
+            "and 1, 3 or 4 are usual: is the data_format right?",
+            stacklevel=3,
+        )
+
+
+def _native(cls: type[_I]) -> type[_I]:
+    """The iterator class itself, or one that is a ``keras.utils.PyDataset`` too where Keras is loaded."""
+    if sys.modules.get("keras") is not None and importlib.util.find_spec("agnostic_keras") is not None:
+        adapter = importlib.import_module("agnostic_keras.augmentation")
+        result: type[_I] = adapter.dataset_class(cls)
+        return result
+    return cls

@@ -1,0 +1,111 @@
+"""From sampled numbers to the one matrix that an image is read by.
+
+A matrix is (2, 3) float64 and maps a pixel (row, column) of the output to where it is read in the input, both counted
+from the centre of the first pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Float: TypeAlias = npt.NDArray[np.float64]
+
+
+def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
+    """The matrix of Keras' legacy transform, flips included.
+
+    The legacy class builds the map in the order rotation, shift, shear, zoom, for axes (row, column), and swaps the two
+    axes at the end, the centre along with them. So ``tx``, drawn from the height, moves columns, and an image that is
+    not square turns about a point beside its centre. Both are kept: the pixels are the contract here.
+
+    Args:
+        parameters: ``theta`` and ``shear`` in degrees, ``tx`` and ``ty`` in pixels, ``zx`` and ``zy`` as factors,
+            ``flip_horizontal`` and ``flip_vertical``; what is missing changes nothing.
+        shape: (height, width).
+
+    Returns:
+        (2, 3), or None where nothing is moved, or moved by flips alone.
+    """
+    get = parameters.get
+    theta, tx, ty, shear = get("theta", 0), get("tx", 0), get("ty", 0), get("shear", 0)
+    zx, zy = get("zx", 1), get("zy", 1)
+    if theta == 0 and tx == 0 and ty == 0 and shear == 0 and zx == 1 and zy == 1:
+        return None
+    cos, sin = math.cos(math.radians(theta)), math.sin(math.radians(theta))
+    lean, upright = math.sin(math.radians(shear)), math.cos(math.radians(shear))
+    # rotation [[cos, -sin], [sin, cos]] @ shift @ shear [[1, -lean], [0, upright]] @ zoom diag(zx, zy), about (p, q)
+    a, b = cos * zx, (-cos * lean - sin * upright) * zy
+    c, d = sin * zx, (-sin * lean + cos * upright) * zy
+    p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
+    e, f = cos * tx - sin * ty + p, sin * tx + cos * ty + q
+    # The axes are exchanged only now.
+    matrix = np.array([[d, c, -c * p - d * q + f], [b, a, -a * p - b * q + e]], np.float64)
+    horizontal, vertical = bool(get("flip_horizontal", False)), bool(get("flip_vertical", False))
+    return flipped(matrix, shape, horizontal, vertical) if horizontal or vertical else matrix
+
+
+def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:
+    """The matrix whose output is the flipped output of the given one.
+
+    Args:
+        matrix: (2, 3).
+        shape: (height, width) of the output.
+    """
+    result = matrix.copy()
+    for axis, flip in ((0, vertical), (1, horizontal)):
+        if flip:
+            result[:, 2] += result[:, axis] * (shape[axis] - 1)
+            result[:, axis] *= -1
+    return result
+
+
+def inverse(matrix: Float) -> Float:
+    """The matrix of the map back: from a position of the input to the pixel of the output that shows it."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
+
+
+def compose(first: Float, second: Float) -> Float:
+    """The matrix of warping by ``first`` and the result by ``second``: one map for two."""
+    linear = first[:, :2] @ second[:, :2]
+    return np.concatenate([linear, first[:, :2] @ second[:, 2:] + first[:, 2:]], axis=1)
+
+
+def move_points(points: npt.ArrayLike, matrix: Float) -> Float:
+    """Where key points of the input appear in the output.
+
+    Args:
+        points: (..., 2), each (x, y) with (0, 0) the centre of the first pixel.
+        matrix: (2, 3).
+
+    Returns:
+        (..., 2) float64; points that left the image are not clipped.
+    """
+    back = inverse(matrix)
+    p = np.asarray(points, np.float64).reshape(*np.shape(points)[:-1], 2)
+    moved = p[..., ::-1] @ back[:, :2].T + back[:, 2]
+    return np.asarray(moved[..., ::-1])
+
+
+def move_boxes(boxes: npt.ArrayLike, matrix: Float, shape: tuple[int, int]) -> Float:
+    """The smallest upright boxes around the moved boxes, clipped to the image.
+
+    Args:
+        boxes: (K, 4), each (left, top, right, bottom) as pixel edges: the whole image is (0, 0, width, height).
+        matrix: (2, 3).
+        shape: (height, width) of the output.
+
+    Returns:
+        (K, 4) float64, in the order given; a box that left the image has no area.
+    """
+    b = np.asarray(boxes, np.float64).reshape(-1, 4)
+    # Edges lie half a pixel before the centres that the matrix speaks of.
+    corners = move_points(b[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] - 0.5, matrix) + 0.5
+    limit = np.array([shape[1], shape[0]], np.float64)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1)

@@ -1,0 +1,586 @@
+"""The iterators of :class:`agnostic.augmentation.ImageDataGenerator`.
+
+There are two ways in, and they draw differently, as in Keras' legacy class. ``next(iterator)`` runs for ever and draws
+a new permutation at the start of every epoch. ``iterator[i]``, which ``model.fit`` uses, keeps its permutation until
+``on_epoch_end()``. Both seed the stream with ``seed`` plus the number of batches made so far, whichever way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.augmentation import pictures, streams
+from agnostic.errors import InvalidInput, nearest
+
+if TYPE_CHECKING:
+    from agnostic.augmentation.generator import ImageDataGenerator
+
+Array = npt.NDArray[Any]
+EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
+
+
+class Iterator:
+    """Batches of ``n`` samples, endlessly by ``next`` and by index ``0 .. len - 1``.
+
+    A batch is made from its own random stream, so threads may draw batches at the same time.
+
+    Args:
+        n: number of samples.
+        batch_size: the last batch of an epoch may be smaller.
+        shuffle: draw a permutation each epoch.
+        seed: the batches that follow are those of this seed; None: they follow the generator's own stream.
+        generator: what transforms the images.
+    """
+
+    def __init__(
+        self, n: int, batch_size: int, shuffle: bool, seed: int | None, generator: ImageDataGenerator | None
+    ) -> None:
+        if batch_size < 1:
+            raise InvalidInput(f"batch_size is at least 1, not {batch_size!r}")
+        self.n = n
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.batch_index = 0
+        self.total_batches_seen = 0
+        self.index_array: npt.NDArray[np.int64] | None = None
+        self.image_data_generator = generator
+        self.lock = threading.Lock()
+        if seed is None:
+            self._random = np.random.RandomState() if generator is None else generator._random
+        else:
+            self._random = np.random.RandomState(seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return (self.n + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        with self.lock:
+            self._begin_batch()
+            if self.batch_index == 0:
+                self._set_index_array()
+            assert self.index_array is not None
+            start = self.batch_index * self.batch_size % self.n
+            self.batch_index = self.batch_index + 1 if start + self.batch_size < self.n else 0
+            chosen, random = self.index_array[start : start + self.batch_size], self._random
+        with streams.drawing_from(random):
+            return self._get_batches_of_transformed_samples(chosen)
+
+    def __getitem__(self, idx: int) -> Any:
+        if not 0 <= idx < len(self):
+            raise InvalidInput(f"no batch {idx}: there are {len(self)}, 0 to {len(self) - 1}")
+        with self.lock:
+            self._begin_batch()
+            if self.index_array is None:
+                self._set_index_array()
+            assert self.index_array is not None
+            chosen, random = self.index_array[self.batch_size * idx : self.batch_size * (idx + 1)], self._random
+        with streams.drawing_from(random):
+            return self._get_batches_of_transformed_samples(chosen)
+
+    def on_epoch_end(self) -> None:
+        """Draw the permutation of the next epoch, from where the stream of the last batch stands."""
+        self._set_index_array()
+
+    def reset(self) -> None:
+        """Let the next ``next`` begin a new epoch; the batches seen still count."""
+        self.batch_index = 0
+
+    def _begin_batch(self) -> None:
+        if self.n == 0:
+            raise InvalidInput("there are no images to make a batch of")
+        if self.seed is not None:
+            self._random = np.random.RandomState(self.seed + self.total_batches_seen)
+        self.total_batches_seen += 1
+
+    def _set_index_array(self) -> None:
+        self.index_array = self._random.permutation(self.n) if self.shuffle else np.arange(self.n)
+
+    def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
+        """The batch of the chosen samples; draws come from the stream in force."""
+        raise NotImplementedError
+
+    def _transformed(self, image: Array) -> Array:
+        generator = self.image_data_generator
+        if generator is None:
+            return image
+        parameters = generator.get_random_transform(image.shape)
+        return generator.standardize(generator.apply_transform(image, parameters))
+
+
+class _Saving:
+    """Writes the images of a batch to a folder, each under a name that ends in a random number."""
+
+    save_to_dir: str | None
+    save_prefix: str
+    save_format: str
+    data_format: str
+
+    def _save(
+        self, batch: Array, index_array: npt.NDArray[np.int64], names: int, random: np.random.RandomState
+    ) -> None:
+        if not self.save_to_dir:
+            return
+        for image, index in zip(batch, index_array, strict=True):
+            pixels = image.transpose(1, 2, 0) if self.data_format == "channels_first" else image
+            name = f"{self.save_prefix}_{index}_{random.randint(names)}.{self.save_format}"
+            pictures.to_picture(pixels).save(os.path.join(self.save_to_dir, name))
+
+
+class NumpyArrayIterator(_Saving, Iterator):
+    """Batches of an array of images in memory.
+
+    Args:
+        x: (N, H, W, C), or (N, C, H, W) with channels first; or a pair of it and further arrays of the same length,
+            which come along untransformed.
+        y: labels of the same length, or None.
+        image_data_generator: what transforms the images.
+        sample_weight: weights of the same length, or None.
+        subset: ``"training"``, ``"validation"``, or None for all.
+        ignore_class_split: do not ask that both subsets have the same classes.
+        save_to_dir: a folder to which the transformed images are written, with ``save_prefix`` and ``save_format``.
+
+    A batch is ``x``, ``(x, y)`` or ``(x, y, weight)``, with ``[x, *further]`` for ``x`` where further arrays came.
+
+    Raises:
+        InvalidInput: lengths differ, the images have no four axes, or a subset lacks a class.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        image_data_generator: ImageDataGenerator,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        data_format: str = "channels_last",
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        ignore_class_split: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        further: list[Any] = []
+        if isinstance(x, tuple | list):
+            further = [np.asarray(a) for a in (x[1] if isinstance(x[1], list) else [x[1]])]
+            x = x[0]
+        for name, other in (("y", y), ("sample_weight", sample_weight), *(("x[1]", a) for a in further)):
+            if other is not None and len(other) != len(x):
+                raise InvalidInput(f"{name} has length {len(other)}, and there are {len(x)} images")
+        if subset is not None:
+            assert image_data_generator is not None
+            cut = int(len(x) * image_data_generator._validation_split)
+            part = slice(None, cut) if _is_validation(subset) else slice(cut, None)
+            if y is not None and not ignore_class_split and set(np.unique(y[:cut])) != set(np.unique(y[cut:])):
+                raise InvalidInput(
+                    "training and validation images have different classes: shuffle labels and images that are sorted "
+                    "by class, or give ignore_class_split=True"
+                )
+            x, further = x[part], [a[part] for a in further]
+            y = None if y is None else y[part]
+            # The legacy class forgets to cut the weights, which gives images the weights of others.
+            sample_weight = None if sample_weight is None else sample_weight[part]
+        self.x = np.asarray(x, dtype=dtype)
+        if self.x.ndim != 4:
+            raise InvalidInput(f"images have four axes, not shape {self.x.shape}")
+        channels = self.x.shape[1 if data_format == "channels_first" else 3]
+        if channels not in (1, 3, 4):
+            warnings.warn(
+                f"images of shape {self.x.shape} have {channels} channels in data_format {data_format!r}, and "
+                "1, 3 or 4 are usual",
+                stacklevel=3,
+            )
+        self.x_misc = further
+        self.y = None if y is None else np.asarray(y)
+        self.sample_weight = None if sample_weight is None else np.asarray(sample_weight)
+        self.dtype = dtype
+        self.data_format = data_format
+        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        super().__init__(len(self.x), batch_size, shuffle, seed, image_data_generator)
+
+    def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
+        batch = np.zeros((len(index_array), *self.x.shape[1:]), self.dtype)
+        for k, index in enumerate(index_array):
+            batch[k] = self._transformed(self.x[index].astype(self.dtype))
+        self._save(batch, index_array, 10**4, streams.current(self._random))
+        images = [batch, *(a[index_array] for a in self.x_misc)] if self.x_misc else batch
+        if self.y is None:
+            return images
+        if self.sample_weight is None:
+            return images, self.y[index_array]
+        return images, self.y[index_array], self.sample_weight[index_array]
+
+
+class _FileIterator(_Saving, Iterator):
+    """What the iterators over files share: reading, resizing, labels."""
+
+    class_modes: tuple[str | None, ...]
+    class_indices: dict[str, int]
+    classes: Any
+    filenames: list[str]
+    _filepaths: list[str]
+
+    def _set_files(
+        self,
+        generator: ImageDataGenerator | None,
+        target_size: Sequence[int],
+        color_mode: str,
+        class_mode: str | None,
+        data_format: str,
+        save_to_dir: str | None,
+        save_prefix: str,
+        save_format: str,
+        subset: str | None,
+        interpolation: str,
+        keep_aspect_ratio: bool,
+        dtype: str,
+    ) -> None:
+        pictures.check_color_mode(color_mode)
+        if class_mode not in self.class_modes:
+            names = [str(m) for m in self.class_modes]
+            raise InvalidInput(
+                f"class_mode {class_mode!r} is none of {', '.join(names)}{nearest(str(class_mode), names)}"
+            )
+        self.target_size = (int(target_size[0]), int(target_size[1]))
+        self.color_mode = color_mode
+        self.class_mode = class_mode
+        self.data_format = data_format
+        channels = pictures.COLOR_CHANNELS[color_mode]
+        first = data_format == "channels_first"
+        self.image_shape = (channels, *self.target_size) if first else (*self.target_size, channels)
+        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        self.interpolation = interpolation
+        self.keep_aspect_ratio = keep_aspect_ratio
+        self.dtype = dtype
+        self.subset = subset
+        self.split: tuple[float, float] | None = None
+        if subset is not None:
+            fraction = 0.0 if generator is None else generator._validation_split
+            self.split = (0, fraction) if _is_validation(subset) else (fraction, 1)
+
+    @property
+    def filepaths(self) -> list[str]:
+        """The path of every sample's file."""
+        return self._filepaths
+
+    @property
+    def labels(self) -> Any:
+        """What a batch's labels are chosen from."""
+        return self.classes
+
+    @property
+    def sample_weight(self) -> Array | None:
+        """The weight of every sample, or None."""
+        return None
+
+    def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
+        batch = np.zeros((len(index_array), *self.image_shape), self.dtype)
+        paths = self.filepaths
+        for k, index in enumerate(index_array):
+            image = pictures.load(
+                paths[index], self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
+            )
+            batch[k] = self._transformed(image.transpose(2, 0, 1) if self.data_format == "channels_first" else image)
+        self._save(batch, index_array, 10**7, streams.current(self._random))
+        if self.class_mode is None:
+            return batch
+        labels = self._batch_labels(batch, index_array)
+        return (batch, labels) if self.sample_weight is None else (batch, labels, self.sample_weight[index_array])
+
+    def _batch_labels(self, batch: Array, index_array: npt.NDArray[np.int64]) -> Any:
+        if self.class_mode == "input":
+            return batch.copy()
+        if self.class_mode == "multi_output":
+            return [output[index_array] for output in self.labels]
+        if self.class_mode == "raw":
+            return self.labels[index_array]
+        chosen = [self.classes[index] for index in index_array]
+        if self.class_mode in ("binary", "sparse"):
+            return np.array(chosen, self.dtype)
+        hot = np.zeros((len(chosen), len(self.class_indices)), self.dtype)
+        for row, label in zip(hot, chosen, strict=True):
+            row[label] = 1
+        return hot
+
+
+class DirectoryIterator(_FileIterator):
+    """Batches of the picture files in a folder that has a folder for each class.
+
+    Files are found at any depth below a class folder, by their extension, in the order of their folders and names.
+
+    Args:
+        directory: the folder.
+        image_data_generator: what transforms the images.
+        target_size: (height, width) that every image is resized to.
+        color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
+        classes: names of the class folders, in the order of their labels; None: all folders, sorted.
+        class_mode: ``"categorical"`` (one-hot), ``"binary"``, ``"sparse"`` (index), ``"input"`` (the images) or None.
+        follow_links: look into linked folders.
+        subset: ``"training"``, ``"validation"``, or None for all.
+        interpolation: how images are resized; see :func:`agnostic.augmentation.pictures.load`.
+        keep_aspect_ratio: cut the centre before resizing.
+
+    Attributes: ``class_indices``, ``classes``, ``filenames``, ``filepaths``, ``samples``, ``num_classes``.
+
+    Raises:
+        InvalidInput: a folder does not exist, or an option is unknown.
+    """
+
+    class_modes = ("categorical", "binary", "sparse", "input", None)
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        image_data_generator: ImageDataGenerator | None,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        data_format: str = "channels_last",
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        self._set_files(
+            image_data_generator,
+            target_size,
+            color_mode,
+            class_mode,
+            data_format,
+            save_to_dir,
+            save_prefix,
+            save_format,
+            subset,
+            interpolation,
+            keep_aspect_ratio,
+            dtype,
+        )
+        self.directory = directory
+        if not os.path.isdir(directory):
+            raise InvalidInput(f"{os.fspath(directory)!r} is no folder: give one that has a folder for each class")
+        names = list(classes) if classes else sorted(d.name for d in Path(directory).iterdir() if d.is_dir())
+        if class_mode == "binary" and len(names) != 2:
+            warnings.warn(
+                f"class_mode 'binary' is meant for two classes, and {directory!r} has {len(names)}", stacklevel=3
+            )
+        self.num_classes = len(names)
+        self.class_indices = {name: k for k, name in enumerate(names)}
+        self.filenames = []
+        labels: list[int] = []
+        for name, label in self.class_indices.items():
+            files = _picture_files(os.path.join(directory, name), name, follow_links)
+            if self.split is not None:
+                files = files[int(self.split[0] * len(files)) : int(self.split[1] * len(files))]
+            self.filenames += files
+            labels += [label] * len(files)
+        self.classes = np.array(labels, np.int32)
+        self.samples = len(self.filenames)
+        self._filepaths = [os.path.join(directory, name) for name in self.filenames]
+        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")  # noqa: T201 - as the legacy class does
+        super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
+
+
+class DataFrameIterator(_FileIterator):
+    """Batches of picture files that a table names.
+
+    Args:
+        dataframe: a pandas DataFrame, or anything that gives a column by ``table[name]``, such as a dict of lists.
+        directory: the folder that relative names start from; None: the working folder.
+        x_col: the column of file names.
+        y_col: the column of labels, or a list of columns for ``"multi_output"`` and ``"raw"``.
+        weight_col: the column of sample weights, or None.
+        classes: names of the classes, in the order of their labels; rows of others are left out. None: all, sorted.
+        class_mode: ``"categorical"`` (labels may be lists), ``"binary"``, ``"sparse"``, ``"input"``,
+            ``"multi_output"`` (a list of arrays), ``"raw"`` (the values), or None.
+        validate_filenames: leave out rows whose file does not exist or has another extension, with a warning.
+
+    The other arguments are those of :class:`DirectoryIterator`.
+
+    Raises:
+        InvalidInput: a column is missing, or its values do not suit ``class_mode``.
+    """
+
+    class_modes = ("binary", "categorical", "input", "multi_output", "raw", "sparse", None)
+
+    def __init__(
+        self,
+        dataframe: Any,
+        directory: str | os.PathLike[str] | None = None,
+        image_data_generator: ImageDataGenerator | None = None,
+        x_col: str = "filename",
+        y_col: str | Sequence[str] = "class",
+        weight_col: str | None = None,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        data_format: str = "channels_last",
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+        dtype: str = "float32",
+        validate_filenames: bool = True,
+    ) -> None:
+        self._set_files(
+            image_data_generator,
+            target_size,
+            color_mode,
+            class_mode,
+            data_format,
+            save_to_dir,
+            save_prefix,
+            save_format,
+            subset,
+            interpolation,
+            keep_aspect_ratio,
+            dtype,
+        )
+        self.directory = directory or ""
+        names = list(_column(dataframe, x_col))
+        if not all(isinstance(name, str) for name in names):
+            raise InvalidInput(f"all values of x_col {x_col!r} must be file names")
+        keep = np.ones(len(names), bool)
+        if validate_filenames:
+            keep[:] = [name.lower().endswith(EXTENSIONS) and self._path(name).is_file() for name in names]
+            if not keep.all():
+                missing = names[int(np.argmin(keep))]
+                warnings.warn(
+                    f"{(~keep).sum()} of {len(names)} files in column {x_col!r} do not exist or are no picture files "
+                    f"and are left out, the first of them {missing!r}",
+                    stacklevel=3,
+                )
+        labels: list[Any] | None = None
+        if class_mode in ("binary", "categorical", "sparse"):
+            if not isinstance(y_col, str):
+                raise InvalidInput(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
+            labels = list(_column(dataframe, y_col))
+            labels, classes = _check_classes(labels, keep, classes, class_mode, y_col)
+            keep &= np.array([label is not None for label in labels], bool)
+            self.class_indices = {name: k for k, name in enumerate(classes)}
+        elif classes:
+            warnings.warn(f"classes are not used with class_mode {class_mode!r}", stacklevel=3)
+        rows = np.flatnonzero(keep)
+        if self.split is not None:
+            rows = rows[int(self.split[0] * len(rows)) : int(self.split[1] * len(rows))]
+        self.filenames = [names[k] for k in rows]
+        self.classes = None
+        self._targets: Any = None
+        if labels is not None:
+            index = self.class_indices
+            chosen = [labels[k] for k in rows]
+            self.classes = [index[x] if isinstance(x, str) else [index[one] for one in x] for x in chosen]
+        elif class_mode == "multi_output":
+            if isinstance(y_col, str):
+                raise InvalidInput(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
+            self._targets = [np.array(list(_column(dataframe, name)))[rows] for name in y_col]
+        elif class_mode == "raw":
+            columns = [np.asarray(_column(dataframe, name)) for name in ([y_col] if isinstance(y_col, str) else y_col)]
+            self._targets = (columns[0] if isinstance(y_col, str) else np.stack(columns, axis=1))[rows]
+        self._sample_weight: Array | None = None
+        if weight_col is not None:
+            weights = np.asarray(_column(dataframe, weight_col))
+            if weights.dtype.kind not in "iuf":
+                raise InvalidInput(f"all values of weight_col {weight_col!r} must be numbers")
+            self._sample_weight = weights[rows]
+        self.samples = len(self.filenames)
+        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
+        validated = "validated" if validate_filenames else "non-validated"
+        belonging = f" belonging to {len(self.class_indices)} classes" if labels is not None else ""
+        print(f"Found {self.samples} {validated} image filenames{belonging}.")  # noqa: T201 - as the legacy class does
+        super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
+
+    def _path(self, name: str) -> Path:
+        return Path(self.directory, name)
+
+    @property
+    def labels(self) -> Any:
+        return self._targets if self.class_mode in ("multi_output", "raw") else self.classes
+
+    @property
+    def sample_weight(self) -> Array | None:
+        return self._sample_weight
+
+
+def _is_validation(subset: str) -> bool:
+    if subset not in ("training", "validation"):
+        raise InvalidInput(f"subset is 'training' or 'validation', not {subset!r}")
+    return subset == "validation"
+
+
+def _picture_files(folder: str, name: str, follow_links: bool) -> list[str]:
+    """The picture files below a class folder, as paths from the folder above it."""
+    if not os.path.isdir(folder):
+        raise InvalidInput(f"there is no class folder {folder!r}")
+    files: list[str] = []
+    for root, _, found in sorted(os.walk(folder, followlinks=follow_links), key=lambda entry: entry[0]):
+        below = os.path.join(name, os.path.relpath(root, folder)) if root != folder else name
+        files += [os.path.join(below, file) for file in sorted(found) if file.lower().endswith(EXTENSIONS)]
+    return files
+
+
+def _column(table: Any, name: str) -> Any:
+    try:
+        return table[name]
+    except KeyError as error:
+        columns = [str(c) for c in getattr(table, "columns", table)]
+        raise InvalidInput(f"the table has no column {name!r}{nearest(name, columns)}") from error
+
+
+def _check_classes(
+    labels: list[Any], keep: npt.NDArray[np.bool_], classes: Sequence[str] | None, class_mode: str, y_col: str
+) -> tuple[list[Any], list[str]]:
+    """The labels with those of unwanted classes set to None, and the classes in the order of their indices."""
+    kinds = (str, list, tuple) if class_mode == "categorical" else (str,)
+    wrong = next((x for x in labels if not isinstance(x, kinds)), None)
+    if wrong is not None or None in labels:
+        allowed = "strings, lists or tuples" if class_mode == "categorical" else "strings"
+        raise InvalidInput(f"class_mode {class_mode!r} takes labels that are {allowed}; column {y_col!r} has {wrong!r}")
+    count = len(set(classes)) if classes else len(set(labels)) if class_mode == "binary" else 0
+    if class_mode == "binary" and count != 2:
+        raise InvalidInput(f"class_mode 'binary' takes two classes, and {count} are given")
+    if not classes:
+        kept = [x for x, valid in zip(labels, keep, strict=True) if valid]
+        return labels, sorted({one for x in kept for one in ([x] if isinstance(x, str) else x)})
+    wanted = list(dict.fromkeys(classes))
+    return [_wanted(x, wanted) for x in labels], wanted
+
+
+def _wanted(label: Any, wanted: Sequence[str]) -> Any:
+    if isinstance(label, str):
+        return label if label in wanted else None
+    return [one for one in label if one in wanted] or None

@@ -1,0 +1,140 @@
+"""Between picture files and arrays, by Pillow, pixel for pixel as Keras' ``load_img`` and ``array_to_img`` do it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput, MissingDependency, nearest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLOR_CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
+
+
+@functools.cache
+def _pillow() -> Any:
+    try:
+        return importlib.import_module("PIL.Image")
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "picture files need the package 'pillow': pip install 'agnostic-ml[augment]'"
+        ) from error
+
+
+def load(
+    path: str | os.PathLike[str],
+    color_mode: str = "rgb",
+    target_size: tuple[int, int] | None = None,
+    interpolation: str = "nearest",
+    keep_aspect_ratio: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Read a picture file. An EXIF orientation is not applied, as Keras does not apply it.
+
+    Args:
+        path: the file.
+        color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
+        target_size: (height, width) to resize to; None: as it is.
+        interpolation: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"hamming"``, ``"box"`` or ``"lanczos"``.
+        keep_aspect_ratio: cut the largest centred part of the target's aspect ratio before resizing.
+
+    Returns:
+        (H, W, C) float32 in [0, 255]; a 16-bit grayscale file read as ``"grayscale"`` keeps its range.
+
+    Raises:
+        InvalidInput: the file is missing or no whole picture, or an option is unknown.
+    """
+    image = _pillow()
+    if interpolation not in INTERPOLATIONS:
+        raise InvalidInput(
+            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+            f"{nearest(interpolation, INTERPOLATIONS)}"
+        )
+    check_color_mode(color_mode)
+    try:
+        picture = image.open(io.BytesIO(Path(path).read_bytes()))
+        deep = picture.mode in ("I", "F") or picture.mode.startswith("I;")
+        if color_mode == "grayscale":
+            if picture.mode not in ("L", "I;16", "I"):
+                picture = picture.convert("L")
+        else:
+            if deep:
+                warnings.warn(
+                    f"{os.fspath(path)!r} has more than 8 bits a channel, which are cut off at 255 in color_mode "
+                    f"{color_mode!r}; read it as 'grayscale' or convert it first",
+                    stacklevel=2,
+                )
+            picture = picture.convert(color_mode.upper()) if picture.mode != color_mode.upper() else picture
+        if target_size is not None and picture.size != (target_size[1], target_size[0]):
+            box = _centre_box(picture.size, target_size) if keep_aspect_ratio else None
+            method = image.Resampling[interpolation.upper()]
+            picture = picture.resize((target_size[1], target_size[0]), method, box=box)
+        # Conversion to an array decodes what nothing before it has decoded.
+        pixels = np.asarray(picture, np.float32)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(
+            f"{os.fspath(path)!r} cannot be read as a picture ({error}); mend or remove the file"
+        ) from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def check_color_mode(color_mode: str) -> None:
+    """Raise InvalidInput unless the colour mode is known."""
+    if color_mode not in COLOR_CHANNELS:
+        raise InvalidInput(
+            f"color_mode {color_mode!r} is none of {', '.join(COLOR_CHANNELS)}"
+            f"{nearest(str(color_mode), COLOR_CHANNELS)}"
+        )
+
+
+def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest centred part with the target's aspect ratio, in whole pixels."""
+    width, height = size
+    cut_height = min(height, width * target[0] // target[1])
+    cut_width = min(width, height * target[1] // target[0])
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
+    return left, top, left + cut_width, top + cut_height
+
+
+def to_picture(pixels: npt.NDArray[Any], stretch: bool = True) -> Image:
+    """A Pillow image of an array.
+
+    Args:
+        pixels: (H, W, C) with 1, 3 or 4 channels.
+        stretch: spread the values over 0..255; otherwise they are truncated to integers as they are.
+
+    Raises:
+        InvalidInput: the shape is another.
+    """
+    image = _pillow()
+    pixels = np.asarray(pixels, np.float32)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise InvalidInput(f"a picture has shape (H, W, 1), (H, W, 3) or (H, W, 4), not {pixels.shape}")
+    if stretch:
+        pixels = stretched(pixels)
+    if pixels.shape[2] == 1:
+        deep = pixels.max(initial=0) > 255
+        return image.fromarray(pixels[..., 0].astype(np.int32 if deep else np.uint8))  # type: ignore[no-any-return]
+    return image.fromarray(pixels.astype(np.uint8))  # type: ignore[no-any-return]
+
+
+def stretched(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Values spread over 0..255; a constant image becomes 0."""
+    pixels = pixels - pixels.min()
+    top = pixels.max()
+    if top != 0:
+        pixels /= top
+    pixels *= 255
+    return pixels

@@ -1,0 +1,20 @@
+"""Images from folders, sequences, and one order for several arrays."""
+
+from agnostic.data.batches import Batches, SkippedFiles
+from agnostic.data.folder import ImageFolder
+from agnostic.data.images import UnreadableFile
+from agnostic.data.imdb import load_imdb
+from agnostic.data.order import Permuted, shuffle
+from agnostic.data.sequences import Ragged, pad_sequences
+
+__all__ = [
+    "Batches",
+    "ImageFolder",
+    "Permuted",
+    "Ragged",
+    "SkippedFiles",
+    "UnreadableFile",
+    "load_imdb",
+    "pad_sequences",
+    "shuffle",
+]

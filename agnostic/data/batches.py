@@ -1,0 +1,307 @@
+"""Batches of an image folder: read ahead by threads, the same for any number of them, resumable at any sample.
+
+Threads, not processes: decoding, resizing and warping release Python's lock, nothing is pickled, and a batch is written
+once, into its place. What is in memory is the batch being used and a fixed number behind it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.data.folder import Array, ImageFolder
+from agnostic.data.images import UnreadableFile
+from agnostic.errors import InvalidInput
+
+_AHEAD = 2
+"""Batches that are being read while one is used."""
+
+Span = tuple[int, int]
+"""From which to before which position of an epoch's order."""
+
+
+class SkippedFiles(UserWarning):
+    """Which files an epoch left out, and why."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch and what it took.
+
+    Attributes:
+        stop: the position in the epoch after this batch.
+        images: (n, H, W, C); n may be smaller than the span, and 0, where files were skipped.
+        labels: in the form of the folder's ``class_mode``; None where that is None.
+        skipped: (file, reason) of the files left out.
+    """
+
+    stop: int
+    images: Array
+    labels: Array | None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def batch(self) -> Any:
+        """``(images, labels)``, or the images alone."""
+        return self.images if self.labels is None else (self.images, self.labels)
+
+
+class Batches:
+    """The batches of a folder, an epoch at a time.
+
+    ``for images, labels in batches`` goes through what is left of the epoch; the next such loop is the next epoch. A
+    loop that is left early is taken up where it was left, at the very next sample, and so is one in another process
+    that was given :meth:`state_dict`.
+
+    Images are (n, H, W, C) in the folder's dtype; without labels (``class_mode=None``) they come alone. The order of
+    an epoch depends on the seed, the epoch and the number of files; the pixels also on the image's index, and on
+    nothing else.
+
+    Args:
+        folder, batch_size, seed, shuffle, workers, drop_last: see :meth:`ImageFolder.batches`.
+
+    Attributes:
+        epoch: the epoch that the next batch belongs to, from 0.
+        position: how many samples of it were handed out.
+        skipped: (file, reason) of the files left out in it so far.
+
+    Raises:
+        InvalidInput: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        batch_size: int = 32,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        workers: int = 2,
+        drop_last: bool = False,
+    ) -> None:
+        for name, given, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
+            if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+                raise InvalidInput(f"{name} must be an integer of {least} or more, not {given!r}")
+        self.folder = folder
+        self.batch_size = int(batch_size)
+        self.seed = int(seed)
+        self.shuffle = bool(shuffle)
+        self.workers = int(workers)
+        self.drop_last = bool(drop_last)
+        self.epoch = 0
+        self.position = 0
+        self.skipped: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return len(self.spans(0))
+
+    def __iter__(self) -> Iterator[Any]:
+        for loaded in self.produce(self.epoch, self.spans()):
+            self.advance(loaded)
+            if len(loaded.images):
+                yield loaded.batch
+        self.finish()
+
+    # Position -----------------------------------------------------------------------------------------------------
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """(n,) The images of an epoch in its order."""
+        n = len(self.folder)
+        if not self.shuffle:
+            return np.arange(n)
+        return np.random.default_rng([self.seed, epoch]).permutation(n)
+
+    def spans(self, start: int | None = None) -> list[Span]:
+        """The batches of an epoch from position ``start`` on; None: from where it stands."""
+        n, step = len(self.folder), self.batch_size
+        starts = range(self.position if start is None else start, n, step)
+        return [(a, min(a + step, n)) for a in starts if not self.drop_last or a + step <= n]
+
+    def advance(self, loaded: Loaded) -> None:
+        """Take note that this batch was handed out."""
+        self.position = loaded.stop
+        self.skipped += loaded.skipped
+
+    def finish(self) -> None:
+        """End the epoch: report what was skipped, go to the beginning of the next."""
+        skipped, self.skipped = self.skipped, []
+        self.epoch, self.position = self.epoch + 1, 0
+        self.report(skipped)
+
+    def report(self, skipped: Sequence[tuple[str, str]]) -> None:
+        """Warn once of the files and the empty class folders that an epoch left out, if it left out any."""
+        empty = self.folder.empty_classes
+        parts = []
+        if skipped:
+            shown = "; ".join(reason for _, reason in skipped[:5]) + ("; ..." if len(skipped) > 5 else "")
+            parts.append(f"skipped {len(skipped)} of {len(self.folder)} files: {shown}")
+        if empty:
+            parts.append(f"no images in the class folders {', '.join(map(repr, empty))}")
+        if parts:
+            warnings.warn("; ".join(parts), SkippedFiles, stacklevel=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, as values that JSON can hold: the batches handed out so far count, those read ahead do not."""
+        return {
+            "version": 1,
+            "epoch": self.epoch,
+            "position": self.position,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "files": self.folder.digest(),
+            "skipped": [list(pair) for pair in self.skipped],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a saved position; seed and order become those of the state, the batch size may be another.
+
+        Raises:
+            InvalidInput: the state is none, or the folder has other files than when it was saved.
+        """
+        try:
+            version, epoch, position = (state[key] for key in ("version", "epoch", "position"))
+            seed, shuffle, files = (state[key] for key in ("seed", "shuffle", "files"))
+            skipped = [(str(file), str(reason)) for file, reason in state["skipped"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"this is no state of image batches ({error!r}); give what state_dict() returned"
+            ) from None
+        if version != 1:
+            raise InvalidInput(f"the state has version {version!r}, and version 1 is known; a newer agnostic wrote it")
+        if files != self.folder.digest():
+            raise InvalidInput(
+                f"the folder {str(self.folder.directory)!r} has other files than when the state was saved; "
+                "a position in another list means nothing"
+            )
+        integers = all(type(value) is int and value >= 0 for value in (epoch, position, seed))
+        if not integers or position > len(self.folder):
+            raise InvalidInput(f"the state is at epoch {epoch!r}, position {position!r} of {len(self.folder)} files")
+        self.epoch, self.position, self.seed, self.shuffle = epoch, position, seed, bool(shuffle)
+        self.skipped = skipped
+
+    # Reading ------------------------------------------------------------------------------------------------------
+    def load(self, epoch: int, span: Span) -> Loaded:
+        """Read one batch here and now; any batch of any epoch, in any order."""
+        return next(self.produce(epoch, [span], workers=0))
+
+    def produce(self, epoch: int, spans: Sequence[Span], workers: int | None = None) -> Iterator[Loaded]:
+        """Read these batches of an epoch, ahead by ``workers`` threads; the position is not touched."""
+        workers = self.workers if workers is None else workers
+        order = self.order(epoch)
+        if not workers:
+            for span in spans:
+                pending = _Pending(self, epoch, order, span)
+                for place in range(len(pending.indices)):
+                    pending.read(place)
+                yield pending.loaded()
+            return
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="agnostic-images")
+        waiting: deque[tuple[_Pending, list[Future[None]]]] = deque()
+        coming = iter(spans)
+        try:
+            while True:
+                for span in itertools.islice(coming, _AHEAD + 1 - len(waiting)):
+                    pending = _Pending(self, epoch, order, span)
+                    places = range(len(pending.indices))
+                    waiting.append((pending, [pool.submit(pending.read, place) for place in places]))
+                if not waiting:
+                    return
+                pending, futures = waiting.popleft()
+                for future in futures:
+                    future.result()
+                yield pending.loaded()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    # Views --------------------------------------------------------------------------------------------------------
+    def torch(self) -> Any:
+        """These batches as a ``torch.utils.data.IterableDataset`` of (n, C, H, W) tensors."""
+        return importlib.import_module("agnostic_torch.data").ImageStream(self)
+
+    def dataloader(self, **options: Any) -> Any:
+        """These batches as a ``torch.utils.data.DataLoader`` with ``state_dict`` and ``load_state_dict``.
+
+        Args:
+            **options: of DataLoader, such as ``num_workers`` (0: the threads of these batches read) and ``pin_memory``.
+        """
+        return importlib.import_module("agnostic_torch.data").ImageLoader(self, **options)
+
+    def keras(self, **options: Any) -> Any:
+        """These batches as a ``keras.utils.PyDataset`` of an epoch, for ``model.fit(dataset, epochs=...)``.
+
+        Args:
+            **options: of PyDataset, such as ``workers``.
+
+        Raises:
+            InvalidInput: the epoch has begun already; an epoch of Keras has one length: :meth:`keras_stream` goes on.
+        """
+        return importlib.import_module("agnostic_keras.data").ImageSequence(self, **options)
+
+    def keras_stream(self, **options: Any) -> Any:
+        """These batches, epoch after epoch without end, as a ``keras.utils.PyDataset`` from the very next sample on.
+
+        Use: ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
+        callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
+
+        Args:
+            **options: of PyDataset, such as ``workers``.
+        """
+        return importlib.import_module("agnostic_keras.data").ImageStream(self, **options)
+
+
+class _Pending:
+    """A batch that is being read, by one thread or several, a place each."""
+
+    def __init__(self, batches: Batches, epoch: int, order: npt.NDArray[np.int64], span: Span) -> None:
+        self.folder, self.seed, self.epoch = batches.folder, batches.seed, epoch
+        self.stop = span[1]
+        self.indices = order[span[0] : span[1]]
+        self.images: list[Array | None] = [None] * len(self.indices)
+        self.out: Array | None = None
+        if self.folder.size is not None:
+            self.out = np.empty((len(self.indices), *self.folder.size, self.folder.channels), self.folder.dtype)
+        self.reasons: dict[int, str] = {}
+
+    def read(self, place: int) -> None:
+        index = int(self.indices[place])
+        try:
+            if self.out is not None:
+                self.folder.sample_into(self.out[place], index, self.seed, self.epoch)
+            else:
+                self.images[place] = self.folder.sample(index, seed=self.seed, epoch=self.epoch)
+        except UnreadableFile as error:
+            if self.folder.on_error == "raise":
+                raise
+            self.reasons[place] = str(error)
+
+    def loaded(self) -> Loaded:
+        skipped = tuple((self.folder.files[self.indices[place]], self.reasons[place]) for place in sorted(self.reasons))
+        kept = [place for place in range(len(self.indices)) if place not in self.reasons]
+        indices = self.indices[kept] if skipped else self.indices
+        if self.out is not None:
+            images = self.out[kept] if skipped else self.out
+        else:
+            images = self._stacked(kept)
+        return Loaded(self.stop, images, self.folder.targets(indices), skipped)
+
+    def _stacked(self, kept: list[int]) -> Array:
+        images = [image for place in kept if (image := self.images[place]) is not None]
+        if not images:
+            return np.empty((0, 0, 0, self.folder.channels), self.folder.dtype)
+        for place, image in zip(kept, images, strict=False):
+            if image.shape != images[0].shape:
+                first, other = (self.folder.files[self.indices[p]] for p in (kept[0], place))
+                raise InvalidInput(
+                    f"images of one batch need one size: {first!r} is {images[0].shape[:2]}, {other!r} is "
+                    f"{image.shape[:2]}; give size=(height, width)"
+                )
+        return np.stack(images)

@@ -1,0 +1,274 @@
+"""A folder of images, a class a subfolder, read one image at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.data.images import COLORS, Reading, read_image
+from agnostic.errors import InvalidInput, nearest
+
+if TYPE_CHECKING:
+    from agnostic.data.batches import Batches
+
+Array = npt.NDArray[Any]
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+CLASS_MODES = ("sparse", "binary", "categorical", None)
+DTYPES = ("float32", "uint8")
+
+_UNIT = np.float32(1 / 255)
+
+
+class Applied(Protocol):
+    """An augmentation in two steps, as :class:`agnostic.augmentation.Augmentation`: draw, then change."""
+
+    def parameters(self, seed: int, index: int, shape: Sequence[int], epoch: int = 0) -> Any: ...
+
+    def apply(self, image: Array, parameters: Any) -> Array: ...
+
+
+Augment = Applied | Callable[..., Array]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """The images of a folder, listed once and read when asked for.
+
+    Args:
+        directory: the folder. Its subfolders are the classes, in the order of their names; images may lie at any depth
+            below. Names that begin with a dot, and files without an image's extension, are passed over.
+        size: (height, width) that images are resized to, their proportions given up; None: as they are, and then all
+            images of a batch must be equal in size.
+        classes: the subfolders to take, in the order of their indices; None: all of them.
+        class_mode: what labels are: ``"sparse"``: (n,) int64 indices; ``"binary"``: (n,) float32 of 0 and 1, for two
+            classes; ``"categorical"``: (n, classes) float32 one-hot; None: none, and ``directory`` needs no subfolders.
+        color: ``"rgb"``, ``"grayscale"`` or ``"rgba"``.
+        interpolation: of the resizing: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, ``"box"`` or
+            ``"hamming"``; all but the first average over the pixels that an output pixel covers.
+        dtype: of the images: ``"float32"``, in [0, 1], or ``"uint8"``.
+        augmentation: an :class:`agnostic.augmentation.Augmentation`, or whatever has its ``parameters(seed, index,
+            shape, epoch)`` and ``apply(image, parameters)``; or a function, called as ``augmentation(image, seed=,
+            epoch=, index=)``. It gets one (H, W, C) image in ``dtype`` and its index in ``files``, and returns an image
+            of the same shape and dtype that depends on these alone.
+        on_error: what a file that cannot be read does: ``"raise"``, or ``"skip"``: it is left out of its batch, which
+            gets smaller, and reported at the end of the epoch.
+        background: (r, g, b), what is seen through transparent pixels where ``color`` has no alpha.
+        first_frame: take the first image of files that hold several (animations, pages); else they are an error.
+        scaled: let JPEG files be reduced while they are decoded, where they are much larger than ``size``; differs
+            from full decoding by 0.2 of 255 in the mean (see :data:`agnostic.data.images.SCALED`).
+        decoder: of JPEG files: ``"opencv"``, ``"pillow"``, or ``"auto"``, the first of these that is installed; the
+            pixels are the same.
+        resizer: ``"pillow"``, or ``"torch"``, four times as fast and within 1 of 255 of it; for bilinear and bicubic.
+
+    Attributes:
+        files: (n,) paths relative to ``directory``, with ``/``; an image's index is its place in here.
+        labels: (n,) int64 class indices; -1 where ``class_mode`` is None.
+        class_names: the classes in the order of their indices.
+
+    What becomes of odd files: EXIF orientation is applied. CMYK is converted to RGB, colour profiles are not used.
+    16 bits become 8 by their range (colour files by their high byte). Truncated, empty and foreign files, broken links,
+    floating-point images and (unless ``first_frame``) animations are errors that name the file.
+
+    Raises:
+        InvalidInput: there is no such folder, class or image, a class is empty (with ``on_error="skip"`` it keeps its
+            index), or ``class_mode="binary"`` and the classes are not two.
+    """
+
+    directory: str | os.PathLike[str]
+    size: tuple[int, int] | None = (256, 256)
+    classes: Sequence[str] | None = None
+    class_mode: str | None = "sparse"
+    color: str = "rgb"
+    interpolation: str = "bilinear"
+    dtype: str = "float32"
+    augmentation: Augment | None = None
+    on_error: str = "raise"
+    background: tuple[int, int, int] = (255, 255, 255)
+    first_frame: bool = False
+    scaled: bool = True
+    decoder: str = "auto"
+    resizer: str = "pillow"
+    files: tuple[str, ...] = field(init=False, repr=False)
+    labels: npt.NDArray[np.int64] = field(init=False, repr=False)
+    class_names: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("class_mode", CLASS_MODES), ("dtype", DTYPES), ("on_error", ("raise", "skip"))):
+            given = getattr(self, name)
+            if given not in choices:
+                texts = [str(c) for c in choices]
+                raise InvalidInput(
+                    f"{name} must be one of {', '.join(texts)}, not {given!r}{nearest(str(given), texts)}"
+                )
+        if self.augmentation is not None and not callable(self.augmentation) and not _applied(self.augmentation):
+            raise InvalidInput(f"augmentation must be an Augmentation or a function, not {self.augmentation!r}")
+        shared = (f.name for f in fields(Reading))
+        reading = Reading(**{name: getattr(self, name) for name in shared})
+        root = Path(self.directory)
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise InvalidInput(f"the folder {os.fspath(root)!r} {what}{_near(root)}")
+        names, files, labels = self._listing(root)
+        object.__setattr__(self, "_reading", reading)
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "files", files)
+        object.__setattr__(self, "labels", np.array(labels, np.int64))
+
+    def _listing(self, root: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
+        where = repr(os.fspath(root))
+        if self.class_mode is None and self.classes is None:
+            files = tuple(_images(root, root))
+            if not files:
+                raise InvalidInput(f"no images in {where}; their names end in {', '.join(EXTENSIONS)}")
+            return (), files, [-1] * len(files)
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = tuple(found if self.classes is None else self.classes)
+        if len(set(names)) != len(names):
+            raise InvalidInput(f"classes must differ from each other: {', '.join(names)}")
+        for name in names:
+            if name not in found:
+                raise InvalidInput(f"no class folder {name!r} in {where}{nearest(name, found)}")
+        if not names:
+            raise InvalidInput(f"no class folders in {where}; class_mode=None takes images without classes")
+        if self.class_mode == "binary" and len(names) != 2:
+            raise InvalidInput(
+                f"class_mode 'binary' needs two classes and {where} has {len(names)} ({', '.join(names[:9])}); "
+                "use 'sparse' or 'categorical'"
+            )
+        files_of = [list(_images(root, root / name)) for name in names]
+        empty = [name for name, files in zip(names, files_of, strict=False) if not files]
+        if empty and (self.on_error == "raise" or len(empty) == len(names)):
+            raise InvalidInput(
+                f"the class folder {os.fspath(root / empty[0])!r} has no images (names ending in "
+                f"{', '.join(EXTENSIONS)}); remove it, leave it out of classes, or give on_error='skip'"
+            )
+        labels = [label for label, files in enumerate(files_of) for _ in files]
+        return names, tuple(file for files in files_of for file in files), labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Array:
+        """The image at ``index``, before augmentation: (H, W, C) in ``dtype``."""
+        return self._converted(self._read(range(len(self))[index]))
+
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """The classes without images, which ``on_error="skip"`` lets pass."""
+        present = set(self.labels.tolist())
+        return tuple(name for label, name in enumerate(self.class_names) if label not in present)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of every image."""
+        return COLORS[self.color][1]
+
+    def path(self, index: int) -> Path:
+        """Where the file at ``index`` is."""
+        return Path(self.directory, self.files[index])
+
+    def sample(self, index: int, *, seed: int = 0, epoch: int = 0) -> Array:
+        """The image at ``index`` as a batch of that epoch has it: (H, W, C) in ``dtype``, augmented.
+
+        Raises:
+            InvalidInput: the file cannot be read, or the augmentation changes the shape or the dtype.
+        """
+        image = self[index]
+        if self.augmentation is None:
+            return image
+        if _applied(self.augmentation):
+            drawn = self.augmentation.parameters(seed, index, image.shape, epoch)
+            augmented = self.augmentation.apply(image, drawn)
+        else:
+            augmented = cast("Callable[..., Array]", self.augmentation)(image, seed=seed, epoch=epoch, index=index)
+        if getattr(augmented, "shape", None) != image.shape or augmented.dtype != image.dtype:
+            raise InvalidInput(
+                f"the augmentation made {_shape(augmented)} of an image of {_shape(image)}; it must keep both"
+            )
+        return augmented
+
+    def sample_into(self, out: Array, index: int, seed: int, epoch: int) -> None:
+        """Write :meth:`sample` to ``out``, in one pass where nothing is augmented."""
+        if self.augmentation is None and self.dtype == "float32":
+            np.multiply(self._read(index), _UNIT, out=out)
+        else:
+            out[...] = self._read(index) if self.augmentation is None else self.sample(index, seed=seed, epoch=epoch)
+
+    def targets(self, indices: npt.NDArray[np.int64]) -> Array | None:
+        """The labels of these images in the form of ``class_mode``; None where that is None."""
+        labels = self.labels[indices]
+        if self.class_mode is None:
+            return None
+        if self.class_mode == "binary":
+            return labels.astype(np.float32)
+        if self.class_mode == "categorical":
+            return np.eye(len(self.class_names), dtype=np.float32)[labels]
+        return labels
+
+    def digest(self) -> str:
+        """A hash of the files' names in their order: whether a saved position still means what it meant."""
+        names = "\0".join(self.files)
+        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def batches(
+        self,
+        batch_size: int = 32,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        workers: int = 2,
+        drop_last: bool = False,
+    ) -> Batches:
+        """Batches of all images, an epoch at a time; see :class:`agnostic.data.Batches`.
+
+        Args:
+            batch_size: images in a batch; the last one of an epoch may have fewer.
+            seed: of the order and the augmentation.
+            shuffle: a new order every epoch; False: the order of ``files``.
+            workers: threads that read ahead; 0: read when asked. The batches are the same for any number.
+            drop_last: leave out a last batch that is incomplete.
+        """
+        from agnostic.data.batches import Batches
+
+        return Batches(self, batch_size, seed=seed, shuffle=shuffle, workers=workers, drop_last=drop_last)
+
+    def _read(self, index: int) -> npt.NDArray[np.uint8]:
+        reading: Reading = self._reading  # type: ignore[attr-defined]
+        return read_image(self.path(index), reading)
+
+    def _converted(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        if self.dtype == "uint8":
+            # Pillow's pixels are not writable; an augmentation may well work in place.
+            return pixels if pixels.flags.writeable else pixels.copy()
+        return np.multiply(pixels, _UNIT, dtype=np.float32)
+
+
+def _applied(augmentation: Any) -> TypeGuard[Applied]:
+    return hasattr(augmentation, "parameters") and hasattr(augmentation, "apply")
+
+
+def _shape(image: Any) -> str:
+    return f"{getattr(image, 'shape', type(image).__name__)} {getattr(image, 'dtype', '')}".strip()
+
+
+def _images(root: Path, folder: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield Path(place, name).relative_to(root).as_posix()
+
+
+def _near(root: Path) -> str:
+    try:
+        return nearest(root.name, [entry.name for entry in root.parent.iterdir() if entry.is_dir()])
+    except OSError:
+        return ""

@@ -1,0 +1,103 @@
+"""One permutation for several arrays."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from agnostic.data.sequences import NDArray
+from agnostic.errors import InvalidInput
+
+
+class Permuted(Sequence[Any]):
+    """A sequence in another order, read element by element when asked: nothing is copied.
+
+    Args:
+        source: anything with a length and integer indices: a list, a memory map, an HDF5 dataset.
+        order: (n,) indices into ``source``.
+    """
+
+    def __init__(self, source: Any, order: NDArray) -> None:
+        self.source = source
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The element at ``index``; for a slice, a view of that part."""
+        if isinstance(index, slice):
+            return Permuted(self.source, self.order[index])
+        return self.source[int(self.order[index])]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.source[i] for i in self.order.tolist())
+
+    def __repr__(self) -> str:
+        return f"Permuted({len(self)} of {type(self.source).__name__})"
+
+
+def shuffle(*arrays: Any, seed: int) -> Any:
+    """Put arrays, tensors and lists into one random order, rows kept together.
+
+    The order depends on ``seed`` and the length alone, whatever is shuffled. No global random state is read or changed.
+
+    Args:
+        *arrays: of equal length. NumPy arrays and tensors of torch, jax and tensorflow (on any device) come back as
+            what they are, copied. Lists, tuples, memory maps and whatever else has a length and integer indices come
+            back as a :class:`Permuted`, which copies nothing; ``list()`` makes a list of it.
+        seed: a non-negative integer.
+
+    Returns:
+        As many as were given, in a tuple; for one, that one.
+
+    Raises:
+        InvalidInput: none was given, their lengths differ, one has no length or no order, or the seed is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be an integer of 0 or more, not {seed!r}")
+    if not arrays:
+        raise InvalidInput("nothing to shuffle: give one array or several")
+    lengths = [_length(array, position) for position, array in enumerate(arrays)]
+    if len(set(lengths)) > 1:
+        raise InvalidInput(
+            f"arrays of lengths {', '.join(map(str, lengths))} cannot share one order; give equal lengths"
+        )
+    order = np.random.default_rng(int(seed)).permutation(lengths[0])
+    shuffled = tuple(_take(array, order) for array in arrays)
+    return shuffled if len(shuffled) > 1 else shuffled[0]
+
+
+def _length(array: Any, position: int) -> int:
+    try:
+        length = len(array)
+    except TypeError:
+        raise InvalidInput(
+            f"the array at position {position} is a {type(array).__name__} without a length; make it a list first"
+        ) from None
+    if isinstance(array, dict | set | frozenset | str | bytes) or not hasattr(array, "__getitem__"):
+        raise InvalidInput(
+            f"the array at position {position} is a {type(array).__name__}, which has no rows to reorder; "
+            "give an array, a tensor or a list"
+        )
+    return length
+
+
+def _take(array: Any, order: NDArray) -> Any:
+    if isinstance(array, np.memmap):
+        return Permuted(array, order)
+    if isinstance(array, np.ndarray):
+        return array[order]
+    for framework, twin in (("torch", "agnostic_torch"), ("jax", "agnostic_keras"), ("tensorflow", "agnostic_keras")):
+        module = sys.modules.get(framework)
+        kind = getattr(module, "Array" if framework == "jax" else "Tensor", None)
+        if isinstance(kind, type) and isinstance(array, kind):
+            return importlib.import_module(f"{twin}.data").take(array, order)
+    if hasattr(array, "iloc"):
+        # A data frame's own brackets choose columns.
+        return array.iloc[order]
+    return Permuted(array, order)

@@ -1,0 +1,213 @@
+"""Gradients of many outputs with respect to many inputs, the same in every framework.
+
+The frameworks agree on the numbers and differ around them. An output that is no scalar is summed by TensorFlow, and
+refused by PyTorch and jax. An input that no output depends on gives an error in PyTorch, None in TensorFlow, zeros in
+jax; integer inputs give an error, None, an error. Here each of these is said, and is one thing everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from agnostic.errors import InvalidInput
+from agnostic.ops import Array, Ops
+from agnostic.optimizers.groups import backend_module
+
+Reduce = Literal["sum", "mean"] | Sequence[Any]
+Unconnected = Literal["raise", "zero", "none"]
+Function = Callable[..., Any]
+
+
+def gradients(
+    function: Function,
+    inputs: Array | Sequence[Array],
+    *,
+    reduce: Reduce = "sum",
+    unconnected: Unconnected = "raise",
+    backend: str | None = None,
+) -> Any:
+    """The gradient of all outputs of a function together, with respect to each input.
+
+    It can be called eagerly and inside torch.compile, jax.jit and tf.function alike.
+
+    Args:
+        function: called with the inputs as positional arguments; returns an array, or a list or tuple of arrays.
+        inputs: a real floating-point array, or a list or tuple of them: native arrays, or NumPy.
+        reduce: how the outputs become one number. "sum": all elements of all outputs. "mean": the mean over outputs of
+            each output's mean, so that an output weighs the same whatever its size. A list: a weight for each output,
+            a number or an array of its shape, by which it is multiplied before all is summed.
+        unconnected: an input that no output depends on: "raise", "zero" or "none".
+        backend: whose arrays NumPy inputs become; None: the first framework that is installed.
+
+    Returns:
+        An array like the input, or a list of them for a list or tuple.
+
+    Raises:
+        InvalidInput: an input is not real floating point, or unconnected; the weights do not fit the outputs.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([3.0, 5.0])
+        >>> gradients(lambda x: [2 * x**2, (2 * x).sum()], x)
+        tensor([14., 22.])
+    """
+    arrays, single = _listed(inputs)
+    _check(reduce, unconnected)
+    engine, ops, arrays = _engine(arrays, backend)
+    found = engine.pullback(_many(function), arrays, lambda outputs: cotangents(ops, outputs, reduce))
+    result = [_connected(ops, g, x, i, unconnected) for i, (g, x) in enumerate(zip(found, arrays, strict=True))]
+    return result[0] if single else result
+
+
+def per_sample(
+    function: Function,
+    inputs: Array | Sequence[Array],
+    batch: Array | Sequence[Array],
+    *,
+    reduce: Reduce = "sum",
+    unconnected: Unconnected = "raise",
+    backend: str | None = None,
+) -> Any:
+    """The gradient with respect to each input for every sample of a batch by itself.
+
+    Args:
+        function: called with the inputs and then one sample of each array of the batch, without its first axis.
+        inputs: what to differentiate with respect to, as in :func:`gradients`.
+        batch: (N, ...) arrays.
+        reduce, unconnected, backend: as in :func:`gradients`.
+
+    Returns:
+        (N, *shape of the input), or a list of them.
+    """
+    arrays, single = _listed(inputs)
+    rows, _ = _listed(batch)
+    _check(reduce, unconnected)
+    engine, ops, arrays = _engine(arrays, backend)
+    rows = [ops.asarray(row) for row in rows]
+    counts = {ops.shape(row)[0] if ops.shape(row) else None for row in rows}
+    if len(counts) != 1 or None in counts:
+        raise InvalidInput(f"the arrays of a batch have one first axis in common, not {sorted(map(str, counts))}")
+    call = _many(function)
+    first = [row[0] for row in rows]
+    known = engine.pullback(lambda *x: call(*x, *first), arrays, lambda outputs: cotangents(ops, outputs, reduce))
+    for i, (g, x) in enumerate(zip(known, arrays, strict=True)):
+        _connected(ops, g, x, i, unconnected)
+    found = engine.per_sample(call, arrays, rows, lambda outputs: cotangents(ops, outputs, reduce))
+    result = [None if g is None and unconnected == "none" else value for g, value in zip(known, found, strict=True)]
+    return result[0] if single else result
+
+
+def jacobian(
+    function: Function,
+    inputs: Array | Sequence[Array],
+    *,
+    backend: str | None = None,
+) -> Any:
+    """The derivative of every element of the outputs with respect to every element of the inputs.
+
+    Args:
+        function, inputs, backend: as in :func:`gradients`. Where nothing is connected, the derivative is 0.
+
+    Returns:
+        (*shape of the output, *shape of the input); a list of them for a list of inputs, and a list of those for a
+        function that returns several outputs.
+    """
+    arrays, single = _listed(inputs)
+    engine, _, arrays = _engine(arrays, backend)
+    several = False
+
+    def call(*x: Array) -> list[Array]:
+        nonlocal several
+        outputs = function(*x)
+        several = isinstance(outputs, list | tuple)
+        return list(outputs) if several else [outputs]
+
+    found = engine.jacobian(call, arrays)
+    rows = [row[0] if single else row for row in found]
+    return rows if several else rows[0]
+
+
+def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array]:
+    """What each element of each output is multiplied by before all is summed.
+
+    Raises:
+        InvalidInput: the weights do not fit the outputs.
+    """
+    if isinstance(reduce, str):
+        sizes = [1 if reduce == "sum" else len(outputs) * max(math.prod(ops.shape(y)), 1) for y in outputs]
+        return [_filled(ops, y, 1 / size) for y, size in zip(outputs, sizes, strict=True)]
+    if len(reduce) != len(outputs):
+        raise InvalidInput(f"{len(reduce)} weights for {len(outputs)} outputs: give one for each")
+    found = []
+    for weight, y in zip(reduce, outputs, strict=True):
+        array = ops.cast(ops.asarray(weight), ops.dtype(y))
+        if ops.shape(array) not in ((), ops.shape(y)):
+            raise InvalidInput(f"a weight of shape {ops.shape(array)} for an output of shape {ops.shape(y)}")
+        found.append(array + _filled(ops, y, 0.0))
+    return found
+
+
+def _filled(ops: Ops, like: Array, value: float) -> Array:
+    return ops.cast(ops.asarray(np.full(ops.shape(like), value)), ops.dtype(like))
+
+
+def _many(function: Function) -> Callable[..., list[Array]]:
+    def call(*x: Array) -> list[Array]:
+        outputs = function(*x)
+        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    return call
+
+
+def _listed(inputs: Any) -> tuple[list[Array], bool]:
+    if isinstance(inputs, list | tuple):
+        if not inputs:
+            raise InvalidInput("there is no input to differentiate with respect to")
+        return list(inputs), False
+    return [inputs], True
+
+
+def _check(reduce: Reduce, unconnected: str) -> None:
+    if isinstance(reduce, str) and reduce not in ("sum", "mean"):
+        raise InvalidInput(f"reduce is 'sum', 'mean' or a list of weights, not {reduce!r}")
+    if unconnected not in ("raise", "zero", "none"):
+        raise InvalidInput(f"unconnected is 'raise', 'zero' or 'none', not {unconnected!r}")
+
+
+_PACKAGES = {"torch": "torch", "keras": "keras", "jax": "keras", "jaxlib": "keras", "tensorflow": "keras"}
+
+
+def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[Array]]:
+    """(the backend's module of gradients, its ops, native arrays)."""
+    names = {
+        name for x in arrays for cls in type(x).__mro__ if (name := _PACKAGES.get(cls.__module__.partition(".")[0]))
+    }
+    if len(names) > 1:
+        raise InvalidInput(f"the inputs belong to several frameworks: {', '.join(sorted(names))}")
+    name = next(iter(names), backend)
+    if name is None:
+        from agnostic.backend import default_backend
+
+        name = default_backend().name
+    module = backend_module(name, "gradients")
+    ops: Ops = module.ops_for(arrays)
+    native = [ops.asarray(x) for x in arrays]
+    for i, x in enumerate(native):
+        if not ops.dtype(x).startswith(("float", "bfloat")):
+            raise InvalidInput(f"input {i} is {ops.dtype(x)}, and gradients are of real floating-point inputs: cast it")
+    return module, ops, native
+
+
+def _connected(ops: Ops, gradient: Array | None, x: Array, index: int, unconnected: str) -> Array | None:
+    if gradient is not None:
+        return gradient
+    if unconnected == "raise":
+        raise InvalidInput(
+            f"no output depends on input {index}, of shape {ops.shape(x)}: leave it out, or ask for "
+            "unconnected='zero' or 'none'"
+        )
+    return _filled(ops, x, 0.0) if unconnected == "zero" else None

@@ -1,0 +1,83 @@
+"""Native optimizers of specifications, in the framework of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agnostic.errors import InvalidInput
+from agnostic.optimizers.groups import Group, Groups, backend_module, from_dicts, groups, resolve
+from agnostic.optimizers.specs import TERMS, Spec, obstacles
+
+
+def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **options: Any) -> Any:
+    """An optimizer of the model's own framework.
+
+    It is the framework's own class where that computes exactly what the specification says, else ours on the shared
+    rule: a torch.optim.Optimizer or a keras.optimizers.Optimizer all the same.
+
+    Args:
+        spec: what to compute.
+        model_or_groups: a model, what :func:`groups` returned, or PyTorch's list of dicts.
+        native: True insists on the framework's own class, False on ours.
+        options: of the framework's own class alone, such as ``fused=True``.
+
+    Returns:
+        torch.optim.Optimizer or keras.optimizers.Optimizer.
+
+    Raises:
+        InvalidInput: ``native`` is True and the framework's own differs; says in which term.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1)
+        >>> type(build(SGD(0.1, momentum=0.9), model)).__module__
+        'torch.optim.sgd'
+        >>> type(build(SGD(0.1, momentum=0.9, convention="keras"), model)).__name__
+        'RuleOptimizer'
+    """
+    if not isinstance(spec, Spec):
+        raise InvalidInput(f"a specification such as Adam(1e-3) was expected, not {type(spec).__name__}")
+    chosen = _groups(model_or_groups)
+    resolved = resolve(spec, chosen)
+    if native:
+        for own, group in resolved:
+            if group.trainable and (wrong := obstacles(own, chosen.backend)):
+                raise InvalidInput(
+                    f"the native {type(own).__name__} of {chosen.backend} computes something else: {describe(wrong)}; "
+                    "leave native=True out to build ours"
+                )
+    return backend_module(chosen.backend).build(resolved, native, options)
+
+
+def describe(terms: Iterable[str]) -> str:
+    """Names of fields with what they mean."""
+    return "; ".join("it has no such class" if t == "class" else f"{t} ({TERMS.get(t, t)})" for t in terms)
+
+
+def _groups(given: Any) -> Groups:
+    if isinstance(given, Groups):
+        return given
+    if isinstance(given, list | tuple):
+        if not given or not all(isinstance(g, Mapping) for g in given):
+            raise InvalidInput("groups are a list of dicts with 'params', what groups() returns, or a model")
+        return from_dicts(given, _backend_of_parameters(given))
+    return groups(given, {})
+
+
+def _backend_of_parameters(dicts: Iterable[Mapping[str, Any]]) -> str:
+    # The iterators that people write into these dicts can be read once: they become lists where they stand.
+    for given in dicts:
+        params = given.get("params", ())
+        if hasattr(params, "__next__") and isinstance(given, dict):
+            params = given["params"] = list(params)
+        items = params if isinstance(params, list | tuple) else [params]
+        for item in items:
+            value = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+            for cls in type(value).__mro__:
+                if cls.__module__.partition(".")[0] in ("torch", "keras"):
+                    return cls.__module__.partition(".")[0]
+    raise InvalidInput("the groups hold no parameter of a known framework: 'params' is a list of tensors or variables")
+
+
+__all__ = ["Group", "Groups", "build", "describe", "groups"]

@@ -1,0 +1,228 @@
+"""Carrying an optimizer from one framework to the other, in the middle of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agnostic.errors import InvalidInput, UnknownName
+from agnostic.optimizers import specs
+from agnostic.optimizers.build import describe
+from agnostic.optimizers.groups import Group, Inventory, backend_module, inventory_of
+from agnostic.optimizers.snapshot import Layout, Snapshot, carried
+from agnostic.optimizers.specs import Spec, obstacles, replace
+
+Pairs = Mapping[str, tuple[str, Layout]]
+
+
+def convert(
+    optimizer: Any,
+    to: str,
+    model: Any,
+    *,
+    source: Any = None,
+    pairs: Pairs | None = None,
+    native: bool | None = None,
+    allow: Sequence[str] = (),
+) -> Any:
+    """The same optimizer in the other framework: hyperparameters, groups, momenta and step counts.
+
+    The weights of ``model`` must be those of the model that the optimizer comes from, already carried over: the next
+    steps are then the same. The new optimizer is the framework's own where that is exact, else ours on the shared rule.
+
+    Args:
+        optimizer: torch.optim.Optimizer or keras.optimizers.Optimizer, before its first step or after any.
+        to: ``"torch"`` or ``"keras"``.
+        model: the model to optimize from now on, a model of ``to``.
+        source: the model that ``optimizer`` belongs to, whose order the parameters are paired in; without it the
+            order in the optimizer counts.
+        pairs: target name -> (source name, :class:`agnostic.optimizers.snapshot.Layout` from source to target). None:
+            both models' trainable parameters are paired in order, and the layouts told from names and shapes.
+        native: as for :func:`build`.
+        allow: terms that may differ, as an error named them.
+
+    Returns:
+        torch.optim.Optimizer or keras.optimizers.Optimizer.
+
+    Raises:
+        InvalidInput: no exact form exists; says which term differs, and by how much after 5 steps of the standard
+            problem of :mod:`agnostic.reference.optimizers`. Or the parameters of the two cannot be paired.
+    """
+    target = inventory_of(model)
+    if target.backend != to:
+        raise InvalidInput(f"the model to optimize is one of {target.backend}, and {to!r} was asked for")
+    snapshot = read(optimizer, source)
+    for term in allow:
+        if term not in specs.TERMS:
+            raise UnknownName(f"no term {term!r} to allow; there are {', '.join(specs.TERMS)}")
+    chosen = pair(snapshot, target) if pairs is None else pairs
+    moved = _carried(snapshot, target, chosen, allow)
+    frozen = tuple((name, p) for name, p in target.parameters.items() if name not in moved.states)
+    resolved = [
+        (spec, Group({}, tuple((name, target.parameters[name]) for name in names))) for spec, names in moved.groups
+    ]
+    if frozen:
+        resolved.append((moved.groups[0][0], Group({}, frozen, trainable=False)))
+    if native:
+        for spec, _ in resolved:
+            if wrong := [term for term in obstacles(spec, to) if term not in allow]:
+                raise InvalidInput(
+                    f"{to}'s own {type(spec).__name__} has no exact form of this: {measured(spec, to, wrong)}; "
+                    f"leave native=True out, or allow={tuple(wrong)}"
+                )
+        resolved = [(_native_form(spec, to), group) for spec, group in resolved]
+    backend = backend_module(to)
+    built = backend.build(resolved, native, {})
+    names = {id(p): name for name, p in target.parameters.items()}
+    backend.restore(built, moved, names, list(target.parameters.values()))
+    return built
+
+
+def read(optimizer: Any, model: Any = None) -> Snapshot:
+    """An optimizer in the middle of training as plain data.
+
+    Args:
+        optimizer: torch.optim.Optimizer or keras.optimizers.Optimizer.
+        model: whose names and order the parameters are given in.
+
+    Raises:
+        InvalidInput: the optimizer is of no known framework, or of a kind that has no specification.
+    """
+    for cls in type(optimizer).__mro__:
+        framework = cls.__module__.partition(".")[0]
+        if framework in ("torch", "keras"):
+            snapshot: Snapshot = backend_module(framework).read(optimizer, model)
+            return snapshot
+    raise InvalidInput(f"a torch or Keras optimizer was expected, not {type(optimizer).__qualname__}")
+
+
+def measured(spec: Spec, framework: str, terms: Sequence[str]) -> str:
+    """The terms in words, each with what it is worth on the standard problem."""
+    from agnostic.reference.optimizers import difference
+
+    native = spec.natives.get(framework)
+    found = []
+    for term in terms:
+        text = describe([term])
+        if native is not None and term in native.fixed and term != "iteration_dtype":
+            probe = replace(spec, {"learning_rate": 1.0, **dict.fromkeys(("ema_momentum", "ema_overwrite"))})
+            if term == "product_dtype" or getattr(spec, "iteration_dtype", "") != "bfloat16":
+                size = difference(probe, replace(probe, {term: native.fixed[term][0]}))
+                text += f", {size:.1e} after 5 steps"
+        found.append(text)
+    return "; ".join(found)
+
+
+def _native_form(spec: Spec, framework: str) -> Spec:
+    """The specification with the conventions that a framework has; for terms that are allowed to differ."""
+    native = spec.natives[framework]
+    wrong = {name: native.fixed[name][0] for name in obstacles(spec, framework) if name in native.fixed}
+    return replace(spec, wrong)
+
+
+# Pairing --------------------------------------------------------------------------------------------------------------
+def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
+    """Target name -> (source name, layout), by order.
+
+    Raises:
+        InvalidInput: the numbers of parameters differ, or two shapes do in every known layout.
+    """
+    names = list(snapshot.shapes)
+    if len(names) != len(target.parameters):
+        raise InvalidInput(
+            f"the optimizer knows {len(names)} parameters and the model has {len(target.parameters)} to move: "
+            "give source=, the optimizer's own model, or pairs="
+        )
+    last = target.backend == "keras"
+    found = {}
+    for (name, parameter), origin in zip(target.parameters.items(), names, strict=True):
+        shape, wanted = snapshot.shapes[origin], tuple(parameter.shape)
+        keras_name = name if last else origin
+        kind = keras_name.replace("/", ".").rpartition(".")[2].partition("#")[0]
+        layout = _layout(shape, wanted, kind if snapshot.outputs_last != last else "", snapshot.outputs_last)
+        if layout is None:
+            raise InvalidInput(f"{origin!r} {shape} and {name!r} {wanted} are no layouts of one parameter: give pairs=")
+        found[name] = (origin, layout)
+    return found
+
+
+def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_last: bool) -> Layout | None:
+    """The layout that takes ``shape`` to ``wanted``, or None; ``kind`` is Keras' name of the variable.
+
+    Raises:
+        InvalidInput: the gates of recurrent layers are ordered otherwise in each framework.
+    """
+    same = tuple(range(len(shape)))
+    if kind == "recurrent_kernel":
+        raise InvalidInput("recurrent layers order their gates otherwise in each framework: give pairs=")
+    # A vector has one layout; a table of embeddings is (entries, features) in both.
+    if len(shape) < 2 or "kernel" not in kind:
+        return Layout(shape, same, shape) if shape == wanted else None
+    # (O, I, ...) to (..., I, O), and back.
+    axes = (same[-1], same[-2], *same[:-2]) if from_last else (*same[2:], 1, 0)
+    if tuple(shape[a] for a in axes) == wanted:
+        return Layout(shape, axes, wanted)
+    # A depthwise kernel: (channels * multiplier, 1, ...), and (..., channels, multiplier).
+    here, there = (wanted, shape) if from_last else (shape, wanted)
+    if len(here) != len(there) or (here[0], here[1], *here[2:]) != (there[-2] * there[-1], 1, *there[:-2]):
+        return None
+    if from_last:
+        return Layout(shape, (*same[-2:], *same[:-2]), wanted)
+    return Layout((*there[-2:], *here[2:]), (*same[2:], 0, 1), wanted)
+
+
+# Exactness ------------------------------------------------------------------------------------------------------------
+def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequence[str]) -> Snapshot:
+    to_last = target.backend == "keras"
+    crossing = snapshot.outputs_last != to_last
+    back = {origin: (name, layout) for name, (origin, layout) in pairs.items()}
+    groups, states = [], {}
+    for spec, origins in snapshot.groups:
+        spec = _with_number(spec, target.backend)
+        names = []
+        for origin in origins:
+            if origin not in back:
+                raise InvalidInput(f"pairs has nothing for {origin!r}, which the optimizer moves")
+            name, layout = back[origin]
+            state = snapshot.states[origin]
+            if crossing:
+                _check_layout(spec, origin, state.shape)
+            states[name] = carried(state, layout)
+            names.append(name)
+        groups.append((_portable(spec, crossing, allow), tuple(names)))
+    ordered = {name: states[name] for name in target.parameters if name in states}
+    shapes = {name: tuple(parameter.shape) for name, parameter in target.parameters.items()}
+    return Snapshot(tuple(groups), ordered, shapes, to_last)
+
+
+def _with_number(spec: Spec, to: str) -> Spec:
+    rate = spec.learning_rate
+    if isinstance(rate, int | float):
+        return spec
+    if to == "keras":
+        return spec
+    raise InvalidInput(
+        f"the learning rate follows a {type(rate).__name__}, which only Keras can evaluate: convert a copy whose rate "
+        "is a number, and put a torch.optim.lr_scheduler on the result"
+    )
+
+
+def _check_layout(spec: Spec, name: str, shape: tuple[int, ...]) -> None:
+    if isinstance(spec, specs.Adafactor) and len(shape) > 2:
+        raise InvalidInput(
+            f"Adafactor has no exact form of {name!r} {shape} in the other framework: its factors are means over the "
+            "last two axes, which are (H, W) in PyTorch's layout of a convolution and (inputs, outputs) in Keras', and "
+            "differ by the size of the steps themselves; give the convolutions a group with another rule"
+        )
+
+
+def _portable(spec: Spec, crossing: bool, allow: Sequence[str]) -> Spec:
+    if crossing and isinstance(spec, specs.Muon) and spec.iteration_dtype == "bfloat16":
+        if "iteration_dtype" not in allow:
+            raise InvalidInput(
+                "Muon has no exact form in the other framework: PyTorch iterates in bfloat16, whose rounding "
+                "depends on how products are fused, 8e-4 a step of size 1; allow=('iteration_dtype',) iterates in the "
+                "parameters' type"
+            )
+        return replace(spec, {"iteration_dtype": "parameter"})
+    return spec

@@ -1,0 +1,213 @@
+"""Groups: which parameters are moved by which hyperparameters, in both frameworks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnostic.errors import InvalidInput, UnknownName
+from agnostic.layers import Layer, select
+from agnostic.optimizers.specs import Spec, make, replace
+
+SHARED = (
+    "clip_value",
+    "clip_norm",
+    "clip_global_norm",
+    "clip_convention",
+    "ema_momentum",
+    "ema_overwrite",
+    "accumulate",
+)
+"""What is done to all parameters together, and so cannot differ between groups."""
+
+TORCH_NAMES: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "eps": "epsilon",
+    "alpha": "rho",
+    "initial_accumulator_value": "initial_accumulator",
+    "beta2_decay": "beta_2_decay",
+    "d": "clip_threshold",
+    "ns_coefficients": "coefficients",
+    "ns_steps": "steps",
+}
+"""PyTorch's names of fields, which lists of dicts are written in; those that hold two fields are in :func:`renamed`."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The trainable parameters of a model, and its layers, which they are chosen by.
+
+    Attributes:
+        parameters: by name, in the model's own order: ``"features.0.weight"``, ``"dense/kernel"``.
+        layers: every layer that has parameters, the parameters themselves among them, with the names of what it holds.
+        backend: the backend's name.
+    """
+
+    parameters: Mapping[str, Any]
+    layers: Sequence[tuple[Layer, tuple[str, ...]]]
+    backend: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share their hyperparameters.
+
+    Attributes:
+        options: fields of the specification by name, in place of the ones that :func:`build` is given. ``spec``
+            replaces the whole specification.
+        parameters: (name, native parameter).
+        trainable: False: these parameters are never moved.
+    """
+
+    options: Mapping[str, Any]
+    parameters: tuple[tuple[str, Any], ...]
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What :func:`groups` returns: the groups of one model, every parameter in exactly one of them."""
+
+    groups: tuple[Group, ...]
+    backend: str
+    model: Any = field(default=None, repr=False)
+
+
+def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[str, Any] | None = None) -> Groups:
+    """Give layers hyperparameters of their own.
+
+    Args:
+        model: a torch.nn.Module or keras.Model; a Keras model must be built.
+        rules: options by selector. A selector is the name of a layer or parameter, a glob whose ``*`` stays within one
+            component and whose ``**`` crosses them, or ``"kind:BatchNorm2d"``; components are separated by dots in
+            PyTorch and slashes in Keras. The options are fields of the specification, by our names or PyTorch's,
+            ``trainable=False`` to freeze, or ``spec`` for another rule. Where several selectors choose a parameter,
+            the later overrides the earlier, option by option, or altogether where it brings a ``spec``.
+        default: options of all parameters, which the rules override.
+
+    Raises:
+        UnknownName: a selector chooses nothing that has trainable parameters; the message names the nearest layers.
+    """
+    inventory = inventory_of(model)
+    chosen: dict[str, dict[str, Any]] = {name: renamed(default or {}) for name in inventory.parameters}
+    for selector, options in rules.items():
+        if not isinstance(selector, str):
+            raise InvalidInput(f"parameters are chosen by a layer's name, a glob or 'kind:Conv2d', not by {selector!r}")
+        for name in _under(inventory, selector, type(model).__name__):
+            # Another rule has other options: those that were meant for the former do not follow.
+            chosen[name] = {**({} if "spec" in options else chosen[name]), **renamed(options)}
+    return Groups(_collect(chosen, inventory.parameters), inventory.backend, model)
+
+
+def _collect(options: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Any]) -> tuple[Group, ...]:
+    """Parameters of equal options together, in the order in which the options first appear."""
+    found: list[tuple[Mapping[str, Any], list[tuple[str, Any]]]] = []
+    for name, own in options.items():
+        for other, members in found:
+            if other == own:
+                members.append((name, parameters[name]))
+                break
+        else:
+            found.append((own, [(name, parameters[name])]))
+    return tuple(
+        Group({k: v for k, v in own.items() if k != "trainable"}, tuple(members), bool(own.get("trainable", True)))
+        for own, members in found
+    )
+
+
+def _under(inventory: Inventory, selector: str, model: str) -> tuple[str, ...]:
+    # Globs are written with dots: in Keras a slash separates.
+    by_name = dict(zip((layer.name for layer, _ in inventory.layers), inventory.layers, strict=True))
+    layers = [layer for layer, _ in inventory.layers]
+    chosen = select(layers, selector.replace("/", "."), model=model)
+    return tuple(dict.fromkeys(name for layer in chosen for name in by_name[layer.name][1]))
+
+
+def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by the specifications' names, from those or PyTorch's."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if name == "betas":
+            found["beta_1"], found["beta_2"] = value
+        elif name == "eps" and isinstance(value, tuple | list):
+            found["epsilon_1"], found["epsilon_2"] = value
+        elif name == "decoupled_weight_decay":
+            found["decay"] = "decoupled" if value else "coupled"
+        elif name == "adjust_lr_fn":
+            found["scale"] = value or "original"
+        else:
+            found[TORCH_NAMES.get(name, name)] = value
+    return found
+
+
+def from_dicts(dicts: Iterable[Mapping[str, Any]], backend: str) -> Groups:
+    """PyTorch's list of dicts: ``[{"params": base.parameters()}, {"params": head.parameters(), "lr": 1e-3}]``.
+
+    Args:
+        dicts: ``"params"`` holds native parameters, or one of them; in Keras, layers and models as well.
+        backend: whose parameters they are.
+
+    Raises:
+        InvalidInput: a dict has no ``"params"``, or a parameter is in two of them.
+    """
+    listing = backend_module(backend).members
+    found = []
+    seen: dict[int, int] = {}
+    for index, given in enumerate(dicts):
+        if "params" not in given:
+            raise InvalidInput(f"group {index} has no 'params': give it the parameters that its options are for")
+        members = tuple(listing(given["params"]))
+        for name, parameter in members:
+            if seen.setdefault(id(parameter), index) != index:
+                raise InvalidInput(f"parameter {name!r} is in group {seen[id(parameter)]} and in group {index}")
+        options = renamed({k: v for k, v in given.items() if k != "params"})
+        trainable = bool(options.pop("trainable", True))
+        found.append(Group(options, members, trainable))
+    return Groups(tuple(found), backend)
+
+
+def resolve(spec: Spec, groups: Groups) -> list[tuple[Spec, Group]]:
+    """Each group with its own specification.
+
+    Raises:
+        InvalidInput: a group sets what is done to all parameters together.
+        UnknownName: an option is no field of the specification.
+    """
+    found = []
+    for group in groups.groups:
+        options = dict(group.options)
+        for name in SHARED:
+            if name in options and options[name] != getattr(spec, name):
+                raise InvalidInput(f"{name} is for all parameters together: give it to the specification, not a group")
+        own = options.pop("spec", spec)
+        if own is not spec:
+            shared = {name: getattr(spec, name) for name in SHARED}
+            own = make(type(own), {**{k: v for k, v in vars(own).items() if k not in SHARED}, **shared})
+        found.append((replace(own, options) if options else own, group))
+    return found
+
+
+def inventory_of(model: Any) -> Inventory:
+    """The parameters and layers of a model of any backend."""
+    from agnostic.backend import backend_name
+
+    inventory: Inventory = backend_module(backend_name(model)).inventory(model)
+    return inventory
+
+
+def backend_module(backend: str, module: str = "optimizers") -> Any:
+    """The module of a backend's package that holds its optimizers, or another of its modules.
+
+    Raises:
+        UnknownName: no such backend is registered.
+    """
+    import importlib
+
+    from agnostic.backend import registrations
+
+    known = registrations()
+    if backend not in known:
+        raise UnknownName(f"no backend {backend!r} ({', '.join(known)} are registered)")
+    package = known[backend].factory.partition(":")[0].rpartition(".")[0]
+    return importlib.import_module(f"{package}.{module}")

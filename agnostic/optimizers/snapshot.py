@@ -1,0 +1,77 @@
+"""Snapshots: an optimizer in the middle of training, as data that no framework is needed for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.optimizers.specs import Spec
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """The state of one parameter.
+
+    Attributes:
+        shape: of the parameter.
+        step: how many steps it has made.
+        slots: arrays by the names of :class:`agnostic.optimizers.rules.Rule`, and ``"average"`` for the moving average
+            of the weights. Empty before the first step.
+    """
+
+    shape: tuple[int, ...]
+    step: int = 0
+    slots: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An optimizer and its state.
+
+    Attributes:
+        groups: (specification, names of its parameters); the specification's learning rate is the present one.
+        states: of each parameter that moves, by name, in the model's own order.
+        shapes: of every parameter, those that do not move among them, in the same order.
+        outputs_last: kernels are (..., inputs, outputs), as in Keras.
+    """
+
+    groups: tuple[tuple[Spec, tuple[str, ...]], ...]
+    states: Mapping[str, ParameterState]
+    shapes: Mapping[str, tuple[int, ...]]
+    outputs_last: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one framework's array of a parameter becomes the other's.
+
+    ``transpose(reshape(x, seen), axes)``, in ``shape``.
+    """
+
+    seen: tuple[int, ...]
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.reshape(self.seen).transpose(self.axes).reshape(self.shape))
+
+
+def carried(state: ParameterState, layout: Layout) -> ParameterState:
+    """The state of the parameter in its other layout."""
+    factored = {"row", "column"} & state.slots.keys()
+    slots = {}
+    for name, value in state.slots.items():
+        if name in factored:
+            # Of matrices alone: rows of the one layout are columns of the other.
+            turned = layout.axes != tuple(range(len(layout.axes)))
+            other = {"row": "column", "column": "row"}[name] if turned else name
+            slots[other] = value.transpose(layout.axes)
+        else:
+            slots[name] = layout(value) if value.shape == state.shape else value
+    return ParameterState(layout.shape, state.step, slots)

@@ -1,0 +1,1 @@
+"""Weights from one framework's model to the other's, through NumPy."""

@@ -1,0 +1,315 @@
+"""The ascent in Keras: what :mod:`agnostic.visualization.ascent` describes, as functions that an engine can compile.
+
+The network is cut at the last layer of the objective by an exception, while it runs or while it is traced; its weights
+are data, never differentiated. Of a convolution whose single channels are wanted, only those are computed: with their
+part of the kernel, then the layer's own activation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers as kl
+
+from agnostic.errors import InvalidInput, NonFinite
+from agnostic.ops import Array
+from agnostic.visualization.ascent import Ascent, Settings
+from agnostic.visualization.objectives import OUTPUT
+from agnostic.visualization.taps import Tap
+from agnostic_keras import engines
+from agnostic_keras.layers import named_layers
+from agnostic_keras.ops import KerasOps
+from agnostic_keras.taps import Replacement, Stop, check_built, data_format, predict, replaced
+
+# Bytes of the largest activation of a micro-batch, and the most rows: see agnostic_torch.ascent.
+_ACTIVATION_BYTES = 24 * 2**20
+_MOST_ROWS = 16
+
+_ELEMENTWISE = {
+    getattr(keras.activations, name)
+    for name in (
+        "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "softplus", "softsign",
+        "sigmoid", "hard_sigmoid", "hard_silu", "tanh", "exponential", "mish",
+    )
+}  # fmt: skip
+"""Activations of each element by itself, so that one channel's are those of the channel alone."""
+
+Data = dict[str, Any]
+"""What a step needs and does not change: weights, constants, the terms' arrays, the wanted channels."""
+
+
+def ascend(
+    model: keras.Layer, ascent: Ascent, settings: Settings
+) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+    """See :meth:`agnostic.backend.Backend.ascend`. Compiled engines report the steps of a micro-batch when it ends.
+
+    Raises:
+        InvalidInput: float64 is asked for, to which several of Keras' layers are not accurate on any engine.
+    """
+    check_built(model)
+    if settings.dtype == "float64":
+        raise InvalidInput(
+            "Keras' layers compute float64 to float32's accuracy in many cases, so it is not offered: "
+            "use dtype='float32', or the torch backend for float64"
+        )
+    dtype = settings.dtype or choose_dtype(model, keras.config.backend())
+    size = ascent.count if ascent.objective.coupled else settings.micro_batch or choose_micro_batch(ascent, dtype)
+    # Micro-batches of one size are compiled once.
+    size = math.ceil(ascent.count / math.ceil(ascent.count / size))
+    network = Network(model, ascent, dtype)
+    climb = engines.current().climber(network)
+    for start in range(0, ascent.count, size):
+        images = range(start, min(start + size, ascent.count))
+        with keras.device(settings.device) if settings.device else contextlib.nullcontext():
+            pixels, scores, finite = _climbed(network, climb, images, size, settings.on_step)
+        _check_finite(ascent, images, scores, finite)
+        yield images, pixels[: len(images)], scores[:, : len(images)]
+
+
+@functools.cache
+def _has_amx() -> bool:
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
+
+
+def choose_dtype(model: keras.Layer, engine: str) -> str:
+    """bfloat16 where the processor multiplies bfloat16 matrices in tiles (AMX) and the engine uses that, else float32.
+
+    Grouped and depthwise convolutions do not gain, and jax computes convolutions without it.
+    """
+    grouped = any(
+        isinstance(layer, kl.DepthwiseConv2D | kl.SeparableConv2D) or getattr(layer, "groups", 1) > 1
+        for layer in named_layers(model).values()
+    )
+    return "bfloat16" if engine != "jax" and _has_amx() and not grouped else "float32"
+
+
+def choose_micro_batch(ascent: Ascent, dtype: str) -> int:
+    """Images whose largest activation fits the cache, see ``_ACTIVATION_BYTES``; independent of the load."""
+    rows = min(_ACTIVATION_BYTES // (ascent.widest * (4 if dtype == "float32" else 2)), _MOST_ROWS)
+    return max(1, rows // ascent.views)
+
+
+def _climbed(
+    network: Network, climb: Callable[..., Any], images: range, size: int, on_step: Callable[[int], None] | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """(pixels, scores at every step, whether the gradients were finite) of a micro-batch of ``size`` images."""
+    ascent, ops = network.ascent, network.ops
+    views = ascent.views
+
+    def filled(array: npt.NDArray[Any], axis: int = 0, rows: int = 1) -> Array:
+        # The last micro-batch is filled up with copies of its last image, so that its arrays have the compiled shape.
+        missing = size - len(images)
+        if missing:
+            last = np.take(array, range(array.shape[axis] - rows, array.shape[axis]), axis)
+            array = np.concatenate([array, *[last] * missing], axis)
+        return network.data(array)
+
+    parameters = filled(ascent.initial(images))
+    state = ascent.recipe.update.initial_state(parameters)
+    schedule = {
+        name: filled(array, 1, views) if array.ndim > 1 else network.data(array)
+        for name, array in ascent.schedule(images).items()
+    }
+    data = network.shared | {
+        "arrays": [tuple(filled(array, rows=views) for array in own) for own in ascent.arrays(images)],
+        "channels": {
+            layer: [filled(index) for index in indices]
+            for layer, indices in ascent.channel_means(images).items()
+            if layer in network.sliced
+        },
+    }
+    step = None if on_step is None else functools.partial(on_step, len(images))
+    pixels, scores, finite = climb(parameters, state, schedule, data, step)
+    return ops.numpy(pixels).astype(np.float32), ops.numpy(scores).astype(np.float64), ops.numpy(finite)
+
+
+def _check_finite(
+    ascent: Ascent, images: range, scores: npt.NDArray[np.float64], finite: npt.NDArray[np.bool_]
+) -> None:
+    labels = ascent.objective.labels()
+    good = np.isfinite(scores)
+    for step in np.flatnonzero(~(good & finite)[:, : len(images)].all(axis=1))[:1]:
+        image = int(np.flatnonzero(~(good & finite)[step])[0])
+        what = "gradient of the objective" if good[step, image] else "objective"
+        raise NonFinite(
+            f"the {what} for {labels[images[image]]!r} is not finite at step {step + 1} of {ascent.steps}: "
+            "check the model's weights and the range of its input, or use dtype='float32'"
+        )
+
+
+class Network:
+    """The model, cut and frozen, and the functions of one step: what an engine's ``climber`` compiles.
+
+    Attributes:
+        ascent: the mathematics.
+        ops: the array operations.
+        shared: the part of a step's data that is the same for all micro-batches.
+        sliced: the layers whose wanted channels are computed alone.
+    """
+
+    def __init__(self, model: keras.Layer, ascent: Ascent, dtype: str) -> None:
+        self.ascent, self.ops = ascent, KerasOps()
+        self._model, self._dtype = model, dtype
+        named = named_layers(model)
+        self._wanted = {layer: named[layer] for layer in ascent.objective.layers() if layer != OUTPUT}
+        self._policies = _policies(model, dtype)
+        self._variables = model.variables
+        self.sliced = {
+            layer
+            for layer in ascent.channel_means(range(ascent.count))
+            if _is_sliceable(named[layer]) and ascent.listing[layer].calls == 1
+        }
+        self.shared: Data = {
+            "weights": [self._frozen(variable) for variable in self._variables],
+            "constants": {name: self.data(array) for name, array in ascent.constants().items()},
+        }
+
+    def data(self, array: npt.NDArray[Any]) -> Array:
+        """A native array; floating point becomes float32."""
+        return self.ops.asarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
+
+    def _frozen(self, variable: keras.Variable) -> Array:
+        value = self.ops.stop_gradient(keras.ops.convert_to_tensor(variable.value))
+        # Keras keeps statistics in float32 in every policy.
+        return self.ops.cast(value, self._dtype) if variable.dtype == "float32" and variable._autocast else value
+
+    # Functions of one step ------------------------------------------------------------------------------------------
+    def score(self, parameters: Array, now: Mapping[str, Array], data: Data) -> Array:
+        """(images,): the objective."""
+        forward = functools.partial(self._forward, data=data)
+        return self.ascent.score(self.ops, forward, parameters, now, data["arrays"], data["constants"])
+
+    def update(self, parameters: Array, gradient: Array, state: Any, now: Mapping[str, Array]) -> tuple[Array, Any]:
+        """New parameters and state."""
+        return self.ascent.update(self.ops, parameters, gradient, state, now)
+
+    def finite(self, gradient: Array) -> Array:
+        """(images,): whether the gradient is finite; a sum is only if all its terms are."""
+        return self.ops.isfinite(self.ops.sum(gradient, tuple(range(1, len(gradient.shape)))))
+
+    def display(self, parameters: Array, data: Data) -> Array:
+        """(images, H, W, C) in [0, 1]."""
+        return self.ascent.display(self.ops, parameters, data["constants"])
+
+    # The network, cut -----------------------------------------------------------------------------------------------
+    def _forward(self, inputs: Array, data: Data) -> Mapping[str, Tap]:
+        taps: dict[str, Tap] = {}
+        left = sum(self.ascent.listing[layer].calls for layer in self._wanted)
+        cut = OUTPUT not in self.ascent.objective.layers()
+
+        def tapping(name: str, layer: keras.Layer) -> Replacement:
+            axes = self.ascent.listing[name].axes or ""
+
+            def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+                nonlocal left
+                left -= 1
+                last = cut and left == 0
+                output = None
+                if name in self.sliced:
+                    means = [_channel_means(self.ops, layer, args[0], index) for index in data["channels"][name]]
+                    taps[name] = Tap(name, None, axes, means.__getitem__)
+                    output = None if last else original(*args, **kwargs)
+                else:
+                    output = original(*args, **kwargs)
+                    taps[name] = Tap(name, output, axes)
+                if last:
+                    raise Stop
+                return output
+
+            return call
+
+        scope = keras.StatelessScope()
+        for variable, value in zip(self._variables, data["weights"], strict=True):
+            # Not through the constructor, which would cast to the variable's own type.
+            scope.state_mapping[id(variable)] = value
+        if data_format(self._model) == "channels_first":
+            inputs = self.ops.transpose(inputs, (0, 3, 1, 2))
+        taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
+        with scope, _policy(self._policies), replaced(taped):
+            try:
+                output = predict(self._model, inputs)
+            except Stop:
+                return taps
+        if not hasattr(output, "shape") or len(output.shape) != 2:
+            what = f"{len(output.shape)} axes" if hasattr(output, "shape") else f"type {type(output).__name__}"
+            raise InvalidInput(
+                f"the model's output has {what}, not (batch, classes): "
+                "give logit(..., layer=...) the layer of the logits"
+            )
+        taps[OUTPUT] = Tap(OUTPUT, output, "NC")
+        return taps
+
+
+def _is_sliceable(layer: keras.Layer) -> bool:
+    """Whether one channel of a layer's output is a convolution with one slice of its kernel, and an activation."""
+    return (
+        isinstance(layer, kl.Conv2D)
+        and type(layer).call is kl.Conv2D.call
+        and type(layer).convolution_op is kl.Conv2D.convolution_op
+        and layer.groups == 1
+        and layer.activation in _ELEMENTWISE
+        and layer.quantization_mode is None
+        and not layer.lora_enabled
+    )
+
+
+def _channel_means(ops: KerasOps, layer: kl.Conv2D, x: Array, channels: Array) -> Array:
+    """(rows,): the spatial mean of one channel an image of a sliceable layer's output.
+
+    Args:
+        x: the layer's input, rows = images * views.
+        channels: (images,) which channel.
+    """
+    kernel = ops.take(keras.ops.convert_to_tensor(layer.kernel), channels, 3)
+    first = layer.data_format == "channels_first"
+    y = keras.ops.conv(x, kernel, list(layer.strides), layer.padding, layer.data_format, layer.dilation_rate)
+    if layer.use_bias:
+        bias = ops.take(keras.ops.convert_to_tensor(layer.bias), channels, 0)
+        y = y + (ops.reshape(bias, (-1, 1, 1)) if first else bias)
+    y = layer.activation(y)
+    means = ops.mean(ops.cast(y, "float32"), (2, 3) if first else (1, 2))
+    # Every image's convolution with every image's kernel: what belongs together is on the diagonal.
+    images = channels.shape[0]
+    means = ops.reshape(means, (images, -1, images)) * ops.asarray(np.eye(images, dtype=np.float32)[:, None])
+    return ops.reshape(ops.sum(means, 2), (-1,))
+
+
+# Types ---------------------------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class _Policy:
+    layer: keras.Layer
+    own: Any
+    wanted: Any
+
+
+def _policies(model: keras.Layer, dtype: str) -> Sequence[_Policy]:
+    """What each layer computes in, and what it is to compute in; none where all do already."""
+    if dtype == "float32":
+        return []
+    wanted = keras.DTypePolicy(f"mixed_{dtype}")
+    layers = (model, *model._flatten_layers(False, True))
+    return [_Policy(layer, layer.dtype_policy, wanted) for layer in layers if layer.compute_dtype == "float32"]
+
+
+@contextlib.contextmanager
+def _policy(policies: Sequence[_Policy]) -> Iterator[None]:
+    """The layers compute in the wanted type inside, and in their own again afterwards."""
+    try:
+        for policy in policies:
+            policy.layer.dtype_policy = policy.wanted
+        yield
+    finally:
+        for policy in policies:
+            policy.layer.dtype_policy = policy.own

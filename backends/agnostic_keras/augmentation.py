@@ -1,0 +1,141 @@
+"""Augmentation for Keras, jax and tensorflow: iterators that ``model.fit`` takes, a layer, and arrays back.
+
+Frameworks are imported by the functions that need them: whoever has jax alone needs no Keras.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.augmentation import Augmentation, iterators
+from agnostic.errors import InvalidInput
+
+_I = TypeVar("_I", bound=iterators.Iterator)
+
+
+@functools.cache
+def dataset_class(cls: type[_I]) -> type[_I]:
+    """The iterator class that is a ``keras.utils.PyDataset`` besides, so that ``model.fit`` takes it."""
+    import keras
+
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
+        cls.__init__(self, *args, **kwargs)
+        keras.utils.PyDataset.__init__(self)
+
+    namespace = {"__init__": initialize, "__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__name__}
+    return type(cls.__name__, (cls, keras.utils.PyDataset), namespace)
+
+
+def __getattr__(name: str) -> Any:
+    # Where pickle looks for the classes made above.
+    cls = getattr(iterators, name, None)
+    if isinstance(cls, type) and issubclass(cls, iterators.Iterator):
+        return dataset_class(cls)
+    if name == "AugmentationLayer":
+        return _layer_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def through_numpy(change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: Any) -> Any:
+    """A function of NumPy arrays on a jax or tensorflow array; the result is of its framework, on its device."""
+    if type(images).__module__.partition(".")[0] == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            raise InvalidInput(
+                "images are symbolic: use Augmentation.tensorflow_map in tf.data, keras_layer in a model"
+            )
+        with tf.device(images.device):
+            return tf.convert_to_tensor(change(images.numpy()))
+    import jax
+
+    if isinstance(images, jax.core.Tracer):
+        raise InvalidInput(
+            "images are traced by jax, and parameters are drawn outside: augment before the jitted function"
+        )
+    return jax.device_put(change(np.asarray(images)), images.sharding)
+
+
+def tensorflow_map(augmentation: Augmentation, seed: int, epoch: int = 0) -> Callable[[Any, Any], Any]:
+    """A function ``(index, image) -> image`` for ``tf.data``; see :meth:`Augmentation.tensorflow_map`."""
+    import tensorflow as tf
+
+    def change(index: npt.NDArray[Any], image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        result: npt.NDArray[Any] = augmentation(image[None], seed=seed, index=int(index), epoch=epoch)[0]
+        return result
+
+    def function(index: Any, image: Any) -> Any:
+        result = tf.numpy_function(change, [index, image], image.dtype)
+        result.set_shape(image.shape)
+        return result
+
+    return function
+
+
+@functools.cache
+def _layer_class() -> Any:
+    import keras
+
+    class AugmentationLayer(keras.layers.Layer):  # type: ignore[misc]
+        """Augments (N, H, W, C) batches in training; the number of images seen is one of its variables."""
+
+        def __init__(self, augmentation: Augmentation, seed: int, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.augmentation = augmentation
+            self.seed_of_augmentation = seed
+            self.seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="seen")
+
+        def call(self, inputs: Any, training: bool = False) -> Any:
+            if not training:
+                return inputs
+            # The variable may change in place: it is counted up after it was read.
+            result = self._engine_call(inputs, self.seen.value)
+            self.seen.assign_add(keras.ops.shape(inputs)[0])
+            return result
+
+        def _change(self, images: Any, first: Any) -> npt.NDArray[Any]:
+            result: npt.NDArray[Any] = self.augmentation(
+                np.asarray(images), seed=self.seed_of_augmentation, index=int(first)
+            )
+            return result
+
+        def _engine_call(self, inputs: Any, first: Any) -> Any:
+            engine = keras.backend.backend()
+            if engine == "torch":
+                return self.augmentation(inputs, seed=self.seed_of_augmentation, index=int(first), layout="NHWC")
+            if engine == "tensorflow":
+                import tensorflow as tf
+
+                result = tf.numpy_function(self._change, [inputs, first], inputs.dtype)
+                result.set_shape(inputs.shape)
+                return result
+            import jax
+
+            shape = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
+            return jax.pure_callback(self._change, shape, inputs, first)
+
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return input_shape
+
+        def get_config(self) -> dict[str, Any]:
+            import dataclasses
+
+            settings = dataclasses.asdict(self.augmentation)
+            return {**super().get_config(), "augmentation": settings, "seed": self.seed_of_augmentation}
+
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            config = dict(config)
+            return cls(augmentation=Augmentation(**config.pop("augmentation")), **config)
+
+    return keras.saving.register_keras_serializable("agnostic")(AugmentationLayer)
+
+
+def augmentation_layer(augmentation: Augmentation, seed: int) -> Any:
+    """A layer for ``keras.Sequential``; see :meth:`Augmentation.keras_layer`."""
+    return _layer_class()(augmentation, seed)

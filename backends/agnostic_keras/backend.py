@@ -1,0 +1,91 @@
+"""The Keras backend: each method lives in the file that mirrors its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.backend import Backend
+from agnostic.layers import Layer
+from agnostic.taps.records import Activations
+from agnostic_keras import engines, layers, taps
+from agnostic_keras.ops import KerasOps
+
+if TYPE_CHECKING:
+    from agnostic.models.architecture import Architecture
+    from agnostic.visualization.ascent import Ascent, Settings
+
+
+class KerasBackend(Backend):
+    """See :class:`agnostic.backend.Backend`."""
+
+    name = "keras"
+
+    def __init__(self) -> None:
+        engines.current()  # an engine that cannot differentiate is refused here
+        self.engine = keras.config.backend()
+        self.ops = KerasOps()
+
+    # Looking inside -------------------------------------------------------------------------------------------------
+    def tree(self, model: keras.Layer) -> list[Layer]:
+        return layers.tree(model)
+
+    def layers(self, model: keras.Layer, inputs: Any = None) -> list[Layer]:
+        return taps.layers(model, inputs)
+
+    def watch(
+        self, model: keras.Layer, layers: Sequence[str], *, detach: bool = False
+    ) -> AbstractContextManager[Activations]:
+        return taps.watch(model, layers, detach=detach)
+
+    def capture(self, model: keras.Layer, inputs: Any, layers: Sequence[str]) -> Activations:
+        return taps.capture(model, inputs, layers)
+
+    def submodel(self, model: keras.Layer, layers: Sequence[str]) -> keras.Model:
+        return taps.submodel(model, layers)
+
+    def input_channels(self, model: keras.Layer) -> int:
+        return taps.input_channels(model)
+
+    def native_images(self, model: keras.Layer, images: npt.NDArray[np.float32]) -> Any:
+        return taps.native_images(model, images)
+
+    # Ascent ---------------------------------------------------------------------------------------------------------
+    def ascend(
+        self, model: keras.Layer, ascent: Ascent, settings: Settings
+    ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+        from agnostic_keras.ascent import ascend
+
+        return ascend(model, ascent, settings)
+
+    # Models and weights ---------------------------------------------------------------------------------------------
+    def build(self, architecture: Architecture) -> keras.Model:
+        from agnostic_keras.models import build
+
+        return build(architecture)
+
+    def load(self, spec: str, weights: str | Path | None) -> keras.Model:
+        from agnostic_keras.models import load
+
+        return load(spec, weights)
+
+    def weights(self, model: keras.Layer) -> Mapping[str, np.ndarray[Any, Any]]:
+        from agnostic_keras.weights import weights
+
+        return weights(model)
+
+    def set_weights(self, model: keras.Layer, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        from agnostic_keras.weights import set_weights
+
+        set_weights(model, weights)
+
+    def read_weights(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+        from agnostic_keras.weights import read_weights
+
+        return read_weights(path)

@@ -1,0 +1,148 @@
+"""Keras on TensorFlow: the ascent is one tf.function with a symbolic loop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = tf.Tensor
+
+
+def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.irfft2`."""
+    inverse = tf.signal.irfft2d(tf.complex(real, imaginary), shape)
+    return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return tf.tanh(x)
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return tf.maximum(a, b)
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return tf.minimum(a, b)
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """An array-valued function at ``x``, and the gradient of the sum of its values."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = function(x)
+    return values, tape.gradient(values, x)
+
+
+def is_compiling() -> bool:
+    """Whether this very moment is inside a trace, whose arrays have no values yet."""
+    return tf.inside_function()
+
+
+def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """``function(inputs)``, run eagerly."""
+    return function(inputs)
+
+
+def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
+    """Run a function for the shapes that it meets, without computing values."""
+    tf.function(lambda x: [function(x), None][1], autograph=False).get_concrete_function(inputs)
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
+    return contextlib.nullcontext()
+
+
+def climber(network: Any) -> Callable[..., Any]:
+    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape.
+
+    Args:
+        network: an :class:`agnostic_keras.ascent.Network`.
+
+    Returns:
+        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
+    """
+
+    @tf.function(autograph=False)
+    def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, Tensor, Tensor]:
+        steps = next(iter(schedule.values())).shape[0]
+
+        def step(
+            t: Tensor, parameters: Tensor, state: Any, scores: tf.TensorArray, finite: tf.TensorArray
+        ) -> tuple[Any, ...]:
+            now = tf.nest.map_structure(lambda x: x[t], schedule)
+            values, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
+            parameters, state = network.update(parameters, gradient, state, now)
+            return t + 1, parameters, state, scores.write(t, values), finite.write(t, network.finite(gradient))
+
+        start = (
+            tf.constant(0), parameters, state, tf.TensorArray(parameters.dtype, steps), tf.TensorArray(tf.bool, steps)
+        )  # fmt: skip
+        _, parameters, _, scores, finite = tf.while_loop(
+            lambda t, *_: t < steps, step, start, parallel_iterations=1, maximum_iterations=steps
+        )
+        return network.display(parameters, data), scores.stack(), finite.stack()
+
+    def climb(
+        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        results = compiled(parameters, state, schedule, data)
+        for _ in range(results[1].shape[0] if on_step else 0):
+            on_step()
+        return results
+
+    return climb
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    # New tensors: the same one may be given twice, and would be one input to the tape.
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    found = tape.gradient(outputs, inputs, cotangents(outputs))
+    # An embedding's gradient is a list of rows, the same row several times.
+    return [g if g is None else tf.convert_to_tensor(g) for g in found]
+
+
+def per_sample(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+    inputs = [tf.identity(x) for x in inputs]
+
+    def one(rows: Sequence[Tensor]) -> list[Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = function(*inputs, *rows)
+        weights = cotangents(outputs)
+        found = tape.gradient(outputs, inputs, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(g) for g in found]
+
+    return list(tf.vectorized_map(one, list(batch)))
+
+
+def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    zero = tf.UnconnectedGradients.ZERO
+    return [list(tape.jacobian(y, inputs, unconnected_gradients=zero)) for y in outputs]

@@ -1,0 +1,133 @@
+"""Keras on PyTorch: eager autograd."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.irfft2`."""
+    return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+
+
+def tanh(x: Tensor) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.tanh`."""
+    return x.tanh()
+
+
+def maximum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.maximum`."""
+    return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+def minimum(a: Tensor, b: Any) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.minimum`."""
+    return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """An array-valued function at ``x``, and the gradient of the sum of its values."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        values = function(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return values.detach(), gradient
+
+
+def is_compiling() -> bool:
+    """Whether this very moment is inside a trace, whose arrays have no values yet."""
+    return torch.compiler.is_compiling()
+
+
+def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """``function(inputs)``, run eagerly, nothing kept for a backward pass."""
+    with eagerly(), torch.no_grad():
+        return function(inputs)
+
+
+shapes = without_gradients
+"""Run a function for the shapes that it meets: on PyTorch not every operation has a meta form, so for its values."""
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Compiled code runs as it was written inside; a tap inside of it would be missed."""
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+def climber(network: Any) -> Callable[..., Any]:
+    """The ascent of a micro-batch as a loop of eager autograd.
+
+    Args:
+        network: an :class:`agnostic_keras.ascent.Network`.
+
+    Returns:
+        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
+    """
+
+    def climb(
+        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        scores, finite = [], []
+        with eagerly():
+            for t in range(len(next(iter(schedule.values())))):
+                now = {name: array[t] for name, array in schedule.items()}
+                values, gradient = value_and_gradient(lambda x, now=now: network.score(x, now, data), parameters)
+                with torch.no_grad():
+                    parameters, state = network.update(parameters, gradient, state, now)
+                    scores.append(values)
+                    finite.append(network.finite(gradient))
+                if on_step is not None:
+                    on_step()
+            with torch.no_grad():
+                return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
+
+    return climb
+
+
+# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
+def pullback(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor | None]:
+    """See :func:`agnostic_keras.gradients.pullback`."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    with torch.enable_grad():
+        outputs = function(*leaves)
+    followed = [(y, w) for y, w in zip(outputs, cotangents(outputs), strict=True) if y.requires_grad]
+    if not followed:
+        return [None] * len(inputs)
+    ys, ws = zip(*followed, strict=True)
+    return list(torch.autograd.grad(ys, leaves, ws, allow_unused=True))
+
+
+def per_sample(
+    function: Callable[..., list[Tensor]],
+    inputs: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    cotangents: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """See :func:`agnostic_keras.gradients.per_sample`."""
+
+    def total(x: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> Tensor:
+        outputs = function(*x, *rows)
+        return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
+
+    detached = tuple(x.detach() for x in inputs)
+    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(detached, tuple(batch)))
+
+
+def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """See :func:`agnostic_keras.gradients.jacobian`."""
+    detached = tuple(x.detach() for x in inputs)
+    rows = torch.func.jacrev(lambda *x: tuple(function(*x)), tuple(range(len(inputs))))(*detached)
+    return [list(row) for row in rows]

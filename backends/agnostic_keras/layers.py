@@ -1,0 +1,139 @@
+"""Naming the layers of a Keras model, and telling the axes of their outputs. See :mod:`agnostic.layers`.
+
+A layer's name is the names from the model to it, joined by dots: ``"encoder.conv1"`` is the layer ``conv1`` of the
+model ``encoder`` inside the model. Two siblings of one name, which a subclassed model may have, are told apart by
+``#2``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from agnostic.layers import Layer
+from agnostic.models.aliases import aliases_of
+from agnostic.models.cards import card_of
+
+_CHANNELS_LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
+_CHANNELS_FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+
+
+def named_layers(model: keras.Layer) -> dict[str, keras.Layer]:
+    """Every layer inside a model by its first name, in the order of registration; not the model, not its inputs."""
+    found: dict[str, keras.Layer] = {}
+    _collect(model, "", found, {id(model)})
+    return found
+
+
+def _collect(parent: keras.Layer, prefix: str, found: dict[str, keras.Layer], seen: set[int]) -> None:
+    for layer in _children(parent):
+        if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
+            continue
+        seen.add(id(layer))
+        name, number = prefix + layer.name, 2
+        while name in found:
+            name, number = f"{prefix}{layer.name}#{number}", number + 1
+        found[name] = layer
+        _collect(layer, f"{name}.", found, seen)
+
+
+def _children(layer: keras.Layer) -> Iterator[keras.Layer]:
+    # Public for models alone, though every layer keeps the layers that are its attributes.
+    yield from layer.layers if isinstance(layer, keras.Model) else layer._flatten_layers(False, False)
+
+
+def tree(model: keras.Layer) -> list[Layer]:
+    """The layers as they are registered, without running the model."""
+    layers = [
+        Layer(name, type(layer).__name__, None, None, None, _size(layer), calls=0)
+        for name, layer in named_layers(model).items()
+    ]
+    return _with_aliases(model, layers)
+
+
+def _size(layer: keras.Layer) -> int:
+    # Running statistics are variables in Keras, and buffers, not parameters, elsewhere. A frozen layer has all its
+    # parameters still: so each variable is asked what it was made as.
+    owners = (layer, *layer._flatten_layers(False, True))
+    trainable = {id(v): v for owner in owners for v in owner._trainable_variables}
+    return sum(math.prod(v.shape) for v in trainable.values())
+
+
+def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
+    card = card_of(model)
+    parents = {x.name.rpartition(".")[0] for x in layers}
+    leaves = [(x.name, x.kind) for x in layers if x.name not in parents]
+    known = dict(aliases_of(f"{type(model).__module__}.{type(model).__qualname__}", leaves))
+    if card is not None:
+        known |= card.aliases
+    taken = {x.name for x in layers}
+    return [
+        Layer(
+            x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
+            tuple(alias for alias in known.get(x.name, ()) if alias not in taken),
+        )
+        for x in layers
+    ]  # fmt: skip
+
+
+class Listing:
+    """Watches one forward pass and tells the layers in the order in which they first ran."""
+
+    def __init__(self, model: keras.Layer) -> None:
+        self.model = model
+        self.modules = named_layers(model)
+        self.calls: dict[str, int] = {}
+        """How often each layer was called."""
+        self._shapes: dict[str, tuple[tuple[int | None, ...], str | None] | None] = {}
+        # The letters of the last output of each number of dimensions.
+        self._last: dict[int, str] = {}
+
+    def enter(self, name: str) -> None:
+        """A layer is being called."""
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def leave(self, name: str, output: Any) -> None:
+        """A layer returned."""
+        if not hasattr(output, "shape"):
+            self._shapes.setdefault(name, None)
+            return
+        sizes = tuple(output.shape)
+        axes = self._axes(self.modules[name], len(sizes))
+        if axes is not None:
+            self._last[len(sizes)] = axes
+        self._shapes.setdefault(name, (sizes, axes))
+
+    def _axes(self, layer: keras.Layer, ndim: int) -> str | None:
+        data_format = getattr(layer, "data_format", None)
+        if data_format is None and isinstance(layer, keras.layers.BatchNormalization) and isinstance(layer.axis, int):
+            data_format = "channels_last" if layer.axis % ndim == ndim - 1 else "channels_first"
+        if data_format is not None:
+            return (_CHANNELS_FIRST if data_format == "channels_first" else _CHANNELS_LAST).get(ndim)
+        if isinstance(layer, keras.layers.Permute) and ndim in self._last:
+            before = self._last[ndim]
+            return before[0] + "".join(before[d] for d in layer.dims)
+        if isinstance(layer, keras.layers.Dense):
+            return _CHANNELS_LAST.get(ndim)
+        if ndim in self._last:
+            return self._last[ndim]
+        first = keras.config.image_data_format() == "channels_first" and ndim > 3
+        return (_CHANNELS_FIRST if first else _CHANNELS_LAST).get(ndim)
+
+    def layers(self) -> list[Layer]:
+        """In the order of the first call; those that did not run follow."""
+        order = [*self.calls, *(name for name in self.modules if name not in self.calls)]
+        return _with_aliases(self.model, [self._layer(name) for name in order])
+
+    def _layer(self, name: str) -> Layer:
+        layer, seen = self.modules[name], self._shapes.get(name)
+        kind, parameters, calls = type(layer).__name__, _size(layer), self.calls.get(name, 0)
+        if seen is None:
+            return Layer(name, kind, None, None, None, parameters, calls)
+        sizes, axes = seen
+        if axes is None:
+            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls)
+        channels = sizes[axes.index("C")] if "C" in axes else None
+        return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls)

@@ -1,0 +1,457 @@
+"""Native Keras optimizers of specifications: Keras' own where they are exact, else ours on the shared rules.
+
+Ours has what Keras lacks: groups with hyperparameters of their own. It is an ordinary keras.optimizers.Optimizer, so it
+works in ``fit()`` on every engine, jitted or not, is saved with the model, and takes Keras' schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops as kops
+
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer
+from agnostic.optimizers import rules
+from agnostic.optimizers.groups import Group, Inventory
+from agnostic.optimizers.snapshot import ParameterState, Snapshot
+from agnostic.optimizers.specs import KINDS, Muon, Spec, as_dict, make, obstacles, replace
+from agnostic_keras.layers import named_layers, tree
+from agnostic_keras.ops import KerasOps
+
+Variable = Any
+
+_OPS = KerasOps()
+
+# Our field -> Keras' argument, where the two differ.
+_KERAS_NAMES: Mapping[str, str] = {"initial_accumulator": "initial_accumulator_value", "steps": "ns_steps"}
+_SAME_NAME = (
+    "momentum", "nesterov", "rho", "epsilon", "centered", "beta_1", "beta_2", "amsgrad",
+    "beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold",
+)  # fmt: skip
+
+_NATIVE_STATE: Mapping[str, Mapping[str, str]] = {
+    "SGD": {"momentum": "momentums"},
+    "RMSprop": {"square": "_velocities", "mean": "_average_gradients", "momentum": "_momentums"},
+    "Adagrad": {"sum": "_accumulators"},
+    "Adadelta": {"square": "_accumulated_grads", "delta": "_accumulated_delta_vars"},
+    "Adam": {"mean": "_momentums", "square": "_velocities", "largest": "_velocity_hats"},
+    "AdamW": {"mean": "_momentums", "square": "_velocities", "largest": "_velocity_hats"},
+    "Adamax": {"mean": "_m", "largest": "_u"},
+    "NAdam": {"mean": "_momentums", "square": "_velocities"},
+    "Lion": {"mean": "_momentums"},
+    "Adafactor": {"row": "_r", "column": "_c", "square": "_v"},
+    "LAMB": {"mean": "_momentums", "square": "_velocities"},
+    "Muon": {"momentum": "momentums"},
+}
+"""The attributes in which Keras' classes keep the slots, a list in the order of the variables each."""
+
+_KINDS = {cls.natives["keras"].name: cls for cls in KINDS.values() if "keras" in cls.natives}
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+def inventory(model: keras.Model) -> Inventory:
+    """The trainable variables of a model, and the layers that hold them.
+
+    Raises:
+        InvalidInput: the model has no variables yet.
+    """
+    if not model.built:
+        raise InvalidInput(f"the model {model.name!r} has no variables yet: call it once, or model.build(shape)")
+    trainable = {id(v): v for v in model.trainable_variables}
+    names: dict[int, str] = {}
+    held: list[tuple[Layer, list[int]]] = []
+    described = {layer.name: layer for layer in tree(model)}
+    # Inner layers last, so that the innermost owner names a variable.
+    for name, layer in named_layers(model).items():
+        own = [id(v) for v in layer.trainable_variables if id(v) in trainable]
+        held.append((described[name], own))
+        for v in layer.trainable_variables:
+            if id(v) in trainable:
+                names[id(v)] = f"{name}.{v.name}"
+    for key, v in trainable.items():
+        names.setdefault(key, v.name)
+    parameters: dict[str, Any] = {}
+    for key, v in trainable.items():
+        name, number = names[key], 2
+        while names[key] in parameters:
+            names[key], number = f"{name}#{number}", number + 1
+        parameters[names[key]] = v
+    layers = [(layer, tuple(names[key] for key in own)) for layer, own in held if own]
+    layers += [(Layer(name, "Variable", None, None, None, 0), (name,)) for name in parameters]
+    return Inventory(parameters, layers, "keras")
+
+
+def members(params: Any) -> Iterator[tuple[str, Variable]]:
+    """The variables of one dict of a list of groups, as (name, variable); a layer stands for all of its own."""
+    for item in params if isinstance(params, list | tuple) else [params]:
+        if isinstance(item, keras.Layer):
+            yield from ((v.path, v) for v in item.trainable_variables)
+        elif isinstance(item, keras.Variable):
+            yield item.path, item
+        else:
+            raise InvalidInput(f"'params' holds Keras variables, layers or models, not {type(item).__name__}")
+
+
+# Building -------------------------------------------------------------------------------------------------------------
+def build(
+    resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+) -> keras.optimizers.Optimizer:
+    """See :func:`agnostic.optimizers.build`; ``options`` go to the constructor, such as ``name``."""
+    moving = [(spec, group) for spec, group in resolved if group.trainable]
+    if not moving:
+        raise InvalidInput("there is nothing to optimize: every variable is frozen")
+    exact = len(resolved) == 1 and not obstacles(moving[0][0], "keras")
+    if isinstance(moving[0][0], Muon):
+        # Keras moves everything but matrices by Adam there.
+        exact = exact and all(len(v.shape) == 2 for _, v in moving[0][1].parameters)
+    if native is None:
+        native = exact
+    if native and len(resolved) > 1:
+        raise InvalidInput("Keras' own optimizers have no groups: leave native=True out to build ours")
+    if native:
+        spec = moving[0][0]
+        cls = getattr(keras.optimizers, spec.natives["keras"].name)
+        return cls(**keras_options(spec), **options)
+    base = _base_rate(moving)
+    groups = [
+        {
+            "kind": type(spec).__name__,
+            "options": {k: v for k, v in as_dict(spec).items() if k != "learning_rate"},
+            "scale": _scale(spec, base),
+            "variables": [v.path for _, v in group.parameters],
+            "trainable": group.trainable,
+        }
+        for spec, group in resolved
+    ]
+    return RuleOptimizer(groups, base, **options)
+
+
+def _base_rate(moving: Sequence[tuple[Spec, Group]]) -> Any:
+    rates = [spec.learning_rate for spec, _ in moving]
+    return next((r for r in rates if not isinstance(r, int | float) or r > 0), rates[0])
+
+
+def _scale(spec: Spec, base: Any) -> float:
+    if spec.learning_rate is base or spec.learning_rate == base:
+        return 1.0
+    if not isinstance(base, int | float) or not isinstance(spec.learning_rate, int | float):
+        raise InvalidInput("groups share one schedule: give each the same, or numbers as learning rates")
+    return float(spec.learning_rate / base)
+
+
+def keras_options(spec: Spec) -> dict[str, Any]:
+    """The arguments of Keras' own class."""
+    fields = as_dict(spec)
+    found = {_KERAS_NAMES.get(k, k): v for k, v in fields.items() if k in _SAME_NAME or k in _KERAS_NAMES}
+    rate = fields["learning_rate"]
+    found["learning_rate"] = float(rate) if isinstance(rate, int | float) else rate
+    if "momentum" in found:
+        found["momentum"] = float(found["momentum"])
+    if isinstance(spec, Muon):
+        found["muon_a"], found["muon_b"], found["muon_c"] = spec.coefficients
+        found["rms_rate"] = 0.2 if spec.scale == "match_rms_adamw" else None
+        # Of the Adam inside; its own is fixed.
+        del found["epsilon"]
+    return {
+        **found,
+        "weight_decay": fields["weight_decay"] or None,
+        "clipvalue": spec.clip_value,
+        "clipnorm": spec.clip_norm,
+        "global_clipnorm": spec.clip_global_norm,
+        **_shared_options(spec),
+    }
+
+
+def _shared_options(spec: Spec) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if spec.ema_momentum is not None:
+        found |= {"use_ema": True, "ema_momentum": spec.ema_momentum, "ema_overwrite_frequency": spec.ema_overwrite}
+    if spec.accumulate > 1:
+        if spec.ema_momentum is not None:
+            raise InvalidInput("Keras averages at every call, not at every step: use accumulate or ema_momentum")
+        found["gradient_accumulation_steps"] = spec.accumulate
+    return found
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class RuleOptimizer(keras.optimizers.Optimizer):
+    """A keras.optimizers.Optimizer that moves each group of variables by the shared rule of its specification.
+
+    ``learning_rate`` is the first group's; the others' follow it by a constant factor, so that schedules and callbacks
+    move all of them.
+
+    Args:
+        groups: dicts of ``kind``, ``options`` (the specification but for its rate), ``scale`` (of the rate),
+            ``variables`` (paths) and ``trainable``.
+        learning_rate: a number or a Keras schedule.
+        assignment: the index of the group of each variable, in the model's order; a model that is loaded may have other
+            paths than the one that was saved. None: by their paths, when the optimizer is built.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        learning_rate: Any,
+        assignment: Sequence[int] | None = None,
+        name: str = "rule_optimizer",
+    ) -> None:
+        specs = [_spec_of_config(group) for group in groups]
+        rate = float(learning_rate) if isinstance(learning_rate, int | float) else learning_rate
+        super().__init__(rate, name=name, **_shared_options(specs[0]))
+        self._groups = [dict(group) for group in groups]
+        self._specs = specs
+        self._group_of = None if assignment is None else list(assignment)
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Make the slots of every variable that moves."""
+        if self.built:
+            return
+        if self._group_of is None:
+            self._group_of = self._assign(variables)
+        elif len(self._group_of) != len(variables):
+            raise InvalidInput(f"the optimizer moves {len(self._group_of)} variables, the model has {len(variables)}")
+        super().build(variables)
+        slots: list[dict[str, Variable]] = []
+        for v, index in zip(variables, self._group_of, strict=True):
+            spec = self._specs[index]
+            own = rules.rule_of(spec).slots(spec, tuple(v.shape)) if self._groups[index]["trainable"] else {}
+            scalars = rules.scalar_slots(spec)
+            slots.append({name: self._slot(v, name, slot, name in scalars) for name, slot in own.items()})
+        self._slots = slots
+
+    def _assign(self, variables: Sequence[Variable]) -> list[int]:
+        where: dict[str, int] = {}
+        for index, group in enumerate(self._groups):
+            for path in group["variables"]:
+                if where.setdefault(path, index) != index:
+                    raise InvalidInput(f"two variables of different groups are called {path!r}: rename a layer")
+        for v in variables:
+            if v.path not in where:
+                raise InvalidInput(
+                    f"variable {v.path!r} is in no group: the optimizer was built for a model with other variables"
+                )
+        return [where[v.path] for v in variables]
+
+    def _slot(self, v: Variable, name: str, slot: rules.Slot, scalar: bool) -> Variable:
+        # Keras' Constant goes through float32 in TensorFlow.
+        def start(shape: Sequence[int], dtype: str | None = None) -> Any:
+            return kops.cast(kops.convert_to_tensor(np.full(shape, slot.value)), dtype)
+
+        if tuple(slot.shape) == tuple(v.shape) and not scalar:
+            return self.add_variable_from_reference(v, name=name, initializer=start)
+        return self.add_variable(slot.shape, start, slot.dtype or v.dtype, name=f"{v.path.replace('/', '_')}_{name}")
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
+        return rules.clip(_OPS, self._specs[0], grads)
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
+        """Move one variable; frozen ones stay."""
+        index = self._get_variable_index(variable)
+        group = self._groups[self._group_of[index]]
+        if not group["trainable"]:
+            return
+        spec = self._specs[self._group_of[index]]
+        if spec.weight_decay and not self._use_weight_decay(variable):
+            spec = replace(spec, {"weight_decay": 0.0})
+        p = kops.stop_gradient(kops.convert_to_tensor(variable))
+        g = kops.cast(kops.convert_to_tensor(gradient), _OPS.dtype(p))
+        dtype = "float64" if _OPS.dtype(p) == "float64" else "float32"
+        slots = self._slots[index]
+        apart = rules.scalar_slots(spec)
+        # Bias corrections need more digits than half precision has.
+        t = kops.cast(self.iterations + 1, dtype)
+        rate = kops.cast(learning_rate, dtype) * group["scale"]
+        scalars = {name: kops.convert_to_tensor(slots[name]) for name in apart}
+        numbers, new = rules.rule_of(spec).numbers(_OPS, spec, t, rate, scalars)
+        now = {name: n if isinstance(n, float) else kops.cast(n, _OPS.dtype(p)) for name, n in numbers.items()}
+        state = {name: kops.convert_to_tensor(s) for name, s in slots.items() if name not in apart}
+        moved, changed = rules.step(_OPS, spec, p, g, state, {**now, "outputs_last": True})
+        self.assign(variable, moved)
+        for name, value in {**changed, **new}.items():
+            self.assign(slots[name], value)
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain data, from which :meth:`from_config` makes the same optimizer."""
+        return {
+            # Keras wraps the lists and dicts that an optimizer holds in its own.
+            "groups": [
+                {**group, "options": dict(group["options"]), "variables": list(group["variables"])}
+                for group in self._groups
+            ],
+            "learning_rate": super().get_config()["learning_rate"],
+            "assignment": None if self._group_of is None else list(self._group_of),
+            "name": self.name,
+        }
+
+
+def _spec_of_config(group: Mapping[str, Any]) -> Spec:
+    # JSON knows no tuples.
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in group["options"].items()}
+    return make(KINDS[group["kind"]], {"learning_rate": float(group["scale"]), **options})
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+def _rate(optimizer: Any) -> Any:
+    rate = optimizer._learning_rate
+    return float(kops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else rate
+
+
+def spec_of_native(optimizer: Any) -> Spec:
+    """The specification of one of Keras' own optimizers.
+
+    Raises:
+        InvalidInput: it is of a kind that has no specification.
+    """
+    # On the torch engine Keras makes a subclass of the same name.
+    name = type(optimizer).__name__
+    if name not in _KINDS or not type(optimizer).__module__.startswith("keras."):
+        raise InvalidInput(f"{type(optimizer).__qualname__} has no specification; {', '.join(_KINDS)} have")
+    cls = _KINDS[name]
+    config = optimizer.get_config()
+    native = cls.natives["keras"]
+    options: dict[str, Any] = {field: allowed[0] for field, allowed in native.fixed.items()}
+    for field in (*_SAME_NAME, *_KERAS_NAMES):
+        if field in options or field not in cls.__dataclass_fields__:
+            continue
+        options[field] = config[_KERAS_NAMES.get(field, field)]
+    if cls is Muon:
+        options["coefficients"] = (config["muon_a"], config["muon_b"], config["muon_c"])
+        if config["rms_rate"] not in (0.2, None):
+            raise InvalidInput(f"Muon with rms_rate={config['rms_rate']} has no specification: 0.2 or None has")
+        options["scale"] = "none" if config["rms_rate"] is None else "match_rms_adamw"
+    options |= {
+        "learning_rate": _rate(optimizer),
+        "weight_decay": config["weight_decay"] or 0.0,
+        "clip_value": config["clipvalue"],
+        "clip_norm": config["clipnorm"],
+        "clip_global_norm": config["global_clipnorm"],
+        "clip_convention": "keras",
+        "ema_momentum": config["ema_momentum"] if config["use_ema"] else None,
+        "ema_overwrite": config["ema_overwrite_frequency"] if config["use_ema"] else None,
+        "accumulate": config["gradient_accumulation_steps"] or 1,
+    }
+    return make(cls, options)
+
+
+def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
+    """An optimizer and its state as data.
+
+    Args:
+        model: whose order and names the variables are given in; None: the optimizer's own order, and paths.
+
+    Raises:
+        InvalidInput: the optimizer is of a kind that has no specification, or belongs to another model.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if model is None and not optimizer.built:
+        raise InvalidInput("the optimizer has no variables yet: give the model that it is for")
+    held = optimizer._trainable_variables if optimizer.built else model.trainable_variables
+    names = {id(v): v.path for v in held}
+    if model is not None:
+        named = {id(v): name for name, v in inventory(model).parameters.items()}
+        if not all(id(v) in named for v in held):
+            raise InvalidInput("the optimizer holds variables that the model has not: give the model it was built for")
+        names = {key: name for key, name in named.items() if key in names}
+    ours = isinstance(optimizer, RuleOptimizer)
+    rate = _rate(optimizer)
+    groups: list[tuple[Spec, tuple[str, ...]]] = []
+    spec_of: dict[int, Spec | None] = {}
+    if ours:
+        assigned = optimizer._group_of or optimizer._assign(held)
+        for number, (group, spec) in enumerate(zip(optimizer._groups, optimizer._specs, strict=True)):
+            if not group["trainable"]:
+                continue
+            own = rate * group["scale"] if isinstance(rate, float) else rate
+            spec = replace(spec, {"learning_rate": own})
+            inside = [v for v, index in zip(held, assigned, strict=True) if index == number]
+            groups.append((spec, tuple(names[id(v)] for v in inside)))
+            spec_of |= {id(v): spec for v in inside}
+    else:
+        spec = spec_of_native(optimizer)
+        groups.append((spec, tuple(names[id(v)] for v in held)))
+        spec_of = {id(v): spec for v in held}
+    states = {}
+    for index, v in enumerate(held):
+        spec = spec_of.get(id(v))
+        if spec is not None:
+            states[names[id(v)]] = _read_state(optimizer, spec, v, index)
+    shapes = {names[id(v)]: tuple(v.shape) for v in sorted(held, key=lambda v: list(names).index(id(v)))}
+    return Snapshot(tuple(groups), {n: states[n] for n in shapes if n in states}, shapes, outputs_last=True)
+
+
+def _read_state(optimizer: Any, spec: Spec, v: Variable, index: int) -> ParameterState:
+    shape = tuple(v.shape)
+    step = int(kops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
+    if step and spec.accumulate > 1 and int(kops.convert_to_numpy(optimizer._iterations)) % spec.accumulate:
+        raise InvalidInput("gradients are being accumulated: convert after the step that they are accumulated for")
+    if not step:
+        return ParameterState(shape)
+    if isinstance(optimizer, RuleOptimizer):
+        slots = {name: _OPS.numpy(s.value) for name, s in optimizer._slots[index].items()}
+    else:
+        slots = {}
+        for name, attribute in _NATIVE_STATE[type(spec).__name__].items():
+            listed = getattr(optimizer, attribute, None)
+            if listed:
+                slots[name] = _OPS.numpy(listed[index].value)
+        slots = _from_native(spec, shape, slots)
+        if hasattr(optimizer, "_u_product"):
+            slots["product"] = _OPS.numpy(optimizer._u_product.value)
+    if optimizer.use_ema:
+        slots["average"] = _OPS.numpy(optimizer._model_variables_moving_average[index].value)
+    return ParameterState(shape, step, slots)
+
+
+def _from_native(spec: Spec, shape: tuple[int, ...], slots: dict[str, Any]) -> dict[str, Any]:
+    if "row" not in slots:
+        return slots
+    # Keras' factors lack the axis that they are means over, and a factored variable has a place for v as well.
+    if len(shape) < 2:
+        return {"square": slots["square"]}
+    return {"row": slots["row"][..., None], "column": slots["column"][..., None, :]}
+
+
+def _to_native(slots: Mapping[str, Any]) -> dict[str, Any]:
+    if "row" not in slots:
+        return dict(slots)
+    return {"row": slots["row"][..., 0], "column": slots["column"][..., 0, :]}
+
+
+def restore(optimizer: Any, snapshot: Snapshot, names: Mapping[int, str], variables: Iterable[Variable]) -> None:
+    """Put a snapshot's state into a newly built optimizer.
+
+    Args:
+        names: the snapshot's name of each variable, by ``id``; variables without one are not moved.
+        variables: all trainable variables of the model, in its order.
+    """
+    held = list(variables)
+    optimizer.build(held)
+    steps = {state.step for state in snapshot.states.values()}
+    if len(steps) > 1:
+        some = {state.step: name for name, state in snapshot.states.items()}
+        counts = ", ".join(f"{name!r} has made {step}" for step, name in some.items())
+        raise InvalidInput(f"Keras counts the steps of all variables together, and here {counts}")
+    step = next(iter(steps), 0)
+    optimizer._iterations.assign(step * (optimizer.gradient_accumulation_steps or 1))
+    for index, v in enumerate(held):
+        state = snapshot.states.get(names.get(id(v), ""))
+        if state is None or not state.step:
+            continue
+        slots = dict(state.slots)
+        average = slots.pop("average", None)
+        if average is not None:
+            optimizer._model_variables_moving_average[index].assign(average)
+        if isinstance(optimizer, RuleOptimizer):
+            for name, value in slots.items():
+                optimizer._slots[index][name].assign(value)
+            continue
+        table = _NATIVE_STATE[next(k for k, c in KINDS.items() if c is _KINDS[type(optimizer).__name__])]
+        if "product" in slots:
+            optimizer._u_product.assign(slots.pop("product"))
+        for name, value in _to_native(slots).items():
+            getattr(optimizer, table[name])[index].assign(np.asarray(value))

@@ -1,0 +1,396 @@
+"""Taps by a layer's own ``call``, on any Keras model: functional, Sequential, nested, subclassed.
+
+``layer.call`` runs whenever a layer computes, eagerly and while a function is traced, on every engine; for the time of
+a run it is replaced, on the one layer object, by a function that records what the original returns. So inside
+``jax.jit`` and ``tf.function`` a record holds the arrays of the trace, and can be returned from the function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.layers import Layer
+from agnostic.models.cards import card_of
+from agnostic.taps.records import Activations
+from agnostic_keras import engines
+from agnostic_keras.layers import Listing, named_layers
+from agnostic_keras.layers import tree as registered
+from agnostic_keras.ops import KerasOps
+
+ops = KerasOps()
+
+_last: weakref.WeakKeyDictionary[keras.Layer, list[Layer]] = weakref.WeakKeyDictionary()
+"""What the last run of a model told about its layers."""
+
+
+class Stop(BaseException):
+    """Ends a run after the last wanted layer; a BaseException, since Keras rewrites the exceptions that pass it."""
+
+
+# Replacing a layer's call --------------------------------------------------------------------------------------------
+Replacement = Callable[..., Any]
+"""Called as ``replacement(original, *args, **kwargs)`` in place of ``layer.call``."""
+
+
+@contextlib.contextmanager
+def replaced(replacements: Sequence[tuple[keras.Layer, Replacement]]) -> Iterator[None]:
+    """Inside, each layer's ``call`` is the replacement; afterwards, also after an error, its own again."""
+    undo: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for layer, replacement in replacements:
+            # Past Keras' and torch's own __setattr__, which would track the function as part of the layer.
+            attributes, name = layer.__dict__, "call" if layer.quantization_mode is None else "quantized_call"
+            undo.append((attributes, name, attributes.get(name)))
+            attributes[name] = _bound(replacement, getattr(layer, name))
+        yield
+    finally:
+        for attributes, name, before in reversed(undo):
+            if before is None:
+                attributes.pop(name, None)
+            else:
+                attributes[name] = before
+
+
+def _bound(replacement: Replacement, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)  # Keras reads the signature
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return replacement(original, *args, **kwargs)
+
+    return call
+
+
+def _chosen(model: keras.Layer, names: Sequence[str]) -> dict[str, keras.Layer]:
+    found = named_layers(model)
+    for name in names:
+        if name not in found:
+            raise UnknownName(f"no layer {name!r} in {model.name} ({len(found)} layers){nearest(name, found)}")
+    return {name: found[name] for name in names}
+
+
+# Inputs --------------------------------------------------------------------------------------------------------------
+def check_built(model: keras.Layer) -> None:
+    """Raise InvalidInput for a model that has no weights yet."""
+    for layer in (model, *named_layers(model).values()):
+        if not layer.built:
+            whose = "" if layer is model else f"layer {layer.name!r} of "
+            raise InvalidInput(
+                f"{whose}{model.name!r} ({type(model).__name__}) has no weights yet: "
+                "call the model once on a batch, or model.build((None, height, width, channels)), before looking inside"
+            )
+
+
+def example(model: keras.Layer) -> Any:
+    """Zeros that the model should take: of its declared inputs, with its card's size or 224 where size is open.
+
+    Raises:
+        InvalidInput: the model declares no inputs, and its first layer with weights implies no shape.
+    """
+    if getattr(model, "inputs", None):
+        return tree.map_structure(lambda x: ops.asarray(np.zeros(_shape(model, x.shape)), x.dtype), _graph(model).input)
+    for layer in named_layers(model).values():
+        if isinstance(layer, keras.layers.Conv2D):
+            channels = _input_channels(layer)
+            shape = (1, channels, None, None) if layer.data_format == "channels_first" else (1, None, None, channels)
+            return ops.asarray(np.zeros(_shape(model, shape)), layer.compute_dtype)
+        if isinstance(layer, keras.layers.Dense):
+            return ops.asarray(np.zeros((1, layer.kernel.shape[0])), layer.compute_dtype)
+        if layer.weights and not layer._flatten_layers(False, False):
+            break
+    raise InvalidInput(
+        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give inputs="
+    )
+
+
+def _shape(model: keras.Layer, declared: Sequence[int | None]) -> tuple[int, ...]:
+    card = card_of(model)
+    sizes = iter((224, 224, 224) if card is None else card.size)
+    return (1, *(next(sizes) if size is None else size for size in declared[1:]))
+
+
+def _input_channels(layer: keras.layers.Conv2D) -> int:
+    channels: int = layer.kernel.shape[-2] * layer.groups
+    return channels
+
+
+def data_format(model: keras.Layer) -> str:
+    """Whether a model takes its images channels first or last: its first layer that says so decides."""
+    for layer in named_layers(model).values():
+        if getattr(layer, "data_format", None) in ("channels_first", "channels_last"):
+            return str(layer.data_format)
+    return str(keras.config.image_data_format())
+
+
+def input_channels(model: keras.Layer) -> int:
+    """See :meth:`agnostic.backend.Backend.input_channels`."""
+    check_built(model)
+    shape = getattr(model, "input_shape", None) if getattr(model, "inputs", None) else None
+    if isinstance(shape, tuple) and len(shape) == 4:
+        channels = shape[1] if data_format(model) == "channels_first" else shape[-1]
+        if channels is not None:
+            return int(channels)
+    for layer in named_layers(model).values():
+        if isinstance(layer, keras.layers.Conv2D):
+            return _input_channels(layer)
+    raise InvalidInput(f"{type(model).__name__} has no 2-D convolution, so it takes no images")
+
+
+def native_images(model: keras.Layer, images: np.ndarray[Any, Any]) -> Any:
+    """See :meth:`agnostic.backend.Backend.native_images`."""
+    if data_format(model) == "channels_first":
+        images = np.moveaxis(images, -1, 1)
+    return _native(model, images)
+
+
+def _native(model: keras.Layer, inputs: Any) -> Any:
+    """NumPy arrays as native arrays, floating point ones in the type that the model computes in."""
+
+    def native(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return ops.asarray(x, model.compute_dtype if x.dtype.kind == "f" else None)
+        return x
+
+    return tree.map_structure(native, inputs)
+
+
+def predict(model: keras.Layer, inputs: Any) -> Any:
+    """The model's output in inference mode: for one input, a tuple or list of positional ones, or a dict."""
+    training = {"training": False} if "training" in inspect.signature(type(model).call).parameters else {}
+    inputs = _native(model, inputs)
+    if isinstance(inputs, tuple) and not getattr(model, "inputs", None):
+        return model(*inputs, **training)
+    # A functional model takes all its inputs as one structure, and knows dicts by the names of its inputs.
+    return model(list(inputs) if isinstance(inputs, tuple) else inputs, **training)
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------
+def _watching(listing: Listing) -> list[tuple[keras.Layer, Replacement]]:
+    def watch(name: str) -> Replacement:
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            listing.enter(name)
+            output = original(*args, **kwargs)
+            listing.leave(name, output)
+            return output
+
+        return call
+
+    return [(layer, watch(name)) for name, layer in listing.modules.items()]
+
+
+def layers(model: keras.Layer, inputs: Any = None) -> list[Layer]:
+    """See :meth:`agnostic.backend.Backend.layers`; where the engine can, shapes are computed without values."""
+    check_built(model)
+    given = example(model) if inputs is None else _native(model, inputs)
+    listing = Listing(model)
+    # The states of random generators and statistics that a run would change stay in the scope.
+    with replaced(_watching(listing)), keras.StatelessScope():
+        try:
+            engines.current().shapes(functools.partial(predict, model), given)
+        except Exception as error:
+            if inputs is not None:
+                raise
+            shapes = [tuple(x.shape) for x in tree.flatten(given)]
+            raise InvalidInput(
+                f"{type(model).__name__} does not take zeros of shape {', '.join(map(str, shapes))} "
+                f"({_first_line(error)}): give inputs="
+            ) from error
+    _last[model] = listing.layers()
+    return list(_last[model])
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception encountered" not in line]
+    return (lines or [type(error).__name__])[0][:200].replace("\x1b[1m", "").replace("\x1b[0m", "")
+
+
+def calls_in(model: keras.Layer) -> Mapping[str, int] | None:
+    """How often each layer runs in one call of the model, read from its symbolic graph; None where part has none."""
+    named = named_layers(model)
+    names = {id(layer): name for name, layer in named.items()}
+    counts: dict[str, int] = dict.fromkeys(named, 0)
+
+    def count(container: keras.Layer, times: int) -> bool:
+        graph = _graph(container)
+        if not hasattr(graph, "_nodes_by_depth") or not _is_graph(container):
+            return False
+        for node in _nodes(graph):
+            operation = node.operation
+            if node.is_input or id(operation) not in names:
+                continue
+            counts[names[id(operation)]] += times
+            inside = operation._flatten_layers(False, False)
+            if inside and not count(operation, times):
+                return False
+        return True
+
+    return counts if count(model, 1) else None
+
+
+def _graph(model: keras.Layer) -> Any:
+    """The object that holds a model's symbolic graph, if it has one: a Sequential keeps it inside."""
+    return getattr(model, "_functional", None) or model
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    return itertools.chain.from_iterable(graph._nodes_by_depth.values())
+
+
+def _is_graph(model: keras.Layer) -> bool:
+    """Whether a model's ``call`` is its symbolic graph's, and not written by hand."""
+    owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
+    return owner.__module__.startswith("keras.src.models.")
+
+
+class Run:
+    """One forward pass that records the outputs of named layers, and may end after the last of them."""
+
+    def __init__(self, model: keras.Layer, names: Sequence[str]) -> None:
+        self.model, self.names = model, tuple(names)
+        self._layers = _chosen(model, names)
+        self._counts = calls_in(model)
+
+    def __call__(self, inputs: Any, listing: Listing | None = None) -> dict[str, list[Any]]:
+        """What each call of each layer returned."""
+        records: dict[str, list[Any]] = {name: [] for name in self.names}
+        left = -1
+        if self._counts is not None and all(self._counts[name] for name in self.names):
+            left = sum(self._counts[name] for name in self.names)
+
+        def keep(name: str) -> Replacement:
+            def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+                nonlocal left
+                output = original(*args, **kwargs)
+                records[name].append(output)
+                left -= 1
+                if left == 0:
+                    raise Stop
+                return output
+
+            return call
+
+        watching = [] if listing is None else _watching(listing)
+        # The inner replacement of a layer is the listing's, so that it has seen the output when the run ends.
+        keeping = [(layer, keep(name)) for name, layer in self._layers.items()]
+        with replaced([*watching, *keeping]), contextlib.suppress(Stop):
+            predict(self.model, inputs)
+        return records
+
+
+def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activations:
+    """See :meth:`agnostic.backend.Backend.capture`."""
+    check_built(model)
+    listing = Listing(model)
+    run = Run(model, names)
+    with keras.StatelessScope():
+        records = engines.current().without_gradients(functools.partial(run, listing=listing), inputs)
+    known = {x.name: x for x in listing.layers()}
+    return Activations({name: known[name] for name in names}, records, to_numpy)
+
+
+@contextlib.contextmanager
+def watch(model: keras.Layer, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
+    """See :meth:`agnostic.backend.Backend.watch`.
+
+    Raises:
+        InvalidInput: a layer runs inside a compiled function that was not written to return the record, as in
+            ``model.predict``: its arrays have no values outside.
+    """
+    check_built(model)
+    engine = engines.current()
+    chosen = _chosen(model, names)
+    known = {x.name: x for x in (_last.get(model) or registered(model))}
+    records: dict[str, list[Any]] = {name: [] for name in names}
+    thread, compiling = threading.get_ident(), engine.is_compiling()
+
+    def keep(name: str) -> Replacement:
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            output = original(*args, **kwargs)
+            if threading.get_ident() != thread:
+                return output
+            if not compiling and engine.is_compiling():
+                raise _unwrapped(
+                    f"layer {name!r} runs inside a compiled function, where its output has no values: call the model "
+                    "itself inside watch, not predict or fit, or enter watch inside the compiled function"
+                )
+            records[name].append(tree.map_structure(ops.stop_gradient, output) if detach else output)
+            return output
+
+        return call
+
+    with engine.eagerly(), replaced([(layer, keep(name)) for name, layer in chosen.items()]):
+        yield Activations({name: known[name] for name in names}, records, to_numpy)
+
+
+def _unwrapped(message: str) -> InvalidInput:
+    """An error that passes through Keras' layers as it is, without their description of every argument."""
+    error = InvalidInput(message)
+    error._keras_call_info_injected = True  # type: ignore[attr-defined]
+    return error
+
+
+def to_numpy(value: Any) -> Any:
+    """The same structure with NumPy arrays; bfloat16 comes as float32."""
+    return tree.map_structure(lambda x: ops.numpy(x) if keras.ops.is_tensor(x) else x, value)
+
+
+# Submodels -----------------------------------------------------------------------------------------------------------
+@keras.saving.register_keras_serializable("agnostic")
+class Submodel(keras.Model):
+    """Returns the outputs of layers of a model that has no symbolic graph to cut, or that lie inside nested models."""
+
+    def __init__(self, model: keras.Layer, names: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model, self.names = model, tuple(names)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """The output of the one layer, or a list of the outputs of several."""
+        outputs = Run(self.model, self.names)(inputs)
+        for name, calls in outputs.items():
+            if len(calls) != 1:
+                times = f"ran {len(calls)} times" if calls else "did not run"
+                raise _unwrapped(f"layer {name!r} {times}; a submodel returns layers that run once")
+        found = [outputs[name][0] for name in self.names]
+        return found[0] if len(found) == 1 else found
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras needs to make it again."""
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model), "names": self.names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Submodel:
+        """The inverse of :meth:`get_config`."""
+        return cls(keras.saving.deserialize_keras_object(config.pop("model"), custom_objects), **config)
+
+
+def submodel(model: keras.Layer, names: Sequence[str]) -> keras.Model:
+    """See :meth:`agnostic.backend.Backend.submodel`: ``keras.Model(model.inputs, outputs)`` where there is a graph."""
+    check_built(model)
+    chosen = _chosen(model, names)
+    counts = calls_in(model)
+    if counts is not None and getattr(model, "inputs", None):
+        symbols = _symbols(model)
+        if all(counts[name] == 1 and id(layer) in symbols for name, layer in chosen.items()):
+            outputs = [symbols[id(layer)] for layer in chosen.values()]
+            return keras.Model(_graph(model).input, outputs[0] if len(outputs) == 1 else outputs)
+    return Submodel(model, names)
+
+
+def _symbols(model: keras.Layer) -> dict[int, Any]:
+    """The symbolic output of each operation of a model's own graph, by the operation's id."""
+    return {
+        id(node.operation): node.outputs[0] if len(node.outputs) == 1 else list(node.outputs)
+        for node in _nodes(_graph(model))
+        if not node.is_input
+    }

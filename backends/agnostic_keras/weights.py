@@ -1,0 +1,73 @@
+"""Weights of Keras models: read from files without executing code, taken out as NumPy, and put in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from agnostic.errors import InvalidWeights, nearest
+from agnostic.models.checkpoints import read_checkpoint
+from agnostic.models.weights import fit
+from agnostic_keras.layers import named_layers
+from agnostic_keras.ops import KerasOps
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """See :meth:`agnostic.backend.Backend.read_weights`.
+
+    Args:
+        path: ``.safetensors`` with the names of :func:`weights`; or ``.pth`` and ``.pt``, which are PyTorch's and come
+            in PyTorch's names and layout, read without PyTorch.
+    """
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise InvalidWeights(f"cannot read weights from {path}: there is no such file{nearest(path.name, beside)}")
+    if path.name.endswith(".weights.h5"):
+        raise InvalidWeights(
+            f"{path} numbers its arrays by the model's own structure: give it to the model's load_weights, or to "
+            "agnostic.load as weights= of a model with a specification"
+        )
+    if path.suffix in (".pth", ".pt"):
+        return read_checkpoint(path)
+    if path.suffix != ".safetensors":
+        raise InvalidWeights(f"{path} is no weight file, whose names end in {', '.join(SUFFIXES)} or .weights.h5")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise InvalidWeights(f"{path} is no whole safetensors file ({error}): download or copy it again") from None
+
+
+def weights(model: keras.Layer) -> dict[str, np.ndarray[Any, Any]]:
+    """See :meth:`agnostic.backend.Backend.weights`: ``"conv_stem.kernel"``, ``"bn1.moving_mean"``."""
+    ops = KerasOps()
+    return {name: ops.numpy(variable.value) for name, variable in _variables(model).items()}
+
+
+def set_weights(model: keras.Layer, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """See :meth:`agnostic.backend.Backend.set_weights`. Nothing is set unless everything fits."""
+    variables = _variables(model)
+    expected = {name: tuple(v.shape) for name, v in variables.items()}
+    pairs = fit(expected, {name: tuple(x.shape) for name, x in values.items()})
+    for ours, theirs in pairs.items():
+        variables[ours].assign(values[theirs])
+
+
+def _variables(model: keras.Layer) -> dict[str, keras.Variable]:
+    """Every weight and statistic by its layer's name and its own; the states of random generators are none."""
+    found: dict[str, keras.Variable] = {}
+    for path, layer in {"": model, **named_layers(model)}.items():
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+            name, number = f"{path}.{variable.name}".lstrip("."), 2
+            while name in found:
+                name, number = f"{path}.{variable.name}#{number}".lstrip("."), number + 1
+            found[name] = variable
+    return found

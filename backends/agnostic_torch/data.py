@@ -1,0 +1,223 @@
+"""Data for torch: sequences of tensors, and image folders as IterableDataset and DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from agnostic.data.batches import Batches, Loaded
+from agnostic.data.sequences import Ragged, check_sides, pad_sequences, width_of
+from agnostic.errors import InvalidInput
+
+
+def take(tensor: torch.Tensor, order: npt.NDArray[np.int64]) -> torch.Tensor:
+    """The rows of ``tensor`` in that order."""
+    return tensor.index_select(0, torch.from_numpy(order).to(tensor.device))
+
+
+_IN_NUMPY = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+}
+"""What NumPy has as well, by the same name; its memory is shared, and NumPy moves it faster."""
+
+
+# Sequences --------------------------------------------------------------------------------------------------------
+def pad_tensors(
+    rows: list[torch.Tensor], maxlen: int | None, dtype: Any, padding: str, truncating: str, value: Any
+) -> torch.Tensor:
+    """:func:`agnostic.data.pad_sequences` of a list of tensors, on their device, differentiable."""
+    for position, row in enumerate(rows):
+        if row.ndim == 0:
+            raise InvalidInput(f"the tensor at position {position} has no dimension and so no length")
+    if all(row.device.type == "cpu" and not row.requires_grad and row.dtype in _IN_NUMPY for row in rows):
+        kind = _dtype(dtype)
+        if kind in _IN_NUMPY and isinstance(value, int | float):
+            arrays = [row.numpy() for row in rows]
+            return torch.from_numpy(pad_sequences(arrays, maxlen, str(kind)[6:], padding, truncating, value))
+    full = [row for row in rows if len(row)]
+    shape = full[0].shape[1:] if full else torch.Size()
+    for position, row in enumerate(rows):
+        if len(row) and row.shape[1:] != shape:
+            raise InvalidInput(
+                f"the elements of the sequence at position {position} have shape {tuple(row.shape[1:])}; those before "
+                f"it have {tuple(shape)}, and one tensor needs one shape"
+            )
+        if row.device != rows[0].device:
+            raise InvalidInput(f"the tensor at position {position} is on {row.device}, the first on {rows[0].device}")
+    lengths = np.array([len(row) for row in rows], np.int64)
+    values = torch.cat(full) if full else rows[0][:0]
+    return pad_ragged(values, lengths, maxlen, dtype, padding, truncating, value)
+
+
+def pad_ragged(
+    values: torch.Tensor,
+    lengths: npt.NDArray[np.int64],
+    maxlen: int | None,
+    dtype: Any,
+    padding: str,
+    truncating: str,
+    value: Any,
+) -> torch.Tensor:
+    """:func:`agnostic.data.pad_sequences` of tensors stored end to end, on their device, differentiable."""
+    kind = _dtype(dtype)
+    if not isinstance(value, int | float):
+        raise InvalidInput(f"value {value!r} does not fit a tensor; give a number")
+    if values.device.type == "cpu" and not values.requires_grad and {kind, values.dtype} <= _IN_NUMPY:
+        ragged = Ragged(values.numpy(), lengths)
+        return torch.from_numpy(pad_sequences(ragged, maxlen, str(kind)[6:], padding, truncating, value))
+    width = width_of(lengths, maxlen)
+    if width < 0:
+        raise InvalidInput(f"maxlen must be 0 or more, not {maxlen}")
+    # Converted by NumPy's rule, so that 2.5 pads integers with 2 as it does there.
+    fill = value if kind.is_floating_point or kind.is_complex else int(value)
+    out = torch.full((len(lengths), width, *values.shape[1:]), fill, dtype=kind, device=values.device)
+    if not lengths.any():
+        return out
+    check_sides(padding, truncating)
+    if width == 0:
+        raise InvalidInput("maxlen 0 keeps nothing of the sequences; give 1 or more")
+    # Positions are counted where the values are: only the lengths cross to the device.
+    counts = torch.from_numpy(lengths).to(values.device)
+    if (lengths > width).any():
+        starts = torch.cumsum(counts, 0) - counts
+        index = torch.arange(len(values), device=values.device) - torch.repeat_interleave(starts, counts)
+        if truncating == "pre":
+            values = values[index >= torch.repeat_interleave(counts - width, counts)]
+        else:
+            values = values[index < width]
+    columns = torch.arange(width, device=values.device)
+    kept = counts.clamp(max=width)[:, None]
+    occupied = columns < kept if padding == "post" else columns >= width - kept
+    occupied = occupied.reshape(*occupied.shape, *(1,) * (out.ndim - 2))
+    return out.masked_scatter(occupied, values.to(kind))
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    kind = dtype
+    if not isinstance(kind, torch.dtype):
+        # NumPy's names, classes and objects go by their name; bool_ is its own.
+        name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+        kind = getattr(torch, name.rstrip("_"), None)
+    if not isinstance(kind, torch.dtype):
+        raise InvalidInput(f"dtype {dtype!r} is none of torch's; give a name such as 'int32', 'int64' or 'float32'")
+    return kind
+
+
+# Images -----------------------------------------------------------------------------------------------------------
+def resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> npt.NDArray[np.uint8]:
+    """Resize an image, averaging over the pixels that an output pixel covers.
+
+    Args:
+        pixels: (H, W) or (H, W, C), writable.
+        size: (height, width).
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+    """
+    image = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(image, size, mode=interpolation, antialias=True)
+    out: npt.NDArray[np.uint8] = resized[0].permute(1, 2, 0).contiguous().numpy()
+    return out if pixels.ndim == 3 else out[:, :, 0]
+
+
+class ImageStream(IterableDataset[Any]):
+    """The batches of an image folder as tensors; give it to a DataLoader with ``batch_size=None``.
+
+    Images are (n, C, H, W), in torch's channels-last memory format, not copied; labels are int64 or float32. In several
+    worker processes each reads every so-manieth batch, so a DataLoader gives the same batches in the same order for any
+    number of them. The position moves in this process alone: with workers, use :class:`ImageLoader`.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        for loaded in _share(self.batches):
+            self.batches.advance(loaded)
+            if len(loaded.images):
+                yield _tensors(loaded)
+        self.batches.finish()
+
+
+class _Loads(IterableDataset[Loaded]):
+    """The same with what each batch took beside it, for a loader that keeps the position itself."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for loaded in _share(self.batches):
+            yield _tensors(loaded), len(loaded.images), loaded.stop, loaded.skipped
+
+
+class ImageLoader(DataLoader[Any]):
+    """The batches of an image folder as a DataLoader that can be resumed at the very next sample.
+
+    Args:
+        batches: what is loaded; its position moves with every batch that is handed out.
+        **options: of DataLoader. ``num_workers`` 0, the default: the threads of ``batches`` read; more: as many
+            processes do, each by itself.
+
+    Raises:
+        InvalidInput: an option that ``batches`` decides (batch size, order, sampler), or ``persistent_workers``, whose
+            processes would not learn of a new position.
+    """
+
+    def __init__(self, batches: Batches, **options: Any) -> None:
+        for name in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "collate_fn"):
+            if name in options:
+                raise InvalidInput(f"{name} is decided by the batches; give it to ImageFolder.batches()")
+        if options.get("persistent_workers"):
+            raise InvalidInput("persistent_workers would go on from an old position; leave it out")
+        super().__init__(_Loads(batches), batch_size=None, collate_fn=_as_it_is, **options)
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for tensors, count, stop, skipped in super().__iter__():
+            self.batches.advance(Loaded(stop, np.empty(0), None, tuple(map(tuple, skipped))))
+            if count:
+                yield tensors
+        self.batches.finish()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`agnostic.data.Batches.state_dict`; what worker processes read ahead does not count."""
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See :meth:`agnostic.data.Batches.load_state_dict`."""
+        self.batches.load_state_dict(state)
+
+
+def _share(batches: Batches) -> Iterator[Loaded]:
+    """What this process reads: everything, or in a worker every so-manieth batch."""
+    spans = batches.spans()
+    worker = get_worker_info()
+    if worker is None:
+        return batches.produce(batches.epoch, spans)
+    return batches.produce(batches.epoch, spans[worker.id :: worker.num_workers], workers=0)
+
+
+def _tensors(loaded: Loaded) -> Any:
+    images = torch.from_numpy(loaded.images).permute(0, 3, 1, 2)
+    return images if loaded.labels is None else (images, torch.from_numpy(loaded.labels))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,383 @@
+"""Native PyTorch optimizers of specifications: torch.optim's own where they are exact, else ours on the rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer
+from agnostic.models.aliases import aliases_of
+from agnostic.optimizers import rules
+from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
+from agnostic.optimizers.snapshot import ParameterState, Snapshot
+from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles
+from agnostic_torch.ops import TorchOps
+
+Tensor = torch.Tensor
+
+# Elements of a block. The temporaries of a rule then stay in a core's cache, and a step reads and writes main memory
+# once an array, where torch.optim's in-place operations do so once an operation.
+_BLOCK = 2**15
+
+_NATIVE_STATE: Mapping[str, Mapping[str, str]] = {
+    "SGD": {"momentum": "momentum_buffer"},
+    "RMSprop": {"square": "square_avg", "mean": "grad_avg", "momentum": "momentum_buffer"},
+    "Adagrad": {"sum": "sum"},
+    "Adadelta": {"square": "square_avg", "delta": "acc_delta"},
+    "Adam": {"mean": "exp_avg", "square": "exp_avg_sq", "largest": "max_exp_avg_sq"},
+    "AdamW": {"mean": "exp_avg", "square": "exp_avg_sq", "largest": "max_exp_avg_sq"},
+    "Adamax": {"mean": "exp_avg", "largest": "exp_inf"},
+    "NAdam": {"mean": "exp_avg", "square": "exp_avg_sq", "product": "mu_product"},
+    "RAdam": {"mean": "exp_avg", "square": "exp_avg_sq"},
+    "Adafactor": {"row": "row_var", "column": "col_var", "square": "variance"},
+    "Muon": {"momentum": "momentum_buffer"},
+}
+"""torch.optim's names of the slots, by its class."""
+
+_OUR_NAMES = {ours: theirs for theirs, ours in TORCH_NAMES.items()}
+_SAME_NAME = ("weight_decay", "momentum", "dampening", "nesterov", "centered", "lr_decay", "amsgrad", "momentum_decay")
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+def inventory(model: nn.Module) -> Inventory:
+    """The parameters of a model that take a gradient, and the layers that hold them."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    modules = dict(model.named_modules())
+    leaves = [(name, type(m).__name__) for name, m in modules.items() if not list(m.children())]
+    cls = type(model)
+    aliases = aliases_of(f"{cls.__module__}.{cls.__qualname__}", leaves)
+    layers = []
+    for name, module in modules.items():
+        own = tuple(n for n in parameters if n.startswith(f"{name}."))
+        if name and own:
+            layers.append((_layer(name, type(module).__name__, aliases.get(name, ())), own))
+    layers += [(_layer(name, "Parameter"), (name,)) for name in parameters]
+    return Inventory(parameters, layers, "torch")
+
+
+def _layer(name: str, kind: str, aliases: tuple[str, ...] = ()) -> Layer:
+    return Layer(name, kind, None, None, None, 0, aliases=aliases)
+
+
+def members(params: Any) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of one dict of a list of groups, as (name, parameter)."""
+    if isinstance(params, nn.Module):
+        yield from params.named_parameters()
+        return
+    for index, p in enumerate([params] if isinstance(params, Tensor) else params):
+        # torch.optim takes (name, parameter) as well.
+        named = (f"{index}", p) if isinstance(p, Tensor) else p
+        if not (isinstance(named, tuple) and len(named) == 2 and isinstance(named[1], Tensor)):
+            raise InvalidInput(f"'params' holds tensors, not {type(p).__name__}")
+        yield named
+
+
+# Building -------------------------------------------------------------------------------------------------------------
+def build(
+    resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """See :func:`agnostic.optimizers.build`; ``options`` go to torch.optim's constructor, such as ``fused=True``."""
+    resolved = [(spec, group) for spec, group in resolved if group.trainable]
+    if not resolved:
+        raise InvalidInput("there is nothing to optimize: every parameter is frozen")
+    kinds = {type(spec).natives["torch"].name if "torch" in spec.natives else None for spec, _ in resolved}
+    exact = len(kinds) == 1 and not any(obstacles(spec, "torch") for spec, _ in resolved)
+    if native is None:
+        native = exact
+    if not native:
+        if options:
+            raise InvalidInput(f"{', '.join(options)}: for torch.optim's own class, and this one is built on our rule")
+        return RuleOptimizer([{"params": [p for _, p in g.parameters], **group_options(spec)} for spec, g in resolved])
+    (name,) = kinds
+    cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, str(name))
+    accepted = inspect.signature(cls).parameters
+    found = []
+    for spec, group in resolved:
+        own = {k: v for k, v in torch_options(spec).items() if k in accepted}
+        found.append({"params": [p for _, p in group.parameters], **own})
+    optimizer = cls(found, lr=found[0]["lr"], **options)
+    # Adagrad starts every group from its constructor's argument, not from the group's.
+    for group in optimizer.param_groups:
+        if "initial_accumulator_value" in group:
+            for p in group["params"]:
+                optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
+    return optimizer
+
+
+def torch_options(spec: Spec) -> dict[str, Any]:
+    """The fields by PyTorch's names, those that it has no name for left out."""
+    fields = as_dict(spec)
+    if not isinstance(fields["learning_rate"], int | float):
+        raise InvalidInput(
+            f"PyTorch's learning rate is a number, not {type(fields['learning_rate']).__name__}: "
+            "put a torch.optim.lr_scheduler on the built optimizer"
+        )
+    kind = type(spec).__name__
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "rho":
+            found["alpha" if kind == "RMSprop" else "rho"] = value
+        elif name in _OUR_NAMES or name in _SAME_NAME:
+            found[_OUR_NAMES.get(name, name)] = value
+    if "beta_1" in fields:
+        found["betas"] = (fields["beta_1"], fields["beta_2"])
+    if "epsilon_1" in fields:
+        found["eps"] = (fields["epsilon_1"], fields["epsilon_2"])
+    if fields["decay"] != "ratio":
+        found["decoupled_weight_decay"] = fields["decay"] == "decoupled"
+    if fields.get("scale") in ("original", "match_rms_adamw"):
+        found["adjust_lr_fn"] = fields["scale"]
+    return found
+
+
+def group_options(spec: Spec) -> dict[str, Any]:
+    """A parameter group of :class:`RuleOptimizer`: PyTorch's names, which schedulers look for, then our own."""
+    known = torch_options(spec)
+    rest = {k: v for k, v in as_dict(spec).items() if k not in renamed(known)}
+    return {"kind": type(spec).__name__, **known, **rest}
+
+
+def spec_of_group(group: Mapping[str, Any]) -> Spec:
+    """The specification that a parameter group of :class:`RuleOptimizer` describes now."""
+    cls = KINDS[group["kind"]]
+    known = {field.name for field in dataclasses.fields(cls)}
+    options = {k: v for k, v in renamed(group).items() if k in known}
+    options["learning_rate"] = float(options["learning_rate"])
+    return make(cls, options)
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """A torch.optim.Optimizer that moves each group by the shared rule of its specification.
+
+    Groups have PyTorch's names of hyperparameters (``lr``, ``betas``, ``momentum``), so that schedulers of the rate and
+    of the momentum work. ``state_dict`` holds tensors, numbers and strings: it loads with ``weights_only=True``.
+    """
+
+    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        found = [dict(group) for group in groups]
+        super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step; see :meth:`torch.optim.Optimizer.step`."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        specs = [spec_of_group(group) for group in self.param_groups]
+        moving = [
+            (spec, p, p.grad)
+            for spec, group in zip(specs, self.param_groups, strict=True)
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        for _, p, g in moving:
+            if g.is_sparse or p.is_complex():
+                raise InvalidInput("our rules move dense real parameters: use a torch.optim optimizer for these")
+        shared = specs[0]
+        if shared.accumulate > 1:
+            moving = self._accumulated(moving, shared.accumulate)
+        if moving:
+            ops = TorchOps(moving[0][1].device)
+            # Norms are of the gradients as they come, in their own type.
+            clipped = rules.clip(ops, shared, [g for _, _, g in moving])
+            known: dict[tuple[int, int], dict[str, float]] = {}
+            for (spec, p, _), g in zip(moving, clipped, strict=True):
+                self._move(spec, p, g.to(p.dtype), known)
+            if shared.ema_momentum is not None:
+                self._average(shared, [p for _, p, _ in moving])
+        return loss
+
+    def _accumulated(self, moving: list[tuple[Spec, Tensor, Tensor]], calls: int) -> list[tuple[Spec, Tensor, Tensor]]:
+        ready = []
+        for spec, p, g in moving:
+            state = self.state[p]
+            if "accumulated" not in state:
+                state["accumulated"], state["calls"] = torch.zeros_like(p), torch.tensor(0.0)
+            state["accumulated"] += g
+            state["calls"] += 1
+            if int(state["calls"]) == calls:
+                ready.append((spec, p, state["accumulated"] / calls))
+                state["accumulated"].zero_()
+                state["calls"].zero_()
+        return ready
+
+    def _move(self, spec: Spec, p: Tensor, g: Tensor, known: dict[tuple[int, int], dict[str, float]]) -> None:
+        state = self.state[p]
+        rule = rules.rule_of(spec)
+        if "step" not in state:
+            state["step"] = torch.tensor(0.0)
+            for name, slot in rule.slots(spec, tuple(p.shape)).items():
+                dtype = p.dtype if slot.dtype is None else getattr(torch, slot.dtype)
+                if name in rules.scalar_slots(spec):
+                    state[name] = torch.full((), slot.value, dtype=dtype)
+                elif slot.shape == p.shape:
+                    state[name] = torch.full_like(p, slot.value)
+                else:
+                    state[name] = p.new_full(slot.shape, slot.value)
+        state["step"] += 1
+        ops = TorchOps(p.device)
+        scalars = {name: ops.numpy(state[name]) for name in rules.scalar_slots(spec)}
+        t = int(state["step"])
+        # The same numbers for all parameters of a group, but for those that scalar state goes into.
+        now = known.get((id(spec), t)) if not scalars else None
+        if now is None:
+            now, new = rules.python_numbers(spec, t, spec.learning_rate, scalars)
+            known[id(spec), t] = now
+            for name, value in new.items():
+                state[name].fill_(float(value))
+        arrays = {n: state[n] for n in rule.slots(spec, tuple(p.shape)) if n not in scalars}
+        if rule.elementwise and p.device.type == "cpu" and p.numel() > _BLOCK:
+            self._move_in_blocks(ops, spec, p, g, arrays, now)
+            return
+        moved, changed = rules.step(ops, spec, p, g, arrays, now)
+        p.copy_(moved)
+        for name, value in changed.items():
+            arrays[name].copy_(value)
+
+    @staticmethod
+    def _move_in_blocks(
+        ops: TorchOps, spec: Spec, p: Tensor, g: Tensor, arrays: Mapping[str, Tensor], now: Mapping[str, float]
+    ) -> None:
+        views, copied = _flat(p, g, *arrays.values())
+        for blocks in zip(*(view.split(_BLOCK) for view in views), strict=True):
+            slots = dict(zip(arrays, blocks[2:], strict=True))
+            moved, changed = rules.step(ops, spec, blocks[0], blocks[1], slots, now)
+            blocks[0].copy_(moved)
+            for name, value in changed.items():
+                slots[name].copy_(value)
+        if copied:
+            for original, view in zip((p, *arrays.values()), (views[0], *views[2:]), strict=True):
+                original.copy_(view.view(original.shape))
+
+    def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
+        m = spec.ema_momentum
+        for p in moved:
+            state = self.state[p]
+            state["average"] = m * state["average"] + (1 - m) * p if "average" in state else p.clone()
+            if spec.ema_overwrite is not None and int(state["step"]) % spec.ema_overwrite == 0:
+                p.copy_(state["average"])
+
+    @torch.no_grad()
+    def finalize(self) -> None:
+        """Put the moving average of the weights in their place, as Keras does at the end of fit()."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if "average" in self.state[p]:
+                    p.copy_(self.state[p]["average"])
+
+
+def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
+    """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
+    tensors = (first, *others)
+    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
+    if all(t.permute(order).is_contiguous() for t in tensors):
+        return [t.permute(order).view(-1) for t in tensors], False
+    if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):
+        # Only the gradient has another layout, and it is not written to.
+        g = torch.empty_like(first).copy_(others[0])
+        return [t.permute(order).view(-1) for t in (first, g, *others[1:])], False
+    return [t.contiguous().view(-1) for t in tensors], True
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+def spec_of_native(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Spec:
+    """The specification of one group of a torch.optim optimizer.
+
+    Raises:
+        InvalidInput: it is of a kind that has no specification, or maximizes.
+    """
+    name = type(optimizer).__name__
+    if type(optimizer).__module__.partition(".")[0] != "torch" or name not in _NATIVE_STATE:
+        raise InvalidInput(f"{type(optimizer).__qualname__} has no specification; {', '.join(_NATIVE_STATE)} have")
+    if group.get("maximize"):
+        raise InvalidInput(f"{name} with maximize=True has no specification: negate the loss")
+    cls = KINDS[name]
+    known = {field.name for field in dataclasses.fields(cls)}
+    options = {k: v for k, v in renamed(group).items() if k in known}
+    options["learning_rate"] = float(options["learning_rate"])
+    fixed = {field: allowed[0] for field, allowed in cls.natives["torch"].fixed.items()}
+    return make(cls, {**fixed, **options})
+
+
+def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Snapshot:
+    """An optimizer and its state as data.
+
+    Args:
+        model: whose order and names the parameters are given in; None: the order of the optimizer's groups, numbered.
+    """
+    ours = isinstance(optimizer, RuleOptimizer)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if model is None:
+        names = {id(p): str(i) for i, p in enumerate(held)}
+        shapes = {str(i): tuple(p.shape) for i, p in enumerate(held)}
+    else:
+        names = {id(p): name for name, p in model.named_parameters()}
+        moving = {id(p) for p in held}
+        shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad or id(p) in moving}
+        if not all(id(p) in names for p in held):
+            raise InvalidInput("the optimizer holds parameters that the model has not: give the model it was built for")
+    found = []
+    states: dict[str, ParameterState] = {}
+    for group in optimizer.param_groups:
+        spec = spec_of_group(group) if ours else spec_of_native(optimizer, group)
+        found.append((spec, tuple(names[id(p)] for p in group["params"])))
+        for p in group["params"]:
+            states[names[id(p)]] = _read_state(optimizer, spec, p)
+    ordered = {name: states[name] for name in shapes if name in states}
+    return Snapshot(tuple(found), ordered, shapes, outputs_last=False)
+
+
+def _read_state(optimizer: torch.optim.Optimizer, spec: Spec, p: Tensor) -> ParameterState:
+    state = optimizer.state.get(p, {})
+    shape = tuple(p.shape)
+    if not state:
+        return ParameterState(shape)
+    if int(state.get("calls", 0)):
+        raise InvalidInput("gradients are being accumulated: convert after the step that they are accumulated for")
+    ours = isinstance(optimizer, RuleOptimizer)
+    theirs = {n: n for n in state} if ours else _NATIVE_STATE[type(optimizer).__name__]
+    slots = {
+        name: TorchOps().numpy(state[their]).astype(np.float64 if p.dtype == torch.float64 else np.float32)
+        for name, their in theirs.items()
+        if isinstance(state.get(their), Tensor) and name not in ("step", "calls", "accumulated")
+    }
+    # SGD and Muon count no steps: nothing in them depends on the count, but whether there was a first one.
+    return ParameterState(shape, int(state["step"]) if "step" in state else 1, slots)
+
+
+@torch.no_grad()
+def restore(
+    optimizer: torch.optim.Optimizer, snapshot: Snapshot, names: Mapping[int, str], parameters: Iterable[Tensor]
+) -> None:
+    """Put a snapshot's state into a newly built optimizer.
+
+    Args:
+        names: the snapshot's name of each parameter, by ``id``.
+        parameters: all trainable parameters of the model; Keras needs them.
+    """
+    ours = isinstance(optimizer, RuleOptimizer)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            known = snapshot.states[names[id(p)]]
+            if not known.step:
+                continue
+            state = optimizer.state[p]
+            kind = type(optimizer).__name__
+            if ours or kind not in ("SGD", "Muon"):
+                state["step"] = torch.tensor(float(known.step))
+            table = {} if ours else _NATIVE_STATE[kind]
+            for name, value in known.slots.items():
+                single = value.ndim == 0 and p.ndim > 0
+                dtype = torch.float32 if name == "product" and not (ours and p.dtype == torch.float64) else p.dtype
+                tensor = torch.tensor(np.array(value), dtype=dtype, device="cpu" if single else p.device)
+                if value.shape == tuple(p.shape) and not single:
+                    tensor = torch.empty_like(p).copy_(tensor)
+                state[table.get(name, name)] = tensor

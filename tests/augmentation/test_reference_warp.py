@@ -1,0 +1,144 @@
+"""The float64 reference against SciPy, and the algebra of matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agnostic.augmentation import geometry
+from agnostic.augmentation.warp import AGREEMENT, opencv_agrees, warp
+from agnostic.errors import InvalidInput
+from agnostic.reference import warp as reference
+
+ndimage = pytest.importorskip("scipy.ndimage")
+
+# Four products and three additions of values up to 255, in another order for folded positions: a few hundred
+# roundings of 2^-53 relative, and positions up to 1000 whose rounding of 1000 * 2^-53 moves the value 255 times as far.
+FLOAT64 = 255 * 1000 * 2.0**-53 * 8
+
+
+def scipy_warp(image, matrix, **options):
+    channels = [
+        ndimage.affine_transform(image[..., k], matrix[:, :2], matrix[:, 2], **options) for k in range(image.shape[2])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def matrices(half_steps: bool):
+    """Matrices with half-way positions on purpose, or of any reals."""
+    if half_steps:
+        part, shift = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]), st.integers(-40, 40).map(lambda k: k / 2)
+    else:
+        part, shift = st.floats(-2, 2), st.floats(-30, 30)
+    return st.tuples(*[part] * 4, shift, shift).map(lambda v: np.array([[v[0], v[1], v[4]], [v[2], v[3], v[5]]]))
+
+
+@pytest.mark.parametrize("fill_mode", reference.FILL_MODES)
+@pytest.mark.parametrize("order", [0, 1])
+@settings(max_examples=60, deadline=None)
+@given(
+    matrix=st.booleans().flatmap(matrices),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_reference_is_scipy(fill_mode, order, matrix, height, width, seed):
+    image = np.random.default_rng(seed).uniform(0, 255, (height, width, 2))
+    expected = scipy_warp(image, matrix, order=order, mode=fill_mode, cval=7.0)
+    got = reference.warp(image, matrix, order=order, fill_mode=fill_mode, cval=7.0)
+    # At a jump (nearest pixel, the border of constant) equality of positions matters, and must hold to the last bit.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=FLOAT64)
+
+
+@pytest.mark.skipif(not opencv_agrees(), reason="no OpenCV that interpolates exactly")
+@pytest.mark.parametrize("fill_mode", reference.FILL_MODES)
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("size", [(30, 41), (190, 150), (520, 33)])
+def test_fast_path_agrees_with_the_reference(fill_mode, order, channels, size):
+    rng = np.random.default_rng(3)
+    # The hardest image there is: full contrast from pixel to pixel. The largest one is warped by tiles.
+    board = np.indices(size).sum(axis=0)[..., None] % 2 * 255.0
+    image = np.repeat(board, channels, axis=2).astype(np.float32) * rng.uniform(0.5, 1, channels).astype(np.float32)
+    for _ in range(4):
+        turn = np.eye(2) + rng.normal(size=(2, 2)) * 0.3
+        matrix = np.concatenate([turn, rng.normal(size=(2, 1)) * 0.5 * np.array(size)[:, None]], axis=1)
+        exact = reference.warp(image, matrix, order=order, fill_mode=fill_mode, cval=9)
+        fast = warp(image, matrix, order=order, fill_mode=fill_mode, cval=9, path="fast")
+        assert fast.dtype == np.float32
+        # A jump is decided in float64 on both paths, so order 0 and the border of "constant" are equal everywhere.
+        np.testing.assert_allclose(fast, exact, rtol=0, atol=AGREEMENT if order else 0)
+        eight = warp(image.astype(np.uint8), matrix, order=order, fill_mode=fill_mode, cval=9)
+        exact = reference.warp(image.astype(np.uint8), matrix, order=order, fill_mode=fill_mode, cval=9)
+        assert np.abs(eight - exact).max() <= 0.5 + AGREEMENT
+
+
+def test_without_opencv_the_reference_is_used(monkeypatch):
+    import agnostic.augmentation.warp as module
+
+    monkeypatch.setattr(module, "opencv_agrees", lambda: False)
+    image = np.random.default_rng(0).uniform(0, 255, (9, 8, 3)).astype(np.float32)
+    matrix = np.array([[0.9, 0.2, 1.0], [-0.1, 1.1, 0.3]])
+    np.testing.assert_array_equal(warp(image, matrix), reference.warp(image, matrix).astype(np.float32))
+
+
+@given(matrix=matrices(False), size=st.tuples(st.integers(2, 9), st.integers(2, 9)))
+def test_inverse_and_composition(matrix, size):
+    matrix = matrix + np.array([[3.0, 0, 0], [0, 5.0, 0]])  # keeps away from singular maps: both diagonals dominate
+    if abs(np.linalg.det(matrix[:, :2])) < 0.5:
+        return
+    identity = np.eye(2, 3)
+    # Condition number below 100 / 0.5 here, entries below 40: 1e-10 leaves a factor of 100.
+    np.testing.assert_allclose(geometry.compose(matrix, geometry.inverse(matrix)), identity, atol=1e-10)
+    np.testing.assert_allclose(geometry.compose(geometry.inverse(matrix), matrix), identity, atol=1e-10)
+    np.testing.assert_array_equal(geometry.compose(matrix, identity), matrix)
+    twice = geometry.flipped(geometry.flipped(matrix, size, True, True), size, True, True)
+    np.testing.assert_allclose(twice, matrix, atol=1e-12)
+
+
+def test_composition_is_warping_twice():
+    image = np.random.default_rng(1).uniform(0, 255, (7, 6, 1))
+    shift = np.array([[1.0, 0, 2], [0, 1, -1]])
+    turn = np.array([[0.0, 1, 0], [-1, 0, 5]])
+    once = reference.warp(image, geometry.compose(turn, shift), fill_mode="constant", order=0)
+    twice = reference.warp(
+        reference.warp(image, turn, fill_mode="constant", order=0), shift, fill_mode="constant", order=0
+    )
+    inner = np.zeros((7, 6), bool)
+    inner[:5, 1:] = True  # what the second warp reads inside the first one's output
+    np.testing.assert_array_equal(once[inner], twice[inner])
+
+
+@given(size=st.tuples(st.integers(1, 8), st.integers(1, 8)), horizontal=st.booleans(), vertical=st.booleans())
+def test_flip_is_a_matrix(size, horizontal, vertical):
+    image = np.arange(size[0] * size[1], dtype=np.float64).reshape(*size, 1)
+    matrix = geometry.flipped(np.eye(2, 3), size, horizontal, vertical)
+    expected = image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    np.testing.assert_array_equal(reference.warp(image, matrix), expected)
+
+
+def test_points_and_boxes_follow_the_pixels():
+    image = np.zeros((20, 30, 1))
+    image[4:9, 6:16] = 1
+    matrix = geometry.flipped(np.array([[1.0, 0, -3], [0, 1, 2]]), (20, 30), True, False)
+    moved = reference.warp(image, matrix)[..., 0]
+    rows, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
+    box = geometry.move_boxes([[6, 4, 16, 9]], matrix, (20, 30))
+    np.testing.assert_array_equal(box, [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]])
+    np.testing.assert_array_equal(
+        np.sort(geometry.move_points([[6, 4], [15, 8]], matrix), axis=0),
+        [[columns[0], rows[0]], [columns[-1], rows[-1]]],
+    )
+    gone = geometry.move_boxes([[28, 0, 30, 5]], np.array([[1.0, 0, 0], [0, 1, -100]]), (20, 30))[0]
+    assert (gone[2] - gone[0]) * (gone[3] - gone[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"fill_mode": "refelct"}, "reflect"), ({"order": 3}, "bilinear"), ({"path": "quick"}, "fast")],
+)
+def test_unknown_options_say_what_is_known(options, word):
+    with pytest.raises(InvalidInput, match=word):
+        warp(np.zeros((3, 3, 1), np.float32), np.eye(2, 3), **options)

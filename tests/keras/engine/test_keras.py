@@ -1,0 +1,298 @@
+"""What the Keras backend promises on the engine of this process."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import agnostic as ag
+from agnostic.testing import Subject, run
+from agnostic.visualization.ascent import Ascent
+from agnostic_keras import ascent
+
+ENGINE = os.environ["AGNOSTIC_TEST_ENGINE"]
+X = np.random.default_rng(0).random((2, 8, 8, 3))
+EXACT = 1e-6  # a few float32 roundings of numbers of size one
+
+
+def numpy(x: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def functional() -> keras.Model:
+    """A shared layer, a nested model, two outputs."""
+    inner_in = keras.Input((8, 8, 3))
+    inner = keras.Model(inner_in, kl.Conv2D(5, 1, name="b")(kl.Conv2D(4, 3, name="a")(inner_in)) + 0.5, name="inner")
+    shared, x = kl.Conv2D(3, 3, padding="same", activation="relu", name="shared"), keras.Input((8, 8, 3))
+    y = inner(kl.BatchNormalization(name="norm")(shared(shared(x))))
+    return keras.Model(x, [kl.Dense(2, name="dense")(kl.GlobalAveragePooling2D(name="mean")(y)), y])
+
+
+def sequential() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 3)), kl.Conv2D(4, 3, name="conv"), kl.Activation("tanh", name="tanh"),
+            kl.Dropout(0.5, name="drop"), kl.GlobalAveragePooling2D(name="mean"), kl.Dense(3, name="dense"),
+        ]
+    )  # fmt: skip
+
+
+class Subclassed(keras.Model):
+    """No symbolic graph; two siblings of one name; a dict as output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = kl.Conv2D(4, 3, name="conv")
+        self.drop = kl.Dropout(0.5, name="drop")
+        self.heads = [kl.Dense(3, name="head"), kl.Dense(2, name="head")]
+
+    def call(self, x: Any, training: bool = False) -> dict[str, Any]:
+        y = keras.ops.mean(self.drop(self.conv(x), training=training), (1, 2))
+        return {"out": self.heads[1](self.heads[0](y))}
+
+
+def subclassed() -> keras.Model:
+    model = Subclassed()
+    model(X.astype("float32"))
+    return model
+
+
+# Layers and taps -----------------------------------------------------------------------------------------------------
+def test_layers_in_the_order_in_which_they_run() -> None:
+    listing = ag.layers(functional())
+    assert [x.name for x in listing] == ["shared", "norm", "inner", "inner.a", "inner.b", "mean", "dense"]
+    by_name = {x.name: x for x in listing}
+    assert by_name["shared"].calls == 2
+    assert by_name["inner.b"].shape == (None, 6, 6, 5)
+    assert by_name["inner.b"].axes == "NHWC"
+    assert by_name["norm"].parameters == 6  # scale and shift; running statistics are no parameters
+    assert [x.name for x in ag.layers(subclassed(), X)] == ["conv", "drop", "head", "head#2"]
+
+
+@pytest.mark.parametrize("make", [functional, sequential, subclassed])
+def test_taps_are_what_the_model_computes_and_cutting_changes_nothing(make: Any) -> None:
+    model = make()
+    whole = ag.capture(model, X, "**")
+    for name in whole:
+        alone = ag.capture(model, X, name)
+        assert len(alone.calls(name)) == len(whole.calls(name))
+        for a, b in zip(alone.calls(name), whole.calls(name), strict=True):
+            if hasattr(a, "shape"):
+                np.testing.assert_allclose(numpy(a), numpy(b), atol=EXACT)
+    output = keras.tree.flatten(model(X.astype("float32"), training=False))[0]
+    last = {functional: "dense", sequential: "dense", subclassed: "head#2"}[make]
+    np.testing.assert_allclose(numpy(whole[last]), numpy(output), atol=EXACT)
+
+
+def test_shared_layers_have_one_record_a_call() -> None:
+    record = ag.capture(functional(), X, "shared")
+    assert len(record.calls("shared")) == 2
+    with pytest.raises(ag.InvalidInput, match="ran 2 times"):
+        record["shared"]
+
+
+def test_several_inputs_by_position_and_by_name() -> None:
+    p, q = keras.Input((3,), name="p"), keras.Input((3,), name="q")
+    out = kl.Concatenate(name="cat")([kl.Dense(2, name="dense")(p), q])
+    ones, zeros = np.ones((2, 3)), np.zeros((2, 3))
+    by_position = ag.capture(keras.Model([p, q], out), (ones, zeros), "cat").numpy()["cat"]
+    by_name = ag.capture(keras.Model({"p": p, "q": q}, out), {"p": ones, "q": zeros}, "cat").numpy()["cat"]
+    np.testing.assert_array_equal(by_position, by_name)
+    assert by_position[:, 2:].tolist() == zeros.tolist()
+
+
+@pytest.mark.parametrize("make", [functional, sequential, subclassed])
+def test_watch_removes_its_hooks_also_after_an_error(make: Any) -> None:
+    model = make()
+    before = {name: dict(vars(layer)) for name, layer in _layers(model).items()}
+
+    def fail() -> None:
+        model(X.astype("float32"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), ag.watch(model, "**") as record:
+        fail()
+    assert all(record.calls(name) for name in record)
+    assert {name: dict(vars(layer)) for name, layer in _layers(model).items()} == before
+
+
+def _layers(model: keras.Model) -> dict[str, Any]:
+    from agnostic_keras.layers import named_layers
+
+    return named_layers(model)
+
+
+def test_submodels_are_native_and_predict() -> None:
+    model = functional()
+    for name, kind in (("dense", "Functional"), ("inner.a", "Submodel")):
+        part = ag.submodel(model, name)
+        assert type(part).__name__ == kind
+        np.testing.assert_allclose(part.predict(X, verbose=0), ag.capture(model, X, name).numpy()[name], atol=EXACT)
+    two = ag.submodel(subclassed(), ["head#2", "conv"])(X.astype("float32"))
+    assert [tuple(x.shape) for x in two] == [(2, 2), (2, 6, 6, 4)]
+
+
+@pytest.mark.skipif(ENGINE == "tensorflow", reason="TensorFlow computes no channels-first convolution on every CPU")
+def test_channels_first() -> None:
+    model = keras.Sequential([keras.Input((3, 8, 8)), kl.Conv2D(4, 3, data_format="channels_first", name="conv")])
+    (layer,) = ag.layers(model)
+    assert (layer.axes, layer.shape, layer.channels) == ("NCHW", (None, 4, 6, 6), 4)
+    images = ag.visualize(model, ag.objectives.channel("conv", [0, 1]), recipe="classic", size=8, steps=2)
+    last = keras.Sequential([keras.Input((8, 8, 3)), kl.Conv2D(4, 3, name="conv")])
+    last.set_weights(model.get_weights())
+    other = ag.visualize(last, ag.objectives.channel("conv", [0, 1]), recipe="classic", size=8, steps=2)
+    np.testing.assert_allclose(images, other, atol=1e-4)  # two steps, of a linear layer, in another layout
+
+
+# Eager or graph ------------------------------------------------------------------------------------------------------
+def test_the_same_call_works_eagerly_and_compiled() -> None:
+    model, x = subclassed(), keras.ops.convert_to_tensor(X, "float32")
+
+    def tap(x: Any) -> Any:
+        with ag.watch(model, "conv") as record:
+            model(x)
+        return record["conv"]
+
+    eager = numpy(tap(x))
+    np.testing.assert_allclose(numpy(compiled(tap)(x)), eager, atol=EXACT)
+    np.testing.assert_allclose(eager, ag.capture(model, X, "conv").numpy()["conv"], atol=EXACT)
+
+
+def compiled(function: Any) -> Any:
+    if ENGINE == "jax":
+        import jax
+
+        return jax.jit(function)
+    if ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    import torch
+
+    return torch.compile(function, backend="eager")
+
+
+def test_gradients_flow_through_taps() -> None:
+    from agnostic_keras import engines
+
+    model, x = sequential(), keras.ops.convert_to_tensor(X, "float32")
+
+    def mean(x: Any) -> Any:
+        with ag.watch(model, "conv") as record:
+            model(x)
+        return keras.ops.mean(record["conv"], (1, 2, 3))
+
+    values, gradient = engines.current().value_and_gradient(mean, x)
+    step = np.random.default_rng(1).normal(size=X.shape)
+    step /= np.linalg.norm(step)
+    # The convolution is linear, so a difference over any distance is its derivative.
+    moved = numpy(mean(keras.ops.convert_to_tensor(X + step, "float32"))) - numpy(values)
+    np.testing.assert_allclose((numpy(gradient) * step).sum((1, 2, 3)), moved, atol=1e-5)
+
+
+@pytest.mark.skipif(ENGINE == "torch", reason="predict on PyTorch runs eagerly, and is recorded")
+def test_a_tap_inside_predict_is_one_sentence() -> None:
+    model = sequential()
+    with pytest.raises(ag.InvalidInput, match=r"^layer 'conv' runs inside a compiled function"):  # noqa: SIM117
+        with ag.watch(model, "conv"):
+            model.predict(X, verbose=0)
+
+
+# Ascent --------------------------------------------------------------------------------------------------------------
+def test_conforms() -> None:
+    from agnostic_keras.backend import KerasBackend
+
+    failures = run(Subject(KerasBackend, sequential, layer="conv", recipes=("classic", "fourier", "jitter", "maco")))
+    assert not failures, "\n".join(failures)
+
+
+def test_traced_once_whatever_the_steps_and_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    score = Ascent.score
+    monkeypatch.setattr(Ascent, "score", lambda self, *args: [calls.append(1), score(self, *args)][1])
+    ag.visualize(sequential(), ag.objectives.channel("tanh", [0, 1, 2, 3, 0]), size=8, steps=6, micro_batch=2)
+    assert len(calls) == (3 * 6 if ENGINE == "torch" else 1)
+
+
+def test_a_channel_alone_equals_the_same_channel_of_the_whole_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = keras.Input((8, 8, 3))
+    model = keras.Model(x, kl.Conv2D(6, 3, activation="softplus", name="conv", strides=2)(kl.Conv2D(4, 3)(x)))
+    asked = []
+    means = ascent._channel_means
+    monkeypatch.setattr(ascent, "_channel_means", lambda *args: [asked.append(1), means(*args)][1])
+
+    def climb() -> Any:
+        return ag.visualize(model, ag.objectives.channel("conv", [5, 2]), size=8, steps=3, dtype="float32")
+
+    alone = climb()
+    assert asked
+    monkeypatch.setattr(ascent, "_is_sliceable", lambda layer: False)
+    np.testing.assert_allclose(alone.scores, climb().scores, rtol=1e-5)
+
+
+def test_weights_and_policies_stay_as_they_were() -> None:
+    model = sequential()
+    before = model.get_weights()
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    state = random.getstate()
+    ag.visualize(model, ag.objectives.channel("tanh", 1), size=8, steps=2, dtype="bfloat16")
+    assert [layer.dtype_policy.name for layer in model.layers] == policies
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert random.getstate() == state
+
+
+def test_a_step_that_is_not_finite_is_named() -> None:
+    model = sequential()
+    weights = model.get_weights()
+    weights[0][:] = np.nan
+    model.set_weights(weights)
+    with pytest.raises(ag.NonFinite, match="at step 1 of 2"):
+        ag.visualize(model, ag.objectives.channel("tanh", 1), recipe="classic", size=8, steps=2)
+
+
+# Models and bad input ------------------------------------------------------------------------------------------------
+def test_a_model_without_weights() -> None:
+    with pytest.raises(ag.InvalidInput, match="has no weights yet: call the model once"):
+        ag.layers(keras.Sequential([kl.Conv2D(3, 3)]))
+
+
+def test_a_layer_of_a_nested_model_is_named_by_its_path() -> None:
+    with pytest.raises(ag.UnknownName, match=r"did you mean .*'inner\.a'"):
+        ag.capture(functional(), X, "inner/a")
+
+
+def test_float64_is_refused() -> None:
+    with pytest.raises(ag.InvalidInput, match="torch backend for float64"):
+        ag.visualize(sequential(), ag.objectives.channel("tanh", 1), size=8, steps=1, dtype="float64")
+
+
+def test_files_are_read_without_executing_code(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    model = sequential()
+    model.save(path)
+    loaded = ag.load(str(path))
+    np.testing.assert_allclose(
+        ag.capture(loaded, X, "dense").numpy()["dense"], ag.capture(model, X, "dense").numpy()["dense"], atol=EXACT
+    )
+    unsafe = tmp_path / "unsafe.keras"
+    keras.Sequential([keras.Input((2,)), kl.Lambda(lambda x: x + 1)]).save(unsafe)
+    with pytest.raises(ag.InvalidWeights, match="would execute code"):
+        ag.load(str(unsafe))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ag.InvalidWeights, match="damaged"):
+        ag.load(str(path))
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone() -> None:
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    first, second = (ag.load("efficientnet_lite0", backend="keras", weights="random") for _ in range(2))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
+    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))

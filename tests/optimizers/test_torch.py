@@ -1,0 +1,329 @@
+"""Optimizers in PyTorch: native ones equal ours, groups, schedulers, checkpoints, clipping, averages."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from agnostic import optimizers as ago  # noqa: E402
+from agnostic.errors import InvalidInput, UnknownName  # noqa: E402
+from agnostic.optimizers import specs  # noqa: E402
+from agnostic.reference import optimizers as reference  # noqa: E402
+from tests.optimizers.problems import CASES  # noqa: E402
+
+# 5 steps of about 20 operations on numbers below 10, each rounded to 1.1e-16: 1e-14. The denominators of adaptive rules
+# are as small as 1e-2 and enlarge that by 100.
+EXACT = 1e-12
+
+START, GRADIENT, RATES = reference.standard_problem()
+
+
+def follow(optimizer: Any, parameters: Sequence[Any], rates: Sequence[float] = RATES) -> list[np.ndarray]:
+    for rate in rates:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for p, g in zip(parameters, GRADIENT([p.detach().double().numpy() for p in parameters]), strict=True):
+            p.grad = torch.tensor(g, dtype=p.dtype)
+        optimizer.step()
+    return [p.detach().numpy().copy() for p in parameters]
+
+
+def leaves(dtype: Any = None) -> list[Any]:
+    return [torch.tensor(p, dtype=dtype).requires_grad_() for p in START]
+
+
+def far(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_our_rule_and_the_native_optimizer_follow_the_reference(case: str) -> None:
+    cls, options = CASES[case]
+    rates = [*RATES, 0.02, 0.04]  # 7 steps: RAdam's rectification starts within them
+    framework = "torch" if "torch" in cls.natives else "keras"
+    spec = getattr(cls, framework)(**options)
+    expected = reference.run(spec, START, GRADIENT, rates)[-1]
+    for native in [False, *[True] * (framework == "torch")]:
+        parameters = leaves()
+        optimizer = ago.build(spec, [{"params": parameters}], native=native)
+        assert type(optimizer).__module__.startswith("torch.optim") == native
+        assert far(follow(optimizer, parameters, rates), expected) < EXACT
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_keras_conventions_are_followed_in_torch(case: str) -> None:
+    cls, options = CASES[case]
+    if "keras" not in cls.natives:
+        pytest.skip(f"Keras has no {cls.__name__}")
+    spec = cls.keras(**options)
+    parameters = leaves()
+    got = follow(ago.build(spec, [{"params": parameters}]), parameters)
+    assert far(got, reference.run(spec, START, GRADIENT, RATES)[-1]) < EXACT
+
+
+def test_the_native_optimizer_is_chosen_only_where_it_is_exact() -> None:
+    def module(spec: specs.Spec) -> str:
+        return type(ago.build(spec, [{"params": leaves()}])).__module__.partition(".")[0]
+
+    assert module(ago.SGD(0.1, 0.9)) == "torch"
+    assert module(ago.SGD(0.1, 0.0, convention="keras")) == "torch"  # without momentum all forms are one
+    assert module(ago.SGD(0.1, 0.9, convention="keras")) == "agnostic_torch"
+    assert module(ago.Adam(0.1, epsilon_place="before correction")) == "agnostic_torch"
+    assert module(ago.Adam(0.1, clip_norm=1.0)) == "agnostic_torch"
+    with pytest.raises(InvalidInput, match="momentum buffer holds"):
+        ago.build(ago.SGD(0.1, 0.9, convention="keras"), [{"params": leaves()}], native=True)
+
+
+def test_muon_in_the_parameters_type_is_near_torchs_in_bfloat16() -> None:
+    # bfloat16 has 8 bits; 5 iterations of 3 products each on numbers below 1 lose a few of them: 5 * 3 * 2^-8 = 6e-2 of
+    # a step whose elements are at most 1, times the rates, which sum to 0.29.
+    ends = []
+    for dtype in ("bfloat16", "parameter"):
+        p = torch.tensor(START[0]).requires_grad_()
+        spec = ago.Muon.torch(iteration_dtype=dtype)
+        optimizer = ago.build(spec, [{"params": [p]}])
+        assert type(optimizer).__module__.startswith("torch.optim") == (dtype == "bfloat16")
+        for rate in RATES:
+            optimizer.param_groups[0]["lr"] = rate
+            p.grad = torch.tensor(GRADIENT([p.detach().numpy(), START[1]])[0])
+            optimizer.step()
+        ends.append(p.detach().numpy())
+    assert 0 < np.abs(ends[0] - ends[1]).max() < 6e-2 * sum(RATES)
+    spec = ago.Muon.torch(iteration_dtype="parameter")
+    expected = reference.run(spec, START[:1], lambda p: GRADIENT([*p, START[1]])[:1], RATES)
+    assert np.abs(ends[1] - expected[-1][0]).max() < EXACT
+
+
+def model() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+    ).double()
+
+
+def train(net: Any, optimizer: Any, steps: int = 3, scheduler: Any = None) -> None:
+    x = torch.linspace(-1, 1, 32, dtype=torch.float64).reshape(2, 1, 4, 4)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(x).square().sum().backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+
+
+@pytest.mark.parametrize("convention", ["torch", "keras"])
+def test_groups_by_name_glob_and_kind_equal_the_list_of_dicts(convention: str) -> None:
+    spec = ago.SGD(0.1, 0.9, convention=convention)
+    first, second = model(), model()
+    rules = {
+        "0": {"learning_rate": 0.01},
+        "kind:BatchNorm2d": {"trainable": False},
+        "**.bias": {"weight_decay": 0.5},
+    }
+    by_name = ago.groups(first, rules)
+    train(first, ago.build(spec, by_name))
+    by_dict = [
+        {"params": [second[0].weight], "lr": 0.01},
+        {"params": [second[0].bias], "lr": 0.01, "weight_decay": 0.5},
+        {"params": (p for p in [second[3].weight])},
+        {"params": second[3].bias, "weight_decay": 0.5},
+    ]
+    train(second, ago.build(spec, by_dict))
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert torch.equal(first[1].weight, model()[1].weight)
+    assert not torch.equal(first[0].weight, model()[0].weight)
+
+
+def test_a_selector_that_chooses_nothing_is_an_error_that_names_the_nearest() -> None:
+    net = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2)})
+    with pytest.raises(UnknownName, match="did you mean 'encoder"):
+        ago.groups(net, {"enc": {"lr": 0.1}})
+    with pytest.raises(UnknownName, match="no layer matches"):
+        ago.groups(net, {"decoder.*": {"lr": 0.1}})
+    with pytest.raises(UnknownName, match="weight_decay"):
+        ago.build(ago.SGD(0.1), ago.groups(net, {"encoder": {"weight_decy": 0.1}}))
+    with pytest.raises(InvalidInput, match="all parameters together"):
+        ago.build(ago.SGD(0.1), ago.groups(net, {"encoder": {"clip_norm": 0.1}}))
+    with pytest.raises(InvalidInput, match="in group 0 and in group 1"):
+        ago.build(ago.SGD(0.1), [{"params": net.encoder.weight}, {"params": net.parameters()}])
+
+
+def test_vgg_layers_answer_to_their_keras_names() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        net = torchvision.models.vgg16()
+    chosen = ago.groups(net, {"block1_*": {"lr": 1e-4}})
+    assert [name for name, _ in chosen.groups[0].parameters] == [
+        "features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias",
+    ]  # fmt: skip
+
+
+def test_groups_may_have_rules_of_their_own() -> None:
+    net = model()
+    own = {name: {"spec": ago.Adam(0.1)} for name in ("**.bias", "kind:BatchNorm2d", "0")}
+    optimizer = ago.build(ago.Muon(0.1), ago.groups(net, own))
+    before = [p.clone() for p in net.parameters()]
+    train(net, optimizer)
+    assert all(not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    with pytest.raises(InvalidInput, match="Muon moves matrices"):
+        train(net, ago.build(ago.Muon(0.1), net))
+
+
+def test_a_checkpoint_loads_without_pickle_and_continues_exactly() -> None:
+    spec = ago.NAdam(0.01, weight_decay=0.1, clip_global_norm=1.0, ema_momentum=0.9)
+    first, second = model(), model()
+    one = ago.build(spec, first)
+    train(first, one)
+    buffer = io.BytesIO()
+    torch.save({"model": first.state_dict(), "optimizer": one.state_dict()}, buffer)
+    train(first, one)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    two = ago.build(spec, second)
+    second.load_state_dict(saved["model"])
+    two.load_state_dict(saved["optimizer"])
+    train(second, two)
+    for (name, a), b in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        assert torch.equal(a, b[1]), name
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 4),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=6),
+    ],
+)
+@pytest.mark.parametrize("spec", [ago.SGD(0.01, 0.9), ago.Adam(0.01)])
+def test_schedulers_of_rate_and_momentum_move_ours_as_they_move_the_native(
+    make: Callable[[Any], Any], spec: specs.Spec
+) -> None:
+    ends = []
+    for native in (True, False):
+        net = model()
+        # The normalization takes it away again: its gradient is rounding, of which Adam makes whole steps.
+        net[0].bias.requires_grad_(False)
+        optimizer = ago.build(spec, net, native=native)
+        train(net, optimizer, 5, make(optimizer))
+        ends.append([p.detach().numpy() for p in net.parameters()])
+    assert far(*ends) < EXACT
+
+
+def test_a_closure_is_called_with_gradients() -> None:
+    net = model()
+    optimizer = ago.build(ago.Lion(0.01), net)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = net(torch.ones(2, 1, 4, 4, dtype=torch.float64)).square().sum()
+        loss.backward()
+        return loss
+
+    losses = [float(optimizer.step(closure)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_clipping_is_that_of_torch() -> None:
+    for options, native in [
+        ({"clip_global_norm": 0.1}, lambda ps: torch.nn.utils.clip_grad_norm_(ps, 0.1)),
+        ({"clip_norm": 0.1}, lambda ps: [torch.nn.utils.clip_grad_norm_([p], 0.1) for p in ps]),
+        ({"clip_value": 0.01}, lambda ps: torch.nn.utils.clip_grad_value_(ps, 0.01)),
+    ]:
+        first, second = model(), model()
+        train(first, ago.build(ago.SGD(0.1, **options), first))
+        optimizer = torch.optim.SGD(second.parameters(), 0.1)
+        x = torch.linspace(-1, 1, 32, dtype=torch.float64).reshape(2, 1, 4, 4)
+        for _ in range(3):
+            optimizer.zero_grad()
+            second(x).square().sum().backward()
+            native(list(second.parameters()))
+            optimizer.step()
+        plain = model()
+        train(plain, ago.build(ago.SGD(0.1), plain))
+        ends = [[p.detach().numpy() for p in net.parameters()] for net in (first, second, plain)]
+        assert far(ends[0], ends[1]) < EXACT < far(ends[0], ends[2])
+
+
+def test_accumulation_takes_the_mean_and_the_average_follows_the_reference() -> None:
+    spec = ago.Adam(0.1, accumulate=2, ema_momentum=0.5, ema_overwrite=2)
+    rates = [0.1, 0.1, 0.03, 0.03, 0.05, 0.05, 0.01, 0.01]
+    parameters = leaves()
+    got = follow(ago.build(spec, [{"params": parameters}]), parameters, rates)
+    assert far(got, reference.run(spec, START, GRADIENT, rates)[-1]) < EXACT
+
+
+def test_the_average_takes_the_weights_place_when_asked_to() -> None:
+    # With momentum 0.5: average = (p1 + p2) / 2 after two steps; plain SGD of gradient 1 at rate 1 gives -1, -2.
+    p = torch.zeros(1, dtype=torch.float64).requires_grad_()
+    optimizer = ago.build(ago.SGD(1.0, ema_momentum=0.5), [{"params": [p]}])
+    for _ in range(2):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    assert p.item() == -2.0
+    optimizer.finalize()
+    assert p.item() == -1.5
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "transposed", "gradient_only"])
+def test_large_parameters_move_in_blocks_as_small_ones_do(layout: str) -> None:
+    rng = np.random.default_rng(0)
+    value, grads = rng.normal(size=(48, 40, 5, 5)), rng.normal(size=(3, 48, 40, 5, 5))
+    p = torch.tensor(value)
+    if layout == "channels_last":
+        p = p.contiguous(memory_format=torch.channels_last)
+    elif layout == "transposed":
+        p = torch.tensor(value.transpose(1, 0, 3, 2).copy()).permute(1, 0, 3, 2)
+    p.requires_grad_()
+    spec = ago.Adam(0.1, weight_decay=0.1)
+    optimizer = ago.build(spec, [{"params": [p]}], native=False)
+    for g in grads:
+        p.grad = torch.tensor(g)
+        if layout == "gradient_only":
+            p.grad = p.grad.contiguous(memory_format=torch.channels_last)
+        optimizer.step()
+    step = iter(grads)
+    expected = reference.run(spec, [value], lambda _: [next(step)], [0.1] * 3)[-1][0]
+    assert np.abs(p.detach().numpy() - expected).max() < EXACT
+
+
+@pytest.mark.parametrize("spec", [ago.Adam(0.1), ago.NAdam(0.1), ago.Lion(0.1), ago.Adafactor(0.1)])
+@pytest.mark.parametrize("shape", [(), (1,), (0,)])
+def test_scalars_and_empty_parameters(spec: specs.Spec, shape: tuple[int, ...]) -> None:
+    p = torch.full(shape, 2.0, dtype=torch.float64).requires_grad_()
+    optimizer = ago.build(spec, [{"params": [p]}], native=False)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert p.shape == shape
+    assert bool((p < 2).all())
+
+
+def test_mixed_precision_with_a_scaler() -> None:
+    net = torch.nn.Linear(4, 2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = ago.build(ago.Adam(0.01, epsilon_place="before correction"), net)
+    before = net.weight.detach().clone()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = net(torch.ones(3, 4)).square().sum()
+    scaler.scale(loss).backward()
+    net.weight.grad[0, 0] = math.inf
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(net.weight, before)  # a step with an infinite gradient is left out
+    optimizer.zero_grad()
+    scaler.scale(net(torch.ones(3, 4)).square().sum()).backward()
+    scaler.step(optimizer)
+    # Adam's first step has the size of the rate, whatever the gradient; float32 keeps 7 digits of it.
+    assert torch.allclose((net.weight - before).abs(), torch.tensor(0.01), rtol=1e-4)
+
+
+def test_frozen_everything_is_an_error() -> None:
+    with pytest.raises(InvalidInput, match="nothing to optimize"):
+        ago.build(ago.SGD(0.1), ago.groups(model(), {}, default={"trainable": False}))

@@ -1,0 +1,183 @@
+"""What every framework computes for the parity suite: the same calls, whatever the backend.
+
+Each function returns arrays by name. They run in the framework's own process; see worker.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import agnostic as ag
+from agnostic.backend import Model, backend_of
+from agnostic.taps.verbs import prepare as prepare_images
+from agnostic.transfer.layouts import to_keras
+from agnostic.visualization.ascent import prepare
+
+Array = np.ndarray[Any, Any]
+
+SIZE, STEPS = 48, 10
+RECIPES = ("classic", "fourier", "jitter", "maco")
+
+OBJECTIVES: dict[str, Callable[[], Any]] = {
+    "channel": lambda: ag.objectives.channel("tanh", [3, 1]),
+    "channel of a convolution": lambda: ag.objectives.channel("conv2", [0, 4]),
+    "neuron": lambda: ag.objectives.neuron("depthwise", 5, (1, 2)),
+    "logit": lambda: ag.objectives.logit([4, 0]),
+    "direction": lambda: ag.objectives.direction("tanh", np.linspace(-1, 1, 6)),
+    "deepdream": lambda: ag.objectives.deepdream("pool"),
+    "diversity": lambda: ag.objectives.channel("tanh", [3] * 3) + 10 * ag.objectives.diversity("tanh"),
+    "composed": lambda: (
+        2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3) - 0.1 * ag.objectives.total_variation()
+    ),
+}
+
+
+def photographs(size: int) -> Array:
+    """(2, size, size, 3) uint8: a cup of coffee and a cat."""
+    from PIL import Image
+    from skimage import data
+
+    return np.stack([np.asarray(Image.fromarray(x()).resize((size, size))) for x in (data.coffee, data.chelsea)])
+
+
+def canonical(value: Array, axes: str | None) -> Array:
+    """Channels first."""
+    if axes is None or "C" not in axes:
+        return value
+    return np.moveaxis(value, axes.index("C"), 1)
+
+
+def listing(model: Model) -> str:
+    """The layers as JSON, without what is a framework's own: its names of classes and its order of axes."""
+    layers = []
+    for x in ag.layers(model):
+        shape = None if x.shape is None or x.axes is None else dict(zip(x.axes, x.shape, strict=True))
+        layers.append((x.name, shape, x.channels, x.parameters, x.calls))
+    return json.dumps(layers, sort_keys=True)
+
+
+def taps(model: Model) -> Iterator[tuple[str, Array]]:
+    """Every layer of the model for two photographs, and the logits at the model's own size."""
+    record = ag.capture(model, prepare_images(model, photographs(64)), "**")
+    arrays = record.numpy()
+    for name in record:
+        yield name, canonical(arrays[name], record.axes(name))
+    yield "logits", ag.capture(model, prepare_images(model, photographs(224)), "classifier").numpy()["classifier"]
+
+
+def smooth(framework: str) -> Model:
+    """A small network without kinks, the same in both frameworks, by the rules of agnostic.transfer.
+
+    Where a ReLU's input is zero but for rounding, two correct gradients differ; here rounding is all that differs.
+    """
+    rng = np.random.default_rng(3)
+    weights = {
+        "conv1": ("conv", {"weight": rng.normal(0, 0.3, (8, 3, 3, 3)), "bias": rng.normal(0, 0.1, 8)}),
+        "conv2": ("conv", {"weight": rng.normal(0, 0.2, (6, 8, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
+        "norm": (
+            "batch_norm",
+            {
+                "weight": rng.uniform(0.5, 1.5, 6), "bias": rng.normal(0, 0.1, 6),
+                "running_mean": rng.normal(0, 0.1, 6), "running_var": rng.uniform(0.5, 1.5, 6),
+            },
+        ),
+        "depthwise": ("depthwise", {"weight": rng.normal(0, 0.3, (6, 1, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
+        "dense": ("dense", {"weight": rng.normal(0, 0.5, (5, 6)), "bias": rng.normal(0, 0.1, 5)}),
+    }  # fmt: skip
+    if framework == "torch":
+        return _smooth_torch({f"{x}.{k}": v for x, (_, own) in weights.items() for k, v in own.items()})
+    return _smooth_keras({f"{x}.{k}": v for x, (kind, own) in weights.items() for k, v in to_keras(kind, own).items()})
+
+
+def _smooth_torch(weights: dict[str, Array]) -> Model:
+    from torch import nn
+
+    from agnostic_torch.models import GlobalAveragePool
+
+    layers = {
+        "conv1": nn.Conv2d(3, 8, 3, padding=1), "silu": nn.SiLU(), "pool": nn.AvgPool2d(2),
+        "conv2": nn.Conv2d(8, 6, 3), "norm": nn.BatchNorm2d(6, eps=1e-3), "tanh": nn.Tanh(),
+        "depthwise": nn.Conv2d(6, 6, 3, groups=6), "mean": GlobalAveragePool(), "dense": nn.Linear(6, 5),
+    }  # fmt: skip
+    model = nn.Sequential(OrderedDict(layers)).eval()
+    backend_of(model).set_weights(model, weights)
+    return model
+
+
+def _smooth_keras(weights: dict[str, Array]) -> Model:
+    import keras
+    from keras import layers as kl
+
+    layers = [
+        kl.Conv2D(8, 3, padding="same", name="conv1"), kl.Activation("silu", name="silu"),
+        kl.AveragePooling2D(2, name="pool"), kl.Conv2D(6, 3, name="conv2"),
+        kl.BatchNormalization(epsilon=1e-3, name="norm"), kl.Activation("tanh", name="tanh"),
+        kl.DepthwiseConv2D(3, name="depthwise"), kl.GlobalAveragePooling2D(name="mean"), kl.Dense(5, name="dense"),
+    ]  # fmt: skip
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    backend_of(model).set_weights(model, weights)
+    return model
+
+
+def gradients(model: Model, dtype: str) -> Iterator[tuple[str, Array]]:
+    """Each objective and its gradient with respect to the image's parameters, at the start, for the first step."""
+    for number, (name, objective) in enumerate(OBJECTIVES.items()):
+        recipe = RECIPES[number % 2]
+        backend, ascent = prepare(model, objective(), recipe=recipe, size=SIZE, seed=1)
+        function = _torch_step if backend.name == "torch" else _keras_step
+        value, gradient = function(model, ascent, dtype)
+        yield f"{name}, {recipe}, value", value
+        yield f"{name}, {recipe}, gradient", gradient
+
+
+def _torch_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
+    import torch
+
+    from agnostic_torch.ascent import _Loop, frozen
+
+    kind, layout = getattr(torch, dtype), torch.channels_last
+    images = range(ascent.count)
+    cpu = torch.device("cpu")
+    network = frozen(model, kind, layout, cpu, ascent.objective.layers())
+    loop = _Loop(network, ascent, images, kind, layout, cpu)
+    parameters = loop.ops.asarray(ascent.initial(images), dtype).requires_grad_()
+    now = {key: loop._data(array)[0] for key, array in ascent.schedule(images).items()}
+    value = ascent.score(loop.ops, loop._forward, parameters, now, loop.arrays, loop.constants)
+    (gradient,) = torch.autograd.grad(value.sum(), parameters)
+    return value.detach().numpy(), gradient.numpy()
+
+
+def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
+    from agnostic_keras import engines
+    from agnostic_keras.ascent import Network
+
+    network = Network(model, ascent, dtype)
+    images = range(ascent.count)
+    data = network.shared | {
+        "arrays": [tuple(map(network.data, own)) for own in ascent.arrays(images)],
+        "channels": {
+            layer: list(map(network.data, own))
+            for layer, own in ascent.channel_means(images).items()
+            if layer in network.sliced
+        },
+    }
+    now = {key: network.data(array)[0] for key, array in ascent.schedule(images).items()}
+    value, gradient = engines.current().value_and_gradient(
+        lambda x: network.score(x, now, data), network.data(ascent.initial(images))
+    )
+    return network.ops.numpy(value), network.ops.numpy(gradient)
+
+
+def ascents(model: Model, layer: str, dtype: str) -> Iterator[tuple[str, Array]]:
+    """Ten steps of each recipe: the images, their scores, their mosaic."""
+    for recipe in RECIPES:
+        objective = ag.objectives.channel(layer, [3, 5, 0])
+        images = ag.visualize(model, objective, recipe=recipe, size=SIZE, steps=STEPS, seed=1, dtype=dtype)
+        yield f"{recipe}, images", np.asarray(images)
+        yield f"{recipe}, scores", images.scores
+        yield f"{recipe}, mosaic", ag.mosaic(np.asarray(images), columns=2)

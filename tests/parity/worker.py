@@ -1,0 +1,80 @@
+"""One framework, in a process of its own: ``python worker.py keras-jax OUT.npz`` computes all cases into a file.
+
+tensorflow and torch's compiler abort the interpreter when they meet, and Keras has one engine a process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(Path(__file__).parent)]
+
+import cases  # noqa: E402
+import tolerances  # noqa: E402
+
+import agnostic as ag  # noqa: E402
+from agnostic.backend import backend_of  # noqa: E402
+from agnostic.testing import operations  # noqa: E402
+from agnostic.visualization.ascent import Ascent  # noqa: E402
+
+
+@contextmanager
+def moved_start(run: int) -> Iterator[None]:
+    """Ascents start from parameters that are off by as much as float32 makes a layer's output be off."""
+    rng = np.random.default_rng(run)
+    initial = Ascent.initial
+
+    def moved(self: Ascent, images: range) -> np.ndarray:
+        start = initial(self, images)
+        return start * (1 + tolerances.LAYER_NOISE * rng.standard_normal(start.shape))
+
+    Ascent.initial = moved  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Ascent.initial = initial  # type: ignore[method-assign]
+
+
+def main(framework: str, out: Path) -> None:
+    found: dict[str, np.ndarray] = {}
+
+    def keep(area: str, results: object) -> None:
+        found.update({f"{area}/{name}": array for name, array in results})
+
+    if framework == "numpy":
+        from agnostic.reference.ops import NumpyOps
+
+        keep("ops", operations.results(NumpyOps()))
+    else:
+        backend, _, rest = framework.partition("-")
+        dtype = "float64" if rest == "float64" else "float32"
+        model = ag.load("efficientnet_lite0", backend=backend, engine=rest if backend == "keras" else None)
+        if dtype == "float64":
+            model = model.double()
+        else:
+            keep("ops", operations.results(backend_of(model).ops))
+        found["listing"] = np.array(cases.listing(model))
+        keep("taps", cases.taps(model))
+        keep("ascents/embedded", cases.ascents(model, "blocks.2.0", dtype))
+        if dtype == "float64":
+            for run in range(tolerances.MOVED_RUNS):
+                with moved_start(run):
+                    keep(f"moved {run}/embedded", cases.ascents(model, "blocks.2.0", dtype))
+        small = cases.smooth(backend)
+        small = small.double() if dtype == "float64" else small
+        keep("gradients", cases.gradients(small, dtype))
+        keep("ascents/smooth", cases.ascents(small, "tanh", dtype))
+        if backend == "keras":
+            assert backend_of(model).engine == rest
+            assert rest != "tensorflow" or "torch" not in sys.modules
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

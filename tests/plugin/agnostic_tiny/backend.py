@@ -1,0 +1,165 @@
+"""The backend: a convolution, a ReLU, a mean over positions and a matrix product, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agnostic.backend import Backend
+from agnostic.errors import InvalidInput, InvalidWeights
+from agnostic.layers import Layer
+from agnostic.models.weights import fit
+from agnostic.reference.ops import NumpyOps
+from agnostic.taps.records import Activations
+from agnostic.visualization.objectives import Channel
+from agnostic.visualization.parameterization import Pixels
+from agnostic.visualization.taps import Tap
+
+Array = np.ndarray[Any, Any]
+AXES = {"conv": "NHWC", "relu": "NHWC", "mean": "NC", "dense": "NC"}
+
+
+class Tiny:
+    """(N, H, W, 3) to (N, 5). Its weights are in ``weights``, its hooks in ``hooks``."""
+
+    def __init__(self, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.weights: dict[str, Array] = {
+            "conv.kernel": rng.normal(0, 0.3, (3, 3, 3, 4)).astype(np.float32),
+            "dense.kernel": rng.normal(0, 0.5, (4, 5)).astype(np.float32),
+        }
+        self.hooks: list[dict[str, list[Array]]] = []
+
+    def layer(self, name: str, x: Array) -> Array:
+        """The output of one layer."""
+        if name == "conv":
+            windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+            return np.einsum("nyxcij,ijck->nyxk", windows, self.weights["conv.kernel"])
+        if name == "relu":
+            return np.maximum(x, 0)
+        return x.mean((1, 2)) if name == "mean" else x @ self.weights["dense.kernel"]
+
+    def __call__(self, x: Array) -> Array:
+        """The logits."""
+        return self.run(x)["dense"]
+
+    def run(self, x: Array) -> dict[str, Array]:
+        """The output of each layer."""
+        outputs = {}
+        for name in AXES:
+            outputs[name] = x = self.layer(name, x)
+            for hook in self.hooks:
+                if name in hook:
+                    hook[name].append(x)
+        return outputs
+
+
+class TinyBackend(Backend):
+    """See :class:`agnostic.backend.Backend`."""
+
+    name = engine = "tiny"
+    ops = NumpyOps()
+
+    def tree(self, model: Tiny) -> list[Layer]:
+        return [Layer(name, name, None, None, None, self._size(model, name), calls=0) for name in AXES]
+
+    def layers(self, model: Tiny, inputs: Any = None) -> list[Layer]:
+        outputs = model.run(np.zeros((1, 16, 16, 3), np.float32) if inputs is None else inputs)
+        return [
+            Layer(name, name, (None, *x.shape[1:]), AXES[name], x.shape[-1], self._size(model, name))
+            for name, x in outputs.items()
+        ]
+
+    def _size(self, model: Tiny, name: str) -> int:
+        return sum(x.size for key, x in model.weights.items() if key.startswith(f"{name}."))
+
+    @contextmanager
+    def watch(self, model: Tiny, layers: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
+        hook: dict[str, list[Array]] = {name: [] for name in layers}
+        model.hooks.append(hook)
+        try:
+            yield Activations({x.name: x for x in self.layers_of(model) if x.name in layers}, hook, np.array)
+        finally:
+            model.hooks.remove(hook)
+
+    def layers_of(self, model: Tiny) -> list[Layer]:
+        """The layers with their axes; the hooks do not see this run."""
+        hooks, model.hooks = model.hooks, []
+        try:
+            return self.layers(model)
+        finally:
+            model.hooks = hooks
+
+    def capture(self, model: Tiny, inputs: Any, layers: Sequence[str]) -> Activations:
+        with self.watch(model, layers) as record:
+            model.run(inputs)
+        return record
+
+    def submodel(self, model: Tiny, layers: Sequence[str]) -> Any:
+        def part(x: Array) -> Any:
+            outputs = [model.run(x)[name] for name in layers]
+            return outputs[0] if len(outputs) == 1 else outputs
+
+        return part
+
+    def input_channels(self, model: Tiny) -> int:
+        return 3
+
+    def native_images(self, model: Tiny, images: Array) -> Array:
+        return images
+
+    # Ascent ---------------------------------------------------------------------------------------------------------
+    def ascend(self, model: Tiny, ascent: Any, settings: Any) -> Iterator[tuple[range, Array, Array]]:
+        objective, recipe = ascent.objective, ascent.recipe
+        if not (isinstance(objective, Channel) and isinstance(recipe.image, Pixels) and ascent.views == 1):
+            raise InvalidInput("the tiny backend climbs channel(...) by the recipe 'classic', and no other")
+        size = settings.micro_batch or ascent.count
+        for start in range(0, ascent.count, size):
+            images = range(start, min(start + size, ascent.count))
+            x, state = ascent.initial(images), ()
+            schedule, arrays, scores = ascent.schedule(images), ascent.arrays(images), []
+            for step in range(ascent.steps):
+                now = {name: a[step] for name, a in schedule.items()}
+                forward = model.run(x)
+
+                def taps(_: Array, forward: Mapping[str, Array] = forward) -> dict[str, Tap]:
+                    return {name: Tap(name, value, AXES[name]) for name, value in forward.items()}
+
+                scores.append(ascent.score(self.ops, taps, x, now, arrays, {}))
+                gradient = self._gradient(model, forward, str(objective.layer), arrays[0][0])
+                x, state = ascent.update(self.ops, x, gradient, state, now)
+            yield images, ascent.display(self.ops, x, {}).astype(np.float32), np.stack(scores)
+
+    def _gradient(self, model: Tiny, forward: Mapping[str, Array], layer: str, channels: Array) -> Array:
+        """Of the spatial mean of one channel a row, with respect to the pixels: by hand."""
+        n, height, width, count = forward["conv"].shape
+        back = np.eye(count)[channels][:, None, None] / (height * width) * np.ones((n, height, width, count))
+        if layer == "relu":
+            back = back * (forward["conv"] > 0)
+        padded = np.pad(back, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+        return np.einsum("nyxkij,ijck->nyxc", windows, model.weights["conv.kernel"][::-1, ::-1])
+
+    # Models and weights ---------------------------------------------------------------------------------------------
+    def build(self, architecture: Any) -> Tiny:
+        raise InvalidInput(f"the tiny backend cannot build {architecture.name}: it has one network of its own")
+
+    def load(self, spec: str, weights: Any) -> Tiny:
+        return Tiny()
+
+    def weights(self, model: Tiny) -> dict[str, Array]:
+        return {name: x.copy() for name, x in model.weights.items()}
+
+    def set_weights(self, model: Tiny, weights: Mapping[str, Array]) -> None:
+        fit({k: x.shape for k, x in model.weights.items()}, {k: x.shape for k, x in weights.items()})
+        model.weights = {name: np.array(weights[name]) for name in model.weights}
+
+    def read_weights(self, path: Path) -> dict[str, Array]:
+        if not path.is_file():
+            raise InvalidWeights(f"cannot read weights from {path}: there is no such file")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
