@@ -288,7 +288,8 @@ def test_less_total_variation_is_smoother(network: Any) -> None:
     "objective",
     [
         o.neuron("block", 2), o.neuron("head", 2), o.logit(2), o.logit(2, layer="head"),
-        o.direction("block", np.ones(8)), o.deepdream("block"), o.channel("down", 1) * o.channel("block", 2), o.channel("down", 1) + 2 * o.logit(0),
+        o.direction("block", np.ones(8)), o.deepdream("block"),
+        o.channel("down", 1) * o.channel("block", 2), o.channel("down", 1) + 2 * o.logit(0),
     ],
 )  # fmt: skip
 def test_every_objective_climbs(network: Any, objective: Any) -> None:
