@@ -20,6 +20,11 @@ from agnostic.optimizers.specs import Spec
 
 Tensor = torch.Tensor
 
+# Elements of a block, for each thread that works on it. The temporaries of a rule then stay in the cache, and a step
+# reads and writes main memory once an array, where torch.optim's in-place operations do so once an operation. Of 25
+# million parameters Adam took 83 ms with 2^14 a thread, 66 with 2^14.5, 41 with 2^15, 35 with 2^16, 57 with 2^17.
+_BLOCK = 2**16
+
 
 @dataclass(eq=False)
 class _Node:
@@ -199,11 +204,40 @@ class Program:
         places += [torch.empty_like(parameter) for _ in range(self.temporaries)]
         self.run(places)
 
+    @torch.no_grad()
+    def apply(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> None:
+        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache."""
+        block = _BLOCK * torch.get_num_threads()
+        if parameter.device.type != "cpu" or parameter.numel() <= block or not self.temporaries:
+            self(parameter, gradient, *state)
+            return
+        views, copied = _flat(parameter, gradient, *state)
+        temporaries = [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries)]
+        for pieces in zip(*(view.split(block) for view in views), strict=True):
+            count = pieces[0].numel()
+            self.run([*pieces, *(temporaries if count == block else [t[:count] for t in temporaries])])
+        if copied:
+            for original, view in zip((parameter, *state), (views[0], *views[2:]), strict=True):
+                original.copy_(view.view(original.shape))
+
     def run(self, places: Sequence[Tensor]) -> None:
         """As :meth:`__call__`, of (parameter, gradient, *state, *temporaries)."""
         for function, inputs, options, out in self._program:
             given = [x[1] if isinstance(x, tuple) else places[x] for x in inputs]
             function(*given, **options, out=places[out])
+
+
+def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
+    """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
+    tensors = (first, *others)
+    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
+    if all(t.permute(order).is_contiguous() for t in tensors):
+        return [t.permute(order).view(-1) for t in tensors], False
+    if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):
+        # Only the gradient has another layout, and it is not written to.
+        g = torch.empty_like(first).copy_(others[0])
+        return [t.permute(order).view(-1) for t in (first, g, *others[1:])], False
+    return [t.contiguous().view(-1) for t in tensors], True
 
 
 def _placed(writer: _Writer, results: Mapping[int, int]) -> tuple[int, list[tuple[Any, ...]]]:
@@ -227,9 +261,8 @@ def _placed(writer: _Writer, results: Mapping[int, int]) -> tuple[int, list[tupl
         value = count + index
         inputs = tuple(place[x] if isinstance(x, int) else x for x in step.inputs)
         # Places whose values end here can take the result: every operation reads an element before it writes it.
-        for x in dict.fromkeys(x for x in step.inputs if isinstance(x, int)):
-            if x >= count and last[x] == index and x not in kept:
-                free.append(place[x])
+        read = dict.fromkeys(x for x in step.inputs if isinstance(x, int) and x >= count)
+        free += [place[x] for x in read if last[x] == index and x not in kept]
         leaf = wanted.get(value)
         if leaf is not None and last[leaf] <= index and leaf not in results.values():
             place[value] = leaf

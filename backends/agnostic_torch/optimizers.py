@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
@@ -23,12 +24,9 @@ from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
 
-# Elements of a block, for each thread that works on it. The temporaries of a rule then stay in the cache, and a step
-# reads and writes main memory once an array, where torch.optim's in-place operations do so once an operation. Of 25
-# million parameters Adam took 83 ms with 2^14 a thread, 66 with 2^14.5, 41 with 2^15, 35 with 2^16, 57 with 2^17.
-_BLOCK = 2**16
 # Smaller parameters are moved together: a call of an operation costs as much as a few thousand elements.
 _SMALL = 2**14
+_TOGETHER = 16
 
 _NATIVE_STATE: Mapping[str, Mapping[str, str]] = {
     "SGD": {"momentum": "momentum_buffer"},
@@ -226,15 +224,18 @@ class RuleOptimizer(torch.optim.Optimizer):
         return known[1]
 
     def _move(self, moving: Iterable[tuple[Spec, Tensor, Tensor]]) -> None:
-        block = _BLOCK * torch.get_num_threads()
         together: dict[Any, list[tuple[Tensor, Tensor]]] = {}
         numbers: dict[Any, dict[str, float]] = {}
         programs: dict[Any, Program] = {}
+        scalar_names: dict[int, frozenset[str]] = {}
+        counts: list[Tensor] = []
         for spec, p, g in moving:
+            names = scalar_names.get(id(spec))
+            if names is None:
+                names = scalar_names[id(spec)] = rules.scalar_slots(spec)
             state = self._state(spec, p)
+            counts.append(state["step"])
             step = float(state["step"]) + 1
-            state["step"].fill_(step)
-            names = rules.scalar_slots(spec)
             scalars = {name: self._scalar(spec, state, name) for name in names}
             # The same numbers for all parameters of a group, but for those that scalar state goes into.
             key = (id(spec), step, *(float(value) for value in scalars.values()))
@@ -257,9 +258,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                 together.setdefault((key, p.dtype, p.device), []).append((p, g))
             else:
                 arrays = {name: state[name] for name in programs[key].names}
-                _run(programs[key], p, g, list(arrays.values()), block)
+                programs[key].apply(p, g, list(arrays.values()))
+        torch._foreach_add_(counts, 1)
         for (key, *_), members in together.items():
-            for first in range(0, len(members), size := max(block // _SMALL, 1)):
+            for first in range(0, len(members), size := _TOGETHER):
                 self._move_together(programs[key], members[first : first + size])
 
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
@@ -292,14 +294,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Small parameters as one long one."""
         parameters = [p for p, _ in members]
         slots = [[self.state[p][name] for p in parameters] for name in program.names]
-        p, g, *arrays = (
-            torch.cat([x.reshape(-1) for x in tensors]) for tensors in (parameters, [g for _, g in members], *slots)
-        )
+        p, g, *arrays = map(_flatten_dense_tensors, (parameters, [g for _, g in members], *slots))
         program(p, g, *arrays)
-        sizes = [x.numel() for x in parameters]
         for targets, value in zip((parameters, *slots), (p, *arrays), strict=True):
-            parts = [part.view(x.shape) for x, part in zip(targets, value.split(sizes), strict=True)]
-            torch._foreach_copy_(targets, parts)
+            torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
 
     def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
         m = spec.ema_momentum
@@ -316,34 +314,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 if "average" in self.state[p]:
                     p.copy_(self.state[p]["average"])
-
-
-def _run(program: Program, p: Tensor, g: Tensor, arrays: Sequence[Tensor], block: int) -> None:
-    """Run a program on a parameter: in main memory piece by piece, so that its temporaries stay in the cache."""
-    if p.device.type != "cpu" or p.numel() <= block or not program.temporaries:
-        program(p, g, *arrays)
-        return
-    views, copied = _flat(p, g, *arrays)
-    temporaries = [torch.empty(block, dtype=p.dtype) for _ in range(program.temporaries)]
-    for pieces in zip(*(view.split(block) for view in views), strict=True):
-        count = pieces[0].numel()
-        program.run([*pieces, *(temporaries if count == block else [t[:count] for t in temporaries])])
-    if copied:
-        for original, view in zip((p, *arrays), (views[0], *views[2:]), strict=True):
-            original.copy_(view.view(original.shape))
-
-
-def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
-    """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
-    tensors = (first, *others)
-    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
-    if all(t.permute(order).is_contiguous() for t in tensors):
-        return [t.permute(order).view(-1) for t in tensors], False
-    if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):
-        # Only the gradient has another layout, and it is not written to.
-        g = torch.empty_like(first).copy_(others[0])
-        return [t.permute(order).view(-1) for t in (first, g, *others[1:])], False
-    return [t.contiguous().view(-1) for t in tensors], True
 
 
 # State ----------------------------------------------------------------------------------------------------------------
