@@ -222,8 +222,8 @@ class _Transfer:
             if len(self.order) < 2:
                 shapes = " and ".join(str(x.shape) for x in self.inputs)
                 raise InvalidInput(
-                    f"{self.name} does not take inputs of shape {shapes}, channels last ({said}): give inputs= that both "
-                    "models take"
+                    f"{self.name} does not take inputs of shape {shapes}, channels last ({said}): give inputs= that "
+                    "both models take"
                 ) from error
             after = f" after layer {self.order[-1]!r}"
             raise InvalidInput(
@@ -332,7 +332,8 @@ class _Transfer:
     def _unprepare(self, prepared: _Prepared) -> None:
         """Hand the target what becomes, after its own preparation, what the source was handed."""
         self.prepared = True
-        gain, offset = prepared.gain, prepared.offset
+        gain = prepared.gain
+        offset = np.where(np.abs(prepared.offset) < 1e-6 * np.abs(gain), 0.0, prepared.offset)
         self.inputs = [((self.recording.inputs[0].astype(np.float64) - offset) / gain).astype(np.float32)]
         self.order.clear()
         self.seen.clear()

@@ -83,8 +83,11 @@ class KerasAccess(Access):
 
     def _bare(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
         holder = bool(layer._flatten_layers(False, False)) if layer is not self.model else True
-        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
-            full = f"{name}.{variable.name}".lstrip(".")
+        variables = [*layer._trainable_variables, *layer._non_trainable_variables]
+        for variable in variables:
+            # A layer that is one parameter has its name, as the parameter has in PyTorch.
+            alone = len(variables) == 1 and not holder
+            full = name if alone else f"{name}.{variable.name}".lstrip(".")
             self._variables[full] = {"value": variable}
             yield Slot(full, "parameter", "" if holder else name, {"value": ops.numpy(variable.value)})
 
