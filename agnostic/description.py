@@ -39,7 +39,7 @@ padding, crop        padding: pairs; mode, value
 resize               rank, size or scale, interpolation, align_corners, half_pixel, antialias
 pixel_shuffle        factor, inverse
 dropout              rate; noise, stochastic_depth alike
-embedding            kernel (tokens, features); padding_index
+embedding            padding_index
 lstm, gru, rnn       units, layers, bidirectional, return_sequences, activation, recurrent_activation, reset_after
 attention            heads, key_dim, scale, causal
 add, multiply, ...   nothing; concatenate has axis

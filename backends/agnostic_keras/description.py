@@ -229,7 +229,7 @@ def _layer_norm(layer: Any) -> Parts:
 
 def _rms_norm(layer: Any) -> Parts:
     axes = layer.axis if isinstance(layer.axis, list | tuple) else (layer.axis,)
-    return "rms_norm", {"axes": tuple(axes), "epsilon": float(layer.epsilon)}, _present(layer, gamma="scale")
+    return "rms_norm", {"axes": tuple(axes), "epsilon": float(layer.epsilon)}, _present(layer, "scale")
 
 
 def _group_norm(layer: Any) -> Parts:
@@ -349,7 +349,7 @@ def _resizing(layer: Any) -> Parts:
 
 # Sequences ------------------------------------------------------------------------------------------------------------
 def _embedding(layer: Any) -> Parts:
-    return "embedding", {"padding_index": None}, _present(layer, kernel="embeddings")
+    return "embedding", {"padding_index": None}, _present(layer, "embeddings")
 
 
 def _recurrent(kind: str) -> Callable[[Any], Parts]:
