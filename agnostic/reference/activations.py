@@ -91,17 +91,6 @@ def _glu(x: Array, axis: int = -1) -> Array:
     return a * _sigmoid(b)
 
 
-def _sparsemax(x: Array, axis: int = -1) -> Array:
-    # Martins, Astudillo, "From Softmax to Sparsemax", 2016, algorithm 1.
-    x = np.moveaxis(x, axis, -1)
-    z = -np.sort(-x, axis=-1)
-    k = np.arange(1, x.shape[-1] + 1)
-    total = np.cumsum(z, axis=-1)
-    support = (1 + k * z > total).sum(axis=-1, keepdims=True)
-    tau = (np.take_along_axis(total, support - 1, axis=-1) - 1) / support
-    return np.moveaxis(np.maximum(x - tau, 0), -1, axis)
-
-
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "linear": lambda x: x,
     "relu": _relu,
@@ -137,12 +126,11 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "absolute": np.abs,
     "softmax": _softmax,
     "log_softmax": _log_softmax,
-    "sparsemax": _sparsemax,
     "glu": _glu,
 }
 """By name; the keyword arguments are what ``activation_options`` holds, with Keras' or PyTorch's common defaults."""
 
-VECTOR = frozenset({"softmax", "log_softmax", "sparsemax", "glu"})
+VECTOR = frozenset({"softmax", "log_softmax", "glu"})
 """Those that look along an axis, not at one number."""
 
 

@@ -347,6 +347,8 @@ def _average_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Arra
     x = inputs[0]
     pairs, counts, extra = _windows(config, x)
     size, strides = config["pool_size"], config["strides"]
+    if config.get("uneven") == "replicate" and any(low != high for low, high in pairs):
+        x, pairs = _pad(x, pairs, "replicate"), [(0, 0)] * len(pairs)
     ones = np.ones((1, *x.shape[1:-1], 1), x.dtype)
     # What is averaged over: the image, or the padding as well, but never what ceil_mode adds.
     counted = _pad(ones, pairs, value=1.0 if config.get("count_include_pad") else 0.0)
