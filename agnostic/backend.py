@@ -107,6 +107,14 @@ class Backend(ABC):
     ) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
 
+    def guard(self, model: Model) -> AbstractContextManager[None]:
+        """Raise NonFinite inside for the first layer, loss term or gradient of the model that is not finite.
+
+        Raises:
+            InvalidInput: the backend has no guard.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot tell where a number stops being finite")
+
     @abstractmethod
     def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
         """Run the model in inference mode, stop after the last of the named layers, and return what was recorded.

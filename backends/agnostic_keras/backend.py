@@ -50,6 +50,11 @@ class KerasBackend(Backend):
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
 
+    def guard(self, model: keras.Model) -> AbstractContextManager[None]:
+        from agnostic_keras.guards import guard
+
+        return guard(model)
+
     def capture(self, model: keras.Layer, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
 

@@ -49,6 +49,11 @@ class TorchBackend(Backend):
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
 
+    def guard(self, model: nn.Module) -> AbstractContextManager[None]:
+        from agnostic_torch.guards import guard
+
+        return guard(model)
+
     def capture(self, model: nn.Module, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
 
