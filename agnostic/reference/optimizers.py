@@ -1,4 +1,7 @@
-"""Optimizers in NumPy float64: the judge of both frameworks, and the ruler by which conventions are measured."""
+"""Optimizers in NumPy float64: the judge of both frameworks, and the ruler by which conventions are measured.
+
+:func:`run` follows a specification on a function's gradients, :func:`replay` on gradients that were recorded.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.errors import InvalidInput
 from agnostic.optimizers import rules
 from agnostic.optimizers.specs import Spec, replace
 from agnostic.reference.ops import ops
@@ -61,6 +65,61 @@ def run(
                     now = list(average)
         path.append([p.copy() for p in now])
     return path
+
+
+def replay(
+    spec: Spec,
+    parameters: Sequence[npt.ArrayLike],
+    gradients: Sequence[Sequence[npt.ArrayLike]],
+    rates: Sequence[float] | None = None,
+    *,
+    outputs_last: bool = False,
+) -> list[list[Float64]]:
+    """Where a specification leads with gradients that were recorded: what tells one convention from another.
+
+    Args:
+        spec: as in :func:`run`.
+        parameters: where the steps start.
+        gradients: for each step, the gradient of each parameter, of the parameter's shape.
+        rates: (steps,) learning rates. None: the specification's own, which must be a number, at every step.
+        outputs_last: matrices are (inputs, outputs), as in Keras.
+
+    Returns:
+        The parameters after each step.
+
+    Raises:
+        InvalidInput: the gradients of a step are not one for each parameter, of its shape; or there are not as many
+            rates as steps.
+
+    Example:
+        >>> path = replay(SGD(1.0, momentum=0.5), [[0.0]], [[[1.0]], [[1.0]]], [1.0, 0.1])
+        >>> [float(p[0][0]) for p in path]
+        [-1.0, -1.15]
+    """
+    if rates is None:
+        if not isinstance(spec.learning_rate, int | float):
+            raise InvalidInput(
+                f"the learning rate is a {type(spec.learning_rate).__name__}: give the rate of each step"
+            )
+        rates = [float(spec.learning_rate)] * len(gradients)
+    if len(rates) != len(gradients):
+        raise InvalidInput(f"{len(rates)} learning rates for {len(gradients)} steps of gradients: give one for each")
+    shapes = [np.shape(p) for p in parameters]
+    for number, given in enumerate(gradients, 1):
+        if [np.shape(g) for g in given] != shapes:
+            found = ", ".join(str(np.shape(g)) for g in given)
+            raise InvalidInput(
+                f"the gradients of step {number} have the shapes {found}, and the parameters "
+                f"{', '.join(map(str, shapes))}: give one gradient for each parameter, in the same order"
+            )
+    recorded = iter(gradients)
+    return run(
+        spec,
+        parameters,
+        lambda _: [np.asarray(g, np.float64) for g in next(recorded)],
+        rates,
+        outputs_last=outputs_last,
+    )
 
 
 def initial_state(spec: Spec, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:

@@ -195,10 +195,24 @@ class LayerTerm(Term):
 
 
 def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, int | np.integer) else tuple(value)
-    if not values or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
+    values = _each(value)
+    if not values or not all(map(_is_integer, values)):
         raise InvalidInput(f"a {what} is an integer or a non-empty sequence of integers, not {value!r}")
     return tuple(int(v) for v in values)
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """What several images were asked for, one an image; a single thing is asked for one image."""
+    if isinstance(value, str):
+        return (value,)
+    try:
+        return tuple(value)
+    except TypeError:  # no sequence; an array without axes only claims to be one
+        return (value,)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_channels(channels: Iterable[int], layer: Layer) -> None:
@@ -364,6 +378,8 @@ class DeepDream(LayerTerm):
 class Diversity(LayerTerm):
     """Minus the mean cosine similarity of an image's channel correlations with those of the other images.
 
+    Every view of an image is compared with every view of every other image.
+
     Source: "Feature Visualization", section "Diversity"; the correlations are Gatys' Gram matrices.
     """
 
@@ -382,9 +398,10 @@ class Diversity(LayerTerm):
         gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
         # The bound is inside the root, whose derivative at zero is infinite: a layer may be off altogether.
         gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), 1e-20))
-        similarity = ops.sum(ops.einsum("nvk,mvk->nmv", gram, gram), axis=1)
-        own = ops.sum(ops.square(gram), axis=2)
-        return -ops.reshape((similarity - own) / (images - 1), (rows,))
+        # A mean of cosines is one cosine with a mean, so no table of all pairs of views is needed.
+        mean = ops.mean(gram, axis=1)
+        others = (ops.sum(mean, axis=0, keepdims=True) - mean) / (images - 1)
+        return -ops.reshape(ops.einsum("nvk,nk->nv", gram, others), (rows,))
 
 
 @dataclass(frozen=True)
@@ -413,21 +430,34 @@ def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
 
 def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, int] | None = None) -> Objective:
     """One channel at one position (row, column) of the layer's output; the centre if None."""
+    if position is not None:
+        place = _each(position)
+        if len(place) != 2 or not all(_is_integer(n) and n >= 0 for n in place):
+            raise InvalidInput(f"a position is (row, column), two integers from 0, not {position!r}")
+        position = int(place[0]), int(place[1])
     return Neuron(layer, _indices(index, "channel"), position)
 
 
 def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:
     """The model's output for a class, by number or name: what does the network think a zebra is?"""
-    classes = (class_,) if isinstance(class_, int | str | np.integer) else tuple(class_)
+    classes = _each(class_)
     if not classes:
         raise InvalidInput("no class was asked for")
+    for c in classes:
+        if not (isinstance(c, str) or _is_integer(c)):
+            raise InvalidInput(f"a class is a number or a name, not {c!r}")
     return Logit(layer, tuple(c if isinstance(c, str) else int(c) for c in classes))
 
 
 def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
     """The dot product with ``vector``, (channels,) or (images, channels), averaged over positions."""
-    vectors = np.atleast_2d(np.array(vector, np.float64))
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+    try:
+        vectors = np.atleast_2d(np.array(vector, np.float64))
+    except (TypeError, ValueError):  # words, or rows of different lengths
+        raise InvalidInput(
+            f"a direction is a finite vector (channels,) or (images, channels), not {vector!r}"
+        ) from None
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
         raise InvalidInput(f"a direction is a finite vector (channels,) or (images, channels), not {vectors.shape}")
     return Direction(layer, vectors)
 
