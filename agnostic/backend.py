@@ -25,6 +25,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Ops
@@ -87,11 +88,33 @@ class Backend(ABC):
             InvalidInput: ``inputs`` is None and no shape can be inferred.
         """
 
+    def describe(self, model: Model, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        """What layers compute, in words and weights that belong to no framework.
+
+        Args:
+            names: which layers, by the names of :meth:`tree`; None: all of them, in that order.
+
+        Returns:
+            One description a name; kind ``"other"`` where this backend does not know better.
+        """
+        from agnostic.description import LayerDescription
+
+        chosen = [x.name for x in self.tree(model)] if names is None else names
+        return [LayerDescription(name, "other", {"framework": self.name}) for name in chosen]
+
     @abstractmethod
     def watch(
         self, model: Model, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+
+    def guard(self, model: Model) -> AbstractContextManager[None]:
+        """Raise NonFinite inside for the first layer, loss term or gradient of the model that is not finite.
+
+        Raises:
+            InvalidInput: the backend has no guard.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot tell where a number stops being finite")
 
     @abstractmethod
     def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:

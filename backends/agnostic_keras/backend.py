@@ -18,6 +18,7 @@ from agnostic_keras import engines, layers, taps
 from agnostic_keras.ops import KerasOps
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
@@ -40,10 +41,20 @@ class KerasBackend(Backend):
     def layers(self, model: keras.Layer, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
 
+    def describe(self, model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_keras.description import describe
+
+        return describe(model, names)
+
     def watch(
         self, model: keras.Layer, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: keras.Model) -> AbstractContextManager[None]:
+        from agnostic_keras.guards import guard
+
+        return guard(model)
 
     def capture(self, model: keras.Layer, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)

@@ -18,6 +18,7 @@ from agnostic_torch import layers, taps
 from agnostic_torch.ops import TorchOps
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
@@ -39,10 +40,20 @@ class TorchBackend(Backend):
     def layers(self, model: nn.Module, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
 
+    def describe(self, model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_torch.description import describe
+
+        return describe(model, names)
+
     def watch(
         self, model: nn.Module, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: nn.Module) -> AbstractContextManager[None]:
+        from agnostic_torch.guards import guard
+
+        return guard(model)
 
     def capture(self, model: nn.Module, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
