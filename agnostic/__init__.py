@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from agnostic.gradients import gradients
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
+    from agnostic.transfer.report import TransferReport
+    from agnostic.transfer.verb import transfer
     from agnostic.visualization import objectives, recipes
     from agnostic.visualization.ascent import visualize
     from agnostic.visualization.mosaic import mosaic
@@ -32,6 +34,7 @@ __all__ = [
     "InvalidWeights",
     "MissingDependency",
     "NonFinite",
+    "TransferReport",
     "UnknownName",
     "augmentation",
     "backend_of",
@@ -47,6 +50,7 @@ __all__ = [
     "prepare",
     "recipes",
     "submodel",
+    "transfer",
     "visualize",
     "watch",
 ]
@@ -57,6 +61,7 @@ _WHERE = {
     "InvalidWeights": "agnostic.errors:InvalidWeights",
     "MissingDependency": "agnostic.errors:MissingDependency",
     "NonFinite": "agnostic.errors:NonFinite",
+    "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
@@ -72,6 +77,7 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
+    "transfer": "agnostic.transfer.verb:transfer",
     "visualize": "agnostic.visualization.ascent:visualize",
     "watch": "agnostic.taps.verbs:watch",
 }

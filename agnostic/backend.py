@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Ops
     from agnostic.taps.records import Activations
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 Model = Any
@@ -173,6 +174,14 @@ class Backend(ABC):
         Raises:
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
+
+    def access(self, model: Model) -> Access:
+        """A model as :func:`agnostic.transfer` sees it.
+
+        Raises:
+            InvalidInput: this backend cannot transfer.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot transfer weights: it has no method access(model)")
 
 
 @functools.cache

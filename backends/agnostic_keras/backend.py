@@ -20,6 +20,7 @@ from agnostic_keras.ops import KerasOps
 if TYPE_CHECKING:
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -100,3 +101,8 @@ class KerasBackend(Backend):
         from agnostic_keras.weights import read_weights
 
         return read_weights(path)
+
+    def access(self, model: keras.Layer) -> Access:
+        from agnostic_keras.transfer import KerasAccess
+
+        return KerasAccess(model)

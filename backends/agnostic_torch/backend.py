@@ -20,6 +20,7 @@ from agnostic_torch.ops import TorchOps
 if TYPE_CHECKING:
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -99,3 +100,8 @@ class TorchBackend(Backend):
         from agnostic_torch.weights import read_weights
 
         return read_weights(path)
+
+    def access(self, model: nn.Module) -> Access:
+        from agnostic_torch.transfer import TorchAccess
+
+        return TorchAccess(model)
