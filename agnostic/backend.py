@@ -25,6 +25,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Ops
@@ -85,6 +86,20 @@ class Backend(ABC):
         Raises:
             InvalidInput: ``inputs`` is None and no shape can be inferred.
         """
+
+    def describe(self, model: Model, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        """What layers compute, in words and weights that belong to no framework.
+
+        Args:
+            names: which layers, by the names of :meth:`tree`; None: all of them, in that order.
+
+        Returns:
+            One description a name; kind ``"other"`` where this backend does not know better.
+        """
+        from agnostic.description import LayerDescription
+
+        chosen = [x.name for x in self.tree(model)] if names is None else names
+        return [LayerDescription(name, "other", {"framework": self.name}) for name in chosen]
 
     @abstractmethod
     def watch(

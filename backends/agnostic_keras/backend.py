@@ -18,6 +18,7 @@ from agnostic_keras import engines, layers, taps
 from agnostic_keras.ops import KerasOps
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.visualization.ascent import Ascent, Settings
 
@@ -38,6 +39,11 @@ class KerasBackend(Backend):
 
     def layers(self, model: keras.Layer, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
+
+    def describe(self, model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_keras.description import describe
+
+        return describe(model, names)
 
     def watch(
         self, model: keras.Layer, layers: Sequence[str], *, detach: bool = False

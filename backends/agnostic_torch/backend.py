@@ -18,6 +18,7 @@ from agnostic_torch import layers, taps
 from agnostic_torch.ops import TorchOps
 
 if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.visualization.ascent import Ascent, Settings
 
@@ -37,6 +38,11 @@ class TorchBackend(Backend):
 
     def layers(self, model: nn.Module, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
+
+    def describe(self, model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_torch.description import describe
+
+        return describe(model, names)
 
     def watch(
         self, model: nn.Module, layers: Sequence[str], *, detach: bool = False
