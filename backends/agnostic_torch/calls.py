@@ -16,23 +16,6 @@ from agnostic.compare.layouts import Layout
 from agnostic_torch.layers import Axes, named_layers, unwrap
 from agnostic_torch.taps import _arguments, _Eager, _leaves, _mapped, to_numpy
 
-_WHOLE = (nn.MultiheadAttention,)
-"""Modules with modules inside whose ``forward`` does not call them."""
-
-
-def leaves(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that are compared as a whole, by name."""
-    found: dict[str, nn.Module] = {}
-    closed: tuple[str, ...] = ()
-    for name, module in named_layers(model).items():
-        if name.startswith(closed or ("\0",)):
-            continue
-        if isinstance(module, _WHOLE) or next(module.children(), None) is None:
-            closed += (f"{name}.",)
-            found[name] = module
-    return found
-
-
 class ModuleCall:
     """See :class:`agnostic.compare.calls.Call`."""
 
@@ -112,7 +95,7 @@ class Tracker:
 
 
 @contextlib.contextmanager
-def intercept(model: nn.Module, around: Around) -> Iterator[None]:
+def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterator[None]:
     """See :meth:`agnostic.backend.Backend.intercept`."""
     model = unwrap(model)
     tracker, counts = Tracker(model), dict[str, int]()
@@ -121,7 +104,9 @@ def intercept(model: nn.Module, around: Around) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        for name, module in leaves(model).items():
+        modules = named_layers(model)
+        for name in names:
+            module = modules[name]
             changed.append((vars(module), vars(module).get("forward")))
             vars(module)["forward"] = _wrapped(name, module.forward, tracker, counts, around)
         with _Eager():

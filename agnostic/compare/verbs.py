@@ -1,0 +1,217 @@
+"""The verbs: record what a model does, and compare two."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agnostic.backend import Model, backend_of
+from agnostic.compare.alignment import align
+from agnostic.compare.diagnosis import Culprit, Finding
+from agnostic.compare.forcing import Forced, Place
+from agnostic.compare.inputs import Inputs, collect
+from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.recording import Live, Record, listing, opened, record
+from agnostic.compare.report import Comparison, Divergence, Pictures, Row
+from agnostic.compare.traces import Trace, writing
+from agnostic.errors import InvalidInput
+
+
+def trace(model: Model, inputs: Any, path: str | os.PathLike[str]) -> Path:
+    """Write what a model does for some inputs to a file.
+
+    Args:
+        model: a native model; it runs in the mode that it is in.
+        inputs: as in :func:`compare`.
+        path: of the file; its name ends in ``.trace`` by custom.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidInput: the inputs do not fit or are not finite, the model is random, or the file cannot be written.
+    """
+    live = Live(model, collect(backend_of(model), model, inputs))
+    return _record(live, Path(path))
+
+
+def _record(live: Live, path: Path) -> Path:
+    with writing(path, len(live.names)) as (writer, about):
+        record(live, writer, about)
+    return path
+
+
+def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None) -> Comparison:
+    """Where B, a version of A, first does something else, and why.
+
+    Args:
+        a, b: native models, specifications for :func:`agnostic.load`, or trace files.
+        inputs: what both are called with: images (N, H, W, C), uint8 or in [0, 1], which go through each model's own
+            preprocessing; or an array, tuple or dict as A takes them. None where A is a trace: those of the trace.
+        map: B's layer for layers of A that the alignment should not look for itself.
+
+    Raises:
+        InvalidInput: the inputs do not fit, or A gives something else every time.
+    """
+    from agnostic.compare.processes import is_elsewhere, trace_elsewhere
+
+    if is_elsewhere(a) or is_elsewhere(b):
+        from agnostic.compare.processes import compare_elsewhere
+
+        return compare_elsewhere(a, b, inputs, map=map)
+    del trace_elsewhere
+    if isinstance(a, str | os.PathLike):
+        first = opened(Trace(a))
+        if isinstance(b, str | os.PathLike):
+            from agnostic.compare.offline import compare_records
+
+            return compare_records(first, opened(Trace(b)), map)
+        return against(first, b, inputs, map=map)
+    if inputs is None:
+        raise InvalidInput("there is nothing to compare the models on: give inputs")
+    with tempfile.TemporaryDirectory(prefix="agnostic-") as folder:
+        path = trace(a, inputs, Path(folder) / "a.trace")
+        if isinstance(b, str | os.PathLike):
+            from agnostic.compare.offline import compare_records
+
+            return compare_records(opened(Trace(path)), opened(Trace(b)), map)
+        return against(opened(Trace(path)), b, None, map=map)
+
+
+def against(
+    a: Record, model: Model, inputs: Any = None, *, map: Mapping[str, str] | None = None, spec: str | None = None
+) -> Comparison:
+    """Compare a live model with a trace: the latter is A.
+
+    Args:
+        inputs: None: those of the trace.
+        spec: what the model was loaded from.
+    """
+    backend = backend_of(model)
+    given: Inputs = a.inputs if inputs is None else collect(backend, model, inputs)
+    live = Live(model, given, spec)
+    b = listing(live)
+    if not b.steps:
+        raise InvalidInput(f"{live.title} called none of its {len(live.names)} layers: there is nothing to compare")
+    alignment = align(a, b, map)
+    forced = Forced(a, live, b, alignment)
+    forced.run()
+    pictures = list(_pictures(forced))
+    used = {i for x in forced.places for i in x.a}, {j for x in forced.places for j in x.b}
+    return Comparison(
+        a=a.model,
+        b=live.about,
+        table=tuple(_row(a, b, x) for x in forced.places),
+        divergences=tuple(_divergences(a, b, forced)),
+        unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
+        unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
+        output=tuple(_output_row(a, x, k) for k, x in enumerate(forced.output)),
+        weights=_weights(a, b, forced.places),
+        notes=(*a.notes, *b.notes),
+        pictures=tuple(pictures),
+    )
+
+
+def _weights(a: Record, b: Record, places: list[Place]) -> tuple[int, int]:
+    pairs = {(a.steps[x.a[0]].name, b.steps[x.b[0]].name) for x in places if x.a and x.b}
+    pairs = {(x, y) for x, y in pairs if a.digests.get(x) and b.digests.get(y)}
+    return len(pairs), sum(sorted(a.digests[x].values()) != sorted(b.digests[y].values()) for x, y in pairs)
+
+
+def _row(a: Record, b: Record, place: Place) -> Row:
+    first, last = a.steps[place.a[0]], a.steps[place.a[-1]]
+    slot = last.outputs[0] if last.outputs else None
+    return Row(
+        a=" + ".join(a.steps[i].label for i in place.a),
+        b=" + ".join(b.steps[j].label for j in place.b),
+        kind=first.kind,
+        shape=slot.canonical_shape if slot else (),
+        glue=place.glue,
+        isolated=place.isolated,
+        propagated=place.propagated,
+        error=place.error,
+        floor=slot.floor if slot else 0.0,
+        scale=slot.rms if slot else 0.0,
+    )
+
+
+def _output_row(a: Record, place: Place, number: int) -> Row:
+    slot = a.outputs[min(number, len(a.outputs) - 1)]
+    return Row(
+        "output", "output", "output", slot.canonical_shape, place.glue, None, place.propagated, place.error, slot.floor,
+        slot.rms,
+    )  # fmt: skip
+
+
+def _divergences(a: Record, b: Record, forced: Forced) -> list[Divergence]:
+    found = []
+    for x in forced.places:
+        if x.glue is not None and x.glue > THRESHOLD:
+            before = b.steps[x.b[0] - 1].label if x.b[0] else "input"
+            names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
+            found.append(Divergence(*names, "glue", before, x.glue, _findings(x.glue_culprit)))
+        if x.isolated is not None and x.isolated > THRESHOLD:
+            names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
+            found.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
+    for x in forced.output:
+        if x.glue is not None and x.glue > THRESHOLD:
+            found.append(Divergence("output", "output", "glue", b.steps[-1].label, x.glue, _findings(x.glue_culprit)))
+    return found
+
+
+def _findings(culprit: Culprit | None) -> tuple[Finding, ...]:
+    from agnostic.compare import diagnosis
+
+    diagnose = getattr(diagnosis, "diagnose", None)
+    if culprit is None or diagnose is None:
+        return ()
+    return tuple(diagnose(culprit))
+
+
+PICTURED = 6
+"""How many layers are shown beside the culprits."""
+
+
+def _pictures(forced: Forced) -> list[Pictures]:
+    """Of the first culprit on A's inputs, and of layers through the depth as both models run."""
+    spatial = [
+        n for n, x in enumerate(forced.places)
+        if x.a and (s := forced.a.steps[x.a[-1]].outputs) and len(s[0].canonical_shape) == 4
+        and min(s[0].canonical_shape[1:3]) > 1
+    ]  # fmt: skip
+    wanted = {spatial[round(k * (len(spatial) - 1) / (PICTURED - 1))] for k in range(PICTURED)} if spatial else set()
+    culprits = [n for n, x in enumerate(forced.places) if x.culprit is not None or x.glue_culprit is not None]
+    wanted |= set(culprits[:1])
+    found = []
+    for n in culprits:
+        place = forced.places[n]
+        for culprit in (place.glue_culprit, place.culprit):
+            if culprit is not None:
+                picture = _picture(forced.b.steps[place.b[0]].label, culprit.truth[:1], culprit.output[:1], True)
+                found += [picture] if picture else []
+    for place, ours, theirs in forced.propagate(wanted):
+        picture = _picture(forced.b.steps[place.b[-1]].label, ours, theirs, False)
+        found += [picture] if picture else []
+    return found
+
+
+CHANNELS = 4
+
+
+def _picture(layer: str, a: Any, b: Any, isolated: bool) -> Pictures | None:
+    """The channels in which two activations (1, H, W, C) differ most."""
+    import numpy as np
+
+    if a.ndim != 4 or a.shape != b.shape or min(a.shape[1:3]) < 2:
+        return None
+    with np.errstate(all="ignore"):
+        delta = np.nan_to_num(np.square(np.asarray(a[0], np.float64) - b[0]).mean((0, 1)))
+    chosen = tuple(int(c) for c in np.argsort(-delta, kind="stable")[:CHANNELS])
+    step = max(1, -(-max(a.shape[1:3]) // 128))
+    first, second = (
+        np.ascontiguousarray(np.moveaxis(x[0, ::step, ::step][..., list(chosen)], -1, 0), np.float32) for x in (a, b)
+    )
+    return Pictures(layer, chosen, first, second, isolated)
