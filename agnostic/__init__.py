@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agnostic import augmentation, data, ops, optimizers
     from agnostic.backend import backend_of
+    from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
     from agnostic.models.load import load
@@ -36,6 +37,7 @@ __all__ = [
     "augmentation",
     "backend_of",
     "capture",
+    "compare",
     "data",
     "gradients",
     "layers",
@@ -47,6 +49,7 @@ __all__ = [
     "prepare",
     "recipes",
     "submodel",
+    "trace",
     "visualize",
     "watch",
 ]
@@ -61,6 +64,7 @@ _WHERE = {
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
@@ -72,6 +76,7 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
+    "trace": "agnostic.compare.verbs:trace",
     "visualize": "agnostic.visualization.ascent:visualize",
     "watch": "agnostic.taps.verbs:watch",
 }

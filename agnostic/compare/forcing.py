@@ -48,8 +48,9 @@ class Place:
         a, b: the calls, by index.
         glue, isolated, propagated: see :class:`agnostic.compare.report.Row`.
         error: of the isolated output, as a root mean square.
-        fed: which input differs most, for glue.
-        culprit: what the diagnosis needs, for the first culprits.
+        culprit, glue_culprit: what the diagnosis needs, for the first culprits.
+        missing: A's layer, without a partner, that made the array that B's code should have made.
+        extra: B's call, without a partner, before which the array was right still.
     """
 
     a: list[int]
@@ -60,6 +61,8 @@ class Place:
     error: float | None = None
     culprit: Culprit | None = None
     glue_culprit: Culprit | None = None
+    missing: str | None = None
+    extra: int | None = None
 
 
 @dataclass
@@ -94,6 +97,8 @@ class Forced:
         # A's arrays that were handed on, while B holds them: which array of the trace each is.
         self._handed: dict[int, tuple[weakref.ref[Any], Any, str]] = {}
         self._kept = 0
+        # What B's calls without a partner received, since the last one that has one.
+        self._stray: dict[int, list[Array]] = {}
         self._tainted = False
         self._nudging = False
         self._glue_again: dict[int, float] = {}
@@ -125,6 +130,7 @@ class Forced:
         return self._matched(call, i, j)
 
     def _unmatched(self, call: Call, j: int) -> Sequence[Any]:
+        self._stray[j] = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
         outputs = call.run()
         opened = self._open
         if opened is None:
@@ -145,6 +151,7 @@ class Forced:
         step, place = self.a.steps[i], Place([i], [j])
         self.places.append(place)
         fed = self._feed(call, step, i, j, place)
+        self._stray = {}
         outputs = call.run(fed)
         layouts = call.output_layouts(outputs)
         ends = self._ends(i)
@@ -309,6 +316,7 @@ class Forced:
                 self._note_again(j, k, made)
             if not tainted:
                 if ratio > THRESHOLD and ratio > (place.glue or 0.0):
+                    self._blame(place, slot)
                     self._keep_glue(place, i, j, k, slot, made)
                 place.glue = max(place.glue or 0.0, ratio)
             fed[k] = self._native(slot, x, layout)
@@ -345,6 +353,15 @@ class Forced:
                 values = np.ascontiguousarray(layout.from_canonical(self.a.canonical(slot)))
                 handed[k] = self.live.backend.to_native(values, x)
         return handed
+
+    def _blame(self, place: Place, slot: Slot) -> None:
+        """Whether a layer without a partner makes the difference: one that B has too much, or one that it lacks."""
+        for j, arrays in self._stray.items():
+            if any(self._error(x, slot)[1] <= THRESHOLD for x in arrays):
+                place.extra = j
+                break
+        if slot.source is not None and slot.source[0] in self._unmatched_a:
+            place.missing = self.a.steps[slot.source[0]].label
 
     # Culprits --------------------------------------------------------------------------------------------------------
     def _suspected(self, call: Call, step: Step, outputs: Sequence[Any]) -> _Suspect:
@@ -464,6 +481,8 @@ class Forced:
             if not tainted:
                 error, place.glue = self._error(made, slot)
                 place.error = error
+                if place.glue > THRESHOLD:
+                    self._blame(place, slot)
                 if place.glue > THRESHOLD and self._kept < KEPT:
                     self._kept += 1
                     last = self.a.steps[-1]

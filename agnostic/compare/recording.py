@@ -602,9 +602,11 @@ def _estimated(
     free = _Second(live, steps, arrays, share)
 
     def propagated(call: Call) -> Sequence[Any]:
-        step, results = free.step(call), call.run()
+        step = free.step(call)
+        fed = [nudged(live.numpy(x), x, s.dtype, i) for i, (x, s) in enumerate(zip(call.arrays, step.inputs, strict=True))]
+        results = call.run(fed)
         _propagate(free, step.outputs, results)
-        return [nudged(live.numpy(x), x, s.dtype, i) for i, (x, s) in enumerate(zip(results, step.outputs, strict=True))]
+        return results
 
     _propagate(free, outputs, live.run(propagated, inputs))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from agnostic.backend import Model, backend_of
-from agnostic.compare.alignment import align
+from agnostic.compare.alignment import Alignment, align
 from agnostic.compare.diagnosis import Culprit, Finding
 from agnostic.compare.forcing import Forced, Place
 from agnostic.compare.inputs import Inputs, collect
@@ -18,6 +20,9 @@ from agnostic.compare.recording import Live, Record, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
 from agnostic.compare.traces import Trace, writing
 from agnostic.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from agnostic.compare.offline import Offline
 
 
 def trace(model: Model, inputs: Any, path: str | os.PathLike[str]) -> Path:
@@ -34,14 +39,19 @@ def trace(model: Model, inputs: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         InvalidInput: the inputs do not fit or are not finite, the model is random, or the file cannot be written.
     """
-    live = Live(model, collect(backend_of(model), model, inputs))
-    return _record(live, Path(path))
+    return trace_model(model, inputs, path)
 
 
-def _record(live: Live, path: Path) -> Path:
+def trace_model(model: Model, inputs: Any, path: str | os.PathLike[str], *, spec: str | None = None) -> Path:
+    """See :func:`trace`.
+
+    Args:
+        spec: what the model was loaded from.
+    """
+    live = Live(model, collect(backend_of(model), model, inputs), spec)
     with writing(path, len(live.names)) as (writer, about):
         record(live, writer, about)
-    return path
+    return Path(path)
 
 
 def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None) -> Comparison:
@@ -56,13 +66,12 @@ def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None
     Raises:
         InvalidInput: the inputs do not fit, or A gives something else every time.
     """
-    from agnostic.compare.processes import is_elsewhere, trace_elsewhere
+    from agnostic.compare.processes import is_elsewhere
 
     if is_elsewhere(a) or is_elsewhere(b):
         from agnostic.compare.processes import compare_elsewhere
 
         return compare_elsewhere(a, b, inputs, map=map)
-    del trace_elsewhere
     if isinstance(a, str | os.PathLike):
         first = opened(Trace(a))
         if isinstance(b, str | os.PathLike):
@@ -99,19 +108,33 @@ def against(
     alignment = align(a, b, map)
     forced = Forced(a, live, b, alignment)
     forced.run()
-    pictures = list(_pictures(forced))
-    used = {i for x in forced.places for i in x.a}, {j for x in forced.places for j in x.b}
+    return comparison(a, b, alignment, forced, [*a.notes, *b.notes], list(_pictures(forced)))
+
+
+def comparison(
+    a: Record,
+    b: Record,
+    alignment: Alignment,
+    found: Forced | Offline,
+    notes: Sequence[str],
+    pictures: Sequence[Pictures],
+    *,
+    isolated: bool = True,
+) -> Comparison:
+    """What was found, in the form that users see."""
+    used = {i for x in found.places for i in x.a}, {j for x in found.places for j in x.b}
     return Comparison(
         a=a.model,
-        b=live.about,
-        table=tuple(_row(a, b, x) for x in forced.places),
-        divergences=tuple(_divergences(a, b, forced)),
+        b=b.model,
+        table=tuple(_row(a, b, x) for x in found.places),
+        divergences=tuple(_divergences(a, b, found)),
         unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
-        output=tuple(_output_row(a, x, k) for k, x in enumerate(forced.output)),
-        weights=_weights(a, b, forced.places),
-        notes=(*a.notes, *b.notes),
+        output=tuple(_output_row(a, x, k) for k, x in enumerate(found.output)),
+        weights=_weights(a, b, found.places),
+        notes=tuple(notes),
         pictures=tuple(pictures),
+        isolated=isolated,
     )
 
 
@@ -146,20 +169,28 @@ def _output_row(a: Record, place: Place, number: int) -> Row:
     )  # fmt: skip
 
 
-def _divergences(a: Record, b: Record, forced: Forced) -> list[Divergence]:
-    found = []
-    for x in forced.places:
+def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergence]:
+    divergences = []
+    for x in found.places:
+        names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
         if x.glue is not None and x.glue > THRESHOLD:
-            before = b.steps[x.b[0] - 1].label if x.b[0] else "input"
-            names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
-            found.append(Divergence(*names, "glue", before, x.glue, _findings(x.glue_culprit)))
+            divergences.append(_glue(a, b, x, *names, x.b[0]))
         if x.isolated is not None and x.isolated > THRESHOLD:
-            names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
-            found.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
-    for x in forced.output:
+            divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
+    for x in found.output:
         if x.glue is not None and x.glue > THRESHOLD:
-            found.append(Divergence("output", "output", "glue", b.steps[-1].label, x.glue, _findings(x.glue_culprit)))
-    return found
+            divergences.append(_glue(a, b, x, "output", "output", len(b.steps)))
+    return divergences
+
+
+def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: int) -> Divergence:
+    """The code before a layer; or a layer that stands there and has no partner, if that made the difference."""
+    assert place.glue is not None
+    found = _findings(place.glue_culprit)
+    after = b.steps[before - 1].label if before else "input"
+    if place.extra is not None:
+        return Divergence(place.missing or "", b.steps[place.extra].label, "layer", "", place.glue, found)
+    return Divergence(place.missing or ours, theirs, "glue", after, place.glue, found)
 
 
 def _findings(culprit: Culprit | None) -> tuple[Finding, ...]:
@@ -175,36 +206,40 @@ PICTURED = 6
 """How many layers are shown beside the culprits."""
 
 
-def _pictures(forced: Forced) -> list[Pictures]:
-    """Of the first culprit on A's inputs, and of layers through the depth as both models run."""
+def pictured(found: Forced | Offline) -> tuple[set[int], list[int]]:
+    """The places that are shown, and the culprits, by index."""
     spatial = [
-        n for n, x in enumerate(forced.places)
-        if x.a and (s := forced.a.steps[x.a[-1]].outputs) and len(s[0].canonical_shape) == 4
+        n for n, x in enumerate(found.places)
+        if x.a and (s := found.a.steps[x.a[-1]].outputs) and len(s[0].canonical_shape) == 4
         and min(s[0].canonical_shape[1:3]) > 1
     ]  # fmt: skip
     wanted = {spatial[round(k * (len(spatial) - 1) / (PICTURED - 1))] for k in range(PICTURED)} if spatial else set()
-    culprits = [n for n, x in enumerate(forced.places) if x.culprit is not None or x.glue_culprit is not None]
-    wanted |= set(culprits[:1])
+    culprits = [n for n, x in enumerate(found.places) if x.culprit is not None or x.glue_culprit is not None]
+    return wanted | set(culprits[:1]), culprits
+
+
+def _pictures(forced: Forced) -> list[Pictures]:
+    """Of the first culprits on A's inputs, and of layers through the depth as both models run."""
+    wanted, culprits = pictured(forced)
     found = []
     for n in culprits:
         place = forced.places[n]
         for culprit in (place.glue_culprit, place.culprit):
             if culprit is not None:
-                picture = _picture(forced.b.steps[place.b[0]].label, culprit.truth[:1], culprit.output[:1], True)
-                found += [picture] if picture else []
+                label = forced.b.steps[place.b[0]].label
+                one = picture(label, culprit.truth[:1], culprit.output[:1], isolated=True)
+                found += [one] if one else []
     for place, ours, theirs in forced.propagate(wanted):
-        picture = _picture(forced.b.steps[place.b[-1]].label, ours, theirs, False)
-        found += [picture] if picture else []
+        one = picture(forced.b.steps[place.b[-1]].label, ours, theirs, isolated=False)
+        found += [one] if one else []
     return found
 
 
 CHANNELS = 4
 
 
-def _picture(layer: str, a: Any, b: Any, isolated: bool) -> Pictures | None:
-    """The channels in which two activations (1, H, W, C) differ most."""
-    import numpy as np
-
+def picture(layer: str, a: Any, b: Any, *, isolated: bool) -> Pictures | None:
+    """The channels in which two activations (1, H, W, C) differ most; None for what has no height and width."""
     if a.ndim != 4 or a.shape != b.shape or min(a.shape[1:3]) < 2:
         return None
     with np.errstate(all="ignore"):
