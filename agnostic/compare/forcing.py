@@ -21,11 +21,11 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment
 from agnostic.compare.calls import Call
+from agnostic.compare.context import alike, ends_of, facts, reordered, sources
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.recording import Live, Record, Slot, Step, model_inputs, nudge
-from agnostic.description import LayerDescription
+from agnostic.compare.recording import Live, Record, Slot, Step, nudge
 from agnostic.errors import InvalidInput
 
 Array = np.ndarray[Any, Any]
@@ -33,11 +33,7 @@ Array = np.ndarray[Any, Any]
 KEPT = 3
 """At how many culprits the arrays are kept for the diagnosis."""
 
-SOURCES = 10
-"""How many of the arrays before a culprit the diagnosis may look at."""
-
 _ACTIVATED = ("activation",)
-_FOLDED = ("batch_norm", "scale", "activation")
 
 
 @dataclass
@@ -154,7 +150,7 @@ class Forced:
         self._stray = {}
         outputs = call.run(fed)
         layouts = call.output_layouts(outputs)
-        ends = self._ends(i)
+        ends = ends_of(self.a, self._unmatched_a, i)
         found: list[tuple[int, float, float]] = []
         for end in ends:
             error, ratio = self._compare(outputs, layouts, end)
@@ -233,19 +229,6 @@ class Forced:
         config = record.descriptions[step.name].config
         return step.kind not in _ACTIVATED and config.get("activation", "linear") not in ("linear", None)
 
-    def _ends(self, i: int) -> list[int]:
-        """The calls of A at which a segment that starts at ``i`` may end: those without a partner that follow in line."""
-        ends = [i]
-        for k in range(i + 1, len(self.a.steps)):
-            step = self.a.steps[k]
-            if k not in self._unmatched_a or not step.inputs or step.kind not in (*_FOLDED, "dropout", "other"):
-                break
-            source = step.inputs[0].source
-            if source is None or source[0] != k - 1:
-                break
-            ends.append(k)
-        return ends
-
     def _tail(self, j: int) -> bool:
         return j + 1 < len(self.b.steps) and j + 1 not in self.alignment.pairs
 
@@ -279,7 +262,7 @@ class Forced:
         left, found = list(range(len(slots))), []
         for k, (x, layout) in enumerate(zip(arrays, layouts, strict=True)):
             shape = layout.canonical_shape(tuple(x.shape))
-            fits = [s for s in left if _fit(shape, slots[s].canonical_shape)]
+            fits = [s for s in left if alike(shape, slots[s].canonical_shape)]
             if fits:
                 chosen = k if k in fits else fits[0]
                 left.remove(chosen)
@@ -403,16 +386,16 @@ class Forced:
         slot = last.outputs[0]
         shaped = fitted(suspect.outputs[0], slot.canonical_shape)
         place.culprit = Culprit(
-            a=[_reordered(self.a.description(self.a.steps[k].name), flat[0]) for k in place.a],
-            b=[_reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in place.b],
+            a=[reordered(self.a.description(self.a.steps[k].name), flat[0]) for k in place.a],
+            b=[reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in place.b],
             place="layer",
             inputs=[self.a.canonical(x) for x in first.inputs],
             truth=np.asarray(self.a.canonical(slot), np.float64),
             output=suspect.outputs[0] if shaped is None else shaped,
             floor=max(slot.floor, suspect.floor),
-            sources=self.sources(place.a[0]),
+            sources=sources(self.a, place.a[0]),
             again=suspect.again,
-            facts=self.facts(place.a[0], flat[0]),
+            facts=facts(self.a, self.b, place.a[0], flat[0]),
         )
 
     def _keep_glue(self, place: Place, i: int, j: int, k: int, slot: Slot, made: Array) -> None:
@@ -422,15 +405,15 @@ class Forced:
         flat = self._layout_of(place)
         shaped = fitted(made, slot.canonical_shape)
         place.glue_culprit = Culprit(
-            a=[_reordered(self.a.description(self.a.steps[i].name), flat[0])],
-            b=[_reordered(self.b.descriptions[self.b.steps[j].name], flat[1])],
+            a=[reordered(self.a.description(self.a.steps[i].name), flat[0])],
+            b=[reordered(self.b.descriptions[self.b.steps[j].name], flat[1])],
             place="glue",
             inputs=[self.a.canonical(x) for x in self.a.steps[i].inputs],
             truth=np.asarray(self.a.canonical(slot), np.float64),
             output=np.array(made if shaped is None else shaped),
             floor=slot.floor,
-            sources=self.sources(i),
-            facts={**self.facts(i, flat[0]), "input": k},
+            sources=sources(self.a, i),
+            facts={**facts(self.a, self.b, i, flat[0]), "input": k},
         )
 
     def _layout_of(self, place: Place) -> tuple[Layout, Layout]:
@@ -439,35 +422,6 @@ class Forced:
             inputs = record.steps[index].inputs
             found.append(inputs[0].layout if inputs else Layout())
         return found[0], found[1]
-
-    def sources(self, before: int) -> dict[str, Array]:
-        """The arrays before a call of A: the model's input and the last outputs."""
-        found: dict[str, Array] = {}
-        if before < SOURCES:
-            if self.a.inputs.kind == "images":
-                images = self.a.inputs.arrays["0"]
-                found["images"] = images / np.float32(255) if images.dtype == np.uint8 else images
-            for k, slot in enumerate(self.a.model_inputs):
-                found["input" if not k else f"input {k}"] = self.a.canonical(slot)
-        for step in self.a.steps[max(0, before - SOURCES) : before]:
-            for slot in step.outputs[:1]:
-                found[step.label] = self.a.canonical(slot)
-        return found
-
-    def facts(self, before: int, flat: Layout) -> dict[str, Any]:
-        """Of both models as wholes; see :class:`agnostic.compare.diagnosis.Culprit`."""
-        found: dict[str, Any] = {"first": before == 0}
-        for which, about in (("a", self.a.model), ("b", self.live.about)):
-            found[f"{which}_framework"] = about["backend"]
-            found[f"{which}_dtype"] = about["dtype"]
-            found[f"{which}_training"] = about["training"]
-            if about["preprocessing"]:
-                found[f"{which}_preprocessing"] = about["preprocessing"]
-        if flat.inner:
-            letters = (flat.axes or "").partition("(")[2].rstrip(")")
-            sizes = dict(zip(letters, flat.inner, strict=True))
-            found["flattened"] = tuple(sizes[x] for x in (*(y for y in letters if y != "C"), "C"))
-        return found
 
     # Ends ------------------------------------------------------------------------------------------------------------
     def _outputs(self, outputs: Sequence[Any]) -> None:
@@ -494,8 +448,8 @@ class Forced:
                         truth=np.asarray(self.a.canonical(slot), np.float64),
                         output=np.array(made),
                         floor=slot.floor,
-                        sources=self.sources(len(self.a.steps)),
-                        facts={**self.facts(len(self.a.steps), Layout()), "input": 0},
+                        sources=sources(self.a, len(self.a.steps)),
+                        facts={**facts(self.a, self.b, len(self.a.steps), Layout()), "input": 0},
                     )
             self.output.append(place)
         if not pairs:
@@ -568,10 +522,6 @@ class Forced:
         yield from kept
 
 
-def _fit(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return shape == other or [x for x in shape if x != 1] == [x for x in other if x != 1]
-
-
 def _output_layout(x: Any, b: Record) -> Layout:
     for step in reversed(b.steps):
         for slot in step.outputs:
@@ -580,18 +530,4 @@ def _output_layout(x: Any, b: Record) -> Layout:
     return Layout()
 
 
-def _reordered(description: LayerDescription, layout: Layout) -> LayerDescription:
-    """A layer on flattened inputs with its weights in the canonical order of those inputs."""
-    if not layout.inner or description.kind not in ("dense", "batch_norm", "scale", "normalization"):
-        return description
-    size = int(np.prod(layout.inner))
-    weights = {}
-    for name, x in description.weights.items():
-        if x.ndim and x.shape[0] == size and (x.ndim > 1 or description.kind != "dense"):
-            rows = layout.to_canonical(np.ascontiguousarray(x.reshape(size, -1).T)).T
-            weights[name] = np.ascontiguousarray(rows).reshape(x.shape)
-    found: LayerDescription = description.replace(weights=weights)
-    return found
-
-
-__all__ = ["Forced", "Place", "model_inputs"]
+__all__ = ["KEPT", "Forced", "Place"]

@@ -16,7 +16,8 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment, align
 from agnostic.compare.diagnosis import Culprit
-from agnostic.compare.forcing import KEPT, Forced, Place, _fit, _reordered
+from agnostic.compare.context import alike, ends_of, facts, reordered, sources
+from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record, Slot, Step
@@ -75,9 +76,9 @@ class Offline:
                     place.glue_culprit = self._glue_culprit(i, j, ours, theirs, k)
                 place.glue = max(place.glue or 0.0, ratio)
         parted = self._parted or (place.glue or 0.0) > THRESHOLD
-        pairs = [(x, y) for x, y in zip(end.outputs, b.outputs, strict=False) if _fit(*_shapes(x, y))]
+        pairs = [(x, y) for x, y in zip(end.outputs, b.outputs, strict=False) if alike(*_shapes(x, y))]
         if not pairs:
-            pairs = [(x, y) for y in b.outputs[:1] for x in end.outputs if _fit(*_shapes(x, y))][:1]
+            pairs = [(x, y) for y in b.outputs[:1] for x in end.outputs if alike(*_shapes(x, y))][:1]
         if not pairs:
             place.isolated = place.error = float("inf")
             return place
@@ -91,18 +92,18 @@ class Offline:
         return place
 
     def _inputs(self, a: Step, b: Step) -> list[tuple[Slot, Slot]]:
-        return [(x, y) for x, y in zip(a.inputs, b.inputs, strict=False) if _fit(*_shapes(x, y))]
+        return [(x, y) for x, y in zip(a.inputs, b.inputs, strict=False) if alike(*_shapes(x, y))]
 
     def _segment(self, i: int, j: int) -> list[int]:
         """A's calls that B's call stands for: with what follows in line, if that is nearer to B's output."""
-        ends = Forced._ends(self, i)  # type: ignore[arg-type]
+        ends = ends_of(self.a, self._unmatched_a, i)
         if len(ends) == 1 or not self.b.steps[j].outputs:
             return ends[:1]
         theirs = self.b.steps[j].outputs[0]
         ratios = []
         for end in ends:
             outputs = self.a.steps[end].outputs
-            fits = outputs and _fit(*_shapes(outputs[0], theirs))
+            fits = outputs and alike(*_shapes(outputs[0], theirs))
             ratios.append(self._apart(outputs[0], theirs)[0] if fits else float("inf"))
             if ratios[-1] <= THRESHOLD:
                 break
@@ -148,7 +149,7 @@ class Offline:
             return None
         if len(first.inputs) != len(b.inputs) or not b.inputs:
             return None
-        layers[0] = _reordered(layers[0], first.inputs[0].layout)
+        layers[0] = reordered(layers[0], first.inputs[0].layout)
         ours, theirs = pair
         rows = _rows(self.a, (*first.inputs, ours)), _rows(self.b, (*b.inputs, theirs))
         try:
@@ -185,15 +186,15 @@ class Offline:
         rows = _rows(self.b, (*b.inputs, theirs)) if by_description else None
         record, step = (self.b, b) if by_description else (self.a, a)
         place.culprit = Culprit(
-            a=[_reordered(self.a.description(self.a.steps[k].name), _flat(a)) for k in place.a],
-            b=[_reordered(self.b.description(self.b.steps[k].name), _flat(b)) for k in place.b],
+            a=[reordered(self.a.description(self.a.steps[k].name), _flat(a)) for k in place.a],
+            b=[reordered(self.b.description(self.b.steps[k].name), _flat(b)) for k in place.b],
             place="layer",
             inputs=[record.canonical(x, rows) for x in step.inputs],
             truth=np.asarray(self.a.canonical(ours), np.float64) if truth is None else truth,
             output=self.b.canonical(theirs, rows),
             floor=max(ours.floor, theirs.floor),
-            sources=Forced.sources(self, place.a[0]),  # type: ignore[arg-type]
-            facts=self._facts(place.a[0], _flat(a)),
+            sources=sources(self.a, place.a[0]),
+            facts=facts(self.a, self.b, place.a[0], _flat(a)),
         )
 
     def _glue_culprit(self, i: int, j: int, ours: Slot, theirs: Slot, k: int) -> Culprit | None:
@@ -204,20 +205,16 @@ class Offline:
         shaped = fitted(made, ours.canonical_shape)
         a = self.a.steps[min(i, len(self.a.steps) - 1)]
         return Culprit(
-            a=[_reordered(self.a.description(a.name), _flat(a))],
+            a=[reordered(self.a.description(a.name), _flat(a))],
             b=[] if j == len(self.b.steps) else [self.b.description(self.b.steps[j].name)],
             place="glue",
             inputs=[self.a.canonical(x) for x in (a.inputs if i < len(self.a.steps) else [ours])],
             truth=np.asarray(self.a.canonical(ours), np.float64),
             output=made if shaped is None else shaped,
             floor=max(ours.floor, self._propagated(ours)),
-            sources=Forced.sources(self, i),  # type: ignore[arg-type]
-            facts={**self._facts(i, _flat(a)), "input": k},
+            sources=sources(self.a, i),
+            facts={**facts(self.a, self.b, i, _flat(a)), "input": k},
         )
-
-    def _facts(self, before: int, flat: Layout) -> dict[str, Any]:
-        self.live = self.b
-        return Forced.facts(self, before, flat)  # type: ignore[arg-type]
 
 
 def _shapes(x: Slot, y: Slot) -> tuple[tuple[int, ...], tuple[int, ...]]:
