@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agnostic.gradients import gradients
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
+    from agnostic.transfer.report import TransferReport
+    from agnostic.transfer.verb import transfer
     from agnostic.visualization import objectives, recipes
     from agnostic.visualization.ascent import visualize
     from agnostic.visualization.mosaic import mosaic
@@ -33,6 +35,7 @@ __all__ = [
     "InvalidWeights",
     "MissingDependency",
     "NonFinite",
+    "TransferReport",
     "UnknownName",
     "augmentation",
     "backend_of",
@@ -50,6 +53,7 @@ __all__ = [
     "recipes",
     "submodel",
     "trace",
+    "transfer",
     "visualize",
     "watch",
 ]
@@ -60,6 +64,7 @@ _WHERE = {
     "InvalidWeights": "agnostic.errors:InvalidWeights",
     "MissingDependency": "agnostic.errors:MissingDependency",
     "NonFinite": "agnostic.errors:NonFinite",
+    "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
@@ -77,6 +82,7 @@ _WHERE = {
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
     "trace": "agnostic.compare.verbs:trace",
+    "transfer": "agnostic.transfer.verb:transfer",
     "visualize": "agnostic.visualization.ascent:visualize",
     "watch": "agnostic.taps.verbs:watch",
 }

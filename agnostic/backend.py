@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Ops
     from agnostic.taps.records import Activations
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 Model = Any
@@ -107,6 +108,14 @@ class Backend(ABC):
         self, model: Model, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+
+    def guard(self, model: Model) -> AbstractContextManager[None]:
+        """Raise NonFinite inside for the first layer, loss term or gradient of the model that is not finite.
+
+        Raises:
+            InvalidInput: the backend has no guard.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot tell where a number stops being finite")
 
     @abstractmethod
     def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
@@ -212,6 +221,14 @@ class Backend(ABC):
         Raises:
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
+
+    def access(self, model: Model) -> Access:
+        """A model as :func:`agnostic.transfer` sees it.
+
+        Raises:
+            InvalidInput: this backend cannot transfer.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot transfer weights: it has no method access(model)")
 
 
 @functools.cache

@@ -30,16 +30,16 @@ group_norm           groups, epsilon
 unit_norm            axes
 activation           activation, activation_options; prelu has the weight alpha
 max_pool             rank, pool_size, strides, padding, dilation, ceil_mode
-average_pool         the same and count_include_pad, divisor
+average_pool         the same and count_include_pad, divisor; uneven: "replicate" where unequal padding repeats the edge
 adaptive_pool        rank, output_size, mode
 global_average_pool  rank, keepdims; global_max_pool alike
 flatten              order: "channels_first" or "channels_last"; start, end
 reshape, permute     shape; dims: without the batch, from 1
 padding, crop        padding: pairs; mode, value
-resize               rank, size or scale, interpolation, align_corners, half_pixel, antialias
+resize               size or scale, interpolation, align_corners, half_pixel, antialias; cubic, edges
 pixel_shuffle        factor, inverse
 dropout              rate; noise, stochastic_depth alike
-embedding            kernel (tokens, features); padding_index
+embedding            padding_index
 lstm, gru, rnn       units, layers, bidirectional, return_sequences, activation, recurrent_activation, reset_after
 attention            heads, key_dim, scale, causal
 add, multiply, ...   nothing; concatenate has axis

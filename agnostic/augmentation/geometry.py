@@ -44,9 +44,12 @@ def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float
     p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
     e, f = cos * tx - sin * ty + p, sin * tx + cos * ty + q
     # The axes are exchanged only now.
-    matrix = np.array([[d, c, -c * p - d * q + f], [b, a, -a * p - b * q + e]], np.float64)
-    horizontal, vertical = bool(get("flip_horizontal", False)), bool(get("flip_vertical", False))
-    return flipped(matrix, shape, horizontal, vertical) if horizontal or vertical else matrix
+    e, f = -c * p - d * q + f, -a * p - b * q + e
+    if get("flip_vertical", False):
+        d, e, b, f = -d, e + d * (shape[0] - 1), -b, f + b * (shape[0] - 1)
+    if get("flip_horizontal", False):
+        c, e, a, f = -c, e + c * (shape[1] - 1), -a, f + a * (shape[1] - 1)
+    return np.array([[d, c, e], [b, a, f]], np.float64)
 
 
 def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:

@@ -59,7 +59,7 @@ def compare(
             (a, backend_a, engine_a, weights_a), (b, backend_b, engine_b, weights_b),
         )
     ]  # fmt: skip
-    found = run(*sides, chosen_inputs(images, inputs, count, size), map=_pairs(map or []))
+    found = run(sides[0], sides[1], chosen_inputs(images, inputs, count, size), map=_pairs(map or []))
     if html is not None:
         found.html(html)
     if json:

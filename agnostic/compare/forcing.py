@@ -294,7 +294,7 @@ class Forced:
                 place.glue = max(place.glue or 0.0, 0.0)
                 continue
             made = layout.to_canonical(self.live.numpy(x))
-            error, ratio = self._error(made, slot)
+            _, ratio = self._error(made, slot)
             if self._nudging:
                 self._note_again(j, k, made)
             if not tainted:

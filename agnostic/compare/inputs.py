@@ -19,8 +19,8 @@ class Inputs:
     """What a model is to be called with, framework-free.
 
     Attributes:
-        kind: ``"images"``: one array (N, H, W, C) in [0, 1] or uint8, which each model's card prepares; ``"native"``: as a
-            model takes them.
+        kind: ``"images"``: one array (N, H, W, C) in [0, 1] or uint8, which each model's card prepares;
+            ``"native"``: as a model takes them.
         arrays: the one input, or several by position (keys ``0, 1, ...``) or by name.
         form: ``"array"``, ``"tuple"`` or ``"dict"``.
         channels_first: of native images (N, C, H, W).
@@ -56,6 +56,8 @@ def collect(backend: Backend, model: Model, given: Any) -> Inputs:
     """
     if isinstance(given, Inputs):
         return given
+    form: Literal["array", "tuple", "dict"]
+    items: dict[str, Any]
     if isinstance(given, Mapping):
         form, items = "dict", {str(k): x for k, x in given.items()}
     elif isinstance(given, tuple | list):
@@ -85,7 +87,7 @@ def collect(backend: Backend, model: Model, given: Any) -> Inputs:
         if x.shape[-1] == count and not native and ranged:
             return Inputs("images", arrays, form)
         return Inputs("native", arrays, form, channels_first=native)
-    return Inputs("native", arrays, form)  # type: ignore[arg-type]
+    return Inputs("native", arrays, form)
 
 
 def _numpy(backend: Backend, key: str | None, x: Any) -> Array:

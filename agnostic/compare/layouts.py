@@ -1,8 +1,8 @@
 """How an array is laid out, and the way to the one layout in which two frameworks are compared.
 
 The canonical layout has the batch first and the channels last: ``NHWC``, ``NLC``, ``NC``. An array that was flattened
-keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``, so that
-the flattened activations of two frameworks can be compared, and handed from one to the other, although each of them
+keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``, so
+that the flattened activations of two frameworks can be compared, and handed from one to the other, although each of them
 counts in an order of its own.
 """
 
@@ -43,7 +43,7 @@ class Layout:
         groups = re.findall(r"\((\w+)\)|(\w)", self.axes)
         if len(groups) != len(shape):
             return None
-        letters, sizes = "", []
+        letters, sizes = "", list[int]()
         for (many, one), size in zip(groups, shape, strict=True):
             letters += many or one
             sizes += self.inner if many else [size]

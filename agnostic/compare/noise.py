@@ -7,8 +7,8 @@ its place:
 - a result is rounded: half a unit roundoff u of the result. A number of random digits is off by u/2 in the mean square
   (uniform rounding errors have a standard deviation of 1/sqrt(12) of a spacing, which is u to 2u).
 - the input is rounded: what the layer does to a relative change of its input by u, of random sign. No backward stable
-  algorithm promises more (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 1.5), and where a layer
-  subtracts what is almost equal, as a batch norm does, another order of operations differs by just that.
+  algorithm promises more (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 1.5), and where a
+  layer subtracts what is almost equal, as a batch norm does, another order of operations differs by just that.
 - a number below the smallest normal one may be flushed to zero.
 
 Where a framework has no exact float64 (Keras: see the field guide), the float32 layer's own answer to such changes of

@@ -15,8 +15,8 @@ import numpy as np
 
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment, align
-from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.context import alike, ends_of, facts, reordered, sources
+from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
@@ -160,7 +160,9 @@ class Offline:
             return None
         recorded = self.a.canonical(ours, rows[0])
         check = fitted(known, recorded.shape)
-        if check is None or noise.difference(check, recorded) > THRESHOLD * max(ours.floor, noise.least(ours.rms, ours.dtype)):
+        if check is None or noise.difference(check, recorded) > THRESHOLD * max(
+            ours.floor, noise.least(ours.rms, ours.dtype)
+        ):
             return None
         self.judged += 1
         made = self.b.canonical(theirs, rows[1])
@@ -250,7 +252,8 @@ def compare_records(a: Record, b: Record, chosen: Mapping[str, str] | None = Non
     notes = [*a.notes, *b.notes]
     if found.judged < len(found.places):
         notes.append(
-            f"{len(found.places) - found.judged} of {len(found.places)} places could not be judged alone from the traces"
+            f"{len(found.places) - found.judged} of {len(found.places)} places could not be judged alone from the "
+            "traces"
         )
     return verbs.comparison(a, b, alignment, found, notes, _pictures(found), isolated=found.judged > 0)
 

@@ -159,7 +159,10 @@ def compare_elsewhere(
             return against(opened(Trace(path)), b, None, map=map)
         out = folder / "found"
         out.mkdir()
-        _run({"do": "against", "trace": str(path), "side": vars(side(b)), "map": dict(map or {}), "out": str(out)}, folder)
+        _run(
+            {"do": "against", "trace": str(path), "side": vars(side(b)), "map": dict(map or {}), "out": str(out)},
+            folder,
+        )
         return restore(out)
 
 

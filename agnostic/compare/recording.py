@@ -76,8 +76,8 @@ class Step:
         name, number: which call of which layer.
         kind: of its description.
         inputs, outputs: its arrays.
-        sketch: mean, root mean square, smallest and largest number of the first sample's first output: the same in every
-            layout.
+        sketch: mean, root mean square, smallest and largest number of the first sample's first output: the same
+            in every layout.
     """
 
     name: str
@@ -502,9 +502,7 @@ class _Second:
         return error * slot.rms / part if part > 0 else error
 
 
-def _exact(
-    live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float
-) -> bool:
+def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float) -> bool:
     """Floors by float64; False where the framework has none."""
     inputs = live.inputs if share == 1.0 else live.inputs.first(round((live.inputs.batch or 1) * share))
     with live.backend.in_float64(live.model) as exact:
@@ -540,7 +538,11 @@ def _exact(
                     error = max([noise.difference(truth, values), *bounds[i : i + 1]])
                     slot.floor = max(slot.floor, second.scaled(slot, error, values))
                 like = fed[0] if fed else results[0]
-                handed.append(live.backend.to_native(values, like, dtype="float64" if values.dtype.kind == "f" else values.dtype.name))
+                handed.append(
+                    live.backend.to_native(
+                        values, like, dtype="float64" if values.dtype.kind == "f" else values.dtype.name
+                    )
+                )
             return handed
 
         made = live.run(isolated, inputs)
@@ -603,7 +605,9 @@ def _estimated(
 
     def propagated(call: Call) -> Sequence[Any]:
         step = free.step(call)
-        fed = [nudged(live.numpy(x), x, s.dtype, i) for i, (x, s) in enumerate(zip(call.arrays, step.inputs, strict=True))]
+        fed = [
+            nudged(live.numpy(x), x, s.dtype, i) for i, (x, s) in enumerate(zip(call.arrays, step.inputs, strict=True))
+        ]
         results = call.run(fed)
         _propagate(free, step.outputs, results)
         return results
@@ -636,8 +640,8 @@ def opened(trace: Trace) -> Record:
         inputs = Inputs(given["kind"], arrays, given["form"], given["channels_first"])
         descriptions = {name: LayerDescription(name, x["kind"], x["config"]) for name, x in about["layers"].items()}
         return Record(
-            steps, _slots(about["outputs"]), inputs, _slots(about["model_inputs"]), descriptions, about["digests"], about["model"],
-            list(about["notes"]), trace,
+            steps, _slots(about["outputs"]), inputs, _slots(about["model_inputs"]), descriptions, about["digests"],
+            about["model"], list(about["notes"]), trace,
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"the trace {trace.path} is damaged: {error} is missing; record it again") from None

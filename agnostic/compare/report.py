@@ -304,7 +304,8 @@ def text(x: Comparison, limit: int = 40) -> str:
         mark = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}.get(row.verdict, "")
         cells.append(
             (
-                row.a or "(no layer)", row.b, row.kind, floors(row.glue), floors(row.isolated), floors(row.propagated), mark
+                row.a or "(no layer)", row.b, row.kind,
+                floors(row.glue), floors(row.isolated), floors(row.propagated), mark,
             )
         )  # fmt: skip
     if last < len(rows) - 1:
@@ -312,8 +313,12 @@ def text(x: Comparison, limit: int = 40) -> str:
     widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
     for c in cells:
         numbers = (c[k].rjust(widths[k]) for k in (3, 4, 5))
-        lines.append("  ".join((c[0].ljust(widths[0]), c[1].ljust(widths[1]), c[2].ljust(widths[2]), *numbers, c[6])).rstrip())
-    lines.append("errors in noise floors: of what goes in (before), of the layer on A's inputs (alone), of both models' runs (all)")
+        lines.append(
+            "  ".join((c[0].ljust(widths[0]), c[1].ljust(widths[1]), c[2].ljust(widths[2]), *numbers, c[6])).rstrip()
+        )
+    lines.append(
+        "errors in noise floors: of what goes in (before), of the layer on A's inputs (alone), of both runs (all)"
+    )
     for which, names in x.unmatched.items():
         if names:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""

@@ -75,7 +75,7 @@ class Writer:
         """An array that was added, or its first rows."""
         self._file.flush()
         found = _empty(self._entries[name], rows)
-        view = memoryview(found.reshape(-1).view(np.uint8)) if found.size else memoryview(b"")
+        view = memoryview(found.reshape(-1).view(np.uint8).data) if found.size else memoryview(b"")
         done, start = 0, 8 + self._room + int(self._entries[name]["data_offsets"][0])
         while done < len(view):
             done += os.preadv(self._file.fileno(), [view[done:]], start + done)
@@ -116,11 +116,10 @@ def writing(path: str | os.PathLike[str], layers: int) -> Iterator[tuple[Writer,
         InvalidInput: the file cannot be written.
     """
     about: dict[str, Any] = {}
-    with atomic_path(path) as temporary:
-        with open(temporary, "w+b") as file:
-            writer = Writer(file, _ROOM + 2048 * layers)
-            yield writer, about
-            writer.finish(about)
+    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
+        writer = Writer(file, _ROOM + 2048 * layers)
+        yield writer, about
+        writer.finish(about)
 
 
 class Trace:
@@ -147,9 +146,7 @@ class Trace:
                     raise InvalidInput(f"{self.path} is no trace: it does not start as a safetensors file does")
                 header = file.read(room)
         except OSError as error:
-            raise InvalidInput(
-                f"cannot read the trace {self.path}: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise InvalidInput(f"cannot read the trace {self.path}: {(error.strerror or str(error)).lower()}") from None
         if len(header) < room:
             raise InvalidInput(f"the trace {self.path} is cut off inside its header: record or copy it again")
         self._start = 8 + room
@@ -158,7 +155,8 @@ class Trace:
         if size != self._start + end:
             what = "cut off" if size < self._start + end else "longer than its header says"
             raise InvalidInput(
-                f"the trace {self.path} is {what}: {size} bytes, and {self._start + end} are due; record or copy it again"
+                f"the trace {self.path} is {what}: {size} bytes, and {self._start + end} are due; "
+                "record or copy it again"
             )
 
     def _parsed(self, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,7 +175,7 @@ class Trace:
                 width = np.dtype(_DTYPES[entry["dtype"]]).itemsize
                 if not (0 <= low <= high and high - low == width * math.prod(entry["shape"])):
                     raise KeyError(name)
-            about["checksums"], about["calls"], about["model"]  # noqa: B018
+            about["checksums"], about["calls"], about["model"]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidInput(
                 f"{self.path} is no trace, or its header is damaged: record it with agnostic trace"
@@ -201,7 +199,7 @@ class Trace:
         found = _empty(entry, rows)
         with open(self.path, "rb") as file:
             file.seek(self._start + entry["data_offsets"][0])
-            count = file.readinto(found.reshape(-1).view(np.uint8)) if found.size else 0
+            count = file.readinto(found.reshape(-1).view(np.uint8).data) if found.size else 0
         if count != found.nbytes:
             raise InvalidInput(f"the trace {self.path} is cut off: the array {name!r} is not whole")
         if rows is None and format(checksum(found), "x") != self.about["checksums"].get(name):

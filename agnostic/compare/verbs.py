@@ -177,10 +177,8 @@ def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergen
             divergences.append(_glue(a, b, x, *names, x.b[0]))
         if x.isolated is not None and x.isolated > THRESHOLD:
             divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
-    for x in found.output:
-        if x.glue is not None and x.glue > THRESHOLD:
-            divergences.append(_glue(a, b, x, "output", "output", len(b.steps)))
-    return divergences
+    last = (x for x in found.output if x.glue is not None and x.glue > THRESHOLD)
+    return [*divergences, *(_glue(a, b, x, "output", "output", len(b.steps)) for x in last)]
 
 
 def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: int) -> Divergence:

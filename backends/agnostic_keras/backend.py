@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -50,6 +51,11 @@ class KerasBackend(Backend):
         self, model: keras.Layer, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: keras.Model) -> AbstractContextManager[None]:
+        from agnostic_keras.guards import guard
+
+        return guard(model)
 
     def capture(self, model: keras.Layer, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
@@ -115,3 +121,8 @@ class KerasBackend(Backend):
         from agnostic_keras.weights import read_weights
 
         return read_weights(path)
+
+    def access(self, model: keras.Layer) -> Access:
+        from agnostic_keras.transfer import KerasAccess
+
+        return KerasAccess(model)

@@ -229,7 +229,7 @@ def _layer_norm(layer: Any) -> Parts:
 
 def _rms_norm(layer: Any) -> Parts:
     axes = layer.axis if isinstance(layer.axis, list | tuple) else (layer.axis,)
-    return "rms_norm", {"axes": tuple(axes), "epsilon": float(layer.epsilon)}, _present(layer, gamma="scale")
+    return "rms_norm", {"axes": tuple(axes), "epsilon": float(layer.epsilon)}, _present(layer, "scale")
 
 
 def _group_norm(layer: Any) -> Parts:
@@ -241,7 +241,7 @@ def _group_norm(layer: Any) -> Parts:
 
 
 def _unit_norm(layer: Any) -> Parts:
-    return "unit_norm", {"axes": tuple(layer.axis)}, {}
+    return "unit_norm", {"axes": tuple(layer.axis if isinstance(layer.axis, list | tuple) else (layer.axis,))}, {}
 
 
 def _normalization(layer: Any) -> Parts:
@@ -272,6 +272,9 @@ def _pool(kind: str) -> Callable[[Any], Parts]:
         if kind == "average_pool":
             # "same" leaves the padding out of the mean.
             config |= {"count_include_pad": False, "divisor": None}
+            if keras.config.backend() == "torch":
+                # Where SAME pads the two ends unequally, this engine repeats the edge, and the others leave it out.
+                config["uneven"] = "replicate"
         return kind, config, {}
 
     return rule
@@ -320,13 +323,23 @@ def _crop_layer(layer: Any) -> Parts:
     return "crop", {"padding": _pairs(layer.cropping)}, {}
 
 
-def _upsampling(layer: Any) -> Parts:
-    interpolation = getattr(layer, "interpolation", "nearest")
-    config = {
-        "interpolation": interpolation,
+def _convention(layer: Any) -> dict[str, Any]:
+    """How the engine resizes. Without antialiasing, PyTorch's cubic is another one than TensorFlow's and JAX's."""
+    antialias = bool(getattr(layer, "antialias", False))
+    torch = keras.config.backend() == "torch" and not antialias
+    return {
+        "interpolation": getattr(layer, "interpolation", "nearest"),
         "align_corners": False,
         "half_pixel": True,
-        "antialias": False,
+        "antialias": antialias,
+        "cubic": -0.75 if torch else -0.5,
+        "edges": "clamp" if torch else "renormalize",
+    }
+
+
+def _upsampling(layer: Any) -> Parts:
+    config = {
+        **_convention(layer),
         "size": None,
         "scale": tuple(layer.size) if isinstance(layer.size, tuple | list) else (layer.size,),
     }
@@ -335,10 +348,7 @@ def _upsampling(layer: Any) -> Parts:
 
 def _resizing(layer: Any) -> Parts:
     config = {
-        "interpolation": layer.interpolation,
-        "align_corners": False,
-        "half_pixel": True,
-        "antialias": bool(layer.antialias),
+        **_convention(layer),
         "size": (layer.height, layer.width),
         "scale": None,
         "crop_to_aspect_ratio": bool(layer.crop_to_aspect_ratio),
@@ -349,7 +359,7 @@ def _resizing(layer: Any) -> Parts:
 
 # Sequences ------------------------------------------------------------------------------------------------------------
 def _embedding(layer: Any) -> Parts:
-    return "embedding", {"padding_index": None}, _present(layer, kernel="embeddings")
+    return "embedding", {"padding_index": None}, _present(layer, "embeddings")
 
 
 def _recurrent(kind: str) -> Callable[[Any], Parts]:

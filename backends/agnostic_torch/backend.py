@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -49,6 +50,11 @@ class TorchBackend(Backend):
         self, model: nn.Module, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: nn.Module) -> AbstractContextManager[None]:
+        from agnostic_torch.guards import guard
+
+        return guard(model)
 
     def capture(self, model: nn.Module, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
@@ -117,3 +123,8 @@ class TorchBackend(Backend):
         from agnostic_torch.weights import read_weights
 
         return read_weights(path)
+
+    def access(self, model: nn.Module) -> Access:
+        from agnostic_torch.transfer import TorchAccess
+
+        return TorchAccess(model)

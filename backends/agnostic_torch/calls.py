@@ -16,6 +16,7 @@ from agnostic.compare.layouts import Layout
 from agnostic_torch.layers import Axes, named_layers, unwrap
 from agnostic_torch.taps import _arguments, _Eager, _leaves, _mapped, to_numpy
 
+
 class ModuleCall:
     """See :class:`agnostic.compare.calls.Call`."""
 

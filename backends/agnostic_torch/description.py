@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import UnknownName, nearest
+from agnostic.transfer.layouts import to_keras
 from agnostic_torch.layers import named_layers, unwrap
 
 Parts = tuple[str, dict[str, Any], dict[str, Array]]
@@ -61,13 +62,10 @@ def _numpy(x: Tensor) -> Array:
     return x.cpu().numpy()
 
 
-def _present(**tensors: Tensor | None) -> dict[str, Array]:
-    return {name: _numpy(x) for name, x in tensors.items() if x is not None}
-
-
-def _last(x: Array, axes: int) -> Array:
-    """The first ``axes`` axes, reversed, after the others: (O, I, H, W) to (H, W, I, O)."""
-    return np.ascontiguousarray(x.transpose(*range(axes, x.ndim), *reversed(range(axes))))
+def _arrays(module: nn.Module) -> dict[str, Array]:
+    """The module's own parameters and buffers, by PyTorch's names."""
+    own = {**module._parameters, **{n: x for n, x in module._buffers.items() if n != "num_batches_tracked"}}
+    return {name: _numpy(x) for name, x in own.items() if x is not None}
 
 
 def _tuple(value: Any, rank: int) -> tuple[int, ...]:
@@ -94,13 +92,10 @@ def _conv(module: Any) -> Parts:
         "activation": "linear",
         "data_format": "channels_first",
     }
-    kernel, bias = _numpy(module.weight), module.bias
+    weights = _arrays(module)
     if module.groups == module.in_channels > 1:
-        # (C * M, 1, *size) to (*size, C, M)
-        kernel = kernel.reshape(module.in_channels, -1, *kernel.shape[2:])
-        kernel = np.ascontiguousarray(np.moveaxis(kernel, (0, 1), (-2, -1)))
-        return "depthwise_conv", config, {"kernel": kernel, **_present(bias=bias)}
-    return "conv", {**config, "groups": module.groups}, {"kernel": _last(kernel, 2), **_present(bias=bias)}
+        return "depthwise_conv", config, to_keras("depthwise_conv", weights, channels=module.in_channels)
+    return "conv", {**config, "groups": module.groups}, to_keras("conv", weights)
 
 
 def _conv_transpose(module: Any) -> Parts:
@@ -112,17 +107,17 @@ def _conv_transpose(module: Any) -> Parts:
         "kernel_size": tuple(module.kernel_size),
         "strides": tuple(module.stride),
         "dilation": tuple(module.dilation),
-        "groups": module.groups,
+        # Groups are zeros in the kernel, which has all of them.
+        "groups": 1,
         "crop": tuple((p, p - o) for p, o in zip(padding, extra, strict=True)),
         "activation": "linear",
         "data_format": "channels_first",
     }
-    return "conv_transpose", config, {"kernel": _last(_numpy(module.weight), 2), **_present(bias=module.bias)}
+    return "conv_transpose", config, to_keras("conv_transpose", _arrays(module), groups=module.groups)
 
 
 def _dense(module: Any) -> Parts:
-    weights = {"kernel": np.ascontiguousarray(_numpy(module.weight).T), **_present(bias=module.bias)}
-    return "dense", {"activation": "linear"}, weights
+    return "dense", {"activation": "linear"}, to_keras("dense", _arrays(module))
 
 
 # Norms ----------------------------------------------------------------------------------------------------------------
@@ -137,34 +132,33 @@ def _batch_norm(module: Any) -> Parts:
         "training": bool(module.training or module.running_mean is None),
         "data_format": "channels_first",
     }
-    weights = _present(
-        gamma=module.weight, beta=module.bias, moving_mean=module.running_mean, moving_variance=module.running_var
-    )
-    return "batch_norm", config, weights
+    return "batch_norm", config, to_keras("batch_norm", _arrays(module))
 
 
 def _instance_norm(module: Any) -> Parts:
     if module.track_running_stats and not module.training:
         return _batch_norm(module)
     config = {"groups": module.num_features, "epsilon": float(module.eps), "data_format": "channels_first"}
-    return "group_norm", config, _present(gamma=module.weight, beta=module.bias)
+    affine = {name: x for name, x in _arrays(module).items() if not name.startswith("running")}
+    return "group_norm", config, to_keras("group_norm", affine)
 
 
 def _group_norm(module: Any) -> Parts:
     config = {"groups": module.num_groups, "epsilon": float(module.eps), "data_format": "channels_first"}
-    return "group_norm", config, _present(gamma=module.weight, beta=module.bias)
+    return "group_norm", config, to_keras("group_norm", _arrays(module))
 
 
 def _layer_norm(module: Any) -> Parts:
     axes = tuple(range(-len(module.normalized_shape), 0))
-    weights = _present(gamma=module.weight, beta=module.bias)
+    # Three axes or more are an image's, channels first.
+    weights = to_keras("layer_norm", _arrays(module), channels_first=len(axes) > 2)
     return "layer_norm", {"axes": axes, "epsilon": float(module.eps)}, weights
 
 
 def _rms_norm(module: Any) -> Parts:
     axes = tuple(range(-len(module.normalized_shape), 0))
     epsilon = torch.finfo(torch.float32).eps if module.eps is None else float(module.eps)
-    return "rms_norm", {"axes": axes, "epsilon": epsilon}, _present(gamma=module.weight)
+    return "rms_norm", {"axes": axes, "epsilon": epsilon}, to_keras("rms_norm", _arrays(module))
 
 
 # Activations ----------------------------------------------------------------------------------------------------------
@@ -185,7 +179,7 @@ def _gelu(module: Any) -> Parts:
     return "activation", {"activation": name, "activation_options": {}}, {}
 
 
-def _softmax(name: str) -> Callable[[Any], Parts]:
+def _along(name: str) -> Callable[[Any], Parts]:
     def rule(module: Any) -> Parts:
         axis = getattr(module, "dim", 1)
         options = {"axis": -1 if axis is None else axis}
@@ -195,7 +189,7 @@ def _softmax(name: str) -> Callable[[Any], Parts]:
 
 
 def _prelu(module: Any) -> Parts:
-    return "activation", {"activation": "prelu", "activation_options": {}}, _present(alpha=module.weight)
+    return "activation", {"activation": "prelu", "activation_options": {}}, to_keras("prelu", _arrays(module))
 
 
 # Pools ----------------------------------------------------------------------------------------------------------------
@@ -308,11 +302,7 @@ def _stochastic_depth(module: Any) -> Parts:
 
 # Sequences ------------------------------------------------------------------------------------------------------------
 def _embedding(module: Any) -> Parts:
-    return "embedding", {"padding_index": module.padding_idx}, {"kernel": _numpy(module.weight)}
-
-
-_GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
-"""Where Keras' gates are in PyTorch's order: i f g o is i f c o, r z n is z r h turned."""
+    return "embedding", {"padding_index": module.padding_idx}, to_keras("embedding", _arrays(module))
 
 
 def _recurrent(kind: str) -> Callable[[Any], Parts]:
@@ -332,56 +322,39 @@ def _recurrent(kind: str) -> Callable[[Any], Parts]:
             "projection": int(getattr(module, "proj_size", 0)),
         }
         weights: dict[str, Array] = {}
+        arrays = _arrays(module)
         for layer in range(module.num_layers):
             for direction in range(directions):
                 suffix = f"_l{layer}" + ("_reverse" if direction else "")
                 prefix = "" if layer == 0 else f"{layer}."
                 prefix += "backward." if direction else ""
-                weights |= {f"{prefix}{k}": x for k, x in _cell(module, suffix, kind).items()}
+                weights |= {f"{prefix}{k}": x for k, x in _cell(arrays, suffix, kind).items()}
         return kind, config, weights
 
     return rule
 
 
-def _cell(module: Any, suffix: str, kind: str) -> dict[str, Array]:
-    def ordered(x: Array) -> Array:
-        gates = np.split(x, len(_GATES[kind]))
-        return np.concatenate([gates[g] for g in _GATES[kind]])
-
-    found = {
-        "kernel": np.ascontiguousarray(ordered(_numpy(getattr(module, f"weight_ih{suffix}"))).T),
-        "recurrent_kernel": np.ascontiguousarray(ordered(_numpy(getattr(module, f"weight_hh{suffix}"))).T),
-    }
-    if module.bias:
-        both = [ordered(_numpy(getattr(module, f"bias_{x}h{suffix}"))) for x in "ih"]
-        # Keras' GRU with reset_after keeps the two biases apart, since the reset gate multiplies one of them.
-        found["bias"] = np.stack(both) if kind == "gru" else both[0] + both[1]
-    projection = getattr(module, f"weight_hr{suffix}", None)
-    return found if projection is None else {**found, "projection": np.ascontiguousarray(_numpy(projection).T)}
+def _cell(arrays: Mapping[str, Array], suffix: str, kind: str) -> dict[str, Array]:
+    own = {name.removesuffix(suffix): x for name, x in arrays.items() if name.endswith(suffix)}
+    projection = own.pop("weight_hr", None)
+    found = to_keras(kind, own)
+    return found if projection is None else {**found, "projection": np.ascontiguousarray(projection.T)}
 
 
 def _attention(module: Any) -> Parts:
-    heads, size = module.num_heads, module.head_dim
-    if module.in_proj_weight is not None:
-        kernels = np.split(_numpy(module.in_proj_weight), 3)
-    else:
-        kernels = [_numpy(getattr(module, f"{x}_proj_weight")) for x in "qkv"]
-    weights = {}
-    for name, kernel in zip(("query", "key", "value"), kernels, strict=True):
-        weights[f"{name}_kernel"] = np.ascontiguousarray(kernel.T).reshape(-1, heads, size)
-    if module.in_proj_bias is not None:
-        for name, bias in zip(("query", "key", "value"), np.split(_numpy(module.in_proj_bias), 3), strict=True):
-            weights[f"{name}_bias"] = bias.reshape(heads, size)
-    weights["output_kernel"] = np.ascontiguousarray(_numpy(module.out_proj.weight).T).reshape(heads, size, -1)
-    weights |= {"output_" + k: x for k, x in _present(bias=module.out_proj.bias).items()}
     config = {
-        "heads": heads,
-        "key_dim": size,
-        "scale": float(size) ** -0.5,
+        "heads": module.num_heads,
+        "key_dim": module.head_dim,
+        "scale": float(module.head_dim) ** -0.5,
         "rate": float(module.dropout),
         "batch_first": bool(module.batch_first),
     }
-    return "attention", config, weights
+    arrays = _arrays(module) | {f"out_proj.{name}": x for name, x in _arrays(module.out_proj).items()}
+    extra = {name: arrays.pop(name) for name in ("bias_k", "bias_v") if name in arrays}
+    if extra or module.add_zero_attn:
+        # More keys than the inputs have: no other framework's layer, nor the reference, has them.
+        config["overridden"] = True
+    return "attention", config, to_keras("attention", arrays, heads=module.num_heads) | extra
 
 
 def _constant(kind: str, **config: Any) -> Callable[[Any], Parts]:
@@ -398,9 +371,7 @@ _RULES: Mapping[str, Callable[[Any], Parts]] = {
     "torchvision.ops.misc.FrozenBatchNorm2d": lambda module: (
         "batch_norm",
         {"axis": 1, "epsilon": float(module.eps), "momentum": 1.0, "training": False, "data_format": "channels_first"},
-        _present(
-            gamma=module.weight, beta=module.bias, moving_mean=module.running_mean, moving_variance=module.running_var
-        ),
+        to_keras("batch_norm", _arrays(module)),
     ),
     **{f"torch.nn.modules.instancenorm.InstanceNorm{n}d": _instance_norm for n in (1, 2, 3)},
     "torch.nn.modules.normalization.GroupNorm": _group_norm,
@@ -432,10 +403,12 @@ _RULES: Mapping[str, Callable[[Any], Parts]] = {
             "Softshrink": _activation("soft_shrink", threshold="lambd"),
             "Hardshrink": _activation("hard_shrink", threshold="lambd"),
             "Threshold": _activation("threshold", threshold="threshold", value="value"),
-            "GLU": _activation("glu", axis="dim"),
-            "Softmax": _softmax("softmax"),
-            "Softmax2d": _constant("activation", activation="softmax", activation_options={"axis": -3}),
-            "LogSoftmax": _softmax("log_softmax"),
+            "GLU": _along("glu"),
+            "Softmax": _along("softmax"),
+            "Softmax2d": _constant(
+                "activation", activation="softmax", activation_options={"axis": -3}, data_format="channels_first"
+            ),
+            "LogSoftmax": _along("log_softmax"),
             "PReLU": _prelu,
             "MultiheadAttention": _attention,
         }.items()

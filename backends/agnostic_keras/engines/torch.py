@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 Tensor = torch.Tensor
 
@@ -61,6 +62,39 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+# Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
+uncompiled = eagerly
+"""Compiled code, compiled before or not, runs as it was written inside."""
+
+
+def concrete(x: Tensor) -> Tensor | None:
+    """An array's values; None where it has none."""
+    return None if x.device.type == "meta" else x.detach()
+
+
+def on_gradient(x: Tensor, function: Callable[[Tensor], None]) -> Tensor:
+    """``x``, such that ``function`` is called with its gradient on the way back."""
+    if x.requires_grad:
+        x.register_hook(function)
+    return x
+
+
+class _Backward(TorchFunctionMode):
+    def __init__(self, function: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.backward, torch.autograd.grad):
+            self._function(args[0] if args else next(iter(kwargs.values())))
+        return func(*args, **(kwargs or {}))
+
+
+def before_gradients(function: Callable[[Any], None]) -> contextlib.AbstractContextManager[Any]:
+    """Inside, ``function`` is called with what ``backward`` is called on."""
+    return _Backward(function)
 
 
 def climber(network: Any) -> Callable[..., Any]:
