@@ -1,9 +1,9 @@
 """How an array is laid out, and the way to the one layout in which two frameworks are compared.
 
 The canonical layout has the batch first and the channels last: ``NHWC``, ``NLC``, ``NC``. An array that was flattened
-keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``, so
-that the flattened activations of two frameworks can be compared, and handed from one to the other, although each of them
-counts in an order of its own.
+keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``. So
+the flattened activations of two frameworks can be compared, and handed from one to the other, although each of them counts
+in an order of its own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
 from agnostic_torch.layers import Axes, named_layers, unwrap
-from agnostic_torch.taps import _arguments, _Eager, _leaves, _mapped, to_numpy
+from agnostic_torch.taps import Eager, _arguments, _mapped, leaves, to_numpy
 
 
 class ModuleCall:
@@ -25,7 +25,7 @@ class ModuleCall:
     ) -> None:
         self.name, self.number = name, number
         self._forward, self._given, self._tracker = forward, given, tracker
-        self.arrays = tuple(x for x in _leaves(given) if x.dtype != torch.bool)
+        self.arrays = tuple(x for x in leaves(given) if x.dtype != torch.bool)
         self.layouts = tuple(tracker.of_input(name, x) for x in self.arrays)
         self._output: Any = None
 
@@ -33,7 +33,7 @@ class ModuleCall:
         """See :meth:`agnostic.compare.calls.Call.run`."""
         args, kwargs = self._given if arrays is None else _replaced(self._given, arrays)
         self._output = self._forward(*args, **kwargs)
-        return tuple(x for x in _leaves(self._output) if x.dtype != torch.bool)
+        return tuple(x for x in leaves(self._output) if x.dtype != torch.bool)
 
     def output_layouts(self, outputs: Sequence[Tensor]) -> tuple[Layout, ...]:
         """See :meth:`agnostic.compare.calls.Call.output_layouts`."""
@@ -110,7 +110,7 @@ def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterato
             module = modules[name]
             changed.append((vars(module), vars(module).get("forward")))
             vars(module)["forward"] = _wrapped(name, module.forward, tracker, counts, around)
-        with _Eager():
+        with Eager():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -144,7 +144,7 @@ def run(model: nn.Module, inputs: Any, seed: int) -> tuple[Tensor, ...]:
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
         try:
-            return tuple(x for x in _leaves(model(*args, **kwargs)) if x.dtype != torch.bool)
+            return tuple(x for x in leaves(model(*args, **kwargs)) if x.dtype != torch.bool)
         finally:
             # In training mode a batch norm counts and averages.
             for buffer, before in buffers:
