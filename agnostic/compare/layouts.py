@@ -2,7 +2,7 @@
 
 The canonical layout has the batch first and the channels last: ``NHWC``, ``NLC``, ``NC``. An array that was flattened
 keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``. So
-the flattened activations of two frameworks can be compared, and handed from one to the other, although each of them counts
+the flattened activations of two frameworks can be compared, and handed from one to the other, although each counts
 in an order of its own.
 """
 
