@@ -178,6 +178,21 @@ class Backend(ABC):
         """NumPy as a native array of the kind, device and type of another one, or of the named type."""
         return self.ops.asarray(x, dtype or self.ops.dtype(like))
 
+    def gradients_of_loss(self, model: Model, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        """The gradients of the loss of :mod:`agnostic.compare.learning`, by the names of :meth:`weights`.
+
+        The model is as before afterwards.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record gradients")
+
+    def weights_after(self, model: Model, inputs: Any, optimizer: Any, steps: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The trainable weights after some steps of an optimizer on that loss; the model is as before afterwards.
+
+        Args:
+            optimizer: a specification of :mod:`agnostic.optimizers`.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
+
     def versions(self) -> Mapping[str, str]:
         """What computes here, by package."""
         return {}

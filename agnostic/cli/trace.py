@@ -37,6 +37,7 @@ def trace(
     inputs: Inputs = None,
     count: Count = 8,
     size: Size = None,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Record the gradients of a loss as well.")] = False,
     weights: Weights = None,
     backend: Backend = None,
     engine: Engine = None,
@@ -55,7 +56,7 @@ def trace(
     given = chosen_inputs(images, inputs, count, size)
     if given is None:
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
-    path = trace_elsewhere(Side(model, backend, engine, weights), given, out)
+    path = trace_elsewhere(Side(model, backend, engine, weights), given, out, {"gradients": gradients})
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

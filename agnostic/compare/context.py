@@ -39,6 +39,24 @@ def ends_of(a: Record, unmatched: Container[int], i: int) -> list[int]:
     return ends
 
 
+def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequence[int]) -> list[int]:
+    """The calls without a partner right before a call, from the one on that received an array of a shape.
+
+    A layer with padding of its own stands for a padding layer and one without: their inputs fit at the padding. Empty
+    where the call itself received that shape, or nothing before it did.
+    """
+    found: list[int] = []
+    while record.steps[index].inputs:
+        slot = record.steps[index].inputs[0]
+        if alike(slot.canonical_shape, shape):
+            return found
+        if slot.source is None or slot.source[0] not in unmatched:
+            return []
+        index = slot.source[0]
+        found.insert(0, index)
+    return []
+
+
 def sources(a: Record, before: int) -> dict[str, Array]:
     """The arrays before a call of A, canonical: the images, the model's input, and the last outputs by layer."""
     found: dict[str, Array] = {}
@@ -78,13 +96,19 @@ def facts(a: Record, b: Record, before: int, flat: Layout) -> dict[str, Any]:
 
 def reordered(description: LayerDescription, layout: Layout) -> LayerDescription:
     """A layer on flattened inputs with its weights in the canonical order of those inputs."""
-    if not layout.inner or description.kind not in ("dense", "batch_norm", "scale", "normalization"):
+    if not layout.inner:
         return description
-    size = int(np.prod(layout.inner))
-    weights = {}
-    for name, x in description.weights.items():
-        if x.ndim and x.shape[0] == size and (x.ndim > 1 or description.kind != "dense"):
-            rows = layout.to_canonical(np.ascontiguousarray(x.reshape(size, -1).T)).T
-            weights[name] = np.ascontiguousarray(rows).reshape(x.shape)
+    weights = {k: reordered_entry(description.kind, x, layout) for k, x in description.weights.items()}
     found: LayerDescription = description.replace(weights=weights)
     return found
+
+
+def reordered_entry(kind: str, x: Array, layout: Layout) -> Array:
+    """One array of a layer's weights, or of their gradients, in that order."""
+    size = int(np.prod(layout.inner))
+    if not layout.inner or kind not in ("dense", "batch_norm", "scale", "normalization"):
+        return x
+    if not x.ndim or x.shape[0] != size or (x.ndim == 1 and kind == "dense"):
+        return x
+    rows = layout.to_canonical(np.ascontiguousarray(x.reshape(size, -1).T)).T
+    return np.ascontiguousarray(rows).reshape(x.shape)

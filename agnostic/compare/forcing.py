@@ -21,7 +21,7 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment
 from agnostic.compare.calls import Call
-from agnostic.compare.context import alike, ends_of, facts, reordered, sources
+from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, sources
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
@@ -387,7 +387,7 @@ class Forced:
         shaped = fitted(suspect.outputs[0], slot.canonical_shape)
         place.culprit = Culprit(
             a=[reordered(self.a.description(self.a.steps[k].name), flat[0]) for k in place.a],
-            b=[reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in place.b],
+            b=[reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in [*self._led_in(place), *place.b]],
             place="layer",
             inputs=[self.a.canonical(x) for x in first.inputs],
             truth=np.asarray(self.a.canonical(slot), np.float64),
@@ -415,6 +415,10 @@ class Forced:
             sources=sources(self.a, i),
             facts={**facts(self.a, self.b, i, flat[0]), "input": k},
         )
+
+    def _led_in(self, place: Place) -> list[int]:
+        inputs = self.a.steps[place.a[0]].inputs
+        return led_in(self.b, self.alignment.unmatched_b, place.b[0], inputs[0].canonical_shape) if inputs else []
 
     def _layout_of(self, place: Place) -> tuple[Layout, Layout]:
         found = []

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.compare import noise
+from agnostic.compare import learning, noise
 from agnostic.compare.alignment import Alignment, align
-from agnostic.compare.context import alike, ends_of, facts, reordered, sources
+from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, sources
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
@@ -143,8 +143,13 @@ class Offline:
 
     def _isolated(self, place: Place, pair: tuple[Slot, Slot]) -> float | None:
         """B's layer by A's description on B's inputs; None where no description tells."""
-        layers = [self.a.description(self.a.steps[i].name) for i in place.a]
         first, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        before = self._before(place)
+        first, b = (
+            (self.a.steps[before[0][0]] if before[0] else first),
+            (self.b.steps[before[1][0]] if before[1] else b),
+        )
+        layers = [self.a.description(self.a.steps[i].name) for i in (*before[0], *place.a)]
         if any(x.kind in _MOVED or x.config.get("overridden") or obstacle(x) for x in layers):
             return None
         if len(first.inputs) != len(b.inputs) or not b.inputs:
@@ -178,18 +183,29 @@ class Offline:
             self._keep(place, pair, shaped)
         return place.isolated
 
+    def _before(self, place: Place) -> tuple[list[int], list[int]]:
+        """Calls of A and of B without a partner that belong to a place, since only there the inputs fit."""
+        a, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        if not a.inputs or not b.inputs:
+            return [], []
+        unmatched = self.alignment.unmatched_a, self.alignment.unmatched_b
+        led = led_in(self.b, unmatched[1], place.b[0], a.inputs[0].canonical_shape)
+        return ([] if led else led_in(self.a, unmatched[0], place.a[0], b.inputs[0].canonical_shape)), led
+
     def _keep(self, place: Place, pair: tuple[Slot, Slot], truth: Array | None) -> None:
         self._kept += 1
         if self._kept > KEPT:
             return
         ours, theirs = pair
-        a, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        before = self._before(place)
+        chosen = [*before[0], *place.a], [*before[1], *place.b]
+        a, b = self.a.steps[chosen[0][0]], self.b.steps[chosen[1][0]]
         by_description = truth is not None
         rows = _rows(self.b, (*b.inputs, theirs)) if by_description else None
         record, step = (self.b, b) if by_description else (self.a, a)
         place.culprit = Culprit(
-            a=[reordered(self.a.description(self.a.steps[k].name), _flat(a)) for k in place.a],
-            b=[reordered(self.b.description(self.b.steps[k].name), _flat(b)) for k in place.b],
+            a=[reordered(self.a.description(self.a.steps[k].name), _flat(a)) for k in chosen[0]],
+            b=[reordered(self.b.description(self.b.steps[k].name), _flat(b)) for k in chosen[1]],
             place="layer",
             inputs=[record.canonical(x, rows) for x in step.inputs],
             truth=np.asarray(self.a.canonical(ours), np.float64) if truth is None else truth,
@@ -255,7 +271,9 @@ def compare_records(a: Record, b: Record, chosen: Mapping[str, str] | None = Non
             f"{len(found.places) - found.judged} of {len(found.places)} places could not be judged alone from the "
             "traces"
         )
-    return verbs.comparison(a, b, alignment, found, notes, _pictures(found), isolated=found.judged > 0)
+    names = {a.steps[x.a[0]].name: b.steps[x.b[0]].name for x in found.places}
+    learned = learning.rows(a, b, names)
+    return verbs.comparison(a, b, alignment, found, notes, _pictures(found), isolated=found.judged > 0, learned=learned)
 
 
 def _check_inputs(a: Record, b: Record) -> None:

@@ -62,7 +62,8 @@ class Divergence:
 
     Attributes:
         a, b: the layers' names. For ``"glue"``, the layers that the differing array goes into; ``"output"`` at the end.
-        kind: ``"layer"``: the layer, fed the same, returns something else; ``"glue"``: the code before it differs.
+        kind: ``"layer"``: the layer, fed the same, returns something else; ``"glue"``: the code before it differs;
+            ``"gradient"``, ``"update"``: what is learned from one batch differs.
         after: for ``"glue"``: B's layer before it; ``"input"`` at the start.
         error: in units of the noise floor.
         findings: the mistakes that were tried, the one that explains the error first.
@@ -81,7 +82,10 @@ class Divergence:
     @property
     def where(self) -> str:
         """The place, in words."""
-        return f"layer {self.b!r}" if self.kind == "layer" else f"between {self.after!r} and {self.b!r}"
+        if self.kind == "glue":
+            return f"between {self.after!r} and {self.b!r}"
+        what = {"gradient": "the gradients of ", "update": "the update of "}.get(self.kind, "")
+        return f"{what}layer {self.b!r}"
 
 
 class Diagnosis(tuple[Finding, ...]):

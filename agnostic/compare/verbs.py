@@ -11,27 +11,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agnostic.backend import Model, backend_of
+from agnostic.compare import learning
 from agnostic.compare.alignment import Alignment, align
+from agnostic.compare.context import reordered
 from agnostic.compare.diagnosis import Culprit, Finding
 from agnostic.compare.forcing import Forced, Place
 from agnostic.compare.inputs import Inputs, collect
+from agnostic.compare.learning import Update
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.recording import Live, Record, listing, opened, record
+from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
-from agnostic.compare.traces import Trace, writing
+from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
 from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
     from agnostic.compare.offline import Offline
+    from agnostic.optimizers.specs import Spec
 
 
-def trace(model: Model, inputs: Any, path: str | os.PathLike[str]) -> Path:
+def trace(
+    model: Model,
+    inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    gradients: bool = False,
+    update: tuple[Spec, int] | None = None,
+) -> Path:
     """Write what a model does for some inputs to a file.
 
     Args:
         model: a native model; it runs in the mode that it is in.
         inputs: as in :func:`compare`.
-        path: of the file; its name ends in ``.trace`` by custom.
+        path: of the file; its name ends in ``.trace``.
+        gradients: record the gradients of a loss as well: half the mean square of each output, added up.
+        update: (a specification of an optimizer, a number of steps): record the weights after those steps on that loss.
 
     Returns:
         The path.
@@ -39,18 +52,30 @@ def trace(model: Model, inputs: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         InvalidInput: the inputs do not fit or are not finite, the model is random, or the file cannot be written.
     """
-    return trace_model(model, inputs, path)
+    return trace_model(model, inputs, path, gradients=gradients, update=update)
 
 
-def trace_model(model: Model, inputs: Any, path: str | os.PathLike[str], *, spec: str | None = None) -> Path:
+def trace_model(
+    model: Model,
+    inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    spec: str | None = None,
+    gradients: bool = False,
+    update: tuple[Spec, int] | None = None,
+) -> Path:
     """See :func:`trace`.
 
     Args:
         spec: what the model was loaded from.
     """
     live = Live(model, collect(backend_of(model), model, inputs), spec)
+    steps = None if update is None else Update(*update)
+    if not is_trace(path):
+        raise InvalidInput(f"the name of a trace ends in {SUFFIX}, and {str(path)!r} does not")
     with writing(path, len(live.names)) as (writer, about):
         record(live, writer, about)
+        about["learning"] = learning.write(live, writer, gradients=gradients, update=steps)
     return Path(path)
 
 
@@ -120,6 +145,7 @@ def comparison(
     pictures: Sequence[Pictures],
     *,
     isolated: bool = True,
+    learned: Sequence[Row] = (),
 ) -> Comparison:
     """What was found, in the form that users see."""
     used = {i for x in found.places for i in x.a}, {j for x in found.places for j in x.b}
@@ -127,10 +153,10 @@ def comparison(
         a=a.model,
         b=b.model,
         table=tuple(_row(a, b, x) for x in found.places),
-        divergences=tuple(_divergences(a, b, found)),
+        divergences=(*_divergences(a, b, found), *_learned(learned)),
         unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
-        output=tuple(_output_row(a, x, k) for k, x in enumerate(found.output)),
+        output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned),
         weights=_weights(a, b, found.places),
         notes=tuple(notes),
         pictures=tuple(pictures),
@@ -139,9 +165,20 @@ def comparison(
 
 
 def _weights(a: Record, b: Record, places: list[Place]) -> tuple[int, int]:
-    pairs = {(a.steps[x.a[0]].name, b.steps[x.b[0]].name) for x in places if x.a and x.b}
-    pairs = {(x, y) for x, y in pairs if a.digests.get(x) and b.digests.get(y)}
-    return len(pairs), sum(sorted(a.digests[x].values()) != sorted(b.digests[y].values()) for x, y in pairs)
+    pairs: dict[tuple[str, str], tuple[Step, Step]] = {}
+    for place in places:
+        ours, theirs = a.steps[place.a[0]], b.steps[place.b[0]]
+        if a.digests.get(ours.name) and b.digests.get(theirs.name):
+            pairs.setdefault((ours.name, theirs.name), (ours, theirs))
+    return len(pairs), sum(_numbers(a, x) != _numbers(b, y) for x, y in pairs.values())
+
+
+def _numbers(record: Record, step: Step) -> list[str]:
+    """What tells a layer's weights from others, in canonical order."""
+    layout = step.inputs[0].layout if step.inputs else None
+    if layout is None or not layout.inner:
+        return sorted(record.digests[step.name].values())
+    return sorted(digest(x) for x in reordered(record.description(step.name), layout).weights.values())
 
 
 def _row(a: Record, b: Record, place: Place) -> Row:
@@ -179,6 +216,16 @@ def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergen
             divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
     last = (x for x in found.output if x.glue is not None and x.glue > THRESHOLD)
     return [*divergences, *(_glue(a, b, x, "output", "output", len(b.steps)) for x in last)]
+
+
+def _learned(rows: Sequence[Row]) -> list[Divergence]:
+    """The first of the gradients, and of the updates, that differs by more than arithmetic explains."""
+    found: dict[str, Divergence] = {}
+    for row in rows:
+        if row.propagated is not None and row.propagated > THRESHOLD:
+            kind = "gradient" if row.kind.startswith("gradient") else "update"
+            found.setdefault(kind, Divergence(row.a, row.b, kind, "", row.propagated))
+    return list(found.values())
 
 
 def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: int) -> Divergence:

@@ -85,6 +85,18 @@ class KerasBackend(Backend):
     def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
         return calls.native(x, like, dtype)
 
+    def gradients_of_loss(self, model: keras.Layer, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import gradients
+
+        return gradients(model, inputs)
+
+    def weights_after(
+        self, model: keras.Layer, inputs: Any, optimizer: Any, steps: int
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import updated
+
+        return updated(model, inputs, optimizer, steps)
+
     def versions(self) -> Mapping[str, str]:
         return calls.versions()
 

@@ -87,6 +87,18 @@ class TorchBackend(Backend):
     def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
         return calls.native(x, like, dtype)
 
+    def gradients_of_loss(self, model: nn.Module, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_torch.learning import gradients
+
+        return gradients(model, inputs)
+
+    def weights_after(
+        self, model: nn.Module, inputs: Any, optimizer: Any, steps: int
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_torch.learning import updated
+
+        return updated(model, inputs, optimizer, steps)
+
     def versions(self) -> Mapping[str, str]:
         return calls.versions()
 
