@@ -115,7 +115,7 @@ def compared(a: Expression, b: Expression) -> tuple[str, dict[str, Any], str]:
 
 
 def scaled_branches(truth: Array, output: Array, sources: Mapping[str, Array]) -> Iterator[Relation]:
-    """Something is added to a branch that is scaled by other factors: (truth - x) and (output - x) are in proportion."""
+    """Something is added to a branch of other factors: (truth - x) and (output - x) are in proportion."""
     c = truth.shape[-1]
     for name, x in reversed(list(sources.items())):
         if x.shape != truth.shape or truth.size < 16 * c:
