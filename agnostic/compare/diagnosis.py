@@ -9,14 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agnostic.compare.mistakes.glue import (
-    compared,
-    concatenated,
-    explained,
-    function_of,
-    scaled_branches,
-    told_apart,
-)
+from agnostic.compare.mistakes.glue import branches, compared, concatenated, explained, function_of, told_apart
 from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, flattenings, plausible, relations
 from agnostic.compare.mistakes.segments import parts
 from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
@@ -60,13 +53,24 @@ class Culprit:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def error(self, output: Array, truth: Array | None = None) -> float:
-        """How far an output is from the truth, in units of the floor; infinite where the shapes differ."""
-        truth = self.truth if truth is None else truth
-        if output.shape != truth.shape:
+        """How far an output is from the truth, in units of the floor; infinite where the shapes differ.
+
+        The floor of what is greater than A's output is greater by as much.
+        """
+        right = np.asarray(self.truth if truth is None else truth, np.float64)
+        if output.shape != right.shape:
             return float("inf")
-        difference = np.asarray(output, np.float64) - np.asarray(truth, np.float64)
-        error = float(np.sqrt(np.mean(np.square(difference)))) if difference.size else 0.0
+        if not right.size:
+            return 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = _rms(np.asarray(output, np.float64) - right)
+        if truth is not None and (own := _rms(self.truth)) > 0:
+            error /= max(1.0, _rms(right) / own)
         return error / self.floor if error == error else float("inf")
+
+
+def _rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class _Diagnosis:
     def _finding(self, mistake: str, values: Mapping[str, Any], note: str, after: float, layer: str = "") -> Finding:
         entry = CATALOGUE[mistake]
         shown = {"a": "A's", "b": "B's", "layer": layer or self.layer, **values}
+        shown["place"] = ("after " if self.culprit.place == "layer" else "before ") + str(shown["layer"])
         what = entry.what
         for key, value in shown.items():
             what = what.replace("{" + key + "}", str(value))
@@ -237,8 +242,10 @@ class _Diagnosis:
         """Inputs and weights read with fewer digits: TF32, bfloat16, float16."""
         types = {x.config.get("dtype") for x in self.culprit.b} & {"bfloat16", "float16"}
         for dtype in ("tf32", "bfloat16", "float16"):
+            # A TF32 product reads kernels with fewer digits, and adds the bias in float32.
+            least = 2 if dtype == "tf32" else 1
             layers = [
-                x.replace(weights={n: rounded(w, dtype) for n, w in x.weights.items() if w.dtype.kind == "f"})
+                x.replace(weights={n: rounded(w, dtype) for n, w in x.weights.items() if w.ndim >= least})
                 for x in self.a
             ]
             inputs = [rounded(x, dtype) if x.dtype.kind == "f" else x for x in self.culprit.inputs]
@@ -252,8 +259,7 @@ class _Diagnosis:
             if dtype in types or fits(self.output, dtype):
                 # Each rounding of a sum on the way is another one: the size of the error tells, and the type itself.
                 unit = 2.0 ** -DIGITS[dtype]
-                scale = float(np.sqrt(np.mean(np.square(self.truth))))
-                error = float(np.sqrt(np.mean(np.square(self.output - self.truth))))
+                scale, error = _rms(self.truth), _rms(self.output - self.truth)
                 if error <= 32 * unit * scale:
                     return self._finding("dtype", {"b": dtype}, f"the error is {error / scale:.1e}", 0.0)
         return None
@@ -298,26 +304,32 @@ class _Diagnosis:
         sizes = self.culprit.facts.get("flattened")
         if sizes and self.truth.ndim == 2 and int(np.prod(sizes)) == self.truth.shape[1]:
             for made in flattenings(self.truth, tuple(sizes)):
-                if self._removed(self._try("flatten_order", made, self.output)):
-                    return self._finding("flatten_order", {}, "", self.tried["flatten_order"])
+                left = self._try("flatten_order", made, self.output)
+                if self._removed(left):
+                    return self._finding("flatten_order", {}, "", left)
         for search in (self._expressions, self._concatenations):
             found = search(sources)
             if found is not None:
                 return found
-        found = self._related(self._last_activation(sources))
-        if found is not None:
-            return found
         if self.truth.shape == self.output.shape:
-            for relation in scaled_branches(self.truth, self.output, sources):
+            for relation in branches(self.truth, self.output, sources):
                 found = self._holds(relation)
                 if found is not None:
                     return found
-        return self._functions(sources)
+        return self._functions(sources) or self._related(self._last_activation(sources))
 
     def _expressions(self, sources: Mapping[str, Array]) -> Finding | None:
         self.tried.setdefault("residual_missing", self.before)
-        ours = explained(self.truth, sources, self._close)
-        theirs = explained(self.output, sources, self._close) if ours is not None else None
+        theirs = explained(self.output, sources, self._close)
+        ours = None if theirs is None else explained(self.truth, sources, self._close)
+        if ours is None or theirs is None:
+            return None
+        # What a layer of A returned, and B has no such layer, says less than what that layer was given.
+        if ours.activation == "linear" and len(ours.parts) == 1:
+            others = {name: x for name, x in sources.items() if name != ours.parts[0][0]}
+            deeper = explained(self.truth, others, self._close)
+            if deeper is not None and {n for n, _ in deeper.parts} >= {n for n, _ in theirs.parts}:
+                ours = deeper
         if ours is None or theirs is None or ours == theirs:
             return None
         mistake, values, note = compared(ours, theirs)
@@ -348,12 +360,17 @@ class _Diagnosis:
         return next((name for name in ("softmax", "sigmoid", "tanh", "gelu", "silu") if self._doubles(name)), None)
 
     def _functions(self, sources: Mapping[str, Array]) -> Finding | None:
-        ours = function_of(self.truth, sources, self._close)
-        theirs = function_of(self.output, sources, self._close) if ours else None
-        if ours is None or theirs is None or ours[0] != theirs[0]:
+        """A pool, a resizing, a softmax: what A's and B's code call between two layers, with an activation before."""
+        others = {n: x for n, x in sources.items() if x.size != self.truth.size or not self._same_numbers(x)}
+        theirs = function_of(self.output, others, self._close)
+        ours = None if theirs is None else function_of(self.truth, others, self._close)
+        if ours is None or theirs is None or ours.source != theirs.source:
             return None
-        mistake, values, note = told_apart(ours[1], theirs[1])
+        mistake, values, note = told_apart(ours, theirs)
         return self._finding(mistake, values, note, 0.0)
+
+    def _same_numbers(self, x: Array) -> bool:
+        return self._close(x.reshape(self.truth.shape), self.truth)
 
 
 def _part(culprit: Culprit) -> Culprit:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, words
-from agnostic.compare.mistakes.trials import entries, said, variants
+from agnostic.compare.mistakes.trials import entries, said
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import VECTOR, activate
@@ -114,19 +114,29 @@ def compared(a: Expression, b: Expression) -> tuple[str, dict[str, Any], str]:
     return "activation_differs", {"a": one, "b": two}, note
 
 
-def scaled_branches(truth: Array, output: Array, sources: Mapping[str, Array]) -> Iterator[Relation]:
-    """Something is added to a branch of other factors: (truth - x) and (output - x) are in proportion."""
+def branches(truth: Array, output: Array, sources: Mapping[str, Array]) -> Iterator[Relation]:
+    """What B added too much or too little is one of the sources, times one factor or one a channel."""
     c = truth.shape[-1]
+    delta = (output - truth).reshape(-1, c)
     for name, x in reversed(list(sources.items())):
         if x.shape != truth.shape or truth.size < 16 * c:
             continue
-        one, two = (truth - x).reshape(-1, c), (output - x).reshape(-1, c)
-        square = (one * one).sum(0)
-        if not square.all():
+        flat = x.reshape(-1, c)
+        square = (flat * flat).sum()
+        if not square:
             continue
-        factors = (one * two).sum(0) / square
-        values = {"a": f"{1 / float(np.median(factors)):.6g}" if np.ptp(factors) < 1e-4 else "A's factor a channel"}
-        yield Relation("scale_missing", x + ((truth - x) * factors), values=values, note=f"what is added to {name}")
+        factor = float((flat * delta).sum() / square)
+        values = {"a": name, "b": f"{factor:.6g}"}
+        if abs(factor + 1) < 1e-3:
+            yield Relation("residual_missing", truth - x, values=values, note=f"{name} is not added")
+        elif abs(factor - 1) < 1e-3:
+            yield Relation("residual_differs", truth + x, values=values, note=f"{name} is added once more")
+        note = f"of {name}, which is added"
+        yield Relation("scale_missing", truth + factor * x, values={"a": f"{1 / (1 + factor):.6g}"}, note=note)
+        squares = (flat * flat).sum(0)
+        if squares.all():
+            factors = (flat * delta).sum(0) / squares
+            yield Relation("scale_missing", truth + x * factors, values={"a": "A's factor a channel"}, note=note)
 
 
 # Functions of one source that change its size -------------------------------------------------------------------------
@@ -187,32 +197,53 @@ def _pools(shape: tuple[int, ...], x: Array) -> Iterator[LayerDescription]:
                     yield LayerDescription("function", kind, config)
 
 
-def function_of(
-    target: Array, sources: Mapping[str, Array], close: Callable[[Array, Array], bool]
-) -> tuple[str, LayerDescription] | None:
+@dataclass(frozen=True)
+class Called:
+    """A layer without weights of one source, with an activation before it."""
+
+    source: str
+    activation: LayerDescription
+    layer: LayerDescription
+
+
+def function_of(target: Array, sources: Mapping[str, Array], close: Callable[[Array, Array], bool]) -> Called | None:
     """The source and the layer without weights that make an array; None where there is none."""
-    for name, x in list(sources.items())[:-7:-1]:
-        for layer in functions(x, target.shape):
-            try:
-                made = apply(layer, x[:1]).reshape(1, *target.shape[1:])
-            except (InvalidInput, ValueError):
-                continue
-            if close(made, target[:1]):
-                return name, layer
+    plain = LayerDescription("function", "activation", {"activation": "linear", "activation_options": {}})
+    acts = [plain]
+    for name, options in ACTIVATIONS[:14]:
+        if name not in VECTOR:
+            acts.append(plain.replace(activation=name, activation_options=options))
+    # Pools and resizing take each channel by itself: a few are enough.
+    few = 8 if target.ndim == 4 else target.shape[-1]
+    wanted = target[:2, ..., :few]
+    for act in acts:
+        for name, x in list(sources.items())[:-7:-1]:
+            narrowed = x[:2, ..., :few] if x.shape[-1] == target.shape[-1] else x[:2]
+            with np.errstate(over="ignore", invalid="ignore"):
+                given = apply(act, narrowed)
+            for layer in functions(given, wanted.shape):
+                try:
+                    made = apply(layer, given)
+                except (InvalidInput, ValueError):
+                    continue
+                if close(made, wanted):
+                    return Called(name, act, layer)
     return None
 
 
-def told_apart(a: LayerDescription, b: LayerDescription) -> tuple[str, dict[str, Any], str]:
-    """What tells two layers without weights apart: (mistake, values, a clause)."""
-    if a.kind == b.kind:
-        for mistake, _, values, note in entries(a, b):
+def told_apart(a: Called, b: Called) -> tuple[str, dict[str, Any], str]:
+    """What tells two calls apart: (mistake, values, a clause)."""
+    if a.activation.config != b.activation.config:
+        one, two = (Expression(str(x.activation.config["activation"]),
+                               tuple(x.activation.config["activation_options"].items()), ((x.source, 1.0),))
+                    for x in (a, b))  # fmt: skip
+        return compared(one, two)
+    if a.layer.kind == b.layer.kind:
+        for mistake, _, values, note in entries(a.layer, b.layer):
             return mistake, values, note
-    for mistake, new, values, note in variants(a):
-        if new.kind == b.kind and dict(new.config) == dict(b.config):
-            return mistake, values, note
-    if all("pool" in x.kind for x in (a, b)):
-        return "pool_kind", {"a": said(a), "b": said(b)}, ""
-    return "layer_kind", {"a": said(a), "b": said(b)}, f"B's is {said(b)}"
+    if all("pool" in x.layer.kind for x in (a, b)):
+        return "pool_kind", {"a": said(a.layer), "b": said(b.layer)}, ""
+    return "layer_kind", {"a": said(a.layer), "b": said(b.layer)}, f"B's is {said(b.layer)}"
 
 
 def concatenated(

@@ -22,6 +22,10 @@ ACTIVATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("sigmoid", {}),
     ("tanh", {}),
     ("softmax", {"axis": -1}),
+    ("leaky_relu", {"negative_slope": 0.01}),
+    ("leaky_relu", {"negative_slope": 0.1}),
+    ("leaky_relu", {"negative_slope": 0.2}),
+    ("leaky_relu", {"negative_slope": 0.3}),
     ("elu", {}),
     ("selu", {}),
     ("hard_silu", {}),
@@ -29,10 +33,6 @@ ACTIVATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("softplus", {}),
     ("mish", {}),
     ("quick_gelu", {}),
-    ("leaky_relu", {"negative_slope": 0.01}),
-    ("leaky_relu", {"negative_slope": 0.1}),
-    ("leaky_relu", {"negative_slope": 0.2}),
-    ("leaky_relu", {"negative_slope": 0.3}),
     ("log_softmax", {"axis": -1}),
     ("celu", {}),
     ("softsign", {}),
@@ -154,12 +154,14 @@ def order_name(order: Array, first: bool = False) -> str:
 
 
 def flattenings(x: Array, sizes: tuple[int, ...]) -> Iterator[Array]:
-    """Features that were flattened from (*spatial, C), as other orders would have them."""
+    """Features that were flattened from (*spatial, C), as other orders would have them, or would be read."""
     whole = x.reshape(len(x), *sizes)
     axes = tuple(range(1, len(sizes) + 1))
     for order in itertools.permutations(axes):
         if order != axes:
             yield whole.transpose(0, *order).reshape(x.shape)
+            read = x.reshape(len(x), *(sizes[k - 1] for k in order))
+            yield read.transpose(0, *(1 + np.argsort(order))).reshape(x.shape)
 
 
 # Activations ----------------------------------------------------------------------------------------------------------
@@ -209,6 +211,9 @@ def _affine(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
                 values={"a": f"{1 / factor:.6g}" if factor else "0", "b": f"{factor:.6g}"},
             )
             yield Relation("constant_offset", x + (output - x).mean(), values={"b": f"{shift:.6g}"})
+    if truth.ndim > 2 and len(truth) > 1 and not first:
+        note = "the same for every sample, as a position embedding is"
+        yield Relation("bias_missing", truth + (output - truth).mean(0), note=note)
     c = truth.shape[-1]
     if truth.size < 4 * c:
         return

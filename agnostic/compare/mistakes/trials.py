@@ -86,6 +86,10 @@ def _edits(a: Layers, b: Layers) -> Iterator[_Edit]:
     matched = pairs(a, b)
     for i, j in matched:
         if i is not None and j is not None and a[i].kind == b[j].kind:
+            if a[i].kind == "attention" and a[i].config.get("heads") != b[j].config.get("heads"):
+                values = {"a": a[i].config.get("heads"), "b": b[j].config.get("heads")}
+                yield _Edit("attention_heads", _changing(j, functools.partial(_split, a[i])), values, "", b[j].name)
+                continue
             for mistake, config, values, note in entries(a[i], b[j]):
                 yield _Edit(mistake, _changing(j, functools.partial(_with, config, {})), values, note, b[j].name)
     for i, j in matched:
@@ -146,6 +150,15 @@ def _structure(a: Layers, b: Layers, matched: Sequence[tuple[int | None, int | N
         if [x.kind for x in turned] == [x.kind for x in a]:
             order = ", ".join(said(x) for x in a)
             yield _Edit("layer_order", _placing(turned), {"a": order}, "", b[j].name)
+
+
+def _split(a: LayerDescription, layer: LayerDescription) -> LayerDescription:
+    """An attention with A's heads."""
+    own = {n: w.reshape(a.weights[n].shape) for n, w in layer.weights.items() if n in a.weights}
+    changed: LayerDescription = layer.replace(
+        weights=own, **{k: a.config.get(k) for k in ("heads", "key_dim", "scale")}
+    )
+    return changed
 
 
 def _instead(new: LayerDescription, old: LayerDescription) -> LayerDescription:
@@ -236,7 +249,7 @@ _SIMPLE: Mapping[str, Sequence[tuple[str, str]]] = {
         ("activation", "recurrent_activation"),
         ("return_sequences", "return_sequences"),
     ),
-    "attention": (("scale", "attention_scale"), ("causal", "attention_mask"), ("heads", "attention_heads")),
+    "attention": (("scale", "attention_scale"), ("causal", "attention_mask")),
     "concatenate": (("axis", "concatenation_order"),),
     "padding": (("padding", "padding"), ("mode", "padding_mode"), ("value", "padding_mode")),
     "crop": (("padding", "padding"),),
@@ -315,11 +328,12 @@ def _resize_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]
         yield "half_pixel", pick("half_pixel"), values("half_pixel"), ""
     if interpolation:
         note = f"{b.config.get('interpolation')} where A has {a.config.get('interpolation')}"
-        keys = ("interpolation", "align_corners", "half_pixel", "antialias", "cubic", "edges")
-        yield "interpolation", pick(*keys), values("interpolation"), note
+        keys = ("interpolation", "align_corners", "half_pixel", "antialias")
+        changed = {"cubic": a.config.get("cubic", -0.75), "edges": a.config.get("edges", "clamp")}
+        yield "interpolation", {**pick(*keys), **changed}, values("interpolation"), note
         return
     if bool(a.config.get("antialias")) != bool(b.config.get("antialias")):
-        yield "antialias", pick("antialias", "cubic", "edges"), values("antialias"), ""
+        yield "antialias", pick("antialias"), values("antialias"), ""
     if a.config.get("cubic", -0.75) != b.config.get("cubic", -0.75) and a.config.get("interpolation") == "bicubic":
         yield (
             "cubic",

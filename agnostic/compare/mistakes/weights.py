@@ -132,7 +132,7 @@ def _native_momentum(kept: float, framework: str) -> float:
 def _turned(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
     """A kernel with its axes swapped or turned round."""
     kernels = [n for n in names if n in a.weights and n in b.weights and a.weights[n].ndim >= 2]
-    if not kernels:
+    if not kernels or a.kind == "embedding":
         return None
     name = kernels[0]
     x, y = a.weights[name], b.weights[name]
@@ -144,7 +144,7 @@ def _turned(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found
         if same(np.flip(x, axes), y):
             return "kernel_flipped", {}, f"{name} is turned round along {_axes(axes)}"
     if not recurrent:
-        if x.shape[-2] > 1 and same(np.flip(x, x.ndim - 2), y):
+        if x.ndim > 2 and x.shape[-2] > 1 and same(np.flip(x, x.ndim - 2), y):
             return "channel_order", {}, f"the input channels of {name} are in reverse order"
         for order in itertools.permutations(range(x.ndim)):
             if order != tuple(range(x.ndim)) and x.transpose(order).shape == y.shape and same(x.transpose(order), y):

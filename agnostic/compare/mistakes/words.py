@@ -76,9 +76,7 @@ CATALOGUE: Mapping[str, Mistake] = {
         "the norm reduces over other axes", "Write normalized_shape over the last {a}.", "Write axis={a}."
     ),
     "norm_groups": Mistake("the group norm has another number of groups", "Write num_groups={a}.", "Write groups={a}."),
-    "scale_missing": Mistake(
-        "a factor is missing", "Multiply by {a} at {layer}, as A does.", "Multiply by {a} at {layer}, as A does."
-    ),
+    "scale_missing": Mistake("a factor is missing", "Multiply by {a} {place}.", "Multiply by {a} {place}."),
     "bias_missing": Mistake(
         "the offset is missing",
         "Give {layer} a bias, and load A's.",
@@ -181,8 +179,8 @@ CATALOGUE: Mapping[str, Mistake] = {
     ),
     "activation_missing": Mistake(
         "the activation is missing: {a}",
-        "Apply {a} after {layer}.",
-        "Apply {a} after {layer}, or give it activation='{a}'.",
+        "Apply {a} {place}.",
+        "Apply {a} {place}, or give it activation='{a}'.",
     ),
     "activation_doubled": Mistake(
         "the activation is applied twice: {b}",
