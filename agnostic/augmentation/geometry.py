@@ -16,8 +16,8 @@ import numpy.typing as npt
 Float: TypeAlias = npt.NDArray[np.float64]
 
 
-def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
-    """The matrix of Keras' legacy transform, flips included.
+def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int], flips: bool = True) -> Float | None:
+    """The matrix of Keras' legacy transform, flips included unless they are left to the caller.
 
     The legacy class builds the map in the order rotation, shift, shear, zoom, for axes (row, column), and swaps the two
     axes at the end, the centre along with them. So ``tx``, drawn from the height, moves columns, and an image that is
@@ -44,9 +44,12 @@ def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float
     p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
     e, f = cos * tx - sin * ty + p, sin * tx + cos * ty + q
     # The axes are exchanged only now.
-    matrix = np.array([[d, c, -c * p - d * q + f], [b, a, -a * p - b * q + e]], np.float64)
-    horizontal, vertical = bool(get("flip_horizontal", False)), bool(get("flip_vertical", False))
-    return flipped(matrix, shape, horizontal, vertical) if horizontal or vertical else matrix
+    e, f = -c * p - d * q + f, -a * p - b * q + e
+    if flips and get("flip_vertical", False):
+        d, e, b, f = -d, e + d * (shape[0] - 1), -b, f + b * (shape[0] - 1)
+    if flips and get("flip_horizontal", False):
+        c, e, a, f = -c, e + c * (shape[1] - 1), -a, f + a * (shape[1] - 1)
+    return np.array([[d, c, e], [b, a, f]], np.float64)
 
 
 def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:

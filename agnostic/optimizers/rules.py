@@ -191,13 +191,16 @@ def _rate_only(
 def _downhill(spec: Any, v: Array, g: Array, lr: Array, kept: Array, nesterov: bool) -> tuple[Array, Array]:
     """(what is subtracted from the parameters, the new buffer), in the three forms of :class:`specs.SGD`."""
     m = spec.momentum
+    # Without dampening it is the number 1, which no pass over the gradient is spent on.
+    all_of_it = isinstance(kept, float) and kept == 1.0
     if spec.convention == "torch":
-        v = m * v + kept * g
+        v = m * v + (g if all_of_it else kept * g)
         return lr * (g + m * v if nesterov else v), v
+    share = lr if all_of_it else lr * kept
     if spec.convention == "keras":
-        v = m * v - (lr * kept) * g
+        v = m * v - share * g
         return (lr * g - m * v if nesterov else -v), v
-    v = m * v + (lr * kept) * g
+    v = m * v + share * g
     return (lr * g + m * v if nesterov else v), v
 
 

@@ -36,7 +36,20 @@ from typing import Any
 import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights, nearest
-from agnostic.models.architecture import Architecture, BatchNorm, Conv, Dense, Leaf, leaves
+from agnostic.models.architecture import (
+    Architecture,
+    BatchNorm,
+    ClassToken,
+    Conv,
+    Dense,
+    Flatten,
+    LayerNorm,
+    LayerScale,
+    Leaf,
+    PositionEmbedding,
+    SelfAttention,
+    leaves,
+)
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -361,6 +374,10 @@ def kind_of(node: Leaf) -> str | None:
             return "batch_norm"
         case Dense():
             return "dense"
+        case LayerNorm():
+            return "layer_norm"
+        case SelfAttention():
+            return "attention"
     return None
 
 
@@ -369,10 +386,32 @@ def architecture_to_keras(architecture: Architecture, weights: Mapping[str, Arra
 
     Entries of layers that the network does not have stay as they are, for the model to refuse.
     """
-    kinds = {path: kind for path, node in leaves(architecture) if (kind := kind_of(node)) is not None}
+    left = dict(weights)
     converted: dict[str, Array] = {}
-    for name, value in weights.items():
-        path, _, entry = name.rpartition(".")
-        renamed = to_keras(kinds[path], {entry: value}) if path in kinds else {entry: value}
-        converted |= {f"{path}.{ours}": x for ours, x in renamed.items()}
-    return converted
+    flat: Flatten | None = None
+    for path, node in leaves(architecture):
+        if isinstance(node, Flatten):
+            flat = node
+        if isinstance(node, LayerScale | ClassToken | PositionEmbedding) and path in left:
+            value = left.pop(path)
+            converted[f"{path}.value"] = value.reshape(-1) if isinstance(node, LayerScale) else value
+        kind = kind_of(node)
+        if kind is None:
+            continue
+        own = {name.removeprefix(f"{path}."): left.pop(name) for name in list(left) if name.startswith(f"{path}.")}
+        heads = node.heads if isinstance(node, SelfAttention) else 1
+        arrays = to_keras(kind, own, heads=heads)
+        if isinstance(node, Dense) and flat is not None:
+            if "kernel" in arrays:
+                arrays["kernel"] = arrays["kernel"][flattened_rows(flat.channels, flat.positions)]
+            flat = None
+        converted |= {f"{path}.{_in_keras(kind, name)}": x for name, x in arrays.items()}
+    return converted | left
+
+
+def _in_keras(kind: str, name: str) -> str:
+    """The path of an array within its layer, where the layer has layers of its own."""
+    if kind != "attention":
+        return name
+    part, _, array = name.rpartition("_")
+    return f"{'attention_output' if part == 'output' else part}.{array}"
