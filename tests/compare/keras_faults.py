@@ -100,7 +100,9 @@ def plain(o: Options) -> keras.Model:
     x = inputs = keras.Input((net.SIZE, net.SIZE, 3))
     x = conv("conv1", 8, activation="relu")(x)
     x = conv("conv2", 12, s=2, activation=o.get("conv2", "relu"))(x)
-    x = kl.MaxPooling2D(3, 2, "same")(x)
+    # SAME on 8 pixels would begin elsewhere.
+    border = [[0, 0], [1, 1], [1, 1], [0, 0]]
+    x = kl.MaxPooling2D(3, 2, name="pool")(ops.pad(x, border, constant_values=-float("inf")))
     x = conv("conv3", 12, activation=o.get("conv3", "relu"))(x)
     if o.get("chw"):
         x = kl.Permute((3, 1, 2))(x)
