@@ -62,9 +62,9 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
     """An array in another shape, where there is one sensible way; else None."""
     if x.shape == shape:
         return x
-    if name == "alpha" and (x.shape[-1:] == shape[-1:] or x.size == 1):  # PReLU: a slope a channel, or one
-        return np.array(np.broadcast_to(x.reshape(x.shape[-1]) if x.ndim > 1 and x.size == x.shape[-1] else x, shape))
-    if x.size != x.size or np.prod(shape) != x.size:
+    if name == "alpha":
+        return _slopes(x, shape)
+    if np.prod(shape) != x.size:
         return None
     squeezed = tuple(n for n in shape if n != 1)
     if tuple(n for n in x.shape if n != 1) == squeezed and kind in ("parameter", "conv", "dense"):
@@ -74,6 +74,17 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
             if tuple(n for n in moved.shape if n != 1) == squeezed:
                 return moved.reshape(shape)
     return None
+
+
+def _slopes(x: Array, shape: tuple[int, ...]) -> Array | None:
+    """The slopes of a PReLU: one, one a channel, or one a channel at each position, of which many may be the same."""
+    by_position = x.reshape(-1, x.shape[-1])
+    if x.size > np.prod(shape) and (by_position == by_position[0]).all():
+        x = by_position[0]
+    if x.size == x.shape[-1]:
+        x = x.reshape(-1)
+    fits = x.size == 1 or x.shape == shape or (x.ndim == 1 and x.shape == shape[-1:])
+    return np.array(np.broadcast_to(x, shape)) if fits else None
 
 
 # Arrangements -------------------------------------------------------------------------------------------------------
