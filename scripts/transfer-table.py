@@ -98,7 +98,7 @@ def measure(name: str) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """In Markdown."""
     lines = [
-        "| torchvision | keras.applications | layers | equal | where they differ | as it is | mended | torch's float32 |",
+        "| torchvision | keras.applications | layers | equal | where they differ | as it is | mended | float32 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, other in PAIRS.items():
@@ -110,10 +110,8 @@ def table(results: dict[str, Any]) -> str:
         else:
             mended = "" if found["mended"] is None else f"{found['mended']:.1e}"
             equal = "yes" if found["verified"] else "no"
-            lines.append(
-                f"| {name} | {other} | {found['layers']} | {equal} | {where(found)} | {found['error']:.1e} | {mended} | "
-                f"{found['floor']:.1e} |"
-            )
+            numbers = f"{found['error']:.1e} | {mended} | {found['floor']:.1e}"
+            lines.append(f"| {name} | {other} | {found['layers']} | {equal} | {where(found)} | {numbers} |")
     return "\n".join(lines)
 
 

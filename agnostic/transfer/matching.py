@@ -32,6 +32,8 @@ def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
     """
     if source.kind != target.kind and {source.kind, target.kind} != {"conv", "dense"}:
         return None
+    if folded(source, target):
+        source = _without_gamma(source, target)
     found: dict[str, Array] = {}
     for name, wanted in target.weights.items():
         if name in source.weights:
@@ -47,6 +49,23 @@ def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
         if name not in target.weights and (_default(name) is None or (value != _default(name)).any()):
             return None
     return found
+
+
+def folded(source: Slot, target: Slot) -> bool:
+    """Whether a batch normalization's gamma goes into its variance, since the target has none: if it is positive."""
+    gamma = source.weights.get("gamma")
+    if source.kind != "batch_norm" or gamma is None or "gamma" in target.weights or target.kind != "batch_norm":
+        return False
+    return bool((gamma > 0).all() and (gamma != 1).any())
+
+
+def _without_gamma(source: Slot, target: Slot) -> Slot:
+    """With gamma / sqrt(v + e) = 1 / sqrt(v' + e'), where v' is the new variance and e' the target's epsilon."""
+    arrays = {name: x for name, x in source.weights.items() if name != "gamma"}
+    gamma = source.weights["gamma"].astype(np.float64)
+    variance = (arrays["moving_variance"].astype(np.float64) + source.config["epsilon"]) / gamma**2
+    arrays["moving_variance"] = (variance - target.config["epsilon"]).astype(np.float32)
+    return replace(source, weights=arrays)
 
 
 def filled(source: Slot, target: Slot) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from agnostic.transfer.matching import (
     by_name,
     filled,
     fitted,
+    folded,
     parameters_in_order,
 )
 from agnostic.transfer.recording import UNIT, Call, Recording, distance, make_inputs, record
@@ -247,6 +248,7 @@ class _Transfer:
         match = self.matches.get(slots[0].name)
         last = self.matches.get(slots[-1].name)
         if match is None or last is None:
+            run(None)
             return None
         inside, outside = self._call_at_input(match.source, number), self._call_at_output(last.source, number)
         seen = self.seen.setdefault(layer, _Seen())
@@ -426,6 +428,8 @@ class _Transfer:
         ours, theirs = target.config, source.config
         mend: dict[str, Any] = {}
         for key in ("epsilon", "strides", "dilation"):
+            if key == "epsilon" and folded(source, target):
+                continue
             if key in ours and key in theirs and ours[key] != theirs[key]:
                 mend[key] = theirs[key]
         if "padding" in ours and "padding" in theirs and inside is not None and x.ndim > 2:
@@ -563,6 +567,8 @@ class _Transfer:
             notes = list(seen.notes)
             if zeroed := filled(match.source, slot):
                 notes.append(f"{' and '.join(zeroed)} set to what has no effect, since the source has none")
+            if folded(match.source, slot):
+                notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")
             if match.arrangement.rows is None and slot.kind == "parameter" and match.how != "name":
                 notes.append("matched by shape and order")
             if slot.kind in ("lstm", "rnn") and self.recording.framework == "torch" != self.target.framework:

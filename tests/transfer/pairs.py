@@ -182,7 +182,8 @@ def flatten_with_norms() -> tuple[Any, Any]:
 def norms() -> tuple[Any, Any]:
     there = nn.Sequential(
         nn.Conv2d(4, 8, 1), nn.GroupNorm(2, 8, eps=1e-3), nn.InstanceNorm2d(8, eps=1e-3, affine=True),
-        nn.Conv2d(8, 6, 1), nn.LayerNorm((6, 6, 5), eps=1e-3), nn.BatchNorm2d(6, eps=1e-3, affine=False), nn.BatchNorm2d(6, eps=1e-3),
+        nn.Conv2d(8, 6, 1), nn.LayerNorm((6, 6, 5), eps=1e-3), nn.BatchNorm2d(6, eps=1e-3, affine=False),
+        nn.BatchNorm2d(6, eps=1e-3),
     )  # fmt: skip
     here = keras_model(
         (6, 5, 4), kl.Conv2D(8, 1), kl.GroupNormalization(2), kl.GroupNormalization(-1), kl.Conv2D(6, 1),
