@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnostic import augmentation, data, ops, optimizers
+    from agnostic import augmentation, data, ops, optimizers, testing
     from agnostic.backend import backend_of
+    from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
     from agnostic.models.load import load
@@ -39,6 +40,7 @@ __all__ = [
     "augmentation",
     "backend_of",
     "capture",
+    "compare",
     "data",
     "gradients",
     "layers",
@@ -50,6 +52,8 @@ __all__ = [
     "prepare",
     "recipes",
     "submodel",
+    "testing",
+    "trace",
     "transfer",
     "visualize",
     "watch",
@@ -66,6 +70,7 @@ _WHERE = {
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
@@ -77,6 +82,8 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
+    "testing": "agnostic.testing",
+    "trace": "agnostic.compare.verbs:trace",
     "transfer": "agnostic.transfer.verb:transfer",
     "visualize": "agnostic.visualization.ascent:visualize",
     "watch": "agnostic.taps.verbs:watch",

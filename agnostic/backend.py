@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
@@ -134,6 +135,67 @@ class Backend(ABC):
     @abstractmethod
     def native_images(self, model: Model, images: npt.NDArray[np.float32]) -> Any:
         """Images (N, H, W, C) as the model takes them: its own array type, layout and device; values unchanged."""
+
+    # Comparing ------------------------------------------------------------------------------------------------------
+    def intercept(self, model: Model, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        """Inside, each call of the named layers is handed to ``around`` instead; eager on every engine.
+
+        Raises:
+            InvalidInput: this backend cannot do it.
+        """
+        raise InvalidInput(
+            f"the backend {self.name!r} cannot be traced: it does not say how calls of its layers are intercepted"
+        )
+
+    def run(self, model: Model, inputs: Any, *, seed: int = 0) -> tuple[Any, ...]:
+        """Run the model as it is, in the mode that it is in, without gradients.
+
+        What the run changes (running statistics, states of random generators) is as before afterwards.
+
+        Args:
+            inputs: as in :func:`agnostic.capture`.
+            seed: of what the model itself draws.
+
+        Returns:
+            The native arrays in what the model returned, in order.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot be traced: it does not say how its models are run")
+
+    def in_float64(self, model: Model) -> AbstractContextManager[bool]:
+        """Inside, the model computes in float64, and True is given; False where the framework has no exact float64."""
+        return nullcontext(False)
+
+    def is_training(self, model: Model) -> bool:
+        """Whether any layer is in training mode."""
+        return False
+
+    def to_numpy(self, x: Any) -> npt.NDArray[Any]:
+        """A native array as NumPy, without a copy if possible; bfloat16 comes as float32."""
+        found: npt.NDArray[Any] = self.ops.numpy(x)
+        return found
+
+    def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
+        """NumPy as a native array of the kind, device and type of another one, or of the named type."""
+        return self.ops.asarray(x, dtype or self.ops.dtype(like))
+
+    def gradients_of_loss(self, model: Model, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        """The gradients of the loss of :mod:`agnostic.compare.learning`, by the names of :meth:`weights`.
+
+        The model is as before afterwards.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record gradients")
+
+    def weights_after(self, model: Model, inputs: Any, optimizer: Any, steps: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The trainable weights after some steps of an optimizer on that loss; the model is as before afterwards.
+
+        Args:
+            optimizer: a specification of :mod:`agnostic.optimizers`.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
+
+    def versions(self) -> Mapping[str, str]:
+        """What computes here, by package."""
+        return {}
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     @abstractmethod

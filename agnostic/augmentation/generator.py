@@ -342,21 +342,27 @@ class ImageDataGenerator:
         image = np.ascontiguousarray(x.transpose(1, 2, 0)) if first else x
         get = transform_parameters.get
         bright, shift = get("brightness"), get("channel_shift_intensity")
-        matrix = geometry.keras_matrix(transform_parameters, (image.shape[0], image.shape[1]))
+        flips = tuple(-1 if get(name) else 1 for name in ("flip_vertical", "flip_horizontal"))
+        # Brightness truncates to integers, which makes a step of any error, and whitening multiplies it by a million.
+        exact = bright is not None or self.zca_whitening
+        # Where a value may jump, what decides must be the legacy position to the last bit: then flips put the pixels of
+        # the one resampling in the other order.
+        jumps = exact or self.interpolation_order == 0 or self.fill_mode in ("constant", "wrap")
+        apart = jumps and -1 in flips
+        matrix_of = geometry.keras_product if jumps else geometry.keras_matrix
+        matrix = matrix_of(transform_parameters, (image.shape[0], image.shape[1]))
         if matrix is not None:
-            # Brightness truncates to integers, which makes a step of any error: before it the warp is exact.
-            exact = bright is not None or image.dtype != np.float32
             image = warp(
                 image,
                 matrix,
                 order=self.interpolation_order,
                 fill_mode=self.fill_mode,
                 cval=self.cval,
-                path="exact" if exact else self.warp_path,
-                out=out,
+                path="exact" if exact or image.dtype != np.float32 else self.warp_path,
+                out=None if apart else out,
             )
-        elif get("flip_horizontal") or get("flip_vertical"):
-            image = image[:: -1 if get("flip_vertical") else 1, :: -1 if get("flip_horizontal") else 1]
+        if -1 in flips and (apart or matrix is None):
+            image = image[:: flips[0], :: flips[1]]
         if shift is not None:
             image = color.channel_shift(image, shift)
         if bright is not None:

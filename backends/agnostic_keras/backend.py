@@ -14,10 +14,11 @@ import numpy.typing as npt
 from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
-from agnostic_keras import engines, layers, taps
+from agnostic_keras import calls, engines, layers, taps
 from agnostic_keras.ops import KerasOps
 
 if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.transfer.access import Access
@@ -67,6 +68,37 @@ class KerasBackend(Backend):
 
     def native_images(self, model: keras.Layer, images: npt.NDArray[np.float32]) -> Any:
         return taps.native_images(model, images)
+
+    # Comparing ------------------------------------------------------------------------------------------------------
+    def intercept(self, model: keras.Layer, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        return calls.intercept(model, names, around)
+
+    def run(self, model: keras.Layer, inputs: Any, *, seed: int = 0) -> tuple[Any, ...]:
+        return calls.run(model, inputs, seed)
+
+    def is_training(self, model: keras.Layer) -> bool:
+        return calls.is_training(model)
+
+    def to_numpy(self, x: Any) -> npt.NDArray[Any]:
+        return calls.numpy(x)
+
+    def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
+        return calls.native(x, like, dtype)
+
+    def gradients_of_loss(self, model: keras.Layer, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import gradients
+
+        return gradients(model, inputs)
+
+    def weights_after(
+        self, model: keras.Layer, inputs: Any, optimizer: Any, steps: int
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import updated
+
+        return updated(model, inputs, optimizer, steps)
+
+    def versions(self) -> Mapping[str, str]:
+        return calls.versions()
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     def ascend(

@@ -63,6 +63,10 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+program: Any = None
+"""Arrays of jax cannot be written to: rules are traced."""
+
+
 # Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
 def uncompiled() -> contextlib.AbstractContextManager[Any]:
     """Compiled code, compiled before or not, runs as it was written inside."""

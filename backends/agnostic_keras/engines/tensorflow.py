@@ -61,6 +61,10 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+program: Any = None
+"""Arrays of TensorFlow cannot be written to: rules are traced."""
+
+
 # Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
 @contextlib.contextmanager
 def uncompiled() -> Iterator[None]:

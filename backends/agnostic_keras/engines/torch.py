@@ -64,6 +64,13 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
+def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
+    """One step of an elementwise rule in place, see :class:`agnostic_torch.fusion.Program`."""
+    from agnostic_torch.fusion import Program
+
+    return Program(spec, now, names)
+
+
 # Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
 uncompiled = eagerly
 """Compiled code, compiled before or not, runs as it was written inside."""
