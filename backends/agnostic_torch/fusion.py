@@ -149,6 +149,9 @@ class _Writer:
         return self.emit(_FUNCTIONS[node.kind], *found)
 
     def _sum(self, a: _Symbol, b: _Symbol) -> int:
+        # A term that does not count at this step, such as half of RAdam, is not computed.
+        if a.scale == 0.0 or b.scale == 0.0:
+            return self.value(b if a.scale == 0.0 else a)
         for x, y in ((a, b), (b, a)):
             # A product or quotient that nothing else needs is added as it is made.
             if y.node.kind in _FUSED and y.node.uses == 1 and (id(y.node), 1.0) not in self.known:
@@ -230,6 +233,8 @@ class Program:
 def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
     """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
     tensors = (first, *others)
+    if all(t.is_contiguous() for t in tensors):
+        return [t.view(-1) for t in tensors], False
     order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
     if all(t.permute(order).is_contiguous() for t in tensors):
         return [t.permute(order).view(-1) for t in tensors], False
