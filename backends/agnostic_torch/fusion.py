@@ -208,14 +208,22 @@ class Program:
         self.run(places)
 
     @torch.no_grad()
-    def apply(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> None:
-        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache."""
-        block = _BLOCK * torch.get_num_threads()
-        if parameter.device.type != "cpu" or parameter.numel() <= block or not self.temporaries:
+    def apply(
+        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], scratch: dict[torch.dtype, list[Tensor]]
+    ) -> None:
+        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache.
+
+        Args:
+            scratch: temporaries by type, which grow as they are needed and serve one parameter after the other.
+        """
+        if parameter.device.type != "cpu" or not self.temporaries:
             self(parameter, gradient, *state)
             return
+        block = _BLOCK * torch.get_num_threads()
+        held = scratch.setdefault(parameter.dtype, [])
+        held += [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries - len(held))]
+        temporaries = held[: self.temporaries]
         views, copied = _flat(parameter, gradient, *state)
-        temporaries = [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries)]
         for pieces in zip(*(view.split(block) for view in views), strict=True):
             count = pieces[0].numel()
             self.run([*pieces, *(temporaries if count == block else [t[:count] for t in temporaries])])
