@@ -345,11 +345,12 @@ class ImageDataGenerator:
         flips = tuple(-1 if get(name) else 1 for name in ("flip_vertical", "flip_horizontal"))
         # Brightness truncates to integers, which makes a step of any error, and whitening multiplies it by a million.
         exact = bright is not None or self.zca_whitening
-        # Where a value may jump, what decides must be the unflipped position to the last bit: then the pixels of the
-        # one resampling are put in the other order afterwards.
+        # Where a value may jump, what decides must be the legacy position to the last bit: then flips put the pixels of
+        # the one resampling in the other order.
         jumps = exact or self.interpolation_order == 0 or self.fill_mode in ("constant", "wrap")
         apart = jumps and -1 in flips
-        matrix = geometry.keras_matrix(transform_parameters, (image.shape[0], image.shape[1]), flips=not apart)
+        matrix_of = geometry.keras_product if jumps else geometry.keras_matrix
+        matrix = matrix_of(transform_parameters, (image.shape[0], image.shape[1]))
         if matrix is not None:
             image = warp(
                 image,

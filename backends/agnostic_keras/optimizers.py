@@ -352,7 +352,14 @@ def spec_of_native(optimizer: Any) -> Spec:
         if field in options or field not in cls.__dataclass_fields__:
             continue
         options[field] = config[_KERAS_NAMES.get(field, field)]
+    if options.get("nesterov") and not options["momentum"]:
+        # Keras lets it stand, and it does nothing.
+        options["nesterov"] = False
     if cls is Muon:
+        if config["exclude_layers"]:
+            raise InvalidInput(
+                "Muon with exclude_layers has no specification: give those layers a group with another rule"
+            )
         options["coefficients"] = (config["muon_a"], config["muon_b"], config["muon_c"])
         if config["rms_rate"] not in (0.2, None):
             raise InvalidInput(f"Muon with rms_rate={config['rms_rate']} has no specification: 0.2 or None has")

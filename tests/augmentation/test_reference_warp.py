@@ -119,6 +119,24 @@ def test_flip_is_a_matrix(size, horizontal, vertical):
     np.testing.assert_array_equal(reference.warp(image, matrix), expected)
 
 
+@given(
+    values=st.tuples(*[st.sampled_from([0.0, 0.2, -40.0, 7.5])] * 4, *[st.sampled_from([1.0, 0.5, 1.3])] * 2),
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    horizontal=st.booleans(),
+    vertical=st.booleans(),
+)
+def test_both_ways_to_the_keras_matrix_agree(values, size, horizontal, vertical):
+    parameters = dict(zip(("theta", "tx", "ty", "shear", "zx", "zy"), values, strict=True))
+    product = geometry.keras_product(parameters, size)
+    flips = {"flip_horizontal": horizontal, "flip_vertical": vertical}
+    matrix = geometry.keras_matrix(parameters | flips, size)
+    assert (product is None) == (matrix is None)
+    if matrix is not None:
+        # Some ten roundings of numbers below 1000.
+        expected = geometry.flipped(product, size, horizontal, vertical)
+        np.testing.assert_allclose(matrix, expected, rtol=0, atol=10 * 1000 * 2.0**-53)
+
+
 def test_points_and_boxes_follow_the_pixels():
     image = np.zeros((20, 30, 1))
     image[4:9, 6:16] = 1
