@@ -79,10 +79,10 @@ class Branches(nn.Module):
             return self.shared(self.act(self.left(x)))
 
         if self.swapped:
-            r, l = right(), left()
+            y, z = right(), left()
         else:
-            l, r = left(), right()
-        return self.last(torch.cat([l, l + r], 1))
+            z, y = left(), right()
+        return self.last(torch.cat([z, z + y], 1))
 
 
 class Attention(nn.Module):
