@@ -58,7 +58,10 @@ def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequenc
 
 
 def sources(a: Record, before: int) -> dict[str, Array]:
-    """The arrays before a call of A, canonical: the images, the model's input, and the last outputs by layer."""
+    """The arrays before a call of A, canonical: the images, the model's input, the last outputs by layer.
+
+    What code made and handed to a layer, such as a sum, is one as well.
+    """
     found: dict[str, Array] = {}
     if before < SOURCES:
         if a.inputs.kind == "images":
@@ -67,6 +70,9 @@ def sources(a: Record, before: int) -> dict[str, Array]:
         for k, slot in enumerate(a.model_inputs):
             found["input" if not k else f"input {k}"] = a.canonical(slot)
     for step in a.steps[max(0, before - SOURCES) : before]:
+        for slot in step.inputs[:1]:
+            if slot.source is None:
+                found[f"the input of {step.label}"] = a.canonical(slot)
         for slot in step.outputs[:1]:
             found[step.label] = a.canonical(slot)
     return found
