@@ -237,6 +237,14 @@ class Backend(ABC):
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
 
+    def save(self, model: Model, path: Path) -> None:
+        """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.
+
+        Raises:
+            InvalidInput: this framework has no such format, or the file cannot be written.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot write {path.name!r}: it has no method save(model, path)")
+
     def access(self, model: Model) -> Access:
         """A model as :func:`agnostic.transfer` sees it.
 

@@ -27,7 +27,7 @@ from typer.main import get_command
 from agnostic.errors import AgnosticError
 
 COMMANDS: tuple[str, ...] = (
-    "layers", "taps", "filters", "classes", "augment", "optimizers", "trace", "compare", "doctor",
+    "layers", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare", "doctor",
 )  # fmt: skip
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 

@@ -181,7 +181,7 @@ class Forced:
             suspect = self._suspected(call, step, outputs)
             floor = max(x.floor for x in self.a.steps[i].outputs[:1]) if step.outputs else 0.0
             if suspect.floor > floor:
-                found = [(e, err, err / max(err / r if r else 1.0, suspect.floor)) for e, err, r in found]
+                found = [(e, err, min(r, err / suspect.floor)) for e, err, r in found]
             best = min(found, key=lambda x: x[2])
             if best[2] <= THRESHOLD:
                 end, error, ratio = best

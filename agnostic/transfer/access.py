@@ -22,6 +22,10 @@ Padding = str | tuple[tuple[int, int], ...]
 """``"same"``, ``"valid"``, or the zeros before and after each spatial axis."""
 
 
+ROOT = "."
+"""What a model that is one layer is called as a layer."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """The weights of one layer, or of one part of it, that are transferred together.
@@ -30,7 +34,8 @@ class Slot:
         name: of the layer in its model, with the part where there are several: ``"rnn.l1_reverse"``; of a bare
             parameter, its own name.
         kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``, ``"other"``.
-        layer: what runs: the layer's name; ``""`` for a parameter that stands in a layer that holds others.
+        layer: what runs: the layer's name, :data:`ROOT` for the model itself; ``""`` for a parameter that stands in a
+            layer that holds others.
         weights: by Keras' names, in its layout.
         config: what decides, beside the weights, what the layer computes, as far as it can be told apart:
             ``epsilon``, ``strides``, ``padding``, ``dilation``.

@@ -32,6 +32,8 @@ def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
     """
     if source.kind != target.kind and {source.kind, target.kind} != {"conv", "dense"}:
         return None
+    if folded(source, target):
+        source = _without_gamma(source, target)
     found: dict[str, Array] = {}
     for name, wanted in target.weights.items():
         if name in source.weights:
@@ -49,6 +51,23 @@ def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
     return found
 
 
+def folded(source: Slot, target: Slot) -> bool:
+    """Whether a batch normalization's gamma goes into its variance, since the target has none: if it is positive."""
+    gamma = source.weights.get("gamma")
+    if source.kind != "batch_norm" or gamma is None or "gamma" in target.weights or target.kind != "batch_norm":
+        return False
+    return bool((gamma > 0).all() and (gamma != 1).any())
+
+
+def _without_gamma(source: Slot, target: Slot) -> Slot:
+    """With gamma / sqrt(v + e) = 1 / sqrt(v' + e'), where v' is the new variance and e' the target's epsilon."""
+    arrays = {name: x for name, x in source.weights.items() if name != "gamma"}
+    gamma = source.weights["gamma"].astype(np.float64)
+    variance = (arrays["moving_variance"].astype(np.float64) + source.config["epsilon"]) / gamma**2
+    arrays["moving_variance"] = (variance - target.config["epsilon"]).astype(np.float32)
+    return replace(source, weights=arrays)
+
+
 def filled(source: Slot, target: Slot) -> tuple[str, ...]:
     """The entries that only the target has, and that got their default."""
     return tuple(name for name in target.weights if name not in source.weights)
@@ -62,9 +81,9 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
     """An array in another shape, where there is one sensible way; else None."""
     if x.shape == shape:
         return x
-    if name == "alpha" and (x.shape[-1:] == shape[-1:] or x.size == 1):  # PReLU: a slope a channel, or one
-        return np.array(np.broadcast_to(x.reshape(x.shape[-1]) if x.ndim > 1 and x.size == x.shape[-1] else x, shape))
-    if x.size != x.size or np.prod(shape) != x.size:
+    if name == "alpha":
+        return _slopes(x, shape)
+    if np.prod(shape) != x.size:
         return None
     squeezed = tuple(n for n in shape if n != 1)
     if tuple(n for n in x.shape if n != 1) == squeezed and kind in ("parameter", "conv", "dense"):
@@ -74,6 +93,17 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
             if tuple(n for n in moved.shape if n != 1) == squeezed:
                 return moved.reshape(shape)
     return None
+
+
+def _slopes(x: Array, shape: tuple[int, ...]) -> Array | None:
+    """The slopes of a PReLU: one, one a channel, or one a channel at each position, of which many may be the same."""
+    by_position = x.reshape(-1, x.shape[-1])
+    if x.size > np.prod(shape) and (by_position == by_position[0]).all():
+        x = by_position[0]
+    if x.size == x.shape[-1]:
+        x = x.reshape(-1)
+    fits = x.size == 1 or x.shape == shape or (x.ndim == 1 and x.shape == shape[-1:])
+    return np.array(np.broadcast_to(x, shape)) if fits else None
 
 
 # Arrangements -------------------------------------------------------------------------------------------------------

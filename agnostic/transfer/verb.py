@@ -23,6 +23,7 @@ from agnostic.transfer.matching import (
     by_name,
     filled,
     fitted,
+    folded,
     parameters_in_order,
 )
 from agnostic.transfer.recording import UNIT, Call, Recording, distance, make_inputs, record
@@ -35,6 +36,9 @@ Two correct float32 programs of one layer differ in the order of their sums: mea
 docs/transfer.md on three engines, healthy outputs are at most 6 times PyTorch's own floor, and the faults that users
 report at least 1000 times.
 """
+
+PASSES = 64
+"""How many other choices are tried at most where branches begin alike."""
 
 LEAST = 8 * UNIT
 """The least floor: a measured one can be zero by luck. Of the sums of a layer, blocked by 8 and more, u log2(n) is what
@@ -153,6 +157,9 @@ class _Transfer:
         self.notes: list[str] = []
         self.inputs = list(recording.inputs)
         self.prepared = False
+        self.ties: dict[str, list[str]] = {}
+        self.forced: dict[str, str] = {}
+        self.tried: set[tuple[str, str, int]] = set()
 
     # Matching -------------------------------------------------------------------------------------------------------
     def report(self) -> TransferReport:
@@ -162,6 +169,7 @@ class _Transfer:
         except _Prepared as prepared:
             self._unprepare(prepared)
             self._pass()
+        self._reconsider()
         self._finish_what_did_not_run()
         self._check_complete()
         return self._verified()
@@ -240,6 +248,7 @@ class _Transfer:
         match = self.matches.get(slots[0].name)
         last = self.matches.get(slots[-1].name)
         if match is None or last is None:
+            run(None)
             return None
         inside, outside = self._call_at_input(match.source, number), self._call_at_output(last.source, number)
         seen = self.seen.setdefault(layer, _Seen())
@@ -247,7 +256,8 @@ class _Transfer:
             arrangement, handed = SAME, None
         else:
             arrangement = arranged(inside.x, x, self._channels_before(inside))
-            seen.input_error = max(seen.input_error or 0.0, arrangement.distance)
+            if arrangement.how != "unlike":  # such as a head that is applied to one position or to all
+                seen.input_error = max(seen.input_error or 0.0, arrangement.distance)
             handed = None if arrangement.how == "unlike" else arrangement.forward(inside.x, x)
             if not self.prepared and self._is_first(inside) and x.ndim > 2 and arrangement.distance > 1e-4:
                 self._check_preparation(arrangement, handed, x)
@@ -295,7 +305,9 @@ class _Transfer:
                 continue
             candidates = []
             for source in self._unmatched():
-                if fitted(source, slot) is None:
+                if self.forced.get(slot.name, source.name) != source.name or fitted(source, slot) is None:
+                    continue
+                if slot.name not in self.forced and source.name in self.forced.values():
                     continue
                 call = self._call_at_input(source, 0)
                 if part or call is None:
@@ -310,8 +322,71 @@ class _Transfer:
                 self.matches[slot.name] = _Match(chosen.slot, "order")
             else:
                 chosen, alike = best(slot, candidates)
+                if len(alike) > 1:
+                    self.ties[slot.name] = [c.slot.name for c in alike]
                 sure = len(alike) == 1 and chosen.arrangement.distance < 1e-2
                 self.matches[slot.name] = _Match(chosen.slot, "data" if sure else "order")
+
+    def _reconsider(self) -> None:
+        """Try the other ways where several layers were handed the same input, as at the start of branches.
+
+        A wrong one shows where its output arrives: the first layer that is handed something else. Another choice is
+        kept if it moves that place back.
+        """
+        for _ in range(PASSES):
+            place = self._first_inconsistent()
+            ties = [name for name in reversed(self.ties) if self._place(name) < place]
+            for name in ties:
+                if self._retried(name, place):
+                    break
+            else:
+                return
+
+    def _retried(self, name: str, place: int) -> bool:
+        now = self.matches[name].source.name
+        for other in self.ties[name]:
+            if other == now or (name, other, place) in self.tried:
+                continue
+            self.tried.add((name, other, place))
+            before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.mends))
+            ties = dict(self.ties)
+            self.forced[name] = other
+            self._restart()
+            try:
+                self._pass()
+                better = self._first_inconsistent() > place
+            except InvalidInput:
+                better = False
+            if better:
+                return True
+            self.forced, self.matches, self.seen, self.order, self.mends = before
+            self.ties = ties
+            for slot in self.slots:
+                if slot.name in self.matches:
+                    self._write(slot, self.matches[slot.name])
+            if len(self.tried) > PASSES:
+                return False
+        return False
+
+    def _restart(self) -> None:
+        for state in (self.order, self.seen, self.mends, self.ties):
+            state.clear()
+        kept = ("parameter", "normalization")
+        self.matches = {k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in kept}
+
+    def _first_inconsistent(self) -> int:
+        """The number of the first layer that was handed quite another input than its counterpart, or has none."""
+        for number, layer in enumerate(self.order):
+            seen = self.seen.get(layer)
+            if any(slot.name not in self.matches for slot in self.by_layer[layer]):
+                return number
+            if seen is not None and (seen.input_error or 0.0) > 1e-2:
+                return number
+        return len(self.order)
+
+    def _place(self, name: str) -> int:
+        layer = next(slot.layer for slot in self.slots if slot.name == name)
+        return self.order.index(layer)
 
     # Inputs that one side prepares ----------------------------------------------------------------------------------
     def _check_preparation(self, arrangement: Arrangement, handed: Array | None, x: Array) -> None:
@@ -335,11 +410,7 @@ class _Transfer:
         gain = prepared.gain
         offset = np.where(np.abs(prepared.offset) < 1e-6 * np.abs(gain), 0.0, prepared.offset)
         self.inputs = [((self.recording.inputs[0].astype(np.float64) - offset) / gain).astype(np.float32)]
-        self.order.clear()
-        self.seen.clear()
-        self.matches = {
-            k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in ("parameter", "normalization")
-        }
+        self._restart()
         shift = "" if (offset == 0).all() else f" + {_numbers(-offset / gain)}"
         self.notes.append(
             f"{self.name} prepares its inputs by itself: hand it x * {_numbers(1 / gain)}{shift} where "
@@ -357,6 +428,8 @@ class _Transfer:
         ours, theirs = target.config, source.config
         mend: dict[str, Any] = {}
         for key in ("epsilon", "strides", "dilation"):
+            if key == "epsilon" and folded(source, target):
+                continue
             if key in ours and key in theirs and ours[key] != theirs[key]:
                 mend[key] = theirs[key]
         if "padding" in ours and "padding" in theirs and inside is not None and x.ndim > 2:
@@ -452,7 +525,7 @@ class _Transfer:
         sizes = ", ".join(" x ".join(map(str, x.shape)) for x in self.inputs)
         return TransferReport(
             self.recording.name, self.name, tuple(rows), error, floor, allowed, mended, tuple(differences),
-            tuple(self.notes), sizes,
+            tuple(self.notes), sizes, {"mends": dict(self.mends)},
         )  # fmt: skip
 
     def _compared(self, outputs: Sequence[Array]) -> tuple[float, float, str]:
@@ -494,6 +567,8 @@ class _Transfer:
             notes = list(seen.notes)
             if zeroed := filled(match.source, slot):
                 notes.append(f"{' and '.join(zeroed)} set to what has no effect, since the source has none")
+            if folded(match.source, slot):
+                notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")
             if match.arrangement.rows is None and slot.kind == "parameter" and match.how != "name":
                 notes.append("matched by shape and order")
             if slot.kind in ("lstm", "rnn") and self.recording.framework == "torch" != self.target.framework:
@@ -547,8 +622,13 @@ def _added(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, int]]) -> tuple[
 
 
 def _like(a: Array, b: Array) -> Array:
-    """An output in the shape of another, where that only adds or drops axes of one."""
-    return a.reshape(b.shape) if a.size == b.size else np.full_like(b, np.inf)
+    """An output in the shape of another, where that only adds or drops axes of one, or turns a sequence round."""
+    if a.size != b.size:
+        return np.full_like(b, np.inf)
+    if a.ndim == b.ndim == 3:  # (N, L, features) or (N, channels, L): nothing but the numbers tells
+        ways = [x for x in (a, a.swapaxes(1, 2)) if x.shape == b.shape]
+        return min(ways, key=lambda x: distance(x, b)) if ways else np.full_like(b, np.inf)
+    return a.reshape(b.shape)
 
 
 def _softmax(x: Array) -> Array:

@@ -134,6 +134,11 @@ class KerasBackend(Backend):
 
         return read_weights(path)
 
+    def save(self, model: keras.Layer, path: Path) -> None:
+        from agnostic_keras.weights import save
+
+        save(model, path)
+
     def access(self, model: keras.Layer) -> Access:
         from agnostic_keras.transfer import KerasAccess
 

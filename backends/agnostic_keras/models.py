@@ -131,7 +131,7 @@ def _layer(node: described.Leaf) -> keras.Layer:
         case described.AveragePool():
             return keras.layers.AveragePooling2D(node.kernel, node.stride, name=node.name)
         case described.AdaptiveAveragePool():
-            return keras.layers.AdaptiveAveragePooling2D(node.size, name=node.name)
+            return AdaptiveAveragePool(node.size, name=node.name)
         case described.GlobalAveragePool():
             return keras.layers.GlobalAveragePooling2D(keepdims=node.keep, name=node.name)
         case described.Flatten():
@@ -150,6 +150,42 @@ def _layer(node: described.Leaf) -> keras.Layer:
             return keras.layers.MultiHeadAttention(node.heads, node.channels // node.heads, name=node.name)
         case described.TakeFirst():
             return TakeFirst(name=node.name)
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class AdaptiveAveragePool(keras.layers.Layer):
+    """The means of ``size`` x ``size`` windows that cover an image of any size. (Keras' own needs to know it.)"""
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def compute_output_shape(self, shape: Any) -> tuple[int | None, ...]:
+        """(N, size, size, channels), or channels first."""
+        if _channels_first():
+            return (*shape[:2], self.size, self.size)
+        return (shape[0], self.size, self.size, shape[-1])
+
+    def call(self, x: Any) -> Any:
+        """Two matrix products: along the height, and along the width."""
+        letters = "nchw" if _channels_first() else "nhwc"
+        for axis, letter in enumerate(letters):
+            if letter in "hw":
+                means = self._means(keras.ops.shape(x)[axis], x.dtype)
+                x = keras.ops.einsum(f"{letters},o{letter}->{letters.replace(letter, 'o')}", x, means)
+        return x
+
+    def _means(self, length: Any, dtype: str) -> Any:
+        """(size, length): window i starts at floor(i length / size) and ends before ceil((i + 1) length / size)."""
+        window = keras.ops.arange(self.size, dtype="int32")[:, None]
+        start, stop = window * length // self.size, -((window + 1) * -length // self.size)
+        place = keras.ops.arange(length, dtype="int32")[None, :]
+        inside = keras.ops.cast(keras.ops.logical_and(place >= start, place < stop), dtype)
+        return inside / keras.ops.sum(inside, 1, keepdims=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras needs to make it again."""
+        return {**super().get_config(), "size": self.size}
 
 
 @keras.saving.register_keras_serializable("agnostic")
@@ -277,9 +313,15 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
         for x, value in vars(module).items()
         if inspect.isfunction(value) and x[0].isupper()
     }
+    # MobileNetV3 stands beside its module, not in it.
+    for x, value in vars(keras.applications).items():
+        if inspect.isfunction(value) and x[0].isupper():
+            module = getattr(keras.applications, value.__module__.rpartition(".")[2], None)
+            if hasattr(module, "preprocess_input"):
+                known.setdefault(x, module)
     if name not in known:
         raise UnknownName(f"no model {name!r} in keras.applications ({len(known)} models){nearest(name, known)}")
-    make = getattr(known[name], name)
+    make = getattr(keras.applications, name, None) or getattr(known[name], name)
     try:
         with _own_randomness():
             # Logits, as everywhere in agnostic: an ascent through a softmax lowers the other classes instead.

@@ -14,7 +14,7 @@ from keras import tree
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps
 from agnostic_keras.layers import named_layers
@@ -47,7 +47,7 @@ class KerasAccess(Access):
     def __init__(self, model: keras.Layer) -> None:
         taps.check_built(model)
         self.model = model
-        self._layers = {"": model, **named_layers(model)}
+        self._layers = {"": model, **named_layers(model), ROOT: model}
         self._variables: dict[str, dict[str, keras.Variable]] = {}
         self._slots = [slot for name, layer in self._open() for slot in self._of(name, layer)]
 
@@ -59,6 +59,8 @@ class KerasAccess(Access):
     def _open(self) -> Iterator[tuple[str, keras.Layer]]:
         closed: tuple[str, ...] = ()
         for name, layer in self._layers.items():
+            if name == ROOT:
+                continue
             if closed and name.startswith(closed):
                 continue
             if isinstance(layer, kl.MultiHeadAttention) or (isinstance(layer, kl.RNN) and _cell(layer) is not None):
@@ -77,9 +79,9 @@ class KerasAccess(Access):
             yield Slot(f"{name}.depthwise", "depthwise_conv", name, first, config)
             yield Slot(f"{name}.pointwise", "conv", name, second, {})
         elif variables:
-            self._variables[name] = variables
+            self._variables[name or layer.name] = variables
             arrays = {k: ops.numpy(v.value) for k, v in variables.items()}
-            yield Slot(name, kind, name, _regrouped(kind, layer, arrays), _config(layer))
+            yield Slot(name or layer.name, kind, name or ROOT, _regrouped(kind, layer, arrays), _config(layer))
 
     def _bare(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
         holder = bool(layer._flatten_layers(False, False)) if layer is not self.model else True

@@ -136,6 +136,11 @@ class TorchBackend(Backend):
 
         return read_weights(path)
 
+    def save(self, model: nn.Module, path: Path) -> None:
+        from agnostic_torch.weights import save
+
+        save(model, path)
+
     def access(self, model: nn.Module) -> Access:
         from agnostic_torch.transfer import TorchAccess
 

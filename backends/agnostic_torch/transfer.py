@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agnostic.errors import InvalidInput
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
 from agnostic.transfer.layouts import to_keras, to_torch
 from agnostic_torch.layers import unwrap
 
@@ -66,7 +66,7 @@ class TorchAccess(Access):
                 continue
             full = f"{name}.{part.removeprefix('_')}".rstrip(".").lstrip(".") or type(module).__name__
             self._owners[full] = (module, part, there, back)
-            yield Slot(full, kind, name, to_keras(kind, native, **there), _config(kind, module))
+            yield Slot(full, kind, name or ROOT, to_keras(kind, native, **there), _config(kind, module))
 
     def _bare(self, name: str, module: nn.Module) -> Iterator[Slot]:
         own = {**module._parameters, **{k: v for k, v in module._buffers.items() if _kept(module, k, v)}}
@@ -76,7 +76,7 @@ class TorchAccess(Access):
                 continue
             full = f"{name}.{parameter}".lstrip(".")
             self._owners[full] = (module, parameter, {}, {})
-            yield Slot(full, "parameter", "" if holder else name, {"value": _numpy(value)})
+            yield Slot(full, "parameter", "" if holder else name or ROOT, {"value": _numpy(value)})
 
     def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
         module, part, _, back = self._owners[slot.name]
@@ -129,7 +129,7 @@ class TorchAccess(Access):
     def run(self, inputs: Sequence[Array], layers: Sequence[str] = (), around: Around | None = None) -> list[Array]:
         first = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
         native = [_tensor(np.moveaxis(x, -1, 1) if self._moves(x) else x, first) for x in inputs]
-        modules = dict(self.model.named_modules())
+        modules = {**dict(self.model.named_modules()), ROOT: self.model}
         with ExitStack() as stack:
             stack.enter_context(_inference(self.model))
             if around is not None:
@@ -140,7 +140,7 @@ class TorchAccess(Access):
 
     @contextmanager
     def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-        modules = dict(self.model.named_modules())
+        modules = {**dict(self.model.named_modules()), ROOT: self.model}
         with ExitStack() as stack:
             for name, mend in mends.items():
                 stack.enter_context(_changed(modules[name], mend))
