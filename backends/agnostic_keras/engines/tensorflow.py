@@ -6,30 +6,19 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 Tensor = tf.Tensor
+
+
+tanh, maximum, minimum = tf.tanh, tf.maximum, tf.minimum
 
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     inverse = tf.signal.irfft2d(tf.complex(real, imaginary), shape)
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
-
-
-def tanh(x: Tensor) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.tanh`."""
-    return tf.tanh(x)
-
-
-def maximum(a: Tensor, b: Any) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.maximum`."""
-    return tf.maximum(a, b)
-
-
-def minimum(a: Tensor, b: Any) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.minimum`."""
-    return tf.minimum(a, b)
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,14 +50,7 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
 
 
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape.
-
-    Args:
-        network: an :class:`agnostic_keras.ascent.Network`.
-
-    Returns:
-        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
-    """
+    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
 
     @tf.function(autograph=False)
     def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,6 +81,19 @@ def climber(network: Any) -> Callable[..., Any]:
         return results
 
     return climb
+
+
+# Layers --------------------------------------------------------------------------------------------------------------
+def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """See :mod:`agnostic_keras.engines`."""
+    convolve = keras.ops.depthwise_conv if hasattr(layer, "depth_multiplier") else keras.ops.conv
+    y = convolve(x, kernel, tuple(layer.strides), layer.padding, "channels_last", layer.dilation_rate)
+    return y if bias is None else tf.nn.bias_add(y, bias)
+
+
+def max_pool(layer: Any, x: Tensor) -> Tensor:
+    """See :mod:`agnostic_keras.engines`."""
+    return keras.ops.max_pool(x, layer.pool_size, layer.strides, layer.padding, "channels_last")
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

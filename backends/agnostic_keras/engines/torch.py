@@ -8,18 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from agnostic_keras.engines import pads
 
 Tensor = torch.Tensor
+tanh = torch.tanh
 
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
-
-
-def tanh(x: Tensor) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.tanh`."""
-    return x.tanh()
 
 
 def maximum(a: Tensor, b: Any) -> Tensor:
@@ -64,14 +63,7 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
 
 
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as a loop of eager autograd.
-
-    Args:
-        network: an :class:`agnostic_keras.ascent.Network`.
-
-    Returns:
-        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
-    """
+    """The ascent of a micro-batch as a loop of eager autograd."""
 
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
@@ -91,6 +83,31 @@ def climber(network: Any) -> Callable[..., Any]:
                 return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
 
     return climb
+
+
+# Layers: Keras copies into another memory format before each, and back after it ---------------------------------------
+def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """See :mod:`agnostic_keras.engines`."""
+    depthwise = hasattr(layer, "depth_multiplier")
+    weight = kernel.permute(2, 3, 0, 1).flatten(0, 1)[:, None] if depthwise else kernel.permute(3, 2, 0, 1)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], layer.dilation_rate, strict=True)]
+    x, padding = _padded(layer, x, reach, 0.0)
+    options = layer.strides, padding, layer.dilation_rate, x.shape[1] // weight.shape[1]
+    return F.conv2d(x, weight, bias, *options).permute(0, 2, 3, 1)
+
+
+def max_pool(layer: Any, x: Tensor) -> Tensor:
+    """See :mod:`agnostic_keras.engines`."""
+    x, padding = _padded(layer, x, layer.pool_size, float("-inf"))
+    return F.max_pool2d(x, layer.pool_size, layer.strides, padding).permute(0, 2, 3, 1)
+
+
+def _padded(layer: Any, x: Tensor, window: Sequence[int], value: float) -> tuple[Tensor, Any]:
+    """PyTorch's view of the input, padded where two sides differ, and what the operation itself is to pad."""
+    x = x.permute(0, 3, 1, 2)
+    (top, bottom), (left, right) = pads(layer, x.shape[2:], window)
+    same = top == bottom and left == right
+    return (x, (top, left)) if same else (F.pad(x, (left, right, top, bottom), value=value), 0)
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
@@ -122,8 +139,7 @@ def per_sample(
         outputs = function(*x, *rows)
         return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
 
-    detached = tuple(x.detach() for x in inputs)
-    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(detached, tuple(batch)))
+    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(tuple(x.detach() for x in inputs), tuple(batch)))
 
 
 def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
