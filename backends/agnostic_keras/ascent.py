@@ -30,9 +30,11 @@ from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 from agnostic_keras.taps import Replacement, Stop, check_built, data_format, predict, replaced
 
-# Bytes of the largest activation of a micro-batch, and the most rows: see agnostic_torch.ascent.
+# Bytes of the largest activation of a micro-batch, the most rows, and input channels from which bfloat16 pays: see
+# agnostic_torch.ascent.
 _ACTIVATION_BYTES = 24 * 2**20
 _MOST_ROWS = 16
+_WIDE = 32
 
 _ELEMENTWISE = {
     getattr(keras.activations, name)
@@ -76,23 +78,28 @@ def ascend(
 
 
 @functools.cache
-def _has_amx() -> bool:
+def _multiplies_bfloat16() -> bool:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:  # not Linux
         return False
+    return not flags.isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
 def choose_dtype(model: keras.Layer, engine: str) -> str:
-    """bfloat16 where the processor multiplies bfloat16 matrices in tiles (AMX) and the engine uses that, else float32.
+    """bfloat16 where the processor multiplies it and the engine uses that, else float32: as the torch backend does.
 
-    Grouped and depthwise convolutions do not gain, and jax computes convolutions without it.
+    Narrow, grouped and depthwise convolutions do not gain, and jax computes convolutions without it.
     """
+    if engine == "jax" or not _multiplies_bfloat16():
+        return "float32"
+    layers = list(named_layers(model).values())
     grouped = any(
         isinstance(layer, kl.DepthwiseConv2D | kl.SeparableConv2D) or getattr(layer, "groups", 1) > 1
-        for layer in named_layers(model).values()
+        for layer in layers
     )
-    return "bfloat16" if engine != "jax" and _has_amx() and not grouped else "float32"
+    wide = any(isinstance(layer, kl.Conv2D) and layer.kernel.shape[-2] >= _WIDE for layer in layers)
+    return "bfloat16" if wide and not grouped else "float32"
 
 
 def choose_micro_batch(ascent: Ascent, dtype: str) -> int:

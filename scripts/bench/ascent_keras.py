@@ -133,7 +133,7 @@ def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="steps of one round")
+    parser.add_argument("--steps", type=int, default=3, help="steps of one round")
     parser.add_argument("--layers", default=",".join(LAYERS), help="names, joined by commas")
     parser.add_argument("--dtypes", default="", help="types of ours, joined by commas; by default what ours chooses")
     parser.add_argument("--json", type=Path)
