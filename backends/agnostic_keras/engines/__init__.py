@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -41,11 +41,30 @@ def pads(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[
     """(before, after) each spatial axis, as Keras pads on every engine.
 
     Args:
-        layer: a convolution or a pooling, which says ``padding`` and ``strides``.
+        layer: a convolution or a pooling, which says its padding, strides and dilation.
         sizes: of the input.
-        window: how far the kernel reaches, dilation counted.
+        window: of the kernel or the pool.
     """
     if layer.padding == "valid":
         return [(0, 0)] * len(sizes)
-    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(sizes, layer.strides, window, strict=True)]
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in _axes(layer, sizes, window)]
     return [(total // 2, total - total // 2) for total in totals]
+
+
+def pads_back(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
+    """What to put around the gradient of a convolution's output, stretched by its strides, to convolve it back.
+
+    Args as for :func:`pads`. Source: Dumoulin, Visin, "A guide to convolution arithmetic for deep learning", 2016.
+    """
+    found = []
+    for (n, s, k), (low, high) in zip(_axes(layer, sizes, window), pads(layer, sizes, window), strict=True):
+        outputs = (n + low + high - k) // s + 1
+        found.append((k - 1 - low, n - 1 - (outputs - 1) * s + low))
+    return found
+
+
+def _axes(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(size, stride, how far the window reaches) along each axis."""
+    dilation = getattr(layer, "dilation_rate", (1,) * len(sizes))
+    for n, s, k, d in zip(sizes, layer.strides, window, dilation, strict=True):
+        yield n, s, (k - 1) * d + 1

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from agnostic_keras.engines import pads
+from agnostic_keras.engines import pads, pads_back
 
 Array = jax.Array
+Function = Callable[..., list[Array]]
+Cotangents = Callable[[list[Array]], list[Array]]
 tanh, maximum, minimum = jnp.tanh, jnp.maximum, jnp.minimum
 
 
@@ -50,9 +52,8 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
     jax.eval_shape(lambda x: [function(x), None][1], inputs)
 
 
-def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
-    return contextlib.nullcontext()
+eagerly = contextlib.nullcontext
+"""Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
 def climber(network: Any) -> Callable[..., Any]:
@@ -68,9 +69,7 @@ def climber(network: Any) -> Callable[..., Any]:
         (parameters, _), (scores, finite) = lax.scan(step, (parameters, state), schedule)
         return network.display(parameters, data), scores, finite
 
-    def climb(
-        parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Array, Array, Array]:
+    def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
         results = jax.block_until_ready(compiled(parameters, state, schedule, data))
         for _ in range(len(results[1]) if on_step else 0):
             on_step()
@@ -85,39 +84,45 @@ def convolution(layer: Any, x: Array, kernel: Array, bias: Array | None) -> Arra
     if hasattr(layer, "depth_multiplier"):
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
     height, width, inputs, outputs = kernel.shape
-    groups = x.shape[3] // inputs
-    reach = [(k - 1) * d + 1 for k, d in zip((height, width), layer.dilation_rate, strict=True)]
-    around = pads(layer, x.shape[1:3], reach)
-    common = {"rhs_dilation": layer.dilation_rate, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-    convolve = functools.partial(lax.conv_general_dilated, feature_group_count=groups, **common)
+    groups, dilation = x.shape[3] // inputs, layer.dilation_rate
+    around, back = pads(layer, x.shape[1:3], (height, width)), pads_back(layer, x.shape[1:3], (height, width))
 
     def backward(kernel: Array, g: Array) -> tuple[Array, None]:
         turned = kernel[::-1, ::-1].reshape(height, width, inputs, groups, -1).swapaxes(2, 4)
-        sizes = zip(x.shape[1:3], reach, around, layer.strides, g.shape[1:3], strict=True)
-        rest = [(k - 1 - low, n - 1 - (m - 1) * s + low) for n, k, (low, _), s, m in sizes]
         turned = turned.reshape(height, width, outputs // groups, -1)
-        return convolve(g, turned, (1, 1), rest, lhs_dilation=layer.strides), None
+        return _convolve(g, turned, (1, 1), back, layer.strides, dilation), None
 
-    forward = jax.custom_vjp(lambda x, kernel: convolve(x, kernel, layer.strides, around))
+    forward = jax.custom_vjp(lambda x, kernel: _convolve(x, kernel, layer.strides, around, (1, 1), dilation))
     forward.defvjp(lambda x, kernel: (forward(x, kernel), kernel), backward)
-    y = forward(x, kernel)
-    return y if bias is None else y + bias
+    return forward(x, kernel) + (0 if bias is None else bias)
+
+
+def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, stretch: Any, dilation: Any) -> Array:
+    groups = x.shape[3] // kernel.shape[2]
+    if kernel.shape[2:] == (1, groups) and groups > 1:  # XLA's own depthwise convolution takes up to 30 times as long
+        edges = [(low, high, s - 1) for (low, high), s in zip(padding, stretch, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+        return sum(map(jnp.multiply, kernel.reshape(-1, groups), _windows(x, kernel.shape[:2], strides, dilation)))
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, strides, padding, stretch, dilation, layout, feature_group_count=groups)
+
+
+def _windows(x: Array, size: Any, strides: Any, dilation: Any = (1, 1)) -> list[Array]:
+    """For each place in a window, in order, what all windows have there."""
+    places = itertools.product(*(range(0, k * d, d) for k, d in zip(size, dilation, strict=True)))
+    high, wide = (n - (k - 1) * d for n, k, d in zip(x.shape[1:3], size, dilation, strict=True))
+    return [x[:, i : i + high : strides[0], j : j + wide : strides[1]] for i, j in places]
 
 
 def max_pool(layer: Any, x: Array) -> Array:
     """See :mod:`agnostic_keras.engines`; by choices, whose gradient goes to the first of several largest, as XLA's."""
-    (height, width), (down, across) = layer.pool_size, layer.strides
     x = jnp.pad(x, ((0, 0), *pads(layer, x.shape[1:3], layer.pool_size), (0, 0)), constant_values=-jnp.inf)
-    ends = x.shape[1] - height + 1, x.shape[2] - width + 1
-    places = itertools.product(range(height), range(width))
-    pieces = [x[:, i : i + ends[0] : down, j : j + ends[1] : across] for i, j in places]
-    return functools.reduce(lambda y, x: jnp.where((x > y) | (x != x), x, y), pieces)  # not a number stays
+    windows = _windows(x, layer.pool_size, layer.strides)
+    return functools.reduce(lambda y, x: jnp.where((x > y) | (x != x), x, y), windows)  # not a number stays
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
-def pullback(
-    function: Callable[..., list[Array]], inputs: Sequence[Array], cotangents: Callable[[list[Array]], list[Array]]
-) -> list[Array | None]:
+def pullback(function: Function, inputs: Sequence[Array], cotangents: Cotangents) -> list[Array | None]:
     """See :func:`agnostic_keras.gradients.pullback`."""
     outputs, forward = jax.linearize(function, *inputs)
     # jax answers 0 where nothing is connected: what the linear program does not need is not.
@@ -129,10 +134,7 @@ def pullback(
 
 
 def per_sample(
-    function: Callable[..., list[Array]],
-    inputs: Sequence[Array],
-    batch: Sequence[Array],
-    cotangents: Callable[[list[Array]], list[Array]],
+    function: Function, inputs: Sequence[Array], batch: Sequence[Array], cotangents: Cotangents
 ) -> list[Array]:
     """See :func:`agnostic_keras.gradients.per_sample`."""
 
@@ -143,6 +145,6 @@ def per_sample(
     return list(jax.vmap(jax.grad(total), (None, 0))(tuple(inputs), tuple(batch)))
 
 
-def jacobian(function: Callable[..., list[Array]], inputs: Sequence[Array]) -> list[list[Array]]:
+def jacobian(function: Function, inputs: Sequence[Array]) -> list[list[Array]]:
     """See :func:`agnostic_keras.gradients.jacobian`."""
     return [list(row) for row in jax.jacrev(function, tuple(range(len(inputs))))(*inputs)]

@@ -90,8 +90,7 @@ def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> T
     """See :mod:`agnostic_keras.engines`."""
     depthwise = hasattr(layer, "depth_multiplier")
     weight = kernel.permute(2, 3, 0, 1).flatten(0, 1)[:, None] if depthwise else kernel.permute(3, 2, 0, 1)
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], layer.dilation_rate, strict=True)]
-    x, padding = _padded(layer, x, reach, 0.0)
+    x, padding = _padded(layer, x, kernel.shape[:2], 0.0)
     options = layer.strides, padding, layer.dilation_rate, x.shape[1] // weight.shape[1]
     return F.conv2d(x, weight, bias, *options).permute(0, 2, 3, 1)
 
