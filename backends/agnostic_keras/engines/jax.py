@@ -103,8 +103,7 @@ def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, stretch: Any,
         edges = [(low, high, s - 1) for (low, high), s in zip(padding, stretch, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
         return sum(map(jnp.multiply, kernel.reshape(-1, groups), _windows(x, kernel.shape[:2], strides, dilation)))
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, strides, padding, stretch, dilation, layout, feature_group_count=groups)
+    return lax.conv_general_dilated(x, kernel, strides, padding, stretch, dilation, ("NHWC", "HWIO", "NHWC"), groups)
 
 
 def _windows(x: Array, size: Any, strides: Any, dilation: Any = (1, 1)) -> list[Array]:
