@@ -14,12 +14,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnostic import augmentation, data, ops, optimizers
+    from agnostic import augmentation, data, ops, optimizers, testing
     from agnostic.backend import backend_of
+    from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
+    from agnostic.transfer.report import TransferReport
+    from agnostic.transfer.verb import transfer
     from agnostic.visualization import objectives, recipes
     from agnostic.visualization.ascent import visualize
     from agnostic.visualization.mosaic import mosaic
@@ -32,10 +35,12 @@ __all__ = [
     "InvalidWeights",
     "MissingDependency",
     "NonFinite",
+    "TransferReport",
     "UnknownName",
     "augmentation",
     "backend_of",
     "capture",
+    "compare",
     "data",
     "gradients",
     "layers",
@@ -47,6 +52,9 @@ __all__ = [
     "prepare",
     "recipes",
     "submodel",
+    "testing",
+    "trace",
+    "transfer",
     "visualize",
     "watch",
 ]
@@ -57,10 +65,12 @@ _WHERE = {
     "InvalidWeights": "agnostic.errors:InvalidWeights",
     "MissingDependency": "agnostic.errors:MissingDependency",
     "NonFinite": "agnostic.errors:NonFinite",
+    "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.backend:backend_of",
     "capture": "agnostic.taps.verbs:capture",
+    "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
@@ -72,6 +82,9 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
+    "testing": "agnostic.testing",
+    "trace": "agnostic.compare.verbs:trace",
+    "transfer": "agnostic.transfer.verb:transfer",
     "visualize": "agnostic.visualization.ascent:visualize",
     "watch": "agnostic.taps.verbs:watch",
 }

@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,10 +25,13 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
+    from agnostic.description import LayerDescription
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
     from agnostic.ops import Ops
     from agnostic.taps.records import Activations
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 Model = Any
@@ -86,11 +89,33 @@ class Backend(ABC):
             InvalidInput: ``inputs`` is None and no shape can be inferred.
         """
 
+    def describe(self, model: Model, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        """What layers compute, in words and weights that belong to no framework.
+
+        Args:
+            names: which layers, by the names of :meth:`tree`; None: all of them, in that order.
+
+        Returns:
+            One description a name; kind ``"other"`` where this backend does not know better.
+        """
+        from agnostic.description import LayerDescription
+
+        chosen = [x.name for x in self.tree(model)] if names is None else names
+        return [LayerDescription(name, "other", {"framework": self.name}) for name in chosen]
+
     @abstractmethod
     def watch(
         self, model: Model, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+
+    def guard(self, model: Model) -> AbstractContextManager[None]:
+        """Raise NonFinite inside for the first layer, loss term or gradient of the model that is not finite.
+
+        Raises:
+            InvalidInput: the backend has no guard.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot tell where a number stops being finite")
 
     @abstractmethod
     def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
@@ -110,6 +135,67 @@ class Backend(ABC):
     @abstractmethod
     def native_images(self, model: Model, images: npt.NDArray[np.float32]) -> Any:
         """Images (N, H, W, C) as the model takes them: its own array type, layout and device; values unchanged."""
+
+    # Comparing ------------------------------------------------------------------------------------------------------
+    def intercept(self, model: Model, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        """Inside, each call of the named layers is handed to ``around`` instead; eager on every engine.
+
+        Raises:
+            InvalidInput: this backend cannot do it.
+        """
+        raise InvalidInput(
+            f"the backend {self.name!r} cannot be traced: it does not say how calls of its layers are intercepted"
+        )
+
+    def run(self, model: Model, inputs: Any, *, seed: int = 0) -> tuple[Any, ...]:
+        """Run the model as it is, in the mode that it is in, without gradients.
+
+        What the run changes (running statistics, states of random generators) is as before afterwards.
+
+        Args:
+            inputs: as in :func:`agnostic.capture`.
+            seed: of what the model itself draws.
+
+        Returns:
+            The native arrays in what the model returned, in order.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot be traced: it does not say how its models are run")
+
+    def in_float64(self, model: Model) -> AbstractContextManager[bool]:
+        """Inside, the model computes in float64, and True is given; False where the framework has no exact float64."""
+        return nullcontext(False)
+
+    def is_training(self, model: Model) -> bool:
+        """Whether any layer is in training mode."""
+        return False
+
+    def to_numpy(self, x: Any) -> npt.NDArray[Any]:
+        """A native array as NumPy, without a copy if possible; bfloat16 comes as float32."""
+        found: npt.NDArray[Any] = self.ops.numpy(x)
+        return found
+
+    def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
+        """NumPy as a native array of the kind, device and type of another one, or of the named type."""
+        return self.ops.asarray(x, dtype or self.ops.dtype(like))
+
+    def gradients_of_loss(self, model: Model, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        """The gradients of the loss of :mod:`agnostic.compare.learning`, by the names of :meth:`weights`.
+
+        The model is as before afterwards.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record gradients")
+
+    def weights_after(self, model: Model, inputs: Any, optimizer: Any, steps: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The trainable weights after some steps of an optimizer on that loss; the model is as before afterwards.
+
+        Args:
+            optimizer: a specification of :mod:`agnostic.optimizers`.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
+
+    def versions(self) -> Mapping[str, str]:
+        """What computes here, by package."""
+        return {}
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -150,6 +236,22 @@ class Backend(ABC):
         Raises:
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
+
+    def save(self, model: Model, path: Path) -> None:
+        """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.
+
+        Raises:
+            InvalidInput: this framework has no such format, or the file cannot be written.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot write {path.name!r}: it has no method save(model, path)")
+
+    def access(self, model: Model) -> Access:
+        """A model as :func:`agnostic.transfer` sees it.
+
+        Raises:
+            InvalidInput: this backend cannot transfer.
+        """
+        raise InvalidInput(f"the backend {self.name!r} cannot transfer weights: it has no method access(model)")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import color, geometry, iterators, streams
+from agnostic.augmentation import color, geometry, iterators, parallel, streams
 from agnostic.augmentation.warp import Path, warp
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode, check_order
@@ -328,6 +328,12 @@ class ImageDataGenerator:
         Returns:
             A transformed image of the same shape.
         """
+        return self._transformed(x, transform_parameters, None)
+
+    def _transformed(
+        self, x: npt.NDArray[Any], transform_parameters: Mapping[str, Any], out: npt.NDArray[Any] | None
+    ) -> npt.NDArray[Any]:
+        """:meth:`apply_transform`; the warp may write to ``out``, (H, W, C) of the dtype of ``x``, and may not."""
         if x.ndim != 3:
             raise InvalidInput(
                 f"one image has three axes, not shape {x.shape}; transform the images of a batch one by one"
@@ -336,20 +342,27 @@ class ImageDataGenerator:
         image = np.ascontiguousarray(x.transpose(1, 2, 0)) if first else x
         get = transform_parameters.get
         bright, shift = get("brightness"), get("channel_shift_intensity")
-        matrix = geometry.keras_matrix(transform_parameters, (image.shape[0], image.shape[1]))
+        flips = tuple(-1 if get(name) else 1 for name in ("flip_vertical", "flip_horizontal"))
+        # Brightness truncates to integers, which makes a step of any error, and whitening multiplies it by a million.
+        exact = bright is not None or self.zca_whitening
+        # Where a value may jump, what decides must be the legacy position to the last bit: then flips put the pixels of
+        # the one resampling in the other order.
+        jumps = exact or self.interpolation_order == 0 or self.fill_mode in ("constant", "wrap")
+        apart = jumps and -1 in flips
+        matrix_of = geometry.keras_product if jumps else geometry.keras_matrix
+        matrix = matrix_of(transform_parameters, (image.shape[0], image.shape[1]))
         if matrix is not None:
-            # Brightness truncates to integers, which makes a step of any error: before it the warp is exact.
-            exact = bright is not None or image.dtype != np.float32
             image = warp(
                 image,
                 matrix,
                 order=self.interpolation_order,
                 fill_mode=self.fill_mode,
                 cval=self.cval,
-                path="exact" if exact else self.warp_path,
+                path="exact" if exact or image.dtype != np.float32 else self.warp_path,
+                out=None if apart else out,
             )
-        elif get("flip_horizontal") or get("flip_vertical"):
-            image = image[:: -1 if get("flip_vertical") else 1, :: -1 if get("flip_horizontal") else 1]
+        if -1 in flips and (apart or matrix is None):
+            image = image[:: flips[0], :: flips[1]]
         if shift is not None:
             image = color.channel_shift(image, shift)
         if bright is not None:
@@ -359,6 +372,48 @@ class ImageDataGenerator:
     def random_transform(self, x: npt.NDArray[Any], seed: int | None = None) -> npt.NDArray[Any]:
         """Draw parameters and transform one image by them."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
+
+    def fill(self, batch: npt.NDArray[Any], read: Callable[[int], npt.NDArray[Any]]) -> None:
+        """Write a batch: each image is read, transformed at random and standardized.
+
+        The parameters are drawn first, image by image, and then the images are made in threads, each straight in its
+        place. A user's own methods and ``preprocessing_function`` are called as the legacy class calls them: one image
+        after the other, in this thread.
+
+        Args:
+            batch: (N, ...), what is written.
+            read: gives the image that becomes ``batch[k]``, in this generator's ``data_format``; called in threads.
+        """
+        if any(
+            getattr(getattr(self, name), "__func__", None) is not getattr(ImageDataGenerator, name) for name in _STEPS
+        ):
+            for k in range(len(batch)):
+                image = read(k).copy()
+                batch[k] = self.standardize(self.apply_transform(image, self.get_random_transform(image.shape)))
+            return
+        parameters = [self.get_random_transform(batch.shape[1:]) for _ in batch]
+        direct = self.data_format == "channels_last" and self.brightness_range is None
+        images: list[npt.NDArray[Any]] = list(batch)
+
+        def transform(k: int) -> None:
+            image, out = read(k), batch[k]
+            fits = image.dtype == out.dtype and image.shape == out.shape
+            image = self._transformed(image, parameters[k], out if direct and fits else None)
+            if fits and image is not out:
+                out[...] = image
+            images[k] = out if fits else image
+            if not self.preprocessing_function:
+                standardize(k)
+
+        def standardize(k: int) -> None:
+            image = self.standardize(images[k])
+            if image.base is not batch:
+                batch[k] = image
+
+        parallel.each(transform, len(batch))
+        if self.preprocessing_function:
+            for k in range(len(batch)):
+                standardize(k)
 
     # Normalization --------------------------------------------------------------------------------------------------
     def standardize(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -429,6 +484,9 @@ class ImageDataGenerator:
             flat = images.reshape(len(images), -1)
             u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
             self.zca_whitening_matrix = (u * (np.sqrt(len(images)) / (s + self.zca_epsilon))).dot(u.T)
+
+
+_STEPS = ("get_random_transform", "apply_transform", "standardize")
 
 
 def _not_fitted(option: str) -> None:

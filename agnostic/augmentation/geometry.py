@@ -6,6 +6,7 @@ from the centre of the first pixel.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -44,9 +45,41 @@ def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float
     p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
     e, f = cos * tx - sin * ty + p, sin * tx + cos * ty + q
     # The axes are exchanged only now.
-    matrix = np.array([[d, c, -c * p - d * q + f], [b, a, -a * p - b * q + e]], np.float64)
-    horizontal, vertical = bool(get("flip_horizontal", False)), bool(get("flip_vertical", False))
-    return flipped(matrix, shape, horizontal, vertical) if horizontal or vertical else matrix
+    e, f = -c * p - d * q + f, -a * p - b * q + e
+    if get("flip_vertical", False):
+        d, e, b, f = -d, e + d * (shape[0] - 1), -b, f + b * (shape[0] - 1)
+    if get("flip_horizontal", False):
+        c, e, a, f = -c, e + c * (shape[1] - 1), -a, f + a * (shape[1] - 1)
+    return np.array([[d, c, e], [b, a, f]], np.float64)
+
+
+def keras_product(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
+    """The matrix of Keras' legacy transform without flips, multiplied as the legacy class does it: to the last bit.
+
+    :func:`keras_matrix` is the same but for rounding and takes a fifth of the time. Where an image may jump (at the
+    border of a constant, between two nearest pixels), rounding decides.
+
+    Args and result: those of :func:`keras_matrix`.
+    """
+    get = parameters.get
+    factors = []
+    if (theta := get("theta", 0)) != 0:
+        cos, sin = np.cos(np.deg2rad(theta)), np.sin(np.deg2rad(theta))
+        factors.append([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    if get("tx", 0) != 0 or get("ty", 0) != 0:
+        factors.append([[1, 0, get("tx", 0)], [0, 1, get("ty", 0)], [0, 0, 1]])
+    if (shear := get("shear", 0)) != 0:
+        factors.append([[1, -np.sin(np.deg2rad(shear)), 0], [0, np.cos(np.deg2rad(shear)), 0], [0, 0, 1]])
+    if get("zx", 1) != 1 or get("zy", 1) != 1:
+        factors.append([[get("zx", 1), 0, 0], [0, get("zy", 1), 0], [0, 0, 1]])
+    if not factors:
+        return None
+    p, q = shape[0] / 2 - 0.5, shape[1] / 2 - 0.5
+    there, back = np.array([[1, 0, p], [0, 1, q], [0, 0, 1]]), np.array([[1, 0, -p], [0, 1, -q], [0, 0, 1]])
+    product: Float = np.dot(np.dot(there, functools.reduce(np.dot, [np.array(f, np.float64) for f in factors])), back)
+    # The axes are exchanged only now.
+    exchanged: Float = product[[1, 0]][:, [1, 0, 2]]
+    return exchanged
 
 
 def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:

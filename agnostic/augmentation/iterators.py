@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import pictures, streams
+from agnostic.augmentation import parallel, pictures, streams
 from agnostic.errors import InvalidInput, nearest
 
 if TYPE_CHECKING:
@@ -118,12 +118,16 @@ class Iterator:
         """The batch of the chosen samples; draws come from the stream in force."""
         raise NotImplementedError
 
-    def _transformed(self, image: Array) -> Array:
-        generator = self.image_data_generator
-        if generator is None:
-            return image
-        parameters = generator.get_random_transform(image.shape)
-        return generator.standardize(generator.apply_transform(image, parameters))
+    def _fill(self, batch: Array, read: Callable[[int], Array]) -> None:
+        """Write the images that ``read`` gives, transformed where there is a generator."""
+        if self.image_data_generator is not None:
+            self.image_data_generator.fill(batch, read)
+            return
+
+        def copy(k: int) -> None:
+            batch[k] = read(k)
+
+        parallel.each(copy, len(batch))
 
 
 class _Saving:
@@ -220,9 +224,8 @@ class NumpyArrayIterator(_Saving, Iterator):
         super().__init__(len(self.x), batch_size, shuffle, seed, image_data_generator)
 
     def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
-        batch = np.zeros((len(index_array), *self.x.shape[1:]), self.dtype)
-        for k, index in enumerate(index_array):
-            batch[k] = self._transformed(self.x[index].astype(self.dtype))
+        batch = np.empty((len(index_array), *self.x.shape[1:]), self.dtype)
+        self._fill(batch, lambda k: self.x[index_array[k]])
         self._save(batch, index_array, 10**4, streams.current(self._random))
         images = [batch, *(a[index_array] for a in self.x_misc)] if self.x_misc else batch
         if self.y is None:
@@ -295,13 +298,16 @@ class _FileIterator(_Saving, Iterator):
         return None
 
     def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
-        batch = np.zeros((len(index_array), *self.image_shape), self.dtype)
+        batch = np.empty((len(index_array), *self.image_shape), self.dtype)
         paths = self.filepaths
-        for k, index in enumerate(index_array):
+
+        def read(k: int) -> Array:
             image = pictures.load(
-                paths[index], self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
+                paths[index_array[k]], self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
             )
-            batch[k] = self._transformed(image.transpose(2, 0, 1) if self.data_format == "channels_first" else image)
+            return image.transpose(2, 0, 1) if self.data_format == "channels_first" else image
+
+        self._fill(batch, read)
         self._save(batch, index_array, 10**7, streams.current(self._random))
         if self.class_mode is None:
             return batch

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import color, geometry
+from agnostic.augmentation import color, geometry, parallel
 from agnostic.augmentation.warp import Path, to_dtype, warp
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode, check_order
@@ -29,6 +29,7 @@ _RANGES = (
     "channel_shift",
 )
 _FACTORS = ("zoom", "aspect")
+_IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +146,13 @@ class Augmentation:
         Raises:
             InvalidInput: the seed, the index or the epoch is out of range.
         """
-        for name, value, bits in (("seed", seed, 128), ("index", index, 64), ("epoch", epoch, 64)):
-            if not 0 <= value < 2**bits:
-                raise InvalidInput(f"{name} is a whole number in 0 .. 2^{bits} - 1, not {value!r}")
+        _check_counters(seed, index, epoch)
         counter = (int(epoch) << 192) | (int(index) << 128)
-        channels = shape[2] if len(shape) > 2 else 3
-        u = np.random.Generator(np.random.Philox(key=int(seed), counter=counter)).random(10 + channels)
+        bits = np.random.Philox(key=int(seed), counter=counter)
+        return self._of_numbers(np.random.Generator(bits).random(10 + _channels(shape)), shape)
+
+    def _of_numbers(self, u: npt.NDArray[np.float64], shape: Sequence[int]) -> Parameters:
+        """The parameters that the numbers (10 + channels,), uniform in [0, 1), stand for."""
         v = u[:10].tolist()
         angle, down, right, lean = (
             _between(getattr(self, name), v[k])
@@ -172,10 +174,15 @@ class Augmentation:
     # Images ---------------------------------------------------------------------------------------------------------
     def apply(self, image: npt.NDArray[Any], parameters: Parameters) -> npt.NDArray[Any]:
         """One NumPy image (H, W, C), changed by the given parameters; dtype and shape stay."""
+        return self._apply(image, parameters, None)
+
+    def _apply(self, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+        """:meth:`apply`; the warp may write to ``out``, of the shape and dtype of the image, and may not."""
         dtype = image.dtype
         if self.changes_color and dtype.kind in "iu":
-            image = image.astype(np.float32 if dtype.itemsize < 4 else np.float64)  # rounded once, at the end
-        if not np.array_equal(parameters.matrix, np.eye(2, 3)):
+            # Rounded once, at the end.
+            image, out = image.astype(np.float32 if dtype.itemsize < 4 else np.float64), None
+        if parameters.matrix.tolist() != _IDENTITY:
             image = warp(
                 image,
                 parameters.matrix,
@@ -183,6 +190,7 @@ class Augmentation:
                 fill_mode=self.fill_mode,
                 cval=self.fill_value,
                 path=self.path,
+                out=out,
             )
         if not self.changes_color:
             return image
@@ -193,11 +201,24 @@ class Augmentation:
         )
         return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), 0, white), dtype)
 
-    def apply_all(self, images: npt.NDArray[Any], parameters: Sequence[Parameters]) -> npt.NDArray[Any]:
-        """NumPy images (N, H, W, C), each changed by its parameters; the result is a new array."""
-        result = np.empty(images.shape, images.dtype)
-        for image, out, one in zip(images, result, parameters, strict=True):
-            out[:] = self.apply(np.ascontiguousarray(image), one)
+    def apply_all(
+        self, images: npt.NDArray[Any], parameters: Sequence[Parameters], out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
+        """NumPy images (N, H, W, C), each changed by its parameters, in threads; the result is ``out`` or a new array.
+
+        Either may be a view of (N, C, H, W).
+        """
+        result = np.empty(images.shape, images.dtype) if out is None else out
+
+        def change(k: int) -> None:
+            place = result[k]
+            image = self._apply(images[k], parameters[k], place)
+            if image is not place:
+                place[...] = image
+
+        if len(parameters) != len(images):
+            raise InvalidInput(f"{len(parameters)} parameters are given for {len(images)} images")
+        parallel.each(change, len(images))
         return result
 
     def __call__(
@@ -291,7 +312,17 @@ class Augmentation:
         if len(indices) != count:
             raise InvalidInput(f"{len(indices)} indices are given for {count} images")
         one = (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
-        return [self.parameters(seed, k, one, epoch) for k in indices]
+        _check_counters(seed, 0, epoch)
+        # One generator, set to each image's place in turn: that takes a fifth of the time of making one.
+        bits = np.random.Philox(key=int(seed))
+        generator, state = np.random.Generator(bits), bits.state
+        chosen = []
+        for k in indices:
+            _check_counters(seed, k, epoch)
+            state["state"]["counter"][:] = (0, 0, k, epoch)
+            bits.state = state
+            chosen.append(self._of_numbers(generator.random(10 + _channels(one)), one))
+        return chosen
 
     def _move_masks(self, masks: Any, chosen: Sequence[Parameters], layout: str) -> Any:
         flat = len(masks.shape) == 3
@@ -317,7 +348,9 @@ class Augmentation:
     def _apply_numpy(self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str) -> npt.NDArray[Any]:
         if layout == "NHWC":
             return self.apply_all(images, chosen)
-        return np.ascontiguousarray(self.apply_all(images.transpose(0, 2, 3, 1), chosen).transpose(0, 3, 1, 2))
+        result = np.empty(images.shape, images.dtype)
+        self.apply_all(images.transpose(0, 2, 3, 1), chosen, result.transpose(0, 2, 3, 1))
+        return result
 
     # Views ----------------------------------------------------------------------------------------------------------
     def dataset(self, samples: Any, seed: int) -> AugmentedDataset:
@@ -368,6 +401,16 @@ class AugmentedDataset:
         image, rest = (sample[0], tuple(sample[1:])) if isinstance(sample, tuple | list) else (sample, None)
         image = self.augmentation(image[None], seed=self.seed, index=int(index), epoch=self.epoch)[0]
         return image if rest is None else (image, *rest)
+
+
+def _channels(shape: Sequence[int]) -> int:
+    return int(shape[2]) if len(shape) > 2 else 3
+
+
+def _check_counters(seed: int, index: int, epoch: int) -> None:
+    for name, value, bits in (("seed", seed, 128), ("index", index, 64), ("epoch", epoch, 64)):
+        if not 0 <= value < 2**bits:
+            raise InvalidInput(f"{name} is a whole number in 0 .. 2^{bits} - 1, not {value!r}")
 
 
 def _kind(images: Any) -> str:

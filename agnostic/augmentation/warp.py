@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -17,6 +19,13 @@ Path = Literal["auto", "exact", "fast"]
 
 # float32 holds a position below 512 to 2^-16 / 2 pixel; two axes, 255 grey levels a pixel: 2 * 255 * 2^-17 = 0.004.
 _TILE = 512
+
+# warpAffine makes the positions itself, in float32: three rounded coefficients and two rounded sums. Up to this side,
+# and to positions of _FAR, the five together were 0.008 of 255 at most on a checkerboard, the worst there is.
+_SHORT = 160
+_FAR = 256
+
+_CACHE_LINE = 64
 AGREEMENT = 0.01
 """How far, in units of 1/255 of the range, a path may be from the reference to be taken without being asked for."""
 
@@ -30,6 +39,12 @@ def opencv() -> ModuleType | None:
         return None
 
 
+def _opencv() -> ModuleType:
+    cv2 = opencv()
+    assert cv2 is not None
+    return cv2
+
+
 @functools.cache
 def opencv_agrees() -> bool:
     """Whether the installed OpenCV interpolates as the reference does: up to version 4 it rounds to 1/32 of a pixel."""
@@ -39,8 +54,15 @@ def opencv_agrees() -> bool:
     matrix = np.array([[0.91, 0.32, -3.3], [-0.28, 1.07, 4.7]])
     exact = reference.warp(board, matrix)
     # OpenCV has a routine for each number of channels.
-    fast = (_remap(board.repeat(count, axis=2), matrix, (40, 40), 1, "nearest", 0.0) for count in (1, 3, 4))
-    return bool(max(np.abs(result - exact).max() for result in fast) < AGREEMENT)
+    for count in (1, 3, 4):
+        image = board.repeat(count, axis=2)
+        remapped = _remap(image, matrix, (40, 40), 1, "nearest", 0.0)
+        border = _border(image, matrix, (40, 40), "nearest")
+        assert border is not None
+        affine = _affine(image, matrix, (40, 40), border, None)
+        if max(np.abs(remapped - exact).max(), np.abs(affine - exact).max()) >= AGREEMENT:
+            return False
+    return True
 
 
 def warp(
@@ -52,6 +74,7 @@ def warp(
     fill_mode: str = "nearest",
     cval: float = 0.0,
     path: Path = "auto",
+    out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Resample an image by one affine map, all channels at once, in its own dtype.
 
@@ -64,9 +87,10 @@ def warp(
         cval: what ``"constant"`` fills with.
         path: ``"exact"`` is float64; ``"fast"`` is the installed OpenCV, whatever its accuracy; ``"auto"`` is OpenCV
             for float32 and uint8 if it agrees with the reference to 0.01 of 255 before rounding, else float64.
+        out: (height, width, C) of the dtype of the image: where the result is written.
 
     Returns:
-        (height, width, C), of the dtype of the image.
+        (height, width, C), of the dtype of the image; ``out`` if it was given.
 
     Raises:
         MissingDependency: ``path`` is ``"fast"`` and OpenCV is not installed.
@@ -78,11 +102,23 @@ def warp(
         raise MissingDependency(
             "path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'"
         )
-    suits = image.dtype.char in "fB" and image.ndim == 3 and image.size > 0
+    suits = image.dtype in (np.float32, np.uint8) and image.ndim == 3 and image.size > 0
     if path != "exact" and suits and (path == "fast" or opencv_agrees()):
         mode, m = reference.check_fill_mode(fill_mode), np.asarray(matrix, np.float64)
-        return _remap(image, m, image.shape[:2] if shape is None else shape, reference.check_order(order), mode, cval)
-    return to_dtype(reference.warp(image, matrix, shape, order=order, fill_mode=fill_mode, cval=cval), image.dtype)
+        size = image.shape[:2] if shape is None else (int(shape[0]), int(shape[1]))
+        if reference.check_order(order) == 1 and (border := _border(image, m, size, mode)) is not None:
+            if out is None or out.flags.c_contiguous or _planes(out) is not None:
+                return _affine(image, m, size, border, out)
+            result = _affine(image, m, size, border, None)
+        else:
+            result = _remap(image, m, size, order, mode, cval)
+    else:
+        exact = reference.warp(image, matrix, shape, order=order, fill_mode=fill_mode, cval=cval)
+        result = to_dtype(exact, image.dtype)
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def to_dtype(values: npt.NDArray[Any] | np.floating[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -92,6 +128,106 @@ def to_dtype(values: npt.NDArray[Any] | np.floating[Any], dtype: npt.DTypeLike) 
         info = np.iinfo(dtype)
         values = np.clip(np.trunc(values + np.copysign(0.5, values)), info.min, info.max)
     return np.asarray(values).astype(dtype, copy=False)
+
+
+def _border(
+    image: npt.NDArray[Any], matrix: npt.NDArray[np.float64], shape: tuple[int, int], fill_mode: reference.FillMode
+) -> int | None:
+    """OpenCV's name of the fill mode, where its warpAffine is as exact as its remap is; else None."""
+    cv2 = _opencv()
+    # Of two channels warpAffine rounds positions to 1/32 of a pixel.
+    if fill_mode not in ("nearest", "reflect") or image.shape[2] not in (1, 3, 4):
+        return None
+    if max(image.shape[0], image.shape[1], shape[0], shape[1]) > _SHORT or _farthest(matrix, shape) > _FAR:
+        return None
+    border: int = cv2.BORDER_REPLICATE if fill_mode == "nearest" else cv2.BORDER_REFLECT
+    return border
+
+
+def _farthest(matrix: npt.NDArray[np.float64], shape: tuple[int, int]) -> float:
+    """The largest coordinate, in magnitude, that any pixel of the output is read at: an affine map's are in corners."""
+    down, right = shape[0] - 1, shape[1] - 1
+    far = 0.0
+    for a, b, start in matrix.tolist():
+        y, x = a * down, b * right
+        far = max(far, start + max(y, 0.0) + max(x, 0.0), -start - min(y, 0.0) - min(x, 0.0))
+    return far
+
+
+def _affine(
+    image: npt.NDArray[Any],
+    matrix: npt.NDArray[np.float64],
+    shape: tuple[int, int],
+    border: int,
+    out: npt.NDArray[Any] | None,
+) -> npt.NDArray[Any]:
+    """The warp by OpenCV's warpAffine: no positions in memory, and the result straight to its place.
+
+    Images whose channels lie in planes, as torch has them, are woven together on the way in and parted on the way out.
+    """
+    cv2 = _opencv()
+    (a, b, c), (d, e, f) = matrix.tolist()
+    # OpenCV counts (x, y).
+    across, flags = np.array([[e, d, f], [b, a, c]]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    count = image.shape[2]
+    # Three channels of 8 bits take OpenCV a third longer than four.
+    wide = 4 if count == 3 and image.dtype == np.uint8 else count
+    planes = None if out is None or count == 1 else _planes(out)
+    aside = planes is not None or wide != count
+    place = _scratch.target(shape, wide, image.dtype) if aside else out
+    result: npt.NDArray[Any] = cv2.warpAffine(_woven(image, wide), across, (shape[1], shape[0]), place, flags, border)
+    if planes is not None:
+        cv2.split(result, planes + [_scratch.source(shape, 1, image.dtype)] * (wide - count))
+    elif aside:
+        result = cv2.cvtColor(result, cv2.COLOR_RGBA2RGB, out)
+    return result.reshape(*shape, count) if out is None else out
+
+
+def _planes(image: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
+    """The channels, each (H, W), where each of them lies in one piece."""
+    apart = image.transpose(2, 0, 1)
+    return list(apart) if apart.flags.c_contiguous else None
+
+
+def _woven(image: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """The image with its channels side by side, filled up to ``count``, and in the processor's cache."""
+    cv2 = _opencv()
+    channels = image.shape[2]
+    planes = _planes(image) if channels > 1 else None
+    if planes is None and count == channels:
+        woven = image
+    else:
+        woven = _scratch.source(image.shape, count, image.dtype)
+        if planes is None:
+            cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, woven)
+            return woven
+        # This may write past the cache.
+        cv2.merge(planes + planes[-1:] * (count - channels), woven)
+    if woven.flags.c_contiguous:
+        # A slanting walk through memory that is not in the cache takes as long as the warp; this straight one does not.
+        np.bitwise_or.reduce(woven.reshape(-1).view(np.uint8)[::_CACHE_LINE])
+    return woven
+
+
+class _Scratch(threading.local):
+    """Two images that each thread keeps, for what lies between two steps: new memory would cost as much as a step."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty((2, 4 * _SHORT * _SHORT), np.float32)
+
+    def source(self, shape: Sequence[int], channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return self._image(0, shape, channels, dtype)
+
+    def target(self, shape: Sequence[int], channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return self._image(1, shape, channels, dtype)
+
+    def _image(self, which: int, shape: Sequence[int], channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        height, width = shape[:2]
+        flat: npt.NDArray[Any] = self._memory[which].view(dtype)[: height * width * channels]
+        return flat.reshape(height, width, channels)
+
+
+_scratch = _Scratch()
 
 
 def _remap(
@@ -104,7 +240,14 @@ def _remap(
 ) -> npt.NDArray[Any]:
     """The warp by OpenCV's remap, whose positions are computed and folded in float64 first."""
     height, width, channels = image.shape
+    if not image.flags.c_contiguous:
+        # Planes are woven by OpenCV in a fifth of NumPy's time.
+        planes = _planes(image) if channels <= 4 else None
+        image = np.ascontiguousarray(image) if planes is None else _opencv().merge(planes)
     if max(height, width, *shape) <= _TILE:
+        if order == 1 and fill_mode == "nearest" and _farthest(matrix, shape) <= 2 * _TILE:
+            # Nothing to fold: the positions are rounded to float32 as they are added.
+            return _read(image, *_positions(matrix, 0, 0, *shape, np.float32), order, "nearest")
         return _remap_tile(image, *_positions(matrix, 0, 0, *shape), order, fill_mode, cval)
     result = np.empty((*shape, channels), image.dtype)
     for top in range(0, shape[0], _TILE // 2):
@@ -129,45 +272,58 @@ def _remap_tile(
     fill_mode: reference.FillMode,
     cval: float,
 ) -> npt.NDArray[Any]:
-    cv2 = opencv()
-    assert cv2 is not None
-    height, width, channels = image.shape
-    # An affine map is at its extremes in the corners.
+    height, width, _ = image.shape
     far = max(abs(p.item(k)) for p in (rows, columns) for k in (0, p.shape[1] - 1, -p.shape[1], -1))
-    border = cv2.BORDER_REFLECT if fill_mode == "reflect" and order == 1 else cv2.BORDER_REPLICATE
-    if fill_mode == "wrap" or (fill_mode == "reflect" and order == 0) or far > 2 * _TILE:
-        # OpenCV's own wrap has another period, and half-way positions round to the other side in a mirror.
+    if fill_mode == "wrap" or (fill_mode == "reflect" and (order == 0 or far > _TILE)) or far > 2 * _TILE:
+        # OpenCV's own wrap has another period; in its mirror half-way positions round to the other side, and what comes
+        # back from afar is as coarse as it was there.
         r, c = reference.fold(rows, height, fill_mode), reference.fold(columns, width, fill_mode)
     else:
         r, c = rows, columns
     if order == 0:
         r, c = np.floor(r + 0.5), np.floor(c + 0.5)
-    y, x = r.astype(np.float32), c.astype(np.float32)
-    method = cv2.INTER_NEAREST if order == 0 else cv2.INTER_LINEAR
-    parts: list[npt.NDArray[Any]] = []
-    while (k := sum(part.shape[-1] for part in parts)) < channels:
-        # OpenCV reads at most four channels at once; of two it rounds the positions to 1/32 of a pixel.
-        count = next(c for c in (4, 3, 1) if c <= channels - k)
-        part = cv2.remap(image[..., k : k + count], x, y, method, borderMode=border)
-        parts.append(part.reshape(*r.shape, count))
-    result: npt.NDArray[Any] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    result = _read(image, r.astype(np.float32), c.astype(np.float32), order, fill_mode)
     if fill_mode == "constant":
         result[reference.outside(rows, columns, (height, width))] = to_dtype(np.float64(cval), image.dtype)
     return result
 
 
+def _read(
+    image: npt.NDArray[Any],
+    rows: npt.NDArray[np.float32],
+    columns: npt.NDArray[np.float32],
+    order: int,
+    fill_mode: reference.FillMode,
+) -> npt.NDArray[Any]:
+    """OpenCV's remap of any number of channels."""
+    cv2 = _opencv()
+    channels = image.shape[2]
+    border = cv2.BORDER_REFLECT if fill_mode == "reflect" and order == 1 else cv2.BORDER_REPLICATE
+    method = cv2.INTER_NEAREST if order == 0 else cv2.INTER_LINEAR
+    parts: list[npt.NDArray[Any]] = []
+    while (k := sum(part.shape[-1] for part in parts)) < channels:
+        # OpenCV reads at most four channels at once; of two it rounds the positions to 1/32 of a pixel.
+        count = next(c for c in (4, 3, 1) if c <= channels - k)
+        part = cv2.remap(image[..., k : k + count], columns, rows, method, borderMode=border)
+        parts.append(part.reshape(*rows.shape, count))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
 def _positions(
-    matrix: npt.NDArray[np.float64], top: int, left: int, height: int, width: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """:func:`agnostic.reference.warp.positions` of a window of the output, as two products of rank two: three times
-    faster than broadcast additions, and rounded as often.
-    """
+    matrix: npt.NDArray[np.float64],
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    dtype: type[np.floating[Any]] = np.float64,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """:func:`agnostic.reference.warp.positions` of a window of the output, added in float64 and in the same order."""
     y, x = _ramp(top, height), _ramp(left, width)
-    down, along = np.ones((2, height, 2)), np.ones((2, 2, width))
+    result = np.empty((2, height, width), dtype)
     for axis in (0, 1):
-        down[axis, :, 0] = y * matrix[axis, 0] + matrix[axis, 2]
-        along[axis, 1] = x * matrix[axis, 1]
-    return down[0] @ along[0], down[1] @ along[1]
+        down = y * matrix[axis, 0] + matrix[axis, 2]
+        np.add(down[:, None], x * matrix[axis, 1], out=result[axis], casting="same_kind")
+    return result[0], result[1]
 
 
 @functools.lru_cache(maxsize=64)

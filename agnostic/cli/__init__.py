@@ -26,7 +26,9 @@ from typer.main import get_command
 
 from agnostic.errors import AgnosticError
 
-COMMANDS: tuple[str, ...] = ("layers", "taps", "filters", "classes", "augment", "optimizers", "doctor")
+COMMANDS: tuple[str, ...] = (
+    "layers", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare", "doctor",
+)  # fmt: skip
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 
 WRONG_USE, DEFECT, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 70, 130, 141, 143

@@ -10,18 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without bias and with :func:`same_padding`.
+    """A convolution.
 
     Attributes:
         name: within the chain that it stands in.
         inputs, outputs: channels.
         kernel, stride: height and width alike.
         groups: 1, or ``inputs`` for a depthwise convolution.
+        padding: zeros on each of the four sides, or ``"same"``: :func:`same_padding`.
+        bias: whether it has one.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Conv:
     kernel: int
     stride: int = 1
     groups: int = 1
+    padding: int | Literal["same"] = "same"
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,115 @@ class ReLU6:
 
 
 @dataclass(frozen=True)
+class Activation:
+    """A function of each number.
+
+    Attributes:
+        function: ``"relu"``, ``"silu"``, ``"gelu"`` (with the exact error function) or ``"sigmoid"``.
+    """
+
+    name: str
+    function: Literal["relu", "silu", "gelu", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Normalization of the channels at each position, with scale and shift."""
+
+    name: str
+    channels: int
+    epsilon: float = 1e-6
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """The greatest of each window; what is padded on the four sides is smaller than anything."""
+
+    name: str
+    kernel: int
+    stride: int
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """The mean of each window, without padding."""
+
+    name: str
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class AdaptiveAveragePool:
+    """The means of ``size`` x ``size`` windows that cover the image, whatever its size."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
 class GlobalAveragePool:
-    """The mean over height and width: (N, channels)."""
+    """The mean over height and width: (N, channels), or (N, 1, 1, channels) with ``keep``."""
+
+    name: str
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """An image as one row of features, in the order that its framework stores them: (N, positions * channels)."""
+
+    name: str
+    channels: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class LayerScale:
+    """A factor a channel."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """An image as a sequence of its positions, row by row: (N, H * W, channels)."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class ClassToken:
+    """One more position, learned, before all others."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class PositionEmbedding:
+    """A learned summand for each position."""
+
+    name: str
+    length: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """Multi-head attention of a sequence to itself, with biases."""
+
+    name: str
+    channels: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class TakeFirst:
+    """The first position of a sequence: (N, channels)."""
 
     name: str
 
@@ -76,15 +187,22 @@ class Chain:
     """Layers that run one after the other.
 
     Attributes:
-        residual: whether the chain's input is added to the output of its last layer.
+        name: ``""`` for one whose layers have their names in the chain around it.
+        merge: what becomes of the chain's input at the end: it is added to the output of the last layer, multiplied
+            with it, or stands before it among the channels.
+        shortcut: what the input goes through first, where it is merged; its layers stand within the chain.
     """
 
     name: str
     layers: tuple[Node, ...]
-    residual: bool = False
+    merge: Literal["add", "multiply", "concatenate"] | None = None
+    shortcut: Chain | None = None
 
 
-Leaf: TypeAlias = Conv | BatchNorm | ReLU6 | GlobalAveragePool | Dense
+Leaf: TypeAlias = (
+    Conv | BatchNorm | ReLU6 | Activation | LayerNorm | MaxPool | AveragePool | AdaptiveAveragePool | GlobalAveragePool
+    | Flatten | Dense | LayerScale | Sequence | ClassToken | PositionEmbedding | SelfAttention | TakeFirst
+)  # fmt: skip
 Node: TypeAlias = Leaf | Chain
 
 
@@ -111,7 +229,10 @@ def leaves(architecture: Architecture) -> Iterator[tuple[str, Leaf]]:
 def _leaves(prefix: str, nodes: Iterable[Node]) -> Iterator[tuple[str, Leaf]]:
     for node in nodes:
         if isinstance(node, Chain):
-            yield from _leaves(f"{prefix}{node.name}.", node.layers)
+            inside = f"{prefix}{node.name}." if node.name else prefix
+            yield from _leaves(inside, node.layers)
+            if node.shortcut is not None:
+                yield from _leaves(inside, (node.shortcut,))
         else:
             yield prefix + node.name, node
 
@@ -126,6 +247,21 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         match node:
             case Conv():
                 shapes[f"{path}.weight"] = (node.outputs, node.inputs // node.groups, node.kernel, node.kernel)
+                if node.bias:
+                    shapes[f"{path}.bias"] = (node.outputs,)
+            case LayerNorm():
+                shapes[f"{path}.weight"] = shapes[f"{path}.bias"] = (node.channels,)
+            case LayerScale():
+                shapes[path] = (node.channels, 1, 1)
+            case ClassToken():
+                shapes[path] = (1, 1, node.channels)
+            case PositionEmbedding():
+                shapes[path] = (1, node.length, node.channels)
+            case SelfAttention():
+                shapes[f"{path}.in_proj_weight"] = (3 * node.channels, node.channels)
+                shapes[f"{path}.in_proj_bias"] = (3 * node.channels,)
+                shapes[f"{path}.out_proj.weight"] = (node.channels, node.channels)
+                shapes[f"{path}.out_proj.bias"] = (node.channels,)
             case BatchNorm():
                 for name in ("weight", "bias", "running_mean", "running_var"):
                     shapes[f"{path}.{name}"] = (node.channels,)

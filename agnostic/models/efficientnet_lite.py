@@ -138,7 +138,7 @@ def _block(name: str, stage: Stage, inputs: int, outputs: int, stride: int) -> C
         layers += [conv, BatchNorm(f"bn{number}", conv.outputs)]
         if conv is not project:
             layers.append(ReLU6(f"act{number}"))
-    return Chain(name, tuple(layers), residual=stride == 1 and inputs == outputs)
+    return Chain(name, tuple(layers), merge="add" if stride == 1 and inputs == outputs else None)
 
 
 def card(variant: str) -> ModelCard:

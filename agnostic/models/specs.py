@@ -9,14 +9,17 @@ from typing import Literal, TypeAlias, cast
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.models.efficientnet_lite import VARIANTS
+from agnostic.models.twins import TWINS
 
-Family = Literal["embedded", "torchvision", "timm", "keras", "keras-file", "function"]
+Family = Literal["embedded", "twin", "torchvision", "timm", "keras", "keras-file", "function"]
 
 Weights: TypeAlias = Literal["default", "random"] | Path
 """The spec's own weights, random ones, or those in a file."""
 
 EMBEDDED = {f"efficientnet_{variant}": variant for variant in VARIANTS}
-"""The networks that agnostic describes itself, by the name that users give."""
+"""The networks that agnostic describes itself and has weights for, by the name that users give.
+
+Beside them stand the twins, by torchvision's names: torchvision's own networks for PyTorch, described for Keras."""
 
 _BACKENDS = {"torchvision": "torch", "timm": "torch", "keras": "keras", "keras-file": "keras"}
 
@@ -71,7 +74,9 @@ def parse(text: str) -> Spec:
         return Spec(text, cast(Family, before), name)
     if text in EMBEDDED:
         return Spec(text, "embedded", EMBEDDED[text])
-    raise UnknownName(f"no model {text!r}: a specification is {FORMS}{nearest(text, EMBEDDED)}")
+    if text in TWINS:
+        return Spec(text, "twin", text)
+    raise UnknownName(f"no model {text!r}: a specification is {FORMS}{nearest(text, [*EMBEDDED, *TWINS])}")
 
 
 def parse_weights(weights: str | os.PathLike[str] | None) -> Weights:

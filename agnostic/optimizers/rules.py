@@ -191,13 +191,16 @@ def _rate_only(
 def _downhill(spec: Any, v: Array, g: Array, lr: Array, kept: Array, nesterov: bool) -> tuple[Array, Array]:
     """(what is subtracted from the parameters, the new buffer), in the three forms of :class:`specs.SGD`."""
     m = spec.momentum
+    # Without dampening it is the number 1, which no pass over the gradient is spent on.
+    all_of_it = isinstance(kept, float) and kept == 1.0
     if spec.convention == "torch":
-        v = m * v + kept * g
+        v = m * v + (g if all_of_it else kept * g)
         return lr * (g + m * v if nesterov else v), v
+    share = lr if all_of_it else lr * kept
     if spec.convention == "keras":
-        v = m * v - (lr * kept) * g
+        v = m * v - share * g
         return (lr * g - m * v if nesterov else -v), v
-    v = m * v + (lr * kept) * g
+    v = m * v + share * g
     return (lr * g + m * v if nesterov else v), v
 
 
@@ -360,13 +363,16 @@ def _radam_numbers(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     correction = one_minus_power(ops, spec.beta_2, t)
     longest = 2 / (1 - spec.beta_2) - 1
+    rate = learning_rate / one_minus_power(ops, spec.beta_1, t)
+    zero = 0.0 * t
+    if longest <= 5:
+        # It forgets so fast that the mean square stays too uncertain for ever.
+        return {"learning_rate": learning_rate, "adaptive": zero, "plain": rate + zero, "epsilon": 1.0 + zero}, {}
     length = longest - 2 * t * (1 - correction) / correction
     tractable = length > 5
     # At least 5 where it is not used, to stay off the root of a negative number.
     long = ops.maximum(length, 5.0)
     rectified = (long - 4) * (long - 2) * longest / ((longest - 4) * (longest - 2) * long)
-    rate = learning_rate / one_minus_power(ops, spec.beta_1, t)
-    zero = 0.0 * t
     return {
         "learning_rate": learning_rate,
         "adaptive": ops.where(tractable, rate * ops.sqrt(rectified * correction), zero),

@@ -34,6 +34,7 @@ TERMS: Mapping[str, str] = {
     "scale": "how Muon's step depends on the shape of the matrix",
     "momentum_form": "whether Muon's buffer is an average or a sum",
     "clip": "clipping of gradients",
+    "clip_threshold": "a greatest step of less than 1",
     "ema_momentum": "the moving average of the weights",
     "accumulate": "accumulation of gradients over several calls",
 }
@@ -439,6 +440,8 @@ class Lion(Spec):
 class Adafactor(Spec):
     """Adam's mean square, kept as one number a row and one a column of the last two axes.
 
+    The learning rate is at most ``1 / sqrt(t)``, in Keras whatever its ``relative_step`` says.
+
     The factors depend on the layout of the weights: a convolution's are over (H, W) in PyTorch's OIHW and over (I, O)
     in Keras' HWIO. For matrices the two layouts give the same.
 
@@ -446,7 +449,7 @@ class Adafactor(Spec):
         beta_2_decay: the mean square forgets by ``t ** beta_2_decay``; 0 or less.
         epsilon_1: of the gradients' squares (see ``epsilon_place``); None: the machine epsilon of the parameter's type.
         epsilon_2: the least root mean square that is assumed of a parameter.
-        clip_threshold: the most root mean square that a step has.
+        clip_threshold: the most root mean square that a step has, greater than 0; PyTorch's class takes 1 or more.
         epsilon_place: "floor": the squared root mean is at least ``epsilon_1 ** 2`` and the row mean at least
             ``epsilon_1``, and the size of the parameters is taken before the weights decay (PyTorch). "added":
             ``g ** 2 + epsilon_1``, and after (Keras).
@@ -472,8 +475,8 @@ class Adafactor(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta_2_decay > 0 or not self.clip_threshold >= 1:
-            raise InvalidInput("Adafactor: beta_2_decay must be 0 or less, and clip_threshold 1 or more")
+        if self.beta_2_decay > 0 or not self.clip_threshold > 0:
+            raise InvalidInput("Adafactor: beta_2_decay must be 0 or less, and clip_threshold greater than 0")
 
 
 @dataclass(frozen=True)
@@ -595,6 +598,7 @@ def obstacles(spec: Spec, framework: str) -> tuple[str, ...]:
         found += ["clip"] * any(c is not None for c in clips)
         found += ["ema_momentum"] * (spec.ema_momentum is not None)
         found += ["accumulate"] * (spec.accumulate > 1)
+        found += ["clip_threshold"] * (getattr(spec, "clip_threshold", 1.0) < 1)
     else:
         found += ["clip"] * (any(c is not None for c in clips[1:]) and spec.clip_convention != framework)
     return tuple(found)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.guards import count, error
 from agnostic.layers import Layer
 
 
@@ -72,6 +73,21 @@ class Activations(Mapping[str, Any]):
     def axes(self, name: str) -> str | None:
         """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known."""
         return self.layer(name).axes
+
+    def check(self, terms: Mapping[str, Any], *, kind: str = "loss term") -> None:
+        """Raise for the first of several arrays that is not finite: parts of a loss, above all.
+
+        Args:
+            terms: native arrays or numbers by name, in the order in which they came to be.
+            kind: what they are, for the error.
+
+        Raises:
+            NonFinite: names the first that is not finite.
+        """
+        for name, x in terms.items():
+            values = self._to_numpy(x)
+            if any(count(values)):
+                raise error(kind, name, values)
 
     def numpy(self) -> Activations:
         """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32."""

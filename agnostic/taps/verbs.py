@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -71,25 +71,54 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
 
 
 @contextmanager
-def watch(model: Model, layers: Selectors, *, detach: bool = False) -> Iterator[Activations]:
+def watch(
+    model: Model, layers: Selectors = (), *, detach: bool = False, nonfinite: Literal["raise"] | None = None
+) -> Iterator[Activations]:
     """Record what the chosen layers return, in whatever runs inside the context.
 
     A record grows by one for each call of the layer. Gradients flow through it. The hooks are removed at the end, also
     after an error. Each record is a copy as far as the model goes on with another one, since what follows might change
     it in place. Compiled code calls no hooks, so it runs uncompiled inside.
 
+    With ``nonfinite="raise"`` whatever runs inside, ``fit()`` and functions that were compiled before among it, stops
+    at the first number that is NaN or infinite, and says where that is:
+
+    - the output of a layer, of all layers of the model, whether they are chosen or not;
+    - a loss term. In PyTorch: a scalar that depends on weights, or what ``backward`` is called on. In Keras: what a
+      ``keras.losses.Loss``, a regularizer, ``add_loss`` or ``compute_loss`` gives, or what a tape differentiates. Any
+      other, such as one written by hand for jax.grad, is given to ``record.check({"entropy": entropy})``;
+    - a gradient: of a layer's output, on its way back, or of a weight. Infinite gradients of a scaled loss, whose steps
+      the scale leaves out, are let pass.
+
     Args:
         model: a native model.
         layers: names, globs or kinds; an index needs the model to be run, with inputs that its card or its first layer
-            implies.
+            implies. May be empty with ``nonfinite``.
         detach: keep copies without gradients.
+        nonfinite: ``"raise"``, or None to let numbers be what they are.
 
     Raises:
         UnknownName: a selector chooses no layer.
+        NonFinite: see above.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1))
+        >>> with watch(model, nonfinite="raise"):
+        ...     loss = (model(torch.ones(4, 2)).square() - 1e6).log().mean()
+        Traceback (most recent call last):
+        agnostic.errors.NonFinite: loss term ...
     """
+    if nonfinite not in (None, "raise"):
+        raise InvalidInput(f"nonfinite is 'raise' or None, not {nonfinite!r}")
     backend = backend_of(model)
-    chosen = _choose(backend, model, layers, None)
-    with backend.watch(model, _names(chosen), detach=detach) as record:
+    empty = nonfinite is not None and not isinstance(layers, str | int) and not list(layers := list(layers))
+    chosen = [] if empty else _choose(backend, model, layers, None)
+    # The guard comes first, so that it sees what the model computed, and not a copy that was recorded.
+    with (
+        nullcontext() if nonfinite is None else backend.guard(model),
+        backend.watch(model, _names(chosen), detach=detach) as record,
+    ):
         yield record.rekeyed(_keyed(chosen))
 
 

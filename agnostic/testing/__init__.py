@@ -1,5 +1,6 @@
-"""The conformance kit: any backend, ours or a third party's, is examined by the same checks."""
+"""For test suites: assertions on models, and the conformance kit that any backend is examined by."""
 
 from agnostic.testing.conformance import Subject, run
+from agnostic.testing.models import assert_same_model
 
-__all__ = ["Subject", "run"]
+__all__ = ["Subject", "assert_same_model", "run"]

@@ -14,11 +14,14 @@ import numpy.typing as npt
 from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
-from agnostic_keras import engines, layers, taps
+from agnostic_keras import calls, engines, layers, taps
 from agnostic_keras.ops import KerasOps
 
 if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -39,10 +42,20 @@ class KerasBackend(Backend):
     def layers(self, model: keras.Layer, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
 
+    def describe(self, model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_keras.description import describe
+
+        return describe(model, names)
+
     def watch(
         self, model: keras.Layer, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: keras.Model) -> AbstractContextManager[None]:
+        from agnostic_keras.guards import guard
+
+        return guard(model)
 
     def capture(self, model: keras.Layer, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
@@ -55,6 +68,37 @@ class KerasBackend(Backend):
 
     def native_images(self, model: keras.Layer, images: npt.NDArray[np.float32]) -> Any:
         return taps.native_images(model, images)
+
+    # Comparing ------------------------------------------------------------------------------------------------------
+    def intercept(self, model: keras.Layer, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        return calls.intercept(model, names, around)
+
+    def run(self, model: keras.Layer, inputs: Any, *, seed: int = 0) -> tuple[Any, ...]:
+        return calls.run(model, inputs, seed)
+
+    def is_training(self, model: keras.Layer) -> bool:
+        return calls.is_training(model)
+
+    def to_numpy(self, x: Any) -> npt.NDArray[Any]:
+        return calls.numpy(x)
+
+    def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
+        return calls.native(x, like, dtype)
+
+    def gradients_of_loss(self, model: keras.Layer, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import gradients
+
+        return gradients(model, inputs)
+
+    def weights_after(
+        self, model: keras.Layer, inputs: Any, optimizer: Any, steps: int
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_keras.learning import updated
+
+        return updated(model, inputs, optimizer, steps)
+
+    def versions(self) -> Mapping[str, str]:
+        return calls.versions()
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     def ascend(
@@ -89,3 +133,13 @@ class KerasBackend(Backend):
         from agnostic_keras.weights import read_weights
 
         return read_weights(path)
+
+    def save(self, model: keras.Layer, path: Path) -> None:
+        from agnostic_keras.weights import save
+
+        save(model, path)
+
+    def access(self, model: keras.Layer) -> Access:
+        from agnostic_keras.transfer import KerasAccess
+
+        return KerasAccess(model)

@@ -6,7 +6,7 @@ import inspect
 import math
 import random
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
 from agnostic.models import architecture as described
-from agnostic.models import efficientnet_lite
+from agnostic.models import efficientnet_lite, twins
 from agnostic.models.architecture import Architecture
 from agnostic.models.cards import ModelCard, Preprocessing, attach
 from agnostic.models.classes import imagenet_classes
@@ -29,50 +29,212 @@ from agnostic_keras.weights import read_weights, set_weights
 def build(architecture: Architecture) -> keras.Model:
     """See :meth:`agnostic.backend.Backend.build`. The random weights are the same every time, on every engine."""
     first = next(node for _, node in described.leaves(architecture) if isinstance(node, described.Conv))
+    sequences = any(isinstance(node, described.Sequence) for _, node in described.leaves(architecture))
+    # A sequence has a learned position for each place, and so one length alone.
+    size = architecture.size if sequences else (None, None)
+    shape = (first.inputs, *size) if _channels_first() else (*size, first.inputs)
     with _own_randomness():
-        model = _model(architecture.name, architecture.layers, first.inputs, residual=False)
+        model = _model(architecture.name, described.Chain("", architecture.layers), shape)
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers(False, True):
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense | _EinsumDense):
             shape = tuple(layer.kernel.shape)
-            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            inputs = math.prod(shape[:2] if depthwise else shape[:-1])
+            match layer:
+                case keras.layers.DepthwiseConv2D():
+                    inputs = math.prod(shape[:2])
+                case _EinsumDense():  # one of an attention's projections, to heads or from them
+                    inputs = math.prod(shape[:-1]) if layer.name == "attention_output" else shape[0]
+                case _:
+                    inputs = math.prod(shape[:-1])
             layer.kernel.assign(rng.normal(0.0, (2 / inputs) ** 0.5, shape))
+        elif isinstance(layer, ClassToken | PositionEmbedding):
+            layer.value.assign(rng.normal(0.0, 0.02, tuple(layer.value.shape)))
     return model
 
 
-def _model(name: str, nodes: Iterable[described.Node], channels: int, *, residual: bool) -> keras.Model:
-    first = keras.config.image_data_format() == "channels_first"
-    inputs = keras.Input((channels, None, None) if first else (None, None, channels))
+_EinsumDense = keras.layers.EinsumDense
+
+
+def _channels_first() -> bool:
+    return bool(keras.config.image_data_format() == "channels_first")
+
+
+def _model(name: str, chain: described.Chain, shape: tuple[int | None, ...]) -> keras.Model:
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, _run(chain, inputs), name=name)
+
+
+def _run(chain: described.Chain, inputs: Any) -> Any:
+    """The symbolic output of a chain. Merging is an operator, not a layer: the layers are those that are described."""
     outputs = inputs
-    for node in nodes:
-        outputs = _layer(node, outputs.shape[1 if first else -1])(outputs)
-    # An operator, not a layer: the layers are those that the description names.
-    return keras.Model(inputs, inputs + outputs if residual else outputs, name=name)
+    for node in chain.layers:
+        outputs = _applied(node, outputs)
+    if chain.merge is None:
+        return outputs
+    beside = inputs if chain.shortcut is None else _applied(chain.shortcut, inputs)
+    match chain.merge:
+        case "add":
+            return beside + outputs
+        case "multiply":
+            return beside * outputs
+        case "concatenate":
+            return keras.ops.concatenate([beside, outputs], 1 if _channels_first() else -1)
 
 
-def _layer(node: described.Node, channels: int) -> keras.Layer:
-    axis = 1 if keras.config.image_data_format() == "channels_first" else -1
+def _applied(node: described.Node, x: Any) -> Any:
+    if isinstance(node, described.Chain):
+        return _model(node.name, node, x.shape[1:])(x) if node.name else _run(node, x)
+    if isinstance(node, described.MaxPool) and node.padding:
+        x = _padded(x, node.padding, -math.inf)
+    elif isinstance(node, described.Conv) and node.padding != "same" and node.padding and not _is_same(node):
+        x = _padded(x, node.padding, 0.0)
+    layer = _layer(node)
+    return layer(x, x) if isinstance(layer, keras.layers.MultiHeadAttention) else layer(x)
+
+
+def _is_same(node: described.Conv) -> bool:
+    """Whether a padding is the same as "same": without a stride, half a kernel on both sides is."""
+    return node.padding == "same" or (node.stride == 1 and node.kernel == 2 * node.padding + 1)
+
+
+def _padded(x: Any, padding: int, value: float) -> Any:
+    pairs = [(0, 0), (0, 0), (0, 0), (0, 0)]
+    for axis in (2, 3) if _channels_first() else (1, 2):
+        pairs[axis] = (padding, padding)
+    return keras.ops.pad(x, pairs, constant_values=value)
+
+
+def _layer(node: described.Leaf) -> keras.Layer:
+    axis = 1 if _channels_first() else -1
     match node:
-        case described.Chain():
-            return _model(node.name, node.layers, channels, residual=node.residual)
-        case described.Conv() if node.groups == node.inputs == node.outputs > 1:
-            return keras.layers.DepthwiseConv2D(
-                node.kernel, node.stride, "same", use_bias=False, depthwise_initializer="zeros", name=node.name
-            )
         case described.Conv():
+            padding = "same" if _is_same(node) else "valid"
+            if node.groups == node.inputs == node.outputs > 1:
+                return keras.layers.DepthwiseConv2D(
+                    node.kernel, node.stride, padding, use_bias=node.bias, depthwise_initializer="zeros", name=node.name
+                )
             return keras.layers.Conv2D(
-                node.outputs, node.kernel, node.stride, "same", groups=node.groups, use_bias=False,
+                node.outputs, node.kernel, node.stride, padding, groups=node.groups, use_bias=node.bias,
                 kernel_initializer="zeros", name=node.name,
             )  # fmt: skip
         case described.BatchNorm():
             return keras.layers.BatchNormalization(axis, node.momentum, node.epsilon, name=node.name)
         case described.ReLU6():
             return keras.layers.ReLU(6.0, name=node.name)
+        case described.Activation():
+            # Keras' "gelu" is the exact one as an activation.
+            return keras.layers.Activation(node.function, name=node.name)
+        case described.LayerNorm():
+            return keras.layers.LayerNormalization(axis if axis == -1 else [1], epsilon=node.epsilon, name=node.name)
+        case described.MaxPool():
+            return keras.layers.MaxPooling2D(node.kernel, node.stride, name=node.name)
+        case described.AveragePool():
+            return keras.layers.AveragePooling2D(node.kernel, node.stride, name=node.name)
+        case described.AdaptiveAveragePool():
+            return AdaptiveAveragePool(node.size, name=node.name)
         case described.GlobalAveragePool():
-            return keras.layers.GlobalAveragePooling2D(name=node.name)
+            return keras.layers.GlobalAveragePooling2D(keepdims=node.keep, name=node.name)
+        case described.Flatten():
+            return keras.layers.Flatten(name=node.name)
         case described.Dense():
             return keras.layers.Dense(node.outputs, kernel_initializer="zeros", name=node.name)
+        case described.LayerScale():
+            return LayerScale(name=node.name)
+        case described.Sequence():
+            return keras.layers.Reshape((-1, node.channels), name=node.name)
+        case described.ClassToken():
+            return ClassToken(name=node.name)
+        case described.PositionEmbedding():
+            return PositionEmbedding(name=node.name)
+        case described.SelfAttention():
+            return keras.layers.MultiHeadAttention(node.heads, node.channels // node.heads, name=node.name)
+        case described.TakeFirst():
+            return TakeFirst(name=node.name)
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class AdaptiveAveragePool(keras.layers.Layer):
+    """The means of ``size`` x ``size`` windows that cover an image of any size. (Keras' own needs to know it.)"""
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def compute_output_shape(self, shape: Any) -> tuple[int | None, ...]:
+        """(N, size, size, channels), or channels first."""
+        if _channels_first():
+            return (*shape[:2], self.size, self.size)
+        return (shape[0], self.size, self.size, shape[-1])
+
+    def call(self, x: Any) -> Any:
+        """Two matrix products: along the height, and along the width."""
+        letters = "nchw" if _channels_first() else "nhwc"
+        for axis, letter in enumerate(letters):
+            if letter in "hw":
+                means = self._means(keras.ops.shape(x)[axis], x.dtype)
+                x = keras.ops.einsum(f"{letters},o{letter}->{letters.replace(letter, 'o')}", x, means)
+        return x
+
+    def _means(self, length: Any, dtype: str) -> Any:
+        """(size, length): window i starts at floor(i length / size) and ends before ceil((i + 1) length / size)."""
+        window = keras.ops.arange(self.size, dtype="int32")[:, None]
+        start, stop = window * length // self.size, -((window + 1) * -length // self.size)
+        place = keras.ops.arange(length, dtype="int32")[None, :]
+        inside = keras.ops.cast(keras.ops.logical_and(place >= start, place < stop), dtype)
+        return inside / keras.ops.sum(inside, 1, keepdims=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras needs to make it again."""
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class LayerScale(keras.layers.Layer):
+    """A factor a channel."""
+
+    def build(self, shape: Any) -> None:
+        """(N, ..., channels)."""
+        self.value = self.add_weight(shape=(shape[-1],), initializer="ones", name="value")
+
+    def call(self, x: Any) -> Any:
+        """The same shape."""
+        return x * self.value
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class ClassToken(keras.layers.Layer):
+    """One more position, learned, before all others."""
+
+    def build(self, shape: Any) -> None:
+        """(N, L, channels)."""
+        self.value = self.add_weight(shape=(1, 1, shape[-1]), initializer="zeros", name="value")
+
+    def call(self, x: Any) -> Any:
+        """(N, L + 1, channels)."""
+        token = keras.ops.broadcast_to(self.value, (keras.ops.shape(x)[0], 1, x.shape[-1]))
+        return keras.ops.concatenate([keras.ops.cast(token, x.dtype), x], 1)
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class PositionEmbedding(keras.layers.Layer):
+    """A learned summand for each position."""
+
+    def build(self, shape: Any) -> None:
+        """(N, L, channels), with a known L."""
+        self.value = self.add_weight(shape=(1, *shape[1:]), initializer="zeros", name="value")
+
+    def call(self, x: Any) -> Any:
+        """The same shape."""
+        return x + self.value
+
+
+@keras.saving.register_keras_serializable("agnostic")
+class TakeFirst(keras.layers.Layer):
+    """The first position of a sequence."""
+
+    def call(self, x: Any) -> Any:
+        """(N, L, channels) to (N, channels)."""
+        return x[:, 0]
 
 
 @contextmanager
@@ -93,6 +255,8 @@ def load(spec: str, weights: str | Path | None = None) -> keras.Model:
     match parsed.family:
         case "embedded":
             model, card = _embedded(parsed.name, chosen)
+        case "twin":
+            model, card = _twin(parsed.name, chosen)
         case "keras":
             model, card = _application(parsed.name, chosen)
         case "keras-file":
@@ -122,6 +286,25 @@ def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     return model, efficientnet_lite.card(variant)
 
 
+def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
+    architecture = twins.twin(name)
+    if weights == "default":
+        raise InvalidWeights(
+            f"the weights of {name} are torchvision's: give their file as weights=..., or weights='random', or "
+            f"transfer them from 'torchvision:{name}'"
+        )
+    model = build(architecture)
+    if isinstance(weights, Path):
+        if weights.name.endswith(".weights.h5"):
+            _fill(model, weights, name)
+        else:
+            entries = read_weights(weights)
+            if weights.suffix in (".pth", ".pt"):
+                entries = architecture_to_keras(architecture, entries)
+            _fit(model, entries, weights, name)
+    return model, twins.card(name)
+
+
 def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     known = {
         x: module
@@ -130,9 +313,15 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
         for x, value in vars(module).items()
         if inspect.isfunction(value) and x[0].isupper()
     }
+    # MobileNetV3 stands beside its module, not in it.
+    for x, value in vars(keras.applications).items():
+        if inspect.isfunction(value) and x[0].isupper():
+            module = getattr(keras.applications, value.__module__.rpartition(".")[2], None)
+            if hasattr(module, "preprocess_input"):
+                known.setdefault(x, module)
     if name not in known:
         raise UnknownName(f"no model {name!r} in keras.applications ({len(known)} models){nearest(name, known)}")
-    make = getattr(known[name], name)
+    make = getattr(keras.applications, name, None) or getattr(known[name], name)
     try:
         with _own_randomness():
             # Logits, as everywhere in agnostic: an ascent through a softmax lowers the other classes instead.

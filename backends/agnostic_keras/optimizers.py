@@ -19,6 +19,7 @@ from agnostic.optimizers import rules
 from agnostic.optimizers.groups import Group, Inventory
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Muon, Spec, as_dict, make, obstacles, replace
+from agnostic_keras import engines
 from agnostic_keras.layers import named_layers, tree
 from agnostic_keras.ops import KerasOps
 
@@ -250,13 +251,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Move one variable; frozen ones stay."""
-        index = self._get_variable_index(variable)
-        group = self._groups[self._group_of[index]]
-        if not group["trainable"]:
+        index, spec, scale = self._rule_of(variable)
+        if spec is None:
             return
-        spec = self._specs[self._group_of[index]]
-        if spec.weight_decay and not self._use_weight_decay(variable):
-            spec = replace(spec, {"weight_decay": 0.0})
         p = kops.stop_gradient(kops.convert_to_tensor(variable))
         g = kops.cast(kops.convert_to_tensor(gradient), _OPS.dtype(p))
         dtype = "float64" if _OPS.dtype(p) == "float64" else "float32"
@@ -264,7 +261,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         apart = rules.scalar_slots(spec)
         # Bias corrections need more digits than half precision has.
         t = kops.cast(self.iterations + 1, dtype)
-        rate = kops.cast(learning_rate, dtype) * group["scale"]
+        rate = kops.cast(learning_rate, dtype) * scale
         scalars = {name: kops.convert_to_tensor(slots[name]) for name in apart}
         numbers, new = rules.rule_of(spec).numbers(_OPS, spec, t, rate, scalars)
         now = {name: n if isinstance(n, float) else kops.cast(n, _OPS.dtype(p)) for name, n in numbers.items()}
@@ -273,6 +270,43 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self.assign(variable, moved)
         for name, value in {**changed, **new}.items():
             self.assign(slots[name], value)
+
+    def _rule_of(self, variable: Variable) -> tuple[int, Spec | None, float]:
+        """(the variable's index, its rule or None for one that stays, the factor of its learning rate)."""
+        index = self._get_variable_index(variable)
+        group = self._groups[self._group_of[index]]
+        spec = self._specs[self._group_of[index]] if group["trainable"] else None
+        if spec is not None and spec.weight_decay and not self._use_weight_decay(variable):
+            spec = replace(spec, {"weight_decay": 0.0})
+        return index, spec, group["scale"]
+
+    def _backend_update_step(self, grads: Sequence[Any], trainable_variables: Sequence[Variable], rate: Any) -> None:
+        engine = engines.current()
+        # Inside a stateless scope, a variable's value is not what it holds.
+        if engine.program is None or engine.is_compiling() or any(v.value is not v._value for v in trainable_variables):
+            super()._backend_update_step(grads, trainable_variables, rate)
+            return
+        t = int(kops.convert_to_numpy(self.iterations)) + 1
+        base = float(kops.convert_to_numpy(rate))
+        programs: dict[Any, tuple[Any, dict[str, Any]]] = {}
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index, spec, scale = self._rule_of(variable)
+            if spec is None:
+                continue
+            if not rules.rule_of(spec).elementwise:
+                self.update_step(gradient, variable, rate)
+                continue
+            slots, apart = self._slots[index], rules.scalar_slots(spec)
+            scalars = {name: kops.convert_to_numpy(slots[name]) for name in apart}
+            key = (spec, scale, *map(float, scalars.values()))
+            if key not in programs:
+                numbers, new = rules.python_numbers(spec, t, base * scale, scalars)
+                programs[key] = engine.program(spec, numbers, [n for n in slots if n not in apart]), new
+            program, new = programs[key]
+            for name, value in new.items():
+                slots[name].assign(value)
+            p = variable.value
+            program.apply(p, gradient.to(p.dtype), [slots[name].value for name in program.names])
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, from which :meth:`from_config` makes the same optimizer."""
@@ -318,7 +352,14 @@ def spec_of_native(optimizer: Any) -> Spec:
         if field in options or field not in cls.__dataclass_fields__:
             continue
         options[field] = config[_KERAS_NAMES.get(field, field)]
+    if options.get("nesterov") and not options["momentum"]:
+        # Keras lets it stand, and it does nothing.
+        options["nesterov"] = False
     if cls is Muon:
+        if config["exclude_layers"]:
+            raise InvalidInput(
+                "Muon with exclude_layers has no specification: give those layers a group with another rule"
+            )
         options["coefficients"] = (config["muon_a"], config["muon_b"], config["muon_c"])
         if config["rms_rate"] not in (0.2, None):
             raise InvalidInput(f"Muon with rms_rate={config['rms_rate']} has no specification: 0.2 or None has")

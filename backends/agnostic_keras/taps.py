@@ -45,13 +45,18 @@ Replacement = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def replaced(replacements: Sequence[tuple[keras.Layer, Replacement]]) -> Iterator[None]:
-    """Inside, each layer's ``call`` is the replacement; afterwards, also after an error, its own again."""
+def replaced(replacements: Sequence[tuple[keras.Layer, Replacement]], method: str | None = None) -> Iterator[None]:
+    """Inside, each layer's ``call`` is the replacement; afterwards, also after an error, its own again.
+
+    Args:
+        method: another method to replace.
+    """
     undo: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for layer, replacement in replacements:
             # Past Keras' and torch's own __setattr__, which would track the function as part of the layer.
-            attributes, name = layer.__dict__, "call" if layer.quantization_mode is None else "quantized_call"
+            name = method or ("call" if layer.quantization_mode is None else "quantized_call")
+            attributes = layer.__dict__
             undo.append((attributes, name, attributes.get(name)))
             attributes[name] = _bound(replacement, getattr(layer, name))
         yield
@@ -341,7 +346,16 @@ def _unwrapped(message: str) -> InvalidInput:
 
 def to_numpy(value: Any) -> Any:
     """The same structure with NumPy arrays; bfloat16 comes as float32."""
-    return tree.map_structure(lambda x: ops.numpy(x) if keras.ops.is_tensor(x) else x, value)
+    concrete = engines.current().concrete
+
+    def numpy(x: Any) -> Any:
+        if not keras.ops.is_tensor(x):
+            return x
+        known = concrete(x)
+        # Without values, as inside a compiled function, Keras' own error is the one to see.
+        return ops.numpy(x if known is None else known)
+
+    return tree.map_structure(numpy, value)
 
 
 # Submodels -----------------------------------------------------------------------------------------------------------

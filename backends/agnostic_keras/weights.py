@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from agnostic.errors import InvalidWeights, nearest
+from agnostic.errors import InvalidInput, InvalidWeights, nearest
+from agnostic.files import atomic_path
 from agnostic.models.checkpoints import read_checkpoint
 from agnostic.models.weights import fit
 from agnostic_keras.layers import named_layers
@@ -44,6 +45,26 @@ def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise InvalidWeights(f"{path} is no whole safetensors file ({error}): download or copy it again") from None
+
+
+def save(model: keras.Layer, path: Path) -> None:
+    """See :meth:`agnostic.backend.Backend.save`: ``.keras`` is the model, the other formats are its weights."""
+    if not path.name.endswith((".keras", ".weights.h5", ".safetensors")):
+        raise InvalidInput(f"Keras writes .keras, .weights.h5 and .safetensors, not {path.name!r}")
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            save_file({name: np.ascontiguousarray(x) for name, x in weights(model).items()}, temporary)
+        elif path.suffix == ".keras":
+            model.save(temporary)
+        else:
+            numbered = temporary.with_name(f"{temporary.stem}.weights.h5")  # Keras wants both suffixes
+            try:
+                model.save_weights(numbered)
+                numbered.replace(temporary)
+            finally:
+                numbered.unlink(missing_ok=True)
 
 
 def weights(model: keras.Layer) -> dict[str, np.ndarray[Any, Any]]:

@@ -28,7 +28,7 @@ from agnostic.visualization.taps import Tap
 from agnostic_torch.layers import unwrap
 from agnostic_torch.models import Conv2dSame, Residual
 from agnostic_torch.ops import TorchOps
-from agnostic_torch.taps import _leaves
+from agnostic_torch.taps import leaves
 
 Tensor = torch.Tensor
 
@@ -138,7 +138,7 @@ def frozen(
         memo[id(tensor)] = nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
     for module in model.modules():
         # Tensors kept as plain attributes: Module.to passes them by, and those with a graph cannot be copied.
-        for tensor in _leaves({name: x for name, x in vars(module).items() if name not in _REGISTERED}):
+        for tensor in leaves({name: x for name, x in vars(module).items() if name not in _REGISTERED}):
             memo.setdefault(id(tensor), tensor.detach().to(device, dtype if tensor.is_floating_point() else None))
         # A method is copied together with what it belongs to, which may hold anything.
         for hook in itertools.chain(module._forward_hooks.values(), module._forward_pre_hooks.values()):

@@ -94,9 +94,10 @@ def apply(
     """
     if images.device.type == "cpu" and not images.requires_grad and images.dtype in (torch.float32, torch.uint8):
         # OpenCV is several times faster than grid_sample there, and has no gradients to give.
-        last = images.movedim(1, 3) if layout == "NCHW" else images
-        moved = torch.from_numpy(augmentation.apply_all(last.numpy(), parameters))
-        return moved.movedim(3, 1).contiguous() if layout == "NCHW" else moved
+        moved = torch.empty_like(images)
+        source, target = ((x.movedim(1, 3) if layout == "NCHW" else x).numpy() for x in (images, moved))
+        augmentation.apply_all(source, parameters, target)
+        return moved
     x = images if layout == "NCHW" else images.movedim(3, 1)
     dtype = x.dtype
     white = augmentation.white_of(_numpy_dtype(dtype))

@@ -14,11 +14,14 @@ from torch import nn
 from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
-from agnostic_torch import layers, taps
+from agnostic_torch import calls, layers, taps
 from agnostic_torch.ops import TorchOps
 
 if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
+    from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Settings
 
 
@@ -38,10 +41,20 @@ class TorchBackend(Backend):
     def layers(self, model: nn.Module, inputs: Any = None) -> list[Layer]:
         return taps.layers(model, inputs)
 
+    def describe(self, model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
+        from agnostic_torch.description import describe
+
+        return describe(model, names)
+
     def watch(
         self, model: nn.Module, layers: Sequence[str], *, detach: bool = False
     ) -> AbstractContextManager[Activations]:
         return taps.watch(model, layers, detach=detach)
+
+    def guard(self, model: nn.Module) -> AbstractContextManager[None]:
+        from agnostic_torch.guards import guard
+
+        return guard(model)
 
     def capture(self, model: nn.Module, inputs: Any, layers: Sequence[str]) -> Activations:
         return taps.capture(model, inputs, layers)
@@ -54,6 +67,40 @@ class TorchBackend(Backend):
 
     def native_images(self, model: nn.Module, images: npt.NDArray[np.float32]) -> Any:
         return taps.native_images(model, images)
+
+    # Comparing ------------------------------------------------------------------------------------------------------
+    def intercept(self, model: nn.Module, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        return calls.intercept(model, names, around)
+
+    def run(self, model: nn.Module, inputs: Any, *, seed: int = 0) -> tuple[Any, ...]:
+        return calls.run(model, inputs, seed)
+
+    def in_float64(self, model: nn.Module) -> AbstractContextManager[bool]:
+        return calls.in_float64(model)
+
+    def is_training(self, model: nn.Module) -> bool:
+        return calls.is_training(model)
+
+    def to_numpy(self, x: Any) -> npt.NDArray[Any]:
+        return calls.numpy(x)
+
+    def to_native(self, x: npt.NDArray[Any], like: Any, *, dtype: str | None = None) -> Any:
+        return calls.native(x, like, dtype)
+
+    def gradients_of_loss(self, model: nn.Module, inputs: Any) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_torch.learning import gradients
+
+        return gradients(model, inputs)
+
+    def weights_after(
+        self, model: nn.Module, inputs: Any, optimizer: Any, steps: int
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from agnostic_torch.learning import updated
+
+        return updated(model, inputs, optimizer, steps)
+
+    def versions(self) -> Mapping[str, str]:
+        return calls.versions()
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     def ascend(
@@ -88,3 +135,13 @@ class TorchBackend(Backend):
         from agnostic_torch.weights import read_weights
 
         return read_weights(path)
+
+    def save(self, model: nn.Module, path: Path) -> None:
+        from agnostic_torch.weights import save
+
+        save(model, path)
+
+    def access(self, model: nn.Module) -> Access:
+        from agnostic_torch.transfer import TorchAccess
+
+        return TorchAccess(model)

@@ -75,7 +75,11 @@ def _sequential(nodes: Iterable[described.Node], cls: type[nn.Sequential] = nn.S
 def _layer(node: described.Node) -> nn.Module:
     match node:
         case described.Chain():
-            return _sequential(node.layers, Residual if node.residual else nn.Sequential)
+            if node.merge not in (None, "add") or node.shortcut is not None or not node.name:
+                raise _is_in_torchvision(node)
+            return _sequential(node.layers, Residual if node.merge == "add" else nn.Sequential)
+        case described.Conv() if node.padding != "same" or node.bias:
+            raise _is_in_torchvision(node)
         case described.Conv(stride=1) if node.kernel % 2:  # always symmetric
             return nn.Conv2d(
                 node.inputs, node.outputs, node.kernel, padding=node.kernel // 2, groups=node.groups, bias=False
@@ -90,6 +94,15 @@ def _layer(node: described.Node) -> nn.Module:
             return GlobalAveragePool()
         case described.Dense():
             return nn.Linear(node.inputs, node.outputs)
+        case _:
+            raise _is_in_torchvision(node)
+
+
+def _is_in_torchvision(node: described.Node) -> InvalidInput:
+    return InvalidInput(
+        f"PyTorch builds no described layer {node.name!r} ({type(node).__name__}): the networks that have one are "
+        "torchvision's, such as 'torchvision:resnet50'"
+    )
 
 
 @contextmanager
@@ -107,7 +120,7 @@ def load(spec: str, weights: str | Path | None = None) -> nn.Module:
     match parsed.family:
         case "embedded":
             model, card = _embedded(parsed.name, chosen)
-        case "torchvision":
+        case "torchvision" | "twin":
             model, card = _torchvision(parsed.name, chosen)
         case "timm":
             model, card = _timm(parsed.name, chosen)

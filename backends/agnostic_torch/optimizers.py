@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
@@ -18,13 +19,14 @@ from agnostic.optimizers import rules
 from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles
+from agnostic_torch.fusion import Program
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
 
-# Elements of a block. The temporaries of a rule then stay in a core's cache, and a step reads and writes main memory
-# once an array, where torch.optim's in-place operations do so once an operation.
-_BLOCK = 2**15
+# Smaller parameters are moved together: a call of an operation costs as much as a few thousand elements.
+_SMALL = 2**14
+_TOGETHER = 16
 
 _NATIVE_STATE: Mapping[str, Mapping[str, str]] = {
     "SGD": {"momentum": "momentum_buffer"},
@@ -162,7 +164,13 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
+        self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # What is not in the state dict is not copied.
+        super().__setstate__(state)
+        self._specs = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -171,7 +179,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        specs = [spec_of_group(group) for group in self.param_groups]
+        specs = [self._spec(group) for group in self.param_groups]
         moving = [
             (spec, p, p.grad)
             for spec, group in zip(specs, self.param_groups, strict=True)
@@ -188,9 +196,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             ops = TorchOps(moving[0][1].device)
             # Norms are of the gradients as they come, in their own type.
             clipped = rules.clip(ops, shared, [g for _, _, g in moving])
-            known: dict[tuple[int, int], dict[str, float]] = {}
-            for (spec, p, _), g in zip(moving, clipped, strict=True):
-                self._move(spec, p, g.to(p.dtype), known)
+            self._move((spec, p, g.to(p.dtype)) for (spec, p, _), g in zip(moving, clipped, strict=True))
             if shared.ema_momentum is not None:
                 self._average(shared, [p for _, p, _ in moving])
         return loss
@@ -209,53 +215,89 @@ class RuleOptimizer(torch.optim.Optimizer):
                 state["calls"].zero_()
         return ready
 
-    def _move(self, spec: Spec, p: Tensor, g: Tensor, known: dict[tuple[int, int], dict[str, float]]) -> None:
-        state = self.state[p]
-        rule = rules.rule_of(spec)
+    def _spec(self, group: Mapping[str, Any]) -> Spec:
+        """The group's specification; the one of the step before, if no scheduler has changed it."""
+        options = {k: v for k, v in group.items() if k != "params"}
+        known = self._specs.get(id(group))
+        if known is None or known[0] != options:
+            known = self._specs[id(group)] = (options, spec_of_group(group))
+        return known[1]
+
+    def _move(self, moving: Iterable[tuple[Spec, Tensor, Tensor]]) -> None:
+        together: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+        numbers: dict[Any, dict[str, float]] = {}
+        programs: dict[Any, Program] = {}
+        scalar_names: dict[int, frozenset[str]] = {}
+        counts: list[Tensor] = []
+        for spec, p, g in moving:
+            names = scalar_names.get(id(spec))
+            if names is None:
+                names = scalar_names[id(spec)] = rules.scalar_slots(spec)
+            state = self._state(spec, p)
+            counts.append(state["step"])
+            step = float(state["step"]) + 1
+            scalars = {name: self._scalar(spec, state, name) for name in names}
+            # The same numbers for all parameters of a group, but for those that scalar state goes into.
+            key = (id(spec), step, *(float(value) for value in scalars.values()))
+            if key not in numbers:
+                now, new = rules.python_numbers(spec, int(step), spec.learning_rate, scalars)
+                numbers[key] = {**now, **{f"new {name}": float(value) for name, value in new.items()}}
+            now = numbers[key]
+            for name in names:
+                state[name].fill_(now[f"new {name}"])
+            if not rules.rule_of(spec).elementwise:
+                arrays = {name: state[name] for name in self._arrays(spec, p)}
+                moved, changed = rules.step(TorchOps(p.device), spec, p, g, arrays, now)
+                p.copy_(moved)
+                for name, value in changed.items():
+                    arrays[name].copy_(value)
+                continue
+            if key not in programs:
+                programs[key] = Program(spec, now, self._arrays(spec, p))
+            if p.numel() <= _SMALL:
+                together.setdefault((key, p.dtype, p.device), []).append((p, g))
+            else:
+                arrays = {name: state[name] for name in programs[key].names}
+                programs[key].apply(p, g, list(arrays.values()))
+        torch._foreach_add_(counts, 1)
+        for (key, *_), members in together.items():
+            for first in range(0, len(members), size := _TOGETHER):
+                self._move_together(programs[key], members[first : first + size])
+
+    def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[p]
         if "step" not in state:
             state["step"] = torch.tensor(0.0)
-            for name, slot in rule.slots(spec, tuple(p.shape)).items():
+            scalars = rules.scalar_slots(spec)
+            for name, slot in rules.rule_of(spec).slots(spec, tuple(p.shape)).items():
                 dtype = p.dtype if slot.dtype is None else getattr(torch, slot.dtype)
-                if name in rules.scalar_slots(spec):
+                if name in scalars:
                     state[name] = torch.full((), slot.value, dtype=dtype)
                 elif slot.shape == p.shape:
                     state[name] = torch.full_like(p, slot.value)
                 else:
                     state[name] = p.new_full(slot.shape, slot.value)
-        state["step"] += 1
-        ops = TorchOps(p.device)
-        scalars = {name: ops.numpy(state[name]) for name in rules.scalar_slots(spec)}
-        t = int(state["step"])
-        # The same numbers for all parameters of a group, but for those that scalar state goes into.
-        now = known.get((id(spec), t)) if not scalars else None
-        if now is None:
-            now, new = rules.python_numbers(spec, t, spec.learning_rate, scalars)
-            known[id(spec), t] = now
-            for name, value in new.items():
-                state[name].fill_(float(value))
-        arrays = {n: state[n] for n in rule.slots(spec, tuple(p.shape)) if n not in scalars}
-        if rule.elementwise and p.device.type == "cpu" and p.numel() > _BLOCK:
-            self._move_in_blocks(ops, spec, p, g, arrays, now)
-            return
-        moved, changed = rules.step(ops, spec, p, g, arrays, now)
-        p.copy_(moved)
-        for name, value in changed.items():
-            arrays[name].copy_(value)
+        return state
 
     @staticmethod
-    def _move_in_blocks(
-        ops: TorchOps, spec: Spec, p: Tensor, g: Tensor, arrays: Mapping[str, Tensor], now: Mapping[str, float]
-    ) -> None:
-        views, copied = _flat(p, g, *arrays.values())
-        for blocks in zip(*(view.split(_BLOCK) for view in views), strict=True):
-            slots = dict(zip(arrays, blocks[2:], strict=True))
-            moved, changed = rules.step(ops, spec, blocks[0], blocks[1], slots, now)
-            blocks[0].copy_(moved)
-            for name, value in changed.items():
-                slots[name].copy_(value)
-        if copied:
-            for original, view in zip((p, *arrays.values()), (views[0], *views[2:]), strict=True):
-                original.copy_(view.view(original.shape))
+    def _scalar(spec: Spec, state: Mapping[str, Any], name: str) -> np.ndarray[Any, Any]:
+        # load_state_dict casts all but the step to the parameter's type.
+        value = TorchOps().numpy(state[name])
+        dtype = rules.rule_of(spec).slots(spec, ())[name].dtype
+        return value if dtype is None else value.astype(dtype)
+
+    @staticmethod
+    def _arrays(spec: Spec, p: Tensor) -> list[str]:
+        return [n for n in rules.rule_of(spec).slots(spec, tuple(p.shape)) if n not in rules.scalar_slots(spec)]
+
+    def _move_together(self, program: Program, members: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Small parameters as one long one."""
+        parameters = [p for p, _ in members]
+        slots = [[self.state[p][name] for p in parameters] for name in program.names]
+        p, g, *arrays = map(_flatten_dense_tensors, (parameters, [g for _, g in members], *slots))
+        program(p, g, *arrays)
+        for targets, value in zip((parameters, *slots), (p, *arrays), strict=True):
+            torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
 
     def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
         m = spec.ema_momentum
@@ -272,19 +314,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 if "average" in self.state[p]:
                     p.copy_(self.state[p]["average"])
-
-
-def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
-    """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
-    tensors = (first, *others)
-    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
-    if all(t.permute(order).is_contiguous() for t in tensors):
-        return [t.permute(order).view(-1) for t in tensors], False
-    if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):
-        # Only the gradient has another layout, and it is not written to.
-        g = torch.empty_like(first).copy_(others[0])
-        return [t.permute(order).view(-1) for t in (first, g, *others[1:])], False
-    return [t.contiguous().view(-1) for t in tensors], True
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -45,19 +45,19 @@ class _Stop(BaseException):
 
 
 # Nested structures ---------------------------------------------------------------------------------------------------
-def _leaves(value: Any) -> Iterator[Tensor]:
+def leaves(value: Any) -> Iterator[Tensor]:
     """The tensors in tuples, lists, dicts, named tuples and dataclasses, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _leaves(item)
+            yield from leaves(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _leaves(item)
+            yield from leaves(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _leaves(getattr(value, field.name, None))
+            yield from leaves(getattr(value, field.name, None))
 
 
 def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -180,11 +180,11 @@ class _Kept:
         """
         # A list or dict may be changed by the model after the layer as well.
         self._value = _mapped(_same, value)
-        self._seen: list[Tensor] = list(_leaves(value))
+        self._seen: list[Tensor] = list(leaves(value))
         self._backups: list[Tensor | None] = [None] * len(self._seen)
         self.passed = value
         if copies:
-            shared = {_memory(x) for x in _leaves(given)}
+            shared = {_memory(x) for x in leaves(given)}
             for i, tensor in enumerate(self._seen):
                 if _is_fresh(tensor) and _memory(tensor) not in shared and _is_immutable(value):
                     # The model goes on with a copy, so that the record is what the model's output depends on, and
@@ -192,7 +192,7 @@ class _Kept:
                     self._seen[i] = tensor.clone()
                 else:
                     self._backups[i] = tensor.clone()
-            if any(a is not b for a, b in zip(self._seen, _leaves(value), strict=True)):
+            if any(a is not b for a, b in zip(self._seen, leaves(value), strict=True)):
                 replacements = iter(self._seen)
                 self.passed = _mapped(lambda _: next(replacements), value)
         self._versions = [_version(x) for x in self._seen]
@@ -369,7 +369,7 @@ def _drawn() -> Hashable:
 
 # Runs ----------------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _hooks() -> Iterator[list[Any]]:
+def hooks() -> Iterator[list[Any]]:
     """A list for handles of hooks, all removed at the end."""
     handles: list[Any] = []
     try:
@@ -379,7 +379,7 @@ def _hooks() -> Iterator[list[Any]]:
             handle.remove()
 
 
-class _Eager:
+class Eager:
     """Inside of it, compiled code, which calls no hooks that came later, runs as it was written.
 
     The compiler's stance belongs to the process, and several threads and abandoned generators may be inside at once: it
@@ -529,9 +529,9 @@ class Taps:
 
     def _run(self, args: Any, kwargs: Any, plan: Plan | None, key: Hashable | None) -> tuple[_Run, Plan]:
         done = _Run(self._modules, self._events, plan)
-        with _Eager(), contextlib.ExitStack() as stack:
+        with Eager(), contextlib.ExitStack() as stack:
             learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules))
-            done.hook(stack.enter_context(_hooks()))
+            done.hook(stack.enter_context(hooks()))
             try:
                 self._model(*args, **kwargs)
             except _Stop as stop:
@@ -568,7 +568,7 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
         return hook
 
     before_run = (_state(model), _drawn())
-    with _hooks() as handles:
+    with hooks() as handles:
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
@@ -651,7 +651,7 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
 
         return hook
 
-    with _Eager(), _hooks() as handles:
+    with Eager(), hooks() as handles:
         for name in names:
             handles.append(modules[name].register_forward_hook(after(name), with_kwargs=True))
         yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)

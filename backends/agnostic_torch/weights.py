@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agnostic.errors import InvalidWeights, nearest
+from agnostic.errors import InvalidInput, InvalidWeights, nearest
+from agnostic.files import atomic_path
 from agnostic.models.weights import fit
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -105,6 +106,21 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
         f"a dict of {', '.join(map(repr, list(loaded)[:5]))}" if isinstance(loaded, Mapping) else type(loaded).__name__
     )
     raise InvalidWeights(f"{path} holds {holds or 'nothing'}, and no tensors by name as model.state_dict() has them")
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """See :meth:`agnostic.backend.Backend.save`: the state dict, as ``.safetensors``, ``.pth`` or ``.pt``."""
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise InvalidInput(f"PyTorch writes weights as .safetensors, .pth or .pt, not as {path.name!r}")
+    # Parameters that share their memory are written once each, since safetensors has no notion of sharing.
+    state = {name: x.detach().cpu().clone().contiguous() for name, x in _entries(model).items()}
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(state, temporary)
+        else:
+            torch.save(state, temporary)
 
 
 def weights(model: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,90 +1,201 @@
-"""Time of one optimizer step on a model of 25 million parameters: ours, torch.optim's foreach, and groups.
+"""Time of one step of every rule on a model of 25 million parameters: ours, torch.optim's foreach, Keras' own.
 
-    python scripts/bench/optimizers.py --repeats 10 --json out.json
+    python scripts/bench/optimizers.py --json out.json               # PyTorch
+    python scripts/bench/optimizers.py --engine jax --json out.json  # Keras: a compiled fit(), a process an engine
 
-Runs interleave, so that what else the machine does falls on all alike; medians, with the quartiles beside them.
+PyTorch: the parameters of a ResNet-50 with gradients given, one ``step()``. Keras: ``fit()`` of a stack of dense layers
+of as many parameters on one sample, so that the optimizer is most of a step; the contestants differ in it alone. Runs
+interleave, so that what else the machine does falls on all alike; medians, with the quartiles beside them.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib.metadata
 import json
+import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-import torch  # noqa: E402
-
 from agnostic import optimizers as ago  # noqa: E402
 from agnostic.files import atomic_path  # noqa: E402
 
+Contestants = Mapping[str, Callable[[], Any]]
 
-def parameters() -> list[torch.Tensor]:
+# Every rule that PyTorch has as well, as PyTorch computes it, so that both do the same work.
+PEERS = (
+    ago.SGD.torch(learning_rate=1e-3, momentum=0.9),
+    ago.SGD.torch(learning_rate=1e-3),
+    ago.RMSprop.torch(),
+    ago.RMSprop.torch(momentum=0.9, centered=True),
+    ago.Adagrad.torch(),
+    ago.Adadelta.torch(),
+    ago.Adam.torch(),
+    ago.Adam.torch(amsgrad=True, weight_decay=0.01),
+    ago.AdamW.torch(),
+    ago.Adamax.torch(),
+    ago.NAdam.torch(),
+    ago.RAdam.torch(),
+    ago.Adafactor.torch(),
+)
+# What PyTorch has no class for, beside the class of its nearest relative.
+RELATIVES = (
+    (ago.SGD.keras(momentum=0.9), ago.SGD.torch(momentum=0.9)),
+    (ago.RMSprop.keras(momentum=0.9), ago.RMSprop.torch(momentum=0.9)),
+    (ago.Adam.keras(), ago.Adam.torch()),
+    (ago.NAdam.keras(), ago.NAdam.torch()),
+    (ago.Lion.keras(), ago.Adam.torch()),
+    (ago.LAMB.keras(), ago.Adam.torch()),
+)
+
+
+def title(spec: ago.Spec) -> str:
+    """The kind, and what is not at its default."""
+    extra = [n for n in ("momentum", "centered", "amsgrad") if getattr(spec, n, 0)]
+    return " ".join([type(spec).__name__, *extra])
+
+
+# PyTorch --------------------------------------------------------------------------------------------------------------
+def shapes() -> list[tuple[int, ...]]:
     """The shapes of a ResNet-50: 161 tensors, 25.6 million numbers."""
-    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
+    found: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
     inputs = 64
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
         for block in range(blocks):
-            shapes += [(width, inputs, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
-            shapes += [(width,)] * 4 + [(4 * width,)] * 2
+            found += [(width, inputs, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
+            found += [(width,)] * 4 + [(4 * width,)] * 2
             if block == 0:
-                shapes += [(4 * width, inputs, 1, 1), (4 * width,), (4 * width,)]
+                found += [(4 * width, inputs, 1, 1), (4 * width,), (4 * width,)]
             inputs = 4 * width
-    shapes += [(1000, 2048), (1000,)]
+    return [*found, (1000, 2048), (1000,)]
+
+
+def parameters() -> list[Any]:
+    """Random parameters of those shapes with random gradients."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     found = []
-    for shape in shapes:
+    for shape in shapes():
         p = torch.randn(shape, generator=generator).requires_grad_()
         p.grad = torch.randn(shape, generator=generator)
         found.append(p)
     return found
 
 
-def contestants(spec: Any) -> dict[str, Callable[[], Any]]:
-    name = type(spec).__name__
-    native, ours, split = parameters(), parameters(), parameters()
-    layers = [{"params": split[i::10], "lr": 1e-3 * (1 + i)} for i in range(10)]
-    return {
-        f"{name} torch foreach": ago.build(spec, [{"params": native}], native=True, foreach=True).step,
-        f"{name} ours": ago.build(spec, [{"params": ours}], native=False).step,
-        f"{name} ours, 10 groups": ago.build(spec, layers, native=False).step,
-    }
+def torch_contests(only: str) -> Iterator[Contestants]:
+    """A contest a rule, whose first contestant is the one to beat; made one after the other, for the memory."""
+    for spec in PEERS:
+        name = title(spec)
+        if only not in name:
+            continue
+        split = parameters()
+        layers = [{"params": split[i::10], "lr": 1e-3 * (1 + i)} for i in range(10)]
+        yield {
+            f"{name}: torch foreach": ago.build(spec, [{"params": parameters()}], native=True, foreach=True).step,
+            f"{name}: ours": ago.build(spec, [{"params": parameters()}], native=False).step,
+            f"{name}: ours, 10 groups": ago.build(spec, layers, native=False).step,
+        }
+    for spec, peer in RELATIVES:
+        if only not in title(spec):
+            continue
+        theirs = ago.build(peer, [{"params": parameters()}], native=True, foreach=True)
+        ours = ago.build(spec, [{"params": parameters()}], native=False)
+        yield {f"torch {title(peer)} foreach": theirs.step, f"Keras' {title(spec)} by ours": ours.step}
+
+
+# Keras ----------------------------------------------------------------------------------------------------------------
+WIDTH, DEPTH, STEPS = 1600, 10, 6
+
+
+def keras_contests(only: str) -> Iterator[Contestants]:
+    """Keras' own, ours on the same rule, and ours with a group a layer; a run is some steps of a compiled fit()."""
+    import keras
+    import numpy as np
+
+    x = np.ones((STEPS, WIDTH), np.float32) / WIDTH
+
+    def network() -> Any:
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([keras.Input((WIDTH,)), *(keras.layers.Dense(WIDTH) for _ in range(DEPTH))])
+
+    def fit(make: Callable[[Any], Any]) -> Callable[[], Any]:
+        net = network()
+        # PyTorch's engine compiles only where it is asked to, and needs a C++ compiler for it; Keras leaves it eager.
+        net.compile(make(net), "mse")
+        return lambda: net.fit(x, x, batch_size=1, verbose=0, shuffle=False)
+
+    def by_layer(spec: Any, net: Any) -> Any:
+        rules = {layer.name: {"learning_rate": 1e-4 * (1 + i)} for i, layer in enumerate(net.layers)}
+        return ago.build(spec, ago.groups(net, rules), native=False)
+
+    for spec in (ago.SGD.keras(learning_rate=1e-3, momentum=0.9), ago.RMSprop.keras(), ago.Adam.keras()):
+        name = title(spec)
+        if only in name:
+            yield {
+                f"{name}: Keras' own": fit(functools.partial(ago.build, spec, native=True)),
+                f"{name}: ours": fit(functools.partial(ago.build, spec, native=False)),
+                f"{name}: ours, {DEPTH} groups": fit(functools.partial(by_layer, spec)),
+            }
+
+
+# Timing ---------------------------------------------------------------------------------------------------------------
+def race(contest: Contestants, repeats: int, per_run: int) -> dict[str, dict[str, Any]]:
+    """Milliseconds of a step, and the ratio to the first contestant: the median of the ratios of each round."""
+    times: dict[str, list[float]] = {name: [] for name in contest}
+    for repeat in range(repeats + 2):
+        for name, run in contest.items():
+            start = time.perf_counter()
+            run()
+            if repeat >= 2:  # state is made, and code compiled, at the first
+                times[name].append(1e3 * (time.perf_counter() - start) / per_run)
+    first = next(iter(times.values()))
+    found = {}
+    for name, own in times.items():
+        low, middle, high = statistics.quantiles(own, n=4)
+        ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
+        found[name] = {"median": middle, "quartiles": [low, high], "ratio": ratio}
+        print(f"{name:44} {middle:7.1f} ms ({low:.1f} to {high:.1f})  x{ratio:.2f}", flush=True)
+    return found
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="Keras on this engine")
+    parser.add_argument("--only", default="", help="rules whose name holds this")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    packages = ["torch"] if arguments.engine is None else ["keras", arguments.engine]
+    if arguments.engine is not None:
+        os.environ["KERAS_BACKEND"] = arguments.engine
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     report: dict[str, Any] = {
-        "torch": torch.__version__,
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in parameters()),
+        "versions": {p: importlib.metadata.version("tensorflow_cpu" if p == "tensorflow" else p) for p in packages},
+        "processor": processor(),
+        "cores": os.cpu_count(),
         "milliseconds": {},
     }
-    print({k: v for k, v in report.items() if k != "milliseconds"})
-    for spec in (ago.SGD(1e-3, 0.9), ago.Adam(1e-3), ago.RMSprop(1e-3)):
-        steps = contestants(spec)
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for repeat in range(arguments.repeats + 2):
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                if repeat >= 2:  # state is made at the first step
-                    times[name].append(1e3 * (time.perf_counter() - start))
-        reference = statistics.median(next(iter(times.values())))
-        for name, own in times.items():
-            low, middle, high = statistics.quantiles(own, n=4)
-            report["milliseconds"][name] = {"median": middle, "quartiles": [low, high], "ratio": middle / reference}
-            print(f"{name:28} {middle:7.1f} ms ({low:.1f} to {high:.1f})  x{middle / reference:.2f}")
+    print(json.dumps({k: v for k, v in report.items() if k != "milliseconds"}))
+    contests, steps = (torch_contests, 1) if arguments.engine is None else (keras_contests, STEPS)
+    for contest in contests(arguments.only):
+        report["milliseconds"] |= race(contest, arguments.repeats, steps)
     if arguments.json:
         with atomic_path(arguments.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2))

@@ -157,6 +157,36 @@ def test_single_parameters_and_half_steps(photos, parameters, order, fill_mode):
     assert_same(expected, got, AGREEMENT if order else 0)
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("fill_mode", ["reflect", "wrap", "constant", "nearest"])
+@pytest.mark.parametrize("brightness", [None, 0.7])
+def test_flips_where_a_position_is_the_border_itself(photos, order, fill_mode, brightness):
+    # Without rotation whole rows and columns are read at the border but for rounding, and rounding decides.
+    options = {"fill_mode": fill_mode, "interpolation_order": order, "cval": 9}
+    atol = 0 if order == 0 or brightness else AGREEMENT
+    cases = ((0.1, 1.0, 0.0, (24, 31)), (-0.2, 1.0, 0.5, (30, 30)), (0.0, 0.5, 0.0, (29, 30)), (30.0, 2.0, 2, (30, 24)))
+    for shear, zoom, shift, size in cases:
+        image = np.resize(photos, (*size, 3))
+        for horizontal, vertical in ((True, False), (False, True), (True, True)):
+            parameters = {"shear": shear, "zx": zoom, "zy": 1.0, "theta": 0, "tx": shift, "ty": -shift}
+            parameters |= {"flip_horizontal": horizontal, "flip_vertical": vertical, "brightness": brightness}
+            expected, got = both(options, lambda g, p=parameters, x=image: g.apply_transform(x.copy(), p))
+            assert_same(expected, got, atol)
+
+
+def test_whitening_multiplies_no_error_of_the_warp(photos):
+    small = photos[:, :8, :8]
+
+    def use(generator):
+        generator.fit(small)
+        return [generator.standardize(generator.random_transform(x, seed=k)) for k, x in enumerate(small)]
+
+    expected, got = both(dict(SEED_SCRIPT, zca_whitening=True), use)
+    # Fewer images than pixels leave directions without variance, which are multiplied by up to sqrt(7) / 1e-6. With
+    # both warps in float64 the pixels are the same float32; a warp that is off by 0.004 of 255 shows as 2e-7 here.
+    assert_same(expected, got, 1e-8)
+
+
 @pytest.mark.parametrize(("low", "high"), [(-100, 400), (0, 1), (-1, 1), (0, 255)])
 @pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 2.5])
 def test_brightness_of_any_range(low, high, factor):

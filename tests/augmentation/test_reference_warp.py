@@ -119,6 +119,24 @@ def test_flip_is_a_matrix(size, horizontal, vertical):
     np.testing.assert_array_equal(reference.warp(image, matrix), expected)
 
 
+@given(
+    values=st.tuples(*[st.sampled_from([0.0, 0.2, -40.0, 7.5])] * 4, *[st.sampled_from([1.0, 0.5, 1.3])] * 2),
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    horizontal=st.booleans(),
+    vertical=st.booleans(),
+)
+def test_both_ways_to_the_keras_matrix_agree(values, size, horizontal, vertical):
+    parameters = dict(zip(("theta", "tx", "ty", "shear", "zx", "zy"), values, strict=True))
+    product = geometry.keras_product(parameters, size)
+    flips = {"flip_horizontal": horizontal, "flip_vertical": vertical}
+    matrix = geometry.keras_matrix(parameters | flips, size)
+    assert (product is None) == (matrix is None)
+    if matrix is not None:
+        # Some ten roundings of numbers below 1000.
+        expected = geometry.flipped(product, size, horizontal, vertical)
+        np.testing.assert_allclose(matrix, expected, rtol=0, atol=10 * 1000 * 2.0**-53)
+
+
 def test_points_and_boxes_follow_the_pixels():
     image = np.zeros((20, 30, 1))
     image[4:9, 6:16] = 1
@@ -142,3 +160,47 @@ def test_points_and_boxes_follow_the_pixels():
 def test_unknown_options_say_what_is_known(options, word):
     with pytest.raises(InvalidInput, match=word):
         warp(np.zeros((3, 3, 1), np.float32), np.eye(2, 3), **options)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "planes": lambda x: np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0),
+    "every other row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "mirrored": lambda x: x[:, ::-1].copy()[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.float64, ">f4"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("fill_mode", ["nearest", "constant"])
+@pytest.mark.parametrize("size", [(30, 41), (170, 20)])
+def test_layouts_in_and_out_do_not_matter(dtype, channels, order, fill_mode, size):
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (*size, channels)).astype(dtype)
+    matrix = np.array([[0.9, 0.3, -4.2], [-0.25, 1.1, 6.7]])
+    options = {"order": order, "fill_mode": fill_mode, "cval": 9}
+    expected = warp(image, matrix, **options)
+    assert expected.shape == image.shape
+    assert expected.dtype == image.dtype
+    for laid_in in LAYOUTS.values():
+        before = laid_in(image)
+        np.testing.assert_array_equal(warp(before, matrix, **options), expected)
+        np.testing.assert_array_equal(before, image)
+        for laid_out in LAYOUTS.values():
+            out = laid_out(np.full_like(image, 77))
+            assert warp(laid_in(image), matrix, out=out, **options) is out
+            np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.skipif(not opencv_agrees(), reason="no OpenCV that interpolates exactly")
+@pytest.mark.parametrize("side", [150, 160, 161, 256, 512])
+@pytest.mark.parametrize("fill_mode", ["nearest", "reflect"])
+def test_the_largest_images_of_each_routine_agree(side, fill_mode):
+    # Full contrast from pixel to pixel, turned, sheared and enlarged as the classic settings do at most.
+    image = np.repeat(np.indices((side, side)).sum(axis=0)[..., None] % 2 * np.float32(255), 3, axis=2)
+    for theta, zoom, shift in ((40, 1.2, 0.2), (-37, 0.83, -0.2), (3, 1.01, 0.013)):
+        parameters = {"theta": theta, "zx": zoom, "zy": 1 / zoom, "tx": shift * side, "ty": -shift * side, "shear": 0.2}
+        matrix = geometry.keras_matrix(parameters | {"flip_horizontal": theta > 0}, (side, side))
+        exact = reference.warp(image, matrix, fill_mode=fill_mode)
+        assert np.abs(warp(image, matrix, fill_mode=fill_mode) - exact).max() < AGREEMENT

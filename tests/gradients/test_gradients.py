@@ -1,4 +1,4 @@
-"""Runs gradient_checks.py on each backend and engine, each in a process of its own."""
+"""Runs gradient_checks.py and guard_checks.py on each backend and engine, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKS = Path(__file__).with_name("gradient_checks.py")
+CHECKS = [Path(__file__).with_name(name) for name in ("gradient_checks.py", "guard_checks.py")]
 
 
 @pytest.mark.slow
@@ -22,8 +22,8 @@ def test_on_engine(backend: str, engine: str) -> None:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     own = {"AGNOSTIC_BACKEND": backend, "KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CHECKS)]
     done = subprocess.run(
-        command, env={**os.environ, **own}, capture_output=True, text=True, cwd=CHECKS.parents[2], timeout=280
+        command, env={**os.environ, **own}, capture_output=True, text=True, cwd=CHECKS[0].parents[2], timeout=280
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -40,7 +40,7 @@ def test_the_forms_of_a_specification(text, family, name, path, backend):
     ("text", "error", "said"),
     [
         ("efficientnet_lite", UnknownName, "did you mean 'efficientnet_lite"),
-        ("vgg16", UnknownName, "'torchvision:vgg16'"),
+        ("vgg11", UnknownName, "'torchvision:vgg16'"),
         ("pytorch:vgg16", UnknownName, "'torchvision:vgg16'"),
         ("", UnknownName, "'efficientnet_lite0'"),
         ("file.py", InvalidInput, "write 'file.py:make_model'"),

@@ -13,12 +13,12 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def run(file: str, engine: str, *needed: str) -> None:
+def run(files: tuple[str, ...], engine: str, *needed: str) -> None:
     for module in ("keras", engine, *needed):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": engine, "JAX_ENABLE_X64": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / file) for file in files)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=HERE.parents[1], timeout=290)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
@@ -26,10 +26,10 @@ def run(file: str, engine: str, *needed: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "jax", "tensorflow"])
 def test_optimizers_on_engine(engine: str) -> None:
-    run("keras_checks.py", engine)
+    run(("keras_checks.py",), engine)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "jax"])
 def test_conversion_on_engine(engine: str) -> None:
-    run("conversion_checks.py", engine, "torch")
+    run(("conversion_checks.py", *["preset_checks.py"] * (engine == "jax")), engine, "torch")

@@ -86,7 +86,7 @@ def smooth(framework: str) -> Model:
                 "running_mean": rng.normal(0, 0.1, 6), "running_var": rng.uniform(0.5, 1.5, 6),
             },
         ),
-        "depthwise": ("depthwise", {"weight": rng.normal(0, 0.3, (6, 1, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
+        "depthwise": ("depthwise_conv", {"weight": rng.normal(0, 0.3, (6, 1, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
         "dense": ("dense", {"weight": rng.normal(0, 0.5, (5, 6)), "bias": rng.normal(0, 0.1, 5)}),
     }  # fmt: skip
     if framework == "torch":

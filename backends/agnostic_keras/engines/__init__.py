@@ -1,5 +1,7 @@
 """What the engines of Keras do differently: gradients, compilation, the loop. One module each, the same functions.
 
+An engine's module has the loop and the gradients; its layers and its guards lie beside it and come in through it.
+
 - ``climber(network)`` makes a function of (parameters, state, schedule, data, on_step) that climbs a micro-batch and
   returns (pixels, scores, finite gradients); network: an :class:`agnostic_keras.ascent.Network`.
 - ``convolution(layer, x, kernel, bias)`` is what a Conv2D or DepthwiseConv2D computes before its activation, and

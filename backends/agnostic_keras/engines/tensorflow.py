@@ -6,8 +6,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
+
+from agnostic_keras.engines.tensorflow_guards import before_gradients as before_gradients
+from agnostic_keras.engines.tensorflow_guards import concrete as concrete
+from agnostic_keras.engines.tensorflow_guards import on_gradient as on_gradient
+from agnostic_keras.engines.tensorflow_guards import uncompiled as uncompiled
+from agnostic_keras.engines.tensorflow_layers import convolution as convolution
+from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
 
 Tensor = tf.Tensor
 
@@ -48,6 +54,10 @@ eagerly = contextlib.nullcontext
 """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
+program: Any = None
+"""Arrays of TensorFlow cannot be written to: rules are traced."""
+
+
 def climber(network: Any) -> Callable[..., Any]:
     """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
 
@@ -80,19 +90,6 @@ def climber(network: Any) -> Callable[..., Any]:
         return results
 
     return climb
-
-
-# Layers --------------------------------------------------------------------------------------------------------------
-def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """See :mod:`agnostic_keras.engines`."""
-    convolve = keras.ops.depthwise_conv if hasattr(layer, "depth_multiplier") else keras.ops.conv
-    y = convolve(x, kernel, tuple(layer.strides), layer.padding, "channels_last", layer.dilation_rate)
-    return y if bias is None else tf.nn.bias_add(y, bias)
-
-
-def max_pool(layer: Any, x: Tensor) -> Tensor:
-    """See :mod:`agnostic_keras.engines`."""
-    return keras.ops.max_pool(x, layer.pool_size, layer.strides, layer.padding, "channels_last")
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from agnostic_keras.engines import pads
+from agnostic_keras.engines.torch_guards import before_gradients as before_gradients
+from agnostic_keras.engines.torch_guards import concrete as concrete
+from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
+from agnostic_keras.engines.torch_layers import convolution as convolution
+from agnostic_keras.engines.torch_layers import max_pool as max_pool
 
 Tensor = torch.Tensor
 tanh = torch.tanh
@@ -62,6 +65,17 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
+uncompiled = eagerly
+"""Compiled code, compiled before or not, runs as it was written inside."""
+
+
+def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
+    """One step of an elementwise rule in place, see :class:`agnostic_torch.fusion.Program`."""
+    from agnostic_torch.fusion import Program
+
+    return Program(spec, now, names)
+
+
 def climber(network: Any) -> Callable[..., Any]:
     """The ascent of a micro-batch as a loop of eager autograd."""
 
@@ -83,30 +97,6 @@ def climber(network: Any) -> Callable[..., Any]:
                 return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
 
     return climb
-
-
-# Layers: Keras copies into another memory format before each, and back after it ---------------------------------------
-def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """See :mod:`agnostic_keras.engines`."""
-    depthwise = hasattr(layer, "depth_multiplier")
-    weight = kernel.permute(2, 3, 0, 1).flatten(0, 1)[:, None] if depthwise else kernel.permute(3, 2, 0, 1)
-    x, padding = _padded(layer, x, kernel.shape[:2], 0.0)
-    options = layer.strides, padding, layer.dilation_rate, x.shape[1] // weight.shape[1]
-    return F.conv2d(x, weight, bias, *options).permute(0, 2, 3, 1)
-
-
-def max_pool(layer: Any, x: Tensor) -> Tensor:
-    """See :mod:`agnostic_keras.engines`."""
-    x, padding = _padded(layer, x, layer.pool_size, float("-inf"))
-    return F.max_pool2d(x, layer.pool_size, layer.strides, padding).permute(0, 2, 3, 1)
-
-
-def _padded(layer: Any, x: Tensor, window: Sequence[int], value: float) -> tuple[Tensor, Any]:
-    """PyTorch's view of the input, padded where two sides differ, and what the operation itself is to pad."""
-    x = x.permute(0, 3, 1, 2)
-    (top, bottom), (left, right) = pads(layer, x.shape[2:], window)
-    same = top == bottom and left == right
-    return (x, (top, left)) if same else (F.pad(x, (left, right, top, bottom), value=value), 0)
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""``agnostic compare``: the first place where two versions of a model part, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agnostic.cli.common import Json, example, print_json
+from agnostic.cli.trace import Count, Images, Inputs, Size
+
+SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
+DIFFERENT = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "compare",
+        epilog=example(
+            "agnostic compare torchvision:resnet50 resnet50.keras --images photos/ --html report.html",
+            "agnostic compare a.trace b.trace",
+        ),
+    )(compare)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="The model that is right. " + SPEC)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Its other version. " + SPEC)],
+    images: Images = None,
+    inputs: Inputs = None,
+    count: Count = 8,
+    size: Size = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots and pictures.")] = None,
+    map: Annotated[
+        list[str] | None, typer.Option("--map", help="A's layer = B's layer, where the match is wrong; repeatable.")
+    ] = None,
+    engine_a: Annotated[str | None, typer.Option("--engine-a", help="What Keras computes A with.")] = None,
+    engine_b: Annotated[str | None, typer.Option("--engine-b", help="What Keras computes B with.")] = None,
+    backend_a: Annotated[str | None, typer.Option("--backend-a", help="torch or keras, for A.")] = None,
+    backend_b: Annotated[str | None, typer.Option("--backend-b", help="torch or keras, for B.")] = None,
+    weights_a: Annotated[str | None, typer.Option("--weights-a", help="A's weight file, or 'random'.")] = None,
+    weights_b: Annotated[str | None, typer.Option("--weights-b", help="B's weight file, or 'random'.")] = None,
+    json: Json = False,
+) -> None:
+    """Say where B first does something else than A by more than arithmetic explains, what the mistake is, and the mend.
+
+    Each model runs in a process of its own. The exit code is 1 where they differ, 0 where they are the same.
+    """
+    from agnostic.cli.trace import chosen_inputs
+    from agnostic.compare.processes import Side
+    from agnostic.compare.traces import is_trace
+    from agnostic.compare.verbs import compare as run
+
+    sides = [
+        text if is_trace(text) else Side(text, backend, engine, weights)
+        for text, backend, engine, weights in (
+            (a, backend_a, engine_a, weights_a), (b, backend_b, engine_b, weights_b),
+        )
+    ]  # fmt: skip
+    found = run(sides[0], sides[1], chosen_inputs(images, inputs, count, size), map=_pairs(map or []))
+    if html is not None:
+        found.html(html)
+    if json:
+        print_json({**found.to_json(), "html": html})
+    else:
+        print(found)
+        if html is not None:
+            print(f"\n{html}")
+    if not found.same:
+        raise typer.Exit(DIFFERENT)
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    from agnostic.errors import InvalidInput
+
+    pairs = {}
+    for text in given:
+        ours, equals, theirs = text.partition("=")
+        if not (equals and ours and theirs):
+            raise InvalidInput(f"--map takes A's layer = B's layer, such as features.0=block1_conv1, not {text!r}")
+        pairs[ours.strip()] = theirs.strip()
+    return pairs

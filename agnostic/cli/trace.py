@@ -1,0 +1,79 @@
+"""``agnostic trace``: what a model does for some photos, written to a file that another environment can compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agnostic.cli.common import Backend, Engine, Json, Weights, example, print_json
+
+Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
+Inputs = Annotated[
+    Path | None, typer.Option("--inputs", help="A .npy or .npz file with inputs as the model takes them.")
+]
+Count = Annotated[int, typer.Option("--count", min=1, help="How many photos of the folder are taken.")]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="Height and width; by default what the model takes.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "trace",
+        epilog=example(
+            "agnostic trace torchvision:resnet50 --images photos/ --out a.trace",
+            "agnostic trace model.keras --engine jax --inputs x.npy --out b.trace",
+        ),
+    )(trace)
+
+
+def trace(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="torchvision:resnet50, model.keras, file.py:make_model and others.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; its name ends in .trace.")],
+    images: Images = None,
+    inputs: Inputs = None,
+    count: Count = 8,
+    size: Size = None,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Record the gradients of a loss as well.")] = False,
+    weights: Weights = None,
+    backend: Backend = None,
+    engine: Engine = None,
+    json: Json = False,
+) -> None:
+    """Write what each layer of a model receives and returns for some photos, and how exact its arithmetic is.
+
+    Two such files are compared by 'agnostic compare a.trace b.trace', on any machine, without the frameworks.
+    """
+    from agnostic.compare.processes import Side, trace_elsewhere
+    from agnostic.compare.traces import SUFFIX, Trace
+    from agnostic.errors import InvalidInput
+
+    if out.suffix != SUFFIX:
+        raise InvalidInput(f"the name of a trace ends in {SUFFIX}, and {str(out)!r} does not: write {out.stem}{SUFFIX}")
+    given = chosen_inputs(images, inputs, count, size)
+    if given is None:
+        raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
+    path = trace_elsewhere(Side(model, backend, engine, weights), given, out, {"gradients": gradients})
+    found = Trace(path)
+    if json:
+        print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
+                    "model": found.about["model"], "notes": found.about["notes"]})  # fmt: skip
+    else:
+        print(f"{path} ({len(found.about['calls'])} calls, {path.stat().st_size / 1e6:.1f} MB)")
+        for note in found.about["notes"]:
+            print(f"note: {note}")
+
+
+def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: int | None) -> object:
+    """What the options --images and --inputs say; None for neither."""
+    from agnostic.compare.processes import photos, read_inputs
+    from agnostic.errors import InvalidInput
+
+    if images is not None and inputs is not None:
+        raise InvalidInput("--images and --inputs are two answers to one question: give one")
+    if images is not None:
+        return photos(images, count, size)
+    return None if inputs is None else read_inputs(inputs)

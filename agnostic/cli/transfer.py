@@ -1,0 +1,77 @@
+"""``agnostic transfer``: the weights of one model into another, each in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agnostic.cli.common import Json, example, print_json, progress
+from agnostic.errors import InvalidInput, UnknownName, nearest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "transfer",
+        epilog=example(
+            "agnostic transfer torchvision:resnet50 resnet50 --to keras --out resnet50.keras",
+            "agnostic transfer torchvision:vgg16 keras_model.py:make --engine jax --out vgg16.weights.h5",
+            "agnostic transfer model.keras torch_model.py:make --to torch --out model.safetensors",
+        ),
+    )(transfer)
+
+
+def transfer(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The model that has the weights: as for any command.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets them; its own do not matter.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .keras, .weights.h5 (Keras), .pth (PyTorch) or .safetensors.")
+    ],
+    source_weights: Annotated[
+        str | None, typer.Option("--weights", help="Of the source: a weight file, 'random', or 'default': its own.")
+    ] = None,
+    source_backend: Annotated[
+        str | None, typer.Option("--from", help="The source's backend, where the specification does not say.")
+    ] = None,
+    target_backend: Annotated[
+        str | None, typer.Option("--to", help="The target's backend, where the specification does not say.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="What Keras computes with: torch, jax, tensorflow.")] = "",
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Height and width of the images that both are run on; by default their own."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
+    json: Json = False,
+) -> None:
+    """Put the weights of one model into another of the same architecture, and check by running both.
+
+    Each model runs in a process of its own, so that PyTorch and TensorFlow need not get on. The file is written in any
+    case that every weight found its place; exit code 1 says that the two models do not compute the same, and the table
+    says where they differ and what to mend.
+    """
+    from agnostic.transfer.processes import FORMATS, between
+
+    suffix = next((s for s in FORMATS if out.name.endswith(s)), None)
+    if suffix is None:
+        raise UnknownName(
+            f"cannot write {out.name!r}: a file of weights ends in {', '.join(FORMATS)}{nearest(out.suffix, FORMATS)}"
+        )
+    if out.is_dir():
+        raise InvalidInput(f"cannot write {str(out)!r}: it is a folder, and a file name was expected")
+    with progress(f"{source} to {target}", total=4) as advance:
+        report = between(
+            source, target, out, weights=source_weights, source_backend=source_backend, target_backend=target_backend,
+            engine=engine or None, size=size, seed=seed, advance=advance,
+        )  # fmt: skip
+    if json:
+        print_json({"out": out, **report["json"]})
+    else:
+        print(report["text"])
+        print(f"written: {out}")
+    if not report["json"]["verified"]:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Where two versions of one model part, and why."""

@@ -1,0 +1,120 @@
+"""What surrounds a place where two models are compared: what follows in line, what ran before, facts of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+import numpy as np
+
+from agnostic.compare.layouts import Layout
+from agnostic.compare.recording import Record
+from agnostic.description import LayerDescription
+
+Array = np.ndarray[Any, Any]
+
+SOURCES = 10
+"""How many of the arrays before a culprit the diagnosis may look at."""
+
+_FOLLOWING = ("batch_norm", "scale", "activation", "dropout", "other")
+"""Kinds that another framework's layer may have inside."""
+
+
+def alike(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two shapes differ in dimensions of length 1 alone."""
+    return tuple(shape) == tuple(other) or [x for x in shape if x != 1] == [x for x in other if x != 1]
+
+
+def ends_of(a: Record, unmatched: Container[int], i: int) -> list[int]:
+    """The calls of A at which a segment that starts at ``i`` may end: those without a partner that follow in line."""
+    ends = [i]
+    for k in range(i + 1, len(a.steps)):
+        step = a.steps[k]
+        if k not in unmatched or not step.inputs or step.kind not in _FOLLOWING:
+            break
+        source = step.inputs[0].source
+        if source is None or source[0] != k - 1:
+            break
+        ends.append(k)
+    return ends
+
+
+def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequence[int]) -> list[int]:
+    """The calls without a partner right before a call, from the one on that received an array of a shape.
+
+    A layer with padding of its own stands for a padding layer and one without: their inputs fit at the padding. Empty
+    where the call itself received that shape, or nothing before it did.
+    """
+    found: list[int] = []
+    while record.steps[index].inputs:
+        slot = record.steps[index].inputs[0]
+        if alike(slot.canonical_shape, shape):
+            return found
+        if slot.source is None or slot.source[0] not in unmatched:
+            return []
+        index = slot.source[0]
+        found.insert(0, index)
+    return []
+
+
+def sources(a: Record, before: int) -> dict[str, Array]:
+    """The arrays before a call of A, canonical: the images, the model's input, the last outputs by layer.
+
+    What code made and handed to a layer, such as a sum, is one as well.
+    """
+    found: dict[str, Array] = {}
+    if before < SOURCES:
+        if a.inputs.kind == "images":
+            images = a.inputs.arrays["0"]
+            found["images"] = images / np.float32(255) if images.dtype == np.uint8 else images
+        for k, slot in enumerate(a.model_inputs):
+            found["input" if not k else f"input {k}"] = a.canonical(slot)
+    for step in a.steps[max(0, before - SOURCES) : before]:
+        for slot in step.inputs[:1]:
+            if slot.source is None:
+                found[f"the input of {step.label}"] = a.canonical(slot)
+        for slot in step.outputs[:1]:
+            found[step.label] = a.canonical(slot)
+    return found
+
+
+def facts(a: Record, b: Record, before: int, flat: Layout) -> dict[str, Any]:
+    """Of both models as wholes; see :class:`agnostic.compare.diagnosis.Culprit`.
+
+    Args:
+        before: the call of A at the culprit.
+        flat: the layout of what it receives. Where that is flattened, ``flattened`` is (H, W, C): the arrays and the
+            descriptions of a culprit count in this order, whatever the framework's own.
+    """
+    found: dict[str, Any] = {"first": before == 0}
+    for which, about in (("a", a.model), ("b", b.model)):
+        found[f"{which}_framework"] = about["backend"]
+        found[f"{which}_dtype"] = about["dtype"]
+        found[f"{which}_training"] = about["training"]
+        if about["preprocessing"]:
+            found[f"{which}_preprocessing"] = about["preprocessing"]
+    if flat.inner:
+        letters = (flat.axes or "").partition("(")[2].rstrip(")")
+        sizes = dict(zip(letters, flat.inner, strict=True))
+        found["flattened"] = tuple(sizes[x] for x in (*(y for y in letters if y != "C"), "C"))
+    return found
+
+
+def reordered(description: LayerDescription, layout: Layout) -> LayerDescription:
+    """A layer on flattened inputs with its weights in the canonical order of those inputs."""
+    if not layout.inner:
+        return description
+    weights = {k: reordered_entry(description.kind, x, layout) for k, x in description.weights.items()}
+    found: LayerDescription = description.replace(weights=weights)
+    return found
+
+
+def reordered_entry(kind: str, x: Array, layout: Layout) -> Array:
+    """One array of a layer's weights, or of their gradients, in that order."""
+    size = int(np.prod(layout.inner))
+    if not layout.inner or kind not in ("dense", "batch_norm", "scale", "normalization"):
+        return x
+    if not x.ndim or x.shape[0] != size or (x.ndim == 1 and kind == "dense"):
+        return x
+    rows = layout.to_canonical(np.ascontiguousarray(x.reshape(size, -1).T)).T
+    return np.ascontiguousarray(rows).reshape(x.shape)

@@ -1,0 +1,391 @@
+"""Why a layer of one model computes something else than its counterpart, and the mend."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from agnostic.compare.mistakes.glue import branches, compared, concatenated, explained, function_of, told_apart
+from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, flattenings, plausible, relations
+from agnostic.compare.mistakes.segments import parts
+from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
+from agnostic.compare.mistakes.words import CATALOGUE
+from agnostic.description import Array, LayerDescription
+from agnostic.errors import InvalidInput
+from agnostic.reference.activations import VECTOR, activate
+from agnostic.reference.layers import chain
+from agnostic.reference.rounding import DIGITS, fits, rounded
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """All that is known about the place where two models part. Arrays are channels-last NumPy.
+
+    Attributes:
+        a: descriptions of A's layers at that place, in order.
+        b: descriptions of B's layers at that place, in order. Where the place is "glue", this is the layer that B's own
+            code handed something else to; empty at the end of the model.
+        place: ``"layer"``: the layers themselves differ, fed the same. ``"glue"``: the code of B that runs before them.
+        inputs: what A's first layer received, by position.
+        truth: A's output in float64. For "glue": what A's layer received at the position that differs, ``inputs[i]``.
+        output: B's output for ``inputs``. For "glue": what B's code handed on instead, from the same sources.
+        floor: the root mean square of what arithmetic alone does to ``truth``; positive.
+        sources: what ran before, by A's layer name, oldest first: the arrays that B's code had at hand, which were A's.
+            Needed for glue alone.
+        again: B's output for ``inputs`` a second time, if it was run twice: tells randomness.
+        facts: of the models as wholes. ``a_framework``, ``b_framework``, ``a_dtype``, ``b_dtype``, ``a_preprocessing``,
+            ``b_preprocessing`` (mappings with mean, std, scale, channel_order), ``first``: whether nothing ran before.
+    """
+
+    a: Sequence[LayerDescription]
+    b: Sequence[LayerDescription]
+    place: Literal["layer", "glue"]
+    inputs: Sequence[Array]
+    truth: Array
+    output: Array
+    floor: float
+    sources: Mapping[str, Array] = field(default_factory=dict)
+    again: Array | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def error(self, output: Array, truth: Array | None = None) -> float:
+        """How far an output is from the truth, in units of the floor; infinite where the shapes differ.
+
+        The floor of what is greater than A's output is greater by as much.
+        """
+        right = np.asarray(self.truth if truth is None else truth, np.float64)
+        if output.shape != right.shape:
+            return float("inf")
+        if not right.size:
+            return 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = _rms(np.asarray(output, np.float64) - right)
+        if truth is not None and (own := _rms(self.truth)) > 0:
+            error /= max(1.0, _rms(right) / own)
+        return error / self.floor if error == error else float("inf")
+
+
+def _rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake that was tried at the culprit.
+
+    Attributes:
+        mistake: a stable key, such as ``"batch_norm_epsilon"``; ``"unexplained"`` where nothing removes the error.
+        sentence: what is wrong, with the numbers of both sides.
+        mend: what to write, in B's framework.
+        before: the error as it is, in units of the noise floor.
+        after: the error that is left when the mistake is taken out, in the same units.
+        tried: for "unexplained": the mistakes that were tried and do not remove the error.
+    """
+
+    mistake: str
+    sentence: str
+    mend: str
+    before: float
+    after: float
+    tried: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.mend}".strip()
+
+
+# The diagnosis --------------------------------------------------------------------------------------------------------
+EXPLAINED = 30.0
+"""Noise floors within which an error counts as removed: three times what a healthy layer may have, since a description
+rounds an epsilon, and both the float32 truth and B's own arithmetic stand between the two arrays."""
+
+PART = 2_000_000
+"""Numbers of input and output together, beyond which fewer images are looked at: enough to tell any mistake."""
+
+
+def diagnose(culprit: Culprit) -> list[Finding]:
+    """The mistake that explains the difference at a place, or what was tried in vain.
+
+    A mistake is named only if it was computed: B's layer without it gives what A's does, or A's with it gives what B's
+    does, to within :data:`EXPLAINED` noise floors and to less than a third of the error.
+
+    Returns:
+        One finding; ``"unexplained"`` where nothing that is known removes the error.
+    """
+    if culprit.error(culprit.output) == 0:
+        return []
+    return [_Diagnosis(culprit).find()]
+
+
+class _Diagnosis:
+    """One culprit, and what was tried at it."""
+
+    def __init__(self, culprit: Culprit) -> None:
+        self.whole = culprit
+        self.culprit = _part(culprit)
+        self.before = culprit.error(culprit.output)
+        self.a, self.b = parts(culprit.a), parts(culprit.b)
+        self.truth = np.asarray(self.culprit.truth, np.float64)
+        self.output = np.asarray(self.culprit.output, np.float64)
+        self.tried: dict[str, float] = {}
+        framework = culprit.facts.get("b_framework") or next((x.framework for x in culprit.b), "")
+        self.framework = str(framework)
+        self.layer = culprit.b[0].name if culprit.b else "the model's output"
+
+    def find(self) -> Finding:
+        for step in (self._random, self._not_finite, self._layers if self.culprit.place == "layer" else self._glue):
+            found = step()
+            if found is not None:
+                return found
+        return self._unexplained()
+
+    # Words -----------------------------------------------------------------------------------------------------------
+    def _finding(self, mistake: str, values: Mapping[str, Any], note: str, after: float, layer: str = "") -> Finding:
+        entry = CATALOGUE[mistake]
+        shown = {"a": "A's", "b": "B's", "layer": layer or self.layer, **values}
+        shown["place"] = ("after " if self.culprit.place == "layer" else "before ") + str(shown["layer"])
+        what = entry.what
+        for key, value in shown.items():
+            what = what.replace("{" + key + "}", str(value))
+        place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
+        sentence = f"{place} {what}" + (f" ({note})." if note else ".")
+        return Finding(mistake, sentence, entry.mend(self.framework, **shown), self.before, after)
+
+    def _unexplained(self) -> Finding:
+        tried = tuple(dict.fromkeys(self.tried))
+        note = f"{len(tried)} mistakes were tried"
+        nearest = min(self.tried.items(), key=lambda x: x[1], default=None)
+        if nearest is not None and nearest[1] < self.before / 10:
+            note += f"; {nearest[0].replace('_', ' ')} is the nearest, and leaves {nearest[1]:.3g} noise floors"
+        found = self._finding("unexplained", {}, note, self.before)
+        return dataclasses.replace(found, tried=tried)
+
+    # Tests -----------------------------------------------------------------------------------------------------------
+    def _removed(self, after: float) -> bool:
+        return after <= EXPLAINED and after < self.before / 3
+
+    def _close(self, made: Array, wanted: Array) -> bool:
+        return made.shape == wanted.shape and self.culprit.error(made, wanted) <= EXPLAINED
+
+    def _try(self, mistake: str, made: Array, wanted: Array) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = self.culprit.error(made, wanted)
+        self.tried[mistake] = min(after, self.tried.get(mistake, float("inf")))
+        return after
+
+    def _computed(self, layers: Sequence[LayerDescription]) -> Array | None:
+        try:
+            return chain(layers, list(self.culprit.inputs))
+        except (InvalidInput, ValueError, KeyError, IndexError, ZeroDivisionError):
+            return None  # such layers do not fit the input: no explanation
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+    def _random(self) -> Finding | None:
+        again = self.whole.again
+        if again is None or again.shape != self.whole.output.shape:
+            return None
+        if self.whole.error(again, self.whole.output) <= EXPLAINED:
+            return None
+        kinds = {x.kind for x in self.whole.b} & {"dropout", "stochastic_depth", "noise"}
+        rates = any(x.config.get("rate") for x in self.whole.b)
+        zeros = [x for x in relations(self.truth, self.output) if x.mistake == "dropout_on"]
+        if kinds or rates or zeros:
+            return self._finding("dropout_on", {}, "two runs differ", 0.0)
+        return self._finding("random", {}, "", 0.0)
+
+    def _not_finite(self) -> Finding | None:
+        if np.isfinite(self.output).all() or not np.isfinite(self.truth).all():
+            return None
+        share = 1 - float(np.isfinite(self.output).mean())
+        return self._finding("not_finite", {}, f"{share:.0%} of the numbers", 0.0)
+
+    def _layers(self) -> Finding | None:
+        made = self._computed(self.b)
+        truthful = made is not None and self._near(made, self.output)
+        if truthful:
+            found = self._first(mending(self.a, self.b))
+            if found is not None:
+                return found
+        known = self._computed(self.a)
+        if known is not None and self._near(known, self.truth):
+            found = self._first(spoiling(self.a, "output")) or self._digits() or self._applied(known)
+            if found is not None:
+                return found
+        elif truthful:
+            found = self._first(spoiling(self.b, "truth"))
+            if found is not None:
+                return found
+        return self._related(self._after())
+
+    def _near(self, made: Array, wanted: Array) -> bool:
+        """Whether a description is true: what it computes is what came out, or nearer to it than A is by far."""
+        return made.shape == wanted.shape and self.culprit.error(made, wanted) <= max(EXPLAINED, self.before / 1000)
+
+    def _after(self) -> str | None:
+        return described_output(self.a)
+
+    def _first(self, trials: Iterator[Trial]) -> Finding | None:
+        for trial in trials:
+            made = self._computed(trial.layers)
+            if made is None:
+                continue
+            wanted = self.truth if trial.against == "truth" else self.output
+            after = self._try(trial.mistake, made, wanted)
+            if self._removed(after):
+                return self._finding(trial.mistake, trial.values, trial.note, after, trial.layer)
+        return None
+
+    def _digits(self) -> Finding | None:
+        """Inputs and weights read with fewer digits: TF32, bfloat16, float16."""
+        types = {x.config.get("dtype") for x in self.culprit.b} & {"bfloat16", "float16"}
+        for dtype in ("tf32", "bfloat16", "float16"):
+            # A TF32 product reads kernels with fewer digits, and adds the bias in float32.
+            least = 2 if dtype == "tf32" else 1
+            layers = [
+                x.replace(weights={n: rounded(w, dtype) for n, w in x.weights.items() if w.ndim >= least})
+                for x in self.a
+            ]
+            inputs = [rounded(x, dtype) if x.dtype.kind == "f" else x for x in self.culprit.inputs]
+            try:
+                made = chain(layers, inputs)
+            except (InvalidInput, ValueError, KeyError, IndexError):
+                return None
+            after = self._try("dtype", made, self.output)
+            if self._removed(after) or (after < self.before / 20 and dtype == "tf32"):
+                return self._finding("dtype", {"b": dtype}, "", after)
+            if dtype in types or fits(self.output, dtype):
+                # Each rounding of a sum on the way is another one: the size of the error tells, and the type itself.
+                unit = 2.0 ** -DIGITS[dtype]
+                scale, error = _rms(self.truth), _rms(self.output - self.truth)
+                if error <= 32 * unit * scale:
+                    return self._finding("dtype", {"b": dtype}, f"the error is {error / scale:.1e}", 0.0)
+        return None
+
+    def _applied(self, known: Array) -> Finding | None:
+        """Not at all, or twice."""
+        first = np.asarray(self.culprit.inputs[0], np.float64)
+        if self._removed(self._try("layer_skipped", first, self.output)):
+            return self._finding("layer_skipped", {}, "", self.tried["layer_skipped"])
+        try:
+            twice = chain(self.a, [known])
+        except (InvalidInput, ValueError, KeyError, IndexError):
+            return None
+        if self._removed(self._try("layer_doubled", twice, self.output)):
+            return self._finding("layer_doubled", {}, "", self.tried["layer_doubled"])
+        return None
+
+    def _related(self, after: str | None, *, first: bool = False) -> Finding | None:
+        if self.truth.shape != self.output.shape:
+            return None
+        for relation in relations(self.truth, self.output, after=after, first=first):
+            found = self._holds(relation)
+            if found is not None:
+                return found
+        return None
+
+    def _holds(self, relation: Relation) -> Finding | None:
+        wanted = self.truth if relation.mended else self.output
+        left = self._try(relation.mistake, relation.made, wanted)
+        return self._finding(relation.mistake, relation.values, relation.note, left) if self._removed(left) else None
+
+    # Between layers --------------------------------------------------------------------------------------------------
+    def _glue(self) -> Finding | None:
+        sources = {name: np.asarray(x, np.float64) for name, x in self.culprit.sources.items() if x.dtype.kind == "f"}
+        n = len(self.truth)
+        sources = {name: x[:n] for name, x in sources.items() if x.ndim and len(x) >= n}
+        first = bool(self.culprit.facts.get("first"))
+        if first:
+            found = self._related(None, first=True)
+            if found is not None:
+                return found
+        sizes = self.culprit.facts.get("flattened")
+        if sizes and self.truth.ndim == 2 and int(np.prod(sizes)) == self.truth.shape[1]:
+            for made in flattenings(self.truth, tuple(sizes)):
+                left = self._try("flatten_order", made, self.output)
+                if self._removed(left):
+                    return self._finding("flatten_order", {}, "", left)
+        for search in (self._expressions, self._concatenations):
+            found = search(sources)
+            if found is not None:
+                return found
+        if self.truth.shape == self.output.shape:
+            for relation in branches(self.truth, self.output, sources):
+                found = self._holds(relation)
+                if found is not None:
+                    return found
+        return self._functions(sources) or self._related(self._last_activation(sources))
+
+    def _expressions(self, sources: Mapping[str, Array]) -> Finding | None:
+        self.tried.setdefault("residual_missing", self.before)
+        theirs = explained(self.output, sources, self._close)
+        ours = None if theirs is None else explained(self.truth, sources, self._close)
+        if ours is None or theirs is None:
+            return None
+        # What a layer of A returned, and B has no such layer, says less than what that layer was given.
+        if ours.activation == "linear" and len(ours.parts) == 1:
+            others = {name: x for name, x in sources.items() if name != ours.parts[0][0]}
+            deeper = explained(self.truth, others, self._close)
+            if deeper is not None and {n for n, _ in deeper.parts} >= {n for n, _ in theirs.parts}:
+                ours = deeper
+        if ours is None or theirs is None or ours == theirs:
+            return None
+        mistake, values, note = compared(ours, theirs)
+        if mistake == "activation_extra" and self._doubles(theirs.activation):
+            mistake = "activation_doubled"
+        return self._finding(mistake, values, note, self.culprit.error(ours.compute(sources)))
+
+    def _doubles(self, activation: str) -> bool:
+        return plausible(activation, self.truth)
+
+    def _concatenations(self, sources: Mapping[str, Array]) -> Finding | None:
+        ours = concatenated(self.truth, sources, self._close)
+        theirs = concatenated(self.output, sources, self._close) if ours else None
+        if not ours or not theirs or ours == theirs:
+            return None
+        note = f"{', '.join(theirs)} where A has {', '.join(ours)}"
+        return self._finding("concatenation_order", {"a": ", ".join(ours)}, note, 0.0)
+
+    def _last_activation(self, sources: Mapping[str, Array]) -> str | None:
+        """The activation that A's array is the result of, as far as the sources or its range tell."""
+        for name, options in ACTIVATIONS:
+            for x in list(sources.values())[:-4:-1]:
+                if x.shape == self.truth.shape and name not in VECTOR:
+                    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                        made = activate(name, x, options)
+                    if self._close(made, self.truth):
+                        return name
+        return next((name for name in ("softmax", "sigmoid", "tanh", "gelu", "silu") if self._doubles(name)), None)
+
+    def _functions(self, sources: Mapping[str, Array]) -> Finding | None:
+        """A pool, a resizing, a softmax: what A's and B's code call between two layers, with an activation before."""
+        others = {n: x for n, x in sources.items() if x.size != self.truth.size or not self._same_numbers(x)}
+        theirs = function_of(self.output, others, self._close)
+        ours = None if theirs is None else function_of(self.truth, others, self._close)
+        if ours is None or theirs is None or ours.source != theirs.source:
+            return None
+        mistake, values, note = told_apart(ours, theirs)
+        return self._finding(mistake, values, note, 0.0)
+
+    def _same_numbers(self, x: Array) -> bool:
+        return self._close(x.reshape(self.truth.shape), self.truth)
+
+
+def _part(culprit: Culprit) -> Culprit:
+    """Fewer images, where there are many numbers and each image is computed by itself."""
+    if any(x.kind == "batch_norm" for x in (*culprit.a, *culprit.b)) or culprit.truth.shape != culprit.output.shape:
+        return culprit
+    size = culprit.truth.size + sum(x.size for x in culprit.inputs)
+    n = len(culprit.truth) if culprit.truth.ndim else 1
+    keep = max(1, int(n * PART / max(size, 1)))
+    if keep >= n or any(not x.ndim or len(x) != n for x in culprit.inputs):
+        return culprit
+    return dataclasses.replace(
+        culprit,
+        inputs=[x[:keep] for x in culprit.inputs],
+        truth=culprit.truth[:keep],
+        output=culprit.output[:keep],
+        sources={name: x[:keep] if x.ndim and len(x) == n else x for name, x in culprit.sources.items()},
+    )

@@ -1,0 +1,99 @@
+"""How an array is laid out, and the way to the one layout in which two frameworks are compared.
+
+The canonical layout has the batch first and the channels last: ``NHWC``, ``NLC``, ``NC``. An array that was flattened
+keeps its order: ``"N(CHW)"`` holds channels, height and width in one dimension, and is canonical as ``"N(HWC)"``. So
+the flattened activations of two frameworks can be compared, and handed from one to the other, although each counts
+in an order of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The letters of an array's dimensions.
+
+    Attributes:
+        axes: one letter a dimension, as in :class:`agnostic.layers.Layer`; letters in brackets share one. None where
+            they are not known: the array is then taken as it is.
+        inner: the lengths of the letters in brackets.
+    """
+
+    axes: str | None = None
+    inner: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        bracket = re.search(r"\((\w+)\)", self.axes or "")
+        if len(self.inner) != (len(bracket[1]) if bracket else 0):
+            raise ValueError(f"{self.axes!r} needs the lengths of the letters in brackets, not {self.inner}")
+
+    def _unfolded(self, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]] | None:
+        """Letters and lengths with the brackets opened; None where the letters do not fit the shape."""
+        if self.axes is None:
+            return None
+        groups = re.findall(r"\((\w+)\)|(\w)", self.axes)
+        if len(groups) != len(shape):
+            return None
+        letters, sizes = "", list[int]()
+        for (many, one), size in zip(groups, shape, strict=True):
+            letters += many or one
+            sizes += self.inner if many else [size]
+        return (letters, tuple(sizes)) if math.prod(sizes) == math.prod(shape) else None
+
+    def _order(self, letters: str) -> list[int]:
+        """The dimensions in canonical order: the batch, all others as they are, the channels."""
+        rest = [i for i, x in enumerate(letters) if x not in "NC"]
+        return [*(i for i, x in enumerate(letters) if x == "N"), *rest, *(i for i, x in enumerate(letters) if x == "C")]
+
+    def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of :meth:`to_canonical` of an array."""
+        found = self._unfolded(shape)
+        if found is None or self.inner:
+            return shape
+        return tuple(found[1][i] for i in self._order(found[0]))
+
+    def to_canonical(self, x: Array) -> Array:
+        """Channels last; a view where that is possible."""
+        found = self._unfolded(x.shape)
+        if found is None:
+            return x
+        letters, sizes = found
+        moved = x.reshape(sizes).transpose(self._order(letters))
+        return moved.reshape(x.shape) if self.inner else moved
+
+    def from_canonical(self, x: Array) -> Array:
+        """The inverse of :meth:`to_canonical`; the shape is the canonical one."""
+        if self.axes is None:
+            return x
+        letters = re.sub(r"[()]", "", self.axes)
+        order = self._order(letters)
+        if not self.inner:
+            return x.transpose(np.argsort(order)) if len(order) == x.ndim else x
+        sizes = iter(self.inner)
+        unfolded, dims = [], re.findall(r"\((\w+)\)|(\w)", self.axes)
+        if len(dims) != x.ndim:
+            return x
+        for (many, _), size in zip(dims, x.shape, strict=True):
+            unfolded += [next(sizes) for _ in many] if many else [size]
+        if math.prod(unfolded) != x.size:
+            return x
+        opened = x.reshape([unfolded[i] for i in order])
+        return opened.transpose(np.argsort(order)).reshape(x.shape)
+
+
+def fitted(x: Array, shape: tuple[int, ...]) -> Array | None:
+    """An array in another shape if only dimensions of length 1 tell them apart, else None."""
+    if x.shape == shape:
+        return x
+    if x.size == math.prod(shape) and [s for s in x.shape if s != 1] == [s for s in shape if s != 1]:
+        return x.reshape(shape)
+    return None

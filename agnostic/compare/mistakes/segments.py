@@ -1,0 +1,74 @@
+"""A few layers in a row, taken apart so that two frameworks' ways to write the same can be compared part by part."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from agnostic.description import LayerDescription
+
+_NOTHING = ("dropout", "stochastic_depth", "noise", "permute")
+
+
+def parts(layers: Sequence[LayerDescription]) -> list[LayerDescription]:
+    """The same computation in the smallest parts.
+
+    A fused activation stands by itself, zeros that a layer of their own puts around a convolution are its padding, and
+    what does nothing is left out.
+    """
+    found: list[LayerDescription] = []
+    for layer in layers:
+        found.extend(_apart(layer))
+    return _padded(found)
+
+
+def _apart(layer: LayerDescription) -> Iterator[LayerDescription]:
+    name = layer.config.get("activation") or "linear"
+    if layer.kind in ("lstm", "gru", "rnn"):
+        yield layer
+    elif layer.kind == "activation":
+        if name != "linear":
+            yield layer
+    elif layer.kind not in _NOTHING or layer.config.get("training"):
+        yield layer.replace(activation="linear", activation_options={})
+        if name != "linear":
+            shared = {key: layer.config[key] for key in ("framework", "data_format", "class") if key in layer.config}
+            options = layer.config.get("activation_options") or {}
+            yield LayerDescription(
+                layer.name, "activation", {**shared, "activation": name, "activation_options": options, "fused": True}
+            )
+
+
+def _padded(layers: list[LayerDescription]) -> list[LayerDescription]:
+    found: list[LayerDescription] = []
+    for layer in layers:
+        before = found[-1] if found else None
+        padding: Any = layer.config.get("padding")
+        if (
+            before is not None
+            and before.kind == "padding"
+            and layer.kind in ("conv", "depthwise_conv")
+            and before.config.get("mode", "constant") == "constant"
+            and not before.config.get("value")
+            and padding != "same"
+        ):
+            outer = before.config["padding"]
+            inner = ((0, 0),) * len(outer) if padding == "valid" else padding
+            both = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, inner, strict=True))
+            found[-1] = layer.replace(padding=both, padded_apart=True)
+        else:
+            found.append(layer)
+    return found
+
+
+def pairs(a: Sequence[LayerDescription], b: Sequence[LayerDescription]) -> list[tuple[int | None, int | None]]:
+    """Which part of A stands for which of B; None where there is none."""
+    matcher = difflib.SequenceMatcher(None, [x.kind for x in a], [x.kind for x in b], autojunk=False)
+    found: list[tuple[int | None, int | None]] = []
+    for tag, i, i_end, j, j_end in matcher.get_opcodes():
+        both = min(i_end - i, j_end - j) if tag in ("equal", "replace") else 0
+        found += [(i + k, j + k) for k in range(both)]
+        found += [(k, None) for k in range(i + both, i_end)]
+        found += [(None, k) for k in range(j + both, j_end)]
+    return found

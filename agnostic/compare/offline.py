@@ -1,0 +1,311 @@
+"""Two traces against each other: no model runs.
+
+A layer is isolated by its description: what A's layer would have made of B's inputs is computed in NumPy, in float64
+(:mod:`agnostic.reference.layers`), and compared with what B's layer did make of them. A description is trusted where it
+reproduces A's own outputs. A layer that no description explains is judged by what is propagated, as long as nothing
+before it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from agnostic.compare import learning, noise
+from agnostic.compare.alignment import Alignment, align
+from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, sources
+from agnostic.compare.diagnosis import Culprit
+from agnostic.compare.forcing import KEPT, Place
+from agnostic.compare.layouts import Layout, fitted
+from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.recording import Record, Slot, Step
+from agnostic.compare.report import Comparison, Pictures
+from agnostic.errors import InvalidInput
+from agnostic.reference.layers import chain, obstacle
+
+Array = np.ndarray[Any, Any]
+
+SAMPLES = 2
+"""How many samples the reference computes."""
+
+_MOVED = ("flatten", "reshape", "permute", "block", "other")
+"""Kinds that only move numbers, whose canonical order the reference does not know; and those that nobody described."""
+
+
+class Offline:
+    """The comparison of two records, place by place; like :class:`agnostic.compare.forcing.Forced` in what it gives."""
+
+    def __init__(self, a: Record, b: Record, alignment: Alignment) -> None:
+        self.a, self.b, self.alignment = a, b, alignment
+        self.places: list[Place] = []
+        self.output: list[Place] = []
+        self.judged = 0
+        self._parted = False
+        self._kept = 0
+        self._unmatched_a = set(alignment.unmatched_a)
+
+    def run(self) -> None:
+        """Walk through B."""
+        for j, i in self.alignment.pairs.items():
+            place = self._place(i, j)
+            self.places.append(place)
+            self._parted = self._parted or any(x is not None and x > THRESHOLD for x in (place.glue, place.isolated))
+        for ours, theirs in zip(self.a.outputs, self.b.outputs, strict=False):
+            place = Place([], [])
+            place.propagated, place.error = self._apart(ours, theirs)
+            if not self._parted or self._sourced(ours, theirs):
+                place.glue = 0.0 if self._sourced(ours, theirs) else place.propagated
+            if place.glue is not None and place.glue > THRESHOLD and self._kept < KEPT:
+                place.glue_culprit = self._glue_culprit(len(self.a.steps), len(self.b.steps), ours, theirs, 0)
+            self.output.append(place)
+        if not self.output:
+            self.output.append(Place([], [], glue=float("inf")))
+
+    def _place(self, i: int, j: int) -> Place:
+        a, b = self.a.steps[i], self.b.steps[j]
+        place = Place(self._segment(i, j), [j])
+        end = self.a.steps[place.a[-1]]
+        for k, (ours, theirs) in enumerate(self._inputs(a, b)):
+            if self._sourced(ours, theirs):
+                place.glue = max(place.glue or 0.0, 0.0)
+            elif not self._parted:
+                ratio, _ = self._apart(ours, theirs)
+                if ratio > THRESHOLD and ratio > (place.glue or 0.0):
+                    place.glue_culprit = self._glue_culprit(i, j, ours, theirs, k)
+                place.glue = max(place.glue or 0.0, ratio)
+        parted = self._parted or (place.glue or 0.0) > THRESHOLD
+        pairs = [(x, y) for x, y in zip(end.outputs, b.outputs, strict=False) if alike(*_shapes(x, y))]
+        if not pairs:
+            pairs = [(x, y) for y in b.outputs[:1] for x in end.outputs if alike(*_shapes(x, y))][:1]
+        if not pairs:
+            place.isolated = place.error = float("inf")
+            return place
+        apart = [self._apart(x, y) for x, y in pairs]
+        place.propagated, _ = max(apart)
+        judged = self._isolated(place, pairs[0])
+        if judged is None and not parted:
+            place.isolated, place.error = max(apart)
+            if place.isolated > THRESHOLD:
+                self._keep(place, pairs[0], None)
+        return place
+
+    def _inputs(self, a: Step, b: Step) -> list[tuple[Slot, Slot]]:
+        return [(x, y) for x, y in zip(a.inputs, b.inputs, strict=False) if alike(*_shapes(x, y))]
+
+    def _segment(self, i: int, j: int) -> list[int]:
+        """A's calls that B's call stands for: with what follows in line, if that is nearer to B's output."""
+        ends = ends_of(self.a, self._unmatched_a, i)
+        if len(ends) == 1 or not self.b.steps[j].outputs:
+            return ends[:1]
+        theirs = self.b.steps[j].outputs[0]
+        ratios = []
+        for end in ends:
+            outputs = self.a.steps[end].outputs
+            fits = outputs and alike(*_shapes(outputs[0], theirs))
+            ratios.append(self._apart(outputs[0], theirs)[0] if fits else float("inf"))
+            if ratios[-1] <= THRESHOLD:
+                break
+        return ends[: 1 + int(np.argmin(ratios))]
+
+    def _sourced(self, ours: Slot, theirs: Slot) -> bool:
+        """Whether both are the very outputs of matched calls: no code made anything of them."""
+        if ours.source is None or theirs.source is None:
+            return False
+        (i, m), (j, n) = ours.source, theirs.source
+        place = next((x for x in self.places if j in x.b), None)
+        return m == n and place is not None and place.a[-1] == i
+
+    def _apart(self, ours: Slot, theirs: Slot) -> tuple[float, float]:
+        """How far two arrays are apart, in propagated noise floors, and as a root mean square."""
+        made = fitted(self.b.canonical(theirs), ours.canonical_shape)
+        if made is None:
+            return float("inf"), float("inf")
+        error = noise.difference(made, self.a.canonical(ours))
+        floors = (x for slot in (ours, theirs) for x in (slot.floor, self._propagated(slot)))
+        return error / max(floors), error
+
+    def _propagated(self, slot: Slot) -> float:
+        """The propagated floor; of an array that code made, the largest of what ran before, relative to its scale."""
+        if slot.propagated is not None:
+            return slot.propagated
+        record = self.a if any(slot is s for x in (*self.a.steps,) for s in x.inputs) else self.b
+        before, found = 0.0, 0.0
+        for x in record.steps:
+            if any(slot is s for s in x.inputs):
+                found = before
+                break
+            for s in x.outputs:
+                if s.rms > 0 and s.propagated is not None:
+                    before = max(before, s.propagated / s.rms)
+        return found * slot.rms
+
+    def _isolated(self, place: Place, pair: tuple[Slot, Slot]) -> float | None:
+        """B's layer by A's description on B's inputs; None where no description tells."""
+        first, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        before = self._before(place)
+        first, b = (
+            (self.a.steps[before[0][0]] if before[0] else first),
+            (self.b.steps[before[1][0]] if before[1] else b),
+        )
+        layers = [self.a.description(self.a.steps[i].name) for i in (*before[0], *place.a)]
+        if any(x.kind in _MOVED or x.config.get("overridden") or obstacle(x) for x in layers):
+            return None
+        if len(first.inputs) != len(b.inputs) or not b.inputs:
+            return None
+        layers[0] = reordered(layers[0], first.inputs[0].layout)
+        ours, theirs = pair
+        rows = _rows(self.a, (*first.inputs, ours)), _rows(self.b, (*b.inputs, theirs))
+        try:
+            known = chain(layers, [self.a.canonical(x, rows[0]) for x in first.inputs])
+            expected = chain(layers, [self.b.canonical(x, rows[1]) for x in b.inputs])
+        except (InvalidInput, ValueError, IndexError):
+            # The description does not fit what ran: then it is not to be trusted.
+            return None
+        recorded = self.a.canonical(ours, rows[0])
+        check = fitted(known, recorded.shape)
+        if check is None or noise.difference(check, recorded) > THRESHOLD * max(
+            ours.floor, noise.least(ours.rms, ours.dtype)
+        ):
+            return None
+        self.judged += 1
+        made = self.b.canonical(theirs, rows[1])
+        shaped = fitted(expected, made.shape)
+        if shaped is None:
+            place.isolated = place.error = float("inf")
+            return place.isolated
+        # The floor grows with the numbers: B's may be others than A's by now.
+        floor = max(ours.floor, theirs.floor, noise.least(theirs.rms, theirs.dtype))
+        place.error = noise.difference(shaped, made)
+        place.isolated = place.error / floor
+        if place.isolated > THRESHOLD:
+            self._keep(place, pair, shaped)
+        return place.isolated
+
+    def _before(self, place: Place) -> tuple[list[int], list[int]]:
+        """Calls of A and of B without a partner that belong to a place, since only there the inputs fit."""
+        a, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        if not a.inputs or not b.inputs:
+            return [], []
+        unmatched = self.alignment.unmatched_a, self.alignment.unmatched_b
+        led = led_in(self.b, unmatched[1], place.b[0], a.inputs[0].canonical_shape)
+        return ([] if led else led_in(self.a, unmatched[0], place.a[0], b.inputs[0].canonical_shape)), led
+
+    def _keep(self, place: Place, pair: tuple[Slot, Slot], truth: Array | None) -> None:
+        self._kept += 1
+        if self._kept > KEPT:
+            return
+        ours, theirs = pair
+        before = self._before(place)
+        chosen = [*before[0], *place.a], [*before[1], *place.b]
+        a, b = self.a.steps[chosen[0][0]], self.b.steps[chosen[1][0]]
+        by_description = truth is not None
+        rows = _rows(self.b, (*b.inputs, theirs)) if by_description else None
+        record, step = (self.b, b) if by_description else (self.a, a)
+        place.culprit = Culprit(
+            a=[reordered(self.a.description(self.a.steps[k].name), _flat(a)) for k in chosen[0]],
+            b=[reordered(self.b.description(self.b.steps[k].name), _flat(b)) for k in chosen[1]],
+            place="layer",
+            inputs=[record.canonical(x, rows) for x in step.inputs],
+            truth=np.asarray(self.a.canonical(ours), np.float64) if truth is None else truth,
+            output=self.b.canonical(theirs, rows),
+            floor=max(ours.floor, theirs.floor),
+            sources=sources(self.a, place.a[0]),
+            facts=facts(self.a, self.b, place.a[0], _flat(a)),
+        )
+
+    def _glue_culprit(self, i: int, j: int, ours: Slot, theirs: Slot, k: int) -> Culprit | None:
+        self._kept += 1
+        if self._kept > KEPT:
+            return None
+        made = self.b.canonical(theirs)
+        shaped = fitted(made, ours.canonical_shape)
+        a = self.a.steps[min(i, len(self.a.steps) - 1)]
+        return Culprit(
+            a=[reordered(self.a.description(a.name), _flat(a))],
+            b=[] if j == len(self.b.steps) else [self.b.description(self.b.steps[j].name)],
+            place="glue",
+            inputs=[self.a.canonical(x) for x in (a.inputs if i < len(self.a.steps) else [ours])],
+            truth=np.asarray(self.a.canonical(ours), np.float64),
+            output=made if shaped is None else shaped,
+            floor=max(ours.floor, self._propagated(ours)),
+            sources=sources(self.a, i),
+            facts={**facts(self.a, self.b, i, _flat(a)), "input": k},
+        )
+
+
+def _shapes(x: Slot, y: Slot) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return x.canonical_shape, y.canonical_shape
+
+
+def _flat(step: Step) -> Layout:
+    return step.inputs[0].layout if step.inputs else Layout()
+
+
+def _rows(record: Record, slots: tuple[Slot, ...]) -> int | None:
+    """How many rows are the first samples; None where the batch does not come first."""
+    batch = record.inputs.batch
+    if not batch or batch <= SAMPLES or record.model.get("training"):
+        return None
+    if any(not s.shape or s.shape[0] != batch or (s.axes or "N")[0] != "N" for s in slots):
+        return None
+    return SAMPLES
+
+
+def compare_records(a: Record, b: Record, chosen: Mapping[str, str] | None = None) -> Comparison:
+    """Compare two traces.
+
+    Raises:
+        InvalidInput: they were recorded for other inputs.
+    """
+    from agnostic.compare import verbs
+
+    _check_inputs(a, b)
+    alignment = align(a, b, chosen)
+    found = Offline(a, b, alignment)
+    found.run()
+    notes = [*a.notes, *b.notes]
+    if found.judged < len(found.places):
+        notes.append(
+            f"{len(found.places) - found.judged} of {len(found.places)} places could not be judged alone from the "
+            "traces"
+        )
+    names = {a.steps[x.a[0]].name: b.steps[x.b[0]].name for x in found.places}
+    learned = learning.rows(a, b, names)
+    return verbs.comparison(a, b, alignment, found, notes, _pictures(found), isolated=found.judged > 0, learned=learned)
+
+
+def _check_inputs(a: Record, b: Record) -> None:
+    same = a.inputs.form == b.inputs.form and list(a.inputs.arrays) == list(b.inputs.arrays)
+    same = same and all(np.array_equal(x, b.inputs.arrays[k]) for k, x in a.inputs.arrays.items())
+    if same:
+        return
+    shapes = [", ".join(str(x.shape) for x in r.inputs.arrays.values()) for r in (a, b)]
+    if len(a.model_inputs) == len(b.model_inputs):
+        # Each side may have been given its own layout of the same numbers.
+        pairs = zip(a.model_inputs, b.model_inputs, strict=True)
+        if all(
+            (made := fitted(b.canonical(y), x.canonical_shape)) is not None and np.allclose(made, a.canonical(x))
+            for x, y in pairs
+        ):
+            return
+    what = f"inputs of shape {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else "other numbers of equal shape"
+    raise InvalidInput(f"the traces were recorded for different inputs ({what}): record both for the same ones")
+
+
+def _pictures(found: Offline) -> list[Pictures]:
+    from agnostic.compare import verbs
+
+    wanted, culprits = verbs.pictured(found)
+    pictures = []
+    for n in sorted(wanted):
+        place = found.places[n]
+        ours, theirs = found.a.steps[place.a[-1]].outputs[0], found.b.steps[place.b[-1]].outputs[0]
+        made = fitted(found.b.canonical(theirs), ours.canonical_shape)
+        if made is not None:
+            label = found.b.steps[place.b[-1]].label
+            picture = verbs.picture(label, found.a.canonical(ours)[:1], made[:1], isolated=False)
+            pictures += [picture] if picture else []
+    del culprits
+    return pictures

@@ -1,0 +1,262 @@
+"""Each side of a comparison in a process of its own, since two frameworks, or two engines, may not share one.
+
+A side is told what to do by a file, and answers by files: a trace, or what a comparison found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agnostic import errors
+from agnostic.compare.inputs import Inputs
+from agnostic.compare.report import Comparison, restore, save
+from agnostic.compare.traces import Trace, is_trace
+from agnostic.errors import AgnosticError, InvalidInput
+
+COUNT = 8
+"""How many photos of a folder are taken unless more are asked for."""
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model that another process loads.
+
+    Attributes:
+        spec: what :func:`agnostic.load` takes.
+        backend, engine, weights: its options.
+    """
+
+    spec: str
+    backend: str | None = None
+    engine: str | None = None
+    weights: str | None = None
+
+    def load(self) -> Any:
+        """The model, in this process."""
+        from agnostic.models.load import load
+
+        return load(self.spec, backend=self.backend, engine=self.engine, weights=self.weights)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Image files that the first model's process reads, in the size that this model takes.
+
+    Attributes:
+        paths: of the files.
+        size: height and width; None: what the model's card says, or 224.
+    """
+
+    paths: tuple[str, ...]
+    size: int | None = None
+
+    def read(self, model: Any) -> np.ndarray[Any, Any]:
+        """(N, H, W, C), uint8: the middle of each photo."""
+        from PIL import Image, ImageOps
+
+        from agnostic.backend import backend_of
+        from agnostic.files import read_image
+        from agnostic.models.cards import card_of
+
+        card = card_of(model)
+        height, width = (self.size, self.size) if self.size else (224, 224) if card is None else card.size
+        grey = backend_of(model).input_channels(model) == 1
+        found = []
+        for path in self.paths:
+            image = Image.fromarray(read_image(path))
+            fitted = ImageOps.fit(image.convert("L") if grey else image, (width, height), Image.Resampling.BICUBIC)
+            found.append(np.asarray(fitted).reshape(height, width, -1))
+        return np.stack(found)
+
+
+def photos(folder: str | os.PathLike[str], count: int = COUNT, size: int | None = None) -> Photos:
+    """The first photos of a folder, in the order of their names; or one file.
+
+    Raises:
+        InvalidInput: no such folder, or no image in it.
+    """
+    path = Path(folder)
+    if path.is_file():
+        return Photos((str(path),), size)
+    if not path.is_dir():
+        raise InvalidInput(f"no folder {str(path)!r} to take photos from")
+    found = sorted(str(x) for x in path.rglob("*") if x.suffix.lower() in _IMAGES and x.is_file())
+    if not found:
+        raise InvalidInput(f"no image in {str(path)!r}: their names end in {', '.join(_IMAGES)}")
+    return Photos(tuple(found[:count]), size)
+
+
+def read_inputs(path: str | os.PathLike[str]) -> Any:
+    """Inputs from a ``.npy`` file, or several by name from a ``.npz`` file; nothing is unpickled.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidInput(f"cannot read inputs from {str(path)!r}: {error}") from None
+    if isinstance(found, np.ndarray):
+        return found
+    with found:
+        return {key: found[key] for key in found.files}
+
+
+def is_elsewhere(x: Any) -> bool:
+    """Whether a side is a specification, which a process of its own loads."""
+    return isinstance(x, Side) or (isinstance(x, str | os.PathLike) and not is_trace(x))
+
+
+def side(x: Any) -> Side:
+    """A side of a specification."""
+    return x if isinstance(x, Side) else Side(os.fspath(x))
+
+
+# This process --------------------------------------------------------------------------------------------------------
+def compare_elsewhere(
+    a: Any, b: Any, inputs: Any, *, map: Mapping[str, str] | None = None, keep: Path | None = None
+) -> Comparison:
+    """See :func:`agnostic.compare.verbs.compare`; at least one side is a specification.
+
+    Args:
+        inputs: arrays, :class:`Photos`, or None where A is a trace.
+        keep: where A's trace stays.
+    """
+    from agnostic.compare.offline import compare_records
+    from agnostic.compare.recording import opened
+    from agnostic.compare.verbs import against, trace
+
+    with tempfile.TemporaryDirectory(prefix="agnostic-") as name:
+        folder = Path(name)
+        path = keep or folder / "a.trace"
+        if isinstance(a, str | os.PathLike) and is_trace(a):
+            path = Path(a)
+            Trace(path)  # before a model is loaded for it
+            if inputs is not None and not is_trace(b):
+                raise InvalidInput(f"the inputs are those of the trace {path}: leave out others")
+        elif inputs is None:
+            raise InvalidInput("there is nothing to compare the models on: give inputs")
+        elif is_elsewhere(a):
+            trace_elsewhere(side(a), inputs, path)
+        else:
+            trace(a, inputs.read(a) if isinstance(inputs, Photos) else inputs, path)
+        if isinstance(b, str | os.PathLike) and is_trace(b):
+            return compare_records(opened(Trace(path)), opened(Trace(b)), map)
+        if not is_elsewhere(b):
+            return against(opened(Trace(path)), b, None, map=map)
+        out = folder / "found"
+        out.mkdir()
+        _run(
+            {"do": "against", "trace": str(path), "side": vars(side(b)), "map": dict(map or {}), "out": str(out)},
+            folder,
+        )
+        return restore(out)
+
+
+def trace_elsewhere(which: Side, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
+    """Record a model that another process loads."""
+    with tempfile.TemporaryDirectory(prefix="agnostic-") as name:
+        folder = Path(name)
+        job = {"do": "trace", "side": vars(which), "path": str(path), "options": dict(options or {})}
+        _run({**job, "inputs": _sent(inputs, folder)}, folder)
+    return path
+
+
+def _sent(inputs: Any, folder: Path) -> dict[str, Any]:
+    """Inputs for another process, in a file."""
+    if isinstance(inputs, Photos):
+        return {"photos": [os.path.abspath(x) for x in inputs.paths], "size": inputs.size}
+    if isinstance(inputs, Inputs):
+        form, arrays = inputs.form, dict(inputs.arrays)
+    elif isinstance(inputs, Mapping):
+        form, arrays = "dict", {str(k): np.asarray(x) for k, x in inputs.items()}
+    elif isinstance(inputs, tuple | list):
+        form, arrays = "tuple", {str(i): np.asarray(x) for i, x in enumerate(inputs)}
+    else:
+        form, arrays = "array", {"0": np.asarray(inputs)}
+    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
+    return {"form": form, "file": str(folder / "inputs.npz"), "keys": list(arrays)}
+
+
+def _run(job: Mapping[str, Any], folder: Path) -> None:
+    """Let another process do it.
+
+    Raises:
+        AgnosticError: what it raised there.
+    """
+    task, answer = folder / "job.json", folder / "answer.json"
+    task.write_text(json.dumps({**job, "answer": str(answer)}))
+    answer.unlink(missing_ok=True)
+    # The child finds the same packages, whatever made this process find them.
+    path = os.pathsep.join(dict.fromkeys(os.path.abspath(x) for x in sys.path if x))
+    with subprocess.Popen(
+        [sys.executable, "-m", "agnostic.compare.processes", str(task)],
+        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        try:
+            _, said = child.communicate()
+        except BaseException:
+            child.terminate()
+            raise
+    found = json.loads(answer.read_text()) if answer.exists() else {}
+    if child.returncode == 0 and "done" in found:
+        return
+    spec = job["side"]["spec"]
+    if "error" in found:
+        raise getattr(errors, found["error"])(found["message"])
+    last = [line for line in said.splitlines() if line.strip()][-1:] or ["it said nothing"]
+    raise RuntimeError(f"the process of {spec} ended with {child.returncode}: {last[0]}")
+
+
+# The other process ---------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _answering(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except AgnosticError as error:
+        name = next(c.__name__ for c in type(error).__mro__ if hasattr(errors, c.__name__))
+        path.write_text(json.dumps({"error": name, "message": str(error)}))
+        raise SystemExit(1) from None
+    path.write_text(json.dumps({"done": True}))
+
+
+def _received(given: Mapping[str, Any], model: Any) -> Any:
+    if "photos" in given:
+        return Photos(tuple(given["photos"]), given["size"]).read(model)
+    with np.load(given["file"], allow_pickle=False) as arrays:
+        found = {key: arrays[key] for key in given["keys"]}
+    if given["form"] == "array":
+        return found["0"]
+    return tuple(found.values()) if given["form"] == "tuple" else found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what the file says."""
+    from agnostic.compare.recording import opened
+    from agnostic.compare.verbs import against, trace_model
+
+    job = json.loads(Path(arguments[0]).read_text())
+    with _answering(Path(job["answer"])):
+        which = Side(**job["side"])
+        model = which.load()
+        if job["do"] == "trace":
+            trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **job["options"])
+        else:
+            save(against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec), Path(job["out"]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,361 @@
+"""What a comparison found: a table, the first place where two models part, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agnostic.compare.diagnosis import Finding
+from agnostic.compare.noise import THRESHOLD
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One place of both models.
+
+    Attributes:
+        a, b: the layers there, each with the number of its call from the second on; ``""`` for what A has no layer for.
+        kind: of the layer.
+        shape: of its output, channels last.
+        glue: how far what B's code hands to the layer is from what A's layer received, given what ran before.
+        isolated: how far B's output for A's inputs is from A's.
+        propagated: how far B's output is from A's, each from the model's own input on.
+        error: the isolated error as a root mean square, in the activation's own unit.
+        floor: the noise floor, in the same unit.
+        scale: the root mean square of A's output.
+
+    ``glue``, ``isolated`` and ``propagated`` are in units of the noise floor; None where it was not measured.
+    """
+
+    a: str
+    b: str
+    kind: str
+    shape: tuple[int, ...]
+    glue: float | None
+    isolated: float | None
+    propagated: float | None
+    error: float | None
+    floor: float
+    scale: float
+
+    @property
+    def verdict(self) -> str:
+        """``"layer"`` or ``"glue"`` for a culprit, ``"victim"`` for one that shows an earlier error, or ``"same"``."""
+        if self.glue is not None and self.glue > THRESHOLD:
+            return "glue"
+        if self.isolated is not None and self.isolated > THRESHOLD:
+            return "layer"
+        return "victim" if self.propagated is not None and self.propagated > THRESHOLD else "same"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A place where B does something else than A.
+
+    Attributes:
+        a, b: the layers' names. For ``"glue"``, the layers that the differing array goes into; ``"output"`` at the end.
+        kind: ``"layer"``: the layer, fed the same, returns something else; ``"glue"``: the code before it differs;
+            ``"gradient"``, ``"update"``: what is learned from one batch differs.
+        after: for ``"glue"``: B's layer before it; ``"input"`` at the start.
+        error: in units of the noise floor.
+        findings: the mistakes that were tried, the one that explains the error first.
+    """
+
+    a: str
+    b: str
+    kind: str
+    after: str
+    error: float
+    findings: tuple[Finding, ...] = ()
+
+    def __str__(self) -> str:
+        return self.b
+
+    @property
+    def where(self) -> str:
+        """The place, in words."""
+        if self.kind == "glue":
+            return f"between {self.after!r} and {self.b!r}"
+        what = {"gradient": "the gradients of ", "update": "the update of "}.get(self.kind, "")
+        return f"{what}layer {self.b!r}"
+
+
+class Diagnosis(tuple[Finding, ...]):
+    """The findings at the first divergence, the best first."""
+
+    __slots__ = ()
+
+    @property
+    def mistake(self) -> str | None:
+        """The key of the best explanation; None where there is no difference."""
+        return self[0].mistake if self else None
+
+    def __str__(self) -> str:
+        return str(self[0]) if self else "no difference"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The activations of one layer for the first sample, side by side.
+
+    Attributes:
+        layer: B's name.
+        channels: which.
+        a, b: (channels, H, W), float32.
+        isolated: whether B was fed A's inputs.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    a: Array
+    b: Array
+    isolated: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, layer by layer.
+
+    Attributes:
+        a, b: what is known of each: class, spec, backend, engine, versions, dtype, training, preprocessing.
+        table: a row for each place, in the order in which B runs.
+        divergences: the places where B does something else, in that order; what only shows an earlier error is none.
+        unmatched_a, unmatched_b: layers without a partner.
+        output: the rows of what the models return.
+        weights: how many layers with weights are matched, and how many of them hold other numbers.
+        notes: sentences on what could not be measured.
+        pictures: of some layers.
+        isolated: whether the layers could be judged alone.
+    """
+
+    a: Mapping[str, Any]
+    b: Mapping[str, Any]
+    table: tuple[Row, ...]
+    divergences: tuple[Divergence, ...]
+    unmatched_a: tuple[str, ...] = ()
+    unmatched_b: tuple[str, ...] = ()
+    output: tuple[Row, ...] = ()
+    weights: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+    pictures: tuple[Pictures, ...] = field(default=(), repr=False)
+    isolated: bool = True
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """Where the models part; None where they are the same."""
+        return self.divergences[0] if self.divergences else None
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Why, at the first divergence."""
+        return Diagnosis(self.divergences[0].findings if self.divergences else ())
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs by more than arithmetic explains."""
+        return not self.divergences
+
+    @property
+    def matches(self) -> tuple[tuple[str, str], ...]:
+        """The layers that were matched: (A's, B's)."""
+        return tuple((x.a, x.b) for x in self.table)
+
+    @property
+    def unmatched(self) -> dict[str, tuple[str, ...]]:
+        """The layers without a partner, of ``"a"`` and ``"b"``."""
+        return {"a": self.unmatched_a, "b": self.unmatched_b}
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def html(self, path: str | os.PathLike[str]) -> None:
+        """Write one page that shows all of it; it needs no other file.
+
+        Raises:
+            InvalidInput: the file cannot be written.
+        """
+        from agnostic.compare.page import write
+
+        write(self, path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pictures, as JSON can carry it; an infinite number is the text ``"inf"``."""
+        first = self.first_divergence
+        plain: dict[str, Any] = _plain(
+            {
+                "same": self.same,
+                "first_divergence": None if first is None else asdict(first),
+                "divergences": [asdict(x) for x in self.divergences],
+                "table": [{**asdict(x), "verdict": x.verdict} for x in self.table],
+                "output": [{**asdict(x), "verdict": x.verdict} for x in self.output],
+                "unmatched": self.unmatched,
+                "weights": {"layers": self.weights[0], "differ": self.weights[1]},
+                "a": dict(self.a),
+                "b": dict(self.b),
+                "notes": list(self.notes),
+                "isolated": self.isolated,
+                "threshold": THRESHOLD,
+            }
+        )
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def save(comparison: Comparison, folder: Path) -> None:
+    """Write a comparison for another process to read; see :func:`restore`."""
+    (folder / "comparison.json").write_text(json.dumps(comparison.to_json()))
+    arrays: dict[str, Array] = {}
+    about = []
+    for i, x in enumerate(comparison.pictures):
+        arrays[f"{i}a"], arrays[f"{i}b"] = x.a, x.b
+        about.append({"layer": x.layer, "channels": x.channels, "isolated": x.isolated})
+    (folder / "pictures.json").write_text(json.dumps(about))
+    np.savez(folder / "pictures.npz", **arrays)  # type: ignore[arg-type]
+
+
+def restore(folder: Path) -> Comparison:
+    """What :func:`save` wrote."""
+    x = json.loads((folder / "comparison.json").read_text())
+    with np.load(folder / "pictures.npz", allow_pickle=False) as arrays:
+        pictures = tuple(
+            Pictures(p["layer"], tuple(p["channels"]), arrays[f"{i}a"], arrays[f"{i}b"], p["isolated"])
+            for i, p in enumerate(json.loads((folder / "pictures.json").read_text()))
+        )
+    return Comparison(
+        x["a"], x["b"], tuple(map(_row, x["table"])), tuple(map(_divergence, x["divergences"])),
+        tuple(x["unmatched"]["a"]), tuple(x["unmatched"]["b"]), tuple(map(_row, x["output"])),
+        (x["weights"]["layers"], x["weights"]["differ"]), tuple(x["notes"]), pictures, x["isolated"],
+    )  # fmt: skip
+
+
+def _number(x: Any) -> Any:
+    return float(x) if isinstance(x, str) else x
+
+
+def _row(x: Mapping[str, Any]) -> Row:
+    return Row(
+        x["a"], x["b"], x["kind"], tuple(x["shape"]),
+        *(_number(x[k]) for k in ("glue", "isolated", "propagated", "error", "floor", "scale")),
+    )  # fmt: skip
+
+
+def _divergence(x: Mapping[str, Any]) -> Divergence:
+    findings = tuple(
+        Finding(
+            f["mistake"], f["sentence"], f["mend"], _number(f["before"]), _number(f["after"]), tuple(f.get("tried", ()))
+        )
+        for f in x["findings"]
+    )
+    return Divergence(x["a"], x["b"], x["kind"], x["after"], _number(x["error"]), findings)
+
+
+# In words ------------------------------------------------------------------------------------------------------------
+def floors(x: float | None) -> str:
+    """A number of noise floors, short."""
+    if x is None:
+        return ""
+    return f"{x:.1f}" if x < 100 else f"{x:.1e}".replace("e+0", "e").replace("e+", "e")
+
+
+def name_of(about: Mapping[str, Any]) -> str:
+    """A model in words: ``torchvision:resnet50 (torch 2.15)``."""
+    versions = ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())
+    return f"{about.get('spec') or about.get('class')} ({versions or about.get('backend')})"
+
+
+def headline(x: Comparison) -> str:
+    """The result in one sentence."""
+    first = x.first_divergence
+    if first is None:
+        return f"the same: no layer of {len(x.table)} differs by more than arithmetic explains"
+    return f"different: first at {first.where}, by {floors(first.error)} noise floors"
+
+
+def text(x: Comparison, limit: int = 40) -> str:
+    """The table and the diagnosis as text.
+
+    Args:
+        limit: how many rows are shown; of a longer table those around culprits, the first and the last.
+    """
+    lines = [f"A: {name_of(x.a)}", f"B: {name_of(x.b)}", ""]
+    rows = [*x.table, *x.output]
+    shown = _shown(rows, limit)
+    head = ("A", "B", "kind", "before", "alone", "all", "")
+    cells: list[Sequence[str]] = [head]
+    last = -1
+    for i in shown:
+        if i > last + 1:
+            cells.append((f"... {i - last - 1} more, the same", "", "", "", "", "", ""))
+        last = i
+        row = rows[i]
+        mark = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}.get(row.verdict, "")
+        cells.append(
+            (
+                row.a or "(no layer)", row.b, row.kind,
+                floors(row.glue), floors(row.isolated), floors(row.propagated), mark,
+            )
+        )  # fmt: skip
+    if last < len(rows) - 1:
+        cells.append((f"... {len(rows) - 1 - last} more, the same", "", "", "", "", "", ""))
+    widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
+    for c in cells:
+        numbers = (c[k].rjust(widths[k]) for k in (3, 4, 5))
+        lines.append(
+            "  ".join((c[0].ljust(widths[0]), c[1].ljust(widths[1]), c[2].ljust(widths[2]), *numbers, c[6])).rstrip()
+        )
+    lines.append(
+        "errors in noise floors: of what goes in (before), of the layer on A's inputs (alone), of both runs (all)"
+    )
+    for which, names in x.unmatched.items():
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            lines.append(f"without a partner in {which.upper()}: {', '.join(names[:8])}{more}")
+    lines += [f"note: {note}" for note in x.notes]
+    lines += ["", headline(x)]
+    if x.weights[1]:
+        lines.append(f"the weights differ: in {x.weights[1]} of {x.weights[0]} matched layers that have any")
+    for i, found in enumerate(x.divergences[:5]):
+        best = found.findings[0] if found.findings else None
+        if i:
+            lines.append(f"then at {found.where}, by {floors(found.error)} noise floors")
+        if best is not None:
+            lines.append(f"  {best.mistake}: {best.sentence}")
+            if best.mend:
+                lines.append(f"  mend: {best.mend}")
+            lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} with the mend")
+    if len(x.divergences) > 5:
+        lines.append(f"and {len(x.divergences) - 5} places more")
+    return "\n".join(lines)
+
+
+def _shown(rows: Sequence[Row], limit: int) -> list[int]:
+    if len(rows) <= limit:
+        return list(range(len(rows)))
+    wanted: dict[int, None] = dict.fromkeys((0, 1, len(rows) - 2, len(rows) - 1))
+    for i, row in enumerate(rows):
+        if row.verdict in ("layer", "glue"):
+            wanted.update(dict.fromkeys(k for k in range(i - 2, i + 3) if 0 <= k < len(rows)))
+        if len(wanted) >= limit:
+            break
+    for i in range(len(rows)):
+        if len(wanted) >= limit:
+            break
+        wanted.setdefault(i)
+    return sorted(wanted)

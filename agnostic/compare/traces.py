@@ -1,0 +1,219 @@
+"""The file that holds what one model did: written as the layers run, read one array at a time. See docs/traces.md.
+
+It is a safetensors file. Room for its header is left at the start and filled at the end, so that a trace may be larger
+than memory; until then it has another name. What a trace says of itself is JSON, in the header's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from agnostic.errors import InvalidInput
+from agnostic.files import atomic_path
+
+Array = np.ndarray[Any, Any]
+
+FORMAT, VERSION = "agnostic-trace", 1
+SUFFIX = ".trace"
+
+_CODES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+_DTYPES = {code: name for name, code in _CODES.items()}
+# safetensors refuses longer headers as well.
+_LONGEST_HEADER = 100_000_000
+_ROOM = 1 << 16
+
+
+def checksum(x: Array) -> int:
+    """The sum of an array's bytes, eight at a time, modulo 2^64: any single damaged word shows."""
+    data = np.frombuffer(x.data.cast("B") if x.ndim and x.size else x.tobytes(), np.uint8)
+    whole = len(data) - len(data) % 8
+    total = int(data[:whole].view(np.uint64).sum(dtype=np.uint64)) if whole else 0
+    return (total + int.from_bytes(data[whole:].tobytes(), "little")) % 2**64
+
+
+class Writer:
+    """Adds arrays to a file that is being made; see :func:`writing`."""
+
+    def __init__(self, file: BinaryIO, room: int) -> None:
+        self._file, self._room = file, room
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._sums: dict[str, str] = {}
+        self._end = 0
+        file.seek(8 + room)
+
+    def add(self, name: str, x: Array) -> str:
+        """Write an array under a name that is free.
+
+        Returns:
+            The name.
+        """
+        if x.dtype.name not in _CODES:
+            raise InvalidInput(f"a trace holds numbers, and {name!r} is {x.dtype}")
+        if name in self._entries:
+            raise ValueError(f"{name!r} is taken")
+        x = np.ascontiguousarray(x.astype(x.dtype.newbyteorder("<"), copy=False)).reshape(x.shape)
+        self._file.write(x.data if x.size else b"")
+        offsets = [self._end, self._end + x.nbytes]
+        self._entries[name] = {"dtype": _CODES[x.dtype.name], "shape": list(x.shape), "data_offsets": offsets}
+        self._sums[name] = format(checksum(x), "x")
+        self._end += x.nbytes
+        return name
+
+    def read(self, name: str, rows: int | None = None) -> Array:
+        """An array that was added, or its first rows."""
+        self._file.flush()
+        found = _empty(self._entries[name], rows)
+        view = memoryview(found.reshape(-1).view(np.uint8).data) if found.size else memoryview(b"")
+        done, start = 0, 8 + self._room + int(self._entries[name]["data_offsets"][0])
+        while done < len(view):
+            done += os.preadv(self._file.fileno(), [view[done:]], start + done)
+        return found
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Write the header; where the room does not suffice, move the data back."""
+        text = json.dumps({"format": FORMAT, "version": VERSION, **about, "checksums": self._sums}, allow_nan=False)
+        header = json.dumps({"__metadata__": {"agnostic": text}, **self._entries}, separators=(",", ":")).encode()
+        if len(header) > _LONGEST_HEADER:
+            raise InvalidInput(f"the header of a trace may have {_LONGEST_HEADER} bytes, and this has {len(header)}")
+        if len(header) > self._room:
+            self._move(len(header) + -len(header) % 8)
+        self._file.seek(0)
+        self._file.write(struct.pack("<Q", self._room) + header.ljust(self._room))
+        self._file.flush()
+
+    def _move(self, room: int) -> None:
+        step, done = 1 << 26, self._end
+        while done > 0:
+            size = min(step, done)
+            self._file.seek(8 + self._room + done - size)
+            block = self._file.read(size)
+            self._file.seek(8 + room + done - size)
+            self._file.write(block)
+            done -= size
+        self._room = room
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], layers: int) -> Iterator[tuple[Writer, dict[str, Any]]]:
+    """A writer, and the dict to fill with what the trace says of itself; the file is there once the block has ended.
+
+    Args:
+        layers: about how many calls will be recorded, for the room of the header.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    about: dict[str, Any] = {}
+    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
+        writer = Writer(file, _ROOM + 2048 * layers)
+        yield writer, about
+        writer.finish(about)
+
+
+class Trace:
+    """A trace, open for reading; nothing but its header is in memory.
+
+    Attributes:
+        path: of the file.
+        about: what it says of itself; docs/traces.md tells the keys.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a file.
+
+        Raises:
+            InvalidInput: there is no such file, it is no trace, or it is cut off or damaged.
+        """
+        self.path = Path(path)
+        try:
+            size = self.path.stat().st_size
+            with open(self.path, "rb") as file:
+                start = file.read(8)
+                room = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+                if not 2 <= room <= _LONGEST_HEADER:
+                    raise InvalidInput(f"{self.path} is no trace: it does not start as a safetensors file does")
+                header = file.read(room)
+        except OSError as error:
+            raise InvalidInput(f"cannot read the trace {self.path}: {(error.strerror or str(error)).lower()}") from None
+        if len(header) < room:
+            raise InvalidInput(f"the trace {self.path} is cut off inside its header: record or copy it again")
+        self._start = 8 + room
+        self._entries, self.about = self._parsed(header)
+        end = max((e["data_offsets"][1] for e in self._entries.values()), default=0)
+        if size != self._start + end:
+            what = "cut off" if size < self._start + end else "longer than its header says"
+            raise InvalidInput(
+                f"the trace {self.path} is {what}: {size} bytes, and {self._start + end} are due; "
+                "record or copy it again"
+            )
+
+    def _parsed(self, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            entries = json.loads(header)
+            about = json.loads(entries.pop("__metadata__")["agnostic"])
+            if about["format"] != FORMAT:
+                raise KeyError("format")
+            if about["version"] != VERSION:
+                raise InvalidInput(
+                    f"the trace {self.path} has version {about['version']}, and this agnostic reads {VERSION}: "
+                    "record it again"
+                )
+            for name, entry in entries.items():
+                low, high = entry["data_offsets"]
+                width = np.dtype(_DTYPES[entry["dtype"]]).itemsize
+                if not (0 <= low <= high and high - low == width * math.prod(entry["shape"])):
+                    raise KeyError(name)
+            about["checksums"], about["calls"], about["model"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InvalidInput(
+                f"{self.path} is no trace, or its header is damaged: record it with agnostic trace"
+            ) from None
+        return entries, about
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array."""
+        return tuple(self._entries[name]["shape"])
+
+    def read(self, name: str, rows: int | None = None) -> Array:
+        """An array, or its first rows, in memory of its own.
+
+        Raises:
+            InvalidInput: the file changed or is damaged.
+        """
+        entry = self._entries[name]
+        found = _empty(entry, rows)
+        with open(self.path, "rb") as file:
+            file.seek(self._start + entry["data_offsets"][0])
+            count = file.readinto(found.reshape(-1).view(np.uint8).data) if found.size else 0
+        if count != found.nbytes:
+            raise InvalidInput(f"the trace {self.path} is cut off: the array {name!r} is not whole")
+        if rows is None and format(checksum(found), "x") != self.about["checksums"].get(name):
+            raise InvalidInput(f"the trace {self.path} is damaged: the array {name!r} is not what was written")
+        return found
+
+
+def _empty(entry: Mapping[str, Any], rows: int | None) -> Array:
+    shape = tuple(entry["shape"])
+    if rows is not None and shape:
+        shape = (min(rows, shape[0]), *shape[1:])
+    return np.empty(shape, _DTYPES[entry["dtype"]])
+
+
+def is_trace(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name, or else its content, is a trace's."""
+    return Path(path).suffix == SUFFIX

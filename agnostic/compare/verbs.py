@@ -1,0 +1,297 @@
+"""The verbs: record what a model does, and compare two."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agnostic.backend import Model, backend_of
+from agnostic.compare import learning
+from agnostic.compare.alignment import Alignment, align
+from agnostic.compare.context import reordered
+from agnostic.compare.diagnosis import Culprit, Finding
+from agnostic.compare.forcing import Forced, Place
+from agnostic.compare.inputs import Inputs, collect
+from agnostic.compare.learning import Update
+from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
+from agnostic.compare.report import Comparison, Divergence, Pictures, Row
+from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
+from agnostic.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from agnostic.compare.offline import Offline
+    from agnostic.optimizers.specs import Spec
+
+
+def trace(
+    model: Model,
+    inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    gradients: bool = False,
+    update: tuple[Spec, int] | None = None,
+) -> Path:
+    """Write what a model does for some inputs to a file.
+
+    Args:
+        model: a native model; it runs in the mode that it is in.
+        inputs: as in :func:`compare`.
+        path: of the file; its name ends in ``.trace``.
+        gradients: record the gradients of a loss as well: half the mean square of each output, added up.
+        update: (a specification of an optimizer, a number of steps): record the weights after those steps on that loss.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidInput: the inputs do not fit or are not finite, the model is random, or the file cannot be written.
+    """
+    return trace_model(model, inputs, path, gradients=gradients, update=update)
+
+
+def trace_model(
+    model: Model,
+    inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    spec: str | None = None,
+    gradients: bool = False,
+    update: tuple[Spec, int] | None = None,
+) -> Path:
+    """See :func:`trace`.
+
+    Args:
+        spec: what the model was loaded from.
+    """
+    live = Live(model, collect(backend_of(model), model, inputs), spec)
+    steps = None if update is None else Update(*update)
+    if not is_trace(path):
+        raise InvalidInput(f"the name of a trace ends in {SUFFIX}, and {str(path)!r} does not")
+    with writing(path, len(live.names)) as (writer, about):
+        record(live, writer, about)
+        about["learning"] = learning.write(live, writer, gradients=gradients, update=steps)
+    return Path(path)
+
+
+def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None) -> Comparison:
+    """Where B, a version of A, first does something else, and why.
+
+    Args:
+        a, b: native models, specifications for :func:`agnostic.load`, or trace files.
+        inputs: what both are called with: images (N, H, W, C), uint8 or in [0, 1], which go through each model's own
+            preprocessing; or an array, tuple or dict as A takes them. None where A is a trace: those of the trace.
+        map: B's layer for layers of A that the alignment should not look for itself.
+
+    Raises:
+        InvalidInput: the inputs do not fit, or A gives something else every time.
+    """
+    from agnostic.compare.processes import is_elsewhere
+
+    if is_elsewhere(a) or is_elsewhere(b):
+        from agnostic.compare.processes import compare_elsewhere
+
+        return compare_elsewhere(a, b, inputs, map=map)
+    if isinstance(a, str | os.PathLike):
+        first = opened(Trace(a))
+        if isinstance(b, str | os.PathLike):
+            from agnostic.compare.offline import compare_records
+
+            return compare_records(first, opened(Trace(b)), map)
+        return against(first, b, inputs, map=map)
+    if inputs is None:
+        raise InvalidInput("there is nothing to compare the models on: give inputs")
+    with tempfile.TemporaryDirectory(prefix="agnostic-") as folder:
+        path = trace(a, inputs, Path(folder) / "a.trace")
+        if isinstance(b, str | os.PathLike):
+            from agnostic.compare.offline import compare_records
+
+            return compare_records(opened(Trace(path)), opened(Trace(b)), map)
+        return against(opened(Trace(path)), b, None, map=map)
+
+
+def against(
+    a: Record, model: Model, inputs: Any = None, *, map: Mapping[str, str] | None = None, spec: str | None = None
+) -> Comparison:
+    """Compare a live model with a trace: the latter is A.
+
+    Args:
+        inputs: None: those of the trace.
+        spec: what the model was loaded from.
+    """
+    backend = backend_of(model)
+    given: Inputs = a.inputs if inputs is None else collect(backend, model, inputs)
+    live = Live(model, given, spec)
+    b = listing(live)
+    if not b.steps:
+        raise InvalidInput(f"{live.title} called none of its {len(live.names)} layers: there is nothing to compare")
+    alignment = align(a, b, map)
+    forced = Forced(a, live, b, alignment)
+    forced.run()
+    return comparison(a, b, alignment, forced, [*a.notes, *b.notes], list(_pictures(forced)))
+
+
+def comparison(
+    a: Record,
+    b: Record,
+    alignment: Alignment,
+    found: Forced | Offline,
+    notes: Sequence[str],
+    pictures: Sequence[Pictures],
+    *,
+    isolated: bool = True,
+    learned: Sequence[Row] = (),
+) -> Comparison:
+    """What was found, in the form that users see."""
+    used = {i for x in found.places for i in x.a}, {j for x in found.places for j in x.b}
+    return Comparison(
+        a=a.model,
+        b=b.model,
+        table=tuple(_row(a, b, x) for x in found.places),
+        divergences=(*_divergences(a, b, found), *_learned(learned)),
+        unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
+        unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
+        output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned),
+        weights=_weights(a, b, found.places),
+        notes=tuple(notes),
+        pictures=tuple(pictures),
+        isolated=isolated,
+    )
+
+
+def _weights(a: Record, b: Record, places: list[Place]) -> tuple[int, int]:
+    pairs: dict[tuple[str, str], tuple[Step, Step]] = {}
+    for place in places:
+        ours, theirs = a.steps[place.a[0]], b.steps[place.b[0]]
+        if a.digests.get(ours.name) and b.digests.get(theirs.name):
+            pairs.setdefault((ours.name, theirs.name), (ours, theirs))
+    return len(pairs), sum(_numbers(a, x) != _numbers(b, y) for x, y in pairs.values())
+
+
+def _numbers(record: Record, step: Step) -> list[str]:
+    """What tells a layer's weights from others, in canonical order."""
+    layout = step.inputs[0].layout if step.inputs else None
+    if layout is None or not layout.inner:
+        return sorted(record.digests[step.name].values())
+    return sorted(digest(x) for x in reordered(record.description(step.name), layout).weights.values())
+
+
+def _row(a: Record, b: Record, place: Place) -> Row:
+    first, last = a.steps[place.a[0]], a.steps[place.a[-1]]
+    slot = last.outputs[0] if last.outputs else None
+    return Row(
+        a=" + ".join(a.steps[i].label for i in place.a),
+        b=" + ".join(b.steps[j].label for j in place.b),
+        kind=first.kind,
+        shape=slot.canonical_shape if slot else (),
+        glue=place.glue,
+        isolated=place.isolated,
+        propagated=place.propagated,
+        error=place.error,
+        floor=slot.floor if slot else 0.0,
+        scale=slot.rms if slot else 0.0,
+    )
+
+
+def _output_row(a: Record, place: Place, number: int) -> Row:
+    slot = a.outputs[min(number, len(a.outputs) - 1)]
+    return Row(
+        "output", "output", "output", slot.canonical_shape, place.glue, None, place.propagated, place.error, slot.floor,
+        slot.rms,
+    )  # fmt: skip
+
+
+def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergence]:
+    divergences = []
+    for x in found.places:
+        names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
+        if x.glue is not None and x.glue > THRESHOLD:
+            divergences.append(_glue(a, b, x, *names, x.b[0]))
+        if x.isolated is not None and x.isolated > THRESHOLD:
+            divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
+    last = (x for x in found.output if x.glue is not None and x.glue > THRESHOLD)
+    return [*divergences, *(_glue(a, b, x, "output", "output", len(b.steps)) for x in last)]
+
+
+def _learned(rows: Sequence[Row]) -> list[Divergence]:
+    """The first of the gradients, and of the updates, that differs by more than arithmetic explains."""
+    found: dict[str, Divergence] = {}
+    for row in rows:
+        if row.propagated is not None and row.propagated > THRESHOLD:
+            kind = "gradient" if row.kind.startswith("gradient") else "update"
+            found.setdefault(kind, Divergence(row.a, row.b, kind, "", row.propagated))
+    return list(found.values())
+
+
+def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: int) -> Divergence:
+    """The code before a layer; or a layer that stands there and has no partner, if that made the difference."""
+    assert place.glue is not None
+    found = _findings(place.glue_culprit)
+    after = b.steps[before - 1].label if before else "input"
+    if place.extra is not None:
+        return Divergence(place.missing or "", b.steps[place.extra].label, "layer", "", place.glue, found)
+    return Divergence(place.missing or ours, theirs, "glue", after, place.glue, found)
+
+
+def _findings(culprit: Culprit | None) -> tuple[Finding, ...]:
+    from agnostic.compare import diagnosis
+
+    diagnose = getattr(diagnosis, "diagnose", None)
+    if culprit is None or diagnose is None:
+        return ()
+    return tuple(diagnose(culprit))
+
+
+PICTURED = 6
+"""How many layers are shown beside the culprits."""
+
+
+def pictured(found: Forced | Offline) -> tuple[set[int], list[int]]:
+    """The places that are shown, and the culprits, by index."""
+    spatial = [
+        n for n, x in enumerate(found.places)
+        if x.a and (s := found.a.steps[x.a[-1]].outputs) and len(s[0].canonical_shape) == 4
+        and min(s[0].canonical_shape[1:3]) > 1
+    ]  # fmt: skip
+    wanted = {spatial[round(k * (len(spatial) - 1) / (PICTURED - 1))] for k in range(PICTURED)} if spatial else set()
+    culprits = [n for n, x in enumerate(found.places) if x.culprit is not None or x.glue_culprit is not None]
+    return wanted | set(culprits[:1]), culprits
+
+
+def _pictures(forced: Forced) -> list[Pictures]:
+    """Of the first culprits on A's inputs, and of layers through the depth as both models run."""
+    wanted, culprits = pictured(forced)
+    found = []
+    for n in culprits:
+        place = forced.places[n]
+        for culprit in (place.glue_culprit, place.culprit):
+            if culprit is not None:
+                label = forced.b.steps[place.b[0]].label
+                one = picture(label, culprit.truth[:1], culprit.output[:1], isolated=True)
+                found += [one] if one else []
+    for place, ours, theirs in forced.propagate(wanted):
+        one = picture(forced.b.steps[place.b[-1]].label, ours, theirs, isolated=False)
+        found += [one] if one else []
+    return found
+
+
+CHANNELS = 4
+
+
+def picture(layer: str, a: Any, b: Any, *, isolated: bool) -> Pictures | None:
+    """The channels in which two activations (1, H, W, C) differ most; None for what has no height and width."""
+    if a.ndim != 4 or a.shape != b.shape or min(a.shape[1:3]) < 2:
+        return None
+    with np.errstate(all="ignore"):
+        delta = np.nan_to_num(np.square(np.asarray(a[0], np.float64) - b[0]).mean((0, 1)))
+    chosen = tuple(int(c) for c in np.argsort(-delta, kind="stable")[:CHANNELS])
+    step = max(1, -(-max(a.shape[1:3]) // 128))
+    first, second = (
+        np.ascontiguousarray(np.moveaxis(x[0, ::step, ::step][..., list(chosen)], -1, 0), np.float32) for x in (a, b)
+    )
+    return Pictures(layer, chosen, first, second, isolated)

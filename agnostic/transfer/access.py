@@ -1,0 +1,130 @@
+"""What transfer needs from a backend: a model's weights as slots, in the canonical layout, and runs of it in between.
+
+Arrays are NumPy throughout, channels last, ``(N, *spatial, C)`` or ``(N, L, features)``, whatever the framework's
+layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from agnostic.backend import Model
+
+Array = np.ndarray[Any, Any]
+
+Padding = str | tuple[tuple[int, int], ...]
+"""``"same"``, ``"valid"``, or the zeros before and after each spatial axis."""
+
+
+ROOT = "."
+"""What a model that is one layer is called as a layer."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The weights of one layer, or of one part of it, that are transferred together.
+
+    Attributes:
+        name: of the layer in its model, with the part where there are several: ``"rnn.l1_reverse"``; of a bare
+            parameter, its own name.
+        kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``, ``"other"``.
+        layer: what runs: the layer's name, :data:`ROOT` for the model itself; ``""`` for a parameter that stands in a
+            layer that holds others.
+        weights: by Keras' names, in its layout.
+        config: what decides, beside the weights, what the layer computes, as far as it can be told apart:
+            ``epsilon``, ``strides``, ``padding``, ``dilation``.
+    """
+
+    name: str
+    kind: str
+    layer: str
+    weights: Mapping[str, Array]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight."""
+        return {name: tuple(x.shape) for name, x in self.weights.items()}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model.
+
+    Attributes:
+        shape: channels last, without the batch; None where any size does.
+        high: one above the highest integer that is allowed, for tokens; None for real numbers.
+    """
+
+    shape: tuple[int | None, ...]
+    high: int | None = None
+
+
+Around = Callable[[str, Array, Callable[[Array | None], Array]], Array | None]
+"""Called as ``around(layer, x, run)`` in place of a layer: ``run(None)`` computes its output for its own input, and
+``run(other)`` for another; both before a fused activation. What it returns, if anything, is what the layer is taken to
+have returned: the activation follows."""
+
+
+class Access(ABC):
+    """One model, as transfer sees it."""
+
+    framework: str
+    """``"torch"`` or ``"keras"``."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> Sequence[Slot]:
+        """All slots in the order of registration. Bare parameters may come before the layers around them."""
+
+    @abstractmethod
+    def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
+        """Set a slot's weights, all of them, of the shapes that the slot has.
+
+        Raises:
+            InvalidWeights: the framework has no place for these numbers; says why.
+        """
+
+    @abstractmethod
+    def inputs(self) -> list[InputSpec]:
+        """What the model takes.
+
+        Raises:
+            InvalidInput: that cannot be told.
+        """
+
+    @abstractmethod
+    def canonical(self, inputs: Any) -> list[Array]:
+        """What the model is called with, in its own layout, one input or a tuple, as canonical arrays."""
+
+    @abstractmethod
+    def run(self, inputs: Sequence[Array], layers: Sequence[str] = (), around: Around | None = None) -> list[Array]:
+        """Call the model in inference mode, with ``around`` in place of the named layers, and return its outputs."""
+
+    @abstractmethod
+    def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
+        """Inside, each layer has the given epsilon, strides, dilation or (explicit) padding in place of its own.
+
+        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first.
+        """
+
+    def exact(self) -> Access | None:
+        """A copy that computes in float64, or None where the framework has none that can be relied on."""
+        return None
+
+
+def access(model: Model) -> Access:
+    """A model as transfer sees it.
+
+    Raises:
+        InvalidInput: no backend knows the model, or its backend cannot transfer.
+    """
+    from agnostic.backend import backend_of
+
+    return backend_of(model).access(model)

@@ -1,0 +1,232 @@
+"""Transfer between two processes: each loads one model, and a recording in a file goes from the one to the other.
+
+``python -m agnostic.transfer.processes`` is such a process. It is told what to do by lines of JSON on its standard
+input, one at a time, and answers each with one line on its standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import agnostic
+from agnostic import errors
+from agnostic.errors import AgnosticError, InvalidInput
+
+FORMATS = (".keras", ".weights.h5", ".pth", ".pt", ".safetensors")
+
+_MARK = "agnostic-answer:"
+"""Before every answer: frameworks print as well."""
+
+
+def between(
+    source: str,
+    target: str,
+    out: Path,
+    *,
+    weights: str | None = None,
+    source_backend: str | None = None,
+    target_backend: str | None = None,
+    engine: str | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any]:
+    """Transfer by specifications, and write the target to a file.
+
+    Args:
+        source, target: specifications, as of :func:`agnostic.load`.
+        out: ends in one of :data:`FORMATS`.
+        weights: of the source.
+        engine: of Keras.
+        size: height and width of the images, where the models leave that open.
+        advance: told each time that one of four steps is done.
+
+    Returns:
+        ``"text"``, the report as a table, and ``"json"``.
+
+    Raises:
+        AgnosticError: what either process raised.
+    """
+    with tempfile.TemporaryDirectory() as folder, _process(engine) as there, _process(engine) as here:
+        # Both load at the same time.
+        there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine)
+        here.ask("load", spec=target, backend=target_backend, weights=None, engine=engine, fresh=True)
+        loaded = here.answer()
+        there.answer()
+        advance(1)
+        here.ask("check", out=str(out))
+        here.answer()
+        there.ask("record", inputs=loaded["inputs"], size=size, seed=seed, path=str(Path(folder) / "recording"))
+        there.answer()
+        there.close()
+        advance(1)
+        here.ask("receive", path=str(Path(folder) / "recording"))
+        report = here.answer()
+        advance(1)
+        here.ask("write", out=str(out))
+        here.answer()
+        advance(1)
+    return report
+
+
+class _Process:
+    def __init__(self, engine: str | None) -> None:
+        root = str(Path(agnostic.__file__).resolve().parents[1])
+        path = os.pathsep.join(x for x in (root, str(Path(root) / "backends"), os.environ.get("PYTHONPATH", "")) if x)
+        environment = {**os.environ, "PYTHONPATH": path}
+        if engine is not None:
+            environment["KERAS_BACKEND"] = engine
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "agnostic.transfer.processes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._errors, env=environment, text=True,
+        )  # fmt: skip
+
+    def ask(self, what: str, **arguments: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"what": what, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._died()
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(_MARK):
+                found: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+                if "error" in found:
+                    raise getattr(errors, found["error"], InvalidInput)(found["message"])
+                return found
+        self._died()
+        raise AssertionError
+
+    def _died(self) -> None:
+        self._process.wait()
+        self._errors.seek(0)
+        said = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        last = said[-1] if said else f"exit code {self._process.returncode}"
+        raise RuntimeError(f"the process that held a model ended: {last}")
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
+
+
+@contextmanager
+def _process(engine: str | None) -> Iterator[_Process]:
+    process = _Process(engine)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+# Inside -------------------------------------------------------------------------------------------------------------
+class _Held:
+    """The one model of a process."""
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.name = ""
+
+    def load(self, spec: str, backend: str | None, weights: str | None, engine: str | None, fresh: bool = False) -> Any:
+        from agnostic.models.load import load
+        from agnostic.models.specs import parse
+        from agnostic.transfer.access import access
+
+        parsed = parse(spec)
+        if fresh and parsed.path is None:
+            weights = "random"  # they are overwritten: nothing is downloaded for that
+        name = backend or parsed.backend
+        self.model = load(spec, backend=backend, engine=engine if name == "keras" else None, weights=weights)
+        self.name = Path(spec).name if parsed.path is not None else spec
+        self.access = access(self.model)
+        try:
+            inputs = [[list(x.shape), x.high] for x in self.access.inputs()]
+        except InvalidInput:
+            inputs = None
+        return {"inputs": inputs}
+
+    def check(self, out: str) -> Any:
+        """Whether the model can be written in that format, before anything long begins."""
+        keras = self.access.framework == "keras"
+        wrong = (".pth", ".pt") if keras else (".keras", ".weights.h5")
+        if out.endswith(wrong):
+            right = ".keras, .weights.h5" if keras else ".pth"
+            raise InvalidInput(
+                f"{self.name} is a model of {'Keras' if keras else 'PyTorch'}, which cannot be written to "
+                f"{Path(out).name!r}: give a name that ends in {right} or .safetensors"
+            )
+        return {}
+
+    def record(self, inputs: list[Any] | None, size: int | None, seed: int, path: str) -> Any:
+        from agnostic.transfer.access import InputSpec
+        from agnostic.transfer.recording import make_inputs, record, save
+
+        def sized(specs: list[InputSpec]) -> list[InputSpec]:
+            if size is None:
+                return specs
+            return [
+                InputSpec(tuple(size if x is None else x for x in s.shape[:-1]) + s.shape[-1:], s.high)
+                if len(s.shape) == 3
+                else s
+                for s in specs
+            ]
+
+        ours: list[InputSpec] | None
+        try:
+            ours = self.access.inputs()
+        except InvalidInput:
+            if inputs is None:
+                raise
+            ours = None
+        theirs = None if inputs is None else [InputSpec(tuple(shape), high) for shape, high in inputs]
+        first, second = theirs or ours, ours or theirs
+        assert first is not None
+        assert second is not None
+        recording = record(self.access, make_inputs(sized(first), sized(second), seed), self.name)
+        save(recording, Path(path))
+        return {}
+
+    def receive(self, path: str) -> Any:
+        from agnostic.transfer.recording import load
+        from agnostic.transfer.verb import into
+
+        report = into(self.access, load(Path(path)), self.name)
+        return {"text": str(report), "json": report.json()}
+
+    def write(self, out: str) -> Any:
+        from agnostic.backend import backend_of
+
+        backend_of(self.model).save(self.model, Path(out))
+        return {}
+
+
+def _serve() -> None:
+    held = _Held()
+    for line in sys.stdin:
+        asked: Mapping[str, Any] = json.loads(line)
+        arguments = {key: value for key, value in asked.items() if key != "what"}
+        try:
+            answer = getattr(held, asked["what"])(**arguments)
+        except AgnosticError as error:
+            answer = {"error": type(error).__name__, "message": str(error)}
+        sys.stdout.write(f"{_MARK}{json.dumps(answer)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

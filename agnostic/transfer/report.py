@@ -1,0 +1,134 @@
+"""What a transfer did, layer by layer, and whether the target now computes what the source does."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slot of the target.
+
+    Attributes:
+        target, source: the layers' names.
+        kind: of layer; see :mod:`agnostic.transfer.layouts`.
+        arrays: the entries that were set, by Keras' names.
+        matched: ``"name"``, ``"data"`` (it was handed what the source's layer was handed), ``"order"``.
+        error: of the layer's output for the source's input, relative to the output's greatest magnitude; None where it
+            cannot be told apart, as inside a stack.
+        floor: the same of float32 alone in the source; 0 where it was not measured.
+        input_error: what the layers before handed over, against what the source's handed over: the root of the mean
+            square of the difference over that of the input.
+        notes: what was done beside moving axes, and what to mend.
+        differs: whether the error is more than arithmetic explains.
+    """
+
+    target: str
+    source: str
+    kind: str
+    arrays: tuple[str, ...]
+    matched: Literal["name", "data", "order"]
+    error: float | None
+    floor: float
+    input_error: float | None
+    notes: tuple[str, ...] = ()
+    differs: bool = False
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What :func:`agnostic.transfer` did.
+
+    Attributes:
+        source, target: what the two models are called.
+        rows: one a slot of the target, in the order in which they ran.
+        error: of the target's outputs against the source's float64 outputs where there are any, else its own, relative
+            to their greatest magnitude; the whole models were run.
+        floor: the same of the other side's float32.
+        allowed: the greatest error that arithmetic explains.
+        mended_error: the error with the mends of the rows made, for this measurement alone; None where there are none.
+        differences: where the architectures differ, one sentence each; empty where they are equal.
+        notes: what else there is to know.
+        inputs: what both models were run on, for people.
+    """
+
+    source: str
+    target: str
+    rows: tuple[Row, ...]
+    error: float
+    floor: float
+    allowed: float
+    mended_error: float | None = None
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    inputs: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the target computes what the source does, as far as float32 goes."""
+        return self.error <= self.allowed and not self.differences
+
+    @property
+    def explained(self) -> bool:
+        """Whether it does, or would once the mends of the rows are made."""
+        return self.verified or (self.mended_error is not None and self.mended_error <= self.allowed)
+
+    def json(self) -> dict[str, Any]:
+        """As what JSON can carry."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
+        found["rows"] = [dataclasses.asdict(row) for row in self.rows]
+        for row in found["rows"]:
+            for key in ("error", "input_error"):
+                row[key] = _finite(row[key])
+        found["error"], found["mended_error"] = _finite(self.error), _finite(self.mended_error)
+        return {**found, "verified": self.verified, "explained": self.explained}
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        off = f"the outputs differ by {self.error:.1e} of their greatest magnitude, and arithmetic explains"
+        if self.verified:
+            return f"{self.target} computes what {self.source} does: {off} {self.allowed:.1e}"
+        if self.explained:
+            return (
+                f"{self.target} has the weights of {self.source}, but differs in {len(self.differences)} places, "
+                f"listed above: {off} {self.allowed:.1e}; with the mends made they differ by {self.mended_error:.1e}"
+            )
+        mended = "" if self.mended_error is None else f" (with the known mends made: {self.mended_error:.1e})"
+        return f"{self.target} does NOT compute what {self.source} does: {off} {self.allowed:.1e}{mended}"
+
+    def __str__(self) -> str:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE, pad_edge=False)
+        for title in ("target", "source", "kind", "arrays", "by"):
+            table.add_column(title)
+        for title in ("error", "floor"):
+            table.add_column(title, justify="right")
+        table.add_column("")
+        for row in self.rows:
+            table.add_row(
+                row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
+                _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),
+            )  # fmt: skip
+        text = io.StringIO()
+        Console(file=text, width=1000, markup=False, highlight=False, emoji=False, color_system=None).print(table)
+        lines = [line.rstrip() for line in text.getvalue().splitlines()]
+        lines += [f"* {difference}" for difference in self.differences]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, self.verdict])
+
+
+def _number(x: float | None) -> str:
+    return "" if x is None else f"{x:.1e}"
+
+
+def _finite(x: float | None) -> float | None:
+    return None if x is None or x != x or x in (float("inf"), float("-inf")) else x

@@ -1,0 +1,654 @@
+"""``agnostic.transfer``: the weights of one model into another, checked by running both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from agnostic.backend import Model
+from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
+from agnostic.models.architecture import same_padding
+from agnostic.transfer.access import Access, Array, Slot, access
+from agnostic.transfer.matching import (
+    SAME,
+    Arrangement,
+    Candidate,
+    apart,
+    arranged,
+    best,
+    by_name,
+    filled,
+    fitted,
+    folded,
+    parameters_in_order,
+)
+from agnostic.transfer.recording import UNIT, Call, Recording, distance, make_inputs, record
+from agnostic.transfer.report import Row, TransferReport
+
+ALLOWED = 16.0
+"""How many times the noise floor an error may be.
+
+Two correct float32 programs of one layer differ in the order of their sums: measured over the networks of
+docs/transfer.md on three engines, healthy outputs are at most 6 times PyTorch's own floor, and the faults that users
+report at least 1000 times.
+"""
+
+PASSES = 64
+"""How many other choices are tried at most where branches begin alike."""
+
+LEAST = 8 * UNIT
+"""The least floor: a measured one can be zero by luck. Of the sums of a layer, blocked by 8 and more, u log2(n) is what
+remains of n roundings, and log2(n) is 8 and more wherever layers are wide enough to matter."""
+
+
+def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferReport:
+    """Put the weights of one model into another of the same architecture, and check by running both.
+
+    Both ways between PyTorch and Keras, and within each. Layers are matched by their names where all agree; else the
+    target is run on what the source was given, and each of its layers gets the weights of that layer of the source
+    which was handed the same input, names and order deciding between those that were handed the same. In the end both
+    models are run as they are and their outputs compared: equal shapes prove nothing.
+
+    Args:
+        source: a native model.
+        target: a native model, built; its weights are replaced.
+        inputs: what the source is called with, in its own layout: an array, native or NumPy, or a tuple of them. None:
+            two inputs of random numbers, from a fixed seed, of the size that the models declare, or 224.
+
+    Returns:
+        What was matched with what, the error of each layer and of the whole, and what is to be mended where the
+        architectures differ. It is printed as a table; ``report.verified`` is the verdict.
+
+    Raises:
+        InvalidWeights: layers are left without a counterpart; names them. The target is as it was.
+        InvalidInput: the inputs do not suit, or the models are of two frameworks and cannot be run.
+    """
+    there, here = access(source), access(target)
+    given = _inputs(there, here, inputs)
+    return into(here, record(there, given, name_of(source)), name_of(target))
+
+
+def name_of(model: Model) -> str:
+    """What a model is called: by its specification, its own name, or its class."""
+    from agnostic.models.cards import card_of
+
+    card = card_of(model)
+    if card is not None:
+        return card.spec
+    name = vars(model).get("_name") or getattr(model, "name", None)
+    return name if isinstance(name, str) else type(model).__name__
+
+
+def _inputs(there: Access, here: Access, inputs: Any) -> list[Array]:
+    if inputs is not None:
+        return there.canonical(inputs)
+    try:
+        second = there.inputs()
+    except InvalidInput:
+        second = here.inputs()
+    try:
+        first = here.inputs()
+    except InvalidInput:
+        first = second
+    return make_inputs(first, second)
+
+
+def into(target: Access, recording: Recording, name: str) -> TransferReport:
+    """The second half of :func:`transfer`: from a recording of the source, perhaps made in another process.
+
+    Args:
+        name: of the target, for people.
+    """
+    before = {slot.name: slot for slot in target.slots}
+    try:
+        return _Transfer(target, recording, name).report()
+    except BaseException:
+        for slot in before.values():
+            target.write(slot, slot.weights)
+        raise
+
+
+@dataclass(frozen=True)
+class _Match:
+    source: Slot
+    how: Literal["name", "data", "order"]
+    arrangement: Arrangement = SAME
+
+
+@dataclass
+class _Seen:
+    """What the pass saw of one layer of the target."""
+
+    error: float | None = None
+    input_error: float | None = None
+    floor: float = 0.0
+    shape: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class _Prepared(Exception):
+    """The target prepares its inputs by itself: ``its = given * gain + offset``, a channel each."""
+
+    def __init__(self, gain: Array, offset: Array) -> None:
+        super().__init__()
+        self.gain, self.offset = gain, offset
+
+
+class _Transfer:
+    def __init__(self, target: Access, recording: Recording, name: str) -> None:
+        self.target, self.recording, self.name = target, recording, name
+        self.slots = list(target.slots)
+        self.by_layer: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            if slot.layer and slot.kind != "normalization":
+                self.by_layer.setdefault(slot.layer, []).append(slot)
+        self.of_source: dict[str, list[Slot]] = {}
+        for slot in recording.slots:
+            self.of_source.setdefault(slot.layer, []).append(slot)
+        self.position = {slot.name: number for number, slot in enumerate(recording.slots)}
+        self.matches: dict[str, _Match] = {}
+        self.seen: dict[str, _Seen] = {}
+        self.order: list[str] = []
+        self.mends: dict[str, dict[str, Any]] = {}
+        self.notes: list[str] = []
+        self.inputs = list(recording.inputs)
+        self.prepared = False
+        self.ties: dict[str, list[str]] = {}
+        self.forced: dict[str, str] = {}
+        self.tried: set[tuple[str, str, int]] = set()
+
+    # Matching -------------------------------------------------------------------------------------------------------
+    def report(self) -> TransferReport:
+        self._match_what_needs_no_run()
+        try:
+            self._pass()
+        except _Prepared as prepared:
+            self._unprepare(prepared)
+            self._pass()
+        self._reconsider()
+        self._finish_what_did_not_run()
+        self._check_complete()
+        return self._verified()
+
+    def _match_what_needs_no_run(self) -> None:
+        counted = [slot for slot in self.slots if slot.kind != "normalization"]
+        named = by_name(self.recording.slots, counted)
+        if named is not None:
+            self.matches = {name: _Match(source, "name") for name, source in named.items()}
+        else:
+            wanted = [slot for slot in counted if slot.kind == "parameter"]
+            known = [slot for slot in self.recording.slots if slot.kind == "parameter"]
+            found = parameters_in_order(known, wanted)
+            self.matches = {name: _Match(source, "order") for name, source in found.items()}
+        for slot in self.slots:
+            if slot.kind == "normalization":
+                self._normalization(slot)
+            elif slot.kind == "parameter" and slot.name in self.matches:
+                self._write(slot, self.matches[slot.name])
+
+    def _normalization(self, slot: Slot) -> None:
+        fitting = [s for s in self.recording.slots if s.kind == "normalization" and fitted(s, slot) is not None]
+        free = [s for s in fitting if s.name not in {m.source.name for m in self.matches.values()}]
+        if free:
+            self.matches[slot.name] = _Match(free[0], "order")
+            self._write(slot, self.matches[slot.name])
+
+    def _unmatched(self) -> list[Slot]:
+        taken = {match.source.name for match in self.matches.values()}
+        return [slot for slot in self.recording.slots if slot.name not in taken]
+
+    def _write(self, slot: Slot, match: _Match) -> None:
+        weights = fitted(match.source, slot)
+        assert weights is not None
+        self.target.write(slot, match.arrangement.weights(slot.kind, weights))
+
+    # The pass -------------------------------------------------------------------------------------------------------
+    def _pass(self) -> None:
+        """Run the target, each layer on what the source's was handed, and go on with what the source's returned."""
+        numbers: Counter[str] = Counter()
+
+        def around(layer: str, x: Array, run: Callable[[Array | None], Array]) -> Array | None:
+            number = numbers[layer]
+            numbers[layer] += 1
+            return self._layer(layer, number, x, run)
+
+        try:
+            self.target.run(self.inputs, list(self.by_layer), around)
+        except (_Prepared, AgnosticError):
+            raise
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None:  # frameworks wrap what passes through them
+                if isinstance(cause, _Prepared | AgnosticError):
+                    raise cause from None
+                cause = cause.__cause__ or cause.__context__
+            said = " ".join(str(error).split())[:200]
+            if len(self.order) < 2:
+                shapes = " and ".join(str(x.shape) for x in self.inputs)
+                raise InvalidInput(
+                    f"{self.name} does not take inputs of shape {shapes}, channels last ({said}): give inputs= that "
+                    "both models take"
+                ) from error
+            after = f" after layer {self.order[-1]!r}"
+            raise InvalidInput(
+                f"{self.name} cannot go on{after} with what {self.recording.name} computes there ({said}): there the "
+                "architectures part"
+            ) from error
+
+    def _layer(self, layer: str, number: int, x: Array, run: Callable[[Array | None], Array]) -> Array | None:
+        slots = self.by_layer[layer]
+        first = number == 0
+        if first:
+            self.order.append(layer)
+            self._match_layer(slots, x)
+        match = self.matches.get(slots[0].name)
+        last = self.matches.get(slots[-1].name)
+        if match is None or last is None:
+            run(None)
+            return None
+        inside, outside = self._call_at_input(match.source, number), self._call_at_output(last.source, number)
+        seen = self.seen.setdefault(layer, _Seen())
+        if inside is None:
+            arrangement, handed = SAME, None
+        else:
+            arrangement = arranged(inside.x, x, self._channels_before(inside))
+            if arrangement.how != "unlike":  # such as a head that is applied to one position or to all
+                seen.input_error = max(seen.input_error or 0.0, arrangement.distance)
+            handed = None if arrangement.how == "unlike" else arrangement.forward(inside.x, x)
+            if not self.prepared and self._is_first(inside) and x.ndim > 2 and arrangement.distance > 1e-4:
+                self._check_preparation(arrangement, handed, x)
+        if first:
+            if arrangement.how == "flatten":
+                seen.notes.append("rows moved from one flatten order to the other")
+                self.matches[slots[0].name] = match = _Match(match.source, match.how, arrangement)
+            for slot in slots:
+                self._write(slot, self.matches[slot.name])
+        y = run(handed)
+        if outside is None:
+            return None
+        right = arrangement.outputs(slots[-1].kind).forward(outside.y, y)
+        if first:
+            self._mend(layer, slots[0], match.source, arrangement, x, inside)
+        if right.size == y.size and right.shape != y.shape and right.shape[-1] == y.shape[-1]:
+            right = right.reshape(y.shape)
+        if right.shape != y.shape:
+            # A stack or a direction that is apart in one framework alone, or a stride that is elsewhere.
+            if right.ndim == y.ndim > 2 and right.shape[-1] == y.shape[-1]:
+                seen.error = float("inf")
+                return right
+            return None
+        seen.error = max(seen.error or 0.0, distance(y, right))
+        seen.floor = max(seen.floor, outside.floor)
+        return right.astype(y.dtype)
+
+    def _call_at_input(self, source: Slot, number: int) -> Call | None:
+        return self.recording.of(source.layer, number) if self.of_source[source.layer][0] is source else None
+
+    def _call_at_output(self, source: Slot, number: int) -> Call | None:
+        return self.recording.of(source.layer, number) if self.of_source[source.layer][-1] is source else None
+
+    def _is_first(self, call: Call) -> bool:
+        return call is self.recording.calls[0]
+
+    def _channels_before(self, call: Call) -> list[int]:
+        """Of the images that came before a call, the last first."""
+        number = next(n for n, other in enumerate(self.recording.calls) if other is call)
+        return [c.y.shape[-1] for c in reversed(self.recording.calls[:number]) if c.y.ndim > 2]
+
+    def _match_layer(self, slots: Sequence[Slot], x: Array) -> None:
+        for part, slot in enumerate(slots):
+            if slot.name in self.matches:
+                continue
+            candidates = []
+            for source in self._unmatched():
+                if self.forced.get(slot.name, source.name) != source.name or fitted(source, slot) is None:
+                    continue
+                if slot.name not in self.forced and source.name in self.forced.values():
+                    continue
+                call = self._call_at_input(source, 0)
+                if part or call is None:
+                    arrangement = Arrangement("unlike", float("inf") if call is not None or part else 10.0)
+                else:
+                    arrangement = arranged(call.x, x, self._channels_before(call))
+                candidates.append(Candidate(source, arrangement, self.position[source.name]))
+            if not candidates:
+                continue
+            if part or all(not np.isfinite(c.arrangement.distance) for c in candidates):
+                chosen = min(candidates, key=lambda c: c.order)
+                self.matches[slot.name] = _Match(chosen.slot, "order")
+            else:
+                chosen, alike = best(slot, candidates)
+                if len(alike) > 1:
+                    self.ties[slot.name] = [c.slot.name for c in alike]
+                sure = len(alike) == 1 and chosen.arrangement.distance < 1e-2
+                self.matches[slot.name] = _Match(chosen.slot, "data" if sure else "order")
+
+    def _reconsider(self) -> None:
+        """Try the other ways where several layers were handed the same input, as at the start of branches.
+
+        A wrong one shows where its output arrives: the first layer that is handed something else. Another choice is
+        kept if it moves that place back.
+        """
+        for _ in range(PASSES):
+            place = self._first_inconsistent()
+            ties = [name for name in reversed(self.ties) if self._place(name) < place]
+            for name in ties:
+                if self._retried(name, place):
+                    break
+            else:
+                return
+
+    def _retried(self, name: str, place: int) -> bool:
+        now = self.matches[name].source.name
+        for other in self.ties[name]:
+            if other == now or (name, other, place) in self.tried:
+                continue
+            self.tried.add((name, other, place))
+            before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.mends))
+            ties = dict(self.ties)
+            self.forced[name] = other
+            self._restart()
+            try:
+                self._pass()
+                better = self._first_inconsistent() > place
+            except InvalidInput:
+                better = False
+            if better:
+                return True
+            self.forced, self.matches, self.seen, self.order, self.mends = before
+            self.ties = ties
+            for slot in self.slots:
+                if slot.name in self.matches:
+                    self._write(slot, self.matches[slot.name])
+            if len(self.tried) > PASSES:
+                return False
+        return False
+
+    def _restart(self) -> None:
+        for state in (self.order, self.seen, self.mends, self.ties):
+            state.clear()
+        kept = ("parameter", "normalization")
+        self.matches = {k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in kept}
+
+    def _first_inconsistent(self) -> int:
+        """The number of the first layer that was handed quite another input than its counterpart, or has none."""
+        for number, layer in enumerate(self.order):
+            seen = self.seen.get(layer)
+            if any(slot.name not in self.matches for slot in self.by_layer[layer]):
+                return number
+            if seen is not None and (seen.input_error or 0.0) > 1e-2:
+                return number
+        return len(self.order)
+
+    def _place(self, name: str) -> int:
+        layer = next(slot.layer for slot in self.slots if slot.name == name)
+        return self.order.index(layer)
+
+    # Inputs that one side prepares ----------------------------------------------------------------------------------
+    def _check_preparation(self, arrangement: Arrangement, handed: Array | None, x: Array) -> None:
+        """Whether the target scales its inputs, a channel each, before its first layer."""
+        if handed is None or handed.shape != x.shape or len(self.inputs) != 1:
+            return
+        rows, wanted = handed.reshape(-1, handed.shape[-1]).astype(np.float64), x.reshape(-1, x.shape[-1])
+        # Where one side pads with zeros first, they are no part of the line.
+        inner = (rows != 0).all(1)
+        rows, wanted = rows[inner], wanted[inner].astype(np.float64)
+        mean, spread = rows.mean(0), rows.std(0)
+        gain = ((rows - mean) * (wanted - wanted.mean(0))).mean(0) / np.maximum(spread, 1e-30) ** 2
+        offset = wanted.mean(0) - gain * mean
+        rest = apart(rows * gain + offset, wanted)
+        if rest < 1e-4 and (gain != 0).all() and (np.abs(gain - 1) > 1e-6).any():
+            raise _Prepared(gain, offset)
+
+    def _unprepare(self, prepared: _Prepared) -> None:
+        """Hand the target what becomes, after its own preparation, what the source was handed."""
+        self.prepared = True
+        gain = prepared.gain
+        offset = np.where(np.abs(prepared.offset) < 1e-6 * np.abs(gain), 0.0, prepared.offset)
+        self.inputs = [((self.recording.inputs[0].astype(np.float64) - offset) / gain).astype(np.float32)]
+        self._restart()
+        shift = "" if (offset == 0).all() else f" + {_numbers(-offset / gain)}"
+        self.notes.append(
+            f"{self.name} prepares its inputs by itself: hand it x * {_numbers(1 / gain)}{shift} where "
+            f"{self.recording.name} is handed x"
+        )
+
+    def _kind(self, name: str) -> str:
+        return next(slot.kind for slot in self.slots if slot.name == name)
+
+    # Mends ----------------------------------------------------------------------------------------------------------
+    def _mend(
+        self, layer: str, target: Slot, source: Slot, arrangement: Arrangement, x: Array, inside: Call | None
+    ) -> None:
+        """Note what differs in the two layers' settings, and what would make the target's as the source's."""
+        ours, theirs = target.config, source.config
+        mend: dict[str, Any] = {}
+        for key in ("epsilon", "strides", "dilation"):
+            if key == "epsilon" and folded(source, target):
+                continue
+            if key in ours and key in theirs and ours[key] != theirs[key]:
+                mend[key] = theirs[key]
+        if "padding" in ours and "padding" in theirs and inside is not None and x.ndim > 2:
+            padding = self._padding(replace(target, config={**ours, **mend}), source, arrangement, x, inside)
+            if padding is not None:
+                mend |= padding
+        if mend:
+            self.mends[layer] = mend
+            self.seen[layer].notes += [_said(key, mend[key], ours.get(key)) for key in mend if key != "crop"]
+
+    def _padding(
+        self, target: Slot, source: Slot, arrangement: Arrangement, x: Array, inside: Call
+    ) -> dict[str, Any] | None:
+        rank = x.ndim - 2
+        none = ((0, 0),) * rank
+        before, theirs = (arrangement.target_padding or none), (arrangement.source_padding or none)
+        ours = _added(before, _pairs(target, x.shape[1:-1]))
+        right = _added(theirs, _pairs(source, inside.x.shape[1:-1]))
+        if ours == right:
+            return None
+        crop = {"crop": before} if before != none else {}
+        return {"padding": "same" if source.config["padding"] == "same" and theirs == none else right, **crop}
+
+    # The end --------------------------------------------------------------------------------------------------------
+    def _finish_what_did_not_run(self) -> None:
+        """Layers that run in training alone, such as auxiliary heads: by name, else by order."""
+        ran = {call.layer for call in self.recording.calls}
+        for slot in self.slots:
+            if slot.name in self.matches:
+                if slot.layer in self.by_layer and slot.layer not in self.seen and slot.kind != "parameter":
+                    self._write(slot, self.matches[slot.name])
+                continue
+            if slot.kind == "normalization" or slot.layer in self.order:
+                continue
+            idle = [s for s in self._unmatched() if s.layer not in ran and fitted(s, slot) is not None]
+            if idle:
+                self.matches[slot.name] = _Match(idle[0], "order")
+                self._write(slot, self.matches[slot.name])
+
+    def _check_complete(self) -> None:
+        ran = {call.layer for call in self.recording.calls}
+        missing = [s for s in self.slots if s.name not in self.matches and s.kind != "normalization"]
+        over = [s for s in self._unmatched() if s.layer in ran or s.kind == "parameter"]
+        over = [s for s in over if s.kind != "normalization"]
+        idle = [s for s in self._unmatched() if s not in over and s.kind != "normalization"]
+        if idle:
+            self.notes.append(
+                f"{len(idle)} layers of {self.recording.name} did not run and were left out, such as {idle[0].name!r}"
+            )
+        if missing or over:
+            raise InvalidWeights(self._misfit(missing, over))
+
+    def _misfit(self, missing: Sequence[Slot], over: Sequence[Slot]) -> str:
+        said = []
+        if missing:
+            near = next((s for s in over if s.kind == missing[0].kind), None)
+            beside = "" if near is None else f", where {near.name!r} of {self.recording.name} has {_shapes(near)}"
+            said.append(
+                f"{len(missing)} of the {len(self.slots)} layers of {self.name} have no counterpart, such as "
+                f"{missing[0].name!r} ({missing[0].kind}, {_shapes(missing[0])}){beside}"
+            )
+        if over:
+            said.append(
+                f"{len(over)} of the {len(self.recording.slots)} layers of {self.recording.name} are left over, such "
+                f"as {over[0].name!r} ({over[0].kind}, {_shapes(over[0])})"
+            )
+        mend = "the two must be of one architecture"
+        if any(s.kind == "gru" and s.weights.get("bias", np.zeros((2, 1))).ndim == 1 for s in (*missing, *over)):
+            mend = "a GRU with reset_after=False has no counterpart: make it with reset_after=True"
+        return f"{' and '.join(said)}: {mend}; no weight was changed"
+
+    def _verified(self) -> TransferReport:
+        outputs = self.target.run(self.inputs)
+        error, floor, note = self._compared(outputs)
+        allowed = ALLOWED * max(floor, LEAST)
+        rows = self._rows()
+        differences = [
+            f"{row.target}: {'; '.join(row.notes) or 'its output differs, for the same input and weights'}"
+            for row in rows
+            if row.differs
+        ]
+        differences += self._between()
+        mended = None
+        if self.mends and (error > allowed or differences):
+            with self.target.mended(self.mends):
+                mended = self._compared(self.target.run(self.inputs))[0]
+        if note:
+            differences.append(note)
+        if error > allowed and not differences:
+            differences.append(
+                "the outputs differ, though each layer alone computes the same: what runs after the last?"
+            )
+        sizes = ", ".join(" x ".join(map(str, x.shape)) for x in self.inputs)
+        return TransferReport(
+            self.recording.name, self.name, tuple(rows), error, floor, allowed, mended, tuple(differences),
+            tuple(self.notes), sizes, {"mends": dict(self.mends)},
+        )  # fmt: skip
+
+    def _compared(self, outputs: Sequence[Array]) -> tuple[float, float, str]:
+        """(error, floor, a difference at the very end)."""
+        theirs = self.recording.outputs
+        if len(outputs) != len(theirs):
+            return float("inf"), 0.0, f"one model returns {len(theirs)} arrays and the other {len(outputs)}"
+        truth, floor, tried = self.recording.truth, self.recording.floor, list(outputs)
+        if truth is None:
+            exact = self.target.exact()
+            if exact is None:
+                truth = theirs
+            else:
+                truth, tried = tuple(exact.run(self.inputs)), list(theirs)
+                floor = max(floor, *(distance(_like(a, b), b) for a, b in zip(outputs, truth, strict=True)))
+        error = max(distance(_like(a, b), b) for a, b in zip(tried, truth, strict=True))
+        if error > 1e-3 and len(truth) == 1 and truth[0].ndim == 2:
+            for which, a, b in (
+                (self.name, tried[0], _softmax(truth[0])), (self.recording.name, _softmax(tried[0]), truth[0]),
+            ):  # fmt: skip
+                if distance(a, b) < 1e-4:
+                    ours = (
+                        which == self.name
+                        if self.recording.truth is not None or truth is theirs
+                        else which != self.name
+                    )
+                    whose = self.name if ours else self.recording.name
+                    return distance(a, b), floor, f"{whose} ends with a softmax, and the other with logits"
+        return error, floor, ""
+
+    def _rows(self) -> list[Row]:
+        ran = {layer: number for number, layer in enumerate(self.order)}
+        rows = []
+        for slot in sorted(self.slots, key=lambda s: ran.get(s.layer, len(ran))):
+            match = self.matches.get(slot.name)
+            if match is None:
+                continue
+            seen = self.seen.get(slot.layer, _Seen()) if slot.layer else _Seen()
+            notes = list(seen.notes)
+            if zeroed := filled(match.source, slot):
+                notes.append(f"{' and '.join(zeroed)} set to what has no effect, since the source has none")
+            if folded(match.source, slot):
+                notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")
+            if match.arrangement.rows is None and slot.kind == "parameter" and match.how != "name":
+                notes.append("matched by shape and order")
+            if slot.kind in ("lstm", "rnn") and self.recording.framework == "torch" != self.target.framework:
+                notes.append("two biases added up")
+            error = seen.error
+            differs = error is not None and error > ALLOWED * max(seen.floor, LEAST)
+            rows.append(
+                Row(
+                    slot.name, match.source.name, slot.kind, tuple(slot.weights), match.how, error, seen.floor,
+                    seen.input_error, tuple(notes), differs,
+                )
+            )  # fmt: skip
+        return rows
+
+    def _between(self) -> list[str]:
+        """Where what runs between two layers differs: the next was handed something else."""
+        found = []
+        for number, layer in enumerate(self.order):
+            seen = self.seen.get(layer)
+            if seen is None or seen.input_error is None or layer in self.mends:
+                continue
+            # Inputs are compared by their mean square, which rounding changes by less than the greatest error.
+            if seen.input_error > ALLOWED * LEAST:
+                before = f"between {self.order[number - 1]!r} and {layer!r}" if number else f"before {layer!r}"
+                found.append(
+                    f"{before}: {layer!r} is handed something else ({seen.input_error:.1e}), so that an activation, a "
+                    "pooling, or an addition in between differs"
+                )
+        return found
+
+
+# Small ones ---------------------------------------------------------------------------------------------------------
+def _pairs(slot: Slot, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The zeros that a layer puts around an input of a size, a pair an axis."""
+    padding, kernel = slot.config["padding"], next(x for k, x in slot.weights.items() if k.endswith("kernel"))
+    if padding == "valid":
+        return ((0, 0),) * len(size)
+    if padding == "same":
+        rates = slot.config.get("dilation", (1,) * len(size))
+        return tuple(
+            same_padding(n, (k - 1) * d + 1, s)
+            for n, k, d, s in zip(size, kernel.shape, rates, slot.config["strides"], strict=False)
+        )
+    if padding == "causal":
+        return (((kernel.shape[0] - 1) * slot.config["dilation"][0], 0),)
+    return tuple(tuple(pair) for pair in padding)
+
+
+def _added(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((p[0] + q[0], p[1] + q[1]) for p, q in zip(a, b, strict=True))
+
+
+def _like(a: Array, b: Array) -> Array:
+    """An output in the shape of another, where that only adds or drops axes of one, or turns a sequence round."""
+    if a.size != b.size:
+        return np.full_like(b, np.inf)
+    if a.ndim == b.ndim == 3:  # (N, L, features) or (N, channels, L): nothing but the numbers tells
+        ways = [x for x in (a, a.swapaxes(1, 2)) if x.shape == b.shape]
+        return min(ways, key=lambda x: distance(x, b)) if ways else np.full_like(b, np.inf)
+    return a.reshape(b.shape)
+
+
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    found: Array = powers / powers.sum(-1, keepdims=True)
+    return found
+
+
+def _said(key: str, wanted: Any, now: Any) -> str:
+    return f"{key} is {_shown(now)} and the source's {_shown(wanted)}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shapes(slot: Slot) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in slot.shapes.items())
+
+
+def _numbers(x: Array) -> str:
+    rounded = [f"{float(v):.5g}" for v in x]
+    return rounded[0] if len(set(rounded)) == 1 else f"({', '.join(rounded)})"

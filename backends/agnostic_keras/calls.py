@@ -1,0 +1,185 @@
+"""Calls of Keras layers, intercepted on any engine; see :mod:`agnostic.compare.calls`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from agnostic.compare.calls import Around
+from agnostic.compare.layouts import Layout
+from agnostic_keras import engines
+from agnostic_keras.layers import Listing, named_layers
+from agnostic_keras.ops import KerasOps
+from agnostic_keras.taps import Replacement, check_built, predict, replaced
+
+Array = Any
+
+_ops = KerasOps()
+
+
+def _is_array(x: Any) -> bool:
+    return bool(keras.ops.is_tensor(x)) and keras.backend.standardize_dtype(x.dtype) != "bool"
+
+
+class LayerCall:
+    """See :class:`agnostic.compare.calls.Call`."""
+
+    def __init__(
+        self, name: str, number: int, call: Callable[..., Any], given: tuple[Any, Any], tracker: Tracker
+    ) -> None:
+        self.name, self.number = name, number
+        self._call, self._given, self._tracker = call, given, tracker
+        self.arrays = tuple(x for x in tree.flatten(given) if _is_array(x))
+        self.layouts = tuple(tracker.of_input(name, x) for x in self.arrays)
+        self._output: Any = None
+
+    def run(self, arrays: Sequence[Array] | None = None) -> tuple[Array, ...]:
+        """See :meth:`agnostic.compare.calls.Call.run`."""
+        args, kwargs = self._given if arrays is None else _replaced(self._given, arrays)
+        self._output = self._call(*args, **kwargs)
+        return tuple(x for x in tree.flatten(self._output) if _is_array(x))
+
+    def output_layouts(self, outputs: Sequence[Array]) -> tuple[Layout, ...]:
+        """See :meth:`agnostic.compare.calls.Call.output_layouts`."""
+        return self._tracker.of_outputs(self.name, outputs)
+
+    def returned(self, arrays: Sequence[Array]) -> Any:
+        """The structure that the layer returned last, with these arrays in it."""
+        return _replaced(self._output, arrays)
+
+
+def _replaced(structure: Any, arrays: Sequence[Array]) -> Any:
+    rest = iter(arrays)
+    return tree.map_structure(lambda x: next(rest) if _is_array(x) else x, structure)
+
+
+class Tracker:
+    """Follows the layouts of arrays from layer to layer."""
+
+    def __init__(self, model: keras.Layer) -> None:
+        self._listing = Listing(model)
+        # The last array of each number of dimensions: its letters and shape.
+        self._last: dict[int, tuple[str, tuple[int, ...]]] = {}
+        # Of flattened arrays: by shape, the letters and lengths inside.
+        self._flat: dict[tuple[int, ...], Layout] = {}
+
+    def of_input(self, name: str, x: Array) -> Layout:
+        """The layout of an array that a layer is called with."""
+        shape = tuple(x.shape)
+        if len(shape) == 2 and shape in self._flat:
+            return self._flat[shape]
+        layer = self._listing.modules[name]
+        own = getattr(layer, "data_format", None) is not None or isinstance(layer, keras.layers.Dense)
+        axes = self._listing._axes(layer, len(shape)) if own else self._inherited(shape)
+        if axes is None:
+            axes = self._listing._axes(layer, len(shape))
+        self._see(axes, shape)
+        return Layout(axes)
+
+    def of_outputs(self, name: str, outputs: Sequence[Array]) -> tuple[Layout, ...]:
+        """The layouts of what a layer returned."""
+        layer, found = self._listing.modules[name], []
+        for output in outputs:
+            shape = tuple(output.shape)
+            dense = isinstance(layer, keras.layers.Dense)
+            if len(shape) == 2 and not dense and shape in self._flat:
+                found.append(self._flat[shape])
+                continue
+            if len(shape) == 2:
+                self._flat.pop(shape, None)
+            own = dense or isinstance(layer, keras.layers.Permute) or getattr(layer, "data_format", None) is not None
+            axes = None if own else self._inherited(shape)
+            axes = axes or self._listing._axes(layer, len(shape))
+            self._see(axes, shape)
+            found.append(Layout(axes))
+        return tuple(found)
+
+    def _inherited(self, shape: tuple[int, ...]) -> str | None:
+        """The letters of the last array with as many dimensions, moved where the shape says so."""
+        axes, before = self._last.get(len(shape), (None, ()))
+        if axes is None or shape == before:
+            return axes
+        channels, rest = before[axes.index("C")], axes.replace("C", "")
+        other = f"N{rest[1:]}C" if axes[1] == "C" else f"NC{rest[1:]}"
+        if shape[axes.index("C")] != channels and shape[other.index("C")] == channels:
+            return other
+        return axes
+
+    def _see(self, axes: str | None, shape: tuple[int, ...]) -> None:
+        if axes is None or "C" not in axes:
+            return
+        self._last[len(shape)] = axes, shape
+        self._listing._last[len(shape)] = axes
+        if len(shape) > 3 and math.prod(shape[2:]) > 1:
+            self._flat[(shape[0], math.prod(shape[1:]))] = Layout(f"N({axes[1:]})", shape[1:])
+
+
+@contextlib.contextmanager
+def intercept(model: keras.Layer, names: Sequence[str], around: Around) -> Iterator[None]:
+    """See :meth:`agnostic.backend.Backend.intercept`."""
+    check_built(model)
+    layers, tracker = named_layers(model), Tracker(model)
+    counts: dict[str, int] = {}
+
+    def wrapped(name: str) -> Replacement:
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            number = counts.get(name, 0)
+            counts[name] = number + 1
+            one = LayerCall(name, number, original, (args, kwargs), tracker)
+            return one.returned(around(one))
+
+        return call
+
+    with engines.current().eagerly(), replaced([(layers[name], wrapped(name)) for name in names]):
+        yield
+
+
+def run(model: keras.Layer, inputs: Any, seed: int) -> tuple[Array, ...]:
+    """See :meth:`agnostic.backend.Backend.run`."""
+    # The states of random generators and statistics that a run would change stay in the scope.
+    with keras.StatelessScope() as scope:
+        for number, state in enumerate(_seeds(model)):
+            scope.add_update((state, _ops.asarray(np.array([seed, number], np.uint32), state.dtype)))
+        outputs = engines.current().without_gradients(functools.partial(predict, model), inputs)
+    return tuple(x for x in tree.flatten(outputs) if _is_array(x))
+
+
+def _seeds(model: keras.Layer) -> list[keras.Variable]:
+    return [v for v in model.variables if v.name.startswith("seed_generator_state")]
+
+
+def is_training(model: keras.Layer) -> bool:
+    """See :meth:`agnostic.backend.Backend.is_training`; whether the model's own graph says so for a layer."""
+    from agnostic_keras.description import _training
+
+    return any(_training(layer) for layer in named_layers(model).values())
+
+
+def numpy(x: Array) -> np.ndarray[Any, Any]:
+    """Without a copy where the engine can."""
+    if keras.backend.standardize_dtype(x.dtype) == "bfloat16":
+        x = keras.ops.cast(x, "float32")
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def native(x: np.ndarray[Any, Any], like: Array, dtype: str | None = None) -> Array:
+    """In the type of another array, or the named one."""
+    return _ops.asarray(np.ascontiguousarray(x), dtype or keras.backend.standardize_dtype(like.dtype))
+
+
+def versions() -> Mapping[str, str]:
+    """See :meth:`agnostic.backend.Backend.versions`."""
+    import importlib.metadata
+
+    engine = keras.config.backend()
+    for name in (engine, f"{engine}-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return {"keras": keras.__version__, engine: importlib.metadata.version(name)}
+    return {"keras": keras.__version__}

@@ -1,0 +1,279 @@
+"""An elementwise update rule as a short list of PyTorch operations in place.
+
+A rule is written once, as arithmetic that makes a new array at every sign. Run as it stands it takes two or three times
+as many operations as torch.optim, which knows ``lerp``, ``addcmul`` and ``addcdiv`` and writes into what it reads. So
+it is called once a step on symbols instead of arrays; what it does with them is translated into those operations, with
+the arrays' own memory for the results wherever nothing later reads what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from agnostic.errors import InvalidInput
+from agnostic.optimizers import rules
+from agnostic.optimizers.specs import Spec
+
+Tensor = torch.Tensor
+
+# Elements of a block, for each thread that works on it. The temporaries of a rule then stay in the cache, and a step
+# reads and writes main memory once an array, where torch.optim's in-place operations do so once an operation. Of 25
+# million parameters Adam took 83 ms with 2^14 a thread, 66 with 2^14.5, 41 with 2^15, 35 with 2^16, 57 with 2^17.
+_BLOCK = 2**16
+
+
+@dataclass(eq=False)
+class _Node:
+    """What one operation gives: of arrays (``inputs``) and numbers."""
+
+    kind: str
+    inputs: tuple[_Symbol, ...] = ()
+    number: float = 0.0
+    uses: int = 0
+
+    def __post_init__(self) -> None:
+        for x in self.inputs:
+            x.node.uses += 1
+
+
+@dataclass(frozen=True)
+class _Symbol:
+    """An array of the rule: a number times a node. Multiplying by a number takes no operation of its own."""
+
+    node: _Node
+    scale: float = 1.0
+
+    def __mul__(self, other: Any) -> _Symbol:
+        if isinstance(other, _Symbol):
+            node = _Node("mul", (_Symbol(self.node), _Symbol(other.node)))
+            return _Symbol(node, self.scale * other.scale)
+        return _Symbol(self.node, self.scale * float(other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> _Symbol:
+        if isinstance(other, _Symbol):
+            node = _Node("div", (_Symbol(self.node), _Symbol(other.node)))
+            return _Symbol(node, self.scale / other.scale)
+        return _Symbol(self.node, self.scale / float(other))
+
+    def __rtruediv__(self, number: float) -> _Symbol:
+        return _Symbol(_Node("reciprocal", (_Symbol(self.node),)), float(number) / self.scale)
+
+    def __add__(self, other: Any) -> _Symbol:
+        if isinstance(other, _Symbol):
+            return _Symbol(_Node("add", (self, other)))
+        return _Symbol(_Node("add number", (self,), float(other)))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> _Symbol:
+        return _Symbol(self.node, -self.scale)
+
+    def __sub__(self, other: Any) -> _Symbol:
+        return self + -other
+
+    def __rsub__(self, number: float) -> _Symbol:
+        return -self + number
+
+
+class _Symbols:
+    """The operations of Ops that elementwise rules are written in, on symbols."""
+
+    name = "symbols"
+
+    def square(self, x: _Symbol) -> _Symbol:
+        return x * x
+
+    def sqrt(self, x: _Symbol) -> _Symbol:
+        return _Symbol(_Node("sqrt", (x,)))
+
+    def abs(self, x: _Symbol) -> _Symbol:
+        return _Symbol(_Node("abs", (x,)))
+
+    def sign(self, x: _Symbol) -> _Symbol:
+        return _Symbol(_Node("sign", (x,)))
+
+    def maximum(self, a: _Symbol, b: _Symbol | float) -> _Symbol:
+        if isinstance(b, _Symbol):
+            return _Symbol(_Node("maximum", (a, b)))
+        return _Symbol(_Node("maximum of number", (a,), float(b)))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation: ``function(*inputs, **options)``; inputs are the numbers of values, or ``("number", x)``."""
+
+    function: Callable[..., Tensor]
+    inputs: tuple[Any, ...]
+    options: Mapping[str, float]
+
+
+@dataclass
+class _Writer:
+    """Operations in order; each makes the value whose number is its place after the leaves."""
+
+    leaves: list[_Node]
+    steps: list[_Step] = field(default_factory=list)
+    known: dict[tuple[int, float], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.known = {(id(node), 1.0): i for i, node in enumerate(self.leaves)}
+
+    def emit(self, function: Callable[..., Tensor], *inputs: Any, **options: float) -> int:
+        self.steps.append(_Step(function, inputs, options))
+        return len(self.leaves) + len(self.steps) - 1
+
+    def value(self, x: _Symbol) -> int:
+        """The number of the value of a symbol, its operations written if they are not yet."""
+        key = (id(x.node), x.scale)
+        if key not in self.known:
+            if x.scale == 1.0:
+                self.known[key] = self._node(x.node)
+            else:
+                self.known[key] = self.emit(torch.mul, self.value(_Symbol(x.node)), ("number", x.scale))
+        return self.known[key]
+
+    def _node(self, node: _Node) -> int:
+        if node.kind == "add":
+            return self._sum(*node.inputs)
+        found = [self.value(x) for x in node.inputs]
+        if node.kind == "add number":
+            return self.emit(torch.add, *found, ("number", node.number))
+        if node.kind == "maximum of number":
+            return self.emit(torch.clamp_min, *found, ("number", node.number))
+        return self.emit(_FUNCTIONS[node.kind], *found)
+
+    def _sum(self, a: _Symbol, b: _Symbol) -> int:
+        for x, y in ((a, b), (b, a)):
+            # A product or quotient that nothing else needs is added as it is made.
+            if y.node.kind in _FUSED and y.node.uses == 1 and (id(y.node), 1.0) not in self.known:
+                factors = [self.value(f) for f in y.node.inputs]
+                return self.emit(_FUSED[y.node.kind], self.value(x), *factors, value=y.scale)
+        if a.scale != 1.0 and abs(a.scale + b.scale - 1) < 1e-15 and 0 < b.scale < 1:
+            return self.emit(torch.lerp, *map(self.value, (_Symbol(a.node), _Symbol(b.node))), ("number", b.scale))
+        if a.scale != 1.0 and b.scale == 1.0:
+            a, b = b, a
+        return self.emit(torch.add, self.value(a), self.value(_Symbol(b.node)), alpha=b.scale)
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
+    "mul": torch.mul, "div": torch.div, "reciprocal": torch.reciprocal,
+    "sqrt": torch.sqrt, "abs": torch.abs, "sign": torch.sign, "maximum": torch.maximum,
+}  # fmt: skip
+_FUSED: Mapping[str, Callable[..., Tensor]] = {"mul": torch.addcmul, "div": torch.addcdiv}
+
+
+class Program:
+    """One step of one elementwise rule, for parameters of any shape.
+
+    Attributes:
+        names: the slots of the state that it reads and writes.
+        temporaries: how many arrays of the parameter's size it needs beside them.
+    """
+
+    def __init__(self, spec: Spec, now: Mapping[str, float], names: Sequence[str]) -> None:
+        """Translate the rule.
+
+        Args:
+            now: the numbers of the step.
+            names: the slots of the state, scalar ones left out.
+        """
+        if not rules.rule_of(spec).elementwise:
+            raise InvalidInput(f"{type(spec).__name__} does not move each element by itself")
+        self.names = tuple(names)
+        leaves = {name: _Symbol(_Node("leaf")) for name in ("parameter", "gradient", *names)}
+        state = {name: leaves[name] for name in names}
+        ops: Any = _Symbols()
+        moved, changed = rules.step(ops, spec, leaves["parameter"], leaves["gradient"], state, now)
+        writer = _Writer([x.node for x in leaves.values()])
+        for x in (moved, *changed.values()):
+            x.node.uses += 1
+        # The parameter first: what it is made of is then known to the state.
+        order = list(leaves)
+        results = {0: writer.value(moved), **{order.index(n): writer.value(x) for n, x in changed.items()}}
+        self.temporaries, self._program = _placed(writer, results)
+
+    def __call__(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
+        """Move the parameter and change the state, in place; all of one shape and type."""
+        places = [parameter, gradient, *state]
+        places += [torch.empty_like(parameter) for _ in range(self.temporaries)]
+        self.run(places)
+
+    @torch.no_grad()
+    def apply(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> None:
+        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache."""
+        block = _BLOCK * torch.get_num_threads()
+        if parameter.device.type != "cpu" or parameter.numel() <= block or not self.temporaries:
+            self(parameter, gradient, *state)
+            return
+        views, copied = _flat(parameter, gradient, *state)
+        temporaries = [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries)]
+        for pieces in zip(*(view.split(block) for view in views), strict=True):
+            count = pieces[0].numel()
+            self.run([*pieces, *(temporaries if count == block else [t[:count] for t in temporaries])])
+        if copied:
+            for original, view in zip((parameter, *state), (views[0], *views[2:]), strict=True):
+                original.copy_(view.view(original.shape))
+
+    def run(self, places: Sequence[Tensor]) -> None:
+        """As :meth:`__call__`, of (parameter, gradient, *state, *temporaries)."""
+        for function, inputs, options, out in self._program:
+            given = [x[1] if isinstance(x, tuple) else places[x] for x in inputs]
+            function(*given, **options, out=places[out])
+
+
+def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
+    """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
+    tensors = (first, *others)
+    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
+    if all(t.permute(order).is_contiguous() for t in tensors):
+        return [t.permute(order).view(-1) for t in tensors], False
+    if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):
+        # Only the gradient has another layout, and it is not written to.
+        g = torch.empty_like(first).copy_(others[0])
+        return [t.permute(order).view(-1) for t in (first, g, *others[1:])], False
+    return [t.contiguous().view(-1) for t in tensors], True
+
+
+def _placed(writer: _Writer, results: Mapping[int, int]) -> tuple[int, list[tuple[Any, ...]]]:
+    """(number of temporaries, operations with the places that they read and write).
+
+    Args:
+        results: leaf -> the value that it has in the end.
+    """
+    count = len(writer.leaves)
+    last = dict.fromkeys(range(count + len(writer.steps)), -1)
+    for index, step in enumerate(writer.steps):
+        for x in step.inputs:
+            if isinstance(x, int):
+                last[x] = index
+    wanted = {value: leaf for leaf, value in results.items() if value >= count}
+    kept = set(results.values())
+    place = {leaf: leaf for leaf in range(count)}
+    free: list[int] = []
+    size, program = count, []
+    for index, step in enumerate(writer.steps):
+        value = count + index
+        inputs = tuple(place[x] if isinstance(x, int) else x for x in step.inputs)
+        # Places whose values end here can take the result: every operation reads an element before it writes it.
+        read = dict.fromkeys(x for x in step.inputs if isinstance(x, int) and x >= count)
+        free += [place[x] for x in read if last[x] == index and x not in kept]
+        leaf = wanted.get(value)
+        if leaf is not None and last[leaf] <= index and leaf not in results.values():
+            place[value] = leaf
+        elif free:
+            place[value] = free.pop()
+        else:
+            place[value], size = size, size + 1
+        program.append((step.function, inputs, step.options, place[value]))
+    program += [(_copy, (place[value],), {}, leaf) for leaf, value in results.items() if place[value] != leaf]
+    return size - count, program
+
+
+def _copy(x: Tensor, *, out: Tensor) -> Tensor:
+    return out.copy_(x)

@@ -1,0 +1,157 @@
+"""Measure, for torchvision and keras.applications, which networks of one name are one network; write docs/transfer.md.
+
+    scripts/transfer-table.py                      measures what has not been measured, and writes the table
+    scripts/transfer-table.py resnet50 vgg16       measures these again
+    scripts/transfer-table.py --table              only writes the table from scripts/transfer-table.json
+
+Random weights and random batch-norm statistics, so that every parameter counts, go from torchvision to Keras (on the
+engine that KERAS_BACKEND names, else torch); both run on the same random image. No weights are downloaded.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
+
+from agnostic.files import atomic_path  # noqa: E402
+
+PAIRS = {
+    "vgg16": "VGG16", "vgg19": "VGG19", "resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152",
+    "mobilenet_v2": "MobileNetV2", "mobilenet_v3_small": "MobileNetV3Small", "mobilenet_v3_large": "MobileNetV3Large",
+    "densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201",
+    **{f"efficientnet_b{n}": f"EfficientNetB{n}" for n in range(8)},
+    "efficientnet_v2_s": "EfficientNetV2S", "efficientnet_v2_m": "EfficientNetV2M",
+    "efficientnet_v2_l": "EfficientNetV2L", "convnext_tiny": "ConvNeXtTiny", "convnext_small": "ConvNeXtSmall",
+    "convnext_base": "ConvNeXtBase", "convnext_large": "ConvNeXtLarge", "inception_v3": "InceptionV3",
+}  # fmt: skip
+"""Keras' name by torchvision's, of all that both have."""
+
+LEFT_OUT = {
+    "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
+    "efficientnet_v2_m", "efficientnet_v2_l", "convnext_base", "convnext_large",
+}  # fmt: skip
+"""Larger members of families that smaller ones stand for; measured when they are named."""
+
+RESULTS, PAGE = Path(__file__).with_suffix(".json"), ROOT / "docs" / "transfer.md"
+START, END = "<!-- table: scripts/transfer-table.py -->", "<!-- end of the table -->"
+
+
+def randomize(model: Any) -> Any:
+    """Every parameter and statistic from a seed: fresh ones are zeros and ones, which hide where they are used."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for name, x in [*model.named_parameters(), *model.named_buffers()]:
+        if not x.is_floating_point():
+            continue
+        if name.endswith(("running_var", "layer_scale")) or (x.ndim == 1 and name.endswith("weight")):
+            x.data.copy_(torch.rand(x.shape, generator=generator) + 0.5)
+        elif x.ndim == 1:
+            x.data.copy_(torch.randn(x.shape, generator=generator) * 0.1)
+    return model.eval()
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One pair: its report, summed up."""
+    import keras
+    import numpy as np
+
+    import agnostic as ag
+
+    size = 224 if name.startswith("vgg") else 128
+    source = randomize(ag.load(f"torchvision:{name}", weights="random"))
+    make = getattr(keras.applications, PAIRS[name])
+    target = make(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+    image = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
+    start = time.perf_counter()
+    found: dict[str, Any] = {"size": size, "engine": keras.config.backend()}
+    try:
+        report = ag.transfer(source, target, inputs=image)
+    except ag.AgnosticError as error:
+        return {**found, "failed": str(error), "seconds": time.perf_counter() - start}
+    settings = Counter(key for mend in report.details["mends"].values() for key in mend if key != "crop")
+    # An epsilon that rounding hides is no difference that can be measured.
+    wrong = {row.target for row in report.rows if row.differs}
+    if not any("epsilon" in note for row in report.rows if row.target in wrong for note in row.notes):
+        settings.pop("epsilon", None)
+    return {
+        **found, "seconds": time.perf_counter() - start, "layers": len(report.rows), "error": report.error,
+        "floor": report.floor, "allowed": report.allowed, "mended": report.mended_error, "verified": report.verified,
+        "explained": report.explained, "settings": dict(settings), "notes": list(report.notes),
+        "moved": sum("flatten" in note for row in report.rows for note in row.notes),
+        "zeroed": sum("no effect" in note for row in report.rows for note in row.notes),
+        "between": [x for x in report.differences if x.startswith(("between", "before"))],
+        "matched": dict(Counter(row.matched for row in report.rows)),
+    }  # fmt: skip
+
+
+def table(results: dict[str, Any]) -> str:
+    """In Markdown."""
+    lines = [
+        "| torchvision | keras.applications | layers | equal | where they differ | as it is | mended | float32 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, other in PAIRS.items():
+        found = results.get(name)
+        if found is None:
+            lines.append(f"| {name} | {other} | | not measured | | | | |")
+        elif "failed" in found:
+            lines.append(f"| {name} | {other} | | no | {found['failed']} | | | |")
+        else:
+            mended = "" if found["mended"] is None else f"{found['mended']:.1e}"
+            equal = "yes" if found["verified"] else "no"
+            numbers = f"{found['error']:.1e} | {mended} | {found['floor']:.1e}"
+            lines.append(f"| {name} | {other} | {found['layers']} | {equal} | {where(found)} | {numbers} |")
+    return "\n".join(lines)
+
+
+def where(found: dict[str, Any]) -> str:
+    """What differs, for people."""
+    said = [f"{key} of {count}" for key, count in sorted(found["settings"].items())]
+    if said:
+        said[-1] += " layers"
+    if found["between"]:
+        said.append(f"{len(found['between'])} places between layers, first {found['between'][0]}")
+    if found["zeroed"] and not found["verified"]:
+        said.append(f"Keras has {found['zeroed']} biases more, which become zeros")
+    if found["moved"]:
+        said.append("the flatten order, which transfer takes care of")
+    if any("prepares its inputs" in note for note in found["notes"]):
+        said.append("Keras scales its inputs inside")
+    return "; ".join(said)
+
+
+def write(results: dict[str, Any]) -> None:
+    text = PAGE.read_text()
+    before, after = text.partition(START)[0], text.partition(END)[2]
+    with atomic_path(PAGE) as temporary:
+        temporary.write_text(f"{before}{START}\n{table(results)}\n{END}{after}")
+
+
+def main(arguments: list[str]) -> None:
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    wanted = [x for x in arguments if not x.startswith("--")]
+    if not wanted and "--table" not in arguments:
+        wanted = [name for name in PAIRS if name not in results and name not in LEFT_OUT]
+    for name in wanted:
+        results[name] = measure(name)
+        print(name, json.dumps(results[name]), flush=True)
+        with atomic_path(RESULTS) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        gc.collect()
+    if PAGE.exists():
+        write(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

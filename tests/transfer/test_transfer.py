@@ -1,0 +1,317 @@
+"""Every kind of layer both ways, on the three engines; and what transfer says where two models are not one.
+
+Equal weights in equal layers differ by rounding alone: a report is verified only within a few times the noise floor,
+and the way back must give the very arrays that left, to the last bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+from agnostic.errors import InvalidInput, InvalidWeights
+
+HERE = Path(__file__).parent
+ENGINES = ("torch", "jax", "tensorflow")
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+nn = torch.nn
+
+# Read, not imported: importing the pairs would load Keras, with an engine, into this process.
+NAMES = re.findall(r"^@pair\(.*\)\ndef (\w+)", (HERE / "pairs.py").read_text(), re.M)
+TWINS = ("resnet18", "mobilenet_v2", "efficientnet_b0")
+SUMMED = {"embedding_and_lstm": 2, "stacked_lstm": 6, "simple_rnn_without_bias": 2}
+"""How many arrays do not come back as they were: two biases that are only ever added are one in Keras."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """What one engine's process found, by pair."""
+    found: dict[str, dict[str, Any]] = {}
+    folder = tmp_path_factory.mktemp("transfer")
+
+    def run(engine: str) -> dict[str, Any]:
+        for module in ("keras", engine):
+            if importlib.util.find_spec(module) is None:
+                pytest.skip(f"{module} is not installed")
+        if engine not in found:
+            out = folder / f"{engine}.json"
+            done = subprocess.run(
+                [sys.executable, str(HERE / "worker.py"), engine, str(out)],
+                env=dict(os.environ), capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+            found[engine] = json.loads(out.read_text())
+        return found[engine]
+
+    return run
+
+
+# Both ways ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
+    found = results(engine)[name]
+    assert "error" not in found, found["error"]
+    assert found["there"]["verified"], found["text"]
+    assert found["back"]["verified"], found["back_text"]
+    assert found["arrays"] - found["equal"] == SUMMED.get(name, 0), found["unequal"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_have_the_same_names_and_logits(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
+    found = results(engine)[f"twin {name}"]
+    assert found["there"]["verified"], found["text"]
+    assert {row["matched"] for row in found["there"]["rows"]} == {"name"}
+    assert all(row["target"] == row["source"] for row in found["there"]["rows"])
+
+
+# What is said where two models are not one ---------------------------------------------------------------------------
+def network(seed: int = 0, *, epsilon: float = 1e-5, stride: int = 2, classes: int = 4, extra: Any = None) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=stride, padding=1), nn.BatchNorm2d(6, eps=epsilon), nn.ReLU(),
+        *([extra] if extra is not None else []), nn.Conv2d(6, 6, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, classes),
+    )  # fmt: skip
+    for x in (*model.parameters(), *model.buffers()):
+        if x.is_floating_point():
+            x.data.copy_(torch.rand(x.shape, generator=generator) - (0.5 if x.ndim > 1 else -0.1))
+    return model.eval()
+
+
+def images(size: int = 12) -> Any:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(7))
+
+
+def test_between_two_of_one_framework() -> None:
+    source, target = network(0), network(1)
+    report = ag.transfer(source, target, inputs=images())
+    assert report.verified
+    assert report.error <= report.allowed < 1e-5
+    for name, x in source.state_dict().items():
+        np.testing.assert_array_equal(target.state_dict()[name], x)
+    with torch.no_grad():
+        assert torch.equal(source(images()), target(images()))
+
+
+def test_inputs_are_made_where_none_are_given() -> None:
+    assert ag.transfer(nn.Linear(4, 3), nn.Linear(4, 3)).verified
+
+
+def test_the_epsilon_is_named_and_shown_to_be_all() -> None:
+    report = ag.transfer(network(0), network(1, epsilon=1e-3), inputs=images())
+    assert not report.verified
+    assert report.explained
+    assert report.differences == ("1: epsilon is 0.001 and the source's 1e-05",)
+    assert report.error > 10 * report.allowed
+    assert report.mended_error <= report.allowed
+
+
+def test_a_stride_that_is_elsewhere_is_named() -> None:
+    report = ag.transfer(network(0, stride=2), network(1, stride=1), inputs=images())
+    assert not report.verified
+    assert report.explained
+    assert any("strides is (1, 1) and the source's (2, 2)" in x for x in report.differences)
+
+
+def test_an_activation_that_is_missing_is_placed() -> None:
+    class Without(nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Any) -> Any:
+            for number, layer in enumerate(self.model):
+                x = x if number == 2 else layer(x)
+            return x
+
+    report = ag.transfer(network(0), Without(network(1)), inputs=images())
+    assert not report.verified
+    assert not report.explained
+    assert any("between 'model.1' and 'model.3'" in x for x in report.differences), report.differences
+
+
+def test_a_wrong_transfer_is_never_called_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal shapes prove nothing: weights that arrive damaged must show in the end."""
+    from agnostic_torch.transfer import TorchAccess
+
+    write = TorchAccess.write
+
+    def damaged(self: Any, slot: Any, weights: Any) -> None:
+        scaled = {k: x * np.float32(1.001) if k == "kernel" and slot.kind == "dense" else x for k, x in weights.items()}
+        write(self, slot, scaled)
+
+    monkeypatch.setattr(TorchAccess, "write", damaged)
+    report = ag.transfer(network(0), network(1), inputs=images())
+    assert not report.verified
+    assert any(row.differs for row in report.rows if row.kind == "dense")
+
+
+def test_what_has_no_counterpart_is_named_and_nothing_is_changed() -> None:
+    target = network(1, classes=5)
+    before = {name: x.clone() for name, x in target.state_dict().items()}
+    with pytest.raises(InvalidWeights, match=r"'6' \(dense, kernel \(6, 5\).*'6' .* kernel \(6, 4\)") as error:
+        ag.transfer(network(0), target, inputs=images())
+    assert "no weight was changed" in str(error.value)
+    for name, x in target.state_dict().items():
+        assert torch.equal(x, before[name]), name
+
+
+def test_what_is_left_over_is_named() -> None:
+    with pytest.raises(InvalidWeights, match="left over, such as '3'"):
+        ag.transfer(network(0, extra=nn.Conv2d(6, 6, 1)), network(1), inputs=images())
+
+
+def test_branches_that_begin_alike_are_told_apart() -> None:
+    class Branches(nn.Module):
+        def __init__(self, first: str) -> None:
+            super().__init__()
+            self.first = first
+            names = ("p", "q") if first == "long" else ("r", "s")
+            for name in names:
+                self.add_module(name, nn.Conv2d(3, 4, 1))
+            self.more = nn.Conv2d(4, 4, 3, padding=1)
+            self.long, self.short = names if first == "long" else names[::-1]
+
+        def forward(self, x: Any) -> Any:
+            def long() -> Any:
+                return self.more(getattr(self, self.long)(x).relu())
+
+            def short() -> Any:
+                return getattr(self, self.short)(x)
+
+            a, b = (long(), short()) if self.first == "long" else (short(), long())
+            return (a + b).relu().mean((2, 3))
+
+    source, target = Branches("short"), Branches("long")
+    report = ag.transfer(source, target, inputs=images())
+    assert report.verified, report
+    assert {row.target: row.source for row in report.rows} == {"p": "s", "q": "r", "more": "more"}
+
+
+def test_inputs_that_are_not_finite() -> None:
+    with pytest.raises(InvalidInput, match="the inputs are not finite"):
+        ag.transfer(network(0), network(1), inputs=images() * float("nan"))
+
+
+def test_a_model_that_is_random_at_inference() -> None:
+    class Noise(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x + torch.randn_like(x)
+
+    with pytest.raises(InvalidInput, match="something else each time"):
+        ag.transfer(network(0, extra=Noise()), network(1), inputs=images())
+
+
+def test_inputs_of_the_wrong_shape() -> None:
+    with pytest.raises(InvalidInput, match="takes inputs of 4"):
+        ag.transfer(nn.Linear(4, 3), nn.Linear(5, 3))
+
+
+def test_the_report_is_a_table_and_json() -> None:
+    report = ag.transfer(network(0), network(1, epsilon=1e-3), inputs=images())
+    text = str(report)
+    assert "gamma beta moving_mean moving_variance" in text
+    assert "* 1: epsilon is 0.001 and the source's 1e-05" in text
+    assert json.loads(json.dumps(report.json()))["verified"] is False
+
+
+def test_a_recording_survives_its_file(tmp_path: Path) -> None:
+    from agnostic.transfer import recording
+    from agnostic.transfer.access import access
+    from agnostic.transfer.verb import into
+
+    there, target = access(network(0)), network(1)
+    recorded = recording.record(there, there.canonical(images()), "source")
+    recording.save(recorded, tmp_path / "recording")
+    assert into(access(target), recording.load(tmp_path / "recording"), "target").verified
+    whole = (tmp_path / "recording").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidInput, match="no whole recording"):
+        recording.load(tmp_path / "cut")
+
+
+# Command line -------------------------------------------------------------------------------------------------------
+MODELS = """
+def torch_model(seed=0):
+    import torch
+    from torch import nn
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+def keras_model():
+    import keras
+    from keras import layers
+    return keras.Sequential([
+        keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(5)])
+
+def keras_other():
+    import keras
+    from keras import layers
+    return keras.Sequential([
+        keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="tanh"), layers.Flatten(), layers.Dense(5)])
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pytest.importorskip("keras")
+    (tmp_path / "models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_both_ways(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from agnostic.cli import main
+
+    engine = "tensorflow" if importlib.util.find_spec("tensorflow") else "torch"
+    arguments = ["transfer", "models.py:torch_model", "models.py:keras_model", "--engine", engine, "--out", "a.keras"]
+    assert main(arguments) == 0
+    assert "rows moved" in capsys.readouterr().out
+    assert main(["transfer", "a.keras", "models.py:torch_model", "--out", "b.safetensors", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verified"] is True
+    from safetensors.numpy import load_file
+
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).state_dict()
+    for name, x in load_file(models / "b.safetensors").items():
+        np.testing.assert_array_equal(x, original[name].numpy(), err_msg=name)
+    assert sorted(p.name for p in models.iterdir() if p.is_file()) == ["a.keras", "b.safetensors", "models.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_says_that_two_models_differ(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from agnostic.cli import main
+
+    assert main(["transfer", "models.py:torch_model", "models.py:keras_other", "--out", "a.weights.h5"]) == 1
+    assert "between 'conv2d' and 'dense'" in capsys.readouterr().out
+    assert main(["transfer", "models.py:torch_model", "models.py:keras_model", "--out", "a.pth"]) == 2
+    assert "cannot be written to 'a.pth': give a name that ends in .keras" in capsys.readouterr().err
+
+
+def test_a_file_of_no_known_format(capsys: pytest.CaptureFixture[str]) -> None:
+    from agnostic.cli import main
+
+    assert main(["transfer", "resnet18", "resnet18", "--out", "weights.h6"]) == 2
+    assert "ends in .keras" in capsys.readouterr().err
