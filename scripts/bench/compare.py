@@ -3,8 +3,8 @@
     python scripts/bench/compare.py                      # torch against a copy
     python scripts/bench/compare.py --b keras:ResNet50   # or file.py:make, on --engine torch, jax or tensorflow
 
-Each side runs in a process of its own, as from the command line. The unit is one float32 forward pass of A and of B, the
-median of five after a first one, in the same processes; imports and loading are apart.
+Each side runs in a process of its own, as from the command line. The unit is one float32 forward pass of A and of B,
+the median of five after a first one, in the same processes; imports and loading are apart.
 """
 
 from __future__ import annotations
