@@ -30,13 +30,18 @@ AGREEMENT = 0.01
 """How far, in units of 1/255 of the range, a path may be from the reference to be taken without being asked for."""
 
 
+_importing = threading.Lock()
+
+
 @functools.cache
 def opencv() -> ModuleType | None:
     """OpenCV if it is installed, else None."""
-    try:
-        return importlib.import_module("cv2")
-    except ModuleNotFoundError:
-        return None
+    # While cv2 is being imported it takes itself out of sys.modules for a moment: two threads at once would fail.
+    with _importing:
+        try:
+            return importlib.import_module("cv2")
+        except ModuleNotFoundError:
+            return None
 
 
 def _opencv() -> ModuleType:

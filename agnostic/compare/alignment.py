@@ -102,13 +102,27 @@ def _fixed(a: Record, b: Record, chosen: Mapping[str, str]) -> dict[int, int]:
 def _alike(a: Record, b: Record, i: int, j: int) -> bool:
     """Whether two calls match beyond their place: by weights, or by what came out."""
     digests = _digests(a, a.steps[i]), _digests(b, b.steps[j])
+    origins = _origin(a, a.steps[i]), _origin(b, b.steps[j])
     if digests[0] and digests[1]:
         return digests[0] == digests[1]
+    if origins[0] and origins[0] == origins[1]:
+        return True
     return _same_sketch(a.steps[i].sketch, b.steps[j].sketch, 1e-3)
 
 
 def _digests(record: Record, step: Step) -> tuple[str, ...]:
     return tuple(sorted(record.digests.get(step.name, {}).values()))
+
+
+def _origin(record: Record, step: Step) -> tuple[str, ...]:
+    """The weights of the nearest layer with weights whose very output a call goes back to."""
+    for _ in range(8):
+        if not step.inputs or (source := step.inputs[0].source) is None:
+            return ()
+        step = record.steps[source[0]]
+        if found := _digests(record, step):
+            return found
+    return ()
 
 
 def _weight_shapes(record: Record, step: Step) -> tuple[tuple[int, ...], ...]:
@@ -134,20 +148,29 @@ def _shape(step: Step) -> tuple[int, ...]:
 def _scores(a: Record, b: Record, rows: Sequence[int], columns: Sequence[int]) -> Any:
     """How much each call of A is like each call of B; negative where they cannot be the same."""
     facts = [
-        [(x.kind, _shape(x), _digests(r, x), _weight_shapes(r, x), x.sketch, x.name, x.number) for x in chosen]
+        [
+            (x.kind, _shape(x), _digests(r, x), _weight_shapes(r, x), x.sketch, x.name, x.number, _origin(r, x))
+            for x in chosen
+        ]
         for r, chosen in ((a, [a.steps[i] for i in rows]), (b, [b.steps[j] for j in columns]))
     ]
+    # What has a partner of equal weights is no other's partner.
+    known = {x[2] for x in facts[0]} & {x[2] for x in facts[1]} - {()}
     families: dict[tuple[str, str], float] = {}
     names: dict[tuple[str, str], float] = {}
     scores = np.full((len(rows), len(columns)), -1.0)
-    for r, (kind, shape, digests, sizes, sketch, name, number) in enumerate(facts[0]):
-        for c, (kind2, shape2, digests2, sizes2, sketch2, name2, number2) in enumerate(facts[1]):
+    for r, (kind, shape, digests, sizes, sketch, name, number, origin) in enumerate(facts[0]):
+        for c, (kind2, shape2, digests2, sizes2, sketch2, name2, number2, origin2) in enumerate(facts[1]):
             key = kind, kind2
             if key not in families:
                 families[key] = _kinship(*key)
             score = families[key]
-            if score <= 0:
+            if score <= 0 or (digests != digests2 and (digests in known or digests2 in known)):
                 continue
+            if origin and origin == origin2:
+                score += 3.0
+            elif origin in known and origin2 in known:
+                score -= 4.0
             if bool(digests) != bool(digests2):
                 score -= 1.0
             elif digests:

@@ -127,7 +127,7 @@ class _Diagnosis:
         self.whole = culprit
         self.culprit = _part(culprit)
         self.before = culprit.error(culprit.output)
-        self.a, self.b = parts(culprit.a), parts(culprit.b)
+        self.a, self.b = (_last_step(parts(x), culprit.truth.ndim) for x in (culprit.a, culprit.b))
         self.truth = np.asarray(self.culprit.truth, np.float64)
         self.output = np.asarray(self.culprit.output, np.float64)
         self.tried: dict[str, float] = {}
@@ -371,6 +371,13 @@ class _Diagnosis:
 
     def _same_numbers(self, x: Array) -> bool:
         return self._close(x.reshape(self.truth.shape), self.truth)
+
+
+def _last_step(layers: list[LayerDescription], ndim: int) -> list[LayerDescription]:
+    """Recurrent layers that return every step, where the last alone was compared, and the other way round."""
+    if not layers or layers[-1].kind not in ("lstm", "gru", "rnn"):
+        return layers
+    return [*layers[:-1], layers[-1].replace(return_sequences=ndim == 3)]
 
 
 def _part(culprit: Culprit) -> Culprit:

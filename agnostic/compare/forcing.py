@@ -11,6 +11,7 @@ output does not fit the partner's, the outputs of the layers behind that have no
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Slot, Step, nudge
+from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
+from agnostic.reference.activations import FUNCTIONS, activate
 
 Array = np.ndarray[Any, Any]
 
@@ -78,6 +81,20 @@ class _Suspect:
     floor: float = 0.0
     again: Array | None = None
     outputs: list[Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """An activation inside one side's layer; the other side has it in its code, if at all."""
+
+    side: str
+    name: str
+    options: Mapping[str, Any]
+
+    def __call__(self, x: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = activate(self.name, np.asarray(x, np.float64), self.options)
+        return made.astype(x.dtype) if x.dtype.kind == "f" else made
 
 
 class Forced:
@@ -158,11 +175,13 @@ class Forced:
             if ratio <= THRESHOLD:
                 break
         end, error, ratio = found[-1]
+        if ratio > THRESHOLD and (inner := self._inner(i, j, ends)) is not None:
+            return self._activated_by_code(call, step, place, outputs, layouts, inner)
         if ratio > THRESHOLD:
             suspect = self._suspected(call, step, outputs)
             floor = max(x.floor for x in self.a.steps[i].outputs[:1]) if step.outputs else 0.0
             if suspect.floor > floor:
-                found = [(e, err, err / max(err / r if r else 1.0, suspect.floor)) for e, err, r in found]
+                found = [(e, err, min(r, err / suspect.floor)) for e, err, r in found]
             best = min(found, key=lambda x: x[2])
             if best[2] <= THRESHOLD:
                 end, error, ratio = best
@@ -179,6 +198,70 @@ class Forced:
                 return self._hand_on(outputs, layouts, end)
         place.a, place.error, place.isolated = [k for k in ends if k <= end], error, ratio
         return self._hand_on(outputs, layouts, end)
+
+    def _inner(self, i: int, j: int, ends: Sequence[int]) -> _Inner | None:
+        """The activation that one side's layer has inside, and the other side's code must apply, if anything does."""
+        ours, theirs = self.a.descriptions[self.a.steps[i].name], self.b.descriptions[self.b.steps[j].name]
+        one, two = self._activated(self.a.steps[i], self.a), self._activated(self.b.steps[j], self.b)
+        if one == two or ours.kind != theirs.kind or ours.kind in ("lstm", "gru", "rnn"):
+            return None
+        if two and any(self.a.steps[k].kind in _ACTIVATED for k in ends):
+            return None
+        if one and self._tail(j) and self.b.steps[j + 1].kind in _ACTIVATED:
+            return None
+        config = (ours if one else theirs).config
+        name, options = str(config["activation"]), dict(config.get("activation_options") or {})
+        return _Inner("a" if one else "b", name, options) if name in FUNCTIONS else None
+
+    def _activated_by_code(
+        self, call: Call, step: Step, place: Place, outputs: Sequence[Any], layouts: Sequence[Layout], inner: _Inner
+    ) -> list[Any]:
+        """Judge a layer with the other side's activation applied to the one that has none.
+
+        What A's code does there, or does not, shows as glue at the next layer.
+        """
+        slot, handed = step.outputs[0], list(outputs)
+        made, truth = fitted(self._canonical(outputs, layouts)[0], slot.canonical_shape), self.a.canonical(slot)
+        if made is None:
+            place.error = place.isolated = float("inf")
+            return handed
+        floor, given = slot.floor, made
+        if inner.side == "b":
+            # Noise of the layer before its activation, and the rounding after it.
+            noisy = truth + np.random.default_rng(0).standard_normal(truth.shape) * slot.floor
+            plain, truth = truth, inner(truth)
+            floor = max(noise.difference(inner(noisy), inner(plain)), noise.least(noise.rms(truth), slot.dtype))
+            shaped = fitted(truth, layouts[0].canonical_shape(tuple(outputs[0].shape)))
+            assert shaped is not None
+            values = np.ascontiguousarray(layouts[0].from_canonical(shaped))
+            handed[0] = self.live.backend.to_native(values, outputs[0])
+        else:
+            made = inner(made)
+        place.error = noise.difference(made, truth)
+        place.isolated = place.error / floor
+        if place.isolated <= THRESHOLD:
+            return handed
+        suspect = self._suspected(call, step, outputs)
+        place.isolated = place.error / max(floor, suspect.floor)
+        if place.isolated > THRESHOLD:
+            self._tainted = inner.side == "a"
+            suspect.outputs = [given]
+            self._keep(place, suspect)
+            if place.culprit is not None:
+                culprit = place.culprit
+                which = culprit.a if inner.side == "b" else culprit.b
+                config = {"activation": inner.name, "activation_options": inner.options}
+                applied = [*which, LayerDescription(which[-1].name, "activation", config)]
+                place.culprit = dataclasses.replace(
+                    culprit,
+                    a=applied if inner.side == "b" else culprit.a,
+                    b=applied if inner.side == "a" else culprit.b,
+                    truth=np.asarray(truth, np.float64),
+                    output=made,
+                    floor=max(floor, suspect.floor),
+                    again=None if suspect.again is None or inner.side == "b" else inner(suspect.again),
+                )
+        return handed
 
     def _settle(self) -> None:
         """An open place that found no end is a culprit."""

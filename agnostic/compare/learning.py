@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agnostic.compare import noise
+from agnostic.compare.diagnosis import Finding
 from agnostic.compare.inputs import Inputs, prepared
 from agnostic.errors import InvalidInput
 from agnostic.optimizers.specs import Spec, as_dict
@@ -143,3 +144,46 @@ def rows(a: Record, b: Record, pairs: Mapping[str, str]) -> list[Row]:
                     worst = row
             found += [worst] if worst is not None else []
     return found
+
+
+def convention(a: Record, b: Record, row: Row) -> Finding | None:
+    """Which convention of the optimizer leads to B's weights of one layer, where A's leads elsewhere.
+
+    It is computed from A's weights and gradients, so both must be in A's trace, and the update be one step: the
+    gradients of a second one are no longer A's.
+
+    Returns:
+        None where the traces do not hold what is needed.
+    """
+    from agnostic.compare.mistakes.optimizers import explain
+    from agnostic.optimizers.specs import KINDS
+
+    if a.trace is None or b.trace is None:
+        return None
+    ours, theirs = a.trace.about.get("learning", {}), b.trace.about.get("learning", {})
+    update, start = ours.get("update"), a.description(row.a).weights
+    if not update or update["steps"] != 1 or "gradients" not in ours:
+        return None
+    entries = [k for k in ours["gradients"].get(row.a, {}) if k in start and k in theirs["updated"].get(row.b, {})]
+    if not entries:
+        return None
+    gradients = [a.trace.read(ours["gradients"][row.a][k]["tensor"]) for k in entries]
+    after = [b.trace.read(theirs["updated"][row.b][k]["tensor"]) for k in entries]
+    after = [_ordered(b, row.b, x) for x in after]
+    gradients = [_ordered(a, row.a, x) for x in gradients]
+    begun = [_ordered(a, row.a, start[k]) for k in entries]
+    plain = dict(update["spec"])
+    spec = KINDS[plain.pop("kind")](**plain)
+    found = explain(spec, begun, [gradients], after)
+    before = row.propagated or 0.0
+    left = found.error / max(row.floor, 1e-300)
+    if not found.term or left > before / 3:
+        sentence = f"After the update {row.b} has other weights, and no convention that is known leads to them."
+        return Finding("unexplained", sentence, "Compare the gradients of the two models.", before, before)
+    return Finding(
+        "optimizer_convention",
+        f"The optimizers differ in one convention, {found.meaning}: {found.b} where A has {found.a}.",
+        f"Build it by agnostic.optimizers.build({type(spec).__name__}({found.term}={found.a!r}, ...), model).",
+        before,
+        left,
+    )

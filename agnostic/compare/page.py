@@ -7,7 +7,7 @@ import html
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,9 +180,9 @@ def _activations(x: Comparison) -> Iterator[str]:
     if not x.pictures:
         return
     yield "<h2>Activations of the first sample</h2>"
-    yield '<p class="soft">The channels that differ most; A and B in one scale, the difference in its own.</p>'
+    yield "<p class=soft>The channels that differ most; A and B in one scale a channel, the difference in its own.</p>"
     for shown in x.pictures:
-        how = "on A's inputs" if shown.isolated else "both models from their inputs on"
+        how = "alone: on A's inputs" if shown.isolated else "both models from their inputs on"
         largest = float(np.nanmax(np.abs(np.where(np.isfinite(shown.a - shown.b), shown.a - shown.b, 0.0))))
         channels = ", ".join(map(str, shown.channels))
         yield f"<h3><code>{_e(shown.layer)}</code> <span class='soft'>{how}; channels {channels}</span></h3>"
@@ -198,30 +198,33 @@ def _activations(x: Comparison) -> Iterator[str]:
 def _triptych(shown: Pictures) -> Iterator[tuple[str, str]]:
     from agnostic.visualization.colormap import colorize
 
-    a, b = (_tiled(x) for x in (shown.a, shown.b))
+    scaled = [_scaled(x, y) for x, y in zip(shown.a, shown.b, strict=True)]
+    for title, i in (("A", 0), ("B", 1)):
+        yield title, _png(np.rint(_tiled([pair[i] for pair in scaled]) * 255).astype(np.uint8))
+    delta = [np.nan_to_num(np.abs(y - x), posinf=np.inf) for x, y in zip(shown.a, shown.b, strict=True)]
+    largest = max(float(x[np.isfinite(x)].max(initial=0.0)) for x in delta)
+    yield "|B - A|", _png(colorize(_tiled([x / largest if largest > 0 else x for x in delta])))
+
+
+def _scaled(a: Array, b: Array) -> tuple[Array, Array]:
+    """One channel of both in [0, 1], by A's 1st and 99th percentile; what is no number is white."""
     finite = a[np.isfinite(a)]
     low, high = (float(np.percentile(finite, q)) for q in (1, 99)) if finite.size else (0.0, 1.0)
-    if high <= low:
-        high = low + 1.0
-    for title, x in (("A", a), ("B", b)):
-        grey = np.nan_to_num(np.clip((x - low) / (high - low), 0, 1), nan=1.0)
-        yield title, _png(np.rint(grey * 255).astype(np.uint8))
-    delta = np.nan_to_num(np.abs(b - a), posinf=np.inf)
-    largest = float(delta[np.isfinite(delta)].max(initial=0.0))
-    yield "|B - A|", _png(colorize(delta / largest if largest > 0 else delta))
+    high = high if high > low else low + 1.0
+    first, second = (np.nan_to_num(np.clip((x - low) / (high - low), 0, 1), nan=1.0) for x in (a, b))
+    return first, second
 
 
-def _tiled(x: Array) -> Array:
-    """(C, H, W) to one picture, two channels in a row, with a line between."""
-    count, height, width = x.shape
-    columns = 1 if count == 1 else 2
-    lines = -(-count // columns)
+def _tiled(tiles: Sequence[Array]) -> Array:
+    """Pictures (H, W) as one, two in a row, with a line between."""
+    height, width = tiles[0].shape
+    columns = 1 if len(tiles) == 1 else 2
+    lines = -(-len(tiles) // columns)
     gap = max(1, min(height, width) // 32)
-    filled = float(np.nanmin(x)) if np.isfinite(x).any() else 0.0
-    out = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap), filled, np.float32)
-    for i in range(count):
+    out = np.zeros((lines * (height + gap) - gap, columns * (width + gap) - gap), np.float32)
+    for i, tile in enumerate(tiles):
         r, c = divmod(i, columns)
-        out[r * (height + gap) :, c * (width + gap) :][:height, :width] = x[i]
+        out[r * (height + gap) :, c * (width + gap) :][:height, :width] = tile
     return out
 
 

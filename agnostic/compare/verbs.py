@@ -153,7 +153,7 @@ def comparison(
         a=a.model,
         b=b.model,
         table=tuple(_row(a, b, x) for x in found.places),
-        divergences=(*_divergences(a, b, found), *_learned(learned)),
+        divergences=(*_divergences(a, b, found), *_learned(a, b, learned)),
         unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
         output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned),
@@ -218,13 +218,15 @@ def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergen
     return [*divergences, *(_glue(a, b, x, "output", "output", len(b.steps)) for x in last)]
 
 
-def _learned(rows: Sequence[Row]) -> list[Divergence]:
+def _learned(a: Record, b: Record, rows: Sequence[Row]) -> list[Divergence]:
     """The first of the gradients, and of the updates, that differs by more than arithmetic explains."""
     found: dict[str, Divergence] = {}
     for row in rows:
         if row.propagated is not None and row.propagated > THRESHOLD:
             kind = "gradient" if row.kind.startswith("gradient") else "update"
-            found.setdefault(kind, Divergence(row.a, row.b, kind, "", row.propagated))
+            if kind not in found:
+                why = learning.convention(a, b, row) if kind == "update" and "gradient" not in found else None
+                found[kind] = Divergence(row.a, row.b, kind, "", row.propagated, () if why is None else (why,))
     return list(found.values())
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class Reading:
             if importlib.util.find_spec("torch") is None:
                 raise MissingDependency("resizer 'torch' needs torch: pip install 'agnostic-ml[torch]'")
         pillow()
+        if self.decoder == "auto":
+            # Here, and not in the threads that read.
+            _opencv()
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -124,9 +128,17 @@ def pillow() -> Any:
     return importlib.import_module("PIL.Image")
 
 
+_importing = threading.Lock()
+
+
 @functools.cache
 def _opencv() -> Any:
-    return importlib.import_module("cv2") if importlib.util.find_spec("cv2") is not None else None
+    # While cv2 is being imported it takes itself out of sys.modules for a moment: two threads at once would fail.
+    with _importing:
+        try:
+            return importlib.import_module("cv2")
+        except ModuleNotFoundError:
+            return None
 
 
 def read_image(path: str | os.PathLike[str], reading: Reading) -> Pixels:
@@ -189,24 +201,34 @@ def _decode(data: bytes, reading: Reading) -> Pixels:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
         raise _Flaw(f"is damaged or truncated: {error}") from None
     target = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
-    if reading.size is not None and (image.size != target or box is not None):
+    if reading.size is not None and (_size(image) != target or box is not None):
         if reading.resizer == "torch":
-            resized = importlib.import_module("agnostic_torch.data").resize(
-                np.array(image), target[::-1], reading.interpolation
-            )
-            image = Image.fromarray(resized)
+            # What OpenCV decoded is writable, as torch wants it; what Pillow has must be copied.
+            pixels = image if isinstance(image, np.ndarray) else np.array(image)
+            image = importlib.import_module("agnostic_torch.data").resize(pixels, target[::-1], reading.interpolation)
         else:
-            image = image.resize(target, Image.Resampling[reading.interpolation.upper()], box=box)
+            image = _picture(image).resize(target, Image.Resampling[reading.interpolation.upper()], box=box)
     if turn is not None:
-        image = image.transpose(Image.Transpose[turn])
-    pixels: Pixels = np.asarray(image)
+        image = _picture(image).transpose(Image.Transpose[turn])
+    pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _picture(image: Any) -> Any:
+    """Pillow's image of an array; an image itself."""
+    return pillow().fromarray(image) if isinstance(image, np.ndarray) else image
+
+
+def _size(image: Any) -> tuple[int, int]:
+    """(width, height)."""
+    width, height = image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
+    return int(width), int(height)
 
 
 def _jpeg(
     data: bytes, image: Any, reading: Reading
 ) -> tuple[Any, tuple[float, float, float, float] | None, str | None]:
-    """The decoded image, the part of it that is the picture, and how to turn it upright."""
+    """The decoded image (Pillow's, or OpenCV's array), the part of it that is the picture, how to turn it upright."""
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     scale = _scale(image.size, turn, reading)
     width, height = image.size
@@ -221,7 +243,7 @@ def _jpeg(
             flag |= cv2.IMREAD_COLOR_RGB
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:
-            return pillow().fromarray(pixels), box, turn
+            return pixels, box, turn
     if scale > 1:
         image.draft(image.mode, (width // scale, height // scale))
     image.load()
@@ -241,6 +263,10 @@ def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
 def _in_color(image: Any, reading: Reading) -> Any:
     Image = pillow()
     mode, _ = COLORS[reading.color]
+    if isinstance(image, np.ndarray):
+        if mode == ("RGB" if image.ndim == 3 else "L"):
+            return image
+        image = _picture(image)
     if image.mode.startswith("I"):
         image = _from_16_bit(image)
     elif image.mode == "F":

@@ -274,7 +274,7 @@ def _adadelta(
     ops: Ops, spec: specs.Adadelta, p: Array, g: Array, state: State, now: Numbers
 ) -> tuple[Array, dict[str, Array]]:
     square = _average(state["square"], ops.square(g), spec.rho)
-    delta = ops.sqrt(state["delta"] + spec.epsilon) / ops.sqrt(square + spec.epsilon) * g
+    delta = ops.sqrt((state["delta"] + spec.epsilon) / (square + spec.epsilon)) * g
     new = {"square": square, "delta": _average(state["delta"], ops.square(delta), spec.rho)}
     return p - now["learning_rate"] * delta, new
 
@@ -354,8 +354,9 @@ def _nadam(
 ) -> tuple[Array, dict[str, Array]]:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
-    ahead = now["gradient_rate"] * g + now["mean_rate"] * mean
-    return p - ahead / (ops.sqrt(square) + now["epsilon"]), {"mean": mean, "square": square}
+    below = ops.sqrt(square) + now["epsilon"]
+    moved = p - now["gradient_rate"] * (g / below) - now["mean_rate"] * (mean / below)
+    return moved, {"mean": mean, "square": square}
 
 
 def _radam_numbers(
@@ -387,8 +388,9 @@ def _radam(
 ) -> tuple[Array, dict[str, Array]]:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
-    rate = now["adaptive"] / (ops.sqrt(square) + now["epsilon"]) + now["plain"]
-    return p - rate * mean, {"mean": mean, "square": square}
+    # One of the two is 0.
+    moved = p - now["plain"] * mean - now["adaptive"] * (mean / (ops.sqrt(square) + now["epsilon"]))
+    return moved, {"mean": mean, "square": square}
 
 
 def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:

@@ -289,6 +289,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         t = int(kops.convert_to_numpy(self.iterations)) + 1
         base = float(kops.convert_to_numpy(rate))
         programs: dict[Any, tuple[Any, dict[str, Any]]] = {}
+        scratch: dict[Any, Any] = {}
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index, spec, scale = self._rule_of(variable)
             if spec is None:
@@ -306,7 +307,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             for name, value in new.items():
                 slots[name].assign(value)
             p = variable.value
-            program.apply(p, gradient.to(p.dtype), [slots[name].value for name in program.names])
+            program.apply(p, gradient.to(p.dtype), [slots[name].value for name in program.names], scratch)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, from which :meth:`from_config` makes the same optimizer."""

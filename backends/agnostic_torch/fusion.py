@@ -149,6 +149,9 @@ class _Writer:
         return self.emit(_FUNCTIONS[node.kind], *found)
 
     def _sum(self, a: _Symbol, b: _Symbol) -> int:
+        # A term that does not count at this step, such as half of RAdam, is not computed.
+        if a.scale == 0.0 or b.scale == 0.0:
+            return self.value(b if a.scale == 0.0 else a)
         for x, y in ((a, b), (b, a)):
             # A product or quotient that nothing else needs is added as it is made.
             if y.node.kind in _FUSED and y.node.uses == 1 and (id(y.node), 1.0) not in self.known:
@@ -205,14 +208,22 @@ class Program:
         self.run(places)
 
     @torch.no_grad()
-    def apply(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> None:
-        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache."""
-        block = _BLOCK * torch.get_num_threads()
-        if parameter.device.type != "cpu" or parameter.numel() <= block or not self.temporaries:
+    def apply(
+        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], scratch: dict[torch.dtype, list[Tensor]]
+    ) -> None:
+        """As :meth:`__call__`; in main memory piece by piece, so that the temporaries stay in the cache.
+
+        Args:
+            scratch: temporaries by type, which grow as they are needed and serve one parameter after the other.
+        """
+        if parameter.device.type != "cpu" or not self.temporaries:
             self(parameter, gradient, *state)
             return
+        block = _BLOCK * torch.get_num_threads()
+        held = scratch.setdefault(parameter.dtype, [])
+        held += [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries - len(held))]
+        temporaries = held[: self.temporaries]
         views, copied = _flat(parameter, gradient, *state)
-        temporaries = [torch.empty(block, dtype=parameter.dtype) for _ in range(self.temporaries)]
         for pieces in zip(*(view.split(block) for view in views), strict=True):
             count = pieces[0].numel()
             self.run([*pieces, *(temporaries if count == block else [t[:count] for t in temporaries])])
@@ -230,6 +241,8 @@ class Program:
 def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
     """Each tensor as one dimension, element for element; whether that took copies, which must be written back."""
     tensors = (first, *others)
+    if all(t.is_contiguous() for t in tensors):
+        return [t.view(-1) for t in tensors], False
     order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
     if all(t.permute(order).is_contiguous() for t in tensors):
         return [t.permute(order).view(-1) for t in tensors], False

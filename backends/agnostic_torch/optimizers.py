@@ -229,6 +229,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         programs: dict[Any, Program] = {}
         scalar_names: dict[int, frozenset[str]] = {}
         counts: list[Tensor] = []
+        scratch: dict[torch.dtype, list[Tensor]] = {}
         for spec, p, g in moving:
             names = scalar_names.get(id(spec))
             if names is None:
@@ -258,7 +259,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 together.setdefault((key, p.dtype, p.device), []).append((p, g))
             else:
                 arrays = {name: state[name] for name in programs[key].names}
-                programs[key].apply(p, g, list(arrays.values()))
+                programs[key].apply(p, g, list(arrays.values()), scratch)
         torch._foreach_add_(counts, 1)
         for (key, *_), members in together.items():
             for first in range(0, len(members), size := _TOGETHER):

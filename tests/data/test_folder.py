@@ -128,6 +128,38 @@ def test_any_number_of_workers_gives_the_same(root, workers):
         assert_equal(collected(one), collected(many))
 
 
+RACE = """
+import importlib.util, sys, threading
+sys.setswitchinterval(1e-5)
+from agnostic.augmentation import warp
+from agnostic.data import ImageFolder
+folder = ImageFolder(sys.argv[1], (8, 8))
+assert "cv2" in sys.modules or importlib.util.find_spec("cv2") is None, "left to the threads"
+failures = []
+
+def read(load):
+    try:
+        load()
+    except BaseException as error:
+        failures.append(repr(error))
+
+loads = [lambda: folder[0]] * 4 + [warp.opencv]
+threads = [threading.Thread(target=read, args=[load]) for load in loads]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not failures, failures
+"""
+
+
+def test_threads_may_be_the_first_to_read(root):
+    # OpenCV cannot be imported by two threads at once.
+    subprocess.run(
+        [sys.executable, "-c", RACE, root], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=120
+    )
+
+
 def test_every_image_once_and_a_new_order_every_epoch(root):
     batches = ImageFolder(root, (8, 8), dtype="uint8").batches(5, seed=1)
     assert len(batches) == 5

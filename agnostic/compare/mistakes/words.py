@@ -279,3 +279,15 @@ CATALOGUE: Mapping[str, Mistake] = {
     ),
     "unexplained": Mistake("no known mistake removes the error", "Compare what the two layers compute by hand."),
 }
+
+
+def markdown() -> str:
+    """The table of docs/compare.md."""
+    lines = ["| key | what it looks like | mend in PyTorch | mend in Keras |", "| --- | --- | --- | --- |"]
+    plain = {"{a}": "A's", "{b}": "B's", "{layer}": "the layer", "{place}": "there"}
+    for key, mistake in CATALOGUE.items():
+        cells = [mistake.what, mistake.torch, mistake.keras or mistake.torch]
+        for mark, word in plain.items():
+            cells = [cell.replace(mark, word) for cell in cells]
+        lines.append(f"| `{key}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

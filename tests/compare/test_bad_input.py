@@ -1,0 +1,239 @@
+"""What cannot be compared is said in one sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+from agnostic.cli import main
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+def _model(width: int = 4, seed: int = 0) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.5)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 256, 5)).eval()
+
+
+@pytest.fixture
+def trace(tmp_path: Path, images: np.ndarray[Any, Any]) -> Path:
+    return ag.trace(_model(), images, tmp_path / "a.trace")
+
+
+def test_other_weights_are_said_to_be_others(images: np.ndarray[Any, Any]) -> None:
+    found = ag.compare(_model(), _model(seed=1), images)
+    assert str(found.first_divergence) == "0"
+    assert found.weights == (3, 2)  # the batch norms are alike
+    assert "the weights differ: in 2 of 3" in str(found)
+
+
+def test_shapes_that_do_not_fit(images: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(ag.InvalidInput, match=r"does not take images inputs of shape \(3, 8, 8, 3\)"):
+        ag.compare(_model(), _model(), images[:, :8, :8])
+
+
+def test_two_traces_of_other_inputs(trace: Path, tmp_path: Path, images: np.ndarray[Any, Any]) -> None:
+    other = ag.trace(_model(), images[:2], tmp_path / "b.trace")
+    with pytest.raises(ag.InvalidInput, match=r"different inputs .*\(3, 16, 16, 3\) and \(2, 16, 16, 3\)"):
+        ag.compare(trace, other)
+    third = ag.trace(_model(), images * np.float32(0.5), tmp_path / "c.trace")
+    with pytest.raises(ag.InvalidInput, match="other numbers of equal shape"):
+        ag.compare(trace, third)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_inputs_that_are_no_numbers(value: float, images: np.ndarray[Any, Any]) -> None:
+    images = images.copy()
+    images[1, 2, 3, 0] = value
+    with pytest.raises(ag.InvalidInput, match="1 of 2304 elements that are NaN or infinite"):
+        ag.compare(_model(), _model(), images)
+
+
+def test_a_random_model_is_named_with_its_layer(images: np.ndarray[Any, Any]) -> None:
+    a = _model()
+    a[3].train()
+    with pytest.raises(ag.InvalidInput, match=r"random.* from layer '3' \(Dropout\) on; call model.eval\(\) first"):
+        ag.compare(a, _model(), images)
+
+
+def test_a_random_version_is_a_difference(images: np.ndarray[Any, Any]) -> None:
+    b = _model()
+    b[3].train()
+    assert str(ag.compare(_model(), b, images).first_divergence) == "3"
+
+
+def test_nothing_to_compare_on() -> None:
+    with pytest.raises(ag.InvalidInput, match="give inputs"):
+        ag.compare(_model(), _model())
+
+
+def test_a_layer_that_is_not_there(images: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(ag.UnknownName, match="no layer '9' runs in A"):
+        ag.compare(_model(), _model(), images, map={"9": "0"})
+
+
+def test_a_version_that_fails_on_its_way(images: np.ndarray[Any, Any]) -> None:
+    b = _model()
+    b[0].padding = (0, 0)
+    found = ag.compare(_model(), b, images)
+    assert str(found.first_divergence) == "0"
+    assert any("does not run to its end" in note for note in found.notes)
+
+
+def _cut(data: bytes) -> bytes:
+    return data[:-100]
+
+
+def _cut_header(data: bytes) -> bytes:
+    return data[:500]
+
+
+def _flipped(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[-1] ^= 0x10
+    return bytes(changed)
+
+
+def _foreign(data: bytes) -> bytes:
+    return b"PK\x03\x04" + data
+
+
+def _no_metadata(data: bytes) -> bytes:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + b"\0\0\0\0"
+
+
+def _huge_header(data: bytes) -> bytes:
+    return struct.pack("<Q", 1 << 50) + data[8:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut, "is cut off"), (_cut_header, "cut off inside its header"), (_flipped, "damaged"), (_foreign, "no trace"),
+        (_no_metadata, "no trace"), (_huge_header, "no trace"), (lambda data: b"", "no trace"),
+    ],
+)  # fmt: skip
+def test_a_damaged_trace(
+    damage: Callable[[bytes], bytes], said: str, trace: Path, images: np.ndarray[Any, Any]
+) -> None:
+    trace.write_bytes(damage(trace.read_bytes()))
+    with pytest.raises(ag.InvalidInput, match=said) as error:
+        ag.compare(trace, _model())
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_no_trace_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ag.InvalidInput, match="no such file"):
+        ag.compare(tmp_path / "a.trace", _model())
+
+
+def test_a_trace_that_fails_leaves_nothing(tmp_path: Path, images: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(ag.InvalidInput):
+        ag.trace(_model(), images[:, :8], tmp_path / "a.trace")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_reads_a_trace(trace: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(trace, "np") as file:
+        about = json.loads(file.metadata()["agnostic"])
+        first = about["calls"][0]["outputs"][0]
+        assert file.get_tensor(first["tensor"]).shape == (3, 4, 16, 16)
+    assert about["format"] == "agnostic-trace"
+
+
+def test_a_header_that_outgrows_its_room(tmp_path: Path) -> None:
+    from agnostic.compare.traces import Trace, writing
+
+    x = np.arange(100_000.0)
+    with writing(tmp_path / "a.trace", 0) as (writer, about):
+        writer.add("x", x)
+        about.update(model={"long": "y" * 200_000}, calls=[])
+    assert np.array_equal(Trace(tmp_path / "a.trace").read("x"), x)
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+FILE = """
+import torch
+from torch import nn
+
+def make(p=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1 - p), nn.BatchNorm2d(4, eps=1e-5), nn.ReLU()).eval()
+
+def other():
+    model = make()
+    model[1].eps = 1e-3
+    return model
+"""
+
+
+@pytest.mark.slow
+def test_the_command_line(tmp_path: Path, images: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.py").write_text(FILE)
+    np.save(tmp_path / "x.npy", images)
+    inputs = ["--inputs", str(tmp_path / "x.npy")]
+    specs = [f"{tmp_path}/m.py:{name}" for name in ("make", "other")]
+    page = tmp_path / "report.html"
+    assert main(["compare", *specs, *inputs, "--html", str(page), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["first_divergence"]["b"] == "1"
+    assert page.read_text().startswith("<!doctype html>")
+    assert "http" not in page.read_text().replace("http-equiv", "")
+    for name, spec in zip("ab", specs, strict=True):
+        assert main(["trace", spec, *inputs, "--out", str(tmp_path / f"{name}.trace"), "--gradients"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a.trace"), str(tmp_path / "b.trace")]) == 1
+    assert "first at layer '1'" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "a.trace"), str(tmp_path / "a.trace")]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a.trace"), "keras:NoSuchNet"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["compare", "a.trace", "b.trace"], "no such file"),
+        (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give inputs"),
+        (["compare", "a.trace", "b.trace", "--map", "x"], "--map takes"),
+        (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.trace"], "no image in"),
+        (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.bin"], "ends in .trace"),
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert len(error.strip().splitlines()) == 1
+
+
+def test_names_are_escaped(tmp_path: Path, images: np.ndarray[Any, Any]) -> None:
+    name = "<script>alert(1)</script>"
+    a = nn.Sequential()
+    a.add_module(name.replace(".", ""), nn.Conv2d(3, 4, 3))
+    b = copy.deepcopy(a)
+    b[0].bias.data += 1
+    ag.compare(a, b, images).html(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_missing_framework(monkeypatch: pytest.MonkeyPatch, trace: Path, tmp_path: Path) -> None:
+    # The other process finds a package keras that is none.
+    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError(\"No module named 'keras'\", name='keras')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ag.MissingDependency, match="needs the package 'keras': pip install"):
+        ag.compare(trace, "keras:VGG16")

@@ -1,0 +1,29 @@
+"""docs/compare.md: its code runs, and its table is the catalogue's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agnostic.compare.mistakes.words import CATALOGUE, markdown
+
+PAGE = Path(__file__).parents[2] / "docs" / "compare.md"
+
+
+def test_the_table_is_the_catalogue() -> None:
+    """To write it anew: print agnostic.compare.mistakes.words.markdown()."""
+    table = PAGE.read_text().partition("<!-- mistakes -->\n")[2].partition("<!-- /mistakes -->")[0]
+    assert table == markdown()
+    assert all(f"`{key}`" in table for key in CATALOGUE)
+
+
+def test_the_code_runs() -> None:
+    pytest.importorskip("torch")
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)  # noqa: S102 - the page's own code
