@@ -43,6 +43,8 @@ def rms(x: Array) -> float:
         return 0.0
     flat = _flat(x)
     square = float(np.dot(flat, flat)) if flat.dtype.kind == "f" and flat.dtype.itemsize > 2 else np.inf
+    if square == 0.0 and not flat.any():
+        return 0.0
     if not 1e-30 < square < 1e36:  # overflow, underflow, NaN, half precision, integers
         exact = flat.astype(np.float64)
         exact = exact[np.isfinite(exact)]
