@@ -72,6 +72,10 @@ def explained(target: Array, sources: Mapping[str, Array], close: Callable[[Arra
                 found = Expression(name, tuple(options.items()), tuple((n, 1.0) for n in names))
                 if close(found.compute(same), target):
                     return found
+    for source, x in reversed(list(same.items())) if target.ndim <= 3 else ():
+        for name in ("softmax", "log_softmax"):
+            if close(activate(name, x), target):
+                return Expression(name, (), ((source, 1.0),))
     for one, two in itertools.permutations(reversed(same), 2):
         for name in ("relu", "gelu", "silu", "relu6", "tanh", "sigmoid"):
             if close(activate(name, flat[one]) + flat[two], wanted):
