@@ -28,12 +28,9 @@ def torch_model() -> Any:
     from torch import nn
 
     w = _weights()
-    model = nn.Sequential(
-        OrderedDict(
-            c1=nn.Conv2d(3, 8, 3, 2, 1), bn=nn.BatchNorm2d(8), act=nn.ReLU(),
-            c2=nn.Conv2d(8, 16, 3, padding=1, bias=False), gelu=nn.GELU(), pool=nn.MaxPool2d(2), flat=nn.Flatten(), fc=nn.Linear(256, 5),
-        )
-    ).eval()  # fmt: skip
+    first, second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, padding=1, bias=False)
+    layers = OrderedDict(c1=first, bn=nn.BatchNorm2d(8), act=nn.ReLU(), c2=second, gelu=nn.GELU(), pool=nn.MaxPool2d(2))
+    model = nn.Sequential(OrderedDict(**layers, flat=nn.Flatten(), fc=nn.Linear(256, 5))).eval()
     bn = dict(zip(("weight", "bias", "running_mean", "running_var"), w["norm"], strict=True))
     state = {"c1.weight": w["first"], "c1.bias": w["bias"], "c2.weight": w["second"], "fc.weight": w["head"]}
     state |= {"fc.bias": w["end"], **{f"bn.{k}": x for k, x in bn.items()}}
