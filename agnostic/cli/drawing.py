@@ -44,32 +44,35 @@ def class_number(text: str) -> int:
     return int(text)
 
 
-def parse_channels(text: str | None, layer: Layer) -> list[int]:
-    """``"0-63"``, ``"0,5,9"``, ``"all"``: channels of a layer, in order, each once; None: the first 64 at most.
+def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]:
+    """``"0-63"``, ``"0,5,9"``, ``"all"``: channels of a layer, in order, each once; None: the first so many at most.
 
     Raises:
         InvalidInput: not of this form, or out of the layer's range.
     """
     total = layer.channels or 0
     if text is None or text == "all":
-        return list(range(total if text else min(total, 64)))
+        return list(range(total if text else min(total, first)))
     channels: dict[int, None] = {}
     for part in text.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
             raise InvalidInput(f"channels are given as 0-63, as 0,5,9 or as all, not as {text!r}")
-        first = int(match[1])
-        last = first if match[2] is None else int(match[2])
-        if last < first:
-            raise InvalidInput(f"channels go upwards: {last}-{first}, not {part}")
+        low = int(match[1])
+        last = low if match[2] is None else int(match[2])
+        if last < low:
+            raise InvalidInput(f"channels go upwards: {last}-{low}, not {part}")
         if last >= total:
             raise InvalidInput(f"no channel {last} in layer {layer.name!r}: it has {total}, 0 to {total - 1}")
-        channels.update(dict.fromkeys(range(first, last + 1)))
+        channels.update(dict.fromkeys(range(low, last + 1)))
     return list(channels)
 
 
 def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recipe: str) -> list[Layer]:
-    """The chosen layers that have a height and a width; one chosen by its name must have them."""
+    """The chosen layers that have a height and a width; one chosen by its name must have them.
+
+    Where none is chosen, the last layer at each resolution: a tour of the model in a few pictures.
+    """
     from agnostic.backend import backend_of
     from agnostic.layers import is_glob, select
     from agnostic.visualization import recipes
@@ -78,6 +81,8 @@ def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recip
 
     side = size or recipes.get(recipe).size
     listing = layers_at(backend_of(model), model, side, side)
+    if not selectors:
+        return _last_at_each_resolution(listing)
     chosen: list[Layer] = []
     for selector in selectors:
         found = select(listing, selector)
@@ -87,6 +92,22 @@ def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recip
             raise no_spatial_output(flat.name, flat.axes)
         chosen.extend(layer for layer in spatial if layer not in chosen)
     return chosen
+
+
+def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
+    """The last of the outermost layers at each height and width, in the order in which they run."""
+    last: dict[tuple[int | None, ...], Layer] = {}
+    for layer in listing:
+        shape, axes = layer.shape or (), layer.axes or ""
+        resolution = tuple(shape[axes.index(axis)] for axis in "HW" if axis in axes)
+        if not layer.spatial or resolution == (1, 1):
+            continue
+        # Inside a block the resolution may still be that of the block before it.
+        if resolution not in last or layer.name.count(".") <= last[resolution].name.count("."):
+            last[resolution] = layer
+    if not last:
+        raise InvalidInput("no layer of the model has height and width: draw its outputs with 'agnostic classes'")
+    return sorted(last.values(), key=listing.index)
 
 
 def draw_all(

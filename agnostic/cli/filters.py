@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "filters",
         epilog=example(
+            "agnostic filters efficientnet_lite0",
             "agnostic filters efficientnet_lite0 --layer 'blocks.3.*' --channels 0-63",
             "agnostic filters torchvision:vgg16 --weights vgg16.pth --recipe classic --layer block1_conv1 --size 150",
         ),
@@ -28,9 +29,16 @@ def register(app: typer.Typer) -> None:
 
 def filters(
     model: Spec,
-    layer: Annotated[list[str], typer.Option("--layer", help="Name or glob of a layer; may be given several times.")],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            help="Name or glob of a layer; may be given several times; by default the last layer at each resolution.",
+        ),
+    ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64 at most.")
+        str | None,
+        typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64, or 8 where no layer is named."),
     ] = None,
     weights: Weights = None,
     recipe: drawing.RecipeName = "fourier",
@@ -57,10 +65,10 @@ def filters(
 
     options = Settings(micro_batch, dtype, device=device)
     network = load(model, backend=backend, engine=engine, weights=weights)
-    chosen = drawing.spatial_layers(network, layer, size, recipe)
+    chosen = drawing.spatial_layers(network, layer or [], size, recipe)
     drawings = []
     for found in chosen:
-        wanted = drawing.parse_channels(channels, found)
+        wanted = drawing.parse_channels(channels, found, first=64 if layer else 8)
         drawings.append(
             Drawing(
                 out

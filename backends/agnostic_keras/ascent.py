@@ -30,9 +30,11 @@ from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 from agnostic_keras.taps import Replacement, Stop, check_built, data_format, predict, replaced
 
-# Bytes of the largest activation of a micro-batch, and the most rows: see agnostic_torch.ascent.
+# Bytes of the largest activation of a micro-batch, the most rows, and input channels from which bfloat16 pays: see
+# agnostic_torch.ascent.
 _ACTIVATION_BYTES = 24 * 2**20
 _MOST_ROWS = 16
+_WIDE = 32
 
 _ELEMENTWISE = {
     getattr(keras.activations, name)
@@ -76,23 +78,28 @@ def ascend(
 
 
 @functools.cache
-def _has_amx() -> bool:
+def _multiplies_bfloat16() -> bool:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:  # not Linux
         return False
+    return not flags.isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
 def choose_dtype(model: keras.Layer, engine: str) -> str:
-    """bfloat16 where the processor multiplies bfloat16 matrices in tiles (AMX) and the engine uses that, else float32.
+    """bfloat16 where the processor multiplies it and the engine uses that, else float32: as the torch backend does.
 
-    Grouped and depthwise convolutions do not gain, and jax computes convolutions without it.
+    Narrow, grouped and depthwise convolutions do not gain, and jax computes convolutions without it.
     """
+    if engine == "jax" or not _multiplies_bfloat16():
+        return "float32"
+    layers = list(named_layers(model).values())
     grouped = any(
         isinstance(layer, kl.DepthwiseConv2D | kl.SeparableConv2D) or getattr(layer, "groups", 1) > 1
-        for layer in named_layers(model).values()
+        for layer in layers
     )
-    return "bfloat16" if engine != "jax" and _has_amx() and not grouped else "float32"
+    wide = any(isinstance(layer, kl.Conv2D) and layer.kernel.shape[-2] >= _WIDE for layer in layers)
+    return "bfloat16" if wide and not grouped else "float32"
 
 
 def choose_micro_batch(ascent: Ascent, dtype: str) -> int:
@@ -165,6 +172,7 @@ class Network:
         named = named_layers(model)
         self._wanted = {layer: named[layer] for layer in ascent.objective.layers() if layer != OUTPUT}
         self._policies = _policies(model, dtype)
+        self._quick = [(layer, quick) for layer in named.values() if (quick := _quick(layer)) is not None]
         self._variables = model.variables
         self.sliced = {
             layer
@@ -218,7 +226,8 @@ class Network:
                 last = cut and left == 0
                 output = None
                 if name in self.sliced:
-                    means = [_channel_means(self.ops, layer, args[0], index) for index in data["channels"][name]]
+                    x = args[0] if args else kwargs["inputs"]
+                    means = [_channel_means(self.ops, layer, x, index) for index in data["channels"][name]]
                     taps[name] = Tap(name, None, axes, means.__getitem__)
                     output = None if last else original(*args, **kwargs)
                 else:
@@ -237,7 +246,7 @@ class Network:
         if data_format(self._model) == "channels_first":
             inputs = self.ops.transpose(inputs, (0, 3, 1, 2))
         taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
-        with scope, _policy(self._policies), replaced(taped):
+        with scope, _policy(self._policies), replaced([*self._quick, *taped]):
             try:
                 output = predict(self._model, inputs)
             except Stop:
@@ -252,17 +261,46 @@ class Network:
         return taps
 
 
+def _is_plain(layer: keras.Layer) -> bool:
+    """Whether a layer is a convolution or a pooling of Keras' own, used as it is."""
+    return (
+        type(layer) in (kl.Conv2D, kl.DepthwiseConv2D, kl.MaxPooling2D)
+        and "call" not in vars(layer)
+        and layer.quantization_mode is None
+        and not getattr(layer, "lora_enabled", False)
+        and layer.padding in ("same", "valid")
+    )
+
+
+def _quick(layer: keras.Layer) -> Replacement | None:
+    """What a plain layer does, by the engine's fastest means; None for another layer."""
+    if not _is_plain(layer):
+        return None
+    engine = engines.current()
+
+    def pool(original: Callable[..., Any], inputs: Array) -> Array:
+        return _in_layout(layer, engine.max_pool(layer, _channels_last(layer, inputs)))
+
+    def convolve(original: Callable[..., Any], inputs: Array) -> Array:
+        bias = keras.ops.convert_to_tensor(layer.bias) if layer.use_bias else None
+        kernel = keras.ops.convert_to_tensor(layer.kernel)
+        y = _in_layout(layer, engine.convolution(layer, _channels_last(layer, inputs), kernel, bias))
+        return y if layer.activation is None else layer.activation(y)
+
+    return pool if isinstance(layer, kl.MaxPooling2D) else convolve
+
+
+def _channels_last(layer: keras.Layer, x: Array) -> Array:
+    return keras.ops.transpose(x, (0, 2, 3, 1)) if layer.data_format == "channels_first" else x
+
+
+def _in_layout(layer: keras.Layer, y: Array) -> Array:
+    return keras.ops.transpose(y, (0, 3, 1, 2)) if layer.data_format == "channels_first" else y
+
+
 def _is_sliceable(layer: keras.Layer) -> bool:
     """Whether one channel of a layer's output is a convolution with one slice of its kernel, and an activation."""
-    return (
-        isinstance(layer, kl.Conv2D)
-        and type(layer).call is kl.Conv2D.call
-        and type(layer).convolution_op is kl.Conv2D.convolution_op
-        and layer.groups == 1
-        and layer.activation in _ELEMENTWISE
-        and layer.quantization_mode is None
-        and not layer.lora_enabled
-    )
+    return type(layer) is kl.Conv2D and _is_plain(layer) and layer.groups == 1 and layer.activation in _ELEMENTWISE
 
 
 def _channel_means(ops: KerasOps, layer: kl.Conv2D, x: Array, channels: Array) -> Array:
@@ -273,13 +311,9 @@ def _channel_means(ops: KerasOps, layer: kl.Conv2D, x: Array, channels: Array) -
         channels: (images,) which channel.
     """
     kernel = ops.take(keras.ops.convert_to_tensor(layer.kernel), channels, 3)
-    first = layer.data_format == "channels_first"
-    y = keras.ops.conv(x, kernel, list(layer.strides), layer.padding, layer.data_format, layer.dilation_rate)
-    if layer.use_bias:
-        bias = ops.take(keras.ops.convert_to_tensor(layer.bias), channels, 0)
-        y = y + (ops.reshape(bias, (-1, 1, 1)) if first else bias)
-    y = layer.activation(y)
-    means = ops.mean(ops.cast(y, "float32"), (2, 3) if first else (1, 2))
+    bias = ops.take(keras.ops.convert_to_tensor(layer.bias), channels, 0) if layer.use_bias else None
+    y = layer.activation(engines.current().convolution(layer, _channels_last(layer, x), kernel, bias))
+    means = ops.mean(ops.cast(y, "float32"), (1, 2))
     # Every image's convolution with every image's kernel: what belongs together is on the diagonal.
     images = channels.shape[0]
     means = ops.reshape(means, (images, -1, images)) * ops.asarray(np.eye(images, dtype=np.float32)[:, None])

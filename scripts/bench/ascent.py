@@ -1,149 +1,92 @@
-"""Speed of the ascent on VGG16, layer by layer, against the classic loop as tutorials have it.
+"""Speed of the ascent on VGG16 in every framework, each against the loop that people write there, in one table.
 
-    .venv/bin/python scripts/bench/ascent.py [--json FILE]
+    .venv/bin/python scripts/bench/ascent.py [--json FILE] [--rounds 5] [--only keras-jax]
 
-Same work on both sides: images of 150 x 150 that maximize one channel of a convolution each, raw pixels, normalized
-gradients, random weights. The peer is the classic loop: the whole network runs forward, one filter at a time, and its
-weights are differentiated as well. Rounds of all contenders are interleaved, in one process; medians and spread are
-printed, in milliseconds a filter and step, with the fraction of the processor's matrix-product peak (measured here,
-same type) that our time means for the multiplications that a step needs at least.
+Each framework runs in a process of its own, and there its loop and ours take turns: ``ascent_torch.py`` (the classic
+loop of tutorials: the whole network, its weights differentiated) and ``ascent_keras.py`` (the loop of keras.io: the
+truncated model, compiled where the engine compiles, the image alone differentiated). All loops do one filter at a time;
+the work of a step is the same as ours. Medians, in milliseconds a filter and step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-import torchvision
-from torch import nn
-
-import agnostic as ag
 from agnostic.files import atomic_path
 
-LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1")
-MODULES = ("features.0", "features.5", "features.10", "features.17")
-SIZE = 150
+HERE = Path(__file__).parent
+PARTS = {
+    "torch": ["ascent_torch.py", "--filters", "8"],
+    "keras-torch": ["ascent_keras.py", "--dtypes", "float32"],
+    "keras-jax": ["ascent_keras.py", "--dtypes", "float32"],
+    "keras-tensorflow": ["ascent_keras.py", "--dtypes", "float32"],
+}
 
 
-def classic_loop(model: nn.Module, module: str, channel: int, steps: int) -> None:
-    """The tutorials' loop: a hook records the layer, everything runs, everything is differentiated."""
-    image = torch.rand(1, 3, SIZE, SIZE) * 20 + 128
-    kept: dict[str, torch.Tensor] = {}
-    handle = model.get_submodule(module).register_forward_hook(lambda m, i, o: kept.update(output=o.clone()))
-    for _ in range(steps):
-        image = image.detach().requires_grad_()
-        model.zero_grad()
-        model(image)
-        kept["output"][0, channel].mean().backward()
-        gradient = image.grad
-        assert gradient is not None
-        image = image + gradient / (gradient.square().mean().sqrt() + 1e-5)
-    handle.remove()
+def processor() -> str:
+    """The processor's name, and what of it matters here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown processor"
+    known = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    flags = set(known.get("flags", "").split())
+    has = [x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags]
+    return f"{known.get('model name', '?').strip()}, {os.cpu_count()} processors, {', '.join(has)}"
 
 
-def ours(model: nn.Module, layer: str, dtype: str, filters: int, steps: int) -> None:
-    """``filters`` images at once."""
-    ag.visualize(
-        model, ag.objectives.channel(layer, range(filters)), recipe="classic", size=SIZE, steps=steps, dtype=dtype
-    )
+def measured(part: str, rounds: int) -> dict[str, Any]:
+    """What a part found, run in a process of its own; its report goes to the terminal as it comes."""
+    script, *options = PARTS[part]
+    environment = {**os.environ, "KERAS_BACKEND": part.partition("-")[2] or "torch"}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        command = [sys.executable, str(HERE / script), *options, "--rounds", str(rounds), "--json", str(out)]
+        subprocess.run(command, env=environment, check=True)
+        found: dict[str, Any] = json.loads(out.read_text())
+    return found
 
 
-def seconds(function: Callable[[], None]) -> float:
-    """Of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def peak(dtype: torch.dtype, side: int = 2048) -> float:
-    """Floating-point operations a second of a square matrix product, the best of seven."""
-    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-    times = [seconds(lambda: torch.matmul(a, b)) for _ in range(7)]
-    return 2 * side**3 / min(times)
-
-
-def operations(model: nn.Module, module: str) -> float:
-    """Floating-point operations of a step: forward and backward through the convolutions before the tapped one.
-
-    The tapped convolution itself is one channel, which is not counted.
-    """
-    total, shape = 0.0, {}
-
-    def hook(m: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        shape[m] = output.shape
-
-    handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    with torch.no_grad():
-        model(torch.zeros(1, 3, SIZE, SIZE))
-    for handle in handles:
-        handle.remove()
-    for name, m in model.named_modules():
-        if name == module:
-            break
-        if isinstance(m, nn.Conv2d):
-            total += 2 * 2 * shape[m].numel() * m.in_channels * m.kernel_size[0] * m.kernel_size[1]
-    return total
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Medians of all parts; ours with how many times as fast as the loop of the same part it is."""
+    layers = list(next(iter(found.values()))["layers"])
+    lines = ["".join([f"{'ms a filter and step':28s}", *(f"{x:>21s}" for x in (*layers, "together"))])]
+    for part, result in found.items():
+        medians = {
+            name: [statistics.median(result["layers"][layer]["ms"][name]) for layer in layers]
+            for name in result["layers"][layers[0]]["ms"]
+        }
+        loop = [*medians["loop"], sum(medians["loop"])]
+        for name, values in medians.items():
+            cells = [*values, sum(values)]
+            texts = [
+                f"{ms:7.1f}" + (" " * 9 if name == "loop" else f" ({peer / ms:4.1f} x)")
+                for ms, peer in zip(cells, loop, strict=True)
+            ]
+            lines.append("".join([f"{part:17s}{name:11s}", *(f"{x:>21s}" for x in texts)]))
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--filters", type=int, default=16, help="filters of one call of ours")
+    parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given several times")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-
-    model = ag.load("torchvision:vgg16", weights="random")
-    # A trained model's weights take gradients, as the tutorials' do.
-    model.requires_grad_(True)
-    capabilities = torch.cpu.get_capabilities()
-    has = [name for name in ("amx_tile", "avx512_bf16", "avx512_f") if capabilities.get(name)]
-    print(f"{platform.processor() or platform.machine()}, {', '.join(has)}; {torch.get_num_threads()} threads")
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, numpy {np.__version__}")
-    peaks = {"float32": peak(torch.float32), "bfloat16": peak(torch.bfloat16)}
-    print("matrix-product peak: " + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()))
-
-    loop_steps, steps = 2, 8
-    rows = {}
-    for layer, module in zip(LAYERS, MODULES, strict=True):
-        contenders: dict[str, tuple[Callable[[], None], int]] = {
-            "classic loop": (lambda m=module: classic_loop(model, m, 3, loop_steps), loop_steps),
-        }
-        for dtype in peaks:
-            work = steps * arguments.filters
-            contenders[dtype] = (lambda x=layer, d=dtype: ours(model, x, d, arguments.filters, steps), work)
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for function, _ in contenders.values():
-            function()  # warm up
-        for _ in range(arguments.rounds):
-            for name, (function, work) in contenders.items():
-                times[name].append(seconds(function) / work * 1e3)
-        rows[layer] = times
-        need = operations(model, module)
-        line = f"{layer:13s} {need / 1e9:5.1f} GFLOP"
-        for name, values in times.items():
-            middle = statistics.median(values)
-            line += f"   {name} {middle:6.1f} ms ({min(values):.1f}-{max(values):.1f})"
-            if name in peaks:
-                ratio = statistics.median(times["classic loop"]) / middle
-                line += f" = {ratio:5.1f}x, {need / (middle / 1e3) / peaks[name]:4.0%} of peak"
-        print(line, flush=True)
-    together = {name: sum(statistics.median(row[name]) for row in rows.values()) for name in ("classic loop", *peaks)}
-    print(
-        f"together      classic loop {together['classic loop']:.0f} ms"
-        + "".join(f"   {d} {together[d]:.1f} ms = {together['classic loop'] / together[d]:.1f}x" for d in peaks)
-    )
+    print(processor(), flush=True)
+    found = {part: measured(part, arguments.rounds) for part in arguments.only or PARTS}
+    print(table(found))
     if arguments.json:
         with atomic_path(arguments.json) as temporary:
-            temporary.write_text(
-                json.dumps({"processor": has, "torch": torch.__version__, "peaks": peaks, "ms": rows}, indent=2)
-            )
+            temporary.write_text(json.dumps({"processor": processor(), "parts": found}, indent=2))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,23 @@ def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, 
     assert np.isfinite(said["objective"])
 
 
+def test_without_a_layer_the_last_at_each_resolution(command: Command, tmp_path: Path, capsys: Any) -> None:
+    assert command("filters") == 0
+    out = capsys.readouterr().out
+    folder = tmp_path / "out"
+    assert out == f"{folder}/make-act-fourier.png (6 images)\n{folder}/make-down-fourier.png (8 images)\n"
+    assert command("filters", "--channels", "1") == 0
+    assert capsys.readouterr().out.count("(1 images") == 2
+
+
+def test_of_a_model_with_blocks_what_the_blocks_return_is_drawn() -> None:
+    import agnostic as ag
+
+    network = ag.load("efficientnet_lite0", backend="torch", weights="random")
+    chosen = [layer.name for layer in drawing.spatial_layers(network, [], 64, "fourier")]
+    assert chosen == ["act1", "blocks.1", "blocks.2", "blocks.4", "act2"]
+
+
 def test_the_pictures_are_those_of_visualize(command: Command, model: Path, tmp_path: Path) -> None:
     import agnostic as ag
 
@@ -284,7 +301,6 @@ def test_a_signal_from_outside_is_the_same(model: Path, tmp_path: Path) -> None:
         (["--layer", "stem", "--micro-batch", "0"], "--micro-batch"),
         (["--layer", "stem", "--backend", "tensorflow"], "tensorflow"),
         (["--layer", "stem", "--weights", "none.pth"], "cannot read weights from none.pth: there is no such file"),
-        ([], "--layer"),
     ],
 )
 def test_wrong_use(command: Command, tmp_path: Path, capsys: Any, arguments: list[str], words: str) -> None:

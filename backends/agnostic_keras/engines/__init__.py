@@ -1,10 +1,24 @@
-"""What the engines of Keras do differently: gradients, compilation, the loop. One module each, the same functions."""
+"""What the engines of Keras do differently: gradients, compilation, the loop. One module each, the same functions.
+
+An engine's module has the loop and the gradients; its layers and its guards lie beside it and come in through it.
+
+- ``climber(network)`` makes a function of (parameters, state, schedule, data, on_step) that climbs a micro-batch and
+  returns (pixels, scores, finite gradients); network: an :class:`agnostic_keras.ascent.Network`.
+- ``convolution(layer, x, kernel, bias)`` is what a Conv2D or DepthwiseConv2D computes before its activation, and
+  ``max_pool(layer, x)`` what a MaxPooling2D does, channels last whatever the layer's own layout: the numbers of the
+  layer's own call, with a gradient for ``x`` alone, as fast as the engine can be.
+- ``value_and_gradient``, ``is_compiling``, ``without_gradients``, ``shapes``, ``eagerly``: see their docstrings.
+- ``pullback``, ``per_sample``, ``jacobian``: see :mod:`agnostic_keras.gradients`; ``tanh``, ``maximum``, ``minimum``,
+  ``irfft2``: see :mod:`agnostic_keras.ops`.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import keras
 
@@ -23,3 +37,36 @@ def current() -> ModuleType:
             "before keras is imported"
         )
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def pads(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
+    """(before, after) each spatial axis, as Keras pads on every engine.
+
+    Args:
+        layer: a convolution or a pooling, which says its padding, strides and dilation.
+        sizes: of the input.
+        window: of the kernel or the pool.
+    """
+    if layer.padding == "valid":
+        return [(0, 0)] * len(sizes)
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in _axes(layer, sizes, window)]
+    return [(total // 2, total - total // 2) for total in totals]
+
+
+def pads_back(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
+    """What to put around the gradient of a convolution's output, stretched by its strides, to convolve it back.
+
+    Args as for :func:`pads`. Source: Dumoulin, Visin, "A guide to convolution arithmetic for deep learning", 2016.
+    """
+    found = []
+    for (n, s, k), (low, high) in zip(_axes(layer, sizes, window), pads(layer, sizes, window), strict=True):
+        outputs = (n + low + high - k) // s + 1
+        found.append((k - 1 - low, n - 1 - (outputs - 1) * s + low))
+    return found
+
+
+def _axes(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(size, stride, how far the window reaches) along each axis."""
+    dilation = getattr(layer, "dilation_rate", (1,) * len(sizes))
+    for n, s, k, d in zip(sizes, layer.strides, window, dilation, strict=True):
+        yield n, s, (k - 1) * d + 1

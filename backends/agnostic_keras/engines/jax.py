@@ -8,28 +8,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from agnostic_keras.engines.jax_guards import before_gradients as before_gradients
+from agnostic_keras.engines.jax_guards import concrete as concrete
+from agnostic_keras.engines.jax_guards import on_gradient as on_gradient
+from agnostic_keras.engines.jax_guards import uncompiled as uncompiled
+from agnostic_keras.engines.jax_layers import convolution as convolution
+from agnostic_keras.engines.jax_layers import max_pool as max_pool
 
 Array = jax.Array
+Function = Callable[..., list[Array]]
+Cotangents = Callable[[list[Array]], list[Array]]
+tanh, maximum, minimum = jnp.tanh, jnp.maximum, jnp.minimum
 
 
 def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
-    return jnp.fft.irfft2(jax.lax.complex(real, imaginary), s=shape, norm="ortho")
-
-
-def tanh(x: Array) -> Array:
-    """See :meth:`agnostic.ops.Ops.tanh`."""
-    return jnp.tanh(x)
-
-
-def maximum(a: Array, b: Any) -> Array:
-    """See :meth:`agnostic.ops.Ops.maximum`."""
-    return jnp.maximum(a, b)
-
-
-def minimum(a: Array, b: Any) -> Array:
-    """See :meth:`agnostic.ops.Ops.minimum`."""
-    return jnp.minimum(a, b)
+    return jnp.fft.irfft2(lax.complex(real, imaginary), s=shape, norm="ortho")
 
 
 def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
@@ -58,57 +55,16 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
     jax.eval_shape(lambda x: [function(x), None][1], inputs)
 
 
-def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
-    return contextlib.nullcontext()
+eagerly = contextlib.nullcontext
+"""Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
 program: Any = None
 """Arrays of jax cannot be written to: rules are traced."""
 
 
-# Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
-def uncompiled() -> contextlib.AbstractContextManager[Any]:
-    """Compiled code, compiled before or not, runs as it was written inside."""
-    return jax.disable_jit()
-
-
-def concrete(x: Array) -> Array | None:
-    """An array's values, also while it is differentiated; None while it is traced, when it has none."""
-    while isinstance(x, jax.core.Tracer):
-        x = getattr(x, "primal", None)
-    return x
-
-
-def on_gradient(x: Array, function: Callable[[Array], None]) -> Array:
-    """``x``, such that ``function`` is called with its gradient on the way back."""
-
-    @jax.custom_vjp
-    def identity(x: Array) -> Array:
-        return x
-
-    def back(_: None, gradient: Array) -> tuple[Array]:
-        function(gradient)
-        return (gradient,)
-
-    identity.defvjp(lambda x: (x, None), back)
-    return identity(x)
-
-
-def before_gradients(function: Callable[[Any], None]) -> contextlib.AbstractContextManager[Any]:
-    """Functions are differentiated in jax, not values: there is nothing to look at."""
-    return contextlib.nullcontext()
-
-
 def climber(network: Any) -> Callable[..., Any]:
-    """The whole ascent of a micro-batch as one jitted scan over the steps; compiled once for each shape.
-
-    Args:
-        network: an :class:`agnostic_keras.ascent.Network`.
-
-    Returns:
-        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
-    """
+    """The whole ascent of a micro-batch as one jitted scan over the steps; compiled once for each shape."""
 
     @jax.jit
     def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, Array, Array]:
@@ -117,12 +73,10 @@ def climber(network: Any) -> Callable[..., Any]:
             scores, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
             return network.update(parameters, gradient, state, now), (scores, network.finite(gradient))
 
-        (parameters, _), (scores, finite) = jax.lax.scan(step, (parameters, state), schedule)
+        (parameters, _), (scores, finite) = lax.scan(step, (parameters, state), schedule)
         return network.display(parameters, data), scores, finite
 
-    def climb(
-        parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Array, Array, Array]:
+    def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
         results = jax.block_until_ready(compiled(parameters, state, schedule, data))
         for _ in range(len(results[1]) if on_step else 0):
             on_step()
@@ -132,44 +86,19 @@ def climber(network: Any) -> Callable[..., Any]:
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
-def pullback(
-    function: Callable[..., list[Array]], inputs: Sequence[Array], cotangents: Callable[[list[Array]], list[Array]]
-) -> list[Array | None]:
+def pullback(function: Function, inputs: Sequence[Array], cotangents: Cotangents) -> list[Array | None]:
     """See :func:`agnostic_keras.gradients.pullback`."""
     outputs, forward = jax.linearize(function, *inputs)
-    # jax answers 0 where nothing is connected: what the linear program does not read is not.
-    program = jax.make_jaxpr(forward)(*inputs)
-    read = set().union(*_read(program.jaxpr))
+    # jax answers 0 where nothing is connected: what the linear program does not need is not.
+    program = jax.make_jaxpr(forward)(*inputs).jaxpr
+    _, needed = dce_jaxpr(program, [True] * len(program.outvars))
     transpose = jax.linear_transpose(forward, *inputs)
     found = transpose([w.astype(y.dtype) for y, w in zip(outputs, cotangents(outputs), strict=True)])
-    return [g if i in read else None for i, g in enumerate(found)]
-
-
-def _read(program: Any) -> list[set[int]]:
-    """For each output of a jaxpr, the numbers of the inputs that it depends on."""
-    known: dict[Any, set[int]] = {v: {i} for i, v in enumerate(program.invars)}
-
-    def of(v: Any) -> set[int]:
-        # Literals cannot be looked up.
-        return set() if hasattr(v, "val") else known.get(v, set())
-
-    for equation in program.eqns:
-        inner = equation.params.get("jaxpr") if equation.primitive.name in ("pjit", "jit", "closed_call") else None
-        if inner is None:
-            everything = set().union(*map(of, equation.invars))
-            depends = [everything] * len(equation.outvars)
-        else:
-            within = _read(getattr(inner, "jaxpr", inner))
-            depends = [set().union(*(of(equation.invars[i]) for i in own)) for own in within]
-        known.update(zip(equation.outvars, depends, strict=True))
-    return [of(v) for v in program.outvars]
+    return [g if connected else None for g, connected in zip(found, needed, strict=True)]
 
 
 def per_sample(
-    function: Callable[..., list[Array]],
-    inputs: Sequence[Array],
-    batch: Sequence[Array],
-    cotangents: Callable[[list[Array]], list[Array]],
+    function: Function, inputs: Sequence[Array], batch: Sequence[Array], cotangents: Cotangents
 ) -> list[Array]:
     """See :func:`agnostic_keras.gradients.per_sample`."""
 
@@ -180,6 +109,6 @@ def per_sample(
     return list(jax.vmap(jax.grad(total), (None, 0))(tuple(inputs), tuple(batch)))
 
 
-def jacobian(function: Callable[..., list[Array]], inputs: Sequence[Array]) -> list[list[Array]]:
+def jacobian(function: Function, inputs: Sequence[Array]) -> list[list[Array]]:
     """See :func:`agnostic_keras.gradients.jacobian`."""
     return [list(row) for row in jax.jacrev(function, tuple(range(len(inputs))))(*inputs)]

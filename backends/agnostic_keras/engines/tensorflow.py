@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from agnostic_keras.engines.tensorflow_guards import before_gradients as before_gradients
+from agnostic_keras.engines.tensorflow_guards import concrete as concrete
+from agnostic_keras.engines.tensorflow_guards import on_gradient as on_gradient
+from agnostic_keras.engines.tensorflow_guards import uncompiled as uncompiled
+from agnostic_keras.engines.tensorflow_layers import convolution as convolution
+from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
+
 Tensor = tf.Tensor
+
+
+tanh, maximum, minimum = tf.tanh, tf.maximum, tf.minimum
 
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     inverse = tf.signal.irfft2d(tf.complex(real, imaginary), shape)
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
-
-
-def tanh(x: Tensor) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.tanh`."""
-    return tf.tanh(x)
-
-
-def maximum(a: Tensor, b: Any) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.maximum`."""
-    return tf.maximum(a, b)
-
-
-def minimum(a: Tensor, b: Any) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.minimum`."""
-    return tf.minimum(a, b)
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,75 +50,16 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
     tf.function(lambda x: [function(x), None][1], autograph=False).get_concrete_function(inputs)
 
 
-def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
-    return contextlib.nullcontext()
+eagerly = contextlib.nullcontext
+"""Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
 program: Any = None
 """Arrays of TensorFlow cannot be written to: rules are traced."""
 
 
-# Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
-@contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
-    """Compiled code, compiled before or not, runs as it was written inside."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        with warnings.catch_warnings():
-            # That pipelines of data stay compiled, which fit() makes one of.
-            warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions_eagerly`")
-            yield
-    finally:
-        tf.config.run_functions_eagerly(before)
-
-
-def concrete(x: Any) -> Tensor | None:
-    """An array's values, also while it is differentiated; None while it is traced, when it has none."""
-    x = tf.convert_to_tensor(x)
-    return x if hasattr(x, "numpy") else None
-
-
-def on_gradient(x: Tensor, function: Callable[[Tensor], None]) -> Tensor:
-    """``x``, such that ``function`` is called with its gradient on the way back."""
-
-    @tf.custom_gradient
-    def identity(x: Tensor) -> Any:
-        def back(gradient: Tensor) -> Tensor:
-            function(gradient)
-            return gradient
-
-        return tf.identity(x), back
-
-    return identity(x)
-
-
-@contextlib.contextmanager
-def before_gradients(function: Callable[[Any], None]) -> Iterator[None]:
-    """Inside, ``function`` is called with what a tape is asked to differentiate."""
-    original = tf.GradientTape.gradient
-
-    def gradient(self: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-        function(target)
-        return original(self, target, *args, **kwargs)
-
-    tf.GradientTape.gradient = gradient
-    try:
-        yield
-    finally:
-        tf.GradientTape.gradient = original
-
-
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape.
-
-    Args:
-        network: an :class:`agnostic_keras.ascent.Network`.
-
-    Returns:
-        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
-    """
+    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
 
     @tf.function(autograph=False)
     def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, Tensor, Tensor]:

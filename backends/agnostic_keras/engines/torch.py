@@ -8,19 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+
+from agnostic_keras.engines.torch_guards import before_gradients as before_gradients
+from agnostic_keras.engines.torch_guards import concrete as concrete
+from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
+from agnostic_keras.engines.torch_layers import convolution as convolution
+from agnostic_keras.engines.torch_layers import max_pool as max_pool
 
 Tensor = torch.Tensor
+tanh = torch.tanh
 
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
-
-
-def tanh(x: Tensor) -> Tensor:
-    """See :meth:`agnostic.ops.Ops.tanh`."""
-    return x.tanh()
 
 
 def maximum(a: Tensor, b: Any) -> Tensor:
@@ -64,6 +65,10 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
+uncompiled = eagerly
+"""Compiled code, compiled before or not, runs as it was written inside."""
+
+
 def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
     """One step of an elementwise rule in place, see :class:`agnostic_torch.fusion.Program`."""
     from agnostic_torch.fusion import Program
@@ -71,48 +76,8 @@ def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
     return Program(spec, now, names)
 
 
-# Guards; see agnostic_keras.guards ----------------------------------------------------------------------------------
-uncompiled = eagerly
-"""Compiled code, compiled before or not, runs as it was written inside."""
-
-
-def concrete(x: Tensor) -> Tensor | None:
-    """An array's values; None where it has none."""
-    return None if x.device.type == "meta" else x.detach()
-
-
-def on_gradient(x: Tensor, function: Callable[[Tensor], None]) -> Tensor:
-    """``x``, such that ``function`` is called with its gradient on the way back."""
-    if x.requires_grad:
-        x.register_hook(function)
-    return x
-
-
-class _Backward(TorchFunctionMode):
-    def __init__(self, function: Callable[[Any], None]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.backward, torch.autograd.grad):
-            self._function(args[0] if args else next(iter(kwargs.values())))
-        return func(*args, **(kwargs or {}))
-
-
-def before_gradients(function: Callable[[Any], None]) -> contextlib.AbstractContextManager[Any]:
-    """Inside, ``function`` is called with what ``backward`` is called on."""
-    return _Backward(function)
-
-
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as a loop of eager autograd.
-
-    Args:
-        network: an :class:`agnostic_keras.ascent.Network`.
-
-    Returns:
-        A function of (parameters, state, schedule, data, on_step) that returns (pixels, scores, finite gradients).
-    """
+    """The ascent of a micro-batch as a loop of eager autograd."""
 
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
@@ -163,8 +128,7 @@ def per_sample(
         outputs = function(*x, *rows)
         return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
 
-    detached = tuple(x.detach() for x in inputs)
-    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(detached, tuple(batch)))
+    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(tuple(x.detach() for x in inputs), tuple(batch)))
 
 
 def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:

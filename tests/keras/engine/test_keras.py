@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from pathlib import Path
@@ -220,6 +221,46 @@ def test_traced_once_whatever_the_steps_and_micro_batches(monkeypatch: pytest.Mo
     monkeypatch.setattr(Ascent, "score", lambda self, *args: [calls.append(1), score(self, *args)][1])
     ag.visualize(sequential(), ag.objectives.channel("tanh", [0, 1, 2, 3, 0]), size=8, steps=6, micro_batch=2)
     assert len(calls) == (3 * 6 if ENGINE == "torch" else 1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        kl.Conv2D(6, 3, padding="same", activation="relu"), kl.Conv2D(6, (3, 5), (2, 1), use_bias=False),
+        kl.Conv2D(6, 4, 3, "same"), kl.Conv2D(6, 3, padding="same", dilation_rate=2), kl.Conv2D(6, 1, 2),
+        kl.Conv2D(6, 3, 2, "same", groups=2), kl.DepthwiseConv2D(3, padding="same", activation="tanh"),
+        kl.DepthwiseConv2D(5, 2, "same", depth_multiplier=2), kl.MaxPooling2D(2), kl.MaxPooling2D(3, 2, "same"),
+        kl.MaxPooling2D((3, 2), (1, 2), "same"), kl.MaxPooling2D(2, 3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("side", [10, 11])
+def test_quick_layers_compute_what_the_layers_do(layer: keras.Layer, side: int) -> None:
+    from agnostic_keras import engines
+
+    rng = np.random.default_rng(side)
+    # Zeros above all, as behind a ReLU: of several largest values the first takes the gradient.
+    x = keras.ops.convert_to_tensor(np.maximum(rng.normal(size=(2, side, side, 4)), 0), "float32")
+    weights = keras.ops.convert_to_tensor(rng.normal(size=layer(x).shape), "float32")
+    quick = ascent._quick(layer)
+    assert quick is not None
+
+    def both(function: Any) -> Any:
+        return engines.current().value_and_gradient(lambda x: keras.ops.sum(function(x) * weights, (1, 2, 3)), x)
+
+    for ours, theirs in zip(both(functools.partial(quick, None)), both(layer), strict=True):
+        # Sums of at most 5 * 3 * 4 products, and then of 11 * 11 * 8 of these, of numbers of size one.
+        np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=1e-4)
+
+
+def test_layers_that_are_not_plain_run_as_they_are() -> None:
+    class Own(kl.Conv2D):
+        def call(self, inputs: Any) -> Any:
+            return super().call(inputs) + 1
+
+    patched = kl.Conv2D(4, 3)
+    patched.call = lambda inputs: inputs
+    assert [ascent._quick(layer) for layer in (Own(4, 3), patched, kl.Conv1D(4, 3), kl.Dense(4))] == [None] * 4
 
 
 def test_a_channel_alone_equals_the_same_channel_of_the_whole_layer(monkeypatch: pytest.MonkeyPatch) -> None:
