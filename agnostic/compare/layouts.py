@@ -50,8 +50,8 @@ class Layout:
         return (letters, tuple(sizes)) if math.prod(sizes) == math.prod(shape) else None
 
     def _order(self, letters: str) -> list[int]:
-        """The dimensions in canonical order: the batch, all others as they are, the channels."""
-        rest = [i for i, x in enumerate(letters) if x not in "NC"]
+        """The dimensions in canonical order: the batch, all others in the order of L, D, H, W, the channels."""
+        rest = sorted((i for i, x in enumerate(letters) if x not in "NC"), key=lambda i: "LDHW".find(letters[i]))
         return [*(i for i, x in enumerate(letters) if x == "N"), *rest, *(i for i, x in enumerate(letters) if x == "C")]
 
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 THRESHOLD = 10.0
-"""How many noise floors a healthy layer never reaches; see docs/compare.md for the measurement behind it."""
+"""How many noise floors a healthy layer never reaches; see docs/traces.md for the measurement behind it."""
 
 _SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24, "bfloat16": 2.0**-126}
 

@@ -28,7 +28,7 @@ DEMANDING = frozenset({
 })  # fmt: skip
 """Kinds that sum many products: their rounding errors are seen, and running them twice is dear."""
 
-SAMPLES = 4
+SAMPLES = 8
 """The noise floor is measured on one in so many samples; it is a mean over many numbers already."""
 
 

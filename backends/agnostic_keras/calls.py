@@ -52,6 +52,7 @@ class LayerCall:
 
     def returned(self, arrays: Sequence[Array]) -> Any:
         """The structure that the layer returned last, with these arrays in it."""
+        self.output_layouts(arrays)  # what comes next is laid out after these, whether or not somebody asked
         return _replaced(self._output, arrays)
 
 
@@ -76,11 +77,14 @@ class Tracker:
         if len(shape) == 2 and shape in self._flat:
             return self._flat[shape]
         layer = self._listing.modules[name]
-        own = getattr(layer, "data_format", None) is not None or isinstance(layer, keras.layers.Dense)
+        own = _has_own_axes(layer) or isinstance(layer, keras.layers.Dense)
         axes = self._listing._axes(layer, len(shape)) if own else self._inherited(shape)
         if axes is None:
             axes = self._listing._axes(layer, len(shape))
         self._see(axes, shape)
+        flat = (shape[0], math.prod(shape[1:])) if shape else ()
+        if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first" and flat in self._flat:
+            self._flat[flat] = _channels_last(self._flat[flat])  # it moves the channels before it flattens
         return Layout(axes)
 
     def of_outputs(self, name: str, outputs: Sequence[Array]) -> tuple[Layout, ...]:
@@ -94,7 +98,7 @@ class Tracker:
                 continue
             if len(shape) == 2:
                 self._flat.pop(shape, None)
-            own = dense or isinstance(layer, keras.layers.Permute) or getattr(layer, "data_format", None) is not None
+            own = dense or isinstance(layer, keras.layers.Permute) or _has_own_axes(layer)
             axes = None if own else self._inherited(shape)
             axes = axes or self._listing._axes(layer, len(shape))
             self._see(axes, shape)
@@ -119,6 +123,17 @@ class Tracker:
         self._listing._last[len(shape)] = axes
         if len(shape) > 3 and math.prod(shape[2:]) > 1:
             self._flat[(shape[0], math.prod(shape[1:]))] = Layout(f"N({axes[1:]})", shape[1:])
+
+
+def _has_own_axes(layer: keras.Layer) -> bool:
+    """Whether a layer takes and gives one layout; Flatten has a ``data_format`` and takes any."""
+    return getattr(layer, "data_format", None) is not None and not isinstance(layer, keras.layers.Flatten)
+
+
+def _channels_last(flat: Layout) -> Layout:
+    letters = (flat.axes or "").removeprefix("N(").removesuffix(")")
+    order = [*range(1, len(letters)), 0]  # Flatten moves the first dimension to the end, whatever it is
+    return Layout(f"N({''.join(letters[i] for i in order)})", tuple(flat.inner[i] for i in order))
 
 
 @contextlib.contextmanager

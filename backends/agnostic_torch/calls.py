@@ -41,6 +41,7 @@ class ModuleCall:
 
     def returned(self, arrays: Sequence[Tensor]) -> Any:
         """The structure that the layer returned last, with these arrays in it."""
+        self.output_layouts(arrays)  # what comes next is laid out after these, whether or not somebody asked
         return _replaced(self._output, arrays)
 
 
