@@ -466,15 +466,19 @@ class Forced:
         if not last.outputs:
             return
         flat = self._layout_of(place)
-        slot = last.outputs[0]
-        shaped = fitted(suspect.outputs[0], slot.canonical_shape)
+        made = suspect.outputs[0]
+        # Of a recurrent layer the last state may be what fits, not the sequence.
+        slot = next((x for x in last.outputs if alike(made.shape, x.canonical_shape)), last.outputs[0])
+        shaped, truth = fitted(made, slot.canonical_shape), np.asarray(self.a.canonical(slot), np.float64)
+        if slot is not last.outputs[0] and shaped is not None:
+            shaped, truth = made, truth.reshape(made.shape)
         place.culprit = Culprit(
             a=[reordered(self.a.description(self.a.steps[k].name), flat[0]) for k in place.a],
             b=[reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in [*self._led_in(place), *place.b]],
             place="layer",
             inputs=[self.a.canonical(x) for x in first.inputs],
-            truth=np.asarray(self.a.canonical(slot), np.float64),
-            output=suspect.outputs[0] if shaped is None else shaped,
+            truth=truth,
+            output=made if shaped is None else shaped,
             floor=max(slot.floor, suspect.floor),
             sources=sources(self.a, place.a[0]),
             again=suspect.again,

@@ -113,7 +113,7 @@ def plain(o: Options) -> keras.Model:
         x = kl.Activation("gelu")(x)
     last = None if o.get("no softmax") else "softmax"
     x = kl.Dense(7, activation=last, name="fc3", use_bias=not o.get("no bias"))(x)
-    return keras.Model(inputs, kl.Softmax()(x) if o.get("two softmax") else x)
+    return keras.Model(inputs, kl.Softmax(name="softmax")(x) if o.get("two softmax") else x)
 
 
 def mobile(o: Options) -> keras.Model:

@@ -29,20 +29,25 @@ Error = Callable[[Array, Array], float]
 
 @dataclass(frozen=True)
 class Expression:
-    """``activation(sum of factor * source)``."""
+    """``activation(sum of factor * source)``; ``inner`` is an activation of the first source alone."""
 
     activation: str
     options: tuple[tuple[str, Any], ...]
     parts: tuple[tuple[str, float], ...]
+    inner: str = "linear"
 
     def compute(self, sources: Mapping[str, Array]) -> Array:
         """Its value."""
-        total = sum(factor * sources[name] for name, factor in self.parts)
         with np.errstate(over="ignore", invalid="ignore"):
+            terms = [factor * sources[name] for name, factor in self.parts]
+            terms[0] = activate(self.inner, terms[0])
+            total = sum(terms)
             return activate(self.activation, np.asarray(total), dict(self.options))
 
     def __str__(self) -> str:
-        total = " + ".join(name if abs(f - 1) < 1e-4 else f"{f:.5g} * {name}" for name, f in self.parts)
+        terms = [name if abs(f - 1) < 1e-4 else f"{f:.5g} * {name}" for name, f in self.parts]
+        terms[0] = terms[0] if self.inner == "linear" else f"{self.inner}({terms[0]})"
+        total = " + ".join(terms)
         return total if self.activation == "linear" else f"{words(self.activation, dict(self.options))}({total})"
 
 
@@ -65,6 +70,16 @@ def explained(target: Array, sources: Mapping[str, Array], close: Callable[[Arra
                 made = activate(name, total, options)
             if close(made, wanted):
                 found = Expression(name, tuple(options.items()), tuple((n, 1.0) for n in names))
+                if close(found.compute(same), target):
+                    return found
+    for source, x in reversed(list(same.items())) if target.ndim <= 3 else ():
+        for name in ("softmax", "log_softmax"):
+            if close(activate(name, x), target):
+                return Expression(name, (), ((source, 1.0),))
+    for one, two in itertools.permutations(reversed(same), 2):
+        for name in ("relu", "gelu", "silu", "relu6", "tanh", "sigmoid"):
+            if close(activate(name, flat[one]) + flat[two], wanted):
+                found = Expression("linear", (), ((one, 1.0), (two, 1.0)), name)
                 if close(found.compute(same), target):
                     return found
     for names in candidates:
@@ -95,6 +110,8 @@ def compared(a: Expression, b: Expression) -> tuple[str, dict[str, Any], str]:
         if lacking and not set(theirs) - set(ours):
             return "residual_missing", {**values, "a": lacking[-1]}, note
         return "residual_differs", values, note
+    if a.inner != b.inner:
+        return "layer_order", values, note
     if any(abs(ours[n] - theirs[n]) > 1e-4 * abs(ours[n]) for n in ours):
         factors = [ours[n] / theirs[n] for n in ours if theirs[n] and abs(ours[n] / theirs[n] - 1) > 1e-4]
         return "scale_missing", {**values, "a": f"{factors[0]:.6g}" if factors else "0"}, note
@@ -226,7 +243,7 @@ def function_of(target: Array, sources: Mapping[str, Array], close: Callable[[Ar
                     made = apply(layer, given)
                 except (InvalidInput, ValueError):
                     continue
-                if close(made, wanted):
+                if made.size == wanted.size and close(made.reshape(wanted.shape), wanted):
                     return Called(name, act, layer)
     return None
 
@@ -234,16 +251,26 @@ def function_of(target: Array, sources: Mapping[str, Array], close: Callable[[Ar
 def told_apart(a: Called, b: Called) -> tuple[str, dict[str, Any], str]:
     """What tells two calls apart: (mistake, values, a clause)."""
     if a.activation.config != b.activation.config:
-        one, two = (Expression(str(x.activation.config["activation"]),
+        first, second = (Expression(str(x.activation.config["activation"]),
                                tuple(x.activation.config["activation_options"].items()), ((x.source, 1.0),))
                     for x in (a, b))  # fmt: skip
-        return compared(one, two)
+        return compared(first, second)
+    if "crop" in (a.layer.kind, b.layer.kind):
+        one, two = _step(a.layer), _step(b.layer)
+        return "sequence_step", {"a": one, "b": two}, f"{two} where A takes {one}"
     if a.layer.kind == b.layer.kind:
         for mistake, _, values, note in entries(a.layer, b.layer):
             return mistake, values, note
     if all("pool" in x.layer.kind for x in (a, b)):
         return "pool_kind", {"a": said(a.layer), "b": said(b.layer)}, ""
     return "layer_kind", {"a": said(a.layer), "b": said(b.layer)}, f"B's is {said(b.layer)}"
+
+
+def _step(layer: LayerDescription) -> str:
+    """What is taken of a sequence, in words."""
+    if layer.kind != "crop":
+        return "the maximum" if "max" in layer.kind else "the mean"
+    return "the first step" if layer.config["padding"][0][0] == 0 else "the last step"
 
 
 def concatenated(

@@ -233,6 +233,7 @@ CATALOGUE: Mapping[str, Mistake] = {
     "return_sequences": Mistake(
         "one side returns all steps, the other the last", "Take output[:, -1].", "Write return_sequences={a}."
     ),
+    "sequence_step": Mistake("another part of the sequence is taken", "Take {a} of the sequence."),
     "attention_scale": Mistake(
         "the attention's scores have another scale",
         "Scale the query by {a}.",
