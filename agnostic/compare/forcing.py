@@ -152,7 +152,7 @@ class Forced:
             inputs = self.a.steps[i].inputs
             if len(inputs) == 1:
                 before = led_in(self.b, self.alignment.unmatched_b, j, inputs[0].canonical_shape)
-                found.update({k: j for k in before[:1]})
+                found.update(dict.fromkeys(before[:1], j))
         return found
 
     def _begin(self, call: Call, j: int) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Settings in which matched layers differ although their outputs do not: another input, or training, would show them."""
+"""Settings in which matched layers differ although their outputs do not: training or other inputs would show it."""
 
 from __future__ import annotations
 
