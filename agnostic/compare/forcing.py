@@ -26,7 +26,7 @@ from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, s
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.recording import Live, Record, Slot, Step, nudge
+from agnostic.compare.recording import Live, Record, Slot, Step, nudge, part_of, rows_of, share_of
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import FUNCTIONS, activate
@@ -363,13 +363,17 @@ class Forced:
         return worst
 
     def _paired(
-        self, arrays: Sequence[Any], layouts: Sequence[Layout], slots: Sequence[Slot]
+        self, arrays: Sequence[Any], layouts: Sequence[Layout], slots: Sequence[Slot], share: float = 1.0
     ) -> list[tuple[int, Slot]]:
-        """Which array of B stands for which of A: by position, else the first of that shape."""
+        """Which array of B stands for which of A: by position, else the first of that shape.
+
+        Args:
+            share: which part of the batch B runs on.
+        """
         left, found = list(range(len(slots))), []
         for k, (x, layout) in enumerate(zip(arrays, layouts, strict=True)):
             shape = layout.canonical_shape(tuple(x.shape))
-            fits = [s for s in left if alike(shape, slots[s].canonical_shape)]
+            fits = [s for s in left if alike(shape, _part_shape(slots[s], share))]
             if fits:
                 chosen = k if k in fits else fits[0]
                 left.remove(chosen)
@@ -603,11 +607,24 @@ class Forced:
     def propagate(self, wanted: set[int]) -> Iterator[tuple[Place, Array, Array]]:
         """Run B freely, and fill in the propagated errors.
 
+        What is propagated decides nothing once each place was judged alone, on all samples: part of the batch tells.
+
         Args:
             wanted: the places, by index, whose canonical outputs of A and B are given back.
         """
         ends = {x.b[-1]: (n, x) for n, x in enumerate(self.places)}
         kept: list[tuple[Place, Array, Array]] = []
+        share = max(share_of(self.live, x.steps) for x in (self.a, self.b))
+        share = 1.0 if self.a.model["training"] else share
+
+        def measured(made: Array, slot: Slot) -> tuple[float, Array, Array] | None:
+            theirs = self.a.canonical(slot, rows_of(slot, share))
+            shaped = fitted(made, theirs.shape)
+            if shaped is None:
+                return None
+            error, part = noise.difference(shaped, theirs), noise.rms(theirs)
+            error *= slot.rms / part if part > 0 and share < 1.0 else 1.0
+            return error / max(slot.propagated or 0.0, slot.floor), theirs, shaped
 
         def around(call: Call) -> Sequence[Any]:
             outputs = call.run()
@@ -615,26 +632,29 @@ class Forced:
             if found is not None:
                 number, place = found
                 layouts = call.output_layouts(outputs)
-                for k, slot in self._paired(outputs, layouts, self.a.steps[place.a[-1]].outputs)[:1]:
-                    made = fitted(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot.canonical_shape)
-                    if made is None:
-                        continue
-                    theirs = self.a.canonical(slot)
-                    error = noise.difference(made, theirs)
-                    place.propagated = error / max(slot.propagated or 0.0, slot.floor)
-                    if number in wanted:
-                        kept.append((place, np.array(theirs[:1]), np.array(made[:1])))
+                slots = self.a.steps[place.a[-1]].outputs
+                for k, slot in self._paired(outputs, layouts, slots, share)[:1]:
+                    both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
+                    if both is not None:
+                        place.propagated, theirs, made = both
+                        if number in wanted:
+                            kept.append((place, np.array(theirs[:1]), np.array(made[:1])))
             return outputs
 
         try:
-            outputs = self.live.run(around, self.live.inputs)
+            outputs = self.live.run(around, part_of(self.live, share))
         except InvalidInput:  # said already
             outputs = ()
         layouts = [_output_layout(x, self.b) for x in outputs]
-        for place, (k, slot) in zip(self.output, self._paired(outputs, layouts, self.a.outputs), strict=False):
-            error, _ = self._error(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
-            place.propagated = error / max(slot.propagated or 0.0, slot.floor)
+        for place, (k, slot) in zip(self.output, self._paired(outputs, layouts, self.a.outputs, share), strict=False):
+            both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
+            place.propagated = float("inf") if both is None else both[0]
         yield from kept
+
+
+def _part_shape(slot: Slot, share: float) -> tuple[int, ...]:
+    rows, shape = rows_of(slot, share), slot.canonical_shape
+    return shape if rows is None else (rows, *shape[1:])
 
 
 def _output_layout(x: Any, b: Record) -> Layout:
