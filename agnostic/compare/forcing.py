@@ -26,7 +26,7 @@ from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, s
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.recording import Live, Record, Slot, Step, nudge
+from agnostic.compare.recording import Live, Record, Slot, Step, nudge, part_of, rows_of, share_of
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import FUNCTIONS, activate
@@ -115,6 +115,9 @@ class Forced:
         self._tainted = False
         self._nudging = False
         self._glue_again: dict[int, float] = {}
+        # Where a padding layer of B leads into a layer whose partner pads by itself: A's array goes in there.
+        self._leads = self._led_pairs()
+        self._begun: dict[int, Place] = {}
 
     # The run ---------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -142,7 +145,28 @@ class Forced:
         self._settle()
         return self._matched(call, i, j)
 
+    def _led_pairs(self) -> dict[int, int]:
+        """B's layer by the first of the calls that lead into it."""
+        found: dict[int, int] = {}
+        for j, i in self.alignment.pairs.items():
+            inputs = self.a.steps[i].inputs
+            if len(inputs) == 1:
+                before = led_in(self.b, self.alignment.unmatched_b, j, inputs[0].canonical_shape)
+                found.update(dict.fromkeys(before[:1], j))
+        return found
+
+    def _begin(self, call: Call, j: int) -> Sequence[Any]:
+        """Feed A's input to the padding before a layer."""
+        self._settle()
+        i = self.alignment.pairs[j]
+        place = self._begun[j] = Place([i], [j])
+        fed = self._feed(call, self.a.steps[i], i, j, place)
+        self._stray = {}
+        return call.run(fed)
+
     def _unmatched(self, call: Call, j: int) -> Sequence[Any]:
+        if j in self._leads:
+            return self._begin(call, self._leads[j])
         self._stray[j] = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
         outputs = call.run()
         opened = self._open
@@ -161,7 +185,7 @@ class Forced:
         return outputs
 
     def _matched(self, call: Call, i: int, j: int) -> Sequence[Any]:
-        step, place = self.a.steps[i], Place([i], [j])
+        step, place = self.a.steps[i], self._begun.pop(j, None) or Place([i], [j])
         self.places.append(place)
         fed = self._feed(call, step, i, j, place)
         self._stray = {}
@@ -339,13 +363,17 @@ class Forced:
         return worst
 
     def _paired(
-        self, arrays: Sequence[Any], layouts: Sequence[Layout], slots: Sequence[Slot]
+        self, arrays: Sequence[Any], layouts: Sequence[Layout], slots: Sequence[Slot], share: float = 1.0
     ) -> list[tuple[int, Slot]]:
-        """Which array of B stands for which of A: by position, else the first of that shape."""
+        """Which array of B stands for which of A: by position, else the first of that shape.
+
+        Args:
+            share: which part of the batch B runs on.
+        """
         left, found = list(range(len(slots))), []
         for k, (x, layout) in enumerate(zip(arrays, layouts, strict=True)):
             shape = layout.canonical_shape(tuple(x.shape))
-            fits = [s for s in left if alike(shape, slots[s].canonical_shape)]
+            fits = [s for s in left if alike(shape, _part_shape(slots[s], share))]
             if fits:
                 chosen = k if k in fits else fits[0]
                 left.remove(chosen)
@@ -579,11 +607,24 @@ class Forced:
     def propagate(self, wanted: set[int]) -> Iterator[tuple[Place, Array, Array]]:
         """Run B freely, and fill in the propagated errors.
 
+        What is propagated decides nothing once each place was judged alone, on all samples: part of the batch tells.
+
         Args:
             wanted: the places, by index, whose canonical outputs of A and B are given back.
         """
         ends = {x.b[-1]: (n, x) for n, x in enumerate(self.places)}
         kept: list[tuple[Place, Array, Array]] = []
+        share = max(share_of(self.live, x.steps) for x in (self.a, self.b))
+        share = 1.0 if self.a.model["training"] else share
+
+        def measured(made: Array, slot: Slot) -> tuple[float, Array, Array] | None:
+            theirs = self.a.canonical(slot, rows_of(slot, share))
+            shaped = fitted(made, theirs.shape)
+            if shaped is None:
+                return None
+            error, part = noise.difference(shaped, theirs), noise.rms(theirs)
+            error *= slot.rms / part if part > 0 and share < 1.0 else 1.0
+            return error / max(slot.propagated or 0.0, slot.floor), theirs, shaped
 
         def around(call: Call) -> Sequence[Any]:
             outputs = call.run()
@@ -591,26 +632,29 @@ class Forced:
             if found is not None:
                 number, place = found
                 layouts = call.output_layouts(outputs)
-                for k, slot in self._paired(outputs, layouts, self.a.steps[place.a[-1]].outputs)[:1]:
-                    made = fitted(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot.canonical_shape)
-                    if made is None:
-                        continue
-                    theirs = self.a.canonical(slot)
-                    error = noise.difference(made, theirs)
-                    place.propagated = error / max(slot.propagated or 0.0, slot.floor)
-                    if number in wanted:
-                        kept.append((place, np.array(theirs[:1]), np.array(made[:1])))
+                slots = self.a.steps[place.a[-1]].outputs
+                for k, slot in self._paired(outputs, layouts, slots, share)[:1]:
+                    both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
+                    if both is not None:
+                        place.propagated, theirs, made = both
+                        if number in wanted:
+                            kept.append((place, np.array(theirs[:1]), np.array(made[:1])))
             return outputs
 
         try:
-            outputs = self.live.run(around, self.live.inputs)
+            outputs = self.live.run(around, part_of(self.live, share))
         except InvalidInput:  # said already
             outputs = ()
         layouts = [_output_layout(x, self.b) for x in outputs]
-        for place, (k, slot) in zip(self.output, self._paired(outputs, layouts, self.a.outputs), strict=False):
-            error, _ = self._error(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
-            place.propagated = error / max(slot.propagated or 0.0, slot.floor)
+        for place, (k, slot) in zip(self.output, self._paired(outputs, layouts, self.a.outputs, share), strict=False):
+            both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
+            place.propagated = float("inf") if both is None else both[0]
         yield from kept
+
+
+def _part_shape(slot: Slot, share: float) -> tuple[int, ...]:
+    rows, shape = rows_of(slot, share), slot.canonical_shape
+    return shape if rows is None else (rows, *shape[1:])
 
 
 def _output_layout(x: Any, b: Record) -> Layout:

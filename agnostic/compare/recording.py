@@ -28,7 +28,7 @@ DEMANDING = frozenset({
 })  # fmt: skip
 """Kinds that sum many products: their rounding errors are seen, and running them twice is dear."""
 
-SAMPLES = 8
+SAMPLES = 4
 """The noise floor is measured on one in so many samples; it is a mean over many numbers already."""
 
 
@@ -326,11 +326,11 @@ def record(live: Live, writer: Writer, about: dict[str, Any]) -> None:
         raise InvalidInput(
             f"{live.title} called none of its {len(live.names)} layers: there is nothing to compare layer by layer"
         )
-    share = _share(live, recorder.steps)
+    share = share_of(live, recorder.steps)
     if any(not s.shape or s.shape[0] % (live.inputs.batch or 1) for s in last):
         share = 1.0
-    for x, slot in zip(live.run(None, _part(live, share), seed=1), last, strict=True):
-        values, before = live.numpy(x), writer.read(slot.tensor, _rows(slot, share))
+    for x, slot in zip(live.run(None, part_of(live, share), seed=1), last, strict=True):
+        values, before = live.numpy(x), writer.read(slot.tensor, rows_of(slot, share))
         # What no seed decides differs by the order of sums at most.
         if noise.difference(values, before) > 1e3 * noise.least(slot.rms, slot.dtype):
             raise InvalidInput(_random(live, recorder.steps, writer))
@@ -439,7 +439,7 @@ def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: 
     Returns:
         Sentences on what could not be measured.
     """
-    share = _share(live, steps)
+    share = share_of(live, steps)
     notes = []
     for part in dict.fromkeys((share, 1.0)):
         try:
@@ -464,8 +464,8 @@ def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: 
     return notes
 
 
-def _share(live: Live, steps: Sequence[Step]) -> float:
-    """Which part of the batch the floor is measured on."""
+def share_of(live: Live, steps: Sequence[Step]) -> float:
+    """Which part of the batch the floor, and what is propagated, are measured on; 1.0 where samples may depend."""
     batch = live.inputs.batch
     if batch is None or batch < 3 or live.training:
         return 1.0
@@ -475,11 +475,13 @@ def _share(live: Live, steps: Sequence[Step]) -> float:
     return max(1, batch // SAMPLES) / batch
 
 
-def _rows(slot: Slot, share: float) -> int | None:
+def rows_of(slot: Slot, share: float) -> int | None:
+    """How many rows of an array belong to that part; None for all."""
     return None if share == 1.0 else round(slot.shape[0] * share)
 
 
-def _part(live: Live, share: float) -> Inputs:
+def part_of(live: Live, share: float) -> Inputs:
+    """The inputs of that part."""
     return live.inputs if share == 1.0 else live.inputs.first(round((live.inputs.batch or 1) * share))
 
 
@@ -501,7 +503,7 @@ class _Second:
 
     def read(self, slot: Slot) -> Array:
         """What the first run had."""
-        return self.arrays.read(slot.tensor, _rows(slot, self.share))
+        return self.arrays.read(slot.tensor, rows_of(slot, self.share))
 
     def scaled(self, slot: Slot, error: float, of: Array) -> float:
         """An error on part of the batch, for the whole."""
@@ -511,7 +513,7 @@ class _Second:
 
 def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float) -> bool:
     """Floors by float64; False where the framework has none."""
-    inputs = _part(live, share)
+    inputs = part_of(live, share)
     with live.backend.in_float64(live.model) as exact:
         if not exact:
             return False
@@ -583,7 +585,7 @@ def _estimated(
     live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float
 ) -> None:
     """Floors by changing the last bit of each input, at random."""
-    inputs = _part(live, share)
+    inputs = part_of(live, share)
     second = _Second(live, steps, arrays, share)
     backend = live.backend
 

@@ -1,7 +1,8 @@
 """What a whole comparison costs: ResNet-50 on 8 photos, in forward passes, and the peak of memory.
 
     python scripts/bench/compare.py                      # torch against a copy
-    python scripts/bench/compare.py --b keras:ResNet50   # or file.py:make, on --engine torch, jax or tensorflow
+    python scripts/bench/compare.py --twin tensorflow    # torch against its twin in Keras, on torch, jax or tensorflow
+    python scripts/bench/compare.py --b keras:ResNet50   # or file.py:make, on --engine
 
 Each side runs in a process of its own, as from the command line. The unit is one float32 forward pass of A and of B,
 the median of five after a first one, in the same processes; imports and loading are apart.
@@ -58,6 +59,8 @@ def side(job: dict[str, Any]) -> None:
 
     model = ag.load(job["spec"], backend=job["backend"], engine=job["engine"], weights=job["weights"])
     backend = backend_of(model)
+    if job["save"]:
+        backend.save(model, Path(job["save"]))
     images = photos(job["count"], job["size"])
     given = ag.prepare(model, images)
 
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--weights-b", default=None)
     parser.add_argument("--backend-b", default=None)
     parser.add_argument("--engine", default=None)
+    parser.add_argument("--twin", choices=("torch", "jax", "tensorflow"), help="B is A's twin in Keras on this engine")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -109,6 +113,10 @@ def main() -> None:
         side(json.loads(options.side))
         return
     with tempfile.TemporaryDirectory() as folder:
+        saved = f"{folder}/weights.pth" if options.twin else None
+        if options.twin:
+            options.b, options.backend_b, options.engine = options.a.rpartition(":")[2], "keras", options.twin
+            options.weights_b = saved
         shared = {"trace": f"{folder}/a.trace", "count": options.count, "size": options.size}
         results = []
         random = {True: "random", False: None}
@@ -118,6 +126,7 @@ def main() -> None:
              options.weights_b or random[":" in options.b and ".py" not in options.b]),
         ):  # fmt: skip
             job = {**shared, "what": what, "spec": spec, "engine": engine, "backend": backend, "weights": weights}
+            job["save"] = saved if what == "trace" else None
             job["out"] = f"{folder}/{what}.json"
             subprocess.run([sys.executable, __file__, "--side", json.dumps(job)], check=True, env=os.environ)
             results.append(json.loads(Path(job["out"]).read_text()))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = sys.argv[1]
+# tensorflow, which Keras imports here and there on any engine, and triton, which PyTorch does, abort together.
+sys.modules["triton"] = None  # type: ignore[assignment]
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(Path(__file__).parent)]
 
