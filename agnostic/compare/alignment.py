@@ -8,6 +8,7 @@ leaves is matched by weights, then by data: branches that one model runs in anot
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,11 @@ _FAMILIES = (
 """Kinds that may stand for each other."""
 
 _SCORE_NEEDED = 3.0
+
+_LIGHT = ("batch_norm", "scale", "activation", "dropout", "stochastic_depth", "noise", "identity", "other")
+"""Kinds that another framework's layer may have inside, or that do nothing: one without a partner needs none."""
+
+_MOVING = ("padding", "crop", "flatten", "reshape", "permute")
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,40 @@ def align(a: Record, b: Record, chosen: Mapping[str, str] | None = None) -> Alig
         if j not in pairs and i not in taken and _alike(a, b, i, j):
             pairs[j] = i
             taken.add(i)
+    pairs.update(_exchanged(a, b, pairs))
+    taken = set(pairs.values())
     return Alignment(
         dict(sorted(pairs.items())),
         tuple(i for i in range(len(a.steps)) if i not in taken),
         tuple(j for j in range(len(b.steps)) if j not in pairs),
     )
+
+
+def _exchanged(a: Record, b: Record, pairs: Mapping[int, int]) -> dict[int, int]:
+    """Calls left over between the same matched neighbours, by position: a layer that was put in another's place.
+
+    They take and give arrays of the same shapes, whatever their kinds. What a neighbour may have inside stays alone.
+    """
+    found: dict[int, int] = {}
+    ordered = [(-1, -1), *sorted((i, j) for j, i in pairs.items()), (len(a.steps), len(b.steps))]
+    taken = set(pairs.values())
+    for (i, j), (i_end, j_end) in itertools.pairwise(ordered):
+        ours = [k for k in range(i + 1, i_end) if k not in taken and _heavy(a.steps[k])]
+        theirs = [k for k in range(j + 1, j_end) if k not in pairs and _heavy(b.steps[k])]
+        for one in ours:
+            partner = next((k for k in theirs if _shapes(b.steps[k]) == _shapes(a.steps[one])), None)
+            if partner is not None:
+                found[partner] = one
+                theirs = [k for k in theirs if k > partner]
+    return found
+
+
+def _heavy(step: Step) -> bool:
+    return step.kind not in _LIGHT and step.kind not in _MOVING and bool(step.inputs) and bool(step.outputs)
+
+
+def _shapes(step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(s for s in step.inputs[0].canonical_shape if s != 1), _shape(step)
 
 
 def _fixed(a: Record, b: Record, chosen: Mapping[str, str]) -> dict[int, int]:

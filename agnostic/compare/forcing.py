@@ -100,6 +100,9 @@ class Forced:
         self._tainted = False
         self._nudging = False
         self._glue_again: dict[int, float] = {}
+        # Where a padding layer of B leads into a layer whose partner pads by itself: A's array goes in there.
+        self._leads = self._led_pairs()
+        self._begun: dict[int, Place] = {}
 
     # The run ---------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -127,7 +130,28 @@ class Forced:
         self._settle()
         return self._matched(call, i, j)
 
+    def _led_pairs(self) -> dict[int, int]:
+        """B's layer by the first of the calls that lead into it."""
+        found: dict[int, int] = {}
+        for j, i in self.alignment.pairs.items():
+            inputs = self.a.steps[i].inputs
+            if len(inputs) == 1:
+                before = led_in(self.b, self.alignment.unmatched_b, j, inputs[0].canonical_shape)
+                found.update(dict.fromkeys(before[:1], j))
+        return found
+
+    def _begin(self, call: Call, j: int) -> Sequence[Any]:
+        """Feed A's input to the padding before a layer."""
+        self._settle()
+        i = self.alignment.pairs[j]
+        place = self._begun[j] = Place([i], [j])
+        fed = self._feed(call, self.a.steps[i], i, j, place)
+        self._stray = {}
+        return call.run(fed)
+
     def _unmatched(self, call: Call, j: int) -> Sequence[Any]:
+        if j in self._leads:
+            return self._begin(call, self._leads[j])
         self._stray[j] = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
         outputs = call.run()
         opened = self._open
@@ -146,7 +170,7 @@ class Forced:
         return outputs
 
     def _matched(self, call: Call, i: int, j: int) -> Sequence[Any]:
-        step, place = self.a.steps[i], Place([i], [j])
+        step, place = self.a.steps[i], self._begun.pop(j, None) or Place([i], [j])
         self.places.append(place)
         fed = self._feed(call, step, i, j, place)
         self._stray = {}

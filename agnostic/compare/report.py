@@ -61,7 +61,8 @@ class Divergence:
     """A place where B does something else than A.
 
     Attributes:
-        a, b: the layers' names. For ``"glue"``, the layers that the differing array goes into; ``"output"`` at the end.
+        a, b: the layers' names. For ``"glue"``, the layers that the differing array goes into. At the end, ``a`` is
+            ``"output"``, and ``b`` the last layer, behind which the code differs.
         kind: ``"layer"``: the layer, fed the same, returns something else; ``"glue"``: the code before it differs;
             ``"gradient"``, ``"update"``: what is learned from one batch differs.
         after: for ``"glue"``: B's layer before it; ``"input"`` at the start.
@@ -82,6 +83,8 @@ class Divergence:
     @property
     def where(self) -> str:
         """The place, in words."""
+        if self.kind == "glue" and self.after == self.b:
+            return f"between {self.after!r} and the output"
         if self.kind == "glue":
             return f"between {self.after!r} and {self.b!r}"
         what = {"gradient": "the gradients of ", "update": "the update of "}.get(self.kind, "")

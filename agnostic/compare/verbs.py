@@ -21,6 +21,7 @@ from agnostic.compare.learning import Update
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
+from agnostic.compare.settings import unseen
 from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
 from agnostic.errors import InvalidInput
 
@@ -158,7 +159,7 @@ def comparison(
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
         output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned),
         weights=_weights(a, b, found.places),
-        notes=tuple(notes),
+        notes=(*notes, *unseen(a, b, found.places)),
         pictures=tuple(pictures),
         isolated=isolated,
     )
@@ -215,7 +216,8 @@ def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergen
         if x.isolated is not None and x.isolated > THRESHOLD:
             divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
     last = (x for x in found.output if x.glue is not None and x.glue > THRESHOLD)
-    return [*divergences, *(_glue(a, b, x, "output", "output", len(b.steps)) for x in last)]
+    end = b.steps[-1].label if b.steps else "output"  # the code behind the last layer, or what that should have inside
+    return [*divergences, *(_glue(a, b, x, "output", end, len(b.steps)) for x in last)]
 
 
 def _learned(a: Record, b: Record, rows: Sequence[Row]) -> list[Divergence]:

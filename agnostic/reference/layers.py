@@ -331,6 +331,11 @@ def _windows(config: Mapping[str, Any], x: Array) -> tuple[list[tuple[int, int]]
     return pairs, counts, extra
 
 
+def _border(config: Mapping[str, Any]) -> float:
+    value = config.get("padding_value")
+    return -math.inf if value is None else float(value)
+
+
 def _max_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
     x = inputs[0]
     pairs, counts, extra = _windows(config, x)
@@ -338,7 +343,7 @@ def _max_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) 
     dilation = config.get("dilation") or (1,) * len(size)
     wide = [(low, high + more) for (low, high), more in zip(pairs, extra, strict=True)]
     # Zero padding, which is a mistake, can be asked for.
-    padded = _pad(x, wide, value=float(config.get("padding_value", -math.inf)))
+    padded = _pad(x, wide, value=_border(config))
     taps = (tap for _, tap in _taps(padded, size, config["strides"], dilation, counts))
     return functools.reduce(np.maximum, taps)
 

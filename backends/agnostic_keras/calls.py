@@ -39,6 +39,7 @@ class LayerCall:
         self.arrays = tuple(x for x in tree.flatten(given) if _is_array(x))
         self.layouts = tuple(tracker.of_input(name, x) for x in self.arrays)
         self._output: Any = None
+        self._found: dict[tuple[tuple[int, ...], ...], tuple[Layout, ...]] = {}
 
     def run(self, arrays: Sequence[Array] | None = None) -> tuple[Array, ...]:
         """See :meth:`agnostic.compare.calls.Call.run`."""
@@ -48,7 +49,11 @@ class LayerCall:
 
     def output_layouts(self, outputs: Sequence[Array]) -> tuple[Layout, ...]:
         """See :meth:`agnostic.compare.calls.Call.output_layouts`."""
-        return self._tracker.of_outputs(self.name, outputs)
+        # Once a call: a Permute moves the letters of the last array, and must not move them again.
+        shapes = tuple(tuple(x.shape) for x in outputs)
+        if shapes not in self._found:
+            self._found[shapes] = self._tracker.of_outputs(self.name, outputs)
+        return self._found[shapes]
 
     def returned(self, arrays: Sequence[Array]) -> Any:
         """The structure that the layer returned last, with these arrays in it."""

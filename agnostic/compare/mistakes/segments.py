@@ -43,22 +43,35 @@ def _apart(layer: LayerDescription) -> Iterator[LayerDescription]:
 def _padded(layers: list[LayerDescription]) -> list[LayerDescription]:
     found: list[LayerDescription] = []
     for layer in layers:
-        before = found[-1] if found else None
-        padding: Any = layer.config.get("padding")
-        if (
-            before is not None
-            and before.kind == "padding"
-            and layer.kind in ("conv", "depthwise_conv")
-            and before.config.get("mode", "constant") == "constant"
-            and not before.config.get("value")
-            and padding != "same"
-        ):
-            outer = before.config["padding"]
-            inner = ((0, 0),) * len(outer) if padding == "valid" else padding
-            both = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, inner, strict=True))
-            found[-1] = layer.replace(padding=both, padded_apart=True)
-        else:
+        merged = _with_its_padding(found[-1], layer) if found and found[-1].kind == "padding" else None
+        if merged is None:
             found.append(layer)
+        else:
+            found[-1] = merged
+    return found
+
+
+def _with_its_padding(before: LayerDescription, layer: LayerDescription) -> LayerDescription | None:
+    """A padding layer and what follows it as one layer that pads; None where none computes the same."""
+    value, padding = before.config.get("value") or 0.0, layer.config.get("padding")
+    if before.config.get("mode", "constant") != "constant" or padding == "same":
+        return None
+    outer: Any = before.config["padding"]
+    inner: Any = ((0, 0),) * len(outer) if padding in ("valid", None) else padding
+    both = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, inner, strict=True))
+    plain = not any(map(any, inner)) and not layer.config.get("ceil_mode")
+    if layer.kind in ("conv", "depthwise_conv") and value == 0:
+        return _replaced(layer, padding=both, padded_apart=True)
+    if layer.kind == "average_pool" and value == 0 and plain:
+        # Zeros that a layer put there are counted.
+        return _replaced(layer, padding=both, count_include_pad=True, padded_apart=True)
+    if layer.kind == "max_pool" and plain and value in (0.0, -float("inf")):
+        return _replaced(layer, padding=both, padded_apart=True, padding_value=0.0 if value == 0 else None)
+    return None
+
+
+def _replaced(layer: LayerDescription, **config: Any) -> LayerDescription:
+    found: LayerDescription = layer.replace(**config)
     return found
 
 
