@@ -177,6 +177,7 @@ class Program:
     Attributes:
         names: the slots of the state that it reads and writes.
         temporaries: how many arrays of the parameter's size it needs beside them.
+        is_sums: whether it only adds multiples of arrays to others, as plain SGD: :meth:`apply_each` can run it.
     """
 
     def __init__(self, spec: Spec, now: Mapping[str, float], names: Sequence[str]) -> None:
@@ -200,6 +201,10 @@ class Program:
         order = list(leaves)
         results = {0: writer.value(moved), **{order.index(n): writer.value(x) for n, x in changed.items()}}
         self.temporaries, self._program = _placed(writer, results)
+        self.is_sums = all(
+            function is torch.add and inputs[0] == out and isinstance(inputs[1], int)
+            for function, inputs, _, out in self._program
+        )
 
     def __call__(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
         """Move the parameter and change the state, in place; all of one shape and type."""
@@ -230,6 +235,13 @@ class Program:
         if copied:
             for original, view in zip((parameter, *state), (views[0], *views[2:]), strict=True):
                 original.copy_(view.view(original.shape))
+
+    @torch.no_grad()
+    def apply_each(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], *state: Sequence[Tensor]) -> None:
+        """As :meth:`__call__` for many parameters in one call an operation, where ``is_sums``."""
+        places = [parameters, gradients, *state]
+        for _, (_, added), options, out in self._program:
+            torch._foreach_add_(places[out], places[added], **options)
 
     def run(self, places: Sequence[Tensor]) -> None:
         """As :meth:`__call__`, of (parameter, gradient, *state, *temporaries)."""

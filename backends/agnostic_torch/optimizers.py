@@ -165,12 +165,13 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
+        self._programs: dict[Any, tuple[Spec, Program]] = {}
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs = {}
+        self._specs, self._programs = {}, {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -196,7 +197,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             ops = TorchOps(moving[0][1].device)
             # Norms are of the gradients as they come, in their own type.
             clipped = rules.clip(ops, shared, [g for _, _, g in moving])
-            self._move((spec, p, g.to(p.dtype)) for (spec, p, _), g in zip(moving, clipped, strict=True))
+            self._move(
+                (spec, p, g if g.dtype == p.dtype else g.to(p.dtype))
+                for (spec, p, _), g in zip(moving, clipped, strict=True)
+            )
             if shared.ema_momentum is not None:
                 self._average(shared, [p for _, p, _ in moving])
         return loss
@@ -227,6 +231,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         together: dict[Any, list[tuple[Tensor, Tensor]]] = {}
         numbers: dict[Any, dict[str, float]] = {}
         programs: dict[Any, Program] = {}
+        # Programs of the step before, by what they depend on: many rules have the same numbers at every step. The
+        # specification is kept beside its program, so that no other takes its id.
+        translated, self._programs = self._programs, {}
         scalar_names: dict[int, frozenset[str]] = {}
         counts: list[Tensor] = []
         scratch: dict[torch.dtype, list[Tensor]] = {}
@@ -254,14 +261,22 @@ class RuleOptimizer(torch.optim.Optimizer):
                     arrays[name].copy_(value)
                 continue
             if key not in programs:
-                programs[key] = Program(spec, now, self._arrays(spec, p))
-            if p.numel() <= _SMALL:
+                same = (id(spec), *now.items())
+                known = translated.get(same) or (spec, Program(spec, now, self._arrays(spec, p)))
+                self._programs[same] = known
+                programs[key] = known[1]
+            program = programs[key]
+            if p.numel() <= _SMALL or program.is_sums:
                 together.setdefault((key, p.dtype, p.device), []).append((p, g))
             else:
-                arrays = {name: state[name] for name in programs[key].names}
-                programs[key].apply(p, g, list(arrays.values()), scratch)
-        torch._foreach_add_(counts, 1)
+                program.apply(p, g, [state[name] for name in program.names], scratch)
+        # A number would be made a tensor for each of them.
+        torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
         for (key, *_), members in together.items():
+            if programs[key].is_sums:
+                slots = [[self.state[p][name] for p, _ in members] for name in programs[key].names]
+                programs[key].apply_each([p for p, _ in members], [g for _, g in members], *slots)
+                continue
             for first in range(0, len(members), size := _TOGETHER):
                 self._move_together(programs[key], members[first : first + size])
 
