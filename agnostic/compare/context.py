@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from agnostic.compare.layouts import Layout
-from agnostic.compare.recording import Record
+from agnostic.compare.recording import Record, Step
 from agnostic.description import LayerDescription
+from agnostic.reference.activations import FUNCTIONS, activate
 
 Array = np.ndarray[Any, Any]
 
@@ -55,6 +57,58 @@ def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequenc
         index = slot.source[0]
         found.insert(0, index)
     return []
+
+
+@dataclass(frozen=True)
+class Inner:
+    """An activation inside one side's layer; the other side has it in its code, if at all.
+
+    Attributes:
+        side: whose layer it is inside: ``"a"`` or ``"b"``.
+        name, options: of the activation, see :func:`agnostic.reference.activations.activate`.
+    """
+
+    side: str
+    name: str
+    options: Mapping[str, Any]
+
+    def __call__(self, x: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = activate(self.name, np.asarray(x, np.float64), self.options)
+        return made.astype(x.dtype) if x.dtype.kind == "f" else made
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Of a layer that does this alone."""
+        return {"activation": self.name, "activation_options": self.options}
+
+
+def activated(step: Step, record: Record) -> bool:
+    """Whether a layer that is no activation has one inside."""
+    config = record.descriptions[step.name].config
+    return step.kind != "activation" and config.get("activation", "linear") not in ("linear", None)
+
+
+def inner_of(a: Record, b: Record, pairs: Mapping[int, int], i: int, j: int, ends: Sequence[int]) -> Inner | None:
+    """The activation that one side's layer has inside, and the other side's code must apply, if anything does.
+
+    Args:
+        pairs: A's call for each matched call of B.
+        i, j: the calls of A and B.
+        ends: see :func:`ends_of`.
+    """
+    ours, theirs = a.descriptions[a.steps[i].name], b.descriptions[b.steps[j].name]
+    one, two = activated(a.steps[i], a), activated(b.steps[j], b)
+    if one == two or ours.kind != theirs.kind or ours.kind in ("lstm", "gru", "rnn"):
+        return None
+    if two and any(a.steps[k].kind == "activation" for k in ends):
+        return None
+    follows = j + 1 < len(b.steps) and j + 1 not in pairs
+    if one and follows and b.steps[j + 1].kind == "activation":
+        return None
+    config = (ours if one else theirs).config
+    name, options = str(config["activation"]), dict(config.get("activation_options") or {})
+    return Inner("a" if one else "b", name, options) if name in FUNCTIONS else None
 
 
 def sources(a: Record, before: int) -> dict[str, Array]:

@@ -22,14 +22,13 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment
 from agnostic.compare.calls import Call
-from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, sources
+from agnostic.compare.context import Inner, activated, alike, ends_of, facts, inner_of, led_in, reordered, sources
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Slot, Step, nudge, part_of, rows_of, share_of
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
-from agnostic.reference.activations import FUNCTIONS, activate
 
 Array = np.ndarray[Any, Any]
 
@@ -81,20 +80,6 @@ class _Suspect:
     floor: float = 0.0
     again: Array | None = None
     outputs: list[Array] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Inner:
-    """An activation inside one side's layer; the other side has it in its code, if at all."""
-
-    side: str
-    name: str
-    options: Mapping[str, Any]
-
-    def __call__(self, x: Array) -> Array:
-        with np.errstate(over="ignore", invalid="ignore"):
-            made = activate(self.name, np.asarray(x, np.float64), self.options)
-        return made.astype(x.dtype) if x.dtype.kind == "f" else made
 
 
 class Forced:
@@ -223,22 +208,12 @@ class Forced:
         place.a, place.error, place.isolated = [k for k in ends if k <= end], error, ratio
         return self._hand_on(outputs, layouts, end)
 
-    def _inner(self, i: int, j: int, ends: Sequence[int]) -> _Inner | None:
+    def _inner(self, i: int, j: int, ends: Sequence[int]) -> Inner | None:
         """The activation that one side's layer has inside, and the other side's code must apply, if anything does."""
-        ours, theirs = self.a.descriptions[self.a.steps[i].name], self.b.descriptions[self.b.steps[j].name]
-        one, two = self._activated(self.a.steps[i], self.a), self._activated(self.b.steps[j], self.b)
-        if one == two or ours.kind != theirs.kind or ours.kind in ("lstm", "gru", "rnn"):
-            return None
-        if two and any(self.a.steps[k].kind in _ACTIVATED for k in ends):
-            return None
-        if one and self._tail(j) and self.b.steps[j + 1].kind in _ACTIVATED:
-            return None
-        config = (ours if one else theirs).config
-        name, options = str(config["activation"]), dict(config.get("activation_options") or {})
-        return _Inner("a" if one else "b", name, options) if name in FUNCTIONS else None
+        return inner_of(self.a, self.b, self.alignment.pairs, i, j, ends)
 
     def _activated_by_code(
-        self, call: Call, step: Step, place: Place, outputs: Sequence[Any], layouts: Sequence[Layout], inner: _Inner
+        self, call: Call, step: Step, place: Place, outputs: Sequence[Any], layouts: Sequence[Layout], inner: Inner
     ) -> list[Any]:
         """Judge a layer with the other side's activation applied to the one that has none.
 
@@ -274,8 +249,7 @@ class Forced:
             if place.culprit is not None:
                 culprit = place.culprit
                 which = culprit.a if inner.side == "b" else culprit.b
-                config = {"activation": inner.name, "activation_options": inner.options}
-                applied = [*which, LayerDescription(which[-1].name, "activation", config)]
+                applied = [*which, LayerDescription(which[-1].name, "activation", inner.config)]
                 place.culprit = dataclasses.replace(
                     culprit,
                     a=applied if inner.side == "b" else culprit.a,
@@ -295,7 +269,7 @@ class Forced:
             return
         place = opened.place
         a, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
-        if self._activated(a, self.a) and not self._activated(b, self.b):
+        if activated(a, self.a) and not activated(b, self.b):
             # A's layer has its activation inside, B's stands behind.
             for j in list(opened.outputs)[1:]:
                 place.b.append(j)
@@ -319,7 +293,7 @@ class Forced:
         """The end that the descriptions speak for, where no output fits."""
         first = self.a.steps[found[0][0]]
         wanted = found[0]
-        if self._activated(self.b.steps[j], self.b) and not self._activated(first, self.a):
+        if activated(self.b.steps[j], self.b) and not activated(first, self.a):
             for x in found:
                 if self.a.steps[x[0]].kind in _ACTIVATED:
                     return x
@@ -331,10 +305,6 @@ class Forced:
 
     def _entries(self, name: str) -> Mapping[str, Any]:
         return self.a.tensors(name)
-
-    def _activated(self, step: Step, record: Record) -> bool:
-        config = record.descriptions[step.name].config
-        return step.kind not in _ACTIVATED and config.get("activation", "linear") not in ("linear", None)
 
     def _tail(self, j: int) -> bool:
         return j + 1 < len(self.b.steps) and j + 1 not in self.alignment.pairs

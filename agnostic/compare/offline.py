@@ -8,6 +8,7 @@ before it differs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from agnostic.compare import learning, noise
 from agnostic.compare.alignment import Alignment, align
-from agnostic.compare.context import alike, ends_of, facts, led_in, reordered, sources
+from agnostic.compare.context import Inner, alike, ends_of, facts, inner_of, led_in, reordered, sources
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record, Slot, Step
 from agnostic.compare.report import Comparison, Pictures
+from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.layers import chain, obstacle
 
@@ -44,6 +46,8 @@ class Offline:
         self.judged = 0
         self._parted = False
         self._kept = 0
+        # Calls of B that have an activation inside where A has none, or the other way round.
+        self._coded: set[int] = set()
         self._unmatched_a = set(alignment.unmatched_a)
 
     def run(self) -> None:
@@ -82,13 +86,22 @@ class Offline:
         if not pairs:
             place.isolated = place.error = float("inf")
             return place
-        apart = [self._apart(x, y) for x, y in pairs]
+        apart, inner = [self._apart(x, y) for x, y in pairs], None
+        if max(apart)[0] > THRESHOLD:
+            ends = ends_of(self.a, self._unmatched_a, i)
+            inner = inner_of(self.a, self.b, self.alignment.pairs, i, j, ends)
+        if inner is not None:
+            # What code does there, or does not, shows as glue at the next layer.
+            self._coded.add(j)
+            place.a = place.a[:1]
+            pairs = [(a.outputs[0], b.outputs[0])]
+            apart = [self._apart(*pairs[0], inner)]
         place.propagated, _ = max(apart)
-        judged = self._isolated(place, pairs[0])
+        judged = self._isolated(place, pairs[0], inner)
         if judged is None and not parted:
             place.isolated, place.error = max(apart)
             if place.isolated > THRESHOLD:
-                self._keep(place, pairs[0], None)
+                self._keep(place, pairs[0], None, inner)
         return place
 
     def _inputs(self, a: Step, b: Step) -> list[tuple[Slot, Slot]]:
@@ -115,15 +128,23 @@ class Offline:
             return False
         (i, m), (j, n) = ours.source, theirs.source
         place = next((x for x in self.places if j in x.b), None)
-        return m == n and place is not None and place.a[-1] == i
+        return m == n and place is not None and place.a[-1] == i and j not in self._coded
 
-    def _apart(self, ours: Slot, theirs: Slot) -> tuple[float, float]:
-        """How far two arrays are apart, in propagated noise floors, and as a root mean square."""
-        made = fitted(self.b.canonical(theirs), ours.canonical_shape)
+    def _apart(self, ours: Slot, theirs: Slot, inner: Inner | None = None) -> tuple[float, float]:
+        """How far two arrays are apart, in propagated noise floors, and as a root mean square.
+
+        Args:
+            inner: an activation that the array of one side has been through.
+        """
+        known, made = self.a.canonical(ours), fitted(self.b.canonical(theirs), ours.canonical_shape)
         if made is None:
             return float("inf"), float("inf")
-        error = noise.difference(made, self.a.canonical(ours))
-        floors = (x for slot in (ours, theirs) for x in (slot.floor, self._propagated(slot)))
+        floors = [max(slot.floor, self._propagated(slot)) for slot in (ours, theirs)]
+        if inner is not None and inner.side == "b":
+            known, floors[0] = _through(inner, known, floors[0], ours.dtype)
+        elif inner is not None:
+            made, floors[1] = _through(inner, made, floors[1], theirs.dtype)
+        error = noise.difference(made, known)
         return error / max(floors), error
 
     def _propagated(self, slot: Slot) -> float:
@@ -141,7 +162,7 @@ class Offline:
                     before = max(before, s.propagated / s.rms)
         return found * slot.rms
 
-    def _isolated(self, place: Place, pair: tuple[Slot, Slot]) -> float | None:
+    def _isolated(self, place: Place, pair: tuple[Slot, Slot], inner: Inner | None) -> float | None:
         """B's layer by A's description on B's inputs; None where no description tells."""
         first, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
         before = self._before(place)
@@ -177,10 +198,16 @@ class Offline:
             return place.isolated
         # The floor grows with the numbers: B's may be others than A's by now.
         floor = max(ours.floor, theirs.floor, noise.least(theirs.rms, theirs.dtype))
+        if inner is not None and inner.side == "b":
+            floor = max(_through(inner, shaped, ours.floor, ours.dtype)[1], theirs.floor)
+            shaped = inner(shaped)
+        elif inner is not None:
+            made, passed = _through(inner, made, theirs.floor, theirs.dtype)
+            floor = max(ours.floor, passed)
         place.error = noise.difference(shaped, made)
         place.isolated = place.error / floor
         if place.isolated > THRESHOLD:
-            self._keep(place, pair, shaped)
+            self._keep(place, pair, shaped, inner)
         return place.isolated
 
     def _before(self, place: Place) -> tuple[list[int], list[int]]:
@@ -192,7 +219,7 @@ class Offline:
         led = led_in(self.b, unmatched[1], place.b[0], a.inputs[0].canonical_shape)
         return ([] if led else led_in(self.a, unmatched[0], place.a[0], b.inputs[0].canonical_shape)), led
 
-    def _keep(self, place: Place, pair: tuple[Slot, Slot], truth: Array | None) -> None:
+    def _keep(self, place: Place, pair: tuple[Slot, Slot], truth: Array | None, inner: Inner | None) -> None:
         self._kept += 1
         if self._kept > KEPT:
             return
@@ -214,6 +241,16 @@ class Offline:
             sources=sources(self.a, place.a[0]),
             facts=facts(self.a, self.b, place.a[0], _flat(a)),
         )
+        if inner is None:
+            return
+        # The other side's code applies the activation: so does a layer here.
+        found = place.culprit
+        applied = LayerDescription(a.name if inner.side == "b" else b.name, "activation", inner.config)
+        if inner.side == "a":
+            place.culprit = dataclasses.replace(found, b=[*found.b, applied], output=inner(found.output))
+        else:
+            exact = found.truth if by_description else inner(found.truth)
+            place.culprit = dataclasses.replace(found, a=[*found.a, applied], truth=exact)
 
     def _glue_culprit(self, i: int, j: int, ours: Slot, theirs: Slot, k: int) -> Culprit | None:
         self._kept += 1
@@ -237,6 +274,13 @@ class Offline:
 
 def _shapes(x: Slot, y: Slot) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return x.canonical_shape, y.canonical_shape
+
+
+def _through(inner: Inner, x: Array, floor: float, dtype: str) -> tuple[Array, float]:
+    """An array behind an activation, and its noise floor there."""
+    made = inner(x)
+    noisy = inner(x + np.random.default_rng(0).standard_normal(x.shape) * floor)
+    return made, max(noise.difference(noisy, inner(x.astype(np.float64))), noise.least(noise.rms(made), dtype))
 
 
 def _flat(step: Step) -> Layout:

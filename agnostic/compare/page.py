@@ -31,6 +31,7 @@ _STYLE = """
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 60px; background: var(--bg); color: var(--fg);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 34px 0 10px; }
+h3 { font-size: 14px; margin: 18px 0 6px; } h3 .soft { font-weight: 400; }
 code, td, .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px; overflow-wrap: anywhere; }
 .soft { color: var(--soft); } .bad { color: var(--bad); } .good { color: var(--good); }
 .verdict { border: 1px solid var(--line); border-left: 6px solid var(--good); background: var(--card);
@@ -43,6 +44,7 @@ dd { margin: 0; }
 svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .limit { stroke: var(--bad); stroke-dasharray: 5 4; }
+.legend { margin-bottom: 6px; }
 .legend span { margin-right: 18px; } .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%;
   margin-right: 6px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
@@ -200,10 +202,10 @@ def _triptych(shown: Pictures) -> Iterator[tuple[str, str]]:
 
     scaled = [_scaled(x, y) for x, y in zip(shown.a, shown.b, strict=True)]
     for title, i in (("A", 0), ("B", 1)):
-        yield title, _png(np.rint(_tiled([pair[i] for pair in scaled]) * 255).astype(np.uint8))
+        yield title, _png(_tiled([np.rint(pair[i] * 255).astype(np.uint8) for pair in scaled]))
     delta = [np.nan_to_num(np.abs(y - x), posinf=np.inf) for x, y in zip(shown.a, shown.b, strict=True)]
     largest = max(float(x[np.isfinite(x)].max(initial=0.0)) for x in delta)
-    yield "|B - A|", _png(colorize(_tiled([x / largest if largest > 0 else x for x in delta])))
+    yield "|B - A|", _png(_tiled([colorize(x / largest if largest > 0 else x) for x in delta]))
 
 
 def _scaled(a: Array, b: Array) -> tuple[Array, Array]:
@@ -215,16 +217,24 @@ def _scaled(a: Array, b: Array) -> tuple[Array, Array]:
     return first, second
 
 
+_TILE, _GAP, _GREY = 128, 4, 128
+
+
 def _tiled(tiles: Sequence[Array]) -> Array:
-    """Pictures (H, W) as one, two in a row, with a line between."""
-    height, width = tiles[0].shape
-    columns = 1 if len(tiles) == 1 else 2
-    lines = -(-len(tiles) // columns)
-    gap = max(1, min(height, width) // 32)
-    out = np.zeros((lines * (height + gap) - gap, columns * (width + gap) - gap), np.float32)
-    for i, tile in enumerate(tiles):
+    """Pictures (H, W) or (H, W, 3) as one, two in a row, with a grey line between.
+
+    Small ones are enlarged first: the line would be as wide as their elements.
+    """
+    times = max(1, _TILE // max(tiles[0].shape[:2]))
+    large = [x.repeat(times, 0).repeat(times, 1) for x in tiles]
+    height, width = large[0].shape[:2]
+    columns = 1 if len(large) == 1 else 2
+    lines = -(-len(large) // columns)
+    size = (lines * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP)
+    out = np.full((*size, *large[0].shape[2:]), _GREY, np.uint8)
+    for i, tile in enumerate(large):
         r, c = divmod(i, columns)
-        out[r * (height + gap) :, c * (width + gap) :][:height, :width] = tile
+        out[r * (height + _GAP) :, c * (width + _GAP) :][:height, :width] = tile
     return out
 
 

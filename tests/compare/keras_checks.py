@@ -23,7 +23,12 @@ def _weights() -> dict[str, Any]:
     return {"first": first, "bias": normal(8), "norm": norm, "second": second, "head": head, "end": normal(5)}
 
 
-def torch_model() -> Any:
+def torch_model(code: str | None = None) -> Any:
+    """The network.
+
+    Args:
+        code: ``"gelu"``: its GELU is no module, but code; ``"none"``: it has none.
+    """
     import torch
     from torch import nn
 
@@ -36,7 +41,19 @@ def torch_model() -> Any:
     state |= {"fc.bias": w["end"], **{f"bn.{k}": x for k, x in bn.items()}}
     tensors = {k: torch.tensor(np.asarray(x, np.float32)) for k, x in state.items()}
     model.load_state_dict(tensors, strict=False)
-    return model
+    if code is None:
+        return model
+
+    class Coded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.end = model[:4], model[5:]
+
+        def forward(self, x: Any) -> Any:
+            x = self.start(x)
+            return self.end(nn.functional.gelu(x) if code == "gelu" else x)
+
+    return Coded().eval()
 
 
 def keras_model(fault: str | None) -> Any:
@@ -61,7 +78,7 @@ def keras_model(fault: str | None) -> Any:
     return model
 
 
-def main(trace: str, own: str) -> None:
+def main(trace: str, own: str, coded: str, lacking: str) -> None:
     import agnostic as ag
 
     right = keras_model(None)
@@ -78,6 +95,14 @@ def main(trace: str, own: str) -> None:
             traces = ag.compare(trace, own)
             assert traces.same, str(traces)
             assert any(row.kind.startswith("gradient") for row in traces.output)
+    # The layer has its activation inside on one side, and code applies it on the other.
+    for pair in ((coded, own), (own, coded)):
+        traces = ag.compare(*pair)
+        assert traces.same, str(traces)
+    for pair, place in (((lacking, own), "pool"), ((own, lacking), "end.pool")):
+        traces = ag.compare(*pair)
+        assert str(traces.first_divergence) == place, str(traces)
+        assert traces.first_divergence.kind == "glue", str(traces)
     print("passed")
 
 

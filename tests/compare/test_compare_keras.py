@@ -18,13 +18,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def _torch_model() -> Any:
+def _torch_model(code: str | None = None) -> Any:
     found = importlib.util.spec_from_file_location("keras_checks", HERE / "keras_checks.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    return module.torch_model()
+    return module.torch_model(code)
 
 
 @pytest.mark.slow
@@ -35,8 +35,9 @@ def test_against_torch_and_itself(engine: str, images: np.ndarray[Any, Any], tmp
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     trace = ag.trace(_torch_model(), images, tmp_path / "torch.trace", gradients=True)
+    others = [ag.trace(_torch_model(x), images, tmp_path / f"{x}.trace") for x in ("gelu", "none")]
     done = subprocess.run(
-        [sys.executable, str(HERE / "keras_checks.py"), str(trace), str(tmp_path / "keras.trace")],
+        [sys.executable, str(HERE / "keras_checks.py"), str(trace), str(tmp_path / "keras.trace"), *map(str, others)],
         env={**os.environ, "KERAS_BACKEND": engine, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"},
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip

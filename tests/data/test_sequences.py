@@ -146,7 +146,7 @@ def test_more_than_one_chunk(storage, truncating):
         ([np.array([1 + 2j])], {"dtype": "complex64"}),
         ([(1, 2), [3]], {}),
     ],
-    ids=lambda x: str(x)[:40],
+    ids=lambda x: str(x).partition(" at 0x")[0][:40],
 )
 def test_edges_as_keras(sequences, options):
     assert_same(sequences, **options)
