@@ -79,8 +79,8 @@ class Tracker:
     def of_input(self, name: str, x: Array) -> Layout:
         """The layout of an array that a layer is called with."""
         shape = tuple(x.shape)
-        if len(shape) == 2 and shape in self._flat:
-            return self._flat[shape]
+        if len(shape) == 2 and (flat := self._flattened(shape)) is not None:
+            return flat
         layer = self._listing.modules[name]
         own = _has_own_axes(layer) or isinstance(layer, keras.layers.Dense)
         axes = self._listing._axes(layer, len(shape)) if own else self._inherited(shape)
@@ -98,8 +98,8 @@ class Tracker:
         for output in outputs:
             shape = tuple(output.shape)
             dense = isinstance(layer, keras.layers.Dense)
-            if len(shape) == 2 and not dense and shape in self._flat:
-                found.append(self._flat[shape])
+            if len(shape) == 2 and not dense and (flat := self._flattened(shape)) is not None:
+                found.append(flat)
                 continue
             if len(shape) == 2:
                 self._flat.pop(shape, None)
@@ -109,6 +109,16 @@ class Tracker:
             self._see(axes, shape)
             found.append(Layout(axes))
         return tuple(found)
+
+    def _flattened(self, shape: tuple[int, ...]) -> Layout | None:
+        """Its layout. A number for each channel of the last image is a mean of that, no older image flattened."""
+        flat = self._flat.get(shape)
+        if flat is not None and (found := self._last.get(len(flat.inner) + 1)) is not None:
+            axes, last = found
+            if last[axes.index("C")] == shape[1] and flat.inner != last[1:]:
+                self._flat.pop(shape)
+                return None
+        return flat
 
     def _inherited(self, shape: tuple[int, ...]) -> str | None:
         """The letters of the last array with as many dimensions, moved where the shape says so."""

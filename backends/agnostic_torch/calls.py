@@ -93,7 +93,14 @@ class Tracker:
             self._flat[flat] = Layout(f"N({axes[1:]})", shape[1:])
 
     def _flattened(self, shape: tuple[int, ...]) -> Layout | None:
-        return self._flat.get(shape)
+        """Its layout. A number for each channel of the last image is a mean of that, no older image flattened."""
+        flat = self._flat.get(shape)
+        if flat is not None and self._spatial is not None:
+            axes, last = self._spatial
+            if last[axes.index("C")] == shape[1] and flat.inner != last[1:]:
+                self._flat.pop(shape)
+                return None
+        return flat
 
 
 @contextlib.contextmanager

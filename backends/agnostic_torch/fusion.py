@@ -281,6 +281,12 @@ def _placed(writer: _Writer, results: Mapping[int, int]) -> tuple[int, list[tupl
     kept = set(results.values())
     place = {leaf: leaf for leaf in range(count)}
     free: list[int] = []
+    # Leaf -> the value that was put there last.
+    guests: dict[int, int] = {}
+
+    def lent(leaf: int, index: int) -> bool:
+        return results.get(leaf, leaf) != leaf and last[leaf] <= index and leaf not in kept and leaf not in guests
+
     size, program = count, []
     for index, step in enumerate(writer.steps):
         value = count + index
@@ -289,12 +295,20 @@ def _placed(writer: _Writer, results: Mapping[int, int]) -> tuple[int, list[tupl
         read = dict.fromkeys(x for x in step.inputs if isinstance(x, int) and x >= count)
         free += [place[x] for x in read if last[x] == index and x not in kept]
         leaf = wanted.get(value)
-        if leaf is not None and last[leaf] <= index and leaf not in results.values():
+        if leaf is not None and last[leaf] <= index and leaf not in kept and last[guests.get(leaf, leaf)] <= index:
             place[value] = leaf
-        elif free:
-            place[value] = free.pop()
+            free = [x for x in free if x != leaf]
+        elif room := [x for x in free if x >= count or value not in kept]:
+            # A result waits for its leaf in a temporary, not in another leaf, where another result may come.
+            place[value] = room[-1]
+            free.remove(room[-1])
+        elif value not in kept and (ended := [x for x in step.inputs if isinstance(x, int) and lent(x, index)]):
+            # What the leaf will hold in the end is not made yet: it has room for a value that is needed on the way.
+            place[value] = ended[0]
         else:
             place[value], size = size, size + 1
+        if place[value] < count:
+            guests[place[value]] = value
         program.append((step.function, inputs, step.options, place[value]))
     program += [(_copy, (place[value],), {}, leaf) for leaf, value in results.items() if place[value] != leaf]
     return size - count, program
