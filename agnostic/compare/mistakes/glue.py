@@ -189,6 +189,11 @@ def functions(x: Array, shape: tuple[int, ...]) -> Iterator[LayerDescription]:
                         "resize", interpolation=interpolation, align_corners=align, half_pixel=half, cubic=cubic,
                         edges=edges, size=shape[1:3], scale=None,
                     )  # fmt: skip
+            if interpolation != "nearest" and (shape[1] < x.shape[1] or shape[2] < x.shape[2]):
+                yield layer(
+                    "resize", interpolation=interpolation, align_corners=False, half_pixel=True, antialias=True, cubic=-0.5,
+                    edges="renormalize", size=shape[1:3], scale=None,
+                )  # fmt: skip
     if x.ndim == 3 and len(shape) == 2 and shape == (x.shape[0], x.shape[-1]):
         yield layer("crop", padding=((x.shape[1] - 1, 0),))  # the last step alone
         yield layer("crop", padding=((0, x.shape[1] - 1),))
