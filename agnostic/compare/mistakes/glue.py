@@ -191,8 +191,8 @@ def functions(x: Array, shape: tuple[int, ...]) -> Iterator[LayerDescription]:
                     )  # fmt: skip
             if interpolation != "nearest" and (shape[1] < x.shape[1] or shape[2] < x.shape[2]):
                 yield layer(
-                    "resize", interpolation=interpolation, align_corners=False, half_pixel=True, antialias=True, cubic=-0.5,
-                    edges="renormalize", size=shape[1:3], scale=None,
+                    "resize", interpolation=interpolation, align_corners=False, half_pixel=True, antialias=True,
+                    cubic=-0.5, edges="renormalize", size=shape[1:3], scale=None,
                 )  # fmt: skip
     if x.ndim == 3 and len(shape) == 2 and shape == (x.shape[0], x.shape[-1]):
         yield layer("crop", padding=((x.shape[1] - 1, 0),))  # the last step alone
