@@ -559,10 +559,7 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
             return handed
 
         made = live.run(isolated, inputs)
-        for x, slot in zip(made, outputs, strict=True):
-            if slot.source is None:
-                values = second.read(slot)
-                slot.floor = max(slot.floor, second.scaled(slot, noise.difference(live.numpy(x), values), values))
+        _raise_code_floors(second, outputs, made)
         free = _Second(live, steps, arrays, share)
 
         def propagated(call: Call) -> Sequence[Any]:
@@ -572,6 +569,18 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
 
         _propagate(free, outputs, live.run(propagated, inputs))
     return True
+
+
+def _raise_floor(second: _Second, slot: Slot, x: Any, values: Array) -> None:
+    """To how far ``x``, of this run, is from the values of the record."""
+    slot.floor = max(slot.floor, second.scaled(slot, noise.difference(second.live.numpy(x), values), values))
+
+
+def _raise_code_floors(second: _Second, slots: Sequence[Slot], results: Sequence[Any]) -> None:
+    """Of what the model's own code returns; what a layer returned has its floor from there."""
+    for x, slot in zip(results, slots, strict=True):
+        if slot.source is None:
+            _raise_floor(second, slot, x, second.read(slot))
 
 
 def _propagate(second: _Second, slots: Sequence[Slot], results: Sequence[Any]) -> None:
@@ -599,21 +608,18 @@ def _estimated(
             values = second.read(slot)
             if slot.source is None and values.dtype.kind == "f":
                 # The code between the layers had sources whose last bit was changed.
-                slot.floor = max(slot.floor, second.scaled(slot, noise.difference(live.numpy(x), values), values))
+                _raise_floor(second, slot, x, values)
             fed.append(nudged(values, x, slot.dtype, i))
         results = call.run(fed)
         handed = []
         for i, (x, slot) in enumerate(zip(results, step.outputs, strict=True)):
             values = second.read(slot)
-            slot.floor = max(slot.floor, second.scaled(slot, noise.difference(live.numpy(x), values), values))
+            _raise_floor(second, slot, x, values)
             handed.append(nudged(values, x, slot.dtype, i))
         return handed
 
     made = live.run(isolated, inputs)
-    for x, slot in zip(made, outputs, strict=True):
-        if slot.source is None:
-            values = second.read(slot)
-            slot.floor = max(slot.floor, second.scaled(slot, noise.difference(live.numpy(x), values), values))
+    _raise_code_floors(second, outputs, made)
     free = _Second(live, steps, arrays, share)
 
     def propagated(call: Call) -> Sequence[Any]:
