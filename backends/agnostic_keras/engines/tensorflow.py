@@ -35,6 +35,11 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     return values, tape.gradient(values, x)
 
 
+def dense(gradient: Any) -> Tensor:
+    """A gradient as an array, where TensorFlow gives an embedding's as slices."""
+    return tf.convert_to_tensor(gradient)
+
+
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
     return tf.inside_function()

@@ -43,6 +43,11 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     return values.detach(), gradient
 
 
+def dense(gradient: Any) -> Any:
+    """A gradient as an array; here it is one."""
+    return gradient
+
+
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
     return torch.compiler.is_compiling()
