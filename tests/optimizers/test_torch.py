@@ -349,7 +349,7 @@ def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: 
             optimizer.param_groups[1]["lr"] = rate
             if step == 4 and optimizer.param_groups[2].get("momentum"):
                 optimizer.param_groups[2]["momentum"] = 0.5
-            if step == 5:
+            if step == 3:
                 saved, optimizer = optimizer.state_dict(), ago.build(spec, groups, native=native)
                 optimizer.load_state_dict(saved)
             for p in parameters:
