@@ -270,14 +270,14 @@ class RuleOptimizer(torch.optim.Optimizer):
                     gs.append(g)
                 else:
                     alone.append((program, p, g))
+        # A number would be made a tensor for each of them.
+        torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
         scratch: dict[torch.dtype, list[Tensor]] = {}
         for program, p, g in alone:
             state = self.state[p]
             program.apply(p, g, [state[name] for name in program.names], scratch)
         for program, ps, gs in together.values():
             self._move_together(program, ps, gs)
-        # A number would be made a tensor for each of them.
-        torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
 
     def _program(
         self, before: Mapping[Any, Program], spec: Spec, numbers: Mapping[str, float], names: Sequence[str]
