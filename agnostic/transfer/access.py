@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.backend import Model
+from agnostic.models.architecture import same_padding
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +55,32 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """An average pool that pads.
+
+    Attributes:
+        size, strides: a number a spatial axis.
+        padding: the zeros around what it is handed.
+        counts: whether the zeros count: it divides by the window's size, else by what of the window lies on the image.
+    """
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: Padding
+    counts: bool
+
+    def share(self, spatial: Sequence[int]) -> Array:
+        """How much of each window lies on an image of that size: (1, *windows, 1), from 0 to 1."""
+        found = np.ones(())
+        for axis, (n, k, s) in enumerate(zip(spatial, self.size, self.strides, strict=True)):
+            low, high = same_padding(n, k, s) if isinstance(self.padding, str) else self.padding[axis]
+            starts = np.arange((n + low + high - k) // s + 1) * s - low
+            inside = (np.minimum(starts + k, n) - np.maximum(starts, 0)) / k
+            found = np.multiply.outer(found, inside)
+        return found[None, ..., None]
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """One input of a model.
 
@@ -77,11 +104,17 @@ class Access(ABC):
 
     framework: str
     """``"torch"`` or ``"keras"``."""
+    model: Model
 
     @property
     @abstractmethod
     def slots(self) -> Sequence[Slot]:
         """All slots in the order of registration. Bare parameters may come before the layers around them."""
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The average pools that pad, by the layer's name."""
+        return {}
 
     @abstractmethod
     def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
@@ -111,7 +144,8 @@ class Access(ABC):
     def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
         """Inside, each layer has the given epsilon, strides, dilation or (explicit) padding in place of its own.
 
-        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first.
+        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first. ``counts``
+        is a pool's, as of :class:`Pool`.
         """
 
     def exact(self) -> Access | None:

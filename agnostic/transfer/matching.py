@@ -86,7 +86,9 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
     if np.prod(shape) != x.size:
         return None
     squeezed = tuple(n for n in shape if n != 1)
-    if tuple(n for n in x.shape if n != 1) == squeezed and kind in ("parameter", "conv", "dense"):
+    # Of two kernels of one rank, (1, 7) is not (7, 1).
+    product = kind in ("conv", "dense") and x.ndim != len(shape)
+    if tuple(n for n in x.shape if n != 1) == squeezed and (kind == "parameter" or product):
         return x.reshape(shape)
     if kind == "parameter" and x.ndim >= 3:  # such as a position embedding of an image, channels first or last
         for moved in (np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1), np.moveaxis(x, 0, -1), np.moveaxis(x, -1, 0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from agnostic.backend import Model
 from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
+from agnostic.models.cards import attach, card_of
 from agnostic.transfer.access import Access, Array, Slot, access
 from agnostic.transfer.matching import (
     SAME,
@@ -156,9 +158,10 @@ class _Transfer:
         self.mends: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self.inputs = list(recording.inputs)
-        self.prepared = False
+        self.prepared: _Prepared | None = None
         self.ties: dict[str, list[str]] = {}
         self.forced: dict[str, str] = {}
+        self.pooled: list[tuple[str, Array, Array]] = []
         self.tried: set[tuple[str, str, int]] = set()
 
     # Matching -------------------------------------------------------------------------------------------------------
@@ -172,7 +175,9 @@ class _Transfer:
         self._reconsider()
         self._finish_what_did_not_run()
         self._check_complete()
-        return self._verified()
+        report = self._verified()
+        self._hand_over_card()
+        return report
 
     def _match_what_needs_no_run(self) -> None:
         counted = [slot for slot in self.slots if slot.kind != "normalization"]
@@ -210,14 +215,20 @@ class _Transfer:
     def _pass(self) -> None:
         """Run the target, each layer on what the source's was handed, and go on with what the source's returned."""
         numbers: Counter[str] = Counter()
+        pools = self.target.pools
 
         def around(layer: str, x: Array, run: Callable[[Array | None], Array]) -> Array | None:
+            if layer in pools:
+                y, share = run(None), pools[layer].share(x.shape[1:-1])
+                other = y / share if pools[layer].counts else y * share
+                self.pooled.append((layer, y, other.astype(y.dtype)))
+                return None
             number = numbers[layer]
             numbers[layer] += 1
             return self._layer(layer, number, x, run)
 
         try:
-            self.target.run(self.inputs, list(self.by_layer), around)
+            self.target.run(self.inputs, [*self.by_layer, *pools], around)
         except (_Prepared, AgnosticError):
             raise
         except Exception as error:
@@ -242,6 +253,7 @@ class _Transfer:
     def _layer(self, layer: str, number: int, x: Array, run: Callable[[Array | None], Array]) -> Array | None:
         slots = self.by_layer[layer]
         first = number == 0
+        x = self._counted(x)
         if first:
             self.order.append(layer)
             self._match_layer(slots, x)
@@ -259,7 +271,7 @@ class _Transfer:
             if arrangement.how != "unlike":  # such as a head that is applied to one position or to all
                 seen.input_error = max(seen.input_error or 0.0, arrangement.distance)
             handed = None if arrangement.how == "unlike" else arrangement.forward(inside.x, x)
-            if not self.prepared and self._is_first(inside) and x.ndim > 2 and arrangement.distance > 1e-4:
+            if self.prepared is None and self._is_first(inside) and x.ndim > 2 and arrangement.distance > 1e-4:
                 self._check_preparation(arrangement, handed, x)
         if first:
             if arrangement.how == "flatten":
@@ -284,6 +296,17 @@ class _Transfer:
         seen.error = max(seen.error or 0.0, distance(y, right))
         seen.floor = max(seen.floor, outside.floor)
         return right.astype(y.dtype)
+
+    def _counted(self, x: Array) -> Array:
+        """What a layer is handed, if an average pool before it would count its padding as the source's does."""
+        for layer, y, other in self.pooled:
+            if y.shape != x.shape or not np.array_equal(y, x) or np.array_equal(y, other):
+                continue
+            handed = [call.x for call in self.recording.calls if call.x.shape == x.shape]
+            if any(apart(h, other) < 1e-4 for h in handed) and all(apart(h, x) > 1e-3 for h in handed):
+                self.mends[layer] = {"counts": not self.target.pools[layer].counts}
+                return other
+        return x
 
     def _call_at_input(self, source: Slot, number: int) -> Call | None:
         return self.recording.of(source.layer, number) if self.of_source[source.layer][0] is source else None
@@ -369,7 +392,7 @@ class _Transfer:
         return False
 
     def _restart(self) -> None:
-        for state in (self.order, self.seen, self.mends, self.ties):
+        for state in (self.order, self.seen, self.mends, self.ties, self.pooled):
             state.clear()
         kept = ("parameter", "normalization")
         self.matches = {k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in kept}
@@ -406,9 +429,9 @@ class _Transfer:
 
     def _unprepare(self, prepared: _Prepared) -> None:
         """Hand the target what becomes, after its own preparation, what the source was handed."""
-        self.prepared = True
         gain = prepared.gain
         offset = np.where(np.abs(prepared.offset) < 1e-6 * np.abs(gain), 0.0, prepared.offset)
+        self.prepared = _Prepared(gain, offset)
         self.inputs = [((self.recording.inputs[0].astype(np.float64) - offset) / gain).astype(np.float32)]
         self._restart()
         shift = "" if (offset == 0).all() else f" + {_numbers(-offset / gain)}"
@@ -501,6 +524,28 @@ class _Transfer:
             mend = "a GRU with reset_after=False has no counterpart: make it with reset_after=True"
         return f"{' and '.join(said)}: {mend}; no weight was changed"
 
+    def _hand_over_card(self) -> None:
+        """How images are prepared, and what the classes are called, belongs to the weights."""
+        card, own = self.recording.card, card_of(self.target.model)
+        if card is None:
+            return
+        prepared = card.preprocessing
+        if self.prepared is not None:
+            gain, offset = self.prepared.gain, self.prepared.offset
+            if (gain <= 0).any() or len(gain) != len(prepared.std):
+                return
+            mean = np.asarray(prepared.mean) + offset * prepared.std
+            prepared = replace(prepared, mean=tuple(mean.tolist()), std=tuple((gain * prepared.std).tolist()))
+        height, width = card.size
+        with suppress(InvalidInput):  # the target's, if it takes one size alone
+            shape = self.target.inputs()[0].shape
+            if len(shape) == 3:
+                height, width = shape[0] or height, shape[1] or width
+        spec, aliases = (self.name, {}) if own is None else (own.spec, own.aliases)
+        attach(
+            self.target.model, replace(card, spec=spec, preprocessing=prepared, size=(height, width), aliases=aliases)
+        )
+
     def _verified(self) -> TransferReport:
         outputs = self.target.run(self.inputs)
         error, floor, note = self._compared(outputs)
@@ -511,11 +556,16 @@ class _Transfer:
             for row in rows
             if row.differs
         ]
+        differences += [
+            f"{layer}: {'leaves out' if mend['counts'] else 'counts'} the zeros that it pads with, and the source "
+            f"{'counts' if mend['counts'] else 'leaves out'} them"
+            for layer, mend in self.mends.items()
+            if "counts" in mend
+        ]
         differences += self._between()
         mended = None
         if self.mends and (error > allowed or differences):
-            with self.target.mended(self.mends):
-                mended = self._compared(self.target.run(self.inputs))[0]
+            mended = self._mended()
         if note:
             differences.append(note)
         if error > allowed and not differences:
@@ -527,6 +577,19 @@ class _Transfer:
             self.recording.name, self.name, tuple(rows), error, floor, allowed, mended, tuple(differences),
             tuple(self.notes), sizes, {"mends": dict(self.mends)},
         )  # fmt: skip
+
+    def _mended(self) -> float | None:
+        """The error with all mends made; None where the target cannot be run with them."""
+        try:
+            with self.target.mended(self.mends):
+                outputs = self.target.run(self.inputs)
+        except AgnosticError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a framework raises for sizes that do not fit
+            said = " ".join(str(error).split())[:200]
+            self.notes.append(f"{self.name} cannot be run with the settings of {self.recording.name} ({said})")
+            return None
+        return self._compared(outputs)[0]
 
     def _compared(self, outputs: Sequence[Array]) -> tuple[float, float, str]:
         """(error, floor, a difference at the very end)."""

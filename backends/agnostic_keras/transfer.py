@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from keras import tree
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps
 from agnostic_keras.layers import named_layers
@@ -26,6 +26,7 @@ _CONV = kl.Conv1D.__mro__[1]
 _TRANSPOSED = kl.Conv1DTranspose.__mro__[1]
 _DEPTHWISE = kl.DepthwiseConv1D.__mro__[1]
 _SEPARABLE = kl.SeparableConv1D.__mro__[1]
+_AVERAGE = (kl.AveragePooling1D, kl.AveragePooling2D, kl.AveragePooling3D)
 _RECURRENT: Mapping[type, str] = {
     kl.LSTM: "lstm", kl.GRU: "gru", kl.SimpleRNN: "rnn",
     kl.LSTMCell: "lstm", kl.GRUCell: "gru", kl.SimpleRNNCell: "rnn",
@@ -54,6 +55,14 @@ class KerasAccess(Access):
     @property
     def slots(self) -> Sequence[Slot]:
         return self._slots
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return {
+            name: Pool(layer.pool_size, layer.strides, "same", counts=False)
+            for name, layer in self._layers.items()
+            if isinstance(layer, _AVERAGE) and layer.padding == "same"
+        }
 
     # Slots ----------------------------------------------------------------------------------------------------------
     def _open(self) -> Iterator[tuple[str, keras.Layer]]:
@@ -164,7 +173,10 @@ class KerasAccess(Access):
     def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         with ExitStack() as stack:
             for name, mend in mends.items():
-                stack.enter_context(_changed(self._layers[name], mend))
+                pool = self.pools.get(name)
+                stack.enter_context(
+                    _changed(self._layers[name], mend) if pool is None else _counting(self._layers[name], pool)
+                )
             yield
 
 
@@ -291,6 +303,17 @@ def _attributes(layer: keras.Layer, values: Mapping[str, Any]) -> Iterator[None]
         yield
     finally:
         layer.__dict__.update(before)
+
+
+def _counting(layer: keras.Layer, pool: Pool) -> AbstractContextManager[None]:
+    """Inside, an average pool divides by the window's size, as no pool of Keras does."""
+
+    def call(original: Callable[..., Any], x: Any) -> Any:
+        y, first = original(x), _first(layer, len(x.shape))
+        spatial = x.shape[2:] if first else x.shape[1:-1]
+        return y * _native(pool.share(spatial), first, y)
+
+    return taps.replaced([(layer, call)])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agnostic.errors import InvalidInput
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import to_keras, to_torch
 from agnostic_torch.layers import unwrap
 
@@ -26,6 +26,7 @@ _INSTANCE_NORM = nn.modules.instancenorm._InstanceNorm
 _RECURRENT: Mapping[type, str] = {
     nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn", nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn",
 }  # fmt: skip
+_POOLS: Mapping[type, int] = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 _GATED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -41,6 +42,10 @@ class TorchAccess(Access):
     @functools.cached_property
     def slots(self) -> Sequence[Slot]:  # type: ignore[override]
         return [slot for name, module in self._modules() for slot in self._of(name, module)]
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return {name: pool for name, module in self._modules() if (pool := _pool(module)) is not None}
 
     # Slots ----------------------------------------------------------------------------------------------------------
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
@@ -236,6 +241,17 @@ def _config(kind: str, module: nn.Module) -> dict[str, Any]:
     return config
 
 
+def _pool(module: nn.Module) -> Pool | None:
+    """An average pool that pads; not one whose windows reach beyond the padding, or that divides by a given number."""
+    if not isinstance(module, tuple(_POOLS)) or module.ceil_mode or getattr(module, "divisor_override", None):
+        return None
+    rank = next(rank for cls, rank in _POOLS.items() if isinstance(module, cls))
+    size, strides, padding = (
+        tuple(x) if isinstance(x, tuple) else (x,) * rank for x in (module.kernel_size, module.stride, module.padding)
+    )
+    return Pool(size, strides, tuple((p, p) for p in padding), module.count_include_pad) if any(padding) else None
+
+
 def _kept(module: nn.Module, name: str, value: Tensor | None) -> bool:
     return value is not None and value.is_floating_point() and name not in module._non_persistent_buffers_set
 
@@ -292,7 +308,8 @@ def _to_last(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
         return (1, x.ndim - 1) if first else None
     if isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__.startswith("RMSNorm"):
         return None
-    return (1, x.ndim - 1) if x.ndim > 2 and _kind(module)[0] is not None else None
+    known = _kind(module)[0] is not None or isinstance(module, tuple(_POOLS))
+    return (1, x.ndim - 1) if x.ndim > 2 and known else None
 
 
 def _canonical(x: Tensor, axes: tuple[int, int] | None) -> Array:
@@ -363,7 +380,7 @@ def _replaced(module: nn.Module, name: str, around: Around) -> Any:
 
 @contextmanager
 def _changed(module: nn.Module, mend: Mapping[str, Any]) -> Iterator[None]:
-    names = {"epsilon": "eps", "strides": "stride", "dilation": "dilation"}
+    names = {"epsilon": "eps", "strides": "stride", "dilation": "dilation", "counts": "count_include_pad"}
     before = {name: getattr(module, name) for key, name in names.items() if key in mend}
     with ExitStack() as stack:
         try:
