@@ -34,12 +34,13 @@ class Slot:
     Attributes:
         name: of the layer in its model, with the part where there are several: ``"rnn.l1_reverse"``; of a bare
             parameter, its own name.
-        kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``, ``"other"``.
+        kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``; the name of the class of
+            a layer of the framework's own that the other framework lacks.
         layer: what runs: the layer's name, :data:`ROOT` for the model itself; ``""`` for a parameter that stands in a
             layer that holds others.
         weights: by Keras' names, in its layout.
         config: what decides, beside the weights, what the layer computes, as far as it can be told apart:
-            ``epsilon``, ``strides``, ``padding``, ``dilation``.
+            ``epsilon``, ``strides``, ``padding``, ``dilation``; ``tied``: an earlier slot that has the same array.
     """
 
     name: str

@@ -68,6 +68,17 @@ def _without_gamma(source: Slot, target: Slot) -> Slot:
     return replace(source, weights=arrays)
 
 
+PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "dense")
+"""Kinds whose bias is added at the end, so that it can be taken out of their output again."""
+
+
+def without_bias(source: Slot, target: Slot) -> Slot | None:
+    """The source without its bias, where the target has no place for one; None where that is not what is in the way."""
+    if source.kind not in PRODUCTS or "bias" not in source.weights or "bias" in target.weights:
+        return None
+    return replace(source, weights={name: x for name, x in source.weights.items() if name != "bias"})
+
+
 def filled(source: Slot, target: Slot) -> tuple[str, ...]:
     """The entries that only the target has, and that got their default."""
     return tuple(name for name in target.weights if name not in source.weights)
