@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
     from agnostic.compare.calls import Around
@@ -244,6 +244,21 @@ class Backend(ABC):
         Raises:
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
+
+    def load_weights(self, model: Model, path: Path, name: str) -> None:
+        """Set every parameter and buffer from a weight file, also of a format that only the model itself can read.
+
+        Args:
+            name: of the model, for people.
+
+        Raises:
+            InvalidWeights: the file cannot be read, or does not fit.
+        """
+        entries = self.read_weights(path)
+        try:
+            self.set_weights(model, entries)
+        except InvalidWeights as error:
+            raise InvalidWeights(f"{path} does not fit {name}: {error}") from None
 
     def save(self, model: Model, path: Path) -> None:
         """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.

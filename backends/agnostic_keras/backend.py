@@ -134,6 +134,11 @@ class KerasBackend(Backend):
 
         return read_weights(path)
 
+    def load_weights(self, model: keras.Layer, path: Path, name: str) -> None:
+        from agnostic_keras.models import fill
+
+        fill(model, path, name)
+
     def save(self, model: keras.Layer, path: Path) -> None:
         from agnostic_keras.weights import save
 
