@@ -89,6 +89,7 @@ def measure(name: str) -> dict[str, Any]:
         "floor": report.floor, "allowed": report.allowed, "mended": report.mended_error, "verified": report.verified,
         "explained": report.explained, "settings": dict(settings), "notes": list(report.notes),
         "moved": sum("flatten" in note for row in report.rows for note in row.notes),
+        "folded": sum("no gamma" in note for row in report.rows for note in row.notes),
         "zeroed": sum("no effect" in note for row in report.rows for note in row.notes),
         "between": [x for x in report.differences if x.startswith(("between", "before"))],
         "matched": dict(Counter(row.matched for row in report.rows)),
@@ -117,13 +118,19 @@ def table(results: dict[str, Any]) -> str:
 
 def where(found: dict[str, Any]) -> str:
     """What differs, for people."""
-    said = [f"{key} of {count}" for key, count in sorted(found["settings"].items())]
+    settings = dict(found["settings"])
+    pools = settings.pop("counts", 0)
+    said = [f"{key} of {count}" for key, count in sorted(settings.items())]
     if said:
         said[-1] += " layers"
+    if pools:
+        said.append(f"{pools} average pools, which count the zeros around the image in torchvision and not in Keras")
     if found["between"]:
         said.append(f"{len(found['between'])} places between layers, first {found['between'][0]}")
     if found["zeroed"] and not found["verified"]:
         said.append(f"Keras has {found['zeroed']} biases more, which become zeros")
+    if found.get("folded"):
+        said.append("Keras' batch norms have no gamma, which goes into the variance")
     if found["moved"]:
         said.append("the flatten order, which transfer takes care of")
     if any("prepares its inputs" in note for note in found["notes"]):

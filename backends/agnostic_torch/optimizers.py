@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -165,6 +165,14 @@ def spec_of_group(group: Mapping[str, Any]) -> Spec:
     return make(cls, options)
 
 
+class _Moving(NamedTuple):
+    """Parameters of a group that have a gradient."""
+
+    spec: Spec
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+
+
 class RuleOptimizer(torch.optim.Optimizer):
     """A torch.optim.Optimizer that moves each group by the shared rule of its specification.
 
@@ -176,7 +184,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs: dict[Any, tuple[Spec, Program]] = {}
+        self._programs: dict[Any, Program] = {}
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -235,41 +243,40 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        specs = [self._spec(group) for group in self.param_groups]
-        moving = [
-            (spec, p, p.grad)
-            for spec, group in zip(specs, self.param_groups, strict=True)
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        for _, p, g in moving:
-            if g.is_sparse or p.is_complex():
-                raise InvalidInput("our rules move dense real parameters: use a torch.optim optimizer for these")
-        shared = specs[0]
+        moving = []
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            moving.append(_Moving(self._spec(group), parameters, [p.grad for p in parameters]))
+        if any(g.is_sparse or g.is_complex() for part in moving for g in part.gradients):
+            raise InvalidInput("our rules move dense real parameters: use a torch.optim optimizer for these")
+        shared = moving[0].spec
         if shared.accumulate > 1:
-            moving = self._accumulated(moving, shared.accumulate)
-        if moving:
-            ops = TorchOps(moving[0][1].device)
+            moving = [self._accumulated(part, shared.accumulate) for part in moving]
+        if moving := [part for part in moving if part.parameters]:
+            ops = TorchOps(moving[0].parameters[0].device)
             # Norms are of the gradients as they come, in their own type.
-            clipped = rules.clip(ops, shared, [g for _, _, g in moving])
+            clipped = iter(rules.clip(ops, shared, [g for part in moving for g in part.gradients]))
             self._move(
-                (spec, p, g if g.dtype == p.dtype else g.to(p.dtype))
-                for (spec, p, _), g in zip(moving, clipped, strict=True)
+                _Moving(
+                    spec, ps, [g if g.dtype == p.dtype else g.to(p.dtype) for p, g in zip(ps, clipped, strict=False)]
+                )
+                for spec, ps, _ in moving
             )
             if shared.ema_momentum is not None:
-                self._average(shared, [p for _, p, _ in moving])
+                self._average(shared, [p for part in moving for p in part.parameters])
         return loss
 
-    def _accumulated(self, moving: list[tuple[Spec, Tensor, Tensor]], calls: int) -> list[tuple[Spec, Tensor, Tensor]]:
-        ready = []
-        for spec, p, g in moving:
+    def _accumulated(self, part: _Moving, calls: int) -> _Moving:
+        ready = _Moving(part.spec, [], [])
+        for p, g in zip(part.parameters, part.gradients, strict=True):
             state = self.state[p]
             if "accumulated" not in state:
                 state["accumulated"], state["calls"] = torch.zeros_like(p), torch.tensor(0.0)
             state["accumulated"] += g
             state["calls"] += 1
             if int(state["calls"]) == calls:
-                ready.append((spec, p, state["accumulated"] / calls))
+                ready.parameters.append(p)
+                ready.gradients.append(state["accumulated"] / calls)
                 state["accumulated"].zero_()
                 state["calls"].zero_()
         return ready
@@ -282,58 +289,61 @@ class RuleOptimizer(torch.optim.Optimizer):
             known = self._specs[id(group)] = (options, spec_of_group(group))
         return known[1]
 
-    def _move(self, moving: Iterable[tuple[Spec, Tensor, Tensor]]) -> None:
-        together: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        numbers: dict[Any, dict[str, float]] = {}
-        programs: dict[Any, Program] = {}
-        # Programs of the step before, by what they depend on: many rules have the same numbers at every step. The
-        # specification is kept beside its program, so that no other takes its id.
-        translated, self._programs = self._programs, {}
-        scalar_names: dict[int, frozenset[str]] = {}
+    def _move(self, moving: Iterable[_Moving]) -> None:
+        before, self._programs = self._programs, {}
         counts: list[Tensor] = []
-        scratch: dict[torch.dtype, list[Tensor]] = {}
-        for spec, p, g in moving:
-            names = scalar_names.get(id(spec))
-            if names is None:
-                names = scalar_names[id(spec)] = rules.scalar_slots(spec)
-            state = self._state(spec, p)
-            counts.append(state["step"])
-            step = float(state["step"]) + 1
-            scalars = {name: self._scalar(spec, state, name) for name in names}
-            # The same numbers for all parameters of a group, but for those that scalar state goes into.
-            key = (id(spec), step, *(float(value) for value in scalars.values()))
-            if key not in numbers:
-                now, new = rules.python_numbers(spec, int(step), spec.learning_rate, scalars)
-                numbers[key] = {**now, **{f"new {name}": float(value) for name, value in new.items()}}
-            now = numbers[key]
-            for name in names:
-                state[name].fill_(now[f"new {name}"])
-            if not rules.rule_of(spec).elementwise:
-                arrays = {name: state[name] for name in self._arrays(spec, p)}
-                moved, changed = rules.step(TorchOps(p.device), spec, p, g, arrays, now)
-                p.copy_(moved)
-                for name, value in changed.items():
-                    arrays[name].copy_(value)
-                continue
-            if key not in programs:
-                same = (id(spec), *now.items())
-                known = translated.get(same) or (spec, Program(spec, now, self._arrays(spec, p)))
-                self._programs[same] = known
-                programs[key] = known[1]
-            program = programs[key]
-            if p.numel() <= _SMALL or program.is_sums:
-                together.setdefault((key, p.dtype, p.device), []).append((p, g))
-            else:
-                program.apply(p, g, [state[name] for name in program.names], scratch)
+        # All is prepared before anything is done: a pass over the weights drives the interpreter's own data from the
+        # cache, and a group took three times as long to prepare after one.
+        alone: list[tuple[Program, Tensor, Tensor]] = []
+        together: dict[Any, tuple[Program, list[Tensor], list[Tensor]]] = {}
+        for index, (spec, parameters, gradients) in enumerate(moving):
+            names, elementwise = rules.scalar_slots(spec), rules.rule_of(spec).elementwise
+            # The same for all parameters of a group, but for those that are younger or have other scalar state.
+            known: dict[Any, tuple[dict[str, float], Program | None]] = {}
+            for p, g in zip(parameters, gradients, strict=True):
+                state = self._state(spec, p)
+                counts.append(state["step"])
+                step = state["step"].item()
+                scalars = {name: self._scalar(spec, state, name) for name in names}
+                key = (step, *map(float, scalars.values()))
+                if key not in known:
+                    numbers, new = rules.python_numbers(spec, int(step) + 1, spec.learning_rate, scalars)
+                    program = self._program(before, spec, numbers, self._arrays(spec, p)) if elementwise else None
+                    known[key] = ({**numbers, **{f"new {name}": float(value) for name, value in new.items()}}, program)
+                now, program = known[key]
+                for name in names:
+                    state[name].fill_(now[f"new {name}"])
+                if program is None:
+                    arrays = {name: state[name] for name in self._arrays(spec, p)}
+                    moved, changed = rules.step(TorchOps(p.device), spec, p, g, arrays, now)
+                    p.copy_(moved)
+                    for name, value in changed.items():
+                        arrays[name].copy_(value)
+                elif program.is_sums or p.numel() <= _SMALL:
+                    _, ps, gs = together.setdefault((index, key, p.dtype, p.device), (program, [], []))
+                    ps.append(p)
+                    gs.append(g)
+                else:
+                    alone.append((program, p, g))
         # A number would be made a tensor for each of them.
         torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
-        for (key, *_), members in together.items():
-            if programs[key].is_sums:
-                slots = [[self.state[p][name] for p, _ in members] for name in programs[key].names]
-                programs[key].apply_each([p for p, _ in members], [g for _, g in members], *slots)
-                continue
-            for first in range(0, len(members), size := _TOGETHER):
-                self._move_together(programs[key], members[first : first + size])
+        scratch: dict[torch.dtype, list[Tensor]] = {}
+        for program, p, g in alone:
+            state = self.state[p]
+            program.apply(p, g, [state[name] for name in program.names], scratch)
+        for program, ps, gs in together.values():
+            self._move_together(program, ps, gs)
+
+    def _program(
+        self, before: Mapping[Any, Program], spec: Spec, numbers: Mapping[str, float], names: Sequence[str]
+    ) -> Program:
+        """The rule translated, or of an earlier step, or group, with the numbers of this one."""
+        # A schedule of the rate changes the numbers of a rule, and not its operations.
+        form = (type(spec), *(value for name, value in vars(spec).items() if name != "learning_rate"))
+        known = self._programs.get(form) or before.get(form)
+        program = known and known.at(numbers)
+        self._programs[form] = found = program or Program(spec, numbers, names)
+        return found
 
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]
@@ -361,14 +371,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _arrays(spec: Spec, p: Tensor) -> list[str]:
         return [n for n in rules.rule_of(spec).slots(spec, tuple(p.shape)) if n not in rules.scalar_slots(spec)]
 
-    def _move_together(self, program: Program, members: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Small parameters as one long one."""
-        parameters = [p for p, _ in members]
+    def _move_together(self, program: Program, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Sums in one call for all; else small parameters as one long one."""
         slots = [[self.state[p][name] for p in parameters] for name in program.names]
-        p, g, *arrays = map(_flatten_dense_tensors, (parameters, [g for _, g in members], *slots))
-        program(p, g, *arrays)
-        for targets, value in zip((parameters, *slots), (p, *arrays), strict=True):
-            torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
+        if program.is_sums:
+            program.apply_each(parameters, gradients, *slots)
+            return
+        for first in range(0, len(parameters), _TOGETHER):
+            lists = [x[first : first + _TOGETHER] for x in (parameters, gradients, *slots)]
+            p, g, *arrays = map(_flatten_dense_tensors, lists)
+            program(p, g, *arrays)
+            for targets, value in zip((lists[0], *lists[2:]), (p, *arrays), strict=True):
+                torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
 
     def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
         m = spec.ema_momentum

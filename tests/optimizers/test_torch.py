@@ -335,7 +335,15 @@ def test_frozen_everything_is_an_error() -> None:
         ago.build(ago.SGD(0.1), ago.groups(model(), {}, default={"trainable": False}))
 
 
-@pytest.mark.parametrize("spec", [ago.SGD(0.1), ago.SGD(0.1, 0.9), ago.RMSprop(0.1), ago.Adam(0.1)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ago.SGD(0.1), ago.SGD(0.1, 0.9), ago.SGD.torch(learning_rate=0.1, momentum=0.9, dampening=0.5),
+        ago.RMSprop(0.1), ago.Adam(0.1), ago.AdamW.torch(learning_rate=0.1, weight_decay=0.2),
+        ago.RAdam.torch(learning_rate=0.1),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)  # fmt: skip
 def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: specs.Spec) -> None:
     """The rate, zero among its values, the momentum and the loaded state of a group take effect at the next step."""
     ends = []
@@ -343,11 +351,11 @@ def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: 
         parameters = [torch.linspace(-1, 1, n, dtype=torch.float64).requires_grad_() for n in (3, 40, 2**14 + 1)]
         groups = [{"params": [p]} for p in parameters]
         optimizer = ago.build(spec, groups, native=native)
-        for step, rate in enumerate([0.1, 0.1, 0.0, 0.1, 1.0, 0.1]):
+        for step, rate in enumerate([0.1, 0.1, 0.0, 0.1, 1.0, 0.1, 0.2, 0.1]):  # RAdam rectifies from the sixth on
             optimizer.param_groups[1]["lr"] = rate
             if step == 4 and optimizer.param_groups[2].get("momentum"):
                 optimizer.param_groups[2]["momentum"] = 0.5
-            if step == 5:
+            if step == 3:
                 saved, optimizer = optimizer.state_dict(), ago.build(spec, groups, native=native)
                 optimizer.load_state_dict(saved)
             for p in parameters:

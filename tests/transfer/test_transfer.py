@@ -31,8 +31,12 @@ nn = torch.nn
 
 # Read, not imported: importing the pairs would load Keras, with an engine, into this process.
 NAMES = re.findall(r"^@pair\(.*\)\ndef (\w+)", (HERE / "pairs.py").read_text(), re.M)
+CHECKS = re.findall(r"^@check\ndef (\w+)", (HERE / "checks.py").read_text(), re.M)
 TWINS = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-SUMMED = {"embedding_and_lstm": 2, "stacked_lstm": 6, "simple_rnn_without_bias": 2}
+SUMMED = {
+    "embedding_and_lstm": 2, "stacked_lstm": 6, "simple_rnn_without_bias": 2, "cells_in_a_stack": 4,
+    "a_cell_step_by_step": 2,
+}  # fmt: skip
 """How many arrays do not come back as they were: two biases that are only ever added are one in Keras."""
 
 
@@ -81,6 +85,15 @@ def test_twins_have_the_same_names_and_logits(results: Callable[[str], dict[str,
     assert found["there"]["verified"], found["text"]
     assert {row["matched"] for row in found["there"]["rows"]} == {"name"}
     assert all(row["target"] == row["source"] for row in found["there"]["rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CHECKS)
+def test_with_an_engine(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
+    found = results(engine)[f"check {name}"]
+    assert "error" not in found, found["error"]
 
 
 # What is said where two models are not one ---------------------------------------------------------------------------
