@@ -55,7 +55,7 @@ def optimizers(
         if pair.torch is not None and pair.keras is not None:
             exact = (pair.exact_in_torch, pair.exact_in_keras)
         else:
-            exact = ("ours", "its own")[:: 1 if pair.torch is None else -1]
+            exact = ("ours", "its own") if pair.torch is None else ("its own", "ours")
         rows.append(("exact there", *exact, ""))
         for index, row in enumerate(rows):
             table.add_row(pair.kind if index == 0 else "", *row, end_section=row is rows[-1])
