@@ -63,7 +63,8 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
 
     Args:
         source: a native model.
-        target: a native model, built; its weights are replaced.
+        target: a native model, built. Its weights are replaced, and its card by the source's, if that has one: how
+            images are prepared belongs to the weights.
         inputs: what the source is called with, in its own layout: an array, native or NumPy, or a tuple of them. None:
             two inputs of random numbers, from a fixed seed, of the size that the models declare, or 224.
 
@@ -447,7 +448,7 @@ class _Transfer:
                 continue
             self.tried.add((name, other, place))
             before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.mends))
-            ties = dict(self.ties)
+            ties, paid = dict(self.ties), dict(self.paid)
             self.forced[name] = other
             self._restart()
             try:
@@ -458,7 +459,7 @@ class _Transfer:
             if better:
                 return True
             self.forced, self.matches, self.seen, self.order, self.mends = before
-            self.ties = ties
+            self.ties, self.paid = ties, paid
             for slot in self.slots:
                 if slot.name in self.matches:
                     self._write(slot, self.matches[slot.name])

@@ -307,34 +307,37 @@ def the_card_goes_with_the_weights_and_into_the_file() -> None:
 
 
 @check
-def weight_files_of_a_twin() -> None:
+def a_twin_takes_a_file_of_torchvisions() -> None:
     import torchvision
 
     source = randomized(torchvision.models.resnet18())
-    x = images(64, 64, 3)
+    x = images(32, 32, 3)
     with tempfile.TemporaryDirectory() as folder:
-        pth, numbered = Path(folder) / "a.pth", Path(folder) / "a.weights.h5"
-        torch.save(source.state_dict(), pth)
-        twin = ag.load("resnet18", backend="keras", weights=pth)
-        backend_of(twin).save(twin, numbered)
-        again = ag.load("resnet18", backend="keras", weights=numbered)
-        with torch.no_grad():
-            right = source.double()(first(x).double()).numpy()
-        for model in (twin, again):
-            found = keras.ops.convert_to_numpy(model(x, training=False))
-            # 16 floors of at least 8 roundings each: as a transfer is verified.
-            assert np.abs(found - right).max() <= 16 * 8 * 2.0**-24 * np.abs(right).max()
-        # A function of one's own takes such a file as well, and a file of another model is named.
-        made = Path(folder) / "mine.py"
-        made.write_text(
-            "import agnostic\ndef make():\n    return agnostic.load('resnet18', backend='keras', weights='random')"
-        )
-        mine = ag.load(f"{made}:make", weights=numbered)
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine(x, training=False)), found)
-        raises(
-            InvalidWeights, f"{numbered} does not fit mobilenet_v2",
-            lambda: ag.load("mobilenet_v2", backend="keras", weights=numbered),
-        )  # fmt: skip
+        path = Path(folder) / "a.pth"
+        torch.save(source.state_dict(), path)
+        twin = ag.load("resnet18", backend="keras", weights=path)
+    found = keras.ops.convert_to_numpy(twin(x, training=False))
+    with torch.no_grad():
+        right = source.double()(first(x).double()).numpy()
+    # 16 floors of at least 8 roundings each: as a transfer is verified.
+    assert np.abs(found - right).max() <= 16 * 8 * 2.0**-24 * np.abs(right).max()
+
+
+@check
+def a_function_takes_numbered_weights() -> None:
+    makes = "import keras\ndef make():\n    return keras.Sequential([keras.Input((4,)), keras.layers.Dense({})])\n"
+    with tempfile.TemporaryDirectory() as folder:
+        mine, other, path = Path(folder) / "mine.py", Path(folder) / "other.py", Path(folder) / "a.weights.h5"
+        mine.write_text(makes.format(3))
+        other.write_text(makes.format(2))
+        model = filled(ag.load(f"{mine}:make"))
+        backend_of(model).save(model, path)
+        again = ag.load(f"{mine}:make", weights=path)
+        for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        raises(InvalidWeights, f"{path} does not fit {other}:make", lambda: ag.load(f"{other}:make", weights=path))
+        gone = Path(folder) / "none.weights.h5"
+        raises(InvalidWeights, f"{gone}: there is no such file", lambda: ag.load(f"{mine}:make", weights=gone))
 
 
 @check
