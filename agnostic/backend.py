@@ -185,11 +185,19 @@ class Backend(ABC):
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record gradients")
 
-    def weights_after(self, model: Model, inputs: Any, optimizer: Any, steps: int) -> Mapping[str, npt.NDArray[Any]]:
-        """The trainable weights after some steps of an optimizer on that loss; the model is as before afterwards.
+    def training_steps(
+        self, model: Model, inputs: Any, optimizer: Any, rates: Sequence[float]
+    ) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]]:
+        """Take steps of an optimizer on that loss, one a learning rate.
+
+        Whoever reads may set the model's weights between two steps, if he sets them back.
 
         Args:
-            optimizer: a specification of :mod:`agnostic.optimizers`.
+            optimizer: a specification of :mod:`agnostic.optimizers`, all but its learning rate.
+
+        Yields:
+            (the gradients of a step, the trainable weights after it), by the names of :meth:`weights`. Once it ends or
+            is closed the model is as before.
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
 

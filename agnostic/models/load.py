@@ -49,6 +49,7 @@ def load(
         raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
     name = backend or parsed.backend
     if engine is not None:
+        name = backend = name or "keras"
         _choose_engine(engine, name)
     if parsed.family == "function":
         assert parsed.path is not None

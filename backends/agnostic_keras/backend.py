@@ -90,12 +90,12 @@ class KerasBackend(Backend):
 
         return gradients(model, inputs)
 
-    def weights_after(
-        self, model: keras.Layer, inputs: Any, optimizer: Any, steps: int
-    ) -> Mapping[str, npt.NDArray[Any]]:
-        from agnostic_keras.learning import updated
+    def training_steps(
+        self, model: keras.Layer, inputs: Any, optimizer: Any, rates: Sequence[float]
+    ) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]]:
+        from agnostic_keras.learning import steps
 
-        return updated(model, inputs, optimizer, steps)
+        return steps(model, inputs, optimizer, rates)
 
     def versions(self) -> Mapping[str, str]:
         return calls.versions()
