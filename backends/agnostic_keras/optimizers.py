@@ -211,6 +211,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         super().__init__(rate, name=name, **_shared_options(specs[0]))
         self._groups = [dict(group) for group in groups]
         self._specs = specs
+        self._programs: Any = None
         self._group_of = None if assignment is None else list(assignment)
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -299,14 +300,20 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads: Sequence[Any], trainable_variables: Sequence[Variable], rate: Any) -> None:
         engine = engines.current()
         # Inside a stateless scope, a variable's value is not what it holds.
-        if engine.program is None or engine.is_compiling() or any(v.value is not v._value for v in trainable_variables):
+        if (
+            engine.programs is None
+            or engine.is_compiling()
+            or any(v.value is not v._value for v in trainable_variables)
+        ):
             super()._backend_update_step(grads, trainable_variables, rate)
             return
         t = int(kops.convert_to_numpy(self.iterations)) + 1
         base = float(kops.convert_to_numpy(rate))
         rates: dict[int, float] = {}
         programs: dict[Any, tuple[Any, dict[str, Any]]] = {}
-        scratch: dict[Any, Any] = {}
+        self._programs = self._programs or engine.programs()
+        # All is prepared before a pass over the weights drives the interpreter's own data from the cache.
+        moves = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index, spec = self._rule_of(variable)
             if spec is None:
@@ -322,12 +329,15 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             key = (spec, rates[group], *map(float, scalars.values()))
             if key not in programs:
                 numbers, new = rules.python_numbers(spec, t, rates[group], scalars)
-                programs[key] = engine.program(spec, numbers, [n for n in slots if n not in apart]), new
+                programs[key] = self._programs.of(spec, numbers, [n for n in slots if n not in apart]), new
             program, new = programs[key]
             for name, value in new.items():
                 slots[name].assign(value)
             p = variable.value
-            program.apply(p, gradient.to(p.dtype), [slots[name].value for name in program.names], scratch)
+            moves.append((program, p, gradient.to(p.dtype), [slots[name].value for name in program.names]))
+        scratch: dict[Any, Any] = {}
+        for program, p, g, arrays in moves:
+            program.apply(p, g, arrays, scratch)
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """Put the moving averages in the weights' place, as fit() does at its end."""

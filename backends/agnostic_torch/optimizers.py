@@ -19,7 +19,7 @@ from agnostic.optimizers import rules
 from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
-from agnostic_torch.fusion import Program
+from agnostic_torch.fusion import Program, Programs
 from agnostic_torch.layers import unwrap
 from agnostic_torch.ops import TorchOps
 
@@ -184,13 +184,13 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs: dict[Any, Program] = {}
+        self._programs = Programs()
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs, self._programs = {}, {}
+        self._specs, self._programs = {}, Programs()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See :meth:`torch.optim.Optimizer.add_param_group`; by PyTorch's names or ours, or a ``spec``."""
@@ -290,7 +290,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         return known[1]
 
     def _move(self, moving: Iterable[_Moving]) -> None:
-        before, self._programs = self._programs, {}
         counts: list[Tensor] = []
         # All is prepared before anything is done: a pass over the weights drives the interpreter's own data from the
         # cache, and a group took three times as long to prepare after one.
@@ -308,7 +307,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 key = (step, *map(float, scalars.values()))
                 if key not in known:
                     numbers, new = rules.python_numbers(spec, int(step) + 1, spec.learning_rate, scalars)
-                    program = self._program(before, spec, numbers, self._arrays(spec, p)) if elementwise else None
+                    program = self._programs.of(spec, numbers, self._arrays(spec, p)) if elementwise else None
                     known[key] = ({**numbers, **{f"new {name}": float(value) for name, value in new.items()}}, program)
                 now, program = known[key]
                 for name in names:
@@ -333,17 +332,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             program.apply(p, g, [state[name] for name in program.names], scratch)
         for program, ps, gs in together.values():
             self._move_together(program, ps, gs)
-
-    def _program(
-        self, before: Mapping[Any, Program], spec: Spec, numbers: Mapping[str, float], names: Sequence[str]
-    ) -> Program:
-        """The rule translated, or of an earlier step, or group, with the numbers of this one."""
-        # A schedule of the rate changes the numbers of a rule, and not its operations.
-        form = (type(spec), *(value for name, value in vars(spec).items() if name != "learning_rate"))
-        known = self._programs.get(form) or before.get(form)
-        program = known and known.at(numbers)
-        self._programs[form] = found = program or Program(spec, numbers, names)
-        return found
 
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]

@@ -59,7 +59,7 @@ eagerly = contextlib.nullcontext
 """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
-program: Any = None
+programs: Any = None
 """Arrays of TensorFlow cannot be written to: rules are traced."""
 
 

@@ -74,11 +74,11 @@ uncompiled = eagerly
 """Compiled code, compiled before or not, runs as it was written inside."""
 
 
-def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
-    """One step of an elementwise rule in place, see :class:`agnostic_torch.fusion.Program`."""
-    from agnostic_torch.fusion import Program
+def programs() -> Any:
+    """Update rules as operations in place, see :class:`agnostic_torch.fusion.Programs`."""
+    from agnostic_torch.fusion import Programs
 
-    return Program(spec, now, names)
+    return Programs()
 
 
 def climber(network: Any) -> Callable[..., Any]:
