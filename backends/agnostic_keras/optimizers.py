@@ -154,6 +154,8 @@ def keras_options(spec: Spec) -> dict[str, Any]:
     found = {_KERAS_NAMES.get(k, k): v for k, v in fields.items() if k in _SAME_NAME or k in _KERAS_NAMES}
     rate = fields["learning_rate"]
     found["learning_rate"] = float(rate) if isinstance(rate, int | float) else rate
+    if found.get("epsilon_1", 0.0) is None:
+        found["epsilon_1"] = rules.MACHINE_EPSILON[keras.config.floatx()]
     if "momentum" in found:
         found["momentum"] = float(found["momentum"])
     if isinstance(spec, Muon):
