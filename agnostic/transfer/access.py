@@ -40,7 +40,8 @@ class Slot:
             layer that holds others.
         weights: by Keras' names, in its layout.
         config: what decides, beside the weights, what the layer computes, as far as it can be told apart:
-            ``epsilon``, ``strides``, ``padding``, ``dilation``; ``tied``: an earlier slot that has the same array.
+            ``epsilon``, ``strides``, ``padding``, ``dilation``; ``tied``: an earlier slot that has the same array;
+            ``what``: of a class without a counterpart, what it is called in a sentence.
     """
 
     name: str

@@ -290,6 +290,8 @@ def _regrouped(kind: str, layer: keras.Layer, arrays: dict[str, Array]) -> dict[
 
 def _config(layer: keras.Layer) -> dict[str, Any]:
     config: dict[str, Any] = {}
+    if isinstance(layer, kl.EinsumDense):
+        config["what"] = f"EinsumDense({layer.equation!r})"
     epsilon = getattr(layer, "epsilon", None)
     if isinstance(epsilon, float | int):
         config["epsilon"] = float(epsilon)

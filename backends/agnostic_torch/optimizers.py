@@ -18,8 +18,9 @@ from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
 from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
-from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles
-from agnostic_torch.fusion import Program
+from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
+from agnostic_torch.fusion import Program, Programs
+from agnostic_torch.layers import unwrap
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
@@ -50,6 +51,7 @@ _SAME_NAME = ("weight_decay", "momentum", "dampening", "nesterov", "centered", "
 # Parameters -----------------------------------------------------------------------------------------------------------
 def inventory(model: nn.Module) -> Inventory:
     """The parameters of a model that take a gradient, and the layers that hold them."""
+    model = unwrap(model)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modules = dict(model.named_modules())
     leaves = [(name, type(m).__name__) for name, m in modules.items() if not list(m.children())]
@@ -96,7 +98,7 @@ def build(
     if not native:
         if options:
             raise InvalidInput(f"{', '.join(options)}: for torch.optim's own class, and this one is built on our rule")
-        return RuleOptimizer([{"params": [p for _, p in g.parameters], **group_options(spec)} for spec, g in resolved])
+        return RuleOptimizer([{"params": _named(resolved, g), **group_options(spec)} for spec, g in resolved])
     (name,) = kinds
     cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, str(name))
     accepted = inspect.signature(cls).parameters
@@ -104,13 +106,21 @@ def build(
     for spec, group in resolved:
         own = {k: v for k, v in torch_options(spec).items() if k in accepted}
         found.append({"params": [p for _, p in group.parameters], **own})
-    optimizer = cls(found, lr=found[0]["lr"], **options)
+    # The first group's options are the defaults of groups that are added later, as in ours.
+    optimizer = cls(found, **{k: v for k, v in found[0].items() if k != "params"}, **options)
     # Adagrad starts every group from its constructor's argument, not from the group's.
     for group in optimizer.param_groups:
         if "initial_accumulator_value" in group:
             for p in group["params"]:
                 optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
     return optimizer
+
+
+def _named(resolved: Sequence[tuple[Spec, Group]], group: Group) -> list[Any]:
+    """The parameters of a group, with their names where all groups have real ones; see :func:`members`."""
+    names = [name for _, g in resolved for name, _ in g.parameters]
+    real = len(set(names)) == len(names) and not any(name.isdigit() for name in names)
+    return list(group.parameters) if real else [p for _, p in group.parameters]
 
 
 def torch_options(spec: Spec) -> dict[str, Any]:
@@ -167,19 +177,64 @@ class RuleOptimizer(torch.optim.Optimizer):
     """A torch.optim.Optimizer that moves each group by the shared rule of its specification.
 
     Groups have PyTorch's names of hyperparameters (``lr``, ``betas``, ``momentum``), so that schedulers of the rate and
-    of the momentum work. ``state_dict`` holds tensors, numbers and strings: it loads with ``weights_only=True``.
+    of the momentum work. ``state_dict`` holds tensors, numbers and strings: it loads with ``weights_only=True``, and
+    by the parameters' names where it has them.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs: dict[Any, Program] = {}
+        self._programs = Programs()
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs, self._programs = {}, {}
+        self._specs, self._programs = {}, Programs()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See :meth:`torch.optim.Optimizer.add_param_group`; by PyTorch's names or ours, or a ``spec``."""
+        group = dict(param_group)
+        known = group_options(group.pop("spec")) if "spec" in group else self.defaults
+        options = {**known, **{name: value for name, value in group.items() if name in known}}
+        fields = {field.name for field in dataclasses.fields(KINDS[options["kind"]])}
+        if own := {name: group.pop(name) for name in fields & group.keys() - known.keys()}:
+            options = group_options(replace(spec_of_group(options), own))
+        # PyTorch wants names for all groups or for none.
+        given = list(members(group["params"]))
+        names = [name for name, _ in given]
+        numbered = any(map(str.isdigit, names))
+        if "param_names" in self.param_groups[0] if self.param_groups else not numbered:
+            group["param_names"] = [f"{len(self.param_groups)}.{name}" if name.isdigit() else name for name in names]
+        super().add_param_group({**options, **group, "params": [p for _, p in given]})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`torch.optim.Optimizer.load_state_dict`; parameters of other order are found by their names.
+
+        Raises:
+            InvalidInput: the state is that of parameters of other shapes.
+        """
+        saved = {**state_dict, "param_groups": [dict(group) for group in state_dict["param_groups"]]}
+        for own, other in zip(self.param_groups, saved["param_groups"], strict=False):
+            names, known = own.get("param_names", []), other.get("param_names", [])
+            if names != known and sorted(names) == sorted(known):
+                numbers = dict(zip(known, other["params"], strict=True))
+                other |= {"param_names": list(names), "params": [numbers[name] for name in names]}
+            for index, (p, number) in enumerate(zip(own["params"], other["params"], strict=False)):
+                self._check_state(names[index] if names else str(index), p, other, saved["state"].get(number, {}))
+        super().load_state_dict(saved)
+
+    @staticmethod
+    def _check_state(name: str, p: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        if not state:
+            return
+        for slot, wanted in rules.rule_of(spec := spec_of_group(group)).slots(spec, tuple(p.shape)).items():
+            found = tuple(state[slot].shape) if slot in state else None
+            if found != tuple(wanted.shape):
+                raise InvalidInput(
+                    f"the saved {slot!r} of parameter {name!r} {tuple(p.shape)} is {found}, where {wanted.shape} was "
+                    "expected: the state was saved for other parameters, or for these in another order"
+                )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -235,7 +290,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         return known[1]
 
     def _move(self, moving: Iterable[_Moving]) -> None:
-        before, self._programs = self._programs, {}
         counts: list[Tensor] = []
         # All is prepared before anything is done: a pass over the weights drives the interpreter's own data from the
         # cache, and a group took three times as long to prepare after one.
@@ -253,7 +307,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 key = (step, *map(float, scalars.values()))
                 if key not in known:
                     numbers, new = rules.python_numbers(spec, int(step) + 1, spec.learning_rate, scalars)
-                    program = self._program(before, spec, numbers, self._arrays(spec, p)) if elementwise else None
+                    program = self._programs.of(spec, numbers, self._arrays(spec, p)) if elementwise else None
                     known[key] = ({**numbers, **{f"new {name}": float(value) for name, value in new.items()}}, program)
                 now, program = known[key]
                 for name in names:
@@ -278,17 +332,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             program.apply(p, g, [state[name] for name in program.names], scratch)
         for program, ps, gs in together.values():
             self._move_together(program, ps, gs)
-
-    def _program(
-        self, before: Mapping[Any, Program], spec: Spec, numbers: Mapping[str, float], names: Sequence[str]
-    ) -> Program:
-        """The rule translated, or of an earlier step, or group, with the numbers of this one."""
-        # A schedule of the rate changes the numbers of a rule, and not its operations.
-        form = (type(spec), *(value for name, value in vars(spec).items() if name != "learning_rate"))
-        known = self._programs.get(form) or before.get(form)
-        program = known and known.at(numbers)
-        self._programs[form] = found = program or Program(spec, numbers, names)
-        return found
 
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]
@@ -373,6 +416,7 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
         model: whose order and names the parameters are given in; None: the order of the optimizer's groups, numbered.
     """
     ours = isinstance(optimizer, RuleOptimizer)
+    model = None if model is None else unwrap(model)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if model is None:
         names = {id(p): str(i) for i, p in enumerate(held)}

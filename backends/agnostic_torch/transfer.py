@@ -62,7 +62,10 @@ class TorchAccess(Access):
             if name.startswith(closed) and closed:
                 continue
             if isinstance(module, nn.MultiheadAttention | nn.modules.rnn.RNNBase):
-                closed += (f"{name}.",) if name else ()
+                if not name:
+                    yield name, module
+                    return
+                closed += (f"{name}.",)
             if hasattr(module, "parametrizations"):
                 closed += (f"{name}.parametrizations".lstrip("."),)
             yield name, module
@@ -85,7 +88,7 @@ class TorchAccess(Access):
         kind, there, back = _kind(module)
         if kind is None and (own := _foreign(module)):
             self._owners[full := name or type(module).__name__] = (module, "", {}, {})
-            yield Slot(full, type(module).__name__, name or ROOT, own)
+            yield Slot(full, type(module).__name__, name or ROOT, own, {"what": _what(module)})
             return
         if kind is None:
             yield from self._bare(name, module)
@@ -232,6 +235,19 @@ def _foreign(module: nn.Module) -> dict[str, Array]:
         return {}
     own = [*module.named_parameters(), *((k, v) for k, v in module._buffers.items() if _kept(module, k, v))]
     return {name: _numpy(x) for name, x in own if x is not None}
+
+
+def _what(module: nn.Module) -> str:
+    """What of a module is in the way of a rule."""
+    name = type(module).__name__
+    match module:
+        case nn.LSTM():
+            return f"{name} with proj_size"
+        case nn.MultiheadAttention():
+            return f"{name} with add_bias_kv or add_zero_attn"
+        case _BATCH_NORM():
+            return f"{name} without running statistics"
+    return name
 
 
 def _compute(module: nn.Module) -> None:

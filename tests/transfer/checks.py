@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import pytest
 import torch
+from documented import missing
 from keras import layers as kl
 from pairs import keras_model, randomized
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import agnostic as ag
 from agnostic.backend import backend_of
@@ -193,23 +194,41 @@ def kinds_without_a_counterpart_are_named() -> None:
         x = first(images(*shape)) if len(shape) > 3 else images(*shape)
         return lambda: ag.transfer(source, target, inputs=x)
 
-    raises(InvalidWeights, "a ConvLSTM2D has no counterpart", keras_side(kl.ConvLSTM2D(3, 3), (4, 6, 6, 2)))
+    raises(InvalidWeights, ": ConvLSTM2D has no counterpart", keras_side(kl.ConvLSTM2D(3, 3), (4, 6, 6, 2)))
     einsum = kl.EinsumDense("abc,bcd->abd", (4, 5))
-    raises(InvalidWeights, "a EinsumDense has no counterpart", keras_side(einsum, (4, 2)))
+    raises(InvalidWeights, ": EinsumDense('abc,bcd->abd') has no counterpart", keras_side(einsum, (4, 2)))
     raises(InvalidWeights, "make it with reset_after=True", keras_side(kl.GRU(3, reset_after=False), (4, 2)))
 
     dense = keras_model((7, 6), kl.Dense(3))
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.MultiheadAttention(6, 2, add_bias_kv=True, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.inner(x, x, x)[0]
+            return out
+
     for module, name in (
-        (nn.LSTM(6, 4, proj_size=3, batch_first=True), "LSTM"),
-        (nn.BatchNorm1d(7, track_running_stats=False), "BatchNorm1d"),
+        (nn.LSTM(6, 4, proj_size=3, batch_first=True), "LSTM with proj_size"),
+        (nn.BatchNorm1d(7, track_running_stats=False), "BatchNorm1d without running statistics"),
+        (Attending(), "MultiheadAttention with add_bias_kv or add_zero_attn"),
     ):
         source = nn.Sequential(module).eval()
-        raises(
-            InvalidWeights, f"a {name} has no counterpart", lambda s=source: ag.transfer(s, dense, inputs=images(7, 6))
-        )
+        said = f": {name} has no counterpart"
+        raises(InvalidWeights, said, lambda s=source: ag.transfer(s, dense, inputs=torch.from_numpy(images(7, 6))))
+    lora = keras_model((7, 6), kl.Dense(3))
+    lora.layers[1].enable_lora(2)
+    raises(InvalidInput, "does not take apart", lambda: ag.transfer(dense, lora, inputs=images(7, 6)))
     raises(
         InvalidInput, "has no weights yet", lambda: ag.transfer(nn.LazyLinear(3), dense, inputs=torch.zeros(2, 7, 6))
     )
+
+
+@check
+def every_layer_with_weights_stands_in_the_docs() -> None:
+    assert not missing(keras.layers, keras.layers.Layer, r"add_weight\(")
 
 
 # Weights that are computed from others --------------------------------------------------------------------------------
@@ -244,6 +263,23 @@ def spectral_normalization_of_keras() -> None:
     assert ag.transfer(source, target, inputs=first(images(9, 9, 3))).verified
 
 
+@check
+def pruned_weights() -> None:
+    source = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    prune.l1_unstructured(source[0], "weight", 0.5)
+    target = keras_model((7, 6), kl.Dense(5, "relu"), kl.Dense(3))
+    assert ag.transfer(source, target, inputs=torch.from_numpy(images(7, 6))).verified
+    assert ag.transfer(target, source, inputs=images(7, 6)).verified  # the same places are zero
+    filled(target)
+    before = {name: x.clone() for name, x in source.state_dict().items()}
+    raises(
+        InvalidWeights,
+        "Linear computes its weight from others",
+        lambda: ag.transfer(target, source, inputs=images(7, 6)),
+    )
+    assert all(torch.equal(x, before[name]) for name, x in source.state_dict().items() if "orig" not in name)
+
+
 # Cards and files ------------------------------------------------------------------------------------------------------
 @check
 def the_card_goes_with_the_weights_and_into_the_file() -> None:
@@ -274,6 +310,40 @@ def the_card_goes_with_the_weights_and_into_the_file() -> None:
     for model in (loaded, plain):
         found = keras.ops.convert_to_numpy(model(handed.astype(np.float32)))
         np.testing.assert_allclose(found, right, atol=1e-5 * np.abs(right).max())
+
+
+@check
+def a_twin_takes_a_file_of_torchvisions() -> None:
+    import torchvision
+
+    source = randomized(torchvision.models.resnet18())
+    x = images(32, 32, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pth"
+        torch.save(source.state_dict(), path)
+        twin = ag.load("resnet18", backend="keras", weights=path)
+    found = keras.ops.convert_to_numpy(twin(x, training=False))
+    with torch.no_grad():
+        right = source.double()(first(x).double()).numpy()
+    # 16 floors of at least 8 roundings each: as a transfer is verified.
+    assert np.abs(found - right).max() <= 16 * 8 * 2.0**-24 * np.abs(right).max()
+
+
+@check
+def a_function_takes_numbered_weights() -> None:
+    makes = "import keras\ndef make():\n    return keras.Sequential([keras.Input((4,)), keras.layers.Dense({})])\n"
+    with tempfile.TemporaryDirectory() as folder:
+        mine, other, path = Path(folder) / "mine.py", Path(folder) / "other.py", Path(folder) / "a.weights.h5"
+        mine.write_text(makes.format(3))
+        other.write_text(makes.format(2))
+        model = filled(ag.load(f"{mine}:make"))
+        backend_of(model).save(model, path)
+        again = ag.load(f"{mine}:make", weights=path)
+        for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        raises(InvalidWeights, f"{path} does not fit {other}:make", lambda: ag.load(f"{other}:make", weights=path))
+        gone = Path(folder) / "none.weights.h5"
+        raises(InvalidWeights, f"{gone}: there is no such file", lambda: ag.load(f"{mine}:make", weights=gone))
 
 
 @check

@@ -244,6 +244,31 @@ def attention() -> tuple[Any, Any]:
     return there, keras.Model(entrance, kl.Dense(3)(x))
 
 
+class Scores(nn.Module):
+    """Attention of one's own, with a weight that is no layer: a scale, or a vector that sums a tanh."""
+
+    def __init__(self, additive: bool) -> None:
+        super().__init__()
+        self.additive = additive
+        self.scale = nn.Parameter(torch.ones(8) if additive else torch.tensor(1.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.additive:
+            scores = (self.scale * torch.tanh(x[:, :, None] + x[:, None])).sum(-1)
+        else:
+            scores = self.scale * x @ x.transpose(1, 2)
+        return scores.softmax(-1) @ x
+
+
+@pair((7, 6))
+def attention_with_a_bare_weight() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.Linear(6, 8), Scores(False), nn.Linear(8, 8), Scores(True), nn.Linear(8, 3))
+    entrance = keras.Input((7, 6))
+    x = kl.Dense(8)(entrance)
+    x = kl.Dense(8)(kl.Attention(use_scale=True)([x, x]))
+    return there, keras.Model(entrance, kl.Dense(3)(kl.AdditiveAttention()([x, x])))
+
+
 class GroupedQueries(nn.Module):
     """Four heads of queries to two of keys and values, of PyTorch's function, which has no module."""
 
