@@ -369,8 +369,8 @@ def _short(name: str, width: int) -> str:
     """A name without its middle: the end tells layers apart."""
     if len(name) <= width:
         return name
-    end = (width - 1) * 2 // 3
-    return f"{name[: width - 1 - end]}~{name[len(name) - end :]}"
+    start = max(1, (width - 1) // 5)
+    return f"{name[:start]}~{name[len(name) - (width - 1 - start) :]}"
 
 
 def _left_out(rows: Sequence[Row]) -> str:

@@ -54,7 +54,7 @@ def test_names_are_shortened_to_the_terminal(width: int) -> None:
     table = [line for line in lines if ".norm" in line and "noise floors" not in line]
     assert len(table) >= 5
     assert max(map(len, table)) <= width
-    assert any("00.norm" in line for line in table)  # the end of a name, which tells layers apart
+    assert any("100.norm" in line for line in table)  # the end of a name, which tells layers apart
 
 
 # Models --------------------------------------------------------------------------------------------------------------
