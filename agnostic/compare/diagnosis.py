@@ -394,5 +394,5 @@ def _part(culprit: Culprit) -> Culprit:
         inputs=[x[:keep] for x in culprit.inputs],
         truth=culprit.truth[:keep],
         output=culprit.output[:keep],
-        sources={name: x[:keep] if x.ndim and len(x) == n else x for name, x in culprit.sources.items()},
+        sources={name: np.array(x[:keep]) if x.ndim and len(x) == n else x for name, x in culprit.sources.items()},
     )

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from documented import missing
 from keras import layers as kl
 from pairs import keras_model, randomized
 from torch import nn
@@ -223,6 +224,11 @@ def kinds_without_a_counterpart_are_named() -> None:
     raises(
         InvalidInput, "has no weights yet", lambda: ag.transfer(nn.LazyLinear(3), dense, inputs=torch.zeros(2, 7, 6))
     )
+
+
+@check
+def every_layer_with_weights_stands_in_the_docs() -> None:
+    assert not missing(keras.layers, keras.layers.Layer, r"add_weight\(")
 
 
 # Weights that are computed from others --------------------------------------------------------------------------------
