@@ -453,10 +453,12 @@ def _adafactor(
 def _lamb_numbers(
     ops: Ops, spec: specs.LAMB, t: Array, learning_rate: Array, scalars: State
 ) -> tuple[dict[str, Any], dict[str, Array]]:
+    # As in Adam, both sides of the fraction times sqrt(1 - beta_2^t): a pass over the squares less.
+    root = ops.sqrt(one_minus_power(ops, spec.beta_2, t))
     return {
         "learning_rate": learning_rate,
-        "correction_1": one_minus_power(ops, spec.beta_1, t),
-        "correction_2": one_minus_power(ops, spec.beta_2, t),
+        "mean_rate": root / one_minus_power(ops, spec.beta_1, t),
+        "epsilon": spec.epsilon * root,
     }, {}
 
 
@@ -466,7 +468,7 @@ def _lamb(ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Num
         p, g = _decay(spec, p, g, now)
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
-    direction = (mean / now["correction_1"]) / (ops.sqrt(square / now["correction_2"]) + spec.epsilon)
+    direction = now["mean_rate"] * mean / (ops.sqrt(square) + now["epsilon"])
     if inside:
         direction = direction + spec.weight_decay * p
     size, length = ops.sqrt(ops.sum(ops.square(p))), ops.sqrt(ops.sum(ops.square(direction)))
