@@ -237,6 +237,11 @@ def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: in
     assert place.glue is not None
     found = _findings(place.glue_culprit)
     after = b.steps[before - 1].label if before else "input"
+    if found and found[0].layer is not None:
+        side, name = found[0].layer
+        one = name if side == "a" else place.missing or ""
+        two = name if side == "b" else theirs
+        return Divergence(one, two, "layer" if side == "b" else "glue", after, place.glue, found)
     if place.extra is not None:
         return Divergence(place.missing or "", b.steps[place.extra].label, "layer", "", place.glue, found)
     return Divergence(place.missing or ours, theirs, "glue", after, place.glue, found)
