@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName, nearest
 
 if TYPE_CHECKING:
     from agnostic.compare.calls import Around
@@ -185,11 +185,19 @@ class Backend(ABC):
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record gradients")
 
-    def weights_after(self, model: Model, inputs: Any, optimizer: Any, steps: int) -> Mapping[str, npt.NDArray[Any]]:
-        """The trainable weights after some steps of an optimizer on that loss; the model is as before afterwards.
+    def training_steps(
+        self, model: Model, inputs: Any, optimizer: Any, rates: Sequence[float]
+    ) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]]:
+        """Take steps of an optimizer on that loss, one a learning rate.
+
+        Whoever reads may set the model's weights between two steps, if he sets them back.
 
         Args:
-            optimizer: a specification of :mod:`agnostic.optimizers`.
+            optimizer: a specification of :mod:`agnostic.optimizers`, all but its learning rate.
+
+        Yields:
+            (the gradients of a step, the trainable weights after it), by the names of :meth:`weights`. Once it ends or
+            is closed the model is as before.
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
 
@@ -236,6 +244,21 @@ class Backend(ABC):
         Raises:
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
+
+    def load_weights(self, model: Model, path: Path, name: str) -> None:
+        """Set every parameter and buffer from a weight file, also of a format that only the model itself can read.
+
+        Args:
+            name: of the model, for people.
+
+        Raises:
+            InvalidWeights: the file cannot be read, or does not fit.
+        """
+        entries = self.read_weights(path)
+        try:
+            self.set_weights(model, entries)
+        except InvalidWeights as error:
+            raise InvalidWeights(f"{path} does not fit {name}: {error}") from None
 
     def save(self, model: Model, path: Path) -> None:
         """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.

@@ -32,7 +32,8 @@ def gradients(
 ) -> Any:
     """The gradient of all outputs of a function together, with respect to each input.
 
-    It can be called eagerly and inside torch.compile, jax.jit and tf.function alike.
+    It can be called eagerly and inside torch.compile, jax.jit and tf.function alike. In PyTorch the result cannot
+    be differentiated again.
 
     Args:
         function: called with the inputs as positional arguments; returns an array, or a list or tuple of arrays.
@@ -88,8 +89,8 @@ def per_sample(
     _check(reduce, unconnected)
     engine, ops, arrays = _engine(arrays, backend)
     rows = [ops.asarray(row) for row in rows]
-    counts = {ops.shape(row)[0] if ops.shape(row) else None for row in rows}
-    if len(counts) != 1 or None in counts:
+    counts = {ops.shape(row)[0] if ops.shape(row) else "no axis" for row in rows}
+    if len(counts) != 1 or "no axis" in counts:
         raise InvalidInput(f"the arrays of a batch have one first axis in common, not {sorted(map(str, counts))}")
     call = _many(function)
     first = [row[0] for row in rows]
@@ -138,8 +139,9 @@ def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array
         InvalidInput: the weights do not fit the outputs.
     """
     if isinstance(reduce, str):
-        sizes = [1 if reduce == "sum" else len(outputs) * max(math.prod(ops.shape(y)), 1) for y in outputs]
-        return [_filled(ops, y, 1 / size) for y, size in zip(outputs, sizes, strict=True)]
+        if reduce == "sum":
+            return [_filled(ops, y, 1.0) for y in outputs]
+        return [_mean(ops, y, len(outputs)) for y in outputs]
     if len(reduce) != len(outputs):
         raise InvalidInput(f"{len(reduce)} weights for {len(outputs)} outputs: give one for each")
     found = []
@@ -151,8 +153,19 @@ def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array
     return found
 
 
+def _mean(ops: Ops, y: Array, outputs: int) -> Array:
+    if None not in ops.shape(y):
+        return _filled(ops, y, 1 / (outputs * max(math.prod(ops.shape(y)), 1)))
+    ones = _filled(ops, y, 1.0)
+    return ones / (outputs * ops.maximum(ops.sum(ones), 1.0))
+
+
 def _filled(ops: Ops, like: Array, value: float) -> Array:
-    return ops.cast(ops.asarray(np.full(ops.shape(like), value)), ops.dtype(like))
+    if None not in ops.shape(like):
+        return ops.cast(ops.asarray(np.full(ops.shape(like), value)), ops.dtype(like))
+    # TensorFlow traces batches of any size, whose shape is known only when it runs.
+    single = ops.cast(ops.asarray(np.asarray(value)), ops.dtype(like))
+    return ops.where(like == like, single, single)
 
 
 def _many(function: Function) -> Callable[..., list[Array]]:

@@ -114,7 +114,7 @@ class Ops(Protocol):
 
 def _constant(ops: Ops, like: Array, value: float) -> Array:
     # Not from ``like * 0``, which is NaN where ``like`` is infinite.
-    return ops.cast(ops.asarray(np.full(ops.shape(like), value)), ops.dtype(like))
+    return ops.cast(ops.asarray(np.asarray(value)), ops.dtype(like))
 
 
 def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:

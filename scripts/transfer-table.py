@@ -2,7 +2,8 @@
 
     scripts/transfer-table.py                      measures what has not been measured, and writes the table
     scripts/transfer-table.py resnet50 vgg16       measures these again
-    scripts/transfer-table.py --table              only writes the table from scripts/transfer-table.json
+    scripts/transfer-table.py --twins              measures Keras twins against torchvision's networks, on one engine
+    scripts/transfer-table.py --table              only writes the tables from scripts/transfer-table.json
 
 Random weights and random batch-norm statistics, so that every parameter counts, go from torchvision to Keras (on the
 engine that KERAS_BACKEND names, else torch); both run on the same random image. No weights are downloaded.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+sys.modules["triton"] = None  # type: ignore[assignment] - which PyTorch imports here and there, and tensorflow abort
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
@@ -42,7 +44,13 @@ LEFT_OUT = {
 }  # fmt: skip
 """Larger members of families that smaller ones stand for; measured when they are named."""
 
+TWINS = (
+    "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16",
+)  # fmt: skip
+ENGINES = ("torch", "jax", "tensorflow")
+
 RESULTS, PAGE = Path(__file__).with_suffix(".json"), ROOT / "docs" / "transfer.md"
+TWINS_START, TWINS_END = "<!-- twins: scripts/transfer-table.py --twins -->", "<!-- end of the twins -->"
 START, END = "<!-- table: scripts/transfer-table.py -->", "<!-- end of the table -->"
 
 
@@ -56,7 +64,7 @@ def randomize(model: Any) -> Any:
             continue
         if name.endswith(("running_var", "layer_scale")) or (x.ndim == 1 and name.endswith("weight")):
             x.data.copy_(torch.rand(x.shape, generator=generator) + 0.5)
-        elif x.ndim == 1:
+        elif x.ndim == 1 or not x.any():  # such as a vision transformer's head, which begins as zeros
             x.data.copy_(torch.randn(x.shape, generator=generator) * 0.1)
     return model.eval()
 
@@ -89,10 +97,49 @@ def measure(name: str) -> dict[str, Any]:
         "floor": report.floor, "allowed": report.allowed, "mended": report.mended_error, "verified": report.verified,
         "explained": report.explained, "settings": dict(settings), "notes": list(report.notes),
         "moved": sum("flatten" in note for row in report.rows for note in row.notes),
+        "folded": sum("no gamma" in note for row in report.rows for note in row.notes),
         "zeroed": sum("no effect" in note for row in report.rows for note in row.notes),
         "between": [x for x in report.differences if x.startswith(("between", "before"))],
         "matched": dict(Counter(row.matched for row in report.rows)),
     }  # fmt: skip
+
+
+def measure_twin(name: str) -> dict[str, Any]:
+    """A twin on this engine: errors of the logits, and the worst of its layers, in floors as transfer takes them."""
+    import numpy as np
+
+    import agnostic as ag
+    from agnostic.transfer.verb import LEAST
+
+    size = 224 if name in ("vgg16", "vit_b_16") else 96
+    source = randomize(ag.load(f"torchvision:{name}", weights="random"))
+    target = ag.load(name, backend="keras", weights="random")
+    images = np.random.default_rng(0).standard_normal((2, 3, size, size)).astype(np.float32)
+    report = ag.transfer(source, target, inputs=images)
+    worst = max(row.error / max(row.floor, LEAST) for row in report.rows if row.error is not None)
+    return {
+        "size": size, "layers": len(report.rows), "error": report.error, "floor": report.floor, "worst": worst,
+        "verified": report.verified,
+    }  # fmt: skip
+
+
+def twins_table(results: dict[str, Any]) -> str:
+    """In Markdown, with the worst layer of all."""
+    found = results.get("twins", {})
+    lines = [
+        "| network | layers | torch float32 | Keras on torch | on jax | on tensorflow |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in TWINS:
+        engines = found.get(name, {})
+        errors = [f"{engines[e]['error']:.1e}" if e in engines else "not measured" for e in ENGINES]
+        some = next(iter(engines.values()), {"layers": "", "floor": float("nan")})
+        lines.append(f"| {name} | {some['layers']} | {some['floor']:.1e} | {' | '.join(errors)} |")
+    worst = [(x["worst"], name, engine) for name, engines in found.items() for engine, x in engines.items()]
+    if worst:
+        ratio, name, engine = max(worst)
+        lines.append(f"\nThe worst layer of all was {ratio:.1f} times its floor: in {name}, on {engine}.")
+    return "\n".join(lines)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -117,13 +164,19 @@ def table(results: dict[str, Any]) -> str:
 
 def where(found: dict[str, Any]) -> str:
     """What differs, for people."""
-    said = [f"{key} of {count}" for key, count in sorted(found["settings"].items())]
+    settings = dict(found["settings"])
+    pools = settings.pop("counts", 0)
+    said = [f"{key} of {count}" for key, count in sorted(settings.items())]
     if said:
         said[-1] += " layers"
+    if pools:
+        said.append(f"{pools} average pools, which count the zeros around the image in torchvision and not in Keras")
     if found["between"]:
         said.append(f"{len(found['between'])} places between layers, first {found['between'][0]}")
     if found["zeroed"] and not found["verified"]:
         said.append(f"Keras has {found['zeroed']} biases more, which become zeros")
+    if found.get("folded"):
+        said.append("Keras' batch norms have no gamma, which goes into the variance")
     if found["moved"]:
         said.append("the flatten order, which transfer takes care of")
     if any("prepares its inputs" in note for note in found["notes"]):
@@ -133,22 +186,35 @@ def where(found: dict[str, Any]) -> str:
 
 def write(results: dict[str, Any]) -> None:
     text = PAGE.read_text()
-    before, after = text.partition(START)[0], text.partition(END)[2]
+    for start, end, lines in ((TWINS_START, TWINS_END, twins_table(results)), (START, END, table(results))):
+        before, after = text.partition(start)[0], text.partition(end)[2]
+        text = f"{before}{start}\n{lines}\n{end}{after}"
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(f"{before}{START}\n{table(results)}\n{END}{after}")
+        temporary.write_text(text)
+
+
+def kept(name: str, found: dict[str, Any], results: dict[str, Any]) -> None:
+    """Show a result, and write all."""
+    print(name, json.dumps(found), flush=True)
+    with atomic_path(RESULTS) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    gc.collect()
 
 
 def main(arguments: list[str]) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     wanted = [x for x in arguments if not x.startswith("--")]
-    if not wanted and "--table" not in arguments:
-        wanted = [name for name in PAIRS if name not in results and name not in LEFT_OUT]
-    for name in wanted:
-        results[name] = measure(name)
-        print(name, json.dumps(results[name]), flush=True)
-        with atomic_path(RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
-        gc.collect()
+    if "--table" in arguments:
+        pass
+    elif "--twins" in arguments:
+        engine = os.environ["KERAS_BACKEND"]
+        for name in wanted or TWINS:
+            results.setdefault("twins", {}).setdefault(name, {})[engine] = found = measure_twin(name)
+            kept(name, found, results)
+    else:
+        for name in wanted or [name for name in PAIRS if name not in results and name not in LEFT_OUT]:
+            results[name] = measure(name)
+            kept(name, results[name], results)
     if PAGE.exists():
         write(results)
 

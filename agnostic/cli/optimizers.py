@@ -39,27 +39,33 @@ def optimizers(
             ]
         )
         return
+    from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("optimizer", "defaults: torch / keras", "convention: torch / keras", "difference", "exact instead")
+    # A row a difference, so that its size stands beside it however narrow the terminal is.
+    names = [Column(header, no_wrap=True) for header in ("", "differs in")]
+    table = Table(*names, "PyTorch", "Keras", "by", box=box.SIMPLE_HEAD, pad_edge=False)
     for pair in chosen:
-        setting = "".join(f"\n{k}={v}" for k, v in pair.options.items())
-        if pair.torch is None or pair.keras is None:
-            there = "Keras" if pair.torch is None else "PyTorch"
-            other = "PyTorch" if pair.torch is None else "Keras"
-            table.add_row(pair.kind + setting, "", f"only {there} has it", "", f"ours in {other}")
-            continue
-        table.add_row(
-            pair.kind + setting,
-            "\n".join(f"{k}: {a} / {b}" for k, (a, b) in pair.defaults.items()),
-            "\n".join(f"{t.name}: {t.torch} / {t.keras}" for t in pair.terms) or "the same",
-            "\n".join("(bfloat16)" if t.size is None else f"{t.size:.0e}" for t in pair.terms),
-            f"in Keras: {pair.exact_in_keras}\nin PyTorch: {pair.exact_in_torch}",
-            end_section=True,
-        )
+        rows = [(name, f"{value}", f"{value}", "as set") for name, value in pair.options.items()]
+        rows += [(name, f"{a}", f"{b}", "default") for name, (a, b) in pair.defaults.items()]
+        rows += [
+            (t.name, f"{t.torch}", f"{t.keras}", "bfloat16" if t.size is None else f"{t.size:.0e}") for t in pair.terms
+        ]
+        if pair.torch is not None and pair.keras is not None:
+            exact = (pair.exact_in_torch, pair.exact_in_keras)
+        else:
+            exact = ("ours", "its own") if pair.torch is None else ("its own", "ours")
+        rows.append(("exact there", *exact, ""))
+        for index, row in enumerate(rows):
+            table.add_row(pair.kind if index == 0 else "", *row, end_section=row is rows[-1])
     console = Console()
     console.print(table)
+    console.print(
+        "by: the greatest difference of a parameter after 5 steps if only this differs. exact there: what computes the "
+        "other framework's optimizer exactly: the framework's own class (native) or ours on the shared rule.",
+        markup=False,
+    )
     if kind is not None:
         for name, meaning in {t.name: t.meaning for pair in chosen for t in pair.terms}.items():
             console.print(f"{name}: {meaning}", markup=False)

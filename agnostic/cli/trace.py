@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "agnostic trace torchvision:resnet50 --images photos/ --out a.trace",
             "agnostic trace model.keras --engine jax --inputs x.npy --out b.trace",
+            "agnostic trace model.keras --images photos/ --optimizer Adam --steps 3 --out b.trace",
         ),
     )(trace)
 
@@ -37,7 +38,24 @@ def trace(
     inputs: Inputs = None,
     count: Count = 8,
     size: Size = None,
-    gradients: Annotated[bool, typer.Option("--gradients", help="Record the gradients of a loss as well.")] = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Record the gradients of a loss: half the mean square of the output.")
+    ] = False,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            help="Record the weights after some steps of it on that loss: Adam, as the model's framework has it, or "
+            "'Adam(0.001, epsilon=1e-7)', 'SGD.torch(momentum=0.9)' as in Python.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="How many steps of the optimizer; by default 1.")
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option("--rates", help="In place of --steps: the learning rate of each step, such as 0.1,0.1,0.01."),
+    ] = None,
     weights: Weights = None,
     backend: Backend = None,
     engine: Engine = None,
@@ -56,7 +74,8 @@ def trace(
     given = chosen_inputs(images, inputs, count, size)
     if given is None:
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
-    path = trace_elsewhere(Side(model, backend, engine, weights), given, out, {"gradients": gradients})
+    options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
+    path = trace_elsewhere(Side(model, backend, engine, weights), given, out, options)
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
@@ -77,3 +96,23 @@ def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: in
     if images is not None:
         return photos(images, count, size)
     return None if inputs is None else read_inputs(inputs)
+
+
+def chosen_update(optimizer: str | None, steps: int | None, rates: str | None) -> tuple[str, int | list[float]] | None:
+    """What the options --optimizer, --steps and --rates say; None for none."""
+    from agnostic.errors import InvalidInput
+    from agnostic.optimizers.text import check
+
+    if optimizer is None:
+        if steps is not None or rates is not None:
+            raise InvalidInput("--steps and --rates are of an optimizer: give --optimizer as well, such as Adam")
+        return None
+    check(optimizer)  # before a model is loaded for it
+    if rates is None:
+        return optimizer, steps or 1
+    if steps is not None:
+        raise InvalidInput("--rates says how many steps there are: leave --steps out")
+    try:
+        return optimizer, [float(x) for x in rates.split(",")]
+    except ValueError:
+        raise InvalidInput(f"--rates takes numbers with commas between, such as 0.1,0.1,0.01, not {rates!r}") from None

@@ -254,7 +254,7 @@ def reordered(description: LayerDescription, layout: Layout) -> LayerDescription
 def reordered_entry(kind: str, x: Array, layout: Layout) -> Array:
     """One array of a layer's weights, or of their gradients, in that order."""
     size = int(np.prod(layout.inner))
-    if not layout.inner or kind not in ("dense", "batch_norm", "scale", "normalization"):
+    if not layout.inner or kind not in ("dense", "batch_norm", "layer_norm", "rms_norm", "scale", "normalization"):
         return x
     if not x.ndim or x.shape[0] != size or (x.ndim == 1 and kind == "dense"):
         return x

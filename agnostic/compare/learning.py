@@ -4,29 +4,43 @@ The loss is half the mean square of each output, added up: any model has it, wha
 gradients reach every weight that the outputs depend on.
 
 They are written as canonical weights are: by the same names and in the same layout as a description has them, since a
-conversion of layouts is linear. So gradients of two frameworks can be compared entry by entry.
+conversion of layouts is linear. So gradients of two frameworks can be compared entry by entry. An entry may be the sum
+of several weights (PyTorch's LSTM has two biases where Keras has one): its gradient is that of one of them.
+
+The gradients of every step are written, so that an optimizer can be judged alone: what A's rule makes of B's own
+gradients, in float64, against what B's optimizer made of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agnostic.compare import noise
-from agnostic.compare.diagnosis import Finding
+from agnostic.compare.calls import Call
 from agnostic.compare.inputs import Inputs, prepared
 from agnostic.errors import InvalidInput
-from agnostic.optimizers.specs import Spec, as_dict
+from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, replace
 
 if TYPE_CHECKING:
-    from agnostic.compare.recording import Live, Record
-    from agnostic.compare.report import Row
+    from agnostic.compare.recording import Live
     from agnostic.compare.traces import Writer
 
 Array = np.ndarray[Any, Any]
+
+DRAWS = 2
+"""How often the last bits are changed at random, for the noise floor: some entries have few elements."""
+
+Canonical = dict[str, dict[str, Array]]
+"""Arrays by layer and entry."""
+
+EXPLAINED = 1e-3
+"""How much of a change float32 may blur: 1 - 0.999 has a relative error of 6e-5 in it, and a few operations follow."""
 
 
 @dataclass(frozen=True)
@@ -35,64 +49,206 @@ class Update:
 
     Attributes:
         optimizer: a specification, such as ``agnostic.optimizers.Adam(1e-3)``.
-        steps: how many.
+        steps: how many; or the learning rate of each.
     """
 
     optimizer: Spec
-    steps: int
+    steps: int | Sequence[float]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.optimizer, Spec) or not isinstance(self.steps, int) or self.steps < 1:
-            raise InvalidInput(
-                "update is (a specification of an optimizer, a number of steps), such as (optimizers.Adam(1e-3), 3), "
-                f"not ({self.optimizer!r}, {self.steps!r})"
-            )
+        if isinstance(self.optimizer, Spec):
+            if isinstance(self.steps, int) and not isinstance(self.steps, bool) and self.steps >= 1:
+                if isinstance(self.optimizer.learning_rate, int | float):
+                    return
+                raise InvalidInput(
+                    f"the learning rate is a {type(self.optimizer.learning_rate).__name__}: give the rate of each step "
+                    "in place of their number, such as (optimizer, [0.1, 0.1, 0.01])"
+                )
+            if isinstance(self.steps, Sequence) and self.steps and all(_rate(x) for x in self.steps):
+                return
+        raise InvalidInput(
+            "update is (a specification of an optimizer, a number of steps or the learning rate of each), such as "
+            f"(optimizers.Adam(1e-3), 3), not ({self.optimizer!r}, {self.steps!r})"
+        )
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rate of each step."""
+        if isinstance(self.steps, int):
+            return [float(self.optimizer.learning_rate)] * self.steps
+        return [float(x) for x in self.steps]
 
 
+def _rate(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < float("inf")
+
+
+# Recording -----------------------------------------------------------------------------------------------------------
 def write(live: Live, writer: Writer, *, gradients: bool, update: Update | None) -> dict[str, Any]:
     """Add gradients, and weights after the update, to a trace, each with its noise floor.
 
-    The floor is what a change of the inputs by their last bit does.
+    From the model's inputs on, the floor is what random changes of the last bit do: of the inputs, of the weights and
+    of what each layer returns. Of an update alone, it is how far float64 is from it by the same rule and gradients.
     """
-    found: dict[str, Any] = {}
-    jobs: list[tuple[str, Any]] = []
-    if gradients:
-        jobs.append(("gradients", live.backend.gradients_of_loss))
-    if update is not None:
-        jobs.append(("updated", lambda model, x: live.backend.weights_after(model, x, update.optimizer, update.steps)))
-        found["update"] = {"optimizer": repr(update.optimizer), "steps": update.steps, "spec": _plain(update.optimizer)}
-    nudged = Inputs(
-        live.inputs.kind,
-        {k: _nudged(x, live.inputs.kind) for k, x in live.inputs.arrays.items()},
-        live.inputs.form,
-        live.inputs.channels_first,
-    )
-    for what, job in jobs:
-        values = canonical(live, job(live.model, prepared(live.backend, live.model, live.inputs)), what)
-        again = canonical(live, job(live.model, prepared(live.backend, live.model, nudged)), what)
-        entries: dict[str, dict[str, Any]] = {}
-        for name, arrays in values.items():
-            for entry, x in arrays.items():
-                tensor = writer.add(f"{what}/{name}/{entry}", x)
-                scale = noise.rms(x)
-                floor = max(noise.difference(x, again[name][entry]), noise.least(scale, live.about["dtype"]))
-                entries.setdefault(name, {})[entry] = {"tensor": tensor, "rms": scale, "floor": floor}
-        found[what] = entries
+    if update is None and not gradients:
+        return {}
+    first: Canonical = {}
+    last: Canonical = {}
+    names: list[dict[str, dict[str, str]]] = []
+    counts: Canonical = {}
+    norms: list[float] = []
+    for step, (used, after) in enumerate(_steps(live, live.inputs, update)):
+        counts = counts or _counts(live, used)
+        scaled = _shared(canonical(live, used, "gradients"), counts)
+        names.append(_put(writer, f"step/{step + 1}", scaled))
+        norms.append(float(np.sqrt(sum(noise.rms(x) ** 2 * x.size for x in used.values()))))
+        first, last = first or scaled, after
+    shaken: list[tuple[Canonical, Canonical]] = []
+    for seed in range(DRAWS):
+        moved: list[tuple[Canonical, Canonical]] = []
+        with _shaken(live, seed) as inputs:
+            for used, after in _steps(live, inputs, update):
+                moved.append(({} if moved else _shared(canonical(live, used, "gradients"), counts), after))
+        shaken.append((moved[0][0], moved[-1][1]))
+    dtype = live.about["dtype"]
+    found: dict[str, Any] = {"gradients": _entries(writer, names[0], first, [x for x, _ in shaken], counts, dtype)}
+    if update is None:
+        return found
+    reached = _put(writer, "updated", last)
+    found["updated"] = _entries(writer, reached, last, [x for _, x in shaken], counts, dtype)
+    found["steps"] = names
+    rates, spec = update.rates, _plain(update.optimizer)
+    found["update"] = {
+        "optimizer": repr(update.optimizer), "steps": len(rates), "rates": rates, "norms": norms, "spec": spec,
+    }  # fmt: skip
+    start = canonical(live, {}, "updated")
+    for name, entries in found["updated"].items():
+        for entry, about in entries.items():
+            about["propagated"], about["floor"] = about["floor"], None
+            if not about["parts"]:
+                continue
+            recorded = [writer.read(step[name][entry]) for step in names]
+            made = followed(rule_of(spec), rates, norms, start[name][entry], recorded, about["parts"])
+            if made is not None:
+                about["floor"] = _floor(made, start[name][entry], last[name][entry], dtype)
     return found
 
 
+def _floor(made: Array, start: Array, after: Array, dtype: str) -> float | None:
+    """How exact an update is by itself; None where its own rule does not explain it."""
+    error, moved = noise.difference(made, after), noise.difference(after, start)
+    least = noise.least(noise.rms(after), dtype)
+    return max(error, least) if error <= max(EXPLAINED * moved, 4 * least) else None
+
+
+def _steps(live: Live, inputs: Inputs, update: Update | None) -> Iterator[tuple[Mapping[str, Array], Canonical]]:
+    """(the gradients by the framework's names, the canonical weights after the last step) of each step."""
+    given = prepared(live.backend, live.model, inputs)
+    if update is None:
+        yield live.backend.gradients_of_loss(live.model, given), {}
+        return
+    rates = update.rates
+    with closing(live.backend.training_steps(live.model, given, update.optimizer, rates)) as steps:  # type: ignore[type-var]
+        for number, (used, after) in enumerate(steps, 1):
+            yield used, canonical(live, after, "updated") if number == len(rates) else {}
+
+
+def _put(writer: Writer, prefix: str, values: Canonical) -> dict[str, dict[str, str]]:
+    return {
+        name: {entry: writer.add(f"{prefix}/{name}/{entry}", x) for entry, x in arrays.items()}
+        for name, arrays in values.items()
+    }
+
+
+def _entries(
+    writer: Writer,
+    names: Mapping[str, Mapping[str, str]],
+    values: Canonical,
+    shaken: Sequence[Canonical],
+    counts: Canonical,
+    dtype: str,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, arrays in values.items():
+        for entry, x in arrays.items():
+            scale = noise.rms(x)
+            floor = max(*(noise.difference(x, again[name][entry]) for again in shaken), noise.least(scale, dtype))
+            found.setdefault(name, {})[entry] = {
+                "tensor": names[name][entry], "rms": scale, "floor": floor,
+                "parts": int(counts[name][entry].max(initial=0)),
+            }  # fmt: skip
+            if counts[name][entry].min(initial=1) < counts[name][entry].max(initial=0) == 1:
+                # Groups, one kernel for all: what lies between the blocks is 0, and does not learn.
+                found[name][entry]["learns"] = writer.add(f"{names[name][entry]}/learns", counts[name][entry] > 0)
+    return found
+
+
+def _counts(live: Live, used: Mapping[str, Array]) -> Canonical:
+    """How many weights that learn each element is the sum of."""
+    ones = {name: np.ones_like(x) for name, x in used.items()}
+    return {
+        name: {entry: np.rint(np.abs(x)) for entry, x in arrays.items()}
+        for name, arrays in canonical(live, ones, "gradients").items()
+    }
+
+
+def _shared(gradients: Canonical, counts: Canonical) -> Canonical:
+    """The gradient of one of the weights that an entry is the sum of; they are equal."""
+    return {
+        name: {
+            entry: x if (counts[name][entry] <= 1).all() else x / np.maximum(counts[name][entry], 1).astype(x.dtype)
+            for entry, x in arrays.items()
+        }
+        for name, arrays in gradients.items()
+    }
+
+
 def _plain(spec: Spec) -> dict[str, Any]:
-    return {"kind": type(spec).__name__, **{k: v for k, v in as_dict(spec).items() if isinstance(v, int | float | str)}}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in as_dict(spec).items()}
+    return {"kind": type(spec).__name__, **{k: v for k, v in plain.items() if isinstance(v, int | float | str | list)}}
 
 
-def _nudged(x: Array, kind: str) -> Array:
-    if kind == "images" and x.dtype == np.uint8:
-        x = x / np.float32(255)
-    moved = noise.nudged(x, noise.unit("float32"))
-    return np.clip(moved, 0, 1) if kind == "images" else moved
+@contextmanager
+def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
+    """Inside, every number on the way from the inputs to the loss has its last bit changed, at random.
+
+    What a layer returns is changed by a factor, so that what comes back through it is as well.
+
+    Yields:
+        The inputs.
+    """
+    from agnostic.compare.recording import nudge
+
+    dtype, inputs, numbers = live.about["dtype"], live.inputs, itertools.count()
+
+    def around(call: Call) -> Sequence[Any]:
+        found = []
+        for x in call.run():
+            type_of = live.backend.ops.dtype(x)
+            if "float" in type_of:
+                signs = np.random.default_rng((seed, next(numbers))).integers(0, 2, tuple(x.shape)) * 2 - 1
+                factor = (1 + 2 * noise.unit(type_of) * signs).astype(np.float32)
+                x = x * live.backend.to_native(factor, x)
+            found.append(x)
+        return found
+
+    def moved(x: Array) -> Array:
+        if inputs.kind == "images" and x.dtype == np.uint8:
+            x = x / np.float32(255)
+        found = noise.nudged(x, noise.unit("float32"), seed)
+        return np.clip(found, 0, 1) if inputs.kind == "images" else found
+
+    before = live.backend.weights(live.model)
+    given = Inputs(inputs.kind, {k: moved(x) for k, x in inputs.arrays.items()}, inputs.form, inputs.channels_first)
+    try:
+        live.backend.set_weights(live.model, {k: nudge(x, dtype, seed) for k, x in before.items()})
+        with live.backend.intercept(live.model, live.names, around):
+            yield given
+    finally:
+        live.backend.set_weights(live.model, before)
 
 
-def canonical(live: Live, values: Mapping[str, Array], what: str) -> dict[str, dict[str, Array]]:
+def canonical(live: Live, values: Mapping[str, Array], what: str) -> Canonical:
     """Arrays by the framework's own names of weights, as descriptions have them."""
     before = live.backend.weights(live.model)
     # What was not given has no gradient, or was not moved.
@@ -109,81 +265,49 @@ def _statistic(entry: str) -> bool:
     return entry.startswith("moving_") or entry in ("mean", "variance")
 
 
-def _ordered(record: Record, name: str, x: Array) -> Array:
-    """Of a layer on flattened inputs: in their canonical order."""
-    from agnostic.compare.context import reordered_entry
+# A rule on recorded gradients ----------------------------------------------------------------------------------------
+def rule_of(plain: Mapping[str, Any]) -> Spec:
+    """The specification in a trace.
 
-    step = next(s for s in record.steps if s.name == name)
-    return reordered_entry(step.kind, x, step.inputs[0].layout) if step.inputs else x
+    Raises:
+        InvalidInput: there is none of that name, or its numbers do not go together.
+    """
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k != "kind"}
+    if plain.get("kind") not in KINDS:
+        raise InvalidInput(f"a trace holds an update by {plain.get('kind')!r}, which this agnostic does not know")
+    return make(KINDS[plain["kind"]], {"learning_rate": 0.0, **options})
 
 
-def rows(a: Record, b: Record, pairs: Mapping[str, str]) -> list[Row]:
-    """How far what both traces hold of learning is apart, layer by layer; the worst entry of each.
+def followed(
+    spec: Spec, rates: Sequence[float], norms: Sequence[float], start: Array, gradients: Sequence[Array], parts: int = 1
+) -> Array | None:
+    """Where a rule leads one entry of a layer, in float64.
 
     Args:
-        pairs: B's layer by A's.
-    """
-    from agnostic.compare.report import Row
-
-    found: list[Row] = []
-    assert a.trace is not None
-    assert b.trace is not None
-    for what in ("gradients", "updated"):
-        ours, theirs = (r.trace.about.get("learning", {}).get(what, {}) for r in (a, b) if r.trace is not None)
-        for name, other in pairs.items():
-            entries = [k for k in ours.get(name, {}) if k in theirs.get(other, {})]
-            worst: Row | None = None
-            for k in entries:
-                x = _ordered(a, name, a.trace.read(ours[name][k]["tensor"]))
-                y = _ordered(b, other, b.trace.read(theirs[other][k]["tensor"]))
-                error = noise.difference(y, x) if x.shape == y.shape else float("inf")
-                floor = max(ours[name][k]["floor"], theirs[other][k]["floor"])
-                kind = f"{'gradient' if what == 'gradients' else 'after the update'}: {k}"
-                row = Row(name, other, kind, x.shape, None, None, error / floor, error, floor, ours[name][k]["rms"])
-                if worst is None or (row.propagated or 0) > (worst.propagated or 0):
-                    worst = row
-            found += [worst] if worst is not None else []
-    return found
-
-
-def convention(a: Record, b: Record, row: Row) -> Finding | None:
-    """Which convention of the optimizer leads to B's weights of one layer, where A's leads elsewhere.
-
-    It is computed from A's weights and gradients, so both must be in A's trace, and the update be one step: the
-    gradients of a second one are no longer A's.
+        rates: the learning rate of each step.
+        norms: the L2 norm of all gradients together at each step.
+        gradients: of each step.
+        parts: of how many weights the entry is the sum.
 
     Returns:
-        None where the traces do not hold what is needed.
+        The weights after the last step; None where one entry cannot tell: the rule depends on the layout, or on weights
+        of which only the sum is known.
     """
-    from agnostic.compare.mistakes.optimizers import explain
-    from agnostic.optimizers.specs import KINDS
+    from agnostic.optimizers import rules
+    from agnostic.reference.optimizers import replay
 
-    if a.trace is None or b.trace is None:
+    if parts > 1 and (spec.weight_decay or spec.ema_overwrite or not rules.rule_of(spec).elementwise):
         return None
-    ours, theirs = a.trace.about.get("learning", {}), b.trace.about.get("learning", {})
-    update, start = ours.get("update"), a.description(row.a).weights
-    if not update or update["steps"] != 1 or "gradients" not in ours:
+    # In the reference a bound on the norm of all gradients would see one parameter.
+    bound = spec.clip_global_norm
+    if bound is not None:
+        spec = replace(spec, {"clip_global_norm": None})
+        slack = 1e-6 if spec.clip_convention == "torch" else 0.0
+        scales = [min(1.0, bound / (n + slack)) if n + slack > 0 else 1.0 for n in norms]
+        gradients = [g * s for g, s in zip(gradients, scales, strict=True)]
+    try:
+        with np.errstate(all="ignore"):
+            reached = replay(spec, [start], [[g] for g in gradients], rates, outputs_last=True)[-1][0]
+    except (InvalidInput, ValueError, ArithmeticError):
         return None
-    entries = [k for k in ours["gradients"].get(row.a, {}) if k in start and k in theirs["updated"].get(row.b, {})]
-    if not entries:
-        return None
-    gradients = [a.trace.read(ours["gradients"][row.a][k]["tensor"]) for k in entries]
-    after = [b.trace.read(theirs["updated"][row.b][k]["tensor"]) for k in entries]
-    after = [_ordered(b, row.b, x) for x in after]
-    gradients = [_ordered(a, row.a, x) for x in gradients]
-    begun = [_ordered(a, row.a, start[k]) for k in entries]
-    plain = dict(update["spec"])
-    spec = KINDS[plain.pop("kind")](**plain)
-    found = explain(spec, begun, [gradients], after)
-    before = row.propagated or 0.0
-    left = found.error / max(row.floor, 1e-300)
-    if not found.term or left > before / 3:
-        sentence = f"After the update {row.b} has other weights, and no convention that is known leads to them."
-        return Finding("unexplained", sentence, "Compare the gradients of the two models.", before, before)
-    return Finding(
-        "optimizer_convention",
-        f"The optimizers differ in one convention, {found.meaning}: {found.b} where A has {found.a}.",
-        f"Build it by agnostic.optimizers.build({type(spec).__name__}({found.term}={found.a!r}, ...), model).",
-        before,
-        left,
-    )
+    return reached if parts <= 1 else start + parts * (reached - start)

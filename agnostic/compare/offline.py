@@ -14,9 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.compare import learning, noise
+from agnostic.compare import learned as learn
+from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment, align
-from agnostic.compare.context import Inner, alike, ends_of, facts, inner_of, led_in, reordered, sources, strays
+from agnostic.compare.context import (
+    Inner,
+    activated,
+    alike,
+    ends_of,
+    facts,
+    inner_of,
+    led_in,
+    reordered,
+    sources,
+    strays,
+)
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
@@ -48,7 +60,7 @@ class Offline:
         self._kept = 0
         # Calls of B that have an activation inside where A has none, or the other way round.
         self._coded: set[int] = set()
-        self._unmatched_a = set(alignment.unmatched_a)
+        self._unmatched_a, self._unmatched_b = set(alignment.unmatched_a), set(alignment.unmatched_b)
 
     def run(self) -> None:
         """Walk through B."""
@@ -67,10 +79,15 @@ class Offline:
         if not self.output:
             self.output.append(Place([], [], glue=float("inf")))
 
+    @property
+    def parted(self) -> bool:
+        """Whether a place differs, or what the models return."""
+        return self._parted or any(x.glue is not None and x.glue > THRESHOLD for x in self.output)
+
     def _place(self, i: int, j: int) -> Place:
         a, b = self.a.steps[i], self.b.steps[j]
-        place = Place(self._segment(i, j), [j])
-        end = self.a.steps[place.a[-1]]
+        place = Place(*self._segments(i, j))
+        end, last = self.a.steps[place.a[-1]], self.b.steps[place.b[-1]]
         for k, (ours, theirs) in enumerate(self._inputs(a, b)):
             if self._sourced(ours, theirs):
                 place.glue = max(place.glue or 0.0, 0.0)
@@ -80,9 +97,9 @@ class Offline:
                     place.glue_culprit = self._glue_culprit(i, j, ours, theirs, k)
                 place.glue = max(place.glue or 0.0, ratio)
         parted = self._parted or (place.glue or 0.0) > THRESHOLD
-        pairs = [(x, y) for x, y in zip(end.outputs, b.outputs, strict=False) if alike(*_shapes(x, y))]
+        pairs = [(x, y) for x, y in zip(end.outputs, last.outputs, strict=False) if alike(*_shapes(x, y))]
         if not pairs:
-            pairs = [(x, y) for y in b.outputs[:1] for x in end.outputs if alike(*_shapes(x, y))][:1]
+            pairs = [(x, y) for y in last.outputs for x in end.outputs if alike(*_shapes(x, y))][:1]
         if not pairs:
             place.isolated = place.error = float("inf")
             return place
@@ -93,7 +110,7 @@ class Offline:
         if inner is not None:
             # What code does there, or does not, shows as glue at the next layer.
             self._coded.add(j)
-            place.a = place.a[:1]
+            place.a, place.b = place.a[:1], place.b[:1]
             pairs = [(a.outputs[0], b.outputs[0])]
             apart = [self._apart(*pairs[0], inner)]
         place.propagated, _ = max(apart)
@@ -107,20 +124,27 @@ class Offline:
     def _inputs(self, a: Step, b: Step) -> list[tuple[Slot, Slot]]:
         return [(x, y) for x, y in zip(a.inputs, b.inputs, strict=False) if alike(*_shapes(x, y))]
 
-    def _segment(self, i: int, j: int) -> list[int]:
-        """A's calls that B's call stands for: with what follows in line, if that is nearer to B's output."""
-        ends = ends_of(self.a, self._unmatched_a, i)
-        if len(ends) == 1 or not self.b.steps[j].outputs:
-            return ends[:1]
-        theirs = self.b.steps[j].outputs[0]
+    def _segments(self, i: int, j: int) -> tuple[list[int], list[int]]:
+        """The calls of both sides that stand for each other: with what follows in line, if that is nearer."""
+        ours, theirs = ends_of(self.a, self._unmatched_a, i), ends_of(self.b, self._unmatched_b, j)
+        if len(ours) == len(theirs) == 1:
+            return ours, theirs
+        if activated(self.a.steps[i], self.a) and not activated(self.b.steps[j], self.b):
+            # A's layer has its activation inside, B's stands behind.
+            for n, k in enumerate(theirs):
+                if self.b.steps[k].kind == "activation":
+                    return ours[:1], theirs[: n + 1]
+        # One side alone goes on: what both have behind would be matched.
+        tried = [(n + 1, 1) for n in range(len(ours))] + [(1, n + 1) for n in range(1, len(theirs))]
         ratios = []
-        for end in ends:
-            outputs = self.a.steps[end].outputs
-            fits = outputs and alike(*_shapes(outputs[0], theirs))
-            ratios.append(self._apart(outputs[0], theirs)[0] if fits else float("inf"))
+        for m, n in tried:
+            pair = self.a.steps[ours[m - 1]].outputs[:1], self.b.steps[theirs[n - 1]].outputs[:1]
+            fits = pair[0] and pair[1] and alike(*_shapes(pair[0][0], pair[1][0]))
+            ratios.append(self._apart(pair[0][0], pair[1][0])[0] if fits else float("inf"))
             if ratios[-1] <= THRESHOLD:
                 break
-        return ends[: 1 + int(np.argmin(ratios))]
+        m, n = tried[int(np.argmin(ratios))]
+        return ours[:m], theirs[:n]
 
     def _sourced(self, ours: Slot, theirs: Slot) -> bool:
         """Whether both are the very outputs of matched calls: no code made anything of them."""
@@ -128,7 +152,7 @@ class Offline:
             return False
         (i, m), (j, n) = ours.source, theirs.source
         place = next((x for x in self.places if j in x.b), None)
-        return m == n and place is not None and place.a[-1] == i and j not in self._coded
+        return m == n and place is not None and (place.a[-1], place.b[-1]) == (i, j) and j not in self._coded
 
     def _apart(self, ours: Slot, theirs: Slot, inner: Inner | None = None) -> tuple[float, float]:
         """How far two arrays are apart, in propagated noise floors, and as a root mean square.
@@ -318,7 +342,7 @@ def compare_records(a: Record, b: Record, chosen: Mapping[str, str] | None = Non
             "traces"
         )
     names = {a.steps[x.a[0]].name: b.steps[x.b[0]].name for x in found.places}
-    learned = learning.rows(a, b, names)
+    learned = learn.compare(a, b, names, parted=found.parted)
     return verbs.comparison(a, b, alignment, found, notes, _pictures(found), isolated=found.judged > 0, learned=learned)
 
 

@@ -243,6 +243,14 @@ def _received(given: Mapping[str, Any], model: Any) -> Any:
     return tuple(found.values()) if given["form"] == "tuple" else found
 
 
+def _update(given: Sequence[Any] | None, model: Any) -> tuple[Any, Any] | None:
+    """An optimizer's text as the model's framework reads it, and the steps."""
+    from agnostic.backend import backend_of
+    from agnostic.optimizers.text import specification
+
+    return None if given is None else (specification(given[0], backend_of(model).name), given[1])
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do what the file says."""
     from agnostic.compare.recording import opened
@@ -253,7 +261,8 @@ def main(arguments: Sequence[str]) -> None:
         which = Side(**job["side"])
         model = which.load()
         if job["do"] == "trace":
-            trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **job["options"])
+            options = {**job["options"], "update": _update(job["options"].get("update"), model)}
+            trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
         else:
             save(against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec), Path(job["out"]))
 

@@ -17,6 +17,7 @@ from agnostic.compare.context import reordered
 from agnostic.compare.diagnosis import Culprit, Finding
 from agnostic.compare.forcing import Forced, Place
 from agnostic.compare.inputs import Inputs, collect
+from agnostic.compare.learned import Learned
 from agnostic.compare.learning import Update
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
@@ -36,7 +37,7 @@ def trace(
     path: str | os.PathLike[str],
     *,
     gradients: bool = False,
-    update: tuple[Spec, int] | None = None,
+    update: tuple[Spec, int | Sequence[float]] | None = None,
 ) -> Path:
     """Write what a model does for some inputs to a file.
 
@@ -45,7 +46,8 @@ def trace(
         inputs: as in :func:`compare`.
         path: of the file; its name ends in ``.trace``.
         gradients: record the gradients of a loss as well: half the mean square of each output, added up.
-        update: (a specification of an optimizer, a number of steps): record the weights after those steps on that loss.
+        update: (a specification of an optimizer, a number of steps or the learning rate of each): record the weights
+            after those steps on that loss, and the gradients of each step.
 
     Returns:
         The path.
@@ -63,7 +65,7 @@ def trace_model(
     *,
     spec: str | None = None,
     gradients: bool = False,
-    update: tuple[Spec, int] | None = None,
+    update: tuple[Spec, int | Sequence[float]] | None = None,
 ) -> Path:
     """See :func:`trace`.
 
@@ -134,7 +136,10 @@ def against(
     alignment = align(a, b, map)
     forced = Forced(a, live, b, alignment)
     forced.run()
-    return comparison(a, b, alignment, forced, [*a.notes, *b.notes], list(_pictures(forced)))
+    notes = [*a.notes, *b.notes]
+    if a.trace is not None and a.trace.about.get("learning"):
+        notes.append("what A learned is compared with another trace alone: record B with agnostic trace as well")
+    return comparison(a, b, alignment, forced, notes, list(_pictures(forced)))
 
 
 def comparison(
@@ -146,20 +151,21 @@ def comparison(
     pictures: Sequence[Pictures],
     *,
     isolated: bool = True,
-    learned: Sequence[Row] = (),
+    learned: Learned | None = None,
 ) -> Comparison:
     """What was found, in the form that users see."""
     used = {i for x in found.places for i in x.a}, {j for x in found.places for j in x.b}
+    learned = learned or Learned()
     return Comparison(
         a=a.model,
         b=b.model,
         table=tuple(_row(a, b, x) for x in found.places),
-        divergences=(*_divergences(a, b, found), *_learned(a, b, learned)),
+        divergences=(*_divergences(a, b, found), *learned.divergences),
         unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
-        output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned),
+        output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned.rows),
         weights=_weights(a, b, found.places),
-        notes=(*notes, *unseen(a, b, found.places)),
+        notes=(*notes, *learned.notes, *unseen(a, b, found.places)),
         pictures=tuple(pictures),
         isolated=isolated,
     )
@@ -208,28 +214,16 @@ def _output_row(a: Record, place: Place, number: int) -> Row:
 
 
 def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergence]:
-    divergences = []
+    apart = []
     for x in found.places:
         names = a.steps[x.a[0]].label, b.steps[x.b[0]].label
         if x.glue is not None and x.glue > THRESHOLD:
-            divergences.append(_glue(a, b, x, *names, x.b[0]))
+            apart.append(_glue(a, b, x, *names, x.b[0]))
         if x.isolated is not None and x.isolated > THRESHOLD:
-            divergences.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
+            apart.append(Divergence(*names, "layer", "", x.isolated, _findings(x.culprit)))
     last = (x for x in found.output if x.glue is not None and x.glue > THRESHOLD)
     end = b.steps[-1].label if b.steps else "output"  # the code behind the last layer, or what that should have inside
-    return [*divergences, *(_glue(a, b, x, "output", end, len(b.steps)) for x in last)]
-
-
-def _learned(a: Record, b: Record, rows: Sequence[Row]) -> list[Divergence]:
-    """The first of the gradients, and of the updates, that differs by more than arithmetic explains."""
-    found: dict[str, Divergence] = {}
-    for row in rows:
-        if row.propagated is not None and row.propagated > THRESHOLD:
-            kind = "gradient" if row.kind.startswith("gradient") else "update"
-            if kind not in found:
-                why = learning.convention(a, b, row) if kind == "update" and "gradient" not in found else None
-                found[kind] = Divergence(row.a, row.b, kind, "", row.propagated, () if why is None else (why,))
-    return list(found.values())
+    return [*apart, *(_glue(a, b, x, "output", end, len(b.steps)) for x in last)]
 
 
 def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: int) -> Divergence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +83,33 @@ class ModelCard:
     size: tuple[int, int]
     class_names: tuple[str, ...] | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def card_to_json(card: ModelCard) -> dict[str, Any]:
+    """A card as what JSON can carry, without what it was loaded from."""
+    found = asdict(card)
+    del found["spec"]
+    return found
+
+
+def card_from_json(found: Any, spec: str) -> ModelCard:
+    """The inverse of :func:`card_to_json`.
+
+    Raises:
+        InvalidInput: it is no card.
+    """
+    try:
+        prepared, names = found["preprocessing"], found["class_names"]
+        preprocessing = Preprocessing(
+            tuple(map(float, prepared["mean"])), tuple(map(float, prepared["std"])), float(prepared["scale"]),
+            prepared["channel_order"],
+        )  # fmt: skip
+        height, width = map(int, found["size"])
+        aliases = {str(name): tuple(map(str, others)) for name, others in found["aliases"].items()}
+        names = None if names is None else tuple(map(str, names))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"the card in {spec} is no card ({type(error).__name__}: {error})") from None
+    return ModelCard(spec, preprocessing, (height, width), names, aliases)
 
 
 def attach(model: Any, card: ModelCard) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from agnostic.backend import Model, backend_name, default_backend, get_backend
-from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName, nearest
+from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 from agnostic.models.specs import Weights, parse, parse_weights
 
 ENGINES = ("torch", "jax", "tensorflow")
@@ -49,6 +49,7 @@ def load(
         raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
     name = backend or parsed.backend
     if engine is not None:
+        name = backend = name or "keras"
         _choose_engine(engine, name)
     if parsed.family == "function":
         assert parsed.path is not None
@@ -89,12 +90,7 @@ def _from_function(path: Path, function: str, backend: str | None, weights: Weig
     if backend not in (None, owner):
         raise InvalidInput(f"{path}:{function} makes a model of the backend {owner!r}, not of {backend!r}")
     if isinstance(weights, Path):
-        made_by = get_backend(owner)
-        entries = made_by.read_weights(weights)
-        try:
-            made_by.set_weights(model, entries)
-        except InvalidWeights as error:
-            raise InvalidWeights(f"{weights} does not fit {path}:{function}: {error}") from None
+        get_backend(owner).load_weights(model, weights, f"{path}:{function}")
     return model
 
 

@@ -400,7 +400,7 @@ def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Num
 
 
 # Rules that look at a whole parameter
-_MACHINE_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
+MACHINE_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def _adafactor_slots(spec: specs.Adafactor, shape: tuple[int, ...]) -> dict[str, Slot]:
@@ -427,7 +427,7 @@ def _adafactor(
     ops: Ops, spec: specs.Adafactor, p: Array, g: Array, state: State, now: Numbers
 ) -> tuple[Array, dict[str, Array]]:
     floor = spec.epsilon_place == "floor"
-    epsilon = _MACHINE_EPSILON[ops.dtype(p)] if spec.epsilon_1 is None else spec.epsilon_1
+    epsilon = MACHINE_EPSILON[ops.dtype(p)] if spec.epsilon_1 is None else spec.epsilon_1
     size = _rms(ops, p) if floor else None
     if spec.weight_decay:
         p, g = _decay(spec, p, g, now)

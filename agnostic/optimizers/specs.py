@@ -25,6 +25,7 @@ TERMS: Mapping[str, str] = {
     "dampening": "the share of the gradient that the momentum buffer leaves out",
     "epsilon_place": "where epsilon is added",
     "epsilon": "epsilon",
+    "epsilon_1": "an epsilon that depends on the parameters' type",
     "decay": "weight decay added to the gradient (coupled), taken from the weights by learning_rate * weight_decay "
     "(decoupled), or inside the trust ratio (ratio)",
     "lr_decay": "the decay of the learning rate inside the rule",
@@ -601,4 +602,5 @@ def obstacles(spec: Spec, framework: str) -> tuple[str, ...]:
         found += ["clip_threshold"] * (getattr(spec, "clip_threshold", 1.0) < 1)
     else:
         found += ["clip"] * (any(c is not None for c in clips[1:]) and spec.clip_convention != framework)
+        found += ["epsilon_1"] * (getattr(spec, "epsilon_1", 0.0) is None)
     return tuple(found)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.backend import Model
+from agnostic.models.architecture import same_padding
 
 Array = np.ndarray[Any, Any]
 
@@ -33,12 +34,14 @@ class Slot:
     Attributes:
         name: of the layer in its model, with the part where there are several: ``"rnn.l1_reverse"``; of a bare
             parameter, its own name.
-        kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``, ``"other"``.
+        kind: as in :mod:`agnostic.transfer.layouts`, or ``"parameter"``, ``"normalization"``; the name of the class of
+            a layer of the framework's own that the other framework lacks.
         layer: what runs: the layer's name, :data:`ROOT` for the model itself; ``""`` for a parameter that stands in a
             layer that holds others.
         weights: by Keras' names, in its layout.
         config: what decides, beside the weights, what the layer computes, as far as it can be told apart:
-            ``epsilon``, ``strides``, ``padding``, ``dilation``.
+            ``epsilon``, ``strides``, ``padding``, ``dilation``; ``tied``: an earlier slot that has the same array;
+            ``what``: of a class without a counterpart, what it is called in a sentence.
     """
 
     name: str
@@ -51,6 +54,32 @@ class Slot:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight."""
         return {name: tuple(x.shape) for name, x in self.weights.items()}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An average pool that pads.
+
+    Attributes:
+        size, strides: a number a spatial axis.
+        padding: the zeros around what it is handed.
+        counts: whether the zeros count: it divides by the window's size, else by what of the window lies on the image.
+    """
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: Padding
+    counts: bool
+
+    def share(self, spatial: Sequence[int]) -> Array:
+        """How much of each window lies on an image of that size: (1, *windows, 1), from 0 to 1."""
+        found = np.ones(())
+        for axis, (n, k, s) in enumerate(zip(spatial, self.size, self.strides, strict=True)):
+            low, high = same_padding(n, k, s) if isinstance(self.padding, str) else self.padding[axis]
+            starts = np.arange((n + low + high - k) // s + 1) * s - low
+            inside = (np.minimum(starts + k, n) - np.maximum(starts, 0)) / k
+            found = np.multiply.outer(found, inside)
+        return found[None, ..., None]
 
 
 @dataclass(frozen=True)
@@ -77,11 +106,17 @@ class Access(ABC):
 
     framework: str
     """``"torch"`` or ``"keras"``."""
+    model: Model
 
     @property
     @abstractmethod
     def slots(self) -> Sequence[Slot]:
         """All slots in the order of registration. Bare parameters may come before the layers around them."""
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The average pools that pad, by the layer's name."""
+        return {}
 
     @abstractmethod
     def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
@@ -111,7 +146,8 @@ class Access(ABC):
     def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
         """Inside, each layer has the given epsilon, strides, dilation or (explicit) padding in place of its own.
 
-        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first.
+        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first. ``counts``
+        is a pool's, as of :class:`Pool`.
         """
 
     def exact(self) -> Access | None:

@@ -68,6 +68,17 @@ def _without_gamma(source: Slot, target: Slot) -> Slot:
     return replace(source, weights=arrays)
 
 
+PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "dense")
+"""Kinds whose bias is added at the end, so that it can be taken out of their output again."""
+
+
+def without_bias(source: Slot, target: Slot) -> Slot | None:
+    """The source without its bias, where the target has no place for one; None where that is not what is in the way."""
+    if source.kind not in PRODUCTS or "bias" not in source.weights or "bias" in target.weights:
+        return None
+    return replace(source, weights={name: x for name, x in source.weights.items() if name != "bias"})
+
+
 def filled(source: Slot, target: Slot) -> tuple[str, ...]:
     """The entries that only the target has, and that got their default."""
     return tuple(name for name in target.weights if name not in source.weights)
@@ -86,7 +97,9 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
     if np.prod(shape) != x.size:
         return None
     squeezed = tuple(n for n in shape if n != 1)
-    if tuple(n for n in x.shape if n != 1) == squeezed and kind in ("parameter", "conv", "dense"):
+    # Of two kernels of one rank, (1, 7) is not (7, 1).
+    product = kind in ("conv", "dense") and x.ndim != len(shape)
+    if tuple(n for n in x.shape if n != 1) == squeezed and (kind == "parameter" or product):
         return x.reshape(shape)
     if kind == "parameter" and x.ndim >= 3:  # such as a position embedding of an image, channels first or last
         for moved in (np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1), np.moveaxis(x, 0, -1), np.moveaxis(x, -1, 0)):

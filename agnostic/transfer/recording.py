@@ -15,6 +15,7 @@ import numpy as np
 
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path
+from agnostic.models.cards import ModelCard, card_from_json, card_of, card_to_json
 from agnostic.transfer.access import Access, Array, InputSpec, Slot
 
 UNIT = 2.0**-24
@@ -53,6 +54,7 @@ class Recording:
         inputs, outputs: of the model.
         truth: the outputs in float64; None where they cannot be had.
         floor: what float32 does to the outputs, relative to their greatest magnitude.
+        card: of the model, which belongs to the weights.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Recording:
     outputs: tuple[Array, ...]
     truth: tuple[Array, ...] | None
     floor: float
+    card: ModelCard | None = None
 
     def of(self, layer: str, number: int = 0) -> Call | None:
         """A layer's call of that number, or its last where there are fewer; None for a layer that did not run."""
@@ -110,7 +113,7 @@ def record(source: Access, inputs: Sequence[Array], name: str) -> Recording:
     slots = sorted(source.slots, key=lambda slot: order.get(slot.layer, len(order)))
     return Recording(
         name, source.framework, tuple(slots), tuple(calls), tuple(inputs), tuple(outputs),
-        None if truth is None else tuple(truth), floor,
+        None if truth is None else tuple(truth), floor, card_of(source.model),
     )  # fmt: skip
 
 
@@ -200,6 +203,7 @@ def save(recording: Recording, path: Path) -> None:
         "truth": recording.truth is not None,
         "slots": [[s.name, s.kind, s.layer, list(s.weights), dict(s.config)] for s in recording.slots],
         "calls": [[c.layer, c.floor] for c in recording.calls],
+        "card": None if (card := recording.card) is None else [card.spec, card_to_json(card)],
         "counts": [len(recording.inputs), len(recording.outputs)],
     }  # fmt: skip
     with atomic_path(path) as temporary:
@@ -238,6 +242,7 @@ def _assembled(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> Recordi
         about["name"], about["framework"], slots, calls,
         tuple(arrays[f"inputs/{n}"] for n in range(inputs)), tuple(arrays[f"outputs/{n}"] for n in range(outputs)),
         tuple(arrays[f"truth/{n}"] for n in range(outputs)) if about["truth"] else None, about["floor"],
+        None if (card := about["card"]) is None else card_from_json(card[1], card[0]),
     )  # fmt: skip
 
 

@@ -90,12 +90,12 @@ class KerasBackend(Backend):
 
         return gradients(model, inputs)
 
-    def weights_after(
-        self, model: keras.Layer, inputs: Any, optimizer: Any, steps: int
-    ) -> Mapping[str, npt.NDArray[Any]]:
-        from agnostic_keras.learning import updated
+    def training_steps(
+        self, model: keras.Layer, inputs: Any, optimizer: Any, rates: Sequence[float]
+    ) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]]:
+        from agnostic_keras.learning import steps
 
-        return updated(model, inputs, optimizer, steps)
+        return steps(model, inputs, optimizer, rates)
 
     def versions(self) -> Mapping[str, str]:
         return calls.versions()
@@ -133,6 +133,11 @@ class KerasBackend(Backend):
         from agnostic_keras.weights import read_weights
 
         return read_weights(path)
+
+    def load_weights(self, model: keras.Layer, path: Path, name: str) -> None:
+        from agnostic_keras.models import fill
+
+        fill(model, path, name)
 
     def save(self, model: keras.Layer, path: Path) -> None:
         from agnostic_keras.weights import save

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -24,18 +25,23 @@ def gradients(model: keras.Layer, inputs: Any) -> dict[str, np.ndarray[Any, Any]
     return {names[id(v)]: _ops.numpy(g) for v, g in found if g is not None and id(v) in names}
 
 
-def updated(model: keras.Layer, inputs: Any, spec: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.weights_after`."""
+def steps(
+    model: keras.Layer, inputs: Any, spec: Any, rates: Sequence[float]
+) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]]:
+    """See :meth:`agnostic.backend.Backend.training_steps`."""
     variables = _variables(model)
-    before = {name: _ops.numpy(v.value) for name, v in variables.items()}
+    names = {id(v): name for name, v in variables.items()}
+    before = {name: np.array(_ops.numpy(v.value)) for name, v in variables.items()}
     try:
         optimizer = build(spec, model)
-        for _ in range(steps):
+        for rate in rates:
+            optimizer.learning_rate = rate
             pairs = zip(_gradients(model, inputs), model.trainable_variables, strict=True)
             moving = [(g, v) for g, v in pairs if g is not None]
+            used = {names[id(v)]: np.array(_ops.numpy(g)) for g, v in moving if id(v) in names}
             optimizer.apply([g for g, _ in moving], [v for _, v in moving])
-        trainable = {id(v) for v in model.trainable_variables}
-        return {name: _ops.numpy(v.value) for name, v in variables.items() if id(v) in trainable}
+            trainable = {id(v) for v in model.trainable_variables}
+            yield used, {name: np.array(_ops.numpy(v.value)) for name, v in variables.items() if id(v) in trainable}
     finally:
         for name, v in variables.items():
             v.assign(before[name])

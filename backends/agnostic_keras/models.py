@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import random
 import zipfile
@@ -18,11 +19,11 @@ from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite, twins
 from agnostic.models.architecture import Architecture
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.cards import ModelCard, Preprocessing, attach, card_from_json
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.specs import Weights, parse, parse_weights
 from agnostic.transfer.layouts import architecture_to_keras
-from agnostic_keras.weights import read_weights, set_weights
+from agnostic_keras.weights import CARD, read_weights, set_weights
 
 
 # Described architectures --------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def load(spec: str, weights: str | Path | None = None) -> keras.Model:
             model, card = _application(parsed.name, chosen)
         case "keras-file":
             assert parsed.path is not None
-            model, card = _file(parsed.path, chosen), None
+            model, card = _file(parsed.path, chosen), _card_in(parsed.path)
         case _:
             raise InvalidInput(
                 f"Keras cannot make {spec!r}; it makes 'efficientnet_lite0', 'keras:VGG16' and 'model.keras'"
@@ -277,7 +278,7 @@ def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     if weights != "random":
         path = efficientnet_lite.weights_file(variant) if weights == "default" else weights
         if path.name.endswith(".weights.h5"):
-            _fill(model, path, architecture.name)
+            fill(model, path, architecture.name)
         else:
             entries = read_weights(path)
             if path.suffix in (".pth", ".pt"):
@@ -296,7 +297,7 @@ def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     model = build(architecture)
     if isinstance(weights, Path):
         if weights.name.endswith(".weights.h5"):
-            _fill(model, weights, name)
+            fill(model, weights, name)
         else:
             entries = read_weights(weights)
             if weights.suffix in (".pth", ".pt"):
@@ -336,7 +337,7 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
             "give their file as weights=..., or weights='random'"
         ) from error
     if isinstance(weights, Path):
-        _fill(model, weights, f"keras:{name}")
+        fill(model, weights, f"keras:{name}")
     return model, _application_card(name, model, known[name].preprocess_input)
 
 
@@ -378,12 +379,24 @@ def _file(path: Path, weights: Weights) -> keras.Model:
             ) from None
         raise InvalidWeights(f"{path} cannot be read as a model ({said[:200]})") from error
     if isinstance(weights, Path):
-        _fill(model, weights, str(path))
+        fill(model, weights, str(path))
     return model
 
 
-def _fill(model: keras.Model, path: Path, name: str) -> None:
-    """Put a weight file into a model."""
+def _card_in(path: Path) -> ModelCard | None:
+    """What agnostic wrote beside the model in its file, if it did."""
+    with zipfile.ZipFile(path) as file:
+        if CARD not in file.namelist():
+            return None
+        try:
+            found = json.loads(file.read(CARD))
+        except ValueError as error:
+            raise InvalidInput(f"the card in {path} is no card ({error})") from None
+    return card_from_json(found, str(path))
+
+
+def fill(model: keras.Layer, path: Path, name: str) -> None:
+    """See :meth:`agnostic.backend.Backend.load_weights`."""
     if not path.name.endswith(".weights.h5"):
         _fit(model, read_weights(path), path, name)
         return
@@ -395,7 +408,7 @@ def _fill(model: keras.Model, path: Path, name: str) -> None:
         raise InvalidWeights(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _fit(model: keras.Model, entries: Any, path: Path, name: str) -> None:
+def _fit(model: keras.Layer, entries: Any, path: Path, name: str) -> None:
     try:
         set_weights(model, entries)
     except InvalidWeights as error:

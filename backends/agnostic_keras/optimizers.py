@@ -109,6 +109,9 @@ def build(
     if isinstance(moving[0][0], Muon):
         # Keras moves everything but matrices by Adam there.
         exact = exact and all(len(v.shape) == 2 for _, v in moving[0][1].parameters)
+    if moving[0][0].ema_momentum is not None and keras.config.backend() == "jax":
+        # Keras' own fails at the second fit(): see RuleOptimizer.finalize_variable_values.
+        exact = False
     if native is None:
         native = exact
     if native and len(resolved) > 1:
@@ -122,7 +125,7 @@ def build(
         {
             "kind": type(spec).__name__,
             "options": {k: v for k, v in as_dict(spec).items() if k != "learning_rate"},
-            "scale": _scale(spec, base),
+            **_own_rate(spec.learning_rate, base),
             "variables": [v.path for _, v in group.parameters],
             "trainable": group.trainable,
         }
@@ -136,12 +139,13 @@ def _base_rate(moving: Sequence[tuple[Spec, Group]]) -> Any:
     return next((r for r in rates if not isinstance(r, int | float) or r > 0), rates[0])
 
 
-def _scale(spec: Spec, base: Any) -> float:
-    if spec.learning_rate is base or spec.learning_rate == base:
-        return 1.0
-    if not isinstance(base, int | float) or not isinstance(spec.learning_rate, int | float):
-        raise InvalidInput("groups share one schedule: give each the same, or numbers as learning rates")
-    return float(spec.learning_rate / base)
+def _own_rate(rate: Any, base: Any) -> dict[str, Any]:
+    """How a group's rate follows from the optimizer's: a factor of it where both are numbers, else one of its own."""
+    if rate is base or rate == base:
+        return {"scale": 1.0}
+    if isinstance(base, int | float) and isinstance(rate, int | float):
+        return {"scale": float(rate / base)}
+    return {"rate": float(rate) if isinstance(rate, int | float) else rate}
 
 
 def keras_options(spec: Spec) -> dict[str, Any]:
@@ -150,6 +154,8 @@ def keras_options(spec: Spec) -> dict[str, Any]:
     found = {_KERAS_NAMES.get(k, k): v for k, v in fields.items() if k in _SAME_NAME or k in _KERAS_NAMES}
     rate = fields["learning_rate"]
     found["learning_rate"] = float(rate) if isinstance(rate, int | float) else rate
+    if found.get("epsilon_1", 0.0) is None:
+        found["epsilon_1"] = rules.MACHINE_EPSILON[keras.config.floatx()]
     if "momentum" in found:
         found["momentum"] = float(found["momentum"])
     if isinstance(spec, Muon):
@@ -182,12 +188,12 @@ def _shared_options(spec: Spec) -> dict[str, Any]:
 class RuleOptimizer(keras.optimizers.Optimizer):
     """A keras.optimizers.Optimizer that moves each group of variables by the shared rule of its specification.
 
-    ``learning_rate`` is the first group's; the others' follow it by a constant factor, so that schedules and callbacks
-    move all of them.
+    ``learning_rate`` is the first group's. The rates of the others follow it by a constant factor, so that callbacks
+    move all of them; those that have a schedule of their own, or a number beside a schedule, follow that.
 
     Args:
-        groups: dicts of ``kind``, ``options`` (the specification but for its rate), ``scale`` (of the rate),
-            ``variables`` (paths) and ``trainable``.
+        groups: dicts of ``kind``, ``options`` (the specification but for its rate), ``scale`` (of the rate) or ``rate``
+            (a number or a schedule of the group's own), ``variables`` (paths) and ``trainable``.
         learning_rate: a number or a Keras schedule.
         assignment: the index of the group of each variable, in the model's order; a model that is loaded may have other
             paths than the one that was saved. None: by their paths, when the optimizer is built.
@@ -205,6 +211,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         super().__init__(rate, name=name, **_shared_options(specs[0]))
         self._groups = [dict(group) for group in groups]
         self._specs = specs
+        self._programs: Any = None
         self._group_of = None if assignment is None else list(assignment)
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -247,21 +254,22 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return self.add_variable(slot.shape, start, slot.dtype or v.dtype, name=f"{v.path.replace('/', '_')}_{name}")
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        return rules.clip(_OPS, self._specs[0], grads)
+        # Slices may hold a row twice: the norm is that of the sums.
+        return rules.clip(_OPS, self._specs[0], [engines.current().dense(g) for g in grads])
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Move one variable; frozen ones stay."""
-        index, spec, scale = self._rule_of(variable)
+        index, spec = self._rule_of(variable)
         if spec is None:
             return
         p = kops.stop_gradient(kops.convert_to_tensor(variable))
-        g = kops.cast(kops.convert_to_tensor(gradient), _OPS.dtype(p))
+        g = kops.cast(kops.convert_to_tensor(engines.current().dense(gradient)), _OPS.dtype(p))
         dtype = "float64" if _OPS.dtype(p) == "float64" else "float32"
         slots = self._slots[index]
         apart = rules.scalar_slots(spec)
         # Bias corrections need more digits than half precision has.
         t = kops.cast(self.iterations + 1, dtype)
-        rate = kops.cast(learning_rate, dtype) * scale
+        rate = kops.cast(self._rate_of(index, kops.cast(learning_rate, dtype)), dtype)
         scalars = {name: kops.convert_to_tensor(slots[name]) for name in apart}
         numbers, new = rules.rule_of(spec).numbers(_OPS, spec, t, rate, scalars)
         now = {name: n if isinstance(n, float) else kops.cast(n, _OPS.dtype(p)) for name, n in numbers.items()}
@@ -271,27 +279,43 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         for name, value in {**changed, **new}.items():
             self.assign(slots[name], value)
 
-    def _rule_of(self, variable: Variable) -> tuple[int, Spec | None, float]:
-        """(the variable's index, its rule or None for one that stays, the factor of its learning rate)."""
+    def _rule_of(self, variable: Variable) -> tuple[int, Spec | None]:
+        """(the variable's index, its rule or None for one that stays)."""
         index = self._get_variable_index(variable)
-        group = self._groups[self._group_of[index]]
-        spec = self._specs[self._group_of[index]] if group["trainable"] else None
+        group = self._group_of[index]
+        spec = self._specs[group] if self._groups[group]["trainable"] else None
         if spec is not None and spec.weight_decay and not self._use_weight_decay(variable):
             spec = replace(spec, {"weight_decay": 0.0})
-        return index, spec, group["scale"]
+        return index, spec
+
+    def _rate_of(self, index: int, learning_rate: Any) -> Any:
+        """The learning rate of a variable, from the optimizer's."""
+        group = self._groups[self._group_of[index]]
+        own = group.get("rate")
+        if own is None:
+            return learning_rate * group["scale"]
+        # As Keras calls its own: with the count of calls, which is that of steps unless gradients are accumulated.
+        return own if isinstance(own, float) else own(self._iterations)
 
     def _backend_update_step(self, grads: Sequence[Any], trainable_variables: Sequence[Variable], rate: Any) -> None:
         engine = engines.current()
         # Inside a stateless scope, a variable's value is not what it holds.
-        if engine.program is None or engine.is_compiling() or any(v.value is not v._value for v in trainable_variables):
+        if (
+            engine.programs is None
+            or engine.is_compiling()
+            or any(v.value is not v._value for v in trainable_variables)
+        ):
             super()._backend_update_step(grads, trainable_variables, rate)
             return
         t = int(kops.convert_to_numpy(self.iterations)) + 1
         base = float(kops.convert_to_numpy(rate))
+        rates: dict[int, float] = {}
         programs: dict[Any, tuple[Any, dict[str, Any]]] = {}
-        scratch: dict[Any, Any] = {}
+        self._programs = self._programs or engine.programs()
+        # All is prepared before a pass over the weights drives the interpreter's own data from the cache.
+        moves = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index, spec, scale = self._rule_of(variable)
+            index, spec = self._rule_of(variable)
             if spec is None:
                 continue
             if not rules.rule_of(spec).elementwise:
@@ -299,15 +323,29 @@ class RuleOptimizer(keras.optimizers.Optimizer):
                 continue
             slots, apart = self._slots[index], rules.scalar_slots(spec)
             scalars = {name: kops.convert_to_numpy(slots[name]) for name in apart}
-            key = (spec, scale, *map(float, scalars.values()))
+            group = self._group_of[index]
+            if group not in rates:
+                rates[group] = float(kops.convert_to_numpy(self._rate_of(index, base)))
+            key = (spec, rates[group], *map(float, scalars.values()))
             if key not in programs:
-                numbers, new = rules.python_numbers(spec, t, base * scale, scalars)
-                programs[key] = engine.program(spec, numbers, [n for n in slots if n not in apart]), new
+                numbers, new = rules.python_numbers(spec, t, rates[group], scalars)
+                programs[key] = self._programs.of(spec, numbers, [n for n in slots if n not in apart]), new
             program, new = programs[key]
             for name, value in new.items():
                 slots[name].assign(value)
             p = variable.value
-            program.apply(p, gradient.to(p.dtype), [slots[name].value for name in program.names], scratch)
+            moves.append((program, p, gradient.to(p.dtype), [slots[name].value for name in program.names]))
+        scratch: dict[Any, Any] = {}
+        for program, p, g, arrays in moves:
+            program.apply(p, g, arrays, scratch)
+
+    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
+        """Put the moving averages in the weights' place, as fit() does at its end."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema:
+            # On jax Keras leaves both in one buffer, and the next fit() may not give it to the compiled step twice.
+            for v in var_list:
+                v.assign(kops.copy(v))
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, from which :meth:`from_config` makes the same optimizer."""
@@ -322,11 +360,22 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             "name": self.name,
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> RuleOptimizer:
+        """The optimizer of what :meth:`get_config` gave, schedules as objects or as data."""
+        groups = [dict(group) for group in config["groups"]]
+        for group in groups:
+            if isinstance(group.get("rate"), Mapping):
+                group["rate"] = keras.saving.deserialize_keras_object(group["rate"], custom_objects=custom_objects)
+        made: RuleOptimizer = super().from_config({**config, "groups": groups}, custom_objects)
+        return made
+
 
 def _spec_of_config(group: Mapping[str, Any]) -> Spec:
     # JSON knows no tuples.
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in group["options"].items()}
-    return make(KINDS[group["kind"]], {"learning_rate": float(group["scale"]), **options})
+    # The rate stands beside the specification: it is a factor, or follows a schedule.
+    return make(KINDS[group["kind"]], {"learning_rate": 1.0, **options})
 
 
 # State ----------------------------------------------------------------------------------------------------------------
@@ -408,7 +457,9 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
         for number, (group, spec) in enumerate(zip(optimizer._groups, optimizer._specs, strict=True)):
             if not group["trainable"]:
                 continue
-            own = rate * group["scale"] if isinstance(rate, float) else rate
+            own = group.get("rate")
+            if own is None:
+                own = rate * group["scale"] if isinstance(rate, float) else rate
             spec = replace(spec, {"learning_rate": own})
             inside = [v for v, index in zip(held, assigned, strict=True) if index == number]
             groups.append((spec, tuple(names[id(v)] for v in inside)))

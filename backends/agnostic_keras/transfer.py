@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras import tree
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps
 from agnostic_keras.layers import named_layers
@@ -26,6 +27,8 @@ _CONV = kl.Conv1D.__mro__[1]
 _TRANSPOSED = kl.Conv1DTranspose.__mro__[1]
 _DEPTHWISE = kl.DepthwiseConv1D.__mro__[1]
 _SEPARABLE = kl.SeparableConv1D.__mro__[1]
+_CONV_LSTM = kl.ConvLSTM1D.__mro__[1]
+_AVERAGE = (kl.AveragePooling1D, kl.AveragePooling2D, kl.AveragePooling3D)
 _RECURRENT: Mapping[type, str] = {
     kl.LSTM: "lstm", kl.GRU: "gru", kl.SimpleRNN: "rnn",
     kl.LSTMCell: "lstm", kl.GRUCell: "gru", kl.SimpleRNNCell: "rnn",
@@ -55,6 +58,14 @@ class KerasAccess(Access):
     def slots(self) -> Sequence[Slot]:
         return self._slots
 
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return {
+            name: Pool(layer.pool_size, layer.strides, "same", counts=False)
+            for name, layer in self._layers.items()
+            if isinstance(layer, _AVERAGE) and layer.padding == "same"
+        }
+
     # Slots ----------------------------------------------------------------------------------------------------------
     def _open(self) -> Iterator[tuple[str, keras.Layer]]:
         closed: tuple[str, ...] = ()
@@ -63,11 +74,21 @@ class KerasAccess(Access):
                 continue
             if closed and name.startswith(closed):
                 continue
-            if isinstance(layer, kl.MultiHeadAttention) or (isinstance(layer, kl.RNN) and _cell(layer) is not None):
+            if isinstance(layer, kl.MultiHeadAttention | _CONV_LSTM) or (isinstance(layer, kl.RNN) and _cells(layer)):
                 closed += (f"{name}.",)
             yield name, layer
 
     def _of(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
+        if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+            raise InvalidInput(
+                f"{name or layer.name!r} keeps its kernel quantized or in parts (LoRA), which transfer does not take "
+                "apart: transfer the layer as it was before"
+            )
+        cells = _cells(layer) if isinstance(layer, kl.RNN) else []
+        if len(cells) > 1:
+            for number, cell in enumerate(cells):
+                yield from self._cell(f"{name}.{number}", name, cell)
+            return
         kind, variables = _described(layer)
         if kind is None:
             yield from self._bare(name, layer)
@@ -83,9 +104,18 @@ class KerasAccess(Access):
             arrays = {k: ops.numpy(v.value) for k, v in variables.items()}
             yield Slot(name or layer.name, kind, name or ROOT, _regrouped(kind, layer, arrays), _config(layer))
 
+    def _cell(self, full: str, name: str, cell: keras.Layer) -> Iterator[Slot]:
+        """One of several cells that run as one layer."""
+        kind, variables = _described(cell)
+        assert kind is not None
+        self._variables[full] = variables
+        yield Slot(full, kind, name or ROOT, {k: ops.numpy(v.value) for k, v in variables.items()})
+
     def _bare(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
         holder = bool(layer._flatten_layers(False, False)) if layer is not self.model else True
         variables = [*layer._trainable_variables, *layer._non_trainable_variables]
+        if isinstance(layer, kl.SpectralNormalization):
+            return  # the state of its iteration, which training alone reads; the kernel is that of the layer inside
         for variable in variables:
             # A layer that is one parameter has its name, as the parameter has in PyTorch.
             alone = len(variables) == 1 and not holder
@@ -164,7 +194,10 @@ class KerasAccess(Access):
     def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         with ExitStack() as stack:
             for name, mend in mends.items():
-                stack.enter_context(_changed(self._layers[name], mend))
+                pool = self.pools.get(name)
+                stack.enter_context(
+                    _changed(self._layers[name], mend) if pool is None else _counting(self._layers[name], pool)
+                )
             yield
 
 
@@ -182,6 +215,10 @@ def _described(layer: keras.Layer) -> tuple[str | None, dict[str, keras.Variable
         return "depthwise_conv" if depthwise else "conv", _found(layer, ("kernel", "bias"))
     if isinstance(layer, kl.Dense):
         return "dense", _found(layer, ("kernel", "bias"))
+    if isinstance(layer, kl.EinsumDense) and _product(layer) is not None:
+        return "dense", _found(layer, ("kernel", "bias"))
+    if getattr(layer, "reverse_embeddings", None) is not None:
+        return type(layer).__name__, _found(layer, ("embeddings", "reverse_embeddings"))
     if isinstance(layer, kl.Embedding):
         return "embedding", _found(layer, ("embeddings",))
     if isinstance(layer, kl.MultiHeadAttention):
@@ -199,17 +236,39 @@ def _described(layer: keras.Layer) -> tuple[str | None, dict[str, keras.Variable
     for cls, (kind, names) in _NORMS.items():
         if isinstance(layer, cls):
             return kind, _found(layer, names)
-    cell = _cell(layer)
-    if cell is not None:
-        kind = next(kind for cls, kind in _RECURRENT.items() if isinstance(cell, cls))
-        return kind, _found(cell, ("kernel", "recurrent_kernel", "bias"))
+    cells = _cells(layer)
+    if len(cells) == 1:
+        kind = next(kind for cls, kind in _RECURRENT.items() if isinstance(cells[0], cls))
+        return kind, _found(cells[0], ("kernel", "recurrent_kernel", "bias"))
+    if isinstance(layer, _CONV_LSTM):
+        return type(layer).__name__, _found(layer.cell, ("kernel", "recurrent_kernel", "bias"))
+    if isinstance(layer, kl.EinsumDense):
+        return type(layer).__name__, _found(layer, ("kernel", "bias"))
     return None, {}
 
 
-def _cell(layer: keras.Layer) -> keras.Layer | None:
-    """The one cell of a recurrent layer, or the layer itself where it is one; several have slots of their own."""
+def _cells(layer: keras.Layer) -> list[keras.Layer]:
+    """The cells of a recurrent layer that are run one after the other, or the layer itself where it is one."""
     cell = getattr(layer, "cell", layer) if isinstance(layer, kl.RNN) else layer
-    return cell if isinstance(cell, tuple(_RECURRENT)) and not isinstance(cell, kl.RNN) else None
+    cells = list(cell.cells) if isinstance(cell, kl.StackedRNNCells) and cell is not layer else [cell]
+    known = all(isinstance(x, tuple(_RECURRENT)) and not isinstance(x, kl.RNN) for x in cells)
+    return cells if known else []
+
+
+def _product(layer: keras.EinsumDense) -> tuple[int, int] | None:
+    """How many axes at the end of an einsum's input go into how many at the end of its output, if it is a product.
+
+    ``"abc,cd->abd"`` (1, 1) is a dense layer, ``"abc,cde->abde"`` (1, 2) one whose outputs are by head, and
+    ``"abcd,cde->abe"`` (2, 1) joins the heads; others, such as ``"abc,bcd->abd"``, are no one product.
+    """
+    inputs, kernel, outputs = (part.replace("...", "") for part in layer.equation.replace("->", ",").split(","))
+    summed = "".join(x for x in kernel if x not in outputs)
+    new = "".join(x for x in kernel if x in outputs)
+    if not summed or not new or kernel != summed + new or not inputs.endswith(summed) or not outputs.endswith(new):
+        return None
+    if inputs[: -len(summed)] != outputs[: -len(new)] or (layer.bias is not None and layer.bias.ndim != len(new)):
+        return None
+    return len(summed), len(new)
 
 
 def _found(layer: keras.Layer, names: Sequence[str]) -> dict[str, keras.Variable]:
@@ -217,7 +276,12 @@ def _found(layer: keras.Layer, names: Sequence[str]) -> dict[str, keras.Variable
 
 
 def _regrouped(kind: str, layer: keras.Layer, arrays: dict[str, Array]) -> dict[str, Array]:
-    """A convolution in as many groups as channels, (*size, 1, C * M), as the depthwise one that it is."""
+    """The canonical shapes: of a convolution in as many groups as channels, (*size, 1, C * M), and of an einsum."""
+    if isinstance(layer, kl.EinsumDense) and kind == "dense":
+        summed, _ = _product(layer) or (1, 1)
+        kernel = arrays["kernel"]
+        rows = math.prod(kernel.shape[:summed])
+        return {name: x.reshape(rows, -1) if name == "kernel" else x.reshape(-1) for name, x in arrays.items()}
     if kind == "depthwise_conv" and isinstance(layer, _CONV):
         kernel = arrays["kernel"]
         return {**arrays, "kernel": kernel.reshape(*kernel.shape[:-2], layer.groups, -1)}
@@ -226,6 +290,8 @@ def _regrouped(kind: str, layer: keras.Layer, arrays: dict[str, Array]) -> dict[
 
 def _config(layer: keras.Layer) -> dict[str, Any]:
     config: dict[str, Any] = {}
+    if isinstance(layer, kl.EinsumDense):
+        config["what"] = f"EinsumDense({layer.equation!r})"
     epsilon = getattr(layer, "epsilon", None)
     if isinstance(epsilon, float | int):
         config["epsilon"] = float(epsilon)
@@ -246,12 +312,17 @@ def _first(layer: keras.Layer, ndim: int) -> bool:
     return getattr(layer, "data_format", None) == "channels_first"
 
 
-def _canonical(x: Any, first: bool) -> Array:
+def _canonical(x: Any, first: bool, merged: int = 1) -> Array:
+    """Channels last, and as many axes at the end in one as an einsum sums over."""
     array = ops.numpy(x)
+    if merged > 1:
+        return array.reshape(*array.shape[:-merged], -1)
     return np.moveaxis(array, 1, -1) if first else array
 
 
-def _native(x: Array, first: bool, like: Any) -> Any:
+def _native(x: Array, first: bool, like: Any, merged: int = 1) -> Any:
+    if merged > 1:
+        x = x.reshape(*x.shape[:-1], *like.shape[-merged:])
     return ops.asarray(np.ascontiguousarray(np.moveaxis(x, -1, 1) if first else x), ops.dtype(like))
 
 
@@ -260,22 +331,23 @@ def _replacement(layer: keras.Layer, name: str, around: Around) -> taps.Replacem
         if not args or not keras.ops.is_tensor(args[0]):
             return original(*args, **kwargs)
         x = args[0]
+        into, out = (_product(layer) if isinstance(layer, kl.EinsumDense) else None) or (1, 1)
         activation = None if isinstance(layer, kl.RNN) else layer.__dict__.get("activation")
         output: Any = None
 
         def run(other: Array | None) -> Array:
             nonlocal output
-            new = x if other is None else _native(other, _first(layer, len(x.shape)), x)
+            new = x if other is None else _native(other, _first(layer, len(x.shape)), x, into)
             same = {k: new if v is x else v for k, v in kwargs.items()}  # self-attention is handed one array thrice
             with _attributes(layer, {} if activation is None else {"activation": None}):
                 output = original(*(new if value is x else value for value in args), **same)
             found = tree.flatten(output)[0]
-            return _canonical(found, _first(layer, len(found.shape)))
+            return _canonical(found, _first(layer, len(found.shape)), out)
 
-        forced = around(name, _canonical(x, _first(layer, len(x.shape))), run)
+        forced = around(name, _canonical(x, _first(layer, len(x.shape)), into), run)
         if forced is not None:
             flat = tree.flatten(output)
-            flat[0] = _native(forced, _first(layer, len(flat[0].shape)), flat[0])
+            flat[0] = _native(forced, _first(layer, len(flat[0].shape)), flat[0], out)
             output = tree.pack_sequence_as(output, flat)
         return output if activation is None else activation(output)
 
@@ -291,6 +363,17 @@ def _attributes(layer: keras.Layer, values: Mapping[str, Any]) -> Iterator[None]
         yield
     finally:
         layer.__dict__.update(before)
+
+
+def _counting(layer: keras.Layer, pool: Pool) -> AbstractContextManager[None]:
+    """Inside, an average pool divides by the window's size, as no pool of Keras does."""
+
+    def call(original: Callable[..., Any], x: Any) -> Any:
+        y, first = original(x), _first(layer, len(x.shape))
+        spatial = x.shape[2:] if first else x.shape[1:-1]
+        return y * _native(pool.share(spatial), first, y)
+
+    return taps.replaced([(layer, call)])
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,14 @@ import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights, nearest
 from agnostic.files import atomic_path
+from agnostic.models.cards import card_of, card_to_json
 from agnostic.models.checkpoints import read_checkpoint
 from agnostic.models.weights import fit
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
+
+CARD = "agnostic.json"
+"""The card of a model in its ``.keras`` file, which is a zip file."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -48,7 +54,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def save(model: keras.Layer, path: Path) -> None:
-    """See :meth:`agnostic.backend.Backend.save`: ``.keras`` is the model, the other formats are its weights."""
+    """See :meth:`agnostic.backend.Backend.save`: ``.keras`` is the model and its card, the others are weights."""
     if not path.name.endswith((".keras", ".weights.h5", ".safetensors")):
         raise InvalidInput(f"Keras writes .keras, .weights.h5 and .safetensors, not {path.name!r}")
     with atomic_path(path) as temporary:
@@ -58,6 +64,10 @@ def save(model: keras.Layer, path: Path) -> None:
             save_file({name: np.ascontiguousarray(x) for name, x in weights(model).items()}, temporary)
         elif path.suffix == ".keras":
             model.save(temporary)
+            if (card := card_of(model)) is not None:
+                # Keras reads the entries that it knows by name, and leaves others alone.
+                with zipfile.ZipFile(temporary, "a") as file:
+                    file.writestr(CARD, json.dumps(card_to_json(card)))
         else:
             numbered = temporary.with_name(f"{temporary.stem}.weights.h5")  # Keras wants both suffixes
             try:

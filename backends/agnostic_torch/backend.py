@@ -92,12 +92,12 @@ class TorchBackend(Backend):
 
         return gradients(model, inputs)
 
-    def weights_after(
-        self, model: nn.Module, inputs: Any, optimizer: Any, steps: int
-    ) -> Mapping[str, npt.NDArray[Any]]:
-        from agnostic_torch.learning import updated
+    def training_steps(
+        self, model: nn.Module, inputs: Any, optimizer: Any, rates: Sequence[float]
+    ) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]]:
+        from agnostic_torch.learning import steps
 
-        return updated(model, inputs, optimizer, steps)
+        return steps(model, inputs, optimizer, rates)
 
     def versions(self) -> Mapping[str, str]:
         return calls.versions()

@@ -2,12 +2,15 @@
 
 A rule is written once, as arithmetic that makes a new array at every sign. Run as it stands it takes two or three times
 as many operations as torch.optim, which knows ``lerp``, ``addcmul`` and ``addcdiv`` and writes into what it reads. So
-it is called once a step on symbols instead of arrays; what it does with them is translated into those operations, with
-the arrays' own memory for the results wherever nothing later reads what was there.
+it is called once on symbols instead of arrays; what it does with them is translated into those operations, with the
+arrays' own memory for the results wherever nothing later reads what was there. The numbers of a step are taped on the
+way: the next step has the same operations with numbers of its own, as long as what was decided by a number stays so.
 """
 
 from __future__ import annotations
 
+import copy
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,14 +28,101 @@ Tensor = torch.Tensor
 # million parameters Adam took 83 ms with 2^14 a thread, 66 with 2^14.5, 41 with 2^15, 35 with 2^16, 57 with 2^17.
 _BLOCK = 2**16
 
+# Programs that an optimizer keeps: one for each of its rules, but where a momentum follows a schedule, one a step.
+_FORMS = 64
 
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+@dataclass
+class _Tape:
+    """What was done with the numbers of a step, to do it again with those of another.
+
+    Attributes:
+        values: of this step: first its numbers, then constants and results as they came.
+        steps: (function, place of its result, places of its operands).
+        decisions: (comparison, places, what it said): the operations hold only while it says so.
+    """
+
+    values: list[float] = field(default_factory=list)
+    steps: list[tuple[Callable[..., float], int, list[int]]] = field(default_factory=list)
+    decisions: list[tuple[Callable[..., bool], list[int], bool]] = field(default_factory=list)
+
+    def put(self, value: float) -> _Number:
+        self.values.append(float(value))
+        return _Number(self, len(self.values) - 1)
+
+    def do(self, function: Callable[..., float], *operands: float | _Number) -> _Number:
+        places = self._places(operands)
+        result = self.put(function(*(self.values[x] for x in places)))
+        self.steps.append((function, result.place, places))
+        return result
+
+    def decide(self, comparison: Callable[..., bool], *operands: float | _Number) -> bool:
+        places = self._places(operands)
+        said = comparison(*(self.values[x] for x in places))
+        self.decisions.append((comparison, places, said))
+        return said
+
+    def again(self, numbers: Sequence[float]) -> list[float] | None:
+        """The values with other numbers to begin with; None where a decision comes out differently."""
+        values = [*numbers, *self.values[len(numbers) :]]
+        for function, place, operands in self.steps:
+            values[place] = function(*[values[x] for x in operands])
+        for comparison, operands, said in self.decisions:
+            if comparison(*[values[x] for x in operands]) != said:
+                return None
+        return values
+
+    def _places(self, operands: Sequence[float | _Number]) -> list[int]:
+        return [(x if isinstance(x, _Number) else self.put(x)).place for x in operands]
+
+
+class _Number:
+    """A number of a step. Not a float: what cannot be taped must fail, not go on with the number of one step."""
+
+    __array_ufunc__ = None  # NumPy's numbers leave arithmetic with it to it
+
+    def __init__(self, tape: _Tape, place: int) -> None:
+        self.tape, self.place = tape, place
+
+    def __hash__(self) -> int:
+        # As of the float, which it may be equal to. Only what is equal is asked about, so only that is a decision.
+        return hash(self.tape.values[self.place])
+
+
+def _taped(function: Callable[..., float], *, swapped: bool = False) -> Callable[..., Any]:
+    def method(self: _Number, *others: Any) -> Any:
+        if not all(isinstance(x, int | float | _Number) for x in others):
+            return NotImplemented
+        return self.tape.do(function, *((*others, self) if swapped else (self, *others)))
+
+    return method
+
+
+def _decided(comparison: Callable[..., bool]) -> Callable[..., Any]:
+    def method(self: _Number, other: Any) -> Any:
+        return self.tape.decide(comparison, self, other) if isinstance(other, int | float | _Number) else NotImplemented
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(_Number, f"__{_name}__", _taped(getattr(operator, _name)))
+    setattr(_Number, f"__r{_name}__", _taped(getattr(operator, _name), swapped=True))
+for _name in ("neg", "abs"):
+    setattr(_Number, f"__{_name}__", _taped(getattr(operator, _name)))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(_Number, f"__{_name}__", _decided(getattr(operator, _name)))
+
+
+# Arrays ---------------------------------------------------------------------------------------------------------------
 @dataclass(eq=False)
 class _Node:
     """What one operation gives: of arrays (``inputs``) and numbers."""
 
     kind: str
     inputs: tuple[_Symbol, ...] = ()
-    number: float = 0.0
+    number: float | _Number = 0.0
     uses: int = 0
 
     def __post_init__(self) -> None:
@@ -45,13 +135,13 @@ class _Symbol:
     """An array of the rule: a number times a node. Multiplying by a number takes no operation of its own."""
 
     node: _Node
-    scale: float = 1.0
+    scale: float | _Number = 1.0
 
     def __mul__(self, other: Any) -> _Symbol:
         if isinstance(other, _Symbol):
             node = _Node("mul", (_Symbol(self.node), _Symbol(other.node)))
             return _Symbol(node, self.scale * other.scale)
-        return _Symbol(self.node, self.scale * float(other))
+        return _Symbol(self.node, self.scale * other)
 
     __rmul__ = __mul__
 
@@ -59,15 +149,15 @@ class _Symbol:
         if isinstance(other, _Symbol):
             node = _Node("div", (_Symbol(self.node), _Symbol(other.node)))
             return _Symbol(node, self.scale / other.scale)
-        return _Symbol(self.node, self.scale / float(other))
+        return _Symbol(self.node, self.scale / other)
 
-    def __rtruediv__(self, number: float) -> _Symbol:
-        return _Symbol(_Node("reciprocal", (_Symbol(self.node),)), float(number) / self.scale)
+    def __rtruediv__(self, number: float | _Number) -> _Symbol:
+        return _Symbol(_Node("reciprocal", (_Symbol(self.node),)), number / self.scale)
 
     def __add__(self, other: Any) -> _Symbol:
         if isinstance(other, _Symbol):
             return _Symbol(_Node("add", (self, other)))
-        return _Symbol(_Node("add number", (self,), float(other)))
+        return _Symbol(_Node("add number", (self,), other))
 
     __radd__ = __add__
 
@@ -77,7 +167,7 @@ class _Symbol:
     def __sub__(self, other: Any) -> _Symbol:
         return self + -other
 
-    def __rsub__(self, number: float) -> _Symbol:
+    def __rsub__(self, number: float | _Number) -> _Symbol:
         return -self + number
 
 
@@ -101,7 +191,7 @@ class _Symbols:
     def maximum(self, a: _Symbol, b: _Symbol | float) -> _Symbol:
         if isinstance(b, _Symbol):
             return _Symbol(_Node("maximum", (a, b)))
-        return _Symbol(_Node("maximum of number", (a,), float(b)))
+        return _Symbol(_Node("maximum of number", (a,), b))
 
 
 @dataclass(frozen=True)
@@ -110,7 +200,7 @@ class _Step:
 
     function: Callable[..., Tensor]
     inputs: tuple[Any, ...]
-    options: Mapping[str, float]
+    options: Mapping[str, float | _Number]
 
 
 @dataclass
@@ -124,7 +214,7 @@ class _Writer:
     def __post_init__(self) -> None:
         self.known = {(id(node), 1.0): i for i, node in enumerate(self.leaves)}
 
-    def emit(self, function: Callable[..., Tensor], *inputs: Any, **options: float) -> int:
+    def emit(self, function: Callable[..., Tensor], *inputs: Any, **options: float | _Number) -> int:
         self.steps.append(_Step(function, inputs, options))
         return len(self.leaves) + len(self.steps) - 1
 
@@ -193,18 +283,30 @@ class Program:
         leaves = {name: _Symbol(_Node("leaf")) for name in ("parameter", "gradient", *names)}
         state = {name: leaves[name] for name in names}
         ops: Any = _Symbols()
-        moved, changed = rules.step(ops, spec, leaves["parameter"], leaves["gradient"], state, now)
+        self._tape = _Tape()
+        numbers = {name: self._tape.put(value) for name, value in now.items()}
+        moved, changed = rules.step(ops, spec, leaves["parameter"], leaves["gradient"], state, numbers)
         writer = _Writer([x.node for x in leaves.values()])
         for x in (moved, *changed.values()):
             x.node.uses += 1
         # The parameter first: what it is made of is then known to the state.
         order = list(leaves)
         results = {0: writer.value(moved), **{order.index(n): writer.value(x) for n, x in changed.items()}}
-        self.temporaries, self._program = _placed(writer, results)
+        self.temporaries, self._taped = _placed(writer, results)
+        self._program = _numbered(self._taped, self._tape.values)
         self.is_sums = all(
             function is torch.add and inputs[0] == out and isinstance(inputs[1], int)
             for function, inputs, _, out in self._program
         )
+
+    def at(self, now: Mapping[str, float]) -> Program | None:
+        """The program of another step of the same rule; None where other numbers ask for other operations."""
+        values = self._tape.again(list(now.values()))
+        if values is None:
+            return None
+        other = copy.copy(self)
+        other._program = _numbered(self._taped, values)
+        return other
 
     def __call__(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
         """Move the parameter and change the state, in place; all of one shape and type."""
@@ -248,6 +350,42 @@ class Program:
         for function, inputs, options, out in self._program:
             given = [x[1] if isinstance(x, tuple) else places[x] for x in inputs]
             function(*given, **options, out=places[out])
+
+
+class Programs:
+    """The rules of an optimizer translated, kept from step to step."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Program] = {}
+
+    def of(self, spec: Spec, now: Mapping[str, float], names: Sequence[str]) -> Program:
+        """As :class:`Program`; that of an earlier step, or another group, where only the numbers differ."""
+        # A schedule of the rate changes the numbers of a rule, and not its operations.
+        form = (type(spec), *(value for name, value in vars(spec).items() if name != "learning_rate"))
+        known = self._known.get(form)
+        program = known and known.at(now)
+        if program is None:
+            if len(self._known) >= _FORMS:
+                self._known.clear()
+            program = self._known[form] = Program(spec, now, names)
+        return program
+
+
+def _numbered(program: Sequence[tuple[Any, ...]], values: Sequence[float]) -> list[tuple[Any, ...]]:
+    """The operations with the numbers of one step."""
+
+    def number(x: Any) -> Any:
+        return values[x.place] if isinstance(x, _Number) else x
+
+    return [
+        (
+            function,
+            tuple((x[0], number(x[1])) if isinstance(x, tuple) else x for x in inputs),
+            {name: number(x) for name, x in options.items()},
+            out,
+        )
+        for function, inputs, options, out in program
+    ]
 
 
 def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:

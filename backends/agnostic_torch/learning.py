@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,22 @@ def gradients(model: nn.Module, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
         return {name: to_numpy(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
 
-def updated(model: nn.Module, inputs: Any, spec: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.weights_after`."""
+def steps(
+    model: nn.Module, inputs: Any, spec: Any, rates: Sequence[float]
+) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]]:
+    """See :meth:`agnostic.backend.Backend.training_steps`."""
     model = unwrap(model)
     with _restored(model):
         optimizer = build(spec, model)
-        for _ in range(steps):
+        for rate in rates:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.zero_grad()
             _backward(model, inputs)
+            # Some optimizers work on the gradients in place.
+            used = {name: np.array(to_numpy(p.grad)) for name, p in model.named_parameters() if p.grad is not None}
             optimizer.step()
-        return {name: np.array(to_numpy(p)) for name, p in model.named_parameters()}
+            yield used, {name: np.array(to_numpy(p)) for name, p in model.named_parameters()}
 
 
 def _backward(model: nn.Module, inputs: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
 from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
-from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles
-from agnostic_torch.fusion import Program
+from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
+from agnostic_torch.fusion import Program, Programs
+from agnostic_torch.layers import unwrap
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
@@ -50,6 +51,7 @@ _SAME_NAME = ("weight_decay", "momentum", "dampening", "nesterov", "centered", "
 # Parameters -----------------------------------------------------------------------------------------------------------
 def inventory(model: nn.Module) -> Inventory:
     """The parameters of a model that take a gradient, and the layers that hold them."""
+    model = unwrap(model)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modules = dict(model.named_modules())
     leaves = [(name, type(m).__name__) for name, m in modules.items() if not list(m.children())]
@@ -96,7 +98,7 @@ def build(
     if not native:
         if options:
             raise InvalidInput(f"{', '.join(options)}: for torch.optim's own class, and this one is built on our rule")
-        return RuleOptimizer([{"params": [p for _, p in g.parameters], **group_options(spec)} for spec, g in resolved])
+        return RuleOptimizer([{"params": _named(resolved, g), **group_options(spec)} for spec, g in resolved])
     (name,) = kinds
     cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, str(name))
     accepted = inspect.signature(cls).parameters
@@ -104,13 +106,21 @@ def build(
     for spec, group in resolved:
         own = {k: v for k, v in torch_options(spec).items() if k in accepted}
         found.append({"params": [p for _, p in group.parameters], **own})
-    optimizer = cls(found, lr=found[0]["lr"], **options)
+    # The first group's options are the defaults of groups that are added later, as in ours.
+    optimizer = cls(found, **{k: v for k, v in found[0].items() if k != "params"}, **options)
     # Adagrad starts every group from its constructor's argument, not from the group's.
     for group in optimizer.param_groups:
         if "initial_accumulator_value" in group:
             for p in group["params"]:
                 optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
     return optimizer
+
+
+def _named(resolved: Sequence[tuple[Spec, Group]], group: Group) -> list[Any]:
+    """The parameters of a group, with their names where all groups have real ones; see :func:`members`."""
+    names = [name for _, g in resolved for name, _ in g.parameters]
+    real = len(set(names)) == len(names) and not any(name.isdigit() for name in names)
+    return list(group.parameters) if real else [p for _, p in group.parameters]
 
 
 def torch_options(spec: Spec) -> dict[str, Any]:
@@ -155,23 +165,76 @@ def spec_of_group(group: Mapping[str, Any]) -> Spec:
     return make(cls, options)
 
 
+class _Moving(NamedTuple):
+    """Parameters of a group that have a gradient."""
+
+    spec: Spec
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+
+
 class RuleOptimizer(torch.optim.Optimizer):
     """A torch.optim.Optimizer that moves each group by the shared rule of its specification.
 
     Groups have PyTorch's names of hyperparameters (``lr``, ``betas``, ``momentum``), so that schedulers of the rate and
-    of the momentum work. ``state_dict`` holds tensors, numbers and strings: it loads with ``weights_only=True``.
+    of the momentum work. ``state_dict`` holds tensors, numbers and strings: it loads with ``weights_only=True``, and
+    by the parameters' names where it has them.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(group) for group in groups]
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs: dict[Any, tuple[Spec, Program]] = {}
+        self._programs = Programs()
         super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs, self._programs = {}, {}
+        self._specs, self._programs = {}, Programs()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See :meth:`torch.optim.Optimizer.add_param_group`; by PyTorch's names or ours, or a ``spec``."""
+        group = dict(param_group)
+        known = group_options(group.pop("spec")) if "spec" in group else self.defaults
+        options = {**known, **{name: value for name, value in group.items() if name in known}}
+        fields = {field.name for field in dataclasses.fields(KINDS[options["kind"]])}
+        if own := {name: group.pop(name) for name in fields & group.keys() - known.keys()}:
+            options = group_options(replace(spec_of_group(options), own))
+        # PyTorch wants names for all groups or for none.
+        given = list(members(group["params"]))
+        names = [name for name, _ in given]
+        numbered = any(map(str.isdigit, names))
+        if "param_names" in self.param_groups[0] if self.param_groups else not numbered:
+            group["param_names"] = [f"{len(self.param_groups)}.{name}" if name.isdigit() else name for name in names]
+        super().add_param_group({**options, **group, "params": [p for _, p in given]})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`torch.optim.Optimizer.load_state_dict`; parameters of other order are found by their names.
+
+        Raises:
+            InvalidInput: the state is that of parameters of other shapes.
+        """
+        saved = {**state_dict, "param_groups": [dict(group) for group in state_dict["param_groups"]]}
+        for own, other in zip(self.param_groups, saved["param_groups"], strict=False):
+            names, known = own.get("param_names", []), other.get("param_names", [])
+            if names != known and sorted(names) == sorted(known):
+                numbers = dict(zip(known, other["params"], strict=True))
+                other |= {"param_names": list(names), "params": [numbers[name] for name in names]}
+            for index, (p, number) in enumerate(zip(own["params"], other["params"], strict=False)):
+                self._check_state(names[index] if names else str(index), p, other, saved["state"].get(number, {}))
+        super().load_state_dict(saved)
+
+    @staticmethod
+    def _check_state(name: str, p: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        if not state:
+            return
+        for slot, wanted in rules.rule_of(spec := spec_of_group(group)).slots(spec, tuple(p.shape)).items():
+            found = tuple(state[slot].shape) if slot in state else None
+            if found != tuple(wanted.shape):
+                raise InvalidInput(
+                    f"the saved {slot!r} of parameter {name!r} {tuple(p.shape)} is {found}, where {wanted.shape} was "
+                    "expected: the state was saved for other parameters, or for these in another order"
+                )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -180,41 +243,40 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        specs = [self._spec(group) for group in self.param_groups]
-        moving = [
-            (spec, p, p.grad)
-            for spec, group in zip(specs, self.param_groups, strict=True)
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        for _, p, g in moving:
-            if g.is_sparse or p.is_complex():
-                raise InvalidInput("our rules move dense real parameters: use a torch.optim optimizer for these")
-        shared = specs[0]
+        moving = []
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            moving.append(_Moving(self._spec(group), parameters, [p.grad for p in parameters]))
+        if any(g.is_sparse or g.is_complex() for part in moving for g in part.gradients):
+            raise InvalidInput("our rules move dense real parameters: use a torch.optim optimizer for these")
+        shared = moving[0].spec
         if shared.accumulate > 1:
-            moving = self._accumulated(moving, shared.accumulate)
-        if moving:
-            ops = TorchOps(moving[0][1].device)
+            moving = [self._accumulated(part, shared.accumulate) for part in moving]
+        if moving := [part for part in moving if part.parameters]:
+            ops = TorchOps(moving[0].parameters[0].device)
             # Norms are of the gradients as they come, in their own type.
-            clipped = rules.clip(ops, shared, [g for _, _, g in moving])
+            clipped = iter(rules.clip(ops, shared, [g for part in moving for g in part.gradients]))
             self._move(
-                (spec, p, g if g.dtype == p.dtype else g.to(p.dtype))
-                for (spec, p, _), g in zip(moving, clipped, strict=True)
+                _Moving(
+                    spec, ps, [g if g.dtype == p.dtype else g.to(p.dtype) for p, g in zip(ps, clipped, strict=False)]
+                )
+                for spec, ps, _ in moving
             )
             if shared.ema_momentum is not None:
-                self._average(shared, [p for _, p, _ in moving])
+                self._average(shared, [p for part in moving for p in part.parameters])
         return loss
 
-    def _accumulated(self, moving: list[tuple[Spec, Tensor, Tensor]], calls: int) -> list[tuple[Spec, Tensor, Tensor]]:
-        ready = []
-        for spec, p, g in moving:
+    def _accumulated(self, part: _Moving, calls: int) -> _Moving:
+        ready = _Moving(part.spec, [], [])
+        for p, g in zip(part.parameters, part.gradients, strict=True):
             state = self.state[p]
             if "accumulated" not in state:
                 state["accumulated"], state["calls"] = torch.zeros_like(p), torch.tensor(0.0)
             state["accumulated"] += g
             state["calls"] += 1
             if int(state["calls"]) == calls:
-                ready.append((spec, p, state["accumulated"] / calls))
+                ready.parameters.append(p)
+                ready.gradients.append(state["accumulated"] / calls)
                 state["accumulated"].zero_()
                 state["calls"].zero_()
         return ready
@@ -227,58 +289,49 @@ class RuleOptimizer(torch.optim.Optimizer):
             known = self._specs[id(group)] = (options, spec_of_group(group))
         return known[1]
 
-    def _move(self, moving: Iterable[tuple[Spec, Tensor, Tensor]]) -> None:
-        together: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        numbers: dict[Any, dict[str, float]] = {}
-        programs: dict[Any, Program] = {}
-        # Programs of the step before, by what they depend on: many rules have the same numbers at every step. The
-        # specification is kept beside its program, so that no other takes its id.
-        translated, self._programs = self._programs, {}
-        scalar_names: dict[int, frozenset[str]] = {}
+    def _move(self, moving: Iterable[_Moving]) -> None:
         counts: list[Tensor] = []
-        scratch: dict[torch.dtype, list[Tensor]] = {}
-        for spec, p, g in moving:
-            names = scalar_names.get(id(spec))
-            if names is None:
-                names = scalar_names[id(spec)] = rules.scalar_slots(spec)
-            state = self._state(spec, p)
-            counts.append(state["step"])
-            step = float(state["step"]) + 1
-            scalars = {name: self._scalar(spec, state, name) for name in names}
-            # The same numbers for all parameters of a group, but for those that scalar state goes into.
-            key = (id(spec), step, *(float(value) for value in scalars.values()))
-            if key not in numbers:
-                now, new = rules.python_numbers(spec, int(step), spec.learning_rate, scalars)
-                numbers[key] = {**now, **{f"new {name}": float(value) for name, value in new.items()}}
-            now = numbers[key]
-            for name in names:
-                state[name].fill_(now[f"new {name}"])
-            if not rules.rule_of(spec).elementwise:
-                arrays = {name: state[name] for name in self._arrays(spec, p)}
-                moved, changed = rules.step(TorchOps(p.device), spec, p, g, arrays, now)
-                p.copy_(moved)
-                for name, value in changed.items():
-                    arrays[name].copy_(value)
-                continue
-            if key not in programs:
-                same = (id(spec), *now.items())
-                known = translated.get(same) or (spec, Program(spec, now, self._arrays(spec, p)))
-                self._programs[same] = known
-                programs[key] = known[1]
-            program = programs[key]
-            if p.numel() <= _SMALL or program.is_sums:
-                together.setdefault((key, p.dtype, p.device), []).append((p, g))
-            else:
-                program.apply(p, g, [state[name] for name in program.names], scratch)
+        # All is prepared before anything is done: a pass over the weights drives the interpreter's own data from the
+        # cache, and a group took three times as long to prepare after one.
+        alone: list[tuple[Program, Tensor, Tensor]] = []
+        together: dict[Any, tuple[Program, list[Tensor], list[Tensor]]] = {}
+        for index, (spec, parameters, gradients) in enumerate(moving):
+            names, elementwise = rules.scalar_slots(spec), rules.rule_of(spec).elementwise
+            # The same for all parameters of a group, but for those that are younger or have other scalar state.
+            known: dict[Any, tuple[dict[str, float], Program | None]] = {}
+            for p, g in zip(parameters, gradients, strict=True):
+                state = self._state(spec, p)
+                counts.append(state["step"])
+                step = state["step"].item()
+                scalars = {name: self._scalar(spec, state, name) for name in names}
+                key = (step, *map(float, scalars.values()))
+                if key not in known:
+                    numbers, new = rules.python_numbers(spec, int(step) + 1, spec.learning_rate, scalars)
+                    program = self._programs.of(spec, numbers, self._arrays(spec, p)) if elementwise else None
+                    known[key] = ({**numbers, **{f"new {name}": float(value) for name, value in new.items()}}, program)
+                now, program = known[key]
+                for name in names:
+                    state[name].fill_(now[f"new {name}"])
+                if program is None:
+                    arrays = {name: state[name] for name in self._arrays(spec, p)}
+                    moved, changed = rules.step(TorchOps(p.device), spec, p, g, arrays, now)
+                    p.copy_(moved)
+                    for name, value in changed.items():
+                        arrays[name].copy_(value)
+                elif program.is_sums or p.numel() <= _SMALL:
+                    _, ps, gs = together.setdefault((index, key, p.dtype, p.device), (program, [], []))
+                    ps.append(p)
+                    gs.append(g)
+                else:
+                    alone.append((program, p, g))
         # A number would be made a tensor for each of them.
         torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
-        for (key, *_), members in together.items():
-            if programs[key].is_sums:
-                slots = [[self.state[p][name] for p, _ in members] for name in programs[key].names]
-                programs[key].apply_each([p for p, _ in members], [g for _, g in members], *slots)
-                continue
-            for first in range(0, len(members), size := _TOGETHER):
-                self._move_together(programs[key], members[first : first + size])
+        scratch: dict[torch.dtype, list[Tensor]] = {}
+        for program, p, g in alone:
+            state = self.state[p]
+            program.apply(p, g, [state[name] for name in program.names], scratch)
+        for program, ps, gs in together.values():
+            self._move_together(program, ps, gs)
 
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]
@@ -306,14 +359,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _arrays(spec: Spec, p: Tensor) -> list[str]:
         return [n for n in rules.rule_of(spec).slots(spec, tuple(p.shape)) if n not in rules.scalar_slots(spec)]
 
-    def _move_together(self, program: Program, members: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Small parameters as one long one."""
-        parameters = [p for p, _ in members]
+    def _move_together(self, program: Program, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Sums in one call for all; else small parameters as one long one."""
         slots = [[self.state[p][name] for p in parameters] for name in program.names]
-        p, g, *arrays = map(_flatten_dense_tensors, (parameters, [g for _, g in members], *slots))
-        program(p, g, *arrays)
-        for targets, value in zip((parameters, *slots), (p, *arrays), strict=True):
-            torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
+        if program.is_sums:
+            program.apply_each(parameters, gradients, *slots)
+            return
+        for first in range(0, len(parameters), _TOGETHER):
+            lists = [x[first : first + _TOGETHER] for x in (parameters, gradients, *slots)]
+            p, g, *arrays = map(_flatten_dense_tensors, lists)
+            program(p, g, *arrays)
+            for targets, value in zip((lists[0], *lists[2:]), (p, *arrays), strict=True):
+                torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
 
     def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
         m = spec.ema_momentum
@@ -359,6 +416,7 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
         model: whose order and names the parameters are given in; None: the order of the optimizer's groups, numbered.
     """
     ours = isinstance(optimizer, RuleOptimizer)
+    model = None if model is None else unwrap(model)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if model is None:
         names = {id(p): str(i) for i, p in enumerate(held)}

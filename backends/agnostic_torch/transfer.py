@@ -6,16 +6,20 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
-from agnostic.errors import InvalidInput
+from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.cards import card_of
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Slot
+from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import to_keras, to_torch
 from agnostic_torch.layers import unwrap
 
@@ -26,6 +30,8 @@ _INSTANCE_NORM = nn.modules.instancenorm._InstanceNorm
 _RECURRENT: Mapping[type, str] = {
     nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn", nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn",
 }  # fmt: skip
+_POOLS: Mapping[type, int] = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
+_COMPUTING = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
 _GATED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -40,7 +46,14 @@ class TorchAccess(Access):
 
     @functools.cached_property
     def slots(self) -> Sequence[Slot]:  # type: ignore[override]
-        return [slot for name, module in self._modules() for slot in self._of(name, module)]
+        # In inference mode: in training, to read a weight under a spectral norm is to take a step of its iteration.
+        with _inference(self.model):
+            found = [slot for name, module in self._modules() for slot in self._of(name, module)]
+        return [self._tied(slot, found[:number]) for number, slot in enumerate(found)]
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return {name: pool for name, module in self._modules() if (pool := _pool(module)) is not None}
 
     # Slots ----------------------------------------------------------------------------------------------------------
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
@@ -49,13 +62,34 @@ class TorchAccess(Access):
             if name.startswith(closed) and closed:
                 continue
             if isinstance(module, nn.MultiheadAttention | nn.modules.rnn.RNNBase):
-                closed += (f"{name}.",) if name else ()
+                if not name:
+                    yield name, module
+                    return
+                closed += (f"{name}.",)
             if hasattr(module, "parametrizations"):
                 closed += (f"{name}.parametrizations".lstrip("."),)
             yield name, module
 
+    def _tied(self, slot: Slot, before: Sequence[Slot]) -> Slot:
+        """A slot, with the name of an earlier one whose array is its own: the head of many a language model."""
+        if slot.kind not in ("dense", "embedding") or len(slot.weights) != 1:
+            return slot
+        weight = getattr(self._owners[slot.name][0], "weight", None)
+        for other in before:
+            if other.kind in ("dense", "embedding") and getattr(self._owners[other.name][0], "weight", None) is weight:
+                return replace(slot, config={**slot.config, "tied": other.name})
+        return slot
+
     def _of(self, name: str, module: nn.Module) -> Iterator[Slot]:
+        lazy = [x for x in module._parameters.values() if nn.parameter.is_lazy(x)]
+        if lazy:
+            raise InvalidInput(f"{name or type(module).__name__!r} has no weights yet: call the model once on a batch")
+        _compute(module)
         kind, there, back = _kind(module)
+        if kind is None and (own := _foreign(module)):
+            self._owners[full := name or type(module).__name__] = (module, "", {}, {})
+            yield Slot(full, type(module).__name__, name or ROOT, own, {"what": _what(module)})
+            return
         if kind is None:
             yield from self._bare(name, module)
             return
@@ -82,6 +116,8 @@ class TorchAccess(Access):
         module, part, _, back = self._owners[slot.name]
         if slot.kind == "parameter":
             native = {part: weights["value"]}
+        elif slot.kind == type(module).__name__:
+            native = dict(weights)
         else:
             native = {
                 _native_name(slot.kind, name, part): x for name, x in to_torch(slot.kind, weights, **back).items()
@@ -147,6 +183,9 @@ class TorchAccess(Access):
             yield
 
     def exact(self) -> Access:
+        with torch.no_grad(), _inference(self.model):
+            for module in self.model.modules():
+                _compute(module)  # what is computed with a gradient cannot be copied
         return TorchAccess(copy.deepcopy(self.model).double())
 
 
@@ -162,9 +201,9 @@ def _kind(module: nn.Module) -> tuple[str | None, dict[str, Any], dict[str, Any]
             return "conv", {}, {}
         case nn.Linear():
             return "dense", {}, {}
-        case _INSTANCE_NORM():
+        case _INSTANCE_NORM() if module.running_mean is None:
             return "group_norm", {}, {}
-        case _BATCH_NORM():
+        case _INSTANCE_NORM() | _BATCH_NORM() if module.running_mean is not None:
             return "batch_norm", {}, {}
         case nn.LayerNorm():
             first = {"channels_first": len(module.normalized_shape) > 2}
@@ -175,7 +214,7 @@ def _kind(module: nn.Module) -> tuple[str | None, dict[str, Any], dict[str, Any]
             return "prelu", {}, {}
         case nn.Embedding() | nn.EmbeddingBag():
             return "embedding", {}, {}
-        case nn.MultiheadAttention():
+        case nn.MultiheadAttention() if module.bias_k is None and not module.add_zero_attn:
             return "attention", {"heads": module.num_heads}, {"packed": module._qkv_same_embed_dim}
     if isinstance(module, getattr(nn, "RMSNorm", ())):
         return "rms_norm", {}, {}
@@ -186,6 +225,36 @@ def _kind(module: nn.Module) -> tuple[str | None, dict[str, Any], dict[str, Any]
         if isinstance(module, cls) and not getattr(module, "proj_size", 0):
             return kind, {}, {}
     return None, {}, {}
+
+
+def _foreign(module: nn.Module) -> dict[str, Array]:
+    """The weights of a module of PyTorch's own that has no rule, by its own names; empty for one that holds others."""
+    if not type(module).__module__.startswith("torch.nn.") or isinstance(module, nn.ParameterList | nn.ParameterDict):
+        return {}
+    if next(module.children(), None) is not None and not isinstance(module, nn.MultiheadAttention):
+        return {}
+    own = [*module.named_parameters(), *((k, v) for k, v in module._buffers.items() if _kept(module, k, v))]
+    return {name: _numpy(x) for name, x in own if x is not None}
+
+
+def _what(module: nn.Module) -> str:
+    """What of a module is in the way of a rule."""
+    name = type(module).__name__
+    match module:
+        case nn.LSTM():
+            return f"{name} with proj_size"
+        case nn.MultiheadAttention():
+            return f"{name} with add_bias_kv or add_zero_attn"
+        case _BATCH_NORM():
+            return f"{name} without running statistics"
+    return name
+
+
+def _compute(module: nn.Module) -> None:
+    """Bring weights up to date that a hook computes from others before each call: weight_norm, spectral_norm, prune."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, _COMPUTING):
+            hook(module, None)
 
 
 def _parts(module: nn.Module) -> list[str]:
@@ -236,6 +305,17 @@ def _config(kind: str, module: nn.Module) -> dict[str, Any]:
     return config
 
 
+def _pool(module: nn.Module) -> Pool | None:
+    """An average pool that pads; not one whose windows reach beyond the padding, or that divides by a given number."""
+    if not isinstance(module, tuple(_POOLS)) or module.ceil_mode or getattr(module, "divisor_override", None):
+        return None
+    rank = next(rank for cls, rank in _POOLS.items() if isinstance(module, cls))
+    size, strides, padding = (
+        tuple(x) if isinstance(x, tuple) else (x,) * rank for x in (module.kernel_size, module.stride, module.padding)
+    )
+    return Pool(size, strides, tuple((p, p) for p in padding), module.count_include_pad) if any(padding) else None
+
+
 def _kept(module: nn.Module, name: str, value: Tensor | None) -> bool:
     return value is not None and value.is_floating_point() and name not in module._non_persistent_buffers_set
 
@@ -249,8 +329,33 @@ def _assign(module: nn.Module, path: str, value: Array) -> None:
     with torch.no_grad():
         if name in module._parameters or name in module._buffers:
             current.copy_(tensor.reshape(current.shape))
-        else:  # parametrized: its own inverse is asked
-            setattr(module, name, tensor)
+        else:
+            _assign_computed(module, name, tensor)
+
+
+def _assign_computed(module: nn.Module, name: str, wanted: Tensor) -> None:
+    """Set a weight that is computed from others, by what computes it."""
+    own = module._parameters
+    direction, length, original = (own.get(f"{name}_{end}") for end in ("v", "g", "orig"))
+    said = ""
+    try:
+        if direction is not None and length is not None:
+            hook = next(h for h in module._forward_pre_hooks.values() if isinstance(h, WeightNorm) and h.name == name)
+            direction.copy_(wanted)
+            length.copy_(torch.norm_except_dim(wanted, 2, hook.dim))
+        elif original is not None:
+            original.copy_(wanted)
+        else:
+            setattr(module, name, wanted)  # a parametrization, whose own inverse is asked
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        said = f" ({' '.join(str(error).split())[:100]})"
+    _compute(module)
+    if said or not torch.allclose(getattr(module, name), wanted, rtol=1e-5, atol=1e-6 * float(wanted.abs().max())):
+        raise InvalidWeights(
+            f"a {type(module).__name__} computes its {name} from others (a parametrization, spectral norm, or pruning) "
+            f"in such a way that it cannot be what the source has{said}: take that off, as with "
+            "torch.nn.utils.parametrize.remove_parametrizations, and put it on again afterwards"
+        )
 
 
 # Arrays -------------------------------------------------------------------------------------------------------------
@@ -292,7 +397,8 @@ def _to_last(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
         return (1, x.ndim - 1) if first else None
     if isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__.startswith("RMSNorm"):
         return None
-    return (1, x.ndim - 1) if x.ndim > 2 and _kind(module)[0] is not None else None
+    known = _kind(module)[0] is not None or isinstance(module, tuple(_POOLS))
+    return (1, x.ndim - 1) if x.ndim > 2 and known else None
 
 
 def _canonical(x: Tensor, axes: tuple[int, int] | None) -> Array:
@@ -363,7 +469,7 @@ def _replaced(module: nn.Module, name: str, around: Around) -> Any:
 
 @contextmanager
 def _changed(module: nn.Module, mend: Mapping[str, Any]) -> Iterator[None]:
-    names = {"epsilon": "eps", "strides": "stride", "dilation": "dilation"}
+    names = {"epsilon": "eps", "strides": "stride", "dilation": "dilation", "counts": "count_include_pad"}
     before = {name: getattr(module, name) for key, name in names.items() if key in mend}
     with ExitStack() as stack:
         try:

@@ -4,8 +4,9 @@
     python scripts/bench/optimizers.py --engine jax --json out.json  # Keras: a compiled fit(), a process an engine
 
 PyTorch: the parameters of a ResNet-50 with gradients given, one ``step()``. Keras: ``fit()`` of a stack of dense layers
-of as many parameters on one sample, so that the optimizer is most of a step; the contestants differ in it alone. Runs
-interleave, so that what else the machine does falls on all alike; medians, with the quartiles beside them.
+of as many parameters on one sample, so that the optimizer is most of a step; the contestants differ in it alone. Muon,
+whose step is products of matrices, has smaller ones in both. Runs interleave, so that what else the machine does falls
+on all alike; medians, with the quartiles beside them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ PEERS = (
     ago.NAdam.torch(),
     ago.RAdam.torch(),
     ago.Adafactor.torch(),
+    ago.Muon.torch(),
 )
 # What PyTorch has no class for, beside the class of its nearest relative.
 RELATIVES = (
@@ -59,9 +61,14 @@ RELATIVES = (
 
 
 def title(spec: ago.Spec) -> str:
-    """The kind, and what is not at its default."""
+    """The kind, and what is chosen of it."""
     extra = [n for n in ("momentum", "centered", "amsgrad") if getattr(spec, n, 0)]
     return " ".join([type(spec).__name__, *extra])
+
+
+def chosen(spec: ago.Spec, only: Sequence[str]) -> bool:
+    """Whether a specification is of one of the kinds that were asked for; all are where none was."""
+    return not only or type(spec).__name__ in only
 
 
 # PyTorch --------------------------------------------------------------------------------------------------------------
@@ -79,57 +86,72 @@ def shapes() -> list[tuple[int, ...]]:
     return [*found, (1000, 2048), (1000,)]
 
 
-def parameters() -> list[Any]:
-    """Random parameters of those shapes with random gradients."""
+def parameters(spec: ago.Spec) -> list[Any]:
+    """Random parameters of those shapes with random gradients; for Muon ten square matrices."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     found = []
-    for shape in shapes():
+    for shape in [(MUON_WIDTH, MUON_WIDTH)] * DEPTH if isinstance(spec, ago.Muon) else shapes():
         p = torch.randn(shape, generator=generator).requires_grad_()
         p.grad = torch.randn(shape, generator=generator)
         found.append(p)
     return found
 
 
-def torch_contests(only: str) -> Iterator[Contestants]:
+def torch_contests(only: Sequence[str]) -> Iterator[Contestants]:
     """A contest a rule, whose first contestant is the one to beat; made one after the other, for the memory."""
     for spec in PEERS:
         name = title(spec)
         if only not in name:
             continue
-        split = parameters()
-        layers = [{"params": split[i::10], "lr": 1e-3 * (1 + i)} for i in range(10)]
+        # Ten groups of the very parameters that are in one, in the same order: what differs is the grouping alone.
+        ours = parameters(spec)
+        layers = [{"params": ours[i : i + 17], "lr": 1e-4 * (1 + i)} for i in range(0, len(ours), 17)]
         yield {
-            f"{name}: torch foreach": ago.build(spec, [{"params": parameters()}], native=True, foreach=True).step,
-            f"{name}: ours": ago.build(spec, [{"params": parameters()}], native=False).step,
-            f"{name}: ours, 10 groups": ago.build(spec, layers, native=False).step,
+            f"{name}: torch foreach": ago.build(spec, [{"params": parameters(spec)}], native=True, foreach=True).step,
+            f"{name}: ours": ago.build(spec, [{"params": ours}], native=False).step,
+            f"{name}: ours, {len(layers)} groups": ago.build(spec, layers, native=False).step,
         }
     for spec, peer in RELATIVES:
-        if only not in title(spec):
+        if not chosen(spec, only):
             continue
-        theirs = ago.build(peer, [{"params": parameters()}], native=True, foreach=True)
-        ours = ago.build(spec, [{"params": parameters()}], native=False)
+        theirs = ago.build(peer, [{"params": parameters(peer)}], native=True, foreach=True)
+        ours = ago.build(spec, [{"params": parameters(spec)}], native=False)
         yield {f"torch {title(peer)} foreach": theirs.step, f"Keras' {title(spec)} by ours": ours.step}
 
 
 # Keras ----------------------------------------------------------------------------------------------------------------
-WIDTH, DEPTH, STEPS = 1600, 10, 6
+WIDTH, MUON_WIDTH, DEPTH, STEPS = 1600, 400, 10, 6
+
+# Every rule that Keras has, as Keras computes it; the first three with a group a layer as well.
+KERAS = (
+    ago.SGD.keras(learning_rate=1e-3, momentum=0.9),
+    ago.RMSprop.keras(),
+    ago.Adam.keras(),
+    ago.AdamW.keras(),
+    ago.NAdam.keras(),
+    ago.Adagrad.keras(),
+    ago.Lion.keras(),
+    ago.LAMB.keras(),
+    ago.Adafactor.keras(),
+    ago.Muon.keras(),
+)
 
 
-def keras_contests(only: str) -> Iterator[Contestants]:
+def keras_contests(only: Sequence[str]) -> Iterator[Contestants]:
     """Keras' own, ours on the same rule, and ours with a group a layer; a run is some steps of a compiled fit()."""
     import keras
     import numpy as np
 
-    x = np.ones((STEPS, WIDTH), np.float32) / WIDTH
-
-    def network() -> Any:
+    def fit(spec: ago.Spec, make: Callable[[Any], Any]) -> Callable[[], Any]:
+        muon = isinstance(spec, ago.Muon)
+        width = MUON_WIDTH if muon else WIDTH
+        x = np.ones((STEPS, width), np.float32) / width
         keras.utils.set_random_seed(0)
-        return keras.Sequential([keras.Input((WIDTH,)), *(keras.layers.Dense(WIDTH) for _ in range(DEPTH))])
-
-    def fit(make: Callable[[Any], Any]) -> Callable[[], Any]:
-        net = network()
+        # Muon moves matrices; Keras' moves biases by Adam, which is not what is timed here.
+        layers = [keras.layers.Dense(width, use_bias=not muon) for _ in range(DEPTH)]
+        net = keras.Sequential([keras.Input((width,)), *layers])
         # PyTorch's engine compiles only where it is asked to, and needs a C++ compiler for it; Keras leaves it eager.
         net.compile(make(net), "mse")
         return lambda: net.fit(x, x, batch_size=1, verbose=0, shuffle=False)
@@ -138,14 +160,17 @@ def keras_contests(only: str) -> Iterator[Contestants]:
         rules = {layer.name: {"learning_rate": 1e-4 * (1 + i)} for i, layer in enumerate(net.layers)}
         return ago.build(spec, ago.groups(net, rules), native=False)
 
-    for spec in (ago.SGD.keras(learning_rate=1e-3, momentum=0.9), ago.RMSprop.keras(), ago.Adam.keras()):
+    for number, spec in enumerate(KERAS):
+        if not chosen(spec, only):
+            continue
         name = title(spec)
-        if only in name:
-            yield {
-                f"{name}: Keras' own": fit(functools.partial(ago.build, spec, native=True)),
-                f"{name}: ours": fit(functools.partial(ago.build, spec, native=False)),
-                f"{name}: ours, {DEPTH} groups": fit(functools.partial(by_layer, spec)),
-            }
+        contest = {
+            f"{name}: Keras' own": fit(spec, functools.partial(ago.build, spec, native=True)),
+            f"{name}: ours": fit(spec, functools.partial(ago.build, spec, native=False)),
+        }
+        if number < 3:
+            contest[f"{name}: ours, {DEPTH} groups"] = fit(spec, functools.partial(by_layer, spec))
+        yield contest
 
 
 # Timing ---------------------------------------------------------------------------------------------------------------
@@ -179,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="Keras on this engine")
-    parser.add_argument("--only", default="", help="rules whose name holds this")
+    parser.add_argument("--only", nargs="*", default=(), metavar="KIND", help="such as Adam Lion; by default all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     packages = ["torch"] if arguments.engine is None else ["keras", arguments.engine]

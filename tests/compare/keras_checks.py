@@ -56,6 +56,70 @@ def torch_model(code: str | None = None) -> Any:
     return Coded().eval()
 
 
+def _recurrent(kind: str) -> list[Any]:
+    """(kernel, recurrent kernel, bias) of a cell with 4 units on 3 features, as Keras has them."""
+    rng, gates = np.random.default_rng(1), {"LSTM": 4, "GRU": 3}[kind]
+    shapes = (3, 4 * gates), (4, 4 * gates), (4 * gates,) if kind == "LSTM" else (2, 4 * gates)
+    return [(rng.normal(size=shape) / 2).astype(np.float32) for shape in shapes]
+
+
+def torch_recurrent(kind: str) -> Any:
+    """A layer whose PyTorch form has two biases where Keras' LSTM has one."""
+    import torch
+
+    layer = getattr(torch.nn, kind)(3, 4, batch_first=True)
+    kernel, inner, bias = _recurrent(kind)
+    if kind == "GRU":  # r, z, n where Keras has z, r, h
+        order = np.r_[4:8, 0:4, 8:12]
+        kernel, inner, bias = kernel[:, order], inner[:, order], bias[:, order]
+    both = (bias * 0.75, bias * 0.25) if kind == "LSTM" else tuple(bias)
+    state = {"weight_ih_l0": kernel.T, "weight_hh_l0": inner.T, "bias_ih_l0": both[0], "bias_hh_l0": both[1]}
+    layer.load_state_dict({k: torch.tensor(np.ascontiguousarray(x)) for k, x in state.items()})
+
+    class Only(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = layer
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x)[0]
+
+    return Only().eval()
+
+
+def keras_recurrent(kind: str) -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((5, 3)), getattr(keras.layers, kind)(4, return_sequences=True)])
+    model.set_weights(_recurrent(kind))
+    return model
+
+
+SEQUENCES = np.random.default_rng(2).normal(size=(2, 5, 3)).astype(np.float32)
+
+
+def learning(trace: str, own: str, right: Any, recurrent: dict[str, str]) -> None:
+    """The same rule is the same on both sides, and the framework's own names the conventions that it has otherwise."""
+    import agnostic as ag
+    from agnostic.optimizers import Adam
+
+    found = ag.compare(trace, own)
+    assert found.same, str(found)
+    assert sum(row.kind.startswith("update") for row in found.output) == 4, str(found)
+    images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
+    ag.trace(right, images, own, update=(Adam.keras(), 2))
+    found = ag.compare(trace, own)
+    assert found.first_divergence.kind == "update", str(found)
+    assert found.diagnosis.mistake == "optimizer_convention", str(found)
+    assert "before correction where A has after correction" in found.diagnosis[0].sentence, str(found)
+    for kind, path in recurrent.items():
+        ag.trace(keras_recurrent(kind), SEQUENCES, own, update=(Adam.torch(), 2))
+        for pair in ((path, own), (own, path)):
+            found = ag.compare(*pair)
+            assert found.same, str(found)
+        assert any("sum of 2 weights" in note for note in found.notes) == (kind == "LSTM"), str(found)
+
+
 def keras_model(fault: str | None) -> Any:
     import keras
     from keras import layers
@@ -78,12 +142,13 @@ def keras_model(fault: str | None) -> Any:
     return model
 
 
-def main(trace: str, own: str, coded: str, lacking: str) -> None:
+def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
     import agnostic as ag
+    from agnostic.optimizers import Adam
 
     right = keras_model(None)
     images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
-    ag.trace(right, images, own, gradients=True)
+    ag.trace(right, images, own, update=(Adam.torch(), 2))
     for fault, place in EXPECTED.items():
         version = keras_model(fault)
         for a in (trace, own):
@@ -95,6 +160,7 @@ def main(trace: str, own: str, coded: str, lacking: str) -> None:
             traces = ag.compare(trace, own)
             assert traces.same, str(traces)
             assert any(row.kind.startswith("gradient") for row in traces.output)
+    assert ag.compare(own, trace).same, "the activation is a layer of its own in B, and inside in A"
     # The layer has its activation inside on one side, and code applies it on the other.
     for pair in ((coded, own), (own, coded)):
         traces = ag.compare(*pair)
@@ -103,6 +169,7 @@ def main(trace: str, own: str, coded: str, lacking: str) -> None:
         traces = ag.compare(*pair)
         assert str(traces.first_divergence) == place, str(traces)
         assert traces.first_divergence.kind == "glue", str(traces)
+    learning(trace, own, right, {"LSTM": lstm, "GRU": gru})
     print("passed")
 
 

@@ -195,23 +195,36 @@ def test_the_command_line(tmp_path: Path, images: np.ndarray[Any, Any], capsys: 
     assert page.read_text().startswith("<!doctype html>")
     assert "http" not in page.read_text().replace("http-equiv", "")
     for name, spec in zip("ab", specs, strict=True):
-        assert main(["trace", spec, *inputs, "--out", str(tmp_path / f"{name}.trace"), "--gradients"]) == 0
+        update = ["--gradients", "--optimizer", "SGD(0.1, momentum=0.9)", "--rates", "0.1,0.01"]
+        assert main(["trace", spec, *inputs, "--out", str(tmp_path / f"{name}.trace"), *update]) == 0
     capsys.readouterr()
     assert main(["compare", str(tmp_path / "a.trace"), str(tmp_path / "b.trace")]) == 1
-    assert "first at layer '1'" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "first at layer '1'" in printed
+    assert "update: kernel" in printed
     assert main(["compare", str(tmp_path / "a.trace"), str(tmp_path / "a.trace")]) == 0
     capsys.readouterr()
     assert main(["compare", str(tmp_path / "a.trace"), "keras:NoSuchNet"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+TRACED = ["trace", "torchvision:resnet18", "--inputs", "x.npy", "--out", "a.trace"]
+
+
+def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    np.save("x.npy", np.zeros((1, 8, 8, 3), np.float32))
     for arguments, said in (
         (["compare", "a.trace", "b.trace"], "no such file"),
         (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give inputs"),
         (["compare", "a.trace", "b.trace", "--map", "x"], "--map takes"),
-        (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.trace"], "no image in"),
+        (["trace", "torchvision:resnet18", "--images", "empty", "--out", "a.trace"], "no image in"),
         (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.bin"], "ends in .trace"),
+        ([*TRACED, "--steps", "2"], "give --optimizer as well"),
+        ([*TRACED, "--optimizer", "Adm"], "did you mean 'Adam'"),
+        ([*TRACED, "--optimizer", "Adam", "--rates", "1,a"], "--rates takes numbers"),
+        ([*TRACED, "--optimizer", "Adam", "--rates", "1,2", "--steps", "2"], "leave --steps out"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err

@@ -18,13 +18,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def _torch_model(code: str | None = None) -> Any:
+def _checks() -> Any:
     found = importlib.util.spec_from_file_location("keras_checks", HERE / "keras_checks.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    return module.torch_model(code)
+    return module
 
 
 @pytest.mark.slow
@@ -34,8 +34,13 @@ def test_against_torch_and_itself(engine: str, images: np.ndarray[Any, Any], tmp
         pytest.importorskip(module) if module == "torch" else None
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    trace = ag.trace(_torch_model(), images, tmp_path / "torch.trace", gradients=True)
-    others = [ag.trace(_torch_model(x), images, tmp_path / f"{x}.trace") for x in ("gelu", "none")]
+    checks, update = _checks(), (ag.optimizers.Adam.torch(), 2)
+    trace = ag.trace(checks.torch_model(), images, tmp_path / "torch.trace", update=update)
+    others = [ag.trace(checks.torch_model(x), images, tmp_path / f"{x}.trace") for x in ("gelu", "none")]
+    others += [
+        ag.trace(checks.torch_recurrent(x), checks.SEQUENCES, tmp_path / f"{x}.trace", update=update)
+        for x in ("LSTM", "GRU")
+    ]
     done = subprocess.run(
         [sys.executable, str(HERE / "keras_checks.py"), str(trace), str(tmp_path / "keras.trace"), *map(str, others)],
         env={**os.environ, "KERAS_BACKEND": engine, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"},

@@ -121,6 +121,75 @@ def test_a_function_that_is_compiled_itself() -> None:
     assert second is None
 
 
+def square_with_a_derivative_of_ten() -> Any:
+    """A function that says its own derivative, in each framework's way."""
+    if ENGINE == "jax":
+        import jax
+
+        function = jax.custom_vjp(lambda x: x**2)
+        function.defvjp(lambda x: (x**2, None), lambda _, g: (g * 10.0,))
+        return function
+    if ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        return tf.custom_gradient(lambda x: (x**2, lambda g: g * 10.0))
+
+    class Square(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Any) -> Any:
+            return x**2
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 10.0
+
+    return Square.apply
+
+
+def test_a_derivative_of_the_users_own_is_followed_in_every_form() -> None:
+    own, x, y = square_with_a_derivative_of_ten(), array(3.0, 5.0), array(1.0)
+    assert equal(gradients(own, x), [10, 10])
+    assert equal(compiled(lambda x: gradients(own, x))(x), [10, 10])
+    assert gradients(lambda x, y: own(x), [x, y], unconnected="none")[1] is None
+    assert equal(per_sample(lambda x, w: own(x) * w, x, array([1.0, 1.0], [2.0, 3.0])), [[10, 10], [20, 30]])
+    assert equal(jacobian(own, x), [[10, 0], [0, 10]])
+
+
+def test_per_sample_gradients_and_jacobians_in_compiled_code() -> None:
+    w, rows = array(1.0, 2.0), array([1.0, 1.0], [2.0, 3.0])
+    each = compiled(lambda w, rows: per_sample(lambda w, row: ops.sum(w * row) ** 2, w, rows))
+    assert equal(each(w, rows), [[6, 6], [32, 48]])
+    assert equal(compiled(lambda w: jacobian(lambda w: w**2, w))(w), [[2, 0], [0, 4]])
+
+
+def any_size(function: Any) -> Any:
+    """Compiled for a vector of any size, as fit() does on TensorFlow; the others compile for the sizes that come."""
+    if ENGINE != "tensorflow":
+        return compiled(function)
+    import tensorflow as tf
+
+    return tf.function(function, input_signature=[tf.TensorSpec([None], tf.float32)])
+
+
+def test_sizes_that_are_not_known_while_tracing() -> None:
+    x = array(1.0, 2.0, 3.0)
+    assert equal(any_size(lambda x: gradients(lambda x: [x**2, ops.sum(2 * x)], x))(x), [4, 6, 8])
+    assert equal(
+        any_size(lambda x: gradients(lambda x: (x**2, 5 * x[0]), x, reduce="mean"))(x), [1 / 3 + 2.5, 2 / 3, 1]
+    )
+    assert equal(any_size(lambda x: gradients(lambda x, y: x, [x, x], unconnected="zero")[1])(x), [0, 0, 0])
+    assert equal(any_size(lambda x: per_sample(lambda w, row: ops.sum(w) * row, array(1.0), x))(x), [[1], [2], [3]])
+    guarded = any_size(
+        lambda x: safe_log(ops, x - 2) + safe_sqrt(ops, x - 2) + safe_divide(ops, x, x - 2) + safe_norm(ops, 0 * x)
+    )
+    assert equal(guarded(x), [np.log(1e-12) - 1, np.log(1e-12), 4])
+
+
 def test_only_real_floating_point_is_differentiated() -> None:
     with pytest.raises(InvalidInput, match="input 0 is int32"):
         gradients(lambda x: x, ops.asarray(np.array([1], np.int32)))

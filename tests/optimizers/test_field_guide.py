@@ -46,6 +46,11 @@ def test_the_table_is_what_is_measured() -> None:
     assert (ROOT / "docs" / "differences" / "optimizers.md").read_text().endswith("\n" + markdown())
 
 
+def test_every_picture_is_shown_and_every_one_that_is_shown_is_there() -> None:
+    shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\(([\w-]+\.png)\)", page.read_text())}
+    assert shown == {path.name for path in (ROOT / "docs" / "differences").glob("*.png")}
+
+
 def test_all_pages_are_in_the_index() -> None:
     index = (ROOT / "docs" / "differences" / "README.md").read_text()
     assert {f"({page.name})" for page in PAGES if page.stem != "README"} == set(re.findall(r"\([\w-]+\.md\)", index))
@@ -56,6 +61,19 @@ def test_what_differs_alone_differs_together_and_what_does_not_is_native() -> No
         if pair.torch and pair.keras and pair.kind != "Muon":
             assert bool(pair.terms) == (pair.size > 0)
             assert pair.terms == () or pair.exact_in_keras != "native"
+
+
+def test_the_command_prints_whole_names_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["optimizers"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    # The size of a difference stands in the line of what differs.
+    assert re.search(r"initial_accumulator +0\.0 +0\.1 +default", printed)
+    assert re.search(r"momentum_decay +0\.004 +1\.0 +\de-0\d", printed)
 
 
 def test_the_command_prints_the_table_and_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

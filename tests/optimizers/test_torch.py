@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -200,6 +202,10 @@ def test_a_checkpoint_loads_without_pickle_and_continues_exactly() -> None:
     [
         lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 4),
         lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=6),
+        lambda o: torch.optim.lr_scheduler.SequentialLR(
+            o, [torch.optim.lr_scheduler.LinearLR(o), torch.optim.lr_scheduler.StepLR(o, 1, 0.5)], [2]
+        ),
+        lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
     ],
 )
 @pytest.mark.parametrize("spec", [ago.SGD(0.01, 0.9), ago.Adam(0.01)])
@@ -329,7 +335,15 @@ def test_frozen_everything_is_an_error() -> None:
         ago.build(ago.SGD(0.1), ago.groups(model(), {}, default={"trainable": False}))
 
 
-@pytest.mark.parametrize("spec", [ago.SGD(0.1), ago.SGD(0.1, 0.9), ago.RMSprop(0.1), ago.Adam(0.1)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ago.SGD(0.1), ago.SGD(0.1, 0.9), ago.SGD.torch(learning_rate=0.1, momentum=0.9, dampening=0.5),
+        ago.RMSprop(0.1), ago.Adam(0.1), ago.AdamW.torch(learning_rate=0.1, weight_decay=0.2),
+        ago.RAdam.torch(learning_rate=0.1),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)  # fmt: skip
 def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: specs.Spec) -> None:
     """The rate, zero among its values, the momentum and the loaded state of a group take effect at the next step."""
     ends = []
@@ -337,11 +351,11 @@ def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: 
         parameters = [torch.linspace(-1, 1, n, dtype=torch.float64).requires_grad_() for n in (3, 40, 2**14 + 1)]
         groups = [{"params": [p]} for p in parameters]
         optimizer = ago.build(spec, groups, native=native)
-        for step, rate in enumerate([0.1, 0.1, 0.0, 0.1, 1.0, 0.1]):
+        for step, rate in enumerate([0.1, 0.1, 0.0, 0.1, 1.0, 0.1, 0.2, 0.1]):  # RAdam rectifies from the sixth on
             optimizer.param_groups[1]["lr"] = rate
             if step == 4 and optimizer.param_groups[2].get("momentum"):
                 optimizer.param_groups[2]["momentum"] = 0.5
-            if step == 5:
+            if step == 3:
                 saved, optimizer = optimizer.state_dict(), ago.build(spec, groups, native=native)
                 optimizer.load_state_dict(saved)
             for p in parameters:
@@ -349,3 +363,70 @@ def test_what_is_kept_from_step_to_step_follows_the_groups_as_they_change(spec: 
             optimizer.step()
         ends.append([p.detach().numpy() for p in parameters])
     assert far(*ends) < EXACT
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_group_that_is_added_has_the_first_ones_options(native: bool) -> None:
+    ends = []
+    for add in (True, False):
+        net = model()
+        dicts = [{"params": net[3].parameters()}, {"params": net[0].parameters(), "lr": 0.01}]
+        optimizer = ago.build(ago.SGD(0.1, 0.9, weight_decay=0.1), dicts[: 1 if add else 2], native=native)
+        if add:
+            optimizer.add_param_group(dicts[1])
+        train(net, optimizer)
+        ends.append([p.detach().numpy() for p in net.parameters()])
+    assert far(*ends) == 0
+
+
+def test_a_group_may_be_added_by_our_names_and_with_another_rule() -> None:
+    net = model()
+    optimizer = ago.build(ago.Adam.keras(), ago.groups(net[3], {}))
+    optimizer.add_param_group({"params": net[1], "learning_rate": 0.5, "beta_1": 0.5, "name": "norm"})
+    optimizer.add_param_group({"params": net[0].weight, "spec": ago.SGD(0.2, 0.9), "lr": 0.1})
+    one, two = optimizer.param_groups[1:]
+    assert (one["lr"], one["betas"], one["eps"], one["name"]) == (0.5, (0.5, 0.999), 1e-7, "norm")
+    assert (two["kind"], two["lr"], two["momentum"]) == ("SGD", 0.1, 0.9)
+    train(net, optimizer)
+
+
+def test_a_checkpoint_finds_parameters_by_their_names_and_refuses_those_of_others() -> None:
+    spec = ago.Adam.keras()
+    first, second = model(), model()
+    one = ago.build(spec, first)
+    train(first, one)
+    saved = copy.deepcopy(one.state_dict())
+    second.load_state_dict(first.state_dict())
+    two = ago.build(spec, [{"params": list(second.named_parameters())[::-1]}])
+    two.load_state_dict(saved)
+    train(first, one)
+    train(second, two)
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    nameless = ago.build(spec, [{"params": list(second.parameters())[::-1]}])
+    with pytest.raises(InvalidInput, match=r"saved 'mean' of parameter '0' \(3,\) is \(2, 1, 3, 3\)"):
+        nameless.load_state_dict(saved)
+
+
+def test_a_compiled_model_has_the_names_of_the_model() -> None:
+    first, second = model(), model()
+    compiled = torch.compile(second, backend="eager")
+    rules = {"0": {"lr": 0.01}, "kind:BatchNorm2d": {"trainable": False}}
+    train(first, ago.build(ago.SGD(0.1, 0.9, convention="keras"), ago.groups(first, rules)))
+    optimizer = ago.build(ago.SGD(0.1, 0.9, convention="keras"), ago.groups(compiled, rules))
+    train(second, optimizer)
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert ago.read(optimizer, compiled).states.keys() == ago.read(optimizer, second).states.keys()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_of_model_and_optimizer_goes_its_own_way(duplicate: Callable[[Any], Any]) -> None:
+    net = model()
+    optimizer = ago.build(ago.NAdam.keras(), ago.groups(net, {"0": {"lr": 0.01}}))
+    train(net, optimizer)
+    other, its_own = duplicate((net, optimizer))
+    train(other, its_own)
+    train(net, optimizer)
+    for (name, a), b in zip(net.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b), name

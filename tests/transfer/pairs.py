@@ -244,6 +244,130 @@ def attention() -> tuple[Any, Any]:
     return there, keras.Model(entrance, kl.Dense(3)(x))
 
 
+class Scores(nn.Module):
+    """Attention of one's own, with a weight that is no layer: a scale, or a vector that sums a tanh."""
+
+    def __init__(self, additive: bool) -> None:
+        super().__init__()
+        self.additive = additive
+        self.scale = nn.Parameter(torch.ones(8) if additive else torch.tensor(1.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.additive:
+            scores = (self.scale * torch.tanh(x[:, :, None] + x[:, None])).sum(-1)
+        else:
+            scores = self.scale * x @ x.transpose(1, 2)
+        return scores.softmax(-1) @ x
+
+
+@pair((7, 6))
+def attention_with_a_bare_weight() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.Linear(6, 8), Scores(False), nn.Linear(8, 8), Scores(True), nn.Linear(8, 3))
+    entrance = keras.Input((7, 6))
+    x = kl.Dense(8)(entrance)
+    x = kl.Dense(8)(kl.Attention(use_scale=True)([x, x]))
+    return there, keras.Model(entrance, kl.Dense(3)(kl.AdditiveAttention()([x, x])))
+
+
+class GroupedQueries(nn.Module):
+    """Four heads of queries to two of keys and values, of PyTorch's function, which has no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 16), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.out = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = [f(x).unflatten(-1, (-1, 4)).transpose(1, 2) for f in (self.q, self.k, self.v)]
+        y = nn.functional.scaled_dot_product_attention(*heads, enable_gqa=True)
+        out: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return out
+
+
+@pair((7, 8))
+def grouped_query_attention() -> tuple[Any, Any]:
+    entrance = keras.Input((7, 8))
+    x = kl.GroupQueryAttention(head_dim=4, num_query_heads=4, num_key_value_heads=2)(entrance, entrance)
+    return nn.Sequential(GroupedQueries(), nn.Linear(8, 3)), keras.Model(entrance, kl.Dense(3)(x))
+
+
+@pair((7, 6))
+def einsum() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5, bias=False), nn.Linear(5, 3))
+    here = keras_model(
+        (7, 6), kl.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de", activation="relu"),
+        kl.EinsumDense("abde,def->abf", (None, 5)), kl.EinsumDense("...x,xy->...y", 3, bias_axes="y"),
+    )  # fmt: skip
+    return there, here
+
+
+@pair((7, 6))
+def time_distributed() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    return there, keras_model((7, 6), kl.TimeDistributed(kl.Dense(5, "relu")), kl.TimeDistributed(kl.Dense(3)))
+
+
+@pair((9, 5))
+def cells_in_a_stack() -> tuple[Any, Any]:
+    there = nn.Sequential(Only(nn.LSTM(5, 6, num_layers=2, batch_first=True)), Only(nn.GRU(6, 4, batch_first=True)))
+    stack = kl.StackedRNNCells([kl.LSTMCell(6), kl.LSTMCell(6)])
+    return there, keras_model(
+        (9, 5), kl.RNN(stack, return_sequences=True), kl.RNN(kl.GRUCell(4), return_sequences=True)
+    )
+
+
+class Steps(nn.Module):
+    """A cell of PyTorch, called step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        assert state is not None
+        return state[0]
+
+
+@pair((9, 5))
+def a_cell_step_by_step() -> tuple[Any, Any]:
+    return nn.Sequential(Steps(), nn.Linear(6, 2)), keras_model((9, 5), kl.LSTM(6), kl.Dense(2))
+
+
+class Tied(nn.Module):
+    """The head is the embedding once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(50, 8), nn.Linear(8, 8), nn.Linear(8, 50, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.mix(self.embed(x)).relu())
+        return out
+
+
+@pair(11)
+def tied_embedding() -> tuple[Any, Any]:
+    embed, entrance = kl.ReversibleEmbedding(50, 8), keras.Input((11,), dtype="int32")
+    x = embed(kl.Dense(8, "relu")(embed(entrance)), reverse=True)
+    return Tied(), keras.Model(entrance, x)
+
+
+@pair(11)
+def embedding_bag() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.EmbeddingBag(50, 8), nn.Linear(8, 2))
+    return there, keras_model(11, kl.Embedding(50, 8), kl.GlobalAveragePooling1D(), kl.Dense(2))
+
+
+@pair((6, 5, 4))
+def instance_norm_with_statistics() -> tuple[Any, Any]:
+    there = nn.Sequential(nn.Conv2d(4, 3, 1), nn.InstanceNorm2d(3, eps=1e-3, affine=True, track_running_stats=True))
+    return there, keras_model((6, 5, 4), kl.Conv2D(3, 1), kl.BatchNormalization())
+
+
 @pair((6, 5, 3))
 def prelu() -> tuple[Any, Any]:
     there = nn.Sequential(

@@ -31,8 +31,12 @@ nn = torch.nn
 
 # Read, not imported: importing the pairs would load Keras, with an engine, into this process.
 NAMES = re.findall(r"^@pair\(.*\)\ndef (\w+)", (HERE / "pairs.py").read_text(), re.M)
+CHECKS = re.findall(r"^@check\ndef (\w+)", (HERE / "checks.py").read_text(), re.M)
 TWINS = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-SUMMED = {"embedding_and_lstm": 2, "stacked_lstm": 6, "simple_rnn_without_bias": 2}
+SUMMED = {
+    "embedding_and_lstm": 2, "stacked_lstm": 6, "simple_rnn_without_bias": 2, "cells_in_a_stack": 4,
+    "a_cell_step_by_step": 2,
+}  # fmt: skip
 """How many arrays do not come back as they were: two biases that are only ever added are one in Keras."""
 
 
@@ -81,6 +85,15 @@ def test_twins_have_the_same_names_and_logits(results: Callable[[str], dict[str,
     assert found["there"]["verified"], found["text"]
     assert {row["matched"] for row in found["there"]["rows"]} == {"name"}
     assert all(row["target"] == row["source"] for row in found["there"]["rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CHECKS)
+def test_with_an_engine(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
+    found = results(engine)[f"check {name}"]
+    assert "error" not in found, found["error"]
 
 
 # What is said where two models are not one ---------------------------------------------------------------------------
@@ -212,6 +225,21 @@ def test_inputs_that_are_not_finite() -> None:
         ag.transfer(network(0), network(1), inputs=images() * float("nan"))
 
 
+def test_every_module_of_pytorch_with_weights_stands_in_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    from documented import missing
+
+    assert not missing(torch.nn, nn.Module, r"Parameter\(|register_parameter")
+
+
+def test_outputs_that_do_not_depend_on_the_inputs_prove_nothing() -> None:
+    source = network(0)
+    source[6].weight.data.zero_()
+    report = ag.transfer(source, network(1), inputs=images())
+    assert any("outputs prove nothing" in note for note in report.notes)
+    assert not ag.transfer(network(0), network(1), inputs=images()).notes
+
+
 def test_a_model_that_is_random_at_inference() -> None:
     class Noise(nn.Module):
         def forward(self, x: Any) -> Any:
@@ -297,6 +325,34 @@ def test_the_command_both_ways(models: Path, capsys: pytest.CaptureFixture[str])
     for name, x in load_file(models / "b.safetensors").items():
         np.testing.assert_array_equal(x, original[name].numpy(), err_msg=name)
     assert sorted(p.name for p in models.iterdir() if p.is_file()) == ["a.keras", "b.safetensors", "models.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_was_transferred_compares_as_the_same(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The two commands, one after the other, as a user gives them; and a file of weights for a function's model."""
+    from agnostic.cli import main
+    from agnostic.files import write_png
+
+    for number in range(2):
+        write_png(models / "photos" / f"{number}.png", np.random.default_rng(number).random((8, 8, 3)))
+    make, model = "models.py:torch_model", "models.py:keras_model"
+    assert main(["transfer", make, model, "--engine", "torch", "--out", "a.weights.h5"]) == 0
+    compare = [
+        "compare",
+        make,
+        model,
+        "--images",
+        "photos",
+        "--size",
+        "8",
+        "--engine-b",
+        "torch",
+        "--html",
+        "page.html",
+    ]
+    assert main([*compare, "--weights-b", "a.weights.h5"]) == 0, capsys.readouterr().out
+    assert (models / "page.html").stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(Path(__file__).parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from checks import CHECKS  # noqa: E402
 from pairs import PAIRS, randomized  # noqa: E402
 
 import agnostic as ag  # noqa: E402
@@ -60,6 +62,14 @@ def twin(name: str) -> dict[str, Any]:
     return {"there": report.json(), "text": str(report)}
 
 
+def checked(name: str) -> dict[str, Any]:
+    try:
+        CHECKS[name]()
+    except Exception:  # noqa: BLE001 - the test says which
+        return {"error": traceback.format_exc(limit=4)}
+    return {}
+
+
 def main() -> None:
     found: dict[str, Any] = {}
     for name in [x for x in PAIRS if x in sys.argv[3:] or not sys.argv[3:]]:
@@ -67,6 +77,8 @@ def main() -> None:
             found[name] = both_ways(name)
         except Exception as error:  # noqa: BLE001 - the test says which
             found[name] = {"error": f"{type(error).__name__}: {error}"}
+    for name in [x for x in CHECKS if x in sys.argv[3:] or not sys.argv[3:]]:
+        found[f"check {name}"] = checked(name)
     for name in TWINS if not sys.argv[3:] else ():
         found[f"twin {name}"] = twin(name)
     Path(sys.argv[2]).write_text(json.dumps(found))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from agnostic.description import Array
-from agnostic.errors import InvalidInput
-from agnostic.optimizers.specs import TERMS, Spec, as_dict, replace
-from agnostic.reference.optimizers import replay
+from agnostic.errors import AgnosticError
+from agnostic.optimizers.specs import KINDS, TERMS, Spec, as_dict, make, replace
 
 _VALUES = {
     "epsilon": (1e-8, 1e-7, 1e-6, 1e-10, 1e-3, 0.0),
@@ -28,64 +27,184 @@ _VALUES = {
 }
 """Numbers that frameworks and papers use by default; conventions come from the specification itself."""
 
+_TOGETHER = 3
+"""How many terms are changed at once, where nothing is known of B's optimizer."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One term in which B's rule is another.
+
+    Attributes:
+        term: a field of the specification, or ``"kind"``.
+        a, b: its value in A, and in what explains B.
+    """
+
+    term: str
+    a: object
+    b: object
+
+    @property
+    def meaning(self) -> str:
+        """The term in words."""
+        return {"kind": "the kind of optimizer"}.get(self.term, TERMS.get(self.term, self.term.replace("_", " ")))
+
 
 @dataclass(frozen=True)
 class Convention:
     """A specification that explains what B did.
 
     Attributes:
-        term: the field that differs; "" where A's own specification explains B.
-        a, b: its value in A, and in what explains B.
+        changes: the terms that differ from A's, that with the greatest effect first; none where A's own explains B.
         error: what is left, as a root mean square.
     """
 
-    term: str
-    a: object
-    b: object
+    changes: tuple[Change, ...]
     error: float
 
-    @property
-    def meaning(self) -> str:
-        """The term in words."""
-        return TERMS.get(self.term, self.term.replace("_", " "))
+
+@dataclass(frozen=True)
+class Rule:
+    """A specification at the learning rates of some steps."""
+
+    spec: Spec
+    rates: tuple[float, ...]
+
+    def changed(self, change: Change) -> Rule:
+        """With one term of another value.
+
+        Raises:
+            AgnosticError: it does not go together with the others.
+        """
+        if change.term == "learning_rate":
+            return Rule(self.spec, tuple(change.b))  # type: ignore[arg-type]
+        if change.term == "kind":
+            return Rule(_as_kind(self.spec, str(change.b)), self.rates)
+        return Rule(replace(self.spec, {change.term: change.b}), self.rates)
 
 
-def explain(
-    spec: Spec, start: Sequence[Array], gradients: Sequence[Sequence[Array]], after: Sequence[Array]
-) -> Convention:
-    """The specification nearest to what was observed: A's own, or A's with one convention or number changed.
+@dataclass(frozen=True)
+class Observed:
+    """What an optimizer did to some parameters.
 
-    Args:
-        spec: A's; its learning rate is a number.
+    Attributes:
         start: the weights before, an array a parameter.
         gradients: for each step, one for each parameter.
-        after: B's weights after the last step.
+        after: the weights after the last step.
+        norms: the norm of all gradients of the model, for each step; none where no rule asks for it.
+        parts: of how many weights, each of which learns, a parameter is the sum.
+    """
+
+    start: Sequence[Array]
+    gradients: Sequence[Sequence[Array]]
+    after: Sequence[Array]
+    norms: Sequence[float] = ()
+    parts: int = 1
+
+    def left(self, rule: Rule) -> float:
+        """What a rule does not explain, as a root mean square; infinite where it leads nowhere."""
+        from agnostic.compare.learning import followed
+
+        squares = []
+        for i, (start, after) in enumerate(zip(self.start, self.after, strict=True)):
+            used = [step[i] for step in self.gradients]
+            reached = followed(rule.spec, rule.rates, self.norms or [0.0] * len(used), start, used, self.parts)
+            if reached is None:
+                return float("inf")
+            squares.append(np.mean(np.square(reached - after)))
+        error = float(np.sqrt(np.mean(squares)))
+        return error if error == error else float("inf")
+
+
+def explain(a: Rule, seen: Observed, *, b: Rule | None = None, enough: float = 0.0) -> Convention:
+    """How A's rule must be changed to do what was observed.
+
+    Args:
+        b: what B says that it computes. It is not believed: it is computed.
+        enough: an error that arithmetic explains.
 
     Returns:
-        The one that leaves the least; of equals the first.
+        No changes where A's own rule explains what was seen. Else the fewest that are known to.
     """
-    own = as_dict(spec)
-    best = Convention("", None, None, _left(spec, start, gradients, after))
-    for term, value in _changes(spec):
-        try:
-            error = _left(replace(spec, {term: value}), start, gradients, after)
-        except (InvalidInput, ValueError, ArithmeticError):
-            continue  # the two do not go together
-        if error < best.error * (1 - 1e-6):
-            best = Convention(term, own[term], value, error)
+    own = seen.left(a)
+    if own <= enough:
+        return Convention((), own)
+    if b is not None:
+        left = seen.left(b)
+        if left <= max(enough, own / 3):
+            return _reduced(a, b, seen, max(enough, 2 * left))
+    return _searched(a, seen, own, enough)
+
+
+def _reduced(a: Rule, b: Rule, seen: Observed, enough: float) -> Convention:
+    """Those of the differences between two rules that are needed to explain what was seen."""
+    changes = _between(a, b)
+    for change in list(changes):
+        rest = [x for x in changes if x is not change]
+        if (rule := _all(a, rest)) is not None and seen.left(rule) <= enough:
+            changes = rest
+    alone = {x.term: seen.left(rule) if (rule := _all(a, [x])) else float("inf") for x in changes}
+    changes.sort(key=lambda x: (x.term != "kind", alone[x.term]))
+    rule = _all(a, changes)
+    return Convention(tuple(changes), seen.left(b if rule is None else rule))
+
+
+def _between(a: Rule, b: Rule) -> list[Change]:
+    found, base = [], a.spec
+    if type(a.spec) is not type(b.spec):
+        found.append(Change("kind", type(a.spec).__name__, type(b.spec).__name__))
+        base = _as_kind(a.spec, type(b.spec).__name__)
+    if a.rates != b.rates:
+        found.append(Change("learning_rate", list(a.rates), list(b.rates)))
+    ours, theirs = as_dict(base), as_dict(b.spec)
+    return found + [Change(k, ours[k], theirs[k]) for k in theirs if k != "learning_rate" and ours.get(k) != theirs[k]]
+
+
+def _as_kind(spec: Spec, kind: str) -> Spec:
+    """The same hyperparameters for another kind of optimizer, as far as it has them."""
+    cls = KINDS[kind]
+    known = as_dict(cls(spec.learning_rate))
+    kept = {k: v for k, v in as_dict(spec).items() if k in known and k not in {**Spec.choices, **cls.choices}}
+    return make(cls, kept)
+
+
+def _all(a: Rule, changes: Sequence[Change]) -> Rule | None:
+    try:
+        for change in sorted(changes, key=lambda x: x.term != "kind"):
+            a = a.changed(change)
+    except (AgnosticError, TypeError):
+        return None
+    return a
+
+
+def _searched(a: Rule, seen: Observed, own: float, enough: float) -> Convention:
+    """One change, or a few, of those that are known; as many as each still removes two thirds of what is left."""
+    best, rule = Convention((), own), a
+    while best.error > enough and len(best.changes) < _TOGETHER:
+        found: tuple[float, Change, Rule] | None = None
+        for change in _changes(rule):
+            tried = _all(rule, [change])
+            if tried is None or change.term in {x.term for x in best.changes}:
+                continue
+            left = seen.left(tried)
+            if left < (best.error if found is None else found[0]) * (1 - 1e-6):
+                found = left, change, tried
+        if found is None or (best.changes and found[0] > best.error / 3):
+            break
+        best, rule = Convention((*best.changes, found[1]), found[0]), found[2]
     return best
 
 
-def _changes(spec: Spec) -> Iterator[tuple[str, object]]:
-    own = as_dict(spec)
-    for term, values in ({**Spec.choices, **type(spec).choices, **_VALUES}).items():
+def _changes(rule: Rule) -> Iterator[Change]:
+    own = as_dict(rule.spec)
+    for term, values in ({**Spec.choices, **type(rule.spec).choices, **_VALUES}).items():
         if term in own:
-            yield from ((term, value) for value in values if value != own[term])
-
-
-def _left(spec: Spec, start: Sequence[Array], gradients: Sequence[Sequence[Array]], after: Sequence[Array]) -> float:
-    with np.errstate(all="ignore"):
-        reached = replay(spec, start, gradients, outputs_last=True)[-1]
-    squares = [np.mean(np.square(x - y)) for x, y in zip(reached, after, strict=True)]
-    error = float(np.sqrt(np.mean(squares)))
-    return error if error == error else float("inf")
+            yield from (Change(term, own[term], value) for value in values if value != own[term])
+    name = type(rule.spec).__name__
+    for kind in KINDS:
+        if kind != name:
+            yield Change("kind", name, kind)
+    for native in type(rule.spec).natives.values():
+        rate = native.defaults.get("learning_rate")
+        if rate is not None and set(rule.rates) != {rate}:
+            yield Change("learning_rate", list(rule.rates), [rate] * len(rule.rates))

@@ -40,6 +40,11 @@ def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Ar
     return values, gradient
 
 
+def dense(gradient: Any) -> Any:
+    """A gradient as an array; here it is one."""
+    return gradient
+
+
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
@@ -59,7 +64,7 @@ eagerly = contextlib.nullcontext
 """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
-program: Any = None
+programs: Any = None
 """Arrays of jax cannot be written to: rules are traced."""
 
 

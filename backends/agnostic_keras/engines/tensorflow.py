@@ -35,6 +35,11 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     return values, tape.gradient(values, x)
 
 
+def dense(gradient: Any) -> Tensor:
+    """A gradient as an array, where TensorFlow gives an embedding's as slices."""
+    return tf.convert_to_tensor(gradient)
+
+
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
     return tf.inside_function()
@@ -54,7 +59,7 @@ eagerly = contextlib.nullcontext
 """Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
 
 
-program: Any = None
+programs: Any = None
 """Arrays of TensorFlow cannot be written to: rules are traced."""
 
 

@@ -43,6 +43,11 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     return values.detach(), gradient
 
 
+def dense(gradient: Any) -> Any:
+    """A gradient as an array; here it is one."""
+    return gradient
+
+
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
     return torch.compiler.is_compiling()
@@ -69,11 +74,11 @@ uncompiled = eagerly
 """Compiled code, compiled before or not, runs as it was written inside."""
 
 
-def program(spec: Any, now: Any, names: Sequence[str]) -> Any:
-    """One step of an elementwise rule in place, see :class:`agnostic_torch.fusion.Program`."""
-    from agnostic_torch.fusion import Program
+def programs() -> Any:
+    """Update rules as operations in place, see :class:`agnostic_torch.fusion.Programs`."""
+    from agnostic_torch.fusion import Programs
 
-    return Program(spec, now, names)
+    return Programs()
 
 
 def climber(network: Any) -> Callable[..., Any]:
