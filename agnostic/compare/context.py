@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,25 +189,41 @@ def inner_of(a: Record, b: Record, pairs: Mapping[int, int], i: int, j: int, end
     return Inner("a" if one else "b", name, options) if name in FUNCTIONS else None
 
 
-def sources(a: Record, before: int) -> dict[str, Array]:
+class Sources(Mapping[str, Array]):
+    """Arrays by name, each read from the trace when it is asked for: together they may not fit into memory."""
+
+    def __init__(self, read: Mapping[str, Callable[[], Array]]) -> None:
+        self._read = read
+
+    def __getitem__(self, name: str) -> Array:
+        return self._read[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+
+def sources(a: Record, before: int) -> Sources:
     """The arrays before a call of A, canonical: the images, the model's input, the last outputs by layer.
 
     What code made and handed to a layer, such as a sum, is one as well.
     """
-    found: dict[str, Array] = {}
+    found: dict[str, Callable[[], Array]] = {}
     if before < SOURCES:
         if a.inputs.kind == "images":
             images = a.inputs.arrays["0"]
-            found["images"] = images / np.float32(255) if images.dtype == np.uint8 else images
+            found["images"] = lambda: images / np.float32(255) if images.dtype == np.uint8 else images
         for k, slot in enumerate(a.model_inputs):
-            found["input" if not k else f"input {k}"] = a.canonical(slot)
+            found["input" if not k else f"input {k}"] = functools.partial(a.canonical, slot)
     for step in a.steps[max(0, before - SOURCES) : before]:
         for slot in step.inputs[:1]:
             if slot.source is None:
-                found[f"the input of {step.label}"] = a.canonical(slot)
+                found[f"the input of {step.label}"] = functools.partial(a.canonical, slot)
         for slot in step.outputs[:1]:
-            found[step.label] = a.canonical(slot)
-    return found
+            found[step.label] = functools.partial(a.canonical, slot)
+    return Sources(found)
 
 
 def strays(record: Record, unmatched: Container[int], before: int) -> list[Stray]:

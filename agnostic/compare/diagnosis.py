@@ -474,7 +474,7 @@ def _part(culprit: Culprit) -> Culprit:
         return culprit
 
     def cut(x: Array) -> Array:
-        return x[:keep] if x.ndim and len(x) == n else x
+        return np.array(x[:keep]) if x.ndim and len(x) == n else x
 
     return dataclasses.replace(
         culprit,

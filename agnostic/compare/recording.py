@@ -16,6 +16,7 @@ from agnostic.compare.calls import Call
 from agnostic.compare.inputs import Inputs, channels_first, prepared
 from agnostic.compare.layouts import Layout
 from agnostic.compare.traces import Trace, Writer
+from agnostic.compare.watching import Counter
 from agnostic.description import LayerDescription
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.cards import card_of
@@ -177,6 +178,7 @@ class Live:
         described = self.backend.describe(model)
         self.names = leaves(described)
         chosen = set(self.names)
+        self._counter = Counter(len(self.names))
         self.descriptions = {x.name: x for x in described if x.name in chosen}
         self.training = self.backend.is_training(model)
         card = card_of(model)
@@ -206,6 +208,7 @@ class Live:
 
         def carried(call: Call) -> Sequence[Any]:
             assert around is not None
+            self._counter.count()
             try:
                 return around(call)
             except AgnosticError as error:
