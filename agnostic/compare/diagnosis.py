@@ -91,6 +91,7 @@ class Finding:
         after: the error that is left when the mistake is taken out, in the same units.
         tried: for "unexplained": the mistakes that were tried and do not remove the error.
         layer: which side's which layer has it (``("b", name)``), where that is another one than the place's.
+        entering: whether it is what that layer is given.
     """
 
     mistake: str
@@ -100,6 +101,7 @@ class Finding:
     after: float
     tried: tuple[str, ...] = ()
     layer: tuple[str, str] | None = None
+    entering: bool = False
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.mend}".strip()
@@ -412,7 +414,7 @@ class _Diagnosis:
                 after = self._try(x.mistake, made, wanted)
                 if self._removed(after):
                     found = self._finding(x.mistake, x.values, x.note, after, x.layer)
-                    return dataclasses.replace(found, layer=(side, x.layer))
+                    return dataclasses.replace(found, layer=(side, x.layer), entering=x.before)
         return None
 
     def _doubles(self, activation: str) -> bool:

@@ -47,6 +47,7 @@ class Replay:
         made: the array that the last of them would have handed on.
         layer: the name of the one that was changed.
         values, note: for the words.
+        before: whether it is what the layer was given that was changed.
     """
 
     mistake: str
@@ -54,6 +55,7 @@ class Replay:
     layer: str
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    before: bool = False
 
 
 def replays(
@@ -184,7 +186,7 @@ def _changes(
         for kind in ("add", "multiply", "maximum", "subtract"):
             if kind != layer.kind and (made := _made(layer.replace(kind=kind), inputs)) is not None:
                 yield Replay("layer_kind", made, name, {"a": layer.kind if side == "a" else kind, "b": kind})
-    for before in (False, True):
+    for before in (True, False):
         x = first if before else stray.output
         if before and (len(inputs) != 1 or layer.kind in ("activation", "other", "unknown")):
             continue
@@ -196,7 +198,8 @@ def _changes(
             mistake = f"activation_{extra}"
             if side == "a" and evident(other[0], x):
                 mistake = "activation_doubled"
-            yield Replay(mistake, made if again is None else again, name, {"a": words(*other), "b": words(*other)})
+            said_so = {"a": words(*other), "b": words(*other)}
+            yield Replay(mistake, made if again is None else again, name, said_so, "", before)
     for source, x in reversed(list(sources.items())):
         if x.shape == stray.output.shape and not _same(x, stray.output):
             mistake = "residual_differs" if side == "a" else "residual_missing"
