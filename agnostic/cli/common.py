@@ -55,6 +55,24 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda steps: bar.update(task, advance=steps)
 
 
+@contextmanager
+def layers_shown() -> Iterator[None]:
+    """A progress bar of the layers that models run through, where standard error is a terminal."""
+    from agnostic.compare.watching import watched
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        with watched(lambda what, done, total: bar.update(task, description=what, completed=done, total=total)):
+            yield
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output; a path becomes its text, and NaN is an error, as JSON has none."""
     print(json.dumps(value, indent=2, allow_nan=False, default=_plain))

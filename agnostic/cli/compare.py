@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, example, print_json
+from agnostic.cli.common import Json, example, layers_shown, print_json
 from agnostic.cli.trace import Count, Images, Inputs, Size
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
@@ -50,22 +52,28 @@ def compare(
     """
     from agnostic.cli.trace import chosen_inputs
     from agnostic.compare.processes import Side
+    from agnostic.compare.report import text
     from agnostic.compare.traces import is_trace
     from agnostic.compare.verbs import compare as run
+    from agnostic.errors import InvalidInput
 
     sides = [
-        text if is_trace(text) else Side(text, backend, engine, weights)
-        for text, backend, engine, weights in (
+        spec if is_trace(spec) else Side(spec, backend, engine, weights)
+        for spec, backend, engine, weights in (
             (a, backend_a, engine_a, weights_a), (b, backend_b, engine_b, weights_b),
         )
     ]  # fmt: skip
-    found = run(sides[0], sides[1], chosen_inputs(images, inputs, count, size), map=_pairs(map or []))
+    given, chosen = chosen_inputs(images, inputs, count, size), _pairs(map or [])
+    if given is None and not is_trace(a):
+        raise InvalidInput("there is nothing to compare the models on: give --images or --inputs, or a trace as A")
+    with layers_shown():
+        found = run(sides[0], sides[1], given, map=chosen)
     if html is not None:
         found.html(html)
     if json:
         print_json({**found.to_json(), "html": html})
     else:
-        print(found)
+        print(text(found, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         if html is not None:
             print(f"\n{html}")
     if not found.same:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Backend, Engine, Json, Weights, example, print_json
+from agnostic.cli.common import Backend, Engine, Json, Weights, example, layers_shown, print_json
 
 Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
 Inputs = Annotated[
@@ -75,7 +75,8 @@ def trace(
     if given is None:
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
-    path = trace_elsewhere(Side(model, backend, engine, weights), given, out, options)
+    with layers_shown():
+        path = trace_elsewhere(Side(model, backend, engine, weights), given, out, options)
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

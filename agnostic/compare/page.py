@@ -41,13 +41,16 @@ code, td, .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 10px 0 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
-svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
+svg { display: block; width: 100%; min-width: 760px; height: auto; background: var(--card);
+  border: 1px solid var(--line); border-radius: 6px; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .limit { stroke: var(--bad); stroke-dasharray: 5 4; }
 .legend { margin-bottom: 6px; }
 .legend span { margin-right: 18px; } .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%;
   margin-right: 6px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
+td { white-space: nowrap; }
+td:nth-child(-n+2) { white-space: normal; min-width: 14ch; max-width: 40ch; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; }
 th, td { padding: 3px 10px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; white-space: nowrap; } tr.layer td, tr.glue td { background: var(--badbg); }
@@ -128,7 +131,7 @@ def _plot(x: Comparison) -> Iterator[str]:
     for color, what in (("alone", "the layer, fed what A's was fed"), ("before", "what B's code hands to the layer"),
                         ("all", "both models from their inputs on")):  # fmt: skip
         yield f'<span><i class="dot" style="background: var(--{color})"></i>{what}</span>'
-    yield f'</div><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="errors by layer">'
+    yield f'</div><div class="scroll"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="errors by layer">'
 
     def up(value: float) -> float:
         decades = top + 0.1 if math.isinf(value) else math.log10(max(value, 10**_LOWEST))
@@ -161,15 +164,16 @@ def _plot(x: Comparison) -> Iterator[str]:
     if first is not None:
         middle = across(first)
         anchor = "end" if middle > 0.7 * _WIDTH else "start"
-        end = _HEIGHT - _BOTTOM
-        yield f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="0" y2="{end}" stroke="var(--bad)" opacity=".35"/>'
+        bottom = _HEIGHT - _BOTTOM
+        yield f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="0" y2="{bottom}" stroke="var(--bad)" opacity=".35"/>'
         shift = -6 if anchor == "end" else 6
         yield (
             f'<text x="{middle + shift:.1f}" y="14" text-anchor="{anchor}" style="fill: var(--bad); font-weight: 600">'
             f"{_e(rows[first].b)}</text>"
         )
+    end = "output" if rows[-1].kind == "output" else "output, gradients, updates"
     yield f'<text x="{_LEFT}" y="{_HEIGHT - 6}">first layer</text>'
-    yield f'<text x="{_WIDTH - 6}" y="{_HEIGHT - 6}" text-anchor="end">output</text></svg>'
+    yield f'<text x="{_WIDTH - 6}" y="{_HEIGHT - 6}" text-anchor="end">{end}</text></svg></div>'
 
 
 def _power(decade: int) -> str:

@@ -22,6 +22,7 @@ from agnostic import errors
 from agnostic.compare.inputs import Inputs
 from agnostic.compare.report import Comparison, restore, save
 from agnostic.compare.traces import Trace, is_trace
+from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
 
 COUNT = 8
@@ -107,7 +108,9 @@ def read_inputs(path: str | os.PathLike[str]) -> Any:
     """
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise InvalidInput(f"cannot read inputs from {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, EOFError) as error:
         raise InvalidInput(f"cannot read inputs from {str(path)!r}: {error}") from None
     if isinstance(found, np.ndarray):
         return found
@@ -198,19 +201,22 @@ def _run(job: Mapping[str, Any], folder: Path) -> None:
         AgnosticError: what it raised there.
     """
     task, answer = folder / "job.json", folder / "answer.json"
-    task.write_text(json.dumps({**job, "answer": str(answer)}))
     answer.unlink(missing_ok=True)
+    what = f"{'recording' if job['do'] == 'trace' else 'comparing'} {job['side']['spec']}"
     # The child finds the same packages, whatever made this process find them.
     path = os.pathsep.join(dict.fromkeys(os.path.abspath(x) for x in sys.path if x))
-    with subprocess.Popen(
-        [sys.executable, "-m", "agnostic.compare.processes", str(task)],
-        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as child:  # fmt: skip
-        try:
-            _, said = child.communicate()
-        except BaseException:
-            child.terminate()
-            raise
+    with receiver(what) as pipe:
+        task.write_text(json.dumps({**job, "answer": str(answer), "progress": pipe}))
+        with subprocess.Popen(
+            [sys.executable, "-m", "agnostic.compare.processes", str(task)],
+            env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            pass_fds=() if pipe is None else (pipe,),
+        ) as child:  # fmt: skip
+            try:
+                _, said = child.communicate()
+            except BaseException:
+                child.terminate()
+                raise
     found = json.loads(answer.read_text()) if answer.exists() else {}
     if child.returncode == 0 and "done" in found:
         return
@@ -229,6 +235,10 @@ def _answering(path: Path) -> Iterator[None]:
     except AgnosticError as error:
         name = next(c.__name__ for c in type(error).__mro__ if hasattr(errors, c.__name__))
         path.write_text(json.dumps({"error": name, "message": str(error)}))
+        raise SystemExit(1) from None
+    except MemoryError:
+        said = "the memory does not suffice for one layer of so many inputs: give fewer (--count)"
+        path.write_text(json.dumps({"error": "InvalidInput", "message": said}))
         raise SystemExit(1) from None
     path.write_text(json.dumps({"done": True}))
 
@@ -257,7 +267,8 @@ def main(arguments: Sequence[str]) -> None:
     from agnostic.compare.verbs import against, trace_model
 
     job = json.loads(Path(arguments[0]).read_text())
-    with _answering(Path(job["answer"])):
+    pipe = job["progress"]
+    with _answering(Path(job["answer"])), watched(None if pipe is None else sender(pipe)):
         which = Side(**job["side"])
         model = which.load()
         if job["do"] == "trace":

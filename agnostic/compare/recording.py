@@ -16,6 +16,7 @@ from agnostic.compare.calls import Call
 from agnostic.compare.inputs import Inputs, channels_first, prepared
 from agnostic.compare.layouts import Layout
 from agnostic.compare.traces import Trace, Writer
+from agnostic.compare.watching import Counter
 from agnostic.description import LayerDescription
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.cards import card_of
@@ -177,6 +178,7 @@ class Live:
         described = self.backend.describe(model)
         self.names = leaves(described)
         chosen = set(self.names)
+        self._counter = Counter(len(self.names))
         self.descriptions = {x.name: x for x in described if x.name in chosen}
         self.training = self.backend.is_training(model)
         card = card_of(model)
@@ -206,6 +208,7 @@ class Live:
 
         def carried(call: Call) -> Sequence[Any]:
             assert around is not None
+            self._counter.count()
             try:
                 return around(call)
             except AgnosticError as error:
@@ -456,11 +459,12 @@ def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: 
         # Part of a batch tells of the whole only where its samples are independent and the batch comes first.
         if all(s.floor < 1e4 * noise.unit(s.dtype) * s.rms for x in steps for s in x.outputs if s.rms):
             break
-    for step in steps:
-        for slot in (*step.inputs, *step.outputs):
-            slot.floor = max(slot.floor, noise.least(slot.rms, slot.dtype))
-    for slot in outputs:
-        slot.floor = max(slot.floor, noise.least(slot.rms, slot.dtype))
+    for slot in (*(s for x in steps for s in (*x.inputs, *x.outputs)), *outputs):
+        # Where float64 takes another way (an overflow, bits that are read as another type) it measures nothing.
+        measured = slot.floor if np.isfinite(slot.floor) else 0.0
+        slot.floor = max(measured, noise.least(slot.rms, slot.dtype))
+        if slot.propagated is not None and not np.isfinite(slot.propagated):
+            slot.propagated = None
     return notes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -269,6 +269,10 @@ def _divergence(x: Mapping[str, Any]) -> Divergence:
     return Divergence(x["a"], x["b"], x["kind"], x["after"], _number(x["error"]), findings)
 
 
+WORST = 6
+"""How many rows of the greatest errors a long table shows beside its ends and its culprits."""
+
+
 # In words ------------------------------------------------------------------------------------------------------------
 def floors(x: float | None) -> str:
     """A number of noise floors, short."""
@@ -291,38 +295,27 @@ def headline(x: Comparison) -> str:
     return f"different: first at {first.where}, by {floors(first.error)} noise floors"
 
 
-def text(x: Comparison, limit: int = 40) -> str:
+def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
     """The table and the diagnosis as text.
 
     Args:
-        limit: how many rows are shown; of a longer table those around culprits, the first and the last.
+        limit: how many rows are shown; of a longer table those around culprits, the first, the last and the worst.
+        width: of a line of the table, where there is a bound; names are shortened to it.
     """
     lines = [f"A: {name_of(x.a)}", f"B: {name_of(x.b)}", ""]
     rows = [*x.table, *x.output]
-    shown = _shown(rows, limit)
-    head = ("A", "B", "kind", "before", "alone", "all", "")
-    cells: list[Sequence[str]] = [head]
+    cells: list[Sequence[str]] = [("A", "B", "kind", "before", "alone", "all", "")]
     last = -1
-    for i in shown:
-        if i > last + 1:
-            cells.append((f"... {i - last - 1} more, the same", "", "", "", "", "", ""))
+    for i in [*_shown(rows, limit), len(rows)]:
+        if left := rows[last + 1 : i]:
+            cells.append((_left_out(left), *[""] * 6))
         last = i
-        row = rows[i]
-        mark = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}.get(row.verdict, "")
-        cells.append(
-            (
-                row.a or "(no layer)", row.b, row.kind,
-                floors(row.glue), floors(row.isolated), floors(row.propagated), mark,
-            )
-        )  # fmt: skip
-    if last < len(rows) - 1:
-        cells.append((f"... {len(rows) - 1 - last} more, the same", "", "", "", "", "", ""))
-    widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
-    for c in cells:
-        numbers = (c[k].rjust(widths[k]) for k in (3, 4, 5))
-        lines.append(
-            "  ".join((c[0].ljust(widths[0]), c[1].ljust(widths[1]), c[2].ljust(widths[2]), *numbers, c[6])).rstrip()
-        )
+        if i < len(rows):
+            row = rows[i]
+            mark = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}.get(row.verdict, "")
+            errors = (floors(row.glue), floors(row.isolated), floors(row.propagated))
+            cells.append((row.a or "(no layer)", row.b, row.kind, *errors, mark))
+    lines += _columns(cells, width)
     lines.append(
         "errors in noise floors: of what goes in (before), of the layer on A's inputs (alone), of both runs (all)"
     )
@@ -348,7 +341,50 @@ def text(x: Comparison, limit: int = 40) -> str:
     return "\n".join(lines)
 
 
+NARROWEST = 9
+"""To how few letters a layer's name is shortened."""
+
+
+def _columns(cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """The cells below each other; one alone in its line takes as much as it needs."""
+    widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
+    if width is not None:
+        room = width - sum(widths[2:]) - 2 * 6
+        if room < 3 * NARROWEST:  # then rather without the kinds
+            cells, room = [(*c[:2], "", *c[3:]) for c in cells], room + widths[2]
+            widths[2] = 0
+        # Half of the room each; what the shorter one leaves is the other's.
+        first = min(widths[0], max(room // 2, room - widths[1]))
+        widths[:2] = max(first, NARROWEST), max(min(widths[1], room - first), NARROWEST)
+    for c in cells:
+        if not c[1]:
+            yield c[0]
+            continue
+        names = (_short(c[k], widths[k]).ljust(widths[k]) for k in (0, 1))
+        numbers = (c[k].rjust(widths[k]) for k in (3, 4, 5))
+        yield "  ".join((*names, c[2].ljust(widths[2]), *numbers, c[6])).rstrip()
+
+
+def _short(name: str, width: int) -> str:
+    """A name without its middle: the end tells layers apart."""
+    if len(name) <= width:
+        return name
+    start = max(1, (width - 1) // 5)
+    return f"{name[:start]}~{name[len(name) - (width - 1 - start) :]}"
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    victims = sum(row.verdict == "victim" for row in rows)
+    culprits = sum(row.verdict in ("layer", "glue") for row in rows)
+    parts = [f"{n} {what}" for n, what in ((culprits, "that differ"), (victims, "that show it")) if n]
+    rest = len(rows) - victims - culprits
+    if rest or not parts:
+        parts.append(f"{rest} the same")
+    return f"... {' and '.join(parts)}" if len(parts) < 3 else f"... {', '.join(parts)}"
+
+
 def _shown(rows: Sequence[Row], limit: int) -> list[int]:
+    """Which rows are shown: of a long table the ends, what is around culprits, and the greatest errors of layers."""
     if len(rows) <= limit:
         return list(range(len(rows)))
     wanted: dict[int, None] = dict.fromkeys((0, 1, len(rows) - 2, len(rows) - 1))
@@ -357,8 +393,7 @@ def _shown(rows: Sequence[Row], limit: int) -> list[int]:
             wanted.update(dict.fromkeys(k for k in range(i - 2, i + 3) if 0 <= k < len(rows)))
         if len(wanted) >= limit:
             break
-    for i in range(len(rows)):
-        if len(wanted) >= limit:
-            break
-        wanted.setdefault(i)
+    worst = sorted(range(len(rows)), key=lambda i: -max(rows[i].glue or 0.0, rows[i].isolated or 0.0))
+    worst = [i for i in worst if max(rows[i].glue or 0.0, rows[i].isolated or 0.0) > 0]
+    wanted.update(dict.fromkeys(worst[: max(0, min(WORST, limit - len(wanted)))]))
     return sorted(wanted)

@@ -372,6 +372,8 @@ def test_errors_say_what_to_do() -> None:
         optimizer.build(model().trainable_variables)
     with pytest.raises(InvalidInput, match="momentum buffer holds"):
         ago.build(ago.SGD(0.1, 0.9), net, native=True)
+    # Keras' own takes no None.
+    assert type(ago.build(ago.Adafactor(0.1, epsilon_place="added"), net)).__name__ == "RuleOptimizer"
 
 
 def test_the_list_of_dicts_works_with_layers_and_variables() -> None:

@@ -15,7 +15,8 @@ from agnostic.cli import main
 from agnostic.optimizers.differences import markdown, pairs
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs" / "differences").glob("*.md"))
+GUIDE = ROOT / "docs" / "differences"
+PAGES = sorted(GUIDE.glob("*.md"))
 BLOCK = re.compile(r"```python\n# (PyTorch|Keras)\n(.*?)```", re.DOTALL)
 
 
@@ -29,9 +30,9 @@ def test_the_code_of_every_page_runs(title: str, engine: str, tmp_path: Path) ->
             pytest.skip(f"{module} is not installed")
     # One process for all pages, each with names of its own: importing a framework takes longer than all of them.
     program = ""
-    for page in PAGES:
+    for page in (*PAGES, ROOT / "docs" / "optimizers.md"):
         blocks = [code for owner, code in BLOCK.findall(page.read_text()) if owner == title]
-        assert blocks or page.stem in ("README", "optimizers"), f"{page.name} has no code for {title}"
+        assert blocks or page in (GUIDE / "README.md", GUIDE / "optimizers.md"), f"{page.name} has no code for {title}"
         code = "".join(blocks)
         program += f"print({page.name!r}, flush=True)\nexec(compile({code!r}, {page.name!r}, 'exec'), {{}})\n"
     (tmp_path / "program.py").write_text(program)
@@ -43,16 +44,16 @@ def test_the_code_of_every_page_runs(title: str, engine: str, tmp_path: Path) ->
 
 
 def test_the_table_is_what_is_measured() -> None:
-    assert (ROOT / "docs" / "differences" / "optimizers.md").read_text().endswith("\n" + markdown())
+    assert (GUIDE / "optimizers.md").read_text().endswith("\n" + markdown())
 
 
 def test_every_picture_is_shown_and_every_one_that_is_shown_is_there() -> None:
     shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\(([\w-]+\.png)\)", page.read_text())}
-    assert shown == {path.name for path in (ROOT / "docs" / "differences").glob("*.png")}
+    assert shown == {path.name for path in GUIDE.glob("*.png")}
 
 
 def test_all_pages_are_in_the_index() -> None:
-    index = (ROOT / "docs" / "differences" / "README.md").read_text()
+    index = (GUIDE / "README.md").read_text()
     assert {f"({page.name})" for page in PAGES if page.stem != "README"} == set(re.findall(r"\([\w-]+\.md\)", index))
 
 
