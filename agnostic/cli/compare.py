@@ -55,6 +55,7 @@ def compare(
     from agnostic.compare.report import text
     from agnostic.compare.traces import is_trace
     from agnostic.compare.verbs import compare as run
+    from agnostic.errors import InvalidInput
 
     sides = [
         spec if is_trace(spec) else Side(spec, backend, engine, weights)
@@ -63,6 +64,8 @@ def compare(
         )
     ]  # fmt: skip
     given, chosen = chosen_inputs(images, inputs, count, size), _pairs(map or [])
+    if given is None and not is_trace(a):
+        raise InvalidInput("there is nothing to compare the models on: give --images or --inputs, or a trace as A")
     with layers_shown():
         found = run(sides[0], sides[1], given, map=chosen)
     if html is not None:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare.layouts import Layout
+from agnostic.compare.mistakes.strays import Stray
 from agnostic.compare.recording import Record, Step
 from agnostic.description import LayerDescription
 from agnostic.reference.activations import FUNCTIONS, activate
+from agnostic.reference.layers import explicit_padding
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +60,81 @@ def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequenc
         index = slot.source[0]
         found.insert(0, index)
     return []
+
+
+def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: LayerDescription) -> list[Array]:
+    """A's input as B's layer gets it, where one side's code pads and the other's layer does, in whatever way fits.
+
+    Args:
+        x: what A's layer received, (N, *spatial, C).
+        shape: of what B's layer received.
+        ours, theirs: the layers.
+
+    Returns:
+        Padded, or cut, as the layer that does it itself says, first; then in other ways of that size. Empty where no
+        padding tells the shapes apart.
+    """
+    kinds = ("conv", "depthwise_conv", "max_pool", "average_pool")
+    if ours.kind not in kinds or theirs.kind not in kinds or len(shape) != x.ndim or x.ndim < 3:
+        return []
+    extra = [n - m for n, m in zip(shape[1:-1], x.shape[1:-1], strict=True)]
+    if (shape[0], shape[-1]) != (x.shape[0], x.shape[-1]) or not any(extra):
+        return []
+    inside = ours if min(extra) >= 0 else theirs
+    smaller = x.shape[1:-1] if inside is ours else tuple(shape[1:-1])
+    size: Any = inside.config.get("kernel_size") or inside.config.get("pool_size")
+    dilation = inside.config.get("dilation") or (1,) * len(extra)
+    pairs = explicit_padding(inside.config["padding"], smaller, size, inside.config["strides"], dilation)
+    ways: list[tuple[tuple[int, int], ...]] = (
+        [tuple(pairs)] if [sum(p) for p in pairs] == [abs(n) for n in extra] else []
+    )
+    for low in range(max(map(abs, extra)) + 1):
+        way = tuple((min(low, abs(n)), abs(n) - min(low, abs(n))) for n in extra)
+        if way not in ways:
+            ways.append(way)
+    own = "lowest" if inside.kind == "max_pool" else str(inside.config.get("padding_mode") or "zeros")
+    every = [(way, mode) for mode in dict.fromkeys((own, *_BORDERS)) for way in ways]
+    if inside is ours:
+        found = (_bordered(x, way, mode) for way, mode in every)
+    else:
+        found = (unbordered(x, way, mode) for way, mode in every)
+    return [x for x in found if x is not None]
+
+
+Pairs = Sequence[tuple[int, int]]
+
+_BORDERS: Mapping[str, Mapping[str, Any]] = {
+    "zeros": {"mode": "constant", "constant_values": 0.0},
+    "lowest": {"mode": "constant", "constant_values": -np.inf},
+    "reflect": {"mode": "reflect"},
+    "replicate": {"mode": "edge"},
+    "circular": {"mode": "wrap"},
+}
+
+
+def _bordered(x: Array, way: Pairs, mode: str) -> Array | None:
+    if mode in ("reflect", "circular") and any(max(p) >= n for p, n in zip(way, x.shape[1:-1], strict=True)):
+        return None
+    made: Array = np.pad(x, ((0, 0), *way, (0, 0)), **_BORDERS[mode])
+    return made
+
+
+def unbordered(x: Array, way: Pairs, mode: str) -> Array | None:
+    """An array (N, *spatial, C) without a border; None where that is not its border."""
+    cut = x[(slice(None), *(slice(low, n - high) for (low, high), n in zip(way, x.shape[1:-1], strict=True)))]
+    whole = _bordered(cut, way, mode) if cut.size else None
+    return cut if whole is not None and np.array_equal(whole, x) else None
+
+
+def without_border(x: Array, shape: Sequence[int]) -> Array | None:
+    """An array without the border that gives it more height and width than a shape has; None where it has none."""
+    extra = [n - m for n, m in zip(x.shape[1:-1], shape[1:-1], strict=True)]
+    for low in range(max(extra, default=0) + 1):
+        way = [(min(low, n), n - min(low, n)) for n in extra]
+        for mode in _BORDERS:
+            if min(extra) >= 0 and (cut := unbordered(x, way, mode)) is not None:
+                return cut
+    return None
 
 
 @dataclass(frozen=True)
@@ -147,6 +224,17 @@ def sources(a: Record, before: int) -> Sources:
         for slot in step.outputs[:1]:
             found[step.label] = functools.partial(a.canonical, slot)
     return Sources(found)
+
+
+def strays(record: Record, unmatched: Container[int], before: int) -> list[Stray]:
+    """The calls without a partner among those shortly before a call."""
+    found: list[Stray] = []
+    for k in range(max(0, before - SOURCES), before):
+        step = record.steps[k]
+        if k in unmatched and step.inputs and step.outputs:
+            received = tuple(record.canonical(x) for x in step.inputs)
+            found.append(Stray(record.description(step.name), received, record.canonical(step.outputs[0])))
+    return found
 
 
 def facts(a: Record, b: Record, before: int, flat: Layout) -> dict[str, Any]:

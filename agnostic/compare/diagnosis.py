@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from agnostic.compare.mistakes.glue import branches, compared, concatenated, explained, function_of, told_apart
-from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, flattenings, plausible, relations
+from agnostic.compare.mistakes.attention import attended, attentions_apart
+from agnostic.compare.mistakes.glue import branches, explained, functions_of, joined, nearest, told_apart
+from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, evident, exchanged, flattenings, relations
 from agnostic.compare.mistakes.segments import parts
+from agnostic.compare.mistakes.strays import Stray, replays
 from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
 from agnostic.compare.mistakes.words import CATALOGUE
 from agnostic.description import Array, LayerDescription
@@ -37,6 +40,7 @@ class Culprit:
         sources: what ran before, by A's layer name, oldest first: the arrays that B's code had at hand, which were A's.
             Needed for glue alone.
         again: B's output for ``inputs`` a second time, if it was run twice: tells randomness.
+        strays_a, strays_b: the calls right before, of layers that the other side has none for. Needed for glue alone.
         facts: of the models as wholes. ``a_framework``, ``b_framework``, ``a_dtype``, ``b_dtype``, ``a_preprocessing``,
             ``b_preprocessing`` (mappings with mean, std, scale, channel_order), ``first``: whether nothing ran before.
     """
@@ -50,6 +54,8 @@ class Culprit:
     floor: float
     sources: Mapping[str, Array] = field(default_factory=dict)
     again: Array | None = None
+    strays_a: Sequence[Stray] = ()
+    strays_b: Sequence[Stray] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def error(self, output: Array, truth: Array | None = None) -> float:
@@ -84,6 +90,8 @@ class Finding:
         before: the error as it is, in units of the noise floor.
         after: the error that is left when the mistake is taken out, in the same units.
         tried: for "unexplained": the mistakes that were tried and do not remove the error.
+        layer: which side's which layer has it (``("b", name)``), where that is another one than the place's.
+        entering: whether it is what that layer is given.
     """
 
     mistake: str
@@ -92,6 +100,8 @@ class Finding:
     before: float
     after: float
     tried: tuple[str, ...] = ()
+    layer: tuple[str, str] | None = None
+    entering: bool = False
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.mend}".strip()
@@ -101,6 +111,8 @@ class Finding:
 EXPLAINED = 30.0
 """Noise floors within which an error counts as removed: three times what a healthy layer may have, since a description
 rounds an epsilon, and both the float32 truth and B's own arithmetic stand between the two arrays."""
+
+_OF_A = "it is A that computes so"
 
 PART = 2_000_000
 """Numbers of input and output together, beyond which fewer images are looked at: enough to tell any mistake."""
@@ -152,7 +164,8 @@ class _Diagnosis:
             what = what.replace("{" + key + "}", str(value))
         place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
         sentence = f"{place} {what}" + (f" ({note})." if note else ".")
-        return Finding(mistake, sentence, entry.mend(self.framework, **shown), self.before, after)
+        mend = str(values["mend"]) if "mend" in values else entry.mend(self.framework, **shown)
+        return Finding(mistake, sentence, mend, self.before, after)
 
     def _unexplained(self) -> Finding:
         tried = tuple(dict.fromkeys(self.tried))
@@ -205,20 +218,44 @@ class _Diagnosis:
     def _layers(self) -> Finding | None:
         made = self._computed(self.b)
         truthful = made is not None and self._near(made, self.output)
+        if (turned := self._turned()) is not None:
+            return turned
         if truthful:
             found = self._first(mending(self.a, self.b))
             if found is not None:
                 return found
         known = self._computed(self.a)
         if known is not None and self._near(known, self.truth):
-            found = self._first(spoiling(self.a, "output")) or self._digits() or self._applied(known)
+            found = (
+                self._first(spoiling(self.a, "output"))
+                or self._digits(self.a, self.output, self.truth, "")
+                or self._applied(known)
+            )
             if found is not None:
                 return found
         elif truthful:
-            found = self._first(spoiling(self.b, "truth"))
+            found = self._first(spoiling(self.b, "truth")) or self._digits(self.b, self.truth, self.output, _OF_A)
             if found is not None:
                 return found
         return self._related(self._after())
+
+    def _turned(self) -> Finding | None:
+        """The inputs of one layer in another order."""
+        if len(self.culprit.inputs) < 2 or len(self.a) != 1:
+            return None
+        kind = self.a[0].kind
+        mistake = "concatenation_order" if kind == "concatenate" else "layer_order"
+        if kind not in ("concatenate", "subtract"):
+            return None
+        for order in itertools.islice(itertools.permutations(self.culprit.inputs), 1, 24):
+            try:
+                made = chain(self.a, list(order))
+            except (InvalidInput, ValueError, IndexError):
+                continue
+            after = self._try(mistake, made, self.output)
+            if self._removed(after):
+                return self._finding(mistake, {"a": "A's order"}, "", after)
+        return None
 
     def _near(self, made: Array, wanted: Array) -> bool:
         """Whether a description is true: what it computes is what came out, or nearer to it than A is by far."""
@@ -238,30 +275,32 @@ class _Diagnosis:
                 return self._finding(trial.mistake, trial.values, trial.note, after, trial.layer)
         return None
 
-    def _digits(self) -> Finding | None:
-        """Inputs and weights read with fewer digits: TF32, bfloat16, float16."""
-        types = {x.config.get("dtype") for x in self.culprit.b} & {"bfloat16", "float16"}
+    def _digits(self, layers: Sequence[LayerDescription], wanted: Array, other: Array, whose: str) -> Finding | None:
+        """Inputs and weights read with fewer digits, TF32, bfloat16, float16, by the side whose array is wanted."""
+        own = self.culprit.b if whose == "" else self.culprit.a
+        types = {x.config.get("dtype") for x in own} & {"bfloat16", "float16"}
         for dtype in ("tf32", "bfloat16", "float16"):
             # A TF32 product reads kernels with fewer digits, and adds the bias in float32.
             least = 2 if dtype == "tf32" else 1
-            layers = [
+            fewer = [
                 x.replace(weights={n: rounded(w, dtype) for n, w in x.weights.items() if w.ndim >= least})
-                for x in self.a
+                for x in layers
             ]
             inputs = [rounded(x, dtype) if x.dtype.kind == "f" else x for x in self.culprit.inputs]
             try:
-                made = chain(layers, inputs)
+                made = chain(fewer, inputs)
             except (InvalidInput, ValueError, KeyError, IndexError):
                 return None
-            after = self._try("dtype", made, self.output)
+            after = self._try("dtype", made, wanted)
             if self._removed(after) or (after < self.before / 20 and dtype == "tf32"):
-                return self._finding("dtype", {"b": dtype}, "", after)
-            if dtype in types or fits(self.output, dtype):
+                return self._finding("dtype", {"b": dtype}, whose, after)
+            if dtype in types or fits(wanted, dtype):
                 # Each rounding of a sum on the way is another one: the size of the error tells, and the type itself.
                 unit = 2.0 ** -DIGITS[dtype]
-                scale, error = _rms(self.truth), _rms(self.output - self.truth)
+                scale, error = _rms(other), _rms(wanted - other)
                 if error <= 32 * unit * scale:
-                    return self._finding("dtype", {"b": dtype}, f"the error is {error / scale:.1e}", 0.0)
+                    note = f"{whose}; the error is {error / scale:.1e}".removeprefix("; ")
+                    return self._finding("dtype", {"b": dtype}, note, 0.0)
         return None
 
     def _applied(self, known: Array) -> Finding | None:
@@ -280,7 +319,8 @@ class _Diagnosis:
     def _related(self, after: str | None, *, first: bool = False) -> Finding | None:
         if self.truth.shape != self.output.shape:
             return None
-        for relation in relations(self.truth, self.output, after=after, first=first):
+        both = relations(self.truth, self.output, after=after, first=first), exchanged(self.truth, self.output)
+        for relation in itertools.chain(*both):
             found = self._holds(relation)
             if found is not None:
                 return found
@@ -307,7 +347,9 @@ class _Diagnosis:
                 left = self._try("flatten_order", made, self.output)
                 if self._removed(left):
                     return self._finding("flatten_order", {}, "", left)
-        for search in (self._expressions, self._concatenations):
+            # What is before the flattening has height and width still.
+            self.truth, self.output = (x.reshape(len(x), *sizes) for x in (self.truth, self.output))
+        for search in (self._strays, self._expressions, self._joined, self._attended):
             found = search(sources)
             if found is not None:
                 return found
@@ -316,7 +358,29 @@ class _Diagnosis:
                 found = self._holds(relation)
                 if found is not None:
                     return found
-        return self._functions(sources) or self._related(self._last_activation(sources))
+        found = self._functions(sources) or self._related(self._last_activation(sources))
+        return found or self._unflattened(sources)
+
+    def _unflattened(self, sources: Mapping[str, Array]) -> Finding | None:
+        """What code pooled and flattened, with height and width again: those of the last image, divided alike."""
+        image = next((x for x in reversed(list(sources.values())) if x.ndim == 4), None)
+        truth, output = self.truth, self.output
+        if image is None or truth.ndim != 2 or truth.shape != output.shape or truth.shape[1] % image.shape[-1]:
+            return None
+        height, width, c = image.shape[1:]
+        step = (height * width * c / truth.shape[1]) ** 0.5
+        size = round(height / step), round(width / step)
+        if size[0] * size[1] * c != truth.shape[1] or size == (1, 1):
+            return None
+        for order in ((c, *size), (*size, c)):
+            self.truth, self.output = (
+                np.moveaxis(x.reshape(len(x), *order), order.index(c) + 1, -1) for x in (truth, output)
+            )
+            found = self._expressions(sources) or self._functions(sources)
+            if found is not None:
+                return found
+        self.truth, self.output = truth, output
+        return None
 
     def _expressions(self, sources: Mapping[str, Array]) -> Finding | None:
         self.tried.setdefault("residual_missing", self.before)
@@ -326,27 +390,49 @@ class _Diagnosis:
             return None
         # What a layer of A returned, and B has no such layer, says less than what that layer was given.
         if ours.activation == "linear" and len(ours.parts) == 1:
-            others = {name: x for name, x in sources.items() if name != ours.parts[0][0]}
+            others = {name: x for name, x in sources.items() if name != ours.parts[0].source}
             deeper = explained(self.truth, others, self._close)
-            if deeper is not None and {n for n, _ in deeper.parts} >= {n for n, _ in theirs.parts}:
+            if deeper is not None and deeper.names >= theirs.names:
                 ours = deeper
-        if ours is None or theirs is None or ours == theirs:
+        found = told_apart(ours, theirs)
+        if found is None:
             return None
-        mistake, values, note = compared(ours, theirs)
+        mistake, values, note = found
         if mistake == "activation_extra" and self._doubles(theirs.activation):
             mistake = "activation_doubled"
-        return self._finding(mistake, values, note, self.culprit.error(ours.compute(sources)))
+        return self._finding(mistake, values, note, self.culprit.error(ours.compute(sources), self.truth))
+
+    def _strays(self, sources: Mapping[str, Array]) -> Finding | None:
+        """A layer that one side alone has, where the other writes code."""
+        for side, strays, wanted in (
+            ("b", self.culprit.strays_b, self.truth),
+            ("a", self.culprit.strays_a, self.output),
+        ):
+            end = self.culprit.output if side == "b" else self.culprit.truth
+            for x in replays(strays, end, "b" if side == "b" else "a", sources, self._close):
+                made = x.made.reshape(wanted.shape) if x.made.size == wanted.size else x.made
+                after = self._try(x.mistake, made, wanted)
+                if self._removed(after):
+                    found = self._finding(x.mistake, x.values, x.note, after, x.layer)
+                    return dataclasses.replace(found, layer=(side, x.layer), entering=x.before)
+        return None
 
     def _doubles(self, activation: str) -> bool:
-        return plausible(activation, self.truth)
+        return evident(activation, self.truth)
 
-    def _concatenations(self, sources: Mapping[str, Array]) -> Finding | None:
-        ours = concatenated(self.truth, sources, self._close)
-        theirs = concatenated(self.output, sources, self._close) if ours else None
-        if not ours or not theirs or ours == theirs:
-            return None
-        note = f"{', '.join(theirs)} where A has {', '.join(ours)}"
-        return self._finding("concatenation_order", {"a": ", ".join(ours)}, note, 0.0)
+    def _joined(self, sources: Mapping[str, Array]) -> Finding | None:
+        """Parts that are put together, each of them explained by itself."""
+        theirs = joined(self.output, sources, self._close)
+        ours = None if theirs is None else joined(self.truth, sources, self._close)
+        found = None if ours is None or theirs is None else told_apart(ours, theirs)
+        return None if found is None else self._finding(*found, 0.0)
+
+    def _attended(self, sources: Mapping[str, Array]) -> Finding | None:
+        """Attention that both sides write as code."""
+        theirs = attended(self.output, sources, self._close)
+        ours = None if theirs is None else attended(self.truth, sources, self._close)
+        found = None if ours is None or theirs is None else attentions_apart(ours, theirs)
+        return None if found is None else self._finding(*found, 0.0)
 
     def _last_activation(self, sources: Mapping[str, Array]) -> str | None:
         """The activation that A's array is the result of, as far as the sources or its range tell."""
@@ -362,12 +448,11 @@ class _Diagnosis:
     def _functions(self, sources: Mapping[str, Array]) -> Finding | None:
         """A pool, a resizing, a softmax: what A's and B's code call between two layers, with an activation before."""
         others = {n: x for n, x in sources.items() if x.size != self.truth.size or not self._same_numbers(x)}
-        theirs = function_of(self.output, others, self._close)
-        ours = None if theirs is None else function_of(self.truth, others, self._close)
-        if ours is None or theirs is None or ours.source != theirs.source:
-            return None
-        mistake, values, note = told_apart(ours, theirs)
-        return self._finding(mistake, values, note, 0.0)
+        theirs = functions_of(self.output, others, self._close)
+        ours = functions_of(self.truth, others, self._close) if theirs else []
+        both = nearest(ours, theirs)
+        found = None if both is None else told_apart(*both)
+        return None if found is None else self._finding(*found, 0.0)
 
     def _same_numbers(self, x: Array) -> bool:
         return self._close(x.reshape(self.truth.shape), self.truth)
@@ -389,10 +474,16 @@ def _part(culprit: Culprit) -> Culprit:
     keep = max(1, int(n * PART / max(size, 1)))
     if keep >= n or any(not x.ndim or len(x) != n for x in culprit.inputs):
         return culprit
+
+    def cut(x: Array) -> Array:
+        return np.array(x[:keep]) if x.ndim and len(x) == n else x
+
     return dataclasses.replace(
         culprit,
         inputs=[x[:keep] for x in culprit.inputs],
         truth=culprit.truth[:keep],
         output=culprit.output[:keep],
-        sources={name: np.array(x[:keep]) if x.ndim and len(x) == n else x for name, x in culprit.sources.items()},
+        sources={name: cut(x) for name, x in culprit.sources.items()},
+        strays_a=[Stray(x.layer, tuple(map(cut, x.inputs)), cut(x.output)) for x in culprit.strays_a],
+        strays_b=[Stray(x.layer, tuple(map(cut, x.inputs)), cut(x.output)) for x in culprit.strays_b],
     )

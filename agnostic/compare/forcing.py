@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +23,24 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment
 from agnostic.compare.calls import Call
-from agnostic.compare.context import Inner, activated, alike, ends_of, facts, inner_of, led_in, reordered, sources
+from agnostic.compare.context import (
+    SOURCES,
+    Inner,
+    activated,
+    alike,
+    ends_of,
+    facts,
+    inner_of,
+    led_in,
+    reordered,
+    repadded,
+    sources,
+    strays,
+    without_border,
+)
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
+from agnostic.compare.mistakes.strays import Stray
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Slot, Step, nudge, part_of, rows_of, share_of
 from agnostic.description import LayerDescription
@@ -36,6 +52,14 @@ KEPT = 3
 """At how many culprits the arrays are kept for the diagnosis."""
 
 _ACTIVATED = ("activation",)
+
+RECURRENT = ("lstm", "gru", "rnn")
+
+
+def last_steps(x: Array, bidirectional: bool) -> Array:
+    """Of all steps (N, T, C) the last of each direction: the backward one ends at the first."""
+    half = x.shape[-1] // 2
+    return np.concatenate([x[:, -1, :half], x[:, 0, half:]], axis=-1) if bidirectional else x[:, -1]
 
 
 @dataclass
@@ -49,6 +73,7 @@ class Place:
         culprit, glue_culprit: what the diagnosis needs, for the first culprits.
         missing: A's layer, without a partner, that made the array that B's code should have made.
         extra: B's call, without a partner, before which the array was right still.
+        inner: the activation that one side's layer has inside, and the other's code behind it.
     """
 
     a: list[int]
@@ -61,6 +86,7 @@ class Place:
     glue_culprit: Culprit | None = None
     missing: str | None = None
     extra: int | None = None
+    inner: Inner | None = None
 
 
 @dataclass
@@ -80,6 +106,7 @@ class _Suspect:
     floor: float = 0.0
     again: Array | None = None
     outputs: list[Array] = field(default_factory=list)
+    like: Any = None
 
 
 class Forced:
@@ -95,9 +122,11 @@ class Forced:
         # A's arrays that were handed on, while B holds them: which array of the trace each is.
         self._handed: dict[int, tuple[weakref.ref[Any], Any, str]] = {}
         self._kept = 0
-        # What B's calls without a partner received, since the last one that has one.
-        self._stray: dict[int, list[Array]] = {}
+        # What B's calls without a partner received and returned, since the last one that has one.
+        self._stray: dict[int, tuple[list[Array], list[Array]]] = {}
         self._tainted = False
+        # The noise, in parts of their size, of B's arrays that were not replaced by A's, at the last places.
+        self._carried: deque[float] = deque(maxlen=SOURCES)
         self._nudging = False
         self._glue_again: dict[int, float] = {}
         # Where a padding layer of B leads into a layer whose partner pads by itself: A's array goes in there.
@@ -152,13 +181,15 @@ class Forced:
     def _unmatched(self, call: Call, j: int) -> Sequence[Any]:
         if j in self._leads:
             return self._begin(call, self._leads[j])
-        self._stray[j] = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
+        received = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
         outputs = call.run()
+        layouts = call.output_layouts(outputs)
+        returned = [np.array(x) for x in self._canonical(outputs, layouts)]
+        self._stray[j] = received, returned
         opened = self._open
         if opened is None:
             return outputs
-        layouts = call.output_layouts(outputs)
-        opened.outputs[j] = [np.array(x) for x in self._canonical(outputs, layouts)]
+        opened.outputs[j] = returned
         for end in opened.ends:
             error, ratio = self._compare(outputs, layouts, end)
             if ratio <= THRESHOLD:
@@ -174,6 +205,7 @@ class Forced:
         self.places.append(place)
         fed = self._feed(call, step, i, j, place)
         self._stray = {}
+        self._carried.append(0.0)
         outputs = call.run(fed)
         layouts = call.output_layouts(outputs)
         ends = ends_of(self.a, self._unmatched_a, i)
@@ -204,6 +236,8 @@ class Forced:
                 place.a = [k for k in ends if k <= end]
                 place.error, place.isolated = error, ratio
                 self._keep(place, suspect)
+                # All but the last step goes on as it is, and wrong: no one's fault but this layer's.
+                self._tainted = self._stepped(outputs, layouts, end) is not None
                 return self._hand_on(outputs, layouts, end)
         place.a, place.error, place.isolated = [k for k in ends if k <= end], error, ratio
         return self._hand_on(outputs, layouts, end)
@@ -236,6 +270,9 @@ class Forced:
             handed[0] = self.live.backend.to_native(values, outputs[0])
         else:
             made = inner(made)
+            # B's own array goes on, with the noise that this layer has.
+            self._carried[-1] = floor / slot.rms if slot.rms else 0.0
+        place.inner = inner
         place.error = noise.difference(made, truth)
         place.isolated = place.error / floor
         if place.isolated <= THRESHOLD:
@@ -313,23 +350,34 @@ class Forced:
     def _canonical(self, arrays: Sequence[Any], layouts: Sequence[Layout]) -> list[Array]:
         return [layout.to_canonical(self.live.numpy(x)) for x, layout in zip(arrays, layouts, strict=True)]
 
-    def _error(self, made: Array, slot: Slot) -> tuple[float, float]:
-        """Root mean square error of a canonical array, and the same in noise floors."""
+    def _error(self, made: Array, slot: Slot, like: Any = None) -> tuple[float, float]:
+        """Root mean square error of a canonical array, and the same in noise floors.
+
+        Args:
+            like: B's native array: where its type has more digits than A's, A's few are a difference, no noise.
+        """
         shaped = fitted(made, slot.canonical_shape)
         if shaped is None:
             return float("inf"), float("inf")
         error = noise.difference(shaped, self.a.canonical(slot))
-        return error, error / slot.floor
+        return error, error / self._floor(slot, like)
+
+    def _floor(self, slot: Slot, like: Any) -> float:
+        return slot.floor if like is None else noise.finer(slot.floor, slot.dtype, self.live.backend.ops.dtype(like))
 
     def _compare(self, outputs: Sequence[Any], layouts: Sequence[Layout], end: int) -> tuple[float, float]:
         """Error of B's outputs against A's at one call: the worst of those that can be paired."""
         worst = (0.0, 0.0)
+        stepped = self._stepped(outputs, layouts, end)
+        if stepped is not None:
+            error = noise.difference(stepped[1], stepped[0])
+            return error, error / self._floor(self.a.steps[end].outputs[0], outputs[0])
         pairs = self._paired(outputs, layouts, self.a.steps[end].outputs)
         if not pairs:
             return float("inf"), float("inf")
         for k, slot in pairs:
             made = layouts[k].to_canonical(self.live.numpy(outputs[k]))
-            worst = max(worst, self._error(made, slot), key=lambda x: x[1])
+            worst = max(worst, self._error(made, slot, outputs[k]), key=lambda x: x[1])
         return worst
 
     def _paired(
@@ -350,15 +398,54 @@ class Forced:
                 found.append((k, slots[chosen]))
         return found
 
+    def _stepped(self, outputs: Sequence[Any], layouts: Sequence[Layout], end: int) -> tuple[Array, Array] | None:
+        """What a recurrent layer made last, in each direction, of both sides: (A's, B's), where no shapes fit else.
+
+        One side may return all steps and the other the last, or the last of both directions side by side.
+        """
+        step = self.a.steps[end]
+        if step.kind not in RECURRENT or not step.outputs or not outputs:
+            return None
+        ours = self.a.canonical(step.outputs[0])
+        theirs = layouts[0].to_canonical(self.live.numpy(outputs[0]))
+        two = bool(self.a.descriptions[step.name].config.get("bidirectional"))
+        if {ours.ndim, theirs.ndim} != {2, 3} or ours.shape[-1] != theirs.shape[-1] or len(ours) != len(theirs):
+            return None
+        one, other = (last_steps(x, two) if x.ndim == 3 else x for x in (ours, theirs))
+        return one, other
+
+    def _hand_on_steps(self, outputs: Sequence[Any], layouts: Sequence[Layout], last: Array, end: int) -> list[Any]:
+        """A's last step in B's outputs, wherever it stands there."""
+        handed = list(outputs)
+        two = bool(self.a.descriptions[self.a.steps[end].name].config.get("bidirectional"))
+        half = last.shape[-1] // (1 + two)
+        parts = [last[:, :half], last[:, half:]] if two else [last]
+        for k, (x, layout) in enumerate(zip(outputs, layouts, strict=True)):
+            values = np.array(layout.to_canonical(self.live.numpy(x)))
+            if k == 0 and values.ndim == 2:
+                values = last.astype(values.dtype)
+            elif k == 0:
+                values[:, -1, :half] = parts[0]
+                if two:
+                    values[:, 0, half:] = parts[1]
+            elif k == 1 and values.ndim == 3 and values.shape[1:] == parts[0].shape:
+                values[-len(parts) :] = parts  # PyTorch's state: a row a layer and direction
+            else:
+                continue
+            handed[k] = self._as_native(values, self.a.steps[end].outputs[0].dtype, x, layout)
+        return handed
+
     def _native(self, slot: Slot, like: Any, layout: Layout) -> Any:
         """An array of A as B has it."""
-        values = self.a.canonical(slot)
+        return self._as_native(self.a.canonical(slot), slot.dtype, like, layout)
+
+    def _as_native(self, values: Array, dtype: str, like: Any, layout: Layout) -> Any:
         shape = layout.canonical_shape(tuple(like.shape))
         shaped = fitted(values, shape)
         assert shaped is not None
         values = np.ascontiguousarray(layout.from_canonical(shaped))
         if self._nudging:
-            values = nudge(values, slot.dtype)
+            values = nudge(values, dtype)
         return self.live.backend.to_native(values, like)
 
     def _feed(self, call: Call, step: Step, i: int, j: int, place: Place) -> list[Any]:
@@ -366,8 +453,11 @@ class Forced:
         fed = list(call.arrays)
         tainted, self._tainted = self._tainted, False
         pairs = self._paired(call.arrays, call.layouts, step.inputs)
+        if not pairs and len(call.arrays) == len(step.inputs) == 1:
+            return self._feed_padded(call, step, i, j, place, tainted)
         if len(pairs) > 1:
             pairs = self._rewired(call, pairs)
+        carried = max(self._carried, default=0.0)
         for k, slot in pairs:
             x, layout = call.arrays[k], call.layouts[k]
             known = self._handed.get(id(x))
@@ -375,16 +465,45 @@ class Forced:
                 place.glue = max(place.glue or 0.0, 0.0)
                 continue
             made = layout.to_canonical(self.live.numpy(x))
-            _, ratio = self._error(made, slot)
+            error, ratio = self._error(made, slot, x)
+            if carried and ratio > THRESHOLD and slot.rms:
+                ratio = error / max(error / ratio, carried * slot.rms)
             if self._nudging:
                 self._note_again(j, k, made)
             if not tainted:
                 if ratio > THRESHOLD and ratio > (place.glue or 0.0):
                     self._blame(place, slot)
-                    self._keep_glue(place, i, j, k, slot, made)
+                    self._keep_glue(place, i, j, k, slot, made, floor=self._floor(slot, x))
                 place.glue = max(place.glue or 0.0, ratio)
             fed[k] = self._native(slot, x, layout)
         return fed
+
+    def _feed_padded(self, call: Call, step: Step, i: int, j: int, place: Place, tainted: bool) -> list[Any]:
+        """Where one side's layer pads by itself, and the other was handed what is padded already."""
+        if place.glue is not None:
+            return list(call.arrays)  # A's array went into the padding before
+        x, layout = call.arrays[0], call.layouts[0]
+        shape = layout.canonical_shape(tuple(x.shape))
+        before = led_in(self.a, self._unmatched_a, i, shape)
+        slot = self.a.steps[before[0]].inputs[0] if before else step.inputs[0]
+        values = self.a.canonical(slot)
+        ours, theirs = self.a.descriptions[step.name], self.b.descriptions[call.name]
+        choices = [values] if before else repadded(values, shape, ours, theirs)
+        made = layout.to_canonical(self.live.numpy(x))
+        if not choices:
+            return [x]
+        floor = self._floor(slot, x)
+        ratios = [noise.difference(made, known) / floor for known in choices]
+        if min(ratios) <= THRESHOLD < ratios[0]:
+            return [x]  # the same numbers, padded at other sides: the layer's difference
+        if not tainted:
+            place.glue = ratios[0]
+            if place.glue > THRESHOLD:
+                # The zeros around both say nothing of what is inside.
+                inside = None if before or made.size < values.size else without_border(made, values.shape)
+                whole = (made, choices[0]) if inside is None else (inside, values)
+                self._keep_glue(place, i, j, 0, slot, *whole, floor=floor)
+        return [self._as_native(choices[0], slot.dtype, x, layout)]
 
     def _rewired(self, call: Call, pairs: list[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
         """Inputs in another order (query, value, key; the operands of an addition) by which of A's they are."""
@@ -406,6 +525,9 @@ class Forced:
 
     def _hand_on(self, outputs: Sequence[Any], layouts: Sequence[Layout], end: int) -> list[Any]:
         """A's outputs in place of B's."""
+        stepped = self._stepped(outputs, layouts, end)
+        if stepped is not None:
+            return self._hand_on_steps(outputs, layouts, stepped[0], end)
         handed = list(outputs)
         for k, slot in self._paired(outputs, layouts, self.a.steps[end].outputs):
             handed[k] = self._native(slot, outputs[k], layouts[k])
@@ -420,8 +542,8 @@ class Forced:
 
     def _blame(self, place: Place, slot: Slot) -> None:
         """Whether a layer without a partner makes the difference: one that B has too much, or one that it lacks."""
-        for j, arrays in self._stray.items():
-            if any(self._error(x, slot)[1] <= THRESHOLD for x in arrays):
+        for j, (received, _) in self._stray.items():
+            if any(self._error(x, slot)[1] <= THRESHOLD for x in received):
                 place.extra = j
                 break
         if slot.source is not None and slot.source[0] in self._unmatched_a:
@@ -434,7 +556,7 @@ class Forced:
         inputs = [self._native(slot, call.arrays[k], call.layouts[k]) for k, slot in
                   self._paired(call.arrays, call.layouts, step.inputs)]  # fmt: skip
         if len(inputs) != len(call.arrays):
-            return _Suspect(outputs=self._canonical(first, call.output_layouts(outputs)))
+            return _Suspect(outputs=self._canonical(first, call.output_layouts(outputs)), like=outputs[0])
         again = [np.array(self.live.numpy(x)) for x in call.run(inputs)]
         dtype = step.inputs[0].dtype if step.inputs else "float32"
         other = call.run(
@@ -448,6 +570,7 @@ class Forced:
             0.0 if differs else floor,
             layouts[0].to_canonical(again[0]) if again else None,
             [layout.to_canonical(x) for x, layout in zip(first, layouts, strict=True)],
+            outputs[0] if outputs else None,
         )
 
     def _fresh(self, call: Call, step: Step) -> list[Any]:
@@ -464,12 +587,12 @@ class Forced:
         if not last.outputs:
             return
         flat = self._layout_of(place)
-        made = suspect.outputs[0]
-        # Of a recurrent layer the last state may be what fits, not the sequence.
-        slot = next((x for x in last.outputs if alike(made.shape, x.canonical_shape)), last.outputs[0])
-        shaped, truth = fitted(made, slot.canonical_shape), np.asarray(self.a.canonical(slot), np.float64)
-        if slot is not last.outputs[0] and shaped is not None:
-            shaped, truth = made, truth.reshape(made.shape)
+        made, slot = suspect.outputs[0], last.outputs[0]
+        truth = np.asarray(self.a.canonical(slot), np.float64)
+        if last.kind in RECURRENT and {made.ndim, truth.ndim} == {2, 3}:
+            two = bool(self.a.descriptions[last.name].config.get("bidirectional"))
+            made, truth = (last_steps(x, two) if x.ndim == 3 else x for x in (made, truth))
+        shaped = fitted(made, truth.shape)
         place.culprit = Culprit(
             a=[reordered(self.a.description(self.a.steps[k].name), flat[0]) for k in place.a],
             b=[reordered(self.b.descriptions[self.b.steps[k].name], flat[1]) for k in [*self._led_in(place), *place.b]],
@@ -477,29 +600,51 @@ class Forced:
             inputs=[self.a.canonical(x) for x in first.inputs],
             truth=truth,
             output=made if shaped is None else shaped,
-            floor=max(slot.floor, suspect.floor),
+            floor=max(self._floor(slot, suspect.like), suspect.floor),
             sources=sources(self.a, place.a[0]),
             again=suspect.again,
             facts=facts(self.a, self.b, place.a[0], flat[0]),
         )
 
-    def _keep_glue(self, place: Place, i: int, j: int, k: int, slot: Slot, made: Array) -> None:
+    def _keep_glue(
+        self,
+        place: Place,
+        i: int,
+        j: int,
+        k: int,
+        slot: Slot,
+        made: Array,
+        truth: Array | None = None,
+        *,
+        floor: float,
+    ) -> None:
         self._kept += 1
         if self._kept > KEPT:
             return
         flat = self._layout_of(place)
-        shaped = fitted(made, slot.canonical_shape)
+        truth = self.a.canonical(slot) if truth is None else truth
+        shaped = fitted(made, truth.shape)
+        first = all(x in self._unmatched_a for x in range(i))
         place.glue_culprit = Culprit(
             a=[reordered(self.a.description(self.a.steps[i].name), flat[0])],
             b=[reordered(self.b.descriptions[self.b.steps[j].name], flat[1])],
             place="glue",
             inputs=[self.a.canonical(x) for x in self.a.steps[i].inputs],
-            truth=np.asarray(self.a.canonical(slot), np.float64),
+            truth=np.asarray(truth, np.float64),
             output=np.array(made if shaped is None else shaped),
-            floor=slot.floor,
+            floor=floor,
             sources=sources(self.a, i),
-            facts={**facts(self.a, self.b, i, flat[0]), "input": k},
+            strays_a=strays(self.a, self._unmatched_a, i),
+            strays_b=self._strays_of_b(),
+            facts={**facts(self.a, self.b, i, flat[0]), "input": k, "first": first},
         )
+
+    def _strays_of_b(self) -> list[Stray]:
+        return [
+            Stray(self.b.descriptions[self.b.steps[j].name], tuple(received), returned[0])
+            for j, (received, returned) in self._stray.items()
+            if returned
+        ]
 
     def _led_in(self, place: Place) -> list[int]:
         inputs = self.a.steps[place.a[0]].inputs
@@ -538,6 +683,8 @@ class Forced:
                         output=np.array(made),
                         floor=slot.floor,
                         sources=sources(self.a, len(self.a.steps)),
+                        strays_a=strays(self.a, self._unmatched_a, len(self.a.steps)),
+                        strays_b=self._strays_of_b(),
                         facts={**facts(self.a, self.b, len(self.a.steps), Layout()), "input": 0},
                     )
             self.output.append(place)
@@ -587,11 +734,13 @@ class Forced:
         share = max(share_of(self.live, x.steps) for x in (self.a, self.b))
         share = 1.0 if self.a.model["training"] else share
 
-        def measured(made: Array, slot: Slot) -> tuple[float, Array, Array] | None:
+        def measured(made: Array, slot: Slot, inner: Inner | None = None) -> tuple[float, Array, Array] | None:
             theirs = self.a.canonical(slot, rows_of(slot, share))
             shaped = fitted(made, theirs.shape)
             if shaped is None:
                 return None
+            if inner is not None:
+                theirs, shaped = (inner(theirs), shaped) if inner.side == "b" else (theirs, inner(shaped))
             error, part = noise.difference(shaped, theirs), noise.rms(theirs)
             error *= slot.rms / part if part > 0 and share < 1.0 else 1.0
             return error / max(slot.propagated or 0.0, slot.floor), theirs, shaped
@@ -604,7 +753,7 @@ class Forced:
                 layouts = call.output_layouts(outputs)
                 slots = self.a.steps[place.a[-1]].outputs
                 for k, slot in self._paired(outputs, layouts, slots, share)[:1]:
-                    both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot)
+                    both = measured(layouts[k].to_canonical(self.live.numpy(outputs[k])), slot, place.inner)
                     if both is not None:
                         place.propagated, theirs, made = both
                         if number in wanted:

@@ -17,7 +17,18 @@ import numpy as np
 from agnostic.compare import learned as learn
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment, align
-from agnostic.compare.context import Inner, activated, alike, ends_of, facts, inner_of, led_in, reordered, sources
+from agnostic.compare.context import (
+    Inner,
+    activated,
+    alike,
+    ends_of,
+    facts,
+    inner_of,
+    led_in,
+    reordered,
+    sources,
+    strays,
+)
 from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.forcing import KEPT, Place
 from agnostic.compare.layouts import Layout, fitted
@@ -281,6 +292,8 @@ class Offline:
             output=made if shaped is None else shaped,
             floor=max(ours.floor, self._propagated(ours)),
             sources=sources(self.a, i),
+            strays_a=strays(self.a, self.alignment.unmatched_a, i),
+            strays_b=strays(self.b, self.alignment.unmatched_b, j),
             facts={**facts(self.a, self.b, i, _flat(a)), "input": k},
         )
 

@@ -108,7 +108,9 @@ def read_inputs(path: str | os.PathLike[str]) -> Any:
     """
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise InvalidInput(f"cannot read inputs from {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, EOFError) as error:
         raise InvalidInput(f"cannot read inputs from {str(path)!r}: {error}") from None
     if isinstance(found, np.ndarray):
         return found

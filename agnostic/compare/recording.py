@@ -459,11 +459,12 @@ def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: 
         # Part of a batch tells of the whole only where its samples are independent and the batch comes first.
         if all(s.floor < 1e4 * noise.unit(s.dtype) * s.rms for x in steps for s in x.outputs if s.rms):
             break
-    for step in steps:
-        for slot in (*step.inputs, *step.outputs):
-            slot.floor = max(slot.floor, noise.least(slot.rms, slot.dtype))
-    for slot in outputs:
-        slot.floor = max(slot.floor, noise.least(slot.rms, slot.dtype))
+    for slot in (*(s for x in steps for s in (*x.inputs, *x.outputs)), *outputs):
+        # Where float64 takes another way (an overflow, bits that are read as another type) it measures nothing.
+        measured = slot.floor if np.isfinite(slot.floor) else 0.0
+        slot.floor = max(measured, noise.least(slot.rms, slot.dtype))
+        if slot.propagated is not None and not np.isfinite(slot.propagated):
+            slot.propagated = None
     return notes
 
 

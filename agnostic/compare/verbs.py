@@ -231,6 +231,15 @@ def _glue(a: Record, b: Record, place: Place, ours: str, theirs: str, before: in
     assert place.glue is not None
     found = _findings(place.glue_culprit)
     after = b.steps[before - 1].label if before else "input"
+    if found and found[0].layer is not None:
+        side, name = found[0].layer
+        one = name if side == "a" else place.missing or ""
+        two = name if side == "b" else theirs
+        if side == "b" and found[0].entering:
+            index = max(k for k in range(before) if b.steps[k].name == name)
+            after = b.steps[index - 1].label if index else "input"
+            return Divergence(place.missing or ours, two, "glue", after, place.glue, found)
+        return Divergence(one, two, "layer" if side == "b" else "glue", after, place.glue, found)
     if place.extra is not None:
         return Divergence(place.missing or "", b.steps[place.extra].label, "layer", "", place.glue, found)
     return Divergence(place.missing or ours, theirs, "glue", after, place.glue, found)

@@ -434,6 +434,8 @@ class _Transfer:
         """
         for _ in range(PASSES):
             place = self._first_inconsistent()
+            if place == len(self.order):
+                return
             ties = [name for name in reversed(self.ties) if self._place(name) < place]
             for name in ties:
                 if self._retried(name, place):

@@ -127,7 +127,9 @@ class Tracker:
             return axes
         channels, rest = before[axes.index("C")], axes.replace("C", "")
         other = f"N{rest[1:]}C" if axes[1] == "C" else f"NC{rest[1:]}"
-        if shape[axes.index("C")] != channels and shape[other.index("C")] == channels:
+        # Where height or width is as long as the channels, only the same lengths in another order prove a move.
+        doubtful = before.count(channels) > 1 and sorted(shape[1:]) != sorted(before[1:])
+        if shape[axes.index("C")] != channels and shape[other.index("C")] == channels and not doubtful:
             return other
         return axes
 

@@ -84,11 +84,16 @@ def _chosen(model: keras.Layer, names: Sequence[str]) -> dict[str, keras.Layer]:
     return {name: found[name] for name in names}
 
 
+def _has_weights(layer: keras.Layer) -> bool:
+    """Whether a layer is to have weights; one without may be made and never called."""
+    return any(name.endswith("_initializer") for name in vars(layer))
+
+
 # Inputs --------------------------------------------------------------------------------------------------------------
 def check_built(model: keras.Layer) -> None:
     """Raise InvalidInput for a model that has no weights yet."""
     for layer in (model, *named_layers(model).values()):
-        if not layer.built:
+        if not layer.built and (layer is model or not model.weights or _has_weights(layer)):
             whose = "" if layer is model else f"layer {layer.name!r} of "
             raise InvalidInput(
                 f"{whose}{model.name!r} ({type(model).__name__}) has no weights yet: "

@@ -160,7 +160,20 @@ R, M, V, D, T, U = net.Residual, net.mobile, net.Plain, net.Dense, net.Transform
 L = lambda: net.Sequence("lstm")  # noqa: E731
 G = lambda: net.Sequence("gru")  # noqa: E731
 
-FAMILIES = {"residual": R, "mobile": M, "plain": V, "dense": D, "vit": T, "lstm": L, "gru": G, "decoder": U}
+C, A = net.CodedUNet, net.CodedAttention
+
+FAMILIES = {
+    "residual": R,
+    "mobile": M,
+    "plain": V,
+    "dense": D,
+    "vit": T,
+    "lstm": L,
+    "gru": G,
+    "decoder": U,
+    "coded": C,
+    "attention": A,
+}
 
 _swap_affine = weights(lambda m: (w := m.weight.clone(), m.weight.copy_(m.bias), m.bias.copy_(w)))
 _swap_statistics = weights(
@@ -466,8 +479,46 @@ CODE: tuple[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module], tuple[s
     ("slope in code", U, lambda: U(slope=True), ("mid",), ("activation_slope",)),
     ("nearest in code", U, lambda: U(nearest=True), ("last",), ("interpolation",)),
     ("corners aligned in code", U, lambda: U(corners=True), ("last",), ("align_corners",)),
+    ("corners aligned in a U-Net", C, lambda: C(corners=True), ("up", "mid"), ("align_corners",)),
+    ("nearest in a U-Net", C, lambda: C(mode="nearest"), ("up", "mid"), ("interpolation",)),
+    ("cubic in a U-Net", C, lambda: C(mode="bicubic"), ("up", "mid"), ("interpolation",)),
+    (
+        "pixels' centres in a U-Net",
+        lambda: C(mode="nearest"),
+        lambda: C(mode="nearest-exact"),
+        ("up", "mid"),
+        ("half_pixel",),
+    ),
+    ("residual missing in a U-Net", C, lambda: C(**{"no residual": True}), ("up", "mid"), ("residual_missing",)),
+    ("concatenated the other way in a U-Net", C, lambda: C(cat=True), ("up", "mid"), ("concatenation_order",)),
+    ("SiLU for ReLU in a U-Net", C, lambda: C(act=F.silu), ("second", "first"), ("activation_differs",)),
+    ("activation missing in a U-Net", C, lambda: C(act=lambda x: x), ("second", "first"), ("activation_missing",)),
+    ("mean for maximum in a U-Net", C, lambda: C(pool=_mean), ("second", "first"), ("pool_kind",)),
+    (
+        "padding counted in a U-Net",
+        lambda: C(pool=lambda x: F.avg_pool2d(x, 3, 2, 1)),
+        lambda: C(pool=lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+        ("second", "first"),
+        ("average_pool_padding",),
+    ),
+    (
+        "filtered before it shrinks in a U-Net",
+        lambda: C(pool=lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear")),
+        lambda: C(pool=lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)),
+        ("second", "first"),
+        ("antialias",),
+    ),
+    ("attention without its scale", A, lambda: A(scale=1.0), ("out", "value"), ("attention_scale",)),
+    ("attention masked", A, lambda: A(causal=True), ("out", "value"), ("attention_mask",)),
+    ("attention of other heads", A, lambda: A(heads=3), ("out", "value"), ("attention_heads",)),
+    ("heads not put together", A, lambda: A(unmerged=True), ("out", "value"), ("features_permuted",)),
+    ("query for key", A, lambda: A(swapped=True), ("out", "value"), ("layer_order",)),
 )
 """(fault, A, B, places that are exact, keys that are right): B is written differently."""
+
+
+def _mean(x: Any) -> Any:
+    return F.avg_pool2d(x, 2)
 
 
 class _Prepared(nn.Module):
@@ -534,6 +585,8 @@ def torch_pairs() -> list[Case]:
         ("ReLU6 of small numbers", _codes(V, lambda: V(relu6=True))),
         ("zeros around a maximum of ReLUs", _codes(V, lambda: V(**{"zero pad pool": True}))),
         ("dropout of rate 0", _pair(M, replaced(lambda m: nn.Sequential(m, nn.Dropout(0.5))), "9")),
+        ("attention by hand", _codes(A, lambda: A(**{"by hand": True}))),
+        ("attention by hand, the other way round", _codes(lambda: A(**{"by hand": True}), A)),
         ("a layer in a Sequential", _pair(R, replaced(lambda m: nn.Sequential(m)), "layer2.conv2")),
     ]
     return [Case(f"correct {name}", make) for name, make in same]

@@ -283,6 +283,56 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.last(x))
 
 
+class CodedUNet(nn.Module):
+    """A U-Net whose pool, resizing, sum and activations are code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.norm, self.mid = nn.GroupNorm(4, 16), nn.Conv2d(16, 16, 3, padding=1)
+        self.up, self.out = nn.Conv2d(24, 8, 3, padding=1), nn.Conv2d(8, 5, 1)
+        self.options = options
+
+    def forward(self, x: Any) -> Any:
+        o = self.options
+        act = o.get("act", F.relu)
+        a = act(self.first(x))
+        b = self.norm(self.second(o.get("pool", _halved)(a)))
+        m = act(self.mid(b))
+        m = m if o.get("no residual") else m + b
+        mode = o.get("mode", "bilinear")
+        corners = {} if "nearest" in mode else {"align_corners": bool(o.get("corners"))}
+        m = F.interpolate(m, size=a.shape[2:], mode=mode, **corners)
+        return self.out(act(self.up(torch.cat([a, m] if o.get("cat") else [m, a], 1))))
+
+
+def _halved(x: Any) -> Any:
+    return F.max_pool2d(x, 2)
+
+
+class CodedAttention(nn.Module):
+    """Attention over the rows of an image, in code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3 * SIZE, 24)
+        self.query, self.key, self.value, self.out = (nn.Linear(24, 24) for _ in range(4))
+        self.options = options
+
+    def forward(self, x: Any) -> Any:
+        o = self.options
+        x = self.embed(x.transpose(1, 2).flatten(2))
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        q, k = (k, q) if o.get("swapped") else (q, k)
+        q, k, v = (t.unflatten(2, (o.get("heads", 4), -1)).transpose(1, 2) for t in (q, k, v))
+        if o.get("by hand"):
+            y = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=bool(o.get("causal")), scale=o.get("scale"))
+        y = y if o.get("unmerged") else y.transpose(1, 2)
+        return self.out(y.reshape(x.shape))
+
+
 def images(n: int = 4, seed: int = 1) -> np.ndarray:
     """(N, 3, H, W) in [0, 1]."""
     return np.random.default_rng(seed).random((n, 3, SIZE, SIZE)).astype(np.float32)

@@ -217,7 +217,8 @@ def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     np.save("x.npy", np.zeros((1, 8, 8, 3), np.float32))
     for arguments, said in (
         (["compare", "a.trace", "b.trace"], "no such file"),
-        (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give inputs"),
+        (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give --images or --inputs"),
+        (["trace", "torchvision:resnet18", "--inputs", "y.npy", "--out", "a.trace"], "'y.npy': no such file"),
         (["compare", "a.trace", "b.trace", "--map", "x"], "--map takes"),
         (["trace", "torchvision:resnet18", "--images", "empty", "--out", "a.trace"], "no image in"),
         (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.bin"], "ends in .trace"),

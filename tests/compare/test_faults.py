@@ -38,6 +38,11 @@ QUICK = (
     "softmax missing",
     "concatenated the other way late",
     "corners aligned in code",
+    "corners aligned in a U-Net",
+    "pixels' centres in a U-Net",
+    "residual missing in a U-Net",
+    "filtered before it shrinks in a U-Net",
+    "attention without its scale",
     "weights of another training",
 )
 

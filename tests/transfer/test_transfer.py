@@ -220,6 +220,27 @@ def test_branches_that_begin_alike_are_told_apart() -> None:
     assert {row.target: row.source for row in report.rows} == {"p": "s", "q": "r", "more": "more"}
 
 
+def test_what_fits_at_once_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that are handed the same are ties, which cost a run each, if nothing shows that the choice was wrong."""
+    from agnostic_torch.transfer import TorchAccess
+
+    class Twice(nn.Module):
+        def __init__(self, names: str) -> None:
+            super().__init__()
+            for name in names:
+                self.add_module(name, nn.Conv2d(3, 4, 1))
+            self.names = names
+
+        def forward(self, x: Any) -> Any:
+            return sum(number * getattr(self, name)(x) for number, name in enumerate(self.names, 1))
+
+    runs, run = [], TorchAccess.run
+    monkeypatch.setattr(TorchAccess, "run", lambda *args: (runs.append(args), run(*args))[1])
+    assert ag.transfer(Twice("abcd"), Twice("efgh"), inputs=images()).verified
+    # The source: as it is, in float64, and whether it repeats. The target: one pass, and the outputs.
+    assert len(runs) == 5
+
+
 def test_inputs_that_are_not_finite() -> None:
     with pytest.raises(InvalidInput, match="the inputs are not finite"):
         ag.transfer(network(0), network(1), inputs=images() * float("nan"))

@@ -88,6 +88,19 @@ def plausible(activation: str, x: Array) -> bool:
     return least <= low and high <= most
 
 
+def evident(activation: str, x: Array) -> bool:
+    """Whether an array is what an activation returned, as far as its numbers show: they reach its bounds."""
+    if not plausible(activation, x):
+        return False
+    low, high = float(x.min(initial=np.inf)), float(x.max(initial=-np.inf))
+    reached = {
+        "sigmoid": low > 0.0 and high < 1.0, "tanh": max(-low, high) > 0.9, "gelu": low < -0.15,
+        "gelu_tanh": low < -0.15, "silu": low < -0.25, "mish": low < -0.28, "hard_silu": low < -0.35,
+        "elu": low < -0.8, "selu": low < -1.4, "softmax": True, "log_softmax": True,
+    }  # fmt: skip
+    return reached.get(activation, False)
+
+
 def relations(truth: Array, output: Array, *, after: str | None = None, first: bool = False) -> Iterator[Relation]:
     """Candidates, the most specific ones first.
 
@@ -100,6 +113,7 @@ def relations(truth: Array, output: Array, *, after: str | None = None, first: b
     yield from _activations(truth, output, after)
     yield from _dropped(truth, output)
     yield from _affine(truth, output, first)
+    yield from _normalized(truth, output)
     yield from _digits(truth, output)
 
 
@@ -112,7 +126,7 @@ def _orders(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
             yield Relation("spatial_transposed", truth.swapaxes(1, 2))
     order = permutation(truth, output)
     if order is not None:
-        yield Relation(order_name(order, first), truth[..., order])
+        yield Relation(order_name(order, first, truth.ndim), truth[..., order])
 
 
 def permutation(truth: Array, output: Array) -> Array | None:
@@ -138,8 +152,8 @@ def permutation(truth: Array, output: Array) -> Array | None:
     return order
 
 
-def order_name(order: Array, first: bool = False) -> str:
-    """What a permutation of features is called."""
+def order_name(order: Array, first: bool = False, ndim: int = 4) -> str:
+    """What a permutation of features is called; those of an image are channels, others may have been flattened."""
     c = len(order)
     if np.array_equal(order, np.arange(c)[::-1]) and (c == 3 or first):
         return "channel_order"
@@ -148,7 +162,7 @@ def order_name(order: Array, first: bool = False) -> str:
         return "concatenation_order"
     for groups in range(2, c):
         if c % groups == 0 and np.array_equal(order, np.arange(c).reshape(groups, -1).T.ravel()):
-            return "flatten_order" if c > 64 else "groups"
+            return "flatten_order" if c > 64 or ndim < 4 else "groups"
     # A few whole blocks in another order are parts that were put together otherwise.
     return "concatenation_order" if turns <= min(6, c // 4) else "features_permuted"
 
@@ -170,11 +184,38 @@ def _activations(truth: Array, output: Array, after: str | None) -> Iterator[Rel
         if name in VECTOR and truth.ndim > 3:
             continue
         said = words(name, options)
-        again = after == name or (after is None and plausible(name, truth))
+        again = after == name or (after is None and evident(name, truth))
         extra = "activation_doubled" if again else "activation_extra"
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield Relation(extra, activate(name, truth, options), values={"b": said})
             yield Relation("activation_missing", activate(name, output, options), mended=True, values={"a": said})
+
+
+_INVERSE: Mapping[str, Any] = {
+    "sigmoid": lambda y: np.log(y / (1 - y)),
+    "tanh": np.arctanh,
+    "softplus": lambda y: np.log(np.expm1(y)),
+}
+"""Activations that can be undone."""
+
+
+def exchanged(truth: Array, output: Array) -> Iterator[Relation]:
+    """One activation in another's place, where what was activated is not at hand: one of them can be undone."""
+    for name, inverse in _INVERSE.items():
+        for known, other, mended in ((truth, output, False), (output, truth, True)):
+            if not plausible(name, known):
+                continue
+            with np.errstate(all="ignore"):
+                before = inverse(known)
+            if not np.isfinite(before).all():
+                continue
+            for second, options in ACTIVATIONS:
+                if second == name or (second in VECTOR and truth.ndim > 3) or not plausible(second, other):
+                    continue
+                said = (name, words(second, options))[:: -1 if mended else 1]
+                with np.errstate(all="ignore"):
+                    made = activate(second, before, options)
+                yield Relation("activation_differs", made, mended=mended, values={"a": said[0], "b": said[1]})
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -211,6 +252,13 @@ def _affine(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
                 values={"a": f"{1 / factor:.6g}" if factor else "0", "b": f"{factor:.6g}"},
             )
             yield Relation("constant_offset", x + (output - x).mean(), values={"b": f"{shift:.6g}"})
+    for axis in range(1, truth.ndim - 1) if not first else ():
+        # Channels may stand anywhere in what code hands on.
+        x, y = np.moveaxis(truth, axis, -1), np.moveaxis(output, axis, -1)
+        square = (x * x).reshape(-1, x.shape[-1]).sum(0)
+        if truth.size >= 16 * len(square) and square.all():
+            made = x * ((x * y).reshape(-1, x.shape[-1]).sum(0) / square)
+            yield Relation("scale_missing", np.moveaxis(made, -1, axis), values={"a": f"a factor along axis {axis}"})
     if truth.ndim > 2 and len(truth) > 1 and not first:
         note = "the same for every sample, as a position embedding is"
         yield Relation("bias_missing", truth + (output - truth).mean(0), note=note)
@@ -228,6 +276,36 @@ def _affine(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
             factors = (flat * out).sum(0) / np.where(square == 0, 1.0, square)
             yield Relation("scale_missing", x * factors, values={"a": "a factor a channel"})
             yield Relation("bias_missing", x + (out - flat).mean(0))
+
+
+def _normalized(truth: Array, output: Array) -> Iterator[Relation]:
+    """Each row is A's times a factor of its own near 1, but for one offset a feature: another epsilon of a norm.
+
+    A norm divides each row by the root of its variance plus epsilon, so that another epsilon is a factor a row, on one
+    side of 1. With an offset b behind it B's row is ``b + r (a - b)``; r and b are fitted in turn.
+    """
+    c = truth.shape[-1]
+    x, y = truth.reshape(-1, c), output.reshape(-1, c)
+    if c < 8 or len(x) < 4:
+        return
+    offset = np.zeros(c)
+    delta = y - x
+    for _ in range(20):
+        shifted = x - offset
+        square = (shifted * shifted).sum(1)
+        if not square.all():
+            return
+        rate = (delta * shifted).sum(1) / square
+        total = float((rate * rate).sum())
+        if not total or np.abs(rate).max() > 0.5:
+            return
+        offset = (rate @ (rate[:, None] * x - delta)) / total
+    rate = (delta * (x - offset)).sum(1) / ((x - offset) ** 2).sum(1)
+    if (rate > 0).all() or (rate < 0).all():
+        made = (x + rate[:, None] * (x - offset)).reshape(truth.shape)
+        which = "larger" if (rate < 0).all() else "smaller"
+        note = f"each row has a factor of its own, {1 + rate.min():.6f} to {1 + rate.max():.6f}: B's epsilon is {which}"
+        yield Relation("layer_norm_epsilon", made, values={"a": "A's"}, note=note)
 
 
 def _slope(x: Array, y: Array) -> float:
@@ -251,12 +329,14 @@ def _range(scale: Array, offset: Array) -> dict[str, str]:
 
 
 def _digits(truth: Array, output: Array) -> Iterator[Relation]:
-    for dtype in ("bfloat16", "float16"):
-        if fits(output, dtype) and not fits(truth, dtype):
-            made = rounded(truth, dtype)
+    for dtype, unit in (("bfloat16", 2.0**-8), ("float16", 2.0**-11)):
+        for rough, exact, mended in ((output, truth, False), (truth, output, True)):
+            if not fits(rough, dtype) or fits(exact, dtype):
+                continue
+            made = rounded(exact, dtype)
             # Steps before the last rounding were rounded as well: a few units of the type, no more.
-            unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
-            scale = float(np.sqrt(np.mean(np.square(truth))))
-            if float(np.sqrt(np.mean(np.square(output - truth)))) <= 8 * unit * scale:
-                made = output
-            yield Relation("dtype", made, values={"b": dtype})
+            scale = float(np.sqrt(np.mean(np.square(exact))))
+            if float(np.sqrt(np.mean(np.square(rough - exact)))) <= 8 * unit * scale:
+                made = rough
+            note = "it is A that has them" if mended else ""
+            yield Relation("dtype", made, mended=mended, values={"b": dtype}, note=note)

@@ -322,16 +322,17 @@ def _resize_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]
 
     one, two = bool(a.config.get("align_corners")), bool(b.config.get("align_corners"))
     interpolation = a.config.get("interpolation") != b.config.get("interpolation")
-    if one != two:
-        yield "align_corners", pick("align_corners", "half_pixel"), values("align_corners"), ""
-    elif not interpolation and a.config.get("half_pixel") != b.config.get("half_pixel"):
-        yield "half_pixel", pick("half_pixel"), values("half_pixel"), ""
     if interpolation:
+        # Nearest has no corners to align: what else differs comes with it.
         note = f"{b.config.get('interpolation')} where A has {a.config.get('interpolation')}"
         keys = ("interpolation", "align_corners", "half_pixel", "antialias")
         changed = {"cubic": a.config.get("cubic", -0.75), "edges": a.config.get("edges", "clamp")}
         yield "interpolation", {**pick(*keys), **changed}, values("interpolation"), note
         return
+    if one != two:
+        yield "align_corners", pick("align_corners", "half_pixel"), values("align_corners"), ""
+    elif a.config.get("half_pixel") != b.config.get("half_pixel"):
+        yield "half_pixel", pick("half_pixel"), values("half_pixel"), ""
     if bool(a.config.get("antialias")) != bool(b.config.get("antialias")):
         yield "antialias", pick("antialias"), values("antialias"), ""
     if a.config.get("cubic", -0.75) != b.config.get("cubic", -0.75) and a.config.get("interpolation") == "bicubic":
@@ -350,6 +351,17 @@ def _activation_entries(a: LayerDescription, b: LayerDescription) -> Iterator[En
         return
     changed = {"activation": ours, "activation_options": one, "data_format": a.config.get("data_format")}
     yield _activation_name(ours, theirs, one, two), changed, _activation_values(ours, theirs, one, two), ""
+
+
+def activation_difference(
+    a: tuple[str, Mapping[str, Any]], b: tuple[str, Mapping[str, Any]]
+) -> tuple[str, dict[str, Any]]:
+    """What tells B's activation from A's: (mistake, values for its words)."""
+    if b[0] == "linear":
+        return "activation_missing", {"a": words(*a)}
+    if a[0] == "linear":
+        return "activation_extra", {"b": words(*b)}
+    return _activation_name(a[0], b[0], a[1], b[1]), _activation_values(a[0], b[0], a[1], b[1])
 
 
 def _activation_name(ours: str, theirs: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> str:

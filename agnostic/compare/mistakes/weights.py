@@ -61,22 +61,25 @@ _INITIAL = {"moving_mean": 0.0, "moving_variance": 1.0, "gamma": 1.0, "scale": 1
 
 
 def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
-    """B's are absent or as they were made, A's are not."""
+    """One side's are absent or as they were made, the other's are not."""
+    for lacking, note in ((b, ""), (a, "A's are as they were made, B's are not")):
 
-    def absent(name: str) -> bool:
-        y, initial = b.weights.get(name), _INITIAL.get(name.rpartition(".")[2].removeprefix("output_"))
-        return initial is not None and (y is None or bool((y == initial).all()))
+        def absent(name: str, side: LayerDescription = lacking) -> bool:
+            y, initial = side.weights.get(name), _INITIAL.get(name.rpartition(".")[2].removeprefix("output_"))
+            return initial is not None and (y is None or bool((y == initial).all()))
 
-    if not all(map(absent, names)):
-        return None
-    plain = {name.rpartition(".")[2].removeprefix("output_") for name in names}
-    if plain <= {"moving_mean", "moving_variance"}:
-        return "statistics_missing", {}, ""
-    if plain <= {"bias", "beta"}:
-        return "bias_missing", {}, ""
-    if plain <= {"gamma", "scale"}:
-        return "scale_missing", {"a": "A's factor a channel"}, ""
-    return "weights_differ", {}, "B's are as they were made"
+        if not all(map(absent, names)):
+            continue
+        values: dict[str, Any] = {"mend": f"Load {b.name}'s weights into A's {a.name} as well."} if note else {}
+        plain = {name.rpartition(".")[2].removeprefix("output_") for name in names}
+        if plain <= {"moving_mean", "moving_variance"}:
+            return "statistics_missing", values, note
+        if plain <= {"bias", "beta"}:
+            return "bias_missing", values, note
+        if plain <= {"gamma", "scale"}:
+            return "scale_missing", {"a": "A's factor a channel", **values}, note
+        return "weights_differ", values, note or "B's are as they were made"
+    return None
 
 
 def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
@@ -88,7 +91,7 @@ def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
             continue
         # A mean in a variance's place is made positive by some: the other half is evidence enough.
         one, two = same(a.weights[x], b.weights[y]), same(a.weights[y], b.weights[x])
-        if (one and two) or (x == "moving_mean" and two and set(names) == {x, y}):
+        if (one and two) or (x == "moving_mean" and (one or two) and set(names) == {x, y}):
             return mistake, {}, ""
     if len(names) > 1 and all(n in a.weights and n in b.weights for n in names):
         for order in itertools.islice(itertools.permutations(names), 24):
@@ -98,7 +101,9 @@ def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
 
 
 def _statistics(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
-    if not set(names) <= {"moving_mean", "moving_variance"} or len(a.weights.keys() & b.weights.keys()) < 2:
+    if not set(names) <= {"moving_mean", "moving_variance"}:
+        return None
+    if any(not {"moving_mean", "moving_variance"} <= x.weights.keys() for x in (a, b)):
         return None
     mean_a, mean_b = a.weights["moving_mean"].astype(np.float64), b.weights["moving_mean"].astype(np.float64)
     var_a, var_b = a.weights["moving_variance"].astype(np.float64), b.weights["moving_variance"].astype(np.float64)
@@ -226,13 +231,15 @@ def _digits(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found
     if len(shared) != len(names):
         return None
     for dtype in ("bfloat16", "float16", "tf32"):
-        if all(same(rounded(a.weights[n], dtype), b.weights[n]) for n in shared):
-            return "dtype", {"b": dtype}, f"the weights were rounded to {dtype}"
+        for one, two, whose in ((a, b, "the weights"), (b, a, "A's weights")):
+            if all(same(rounded(one.weights[n], dtype), two.weights[n]) for n in shared):
+                return "dtype", {"b": dtype}, f"{whose} were rounded to {dtype}"
     for dtype in ("bfloat16", "float16"):
-        if all(fits(b.weights[n], dtype) for n in shared) and not all(fits(a.weights[n], dtype) for n in shared):
-            close = all(np.allclose(a.weights[n], b.weights[n], rtol=2.0**-7, atol=1e-6) for n in shared)
-            if close:
-                return "dtype", {"b": dtype}, f"the weights were rounded to {dtype}"
+        for one, two, whose in ((a, b, "the weights"), (b, a, "A's weights")):
+            rough = all(fits(two.weights[n], dtype) for n in shared)
+            close = all(np.allclose(one.weights[n], two.weights[n], rtol=2.0**-7, atol=1e-6) for n in shared)
+            if rough and close and not all(fits(one.weights[n], dtype) for n in shared):
+                return "dtype", {"b": dtype}, f"{whose} were rounded to {dtype}"
     return None
 
 
