@@ -9,7 +9,7 @@ leaves is matched by weights, then by data: branches that one model runs in anot
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,7 @@ def align(a: Record, b: Record, chosen: Mapping[str, str] | None = None) -> Alig
             pairs[j] = i
             taken.add(i)
     pairs.update(_exchanged(a, b, pairs))
+    pairs = _separated(a, b, pairs, set(fixed))
     taken = set(pairs.values())
     return Alignment(
         dict(sorted(pairs.items())),
@@ -110,6 +111,26 @@ def _exchanged(a: Record, b: Record, pairs: Mapping[int, int]) -> dict[int, int]
                 found[partner] = one
                 theirs = [k for k in theirs if k > partner]
     return found
+
+
+def _separated(a: Record, b: Record, pairs: Mapping[int, int], fixed: Container[int]) -> dict[int, int]:
+    """A separable convolution stands for two layers, whose second gives its shape: it is matched with the first."""
+    taken, found = set(pairs.values()), {}
+    for j, i in pairs.items():
+        kinds = a.steps[i].kind, b.steps[j].kind
+        if j not in fixed and kinds == ("conv", "separable_conv") and (k := _depthwise(a, i)) not in taken:
+            i = i if k is None else k
+        if j not in fixed and kinds == ("separable_conv", "conv") and (k := _depthwise(b, j)) not in pairs:
+            j = j if k is None else k
+        found[j] = i
+    return found
+
+
+def _depthwise(record: Record, pointwise: int) -> int | None:
+    """The depthwise convolution whose very output a call receives."""
+    inputs = record.steps[pointwise].inputs
+    source = inputs[0].source if len(inputs) == 1 else None
+    return source[0] if source is not None and record.steps[source[0]].kind == "depthwise_conv" else None
 
 
 def _heavy(step: Step) -> bool:

@@ -35,7 +35,8 @@ def ends_of(a: Record, unmatched: Container[int], i: int) -> list[int]:
     ends = [i]
     for k in range(i + 1, len(a.steps)):
         step = a.steps[k]
-        if k not in unmatched or not step.inputs or step.kind not in _FOLLOWING:
+        pointwise = a.steps[k - 1].kind == "depthwise_conv" and step.kind == "conv"
+        if k not in unmatched or not step.inputs or not (step.kind in _FOLLOWING or pointwise):
             break
         source = step.inputs[0].source
         if source is None or source[0] != k - 1:

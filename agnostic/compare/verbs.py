@@ -172,20 +172,25 @@ def comparison(
 
 
 def _weights(a: Record, b: Record, places: list[Place]) -> tuple[int, int]:
-    pairs: dict[tuple[str, str], tuple[Step, Step]] = {}
+    pairs: dict[Any, tuple[list[str], list[str]]] = {}
     for place in places:
-        ours, theirs = a.steps[place.a[0]], b.steps[place.b[0]]
-        if a.digests.get(ours.name) and b.digests.get(theirs.name):
-            pairs.setdefault((ours.name, theirs.name), (ours, theirs))
-    return len(pairs), sum(_numbers(a, x) != _numbers(b, y) for x, y in pairs.values())
+        key = tuple(a.steps[i].name for i in place.a), tuple(b.steps[j].name for j in place.b)
+        if key not in pairs:
+            pairs[key] = _numbers(a, [a.steps[i] for i in place.a]), _numbers(b, [b.steps[j] for j in place.b])
+    both = [(x, y) for x, y in pairs.values() if x and y]
+    return len(both), sum(x != y for x, y in both)
 
 
-def _numbers(record: Record, step: Step) -> list[str]:
-    """What tells a layer's weights from others, in canonical order."""
-    layout = step.inputs[0].layout if step.inputs else None
-    if layout is None or not layout.inner:
-        return sorted(record.digests[step.name].values())
-    return sorted(digest(x) for x in reordered(record.description(step.name), layout).weights.values())
+def _numbers(record: Record, steps: Sequence[Step]) -> list[str]:
+    """What tells the weights of layers in a row from others, in canonical order."""
+    found: list[str] = []
+    for step in steps:
+        layout = step.inputs[0].layout if step.inputs else None
+        if layout is None or not layout.inner:
+            found += record.digests.get(step.name, {}).values()
+        elif step.name in record.digests:
+            found += [digest(x) for x in reordered(record.description(step.name), layout).weights.values()]
+    return sorted(found)
 
 
 def _row(a: Record, b: Record, place: Place) -> Row:
