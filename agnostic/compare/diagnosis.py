@@ -13,7 +13,7 @@ import numpy as np
 from agnostic.compare.mistakes.attention import attended, attentions_apart
 from agnostic.compare.mistakes.glue import branches, explained, functions_of, joined, nearest, told_apart
 from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, evident, exchanged, flattenings, relations
-from agnostic.compare.mistakes.segments import parts
+from agnostic.compare.mistakes.segments import parts, separated
 from agnostic.compare.mistakes.strays import Stray, replays
 from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
 from agnostic.compare.mistakes.words import CATALOGUE
@@ -139,7 +139,10 @@ class _Diagnosis:
         self.whole = culprit
         self.culprit = _part(culprit)
         self.before = culprit.error(culprit.output)
-        self.a, self.b = (_last_step(parts(x), culprit.truth.ndim) for x in (culprit.a, culprit.b))
+        both = [_last_step(parts(x), culprit.truth.ndim) for x in (culprit.a, culprit.b)]
+        if {"separable_conv", "depthwise_conv"} <= {x.kind for side in both for x in side}:
+            both = [separated(x) for x in both]
+        self.a, self.b = both
         self.truth = np.asarray(self.culprit.truth, np.float64)
         self.output = np.asarray(self.culprit.output, np.float64)
         self.tried: dict[str, float] = {}

@@ -306,14 +306,19 @@ class Forced:
             return
         place = opened.place
         a, b = self.a.steps[place.a[0]], self.b.steps[place.b[0]]
+        behind = list(opened.outputs)[1:]
+        if (a.kind, b.kind) == ("separable_conv", "depthwise_conv") and behind:
+            b = self.b.steps[behind[0]]
+            place.b.append(behind.pop(0))
         if activated(a, self.a) and not activated(b, self.b):
             # A's layer has its activation inside, B's stands behind.
-            for j in list(opened.outputs)[1:]:
+            own = len(place.b)
+            for j in behind:
                 place.b.append(j)
                 if self.b.steps[j].kind in _ACTIVATED:
                     break
             else:
-                place.b = place.b[:1]
+                del place.b[own:]
         found = []
         for end in opened.ends:
             outputs = opened.outputs[place.b[-1]]
@@ -329,6 +334,9 @@ class Forced:
     def _structural(self, found: Sequence[tuple[int, float, float]], j: int) -> tuple[int, float, float]:
         """The end that the descriptions speak for, where no output fits."""
         first = self.a.steps[found[0][0]]
+        if (first.kind, self.b.steps[j].kind) == ("depthwise_conv", "separable_conv") and found[1:]:
+            found = found[1:]
+            first = self.a.steps[found[0][0]]
         wanted = found[0]
         if activated(self.b.steps[j], self.b) and not activated(first, self.a):
             for x in found:

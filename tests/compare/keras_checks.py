@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,37 @@ def keras_model(fault: str | None) -> Any:
     return model
 
 
+def separable(images: Any, folder: Path) -> None:
+    """One separable convolution stands for a depthwise and a pointwise one."""
+    import keras
+
+    import agnostic as ag
+
+    def network(apart: bool, activation: str = "relu") -> Any:
+        if apart:
+            depthwise = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")
+            layers = [depthwise, keras.layers.Conv2D(6, 1, activation=activation, name="pointwise")]
+        else:
+            layers = [keras.layers.SeparableConv2D(6, 3, padding="same", activation=activation, name="separable")]
+        ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4, name="head")]
+        model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(8, 3, name="first"), *layers, *ends])
+        rng = np.random.default_rng(3)
+        model.set_weights([rng.normal(size=x.shape) / np.sqrt(np.prod(x.shape[:-1])) for x in model.get_weights()])
+        return model
+
+    pairs = (False, True), (True, False)
+    for pair in pairs:
+        a, b = map(network, pair)
+        files = [ag.trace(x, images, folder / f"{i}.trace") for i, x in enumerate((a, b))]
+        for found in (ag.compare(a, b, images), ag.compare(*files)):
+            assert found.same, str(found)
+            assert any("separable" in x and "pointwise" in x for x in map(" ".join, found.matches)), str(found)
+            assert found.weights[1] == 0, str(found)
+        found = ag.compare(a, network(pair[1], "linear"), images)
+        assert "separable" in str(found.first_divergence) or "depthwise" in str(found.first_divergence), str(found)
+        assert found.diagnosis[0].mistake == "activation_missing", str(found)
+
+
 def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
     import agnostic as ag
     from agnostic.optimizers import Adam
@@ -173,6 +205,7 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
         traces = ag.compare(*pair)
         assert str(traces.first_divergence) == place, str(traces)
         assert traces.first_divergence.kind == "glue", str(traces)
+    separable(images, Path(own).parent)
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})
     print("passed")
 

@@ -40,6 +40,23 @@ def _apart(layer: LayerDescription) -> Iterator[LayerDescription]:
             )
 
 
+def separated(layers: Sequence[LayerDescription]) -> list[LayerDescription]:
+    """The same parts, each separable convolution as the depthwise and the pointwise one that it is."""
+    found: list[LayerDescription] = []
+    for layer in layers:
+        if layer.kind != "separable_conv":
+            found.append(layer)
+            continue
+        ones = (1,) * len(layer.config["strides"])
+        nothing: dict[str, Any] = dict.fromkeys(("depthwise_kernel", "pointwise_kernel", "bias"))
+        depthwise = {**nothing, "kernel": layer.weights["depthwise_kernel"]}
+        pointwise = {**nothing, "kernel": layer.weights["pointwise_kernel"], "bias": layer.weights.get("bias")}
+        point = {"kernel_size": ones, "strides": ones, "dilation": ones, "padding": ((0, 0),) * len(ones), "groups": 1}
+        found.append(layer.replace(kind="depthwise_conv", weights=depthwise))
+        found.append(layer.replace(kind="conv", weights=pointwise, **point))
+    return found
+
+
 def _padded(layers: list[LayerDescription]) -> list[LayerDescription]:
     found: list[LayerDescription] = []
     for layer in layers:
