@@ -103,13 +103,15 @@ def torch_contests(only: Sequence[str]) -> Iterator[Contestants]:
     """A contest a rule, whose first contestant is the one to beat; made one after the other, for the memory."""
     for spec in PEERS:
         name = title(spec)
-        if only not in name:
+        if not chosen(spec, only):
             continue
         # Ten groups of the very parameters that are in one, in the same order: what differs is the grouping alone.
         ours = parameters(spec)
-        layers = [{"params": ours[i : i + 17], "lr": 1e-4 * (1 + i)} for i in range(0, len(ours), 17)]
+        size = -(-len(ours) // 10)
+        layers = [{"params": ours[i : i + size], "lr": 1e-4 * (1 + i)} for i in range(0, len(ours), size)]
+        foreach = {} if isinstance(spec, ago.Muon) else {"foreach": True}  # torch.optim.Muon has one way alone
         yield {
-            f"{name}: torch foreach": ago.build(spec, [{"params": parameters(spec)}], native=True, foreach=True).step,
+            f"{name}: torch foreach": ago.build(spec, [{"params": parameters(spec)}], native=True, **foreach).step,
             f"{name}: ours": ago.build(spec, [{"params": ours}], native=False).step,
             f"{name}: ours, {len(layers)} groups": ago.build(spec, layers, native=False).step,
         }
