@@ -63,7 +63,7 @@ def led_in(record: Record, unmatched: Container[int], index: int, shape: Sequenc
     return []
 
 
-def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: LayerDescription) -> list[Array]:
+def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: LayerDescription) -> Iterator[Array]:
     """A's input as B's layer gets it, where one side's code pads and the other's layer does, in whatever way fits.
 
     Args:
@@ -71,16 +71,16 @@ def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: Lay
         shape: of what B's layer received.
         ours, theirs: the layers.
 
-    Returns:
+    Yields:
         Padded, or cut, as the layer that does it itself says, first; then in other ways of that size. Empty where no
         padding tells the shapes apart.
     """
     kinds = ("conv", "depthwise_conv", "max_pool", "average_pool")
     if ours.kind not in kinds or theirs.kind not in kinds or len(shape) != x.ndim or x.ndim < 3:
-        return []
+        return
     extra = [n - m for n, m in zip(shape[1:-1], x.shape[1:-1], strict=True)]
     if (shape[0], shape[-1]) != (x.shape[0], x.shape[-1]) or not any(extra):
-        return []
+        return
     inside = ours if min(extra) >= 0 else theirs
     smaller = x.shape[1:-1] if inside is ours else tuple(shape[1:-1])
     size: Any = inside.config.get("kernel_size") or inside.config.get("pool_size")
@@ -99,7 +99,7 @@ def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: Lay
         found = (_bordered(x, way, mode) for way, mode in every)
     else:
         found = (unbordered(x, way, mode) for way, mode in every)
-    return [x for x in found if x is not None]
+    yield from (x for x in found if x is not None)
 
 
 Pairs = Sequence[tuple[int, int]]

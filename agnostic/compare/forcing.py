@@ -496,22 +496,23 @@ class Forced:
         slot = self.a.steps[before[0]].inputs[0] if before else step.inputs[0]
         values = self.a.canonical(slot)
         ours, theirs = self.a.descriptions[step.name], self.b.descriptions[call.name]
-        choices = [values] if before else repadded(values, shape, ours, theirs)
+        choices = iter([values]) if before else repadded(values, shape, ours, theirs)
         made = layout.to_canonical(self.live.numpy(x))
-        if not choices:
+        first = next(choices, None)
+        if first is None:
             return [x]
         floor = self._floor(slot, x)
-        ratios = [noise.difference(made, known) / floor for known in choices]
-        if min(ratios) <= THRESHOLD < ratios[0]:
+        ratio = noise.difference(made, first) / floor
+        if ratio > THRESHOLD and any(noise.difference(made, known) / floor <= THRESHOLD for known in choices):
             return [x]  # the same numbers, padded at other sides: the layer's difference
         if not tainted:
-            place.glue = ratios[0]
+            place.glue = ratio
             if place.glue > THRESHOLD:
                 # The zeros around both say nothing of what is inside.
                 inside = None if before or made.size < values.size else without_border(made, values.shape)
-                whole = (made, choices[0]) if inside is None else (inside, values)
+                whole = (made, first) if inside is None else (inside, values)
                 self._keep_glue(place, i, j, 0, slot, *whole, floor=floor)
-        return [self._as_native(choices[0], slot.dtype, x, layout)]
+        return [self._as_native(first, slot.dtype, x, layout)]
 
     def _rewired(self, call: Call, pairs: list[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
         """Inputs in another order (query, value, key; the operands of an addition) by which of A's they are."""
