@@ -1,19 +1,84 @@
-"""Files that are whole or not there: atomic writing, and images to and from disk."""
+"""Files: opened only if they are regular files, written whole or not at all; images to and from disk."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.errors import InvalidInput
+from agnostic.errors import AgnosticError, InvalidInput, nearest
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike[str], error: type[AgnosticError] = InvalidInput) -> BinaryIO:
+    """Open a file for reading bytes, if it is a regular file or a link to one.
+
+    A named pipe would make the reader wait for ever, and a device may never end. What the name stands for may change
+    between a check and the opening, so the check is made on the open file.
+
+    Args:
+        path: the file.
+        error: the class of the error to raise.
+
+    Returns:
+        The open file, at its start; ``os.fstat(file.fileno()).st_size`` is its size in bytes.
+
+    Raises:
+        error: there is no such file, it is no regular file, or it cannot be read; one sentence that names the file.
+    """
+    name = repr(os.fspath(path))
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for a writer. It changes nothing for regular files.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise error(f"cannot read {name}: {_absence(Path(path))}") from None
+    except (OSError, ValueError) as failure:  # ValueError: a null character in the name
+        reason = _irregular(path) or (_reason(failure) if isinstance(failure, OSError) else str(failure))
+        raise error(f"cannot read {name}: {reason}") from None
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise error(f"cannot read {name}: {_not_regular(kind)}")
+    return os.fdopen(descriptor, "rb")
+
+
+def _irregular(path: str | os.PathLike[str]) -> str:
+    """What a path that cannot be opened is, if that is the reason: a socket, or a device without a driver."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return ""
+    return "" if kind == stat.S_IFREG else _not_regular(kind)
+
+
+def _not_regular(kind: int) -> str:
+    return f"it is {_KINDS.get(kind, 'no regular file')}, and a regular file is expected"
+
+
+def _absence(path: Path) -> str:
+    """Why there is no such file, with the names that are near."""
+    if path.is_symlink():
+        return f"it is a broken symbolic link to {os.readlink(path)!r}"
+    try:
+        beside = os.listdir(path.parent)
+    except OSError:
+        return f"there is no folder {os.fspath(path.parent)!r}"
+    return f"there is no such file{nearest(path.name, beside)}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -14,12 +15,60 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path, read_image, write_png
+from agnostic.errors import InvalidInput, InvalidWeights
+from agnostic.files import atomic_path, open_regular, read_image, write_png
 
 
 def _gradient(height: int = 4, width: int = 6) -> np.ndarray:
     return (np.arange(height * width * 3, dtype=np.uint8) * 3).reshape(height, width, 3)
+
+
+# open_regular ---------------------------------------------------------------------------------------------------------
+
+
+def test_open_regular_opens_files_and_links_to_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert (file.read(3), file.seek(0), file.read()) == (b"con", 0, b"content")
+
+
+def test_what_is_no_regular_file_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    os.mkdir("folder")
+    Path("link").symlink_to("pipe")
+    Path("broken").symlink_to("gone")
+    Path("photo.jpg").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        for name, said in {
+            "pipe": "it is a named pipe, and a regular file is expected",
+            "link": "it is a named pipe, and a regular file is expected",
+            "folder": "it is a folder, and a regular file is expected",
+            "socket": "it is a socket, and a regular file is expected",
+            "/dev/zero": "it is a device, and a regular file is expected",
+            "broken": "it is a broken symbolic link to 'gone'",
+            "foto.jpg": "there is no such file; did you mean 'photo.jpg'?",
+            "none/a.jpg": "there is no folder 'none'",
+            "photo.jpg/a": "not a directory",
+            "a\0b": "embedded null byte",
+            "n" * 300: "file name too long",
+        }.items():
+            with pytest.raises(InvalidWeights) as error:
+                open_regular(name, error=InvalidWeights)
+            assert str(error.value) == f"cannot read {name!r}: {said}"
+
+
+def test_a_file_without_permission_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:  # permission bits do not stop root
+        raise PermissionError(13, "Permission denied", "a")
+
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InvalidInput, match=r"^cannot read '.*a': permission denied$"):
+        open_regular(tmp_path / "a")
 
 
 # atomic_path ----------------------------------------------------------------------------------------------------------
