@@ -1,6 +1,6 @@
 """Speed of the ascent on VGG16 in every framework, each against the loop that people write there, in one table.
 
-    .venv/bin/python scripts/bench/ascent.py [--json FILE] [--rounds 5] [--only keras-jax]
+    .venv/bin/python scripts/bench/ascent.py [--rounds 5] [--only keras-jax]
 
 Each framework runs in a process of its own, and there its loop and ours take turns: ``ascent_torch.py`` (the classic
 loop of tutorials: the whole network, its weights differentiated) and ``ascent_keras.py`` (the loop of keras.io: the
@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from agnostic.files import atomic_path
+from report import add_option, headline, keep, spread
 
 HERE = Path(__file__).parent
 PARTS = {
@@ -29,18 +29,6 @@ PARTS = {
     "keras-jax": ["ascent_keras.py", "--dtypes", "float32"],
     "keras-tensorflow": ["ascent_keras.py", "--dtypes", "float32"],
 }
-
-
-def processor() -> str:
-    """The processor's name, and what of it matters here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown processor"
-    known = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
-    flags = set(known.get("flags", "").split())
-    has = [x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags]
-    return f"{known.get('model name', '?').strip()}, {os.cpu_count()} processors, {', '.join(has)}"
 
 
 def measured(part: str, rounds: int) -> dict[str, Any]:
@@ -75,18 +63,26 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def cases(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each part, layer and contestant as a case of the record; the loop is the peer."""
+    return {
+        f"{part}, {layer}, {name}": spread(values, "ms", over=statistics.median(row["ms"]["loop"]))
+        for part, result in found.items()
+        for layer, row in result["layers"].items()
+        for name, values in row["ms"].items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given several times")
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     arguments = parser.parse_args()
-    print(processor(), flush=True)
+    print(headline(), flush=True)
     found = {part: measured(part, arguments.rounds) for part in arguments.only or PARTS}
     print(table(found))
-    if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps({"processor": processor(), "parts": found}, indent=2))
+    keep("ascent", cases(found), arguments.json)
 
 
 if __name__ == "__main__":

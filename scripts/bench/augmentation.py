@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import json
 import math
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -28,6 +25,7 @@ warnings.simplefilter("ignore")
 # What is set above must be set before these are imported.
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
+from report import add_option, headline, keep  # noqa: E402
 
 from agnostic.augmentation import Augmentation, ImageDataGenerator  # noqa: E402
 from agnostic.augmentation import warp as warping  # noqa: E402
@@ -180,21 +178,10 @@ def optional(name: str):
         return None
 
 
-def versions() -> dict[str, str]:
-    names = ("numpy", "opencv-python-headless", "torch", "torchvision", "keras", "kornia", "albumentations")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="keep the numbers in this file")
+    add_option(parser)
     parser.add_argument("--cpu", action="store_true", help="one thread each, and processor time: for a busy machine")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu else time.perf_counter
@@ -204,9 +191,9 @@ def main() -> None:
             if module:
                 getattr(module, call)(1)
     images = photographs()
-    report: dict[str, object] = {"versions": versions(), "machine": platform.processor(), "cores": os.cpu_count()}
-    report["clock"] = "processor time, one thread" if arguments.cpu else "wall"
-    print(report)
+    clock_name = "processor time, one thread" if arguments.cpu else "wall"
+    print(f"{headline()}; clock: {clock_name}")
+    cases: dict[str, dict[str, object]] = {}
     for title, timed in (
         ("warp of an image, as the Keras class does it", warps(images)),
         ("flow, batches of 32", flows(images)),
@@ -214,7 +201,6 @@ def main() -> None:
         ("the same geometry, uint8", modern(images, "uint8")),
     ):
         result = measure(timed, arguments.rounds, clock)
-        report[title] = result
         print(f"\n{title}: ms an image (quartiles), and how many times faster we are")
         for name, spread in result.items():
             low, median, high = (spread[key] / BATCH for key in ("low", "median", "high"))
@@ -223,8 +209,13 @@ def main() -> None:
             ]
             against = "" if name.startswith("agnostic") and "64" not in name else " / ".join(f"{r:.2f}" for r in ratios)
             print(f"  {name:32s} {median:8.4f} ({low:.4f} to {high:.4f})  {against}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+            cases[f"{title}: {name}"] = {
+                "median": median,
+                "quartiles": [low, high],
+                "unit": "ms an image",
+                "ratio": spread["median"] / result[next(iter(result))]["median"],
+            }
+    keep("augmentation", cases, arguments.json, clock=clock_name)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
+from report import add_option, keep  # noqa: E402
+
 
 def photos(count: int, size: int) -> np.ndarray[Any, Any]:
     """Crops of the photographs in scikit-learn, or smooth noise where it is missing."""
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--side", help=argparse.SUPPRESS)
+    add_option(parser)
     options = parser.parse_args()
     if options.side:
         side(json.loads(options.side))
@@ -140,6 +143,11 @@ def main() -> None:
             print(
                 f"{name}: peak {x['peak']:.0f} MB, {x['peak'] - x['before']:.0f} MB more than its forward passes took"
             )
+        passes = (a["taken"] + b["taken"]) / unit
+        cases = {"both sides": {"median": passes, "unit": "forward passes"}}
+        cases |= {f"{n}, memory": {"median": x["peak"] - x["before"], "unit": "MB"} for n, x in (("A", a), ("B", b))}
+        chosen = {"a": options.a, "b": options.b, "twin": options.twin, "count": options.count, "size": options.size}
+        keep("compare", cases, options.json, **chosen)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Sequences and image folders against Keras and torchvision, side by side in one run.
 
     python scripts/bench/data.py                   both parts
-    python scripts/bench/data.py sequences --out data.json
+    python scripts/bench/data.py sequences
     python scripts/bench/data.py images --photos FOLDER    with photographs of your own
 
 Each peer runs in a process of its own kind, interleaved with ours there; what is printed are medians, the ratio to ours
@@ -11,10 +11,8 @@ Each peer runs in a process of its own kind, interleaved with ours there; what i
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
+
+from report import add_option, headline, keep, spread  # noqa: E402
 
 MAXLEN = 500
 SIZE = (150, 150)
@@ -173,28 +173,6 @@ def images(photos: Path, rounds: int) -> dict[str, list[float]]:
 
 
 # Reports ----------------------------------------------------------------------------------------------------------
-def processor() -> str:
-    """Its name, by the system's own word."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers depend on."""
-    versions = {}
-    for name in ("numpy", "keras", "torch", "torchvision", "pillow", "opencv-python-headless"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
-
-
 def table(title: str, seconds: dict[str, list[float]], pairs: list[tuple[str, str]], unit: float, label: str) -> None:
     """Medians, quartiles, and the ratio of peer to ours."""
     print(f"\n{title}")
@@ -220,7 +198,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["all", "sequences", "images"], default="all")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--photos", type=Path, help="a folder of photographs, a class a subfolder")
-    parser.add_argument("--out", type=Path, help="keep the numbers as JSON")
+    add_option(parser)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -228,9 +206,8 @@ def main() -> None:
         print(json.dumps(found))
         return
 
-    facts = environment()
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    results: dict[str, Any] = {"environment": facts}
+    print(headline())
+    results: dict[str, dict[str, list[float]]] = {}
     rounds = ["--rounds", str(options.rounds)]
     if options.part != "images":
         found = results["sequences"] = child("sequences", *rounds)
@@ -257,8 +234,10 @@ def main() -> None:
                 found = results[title] = child("images", *rounds, "--photos", str(folder))
                 count = sum(1 for path in folder.rglob("*") if path.is_file())
                 table(f"{title}, files to batches of {BATCH}, 2 workers", found, pairs, 1e3 / count, "ms/image")
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    cases = {
+        f"{title}: {name}": spread(seconds, "s") for title, found in results.items() for name, seconds in found.items()
+    }
+    keep("data", cases, options.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Time of one step of every rule on a model of 25 million parameters: ours, torch.optim's foreach, Keras' own.
 
-    python scripts/bench/optimizers.py --json out.json               # PyTorch
-    python scripts/bench/optimizers.py --engine jax --json out.json  # Keras: a compiled fit(), a process an engine
+    python scripts/bench/optimizers.py               # PyTorch
+    python scripts/bench/optimizers.py --engine jax  # Keras: a compiled fit(), a process an engine
 
 PyTorch: the parameters of a ResNet-50 with gradients given, one ``step()``. Keras: ``fit()`` of a stack of dense layers
 of as many parameters on one sample, so that the optimizer is most of a step; the contestants differ in it alone. Muon,
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -27,8 +24,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
+from report import add_option, headline, keep  # noqa: E402
+
 from agnostic import optimizers as ago  # noqa: E402
-from agnostic.files import atomic_path  # noqa: E402
 
 Contestants = Mapping[str, Callable[[], Any]]
 
@@ -190,16 +188,9 @@ def race(contest: Contestants, repeats: int, per_run: int) -> dict[str, dict[str
     for name, own in times.items():
         low, middle, high = statistics.quantiles(own, n=4)
         ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
-        found[name] = {"median": middle, "quartiles": [low, high], "ratio": ratio}
+        found[name] = {"median": middle, "quartiles": [low, high], "unit": "ms", "ratio": ratio}
         print(f"{name:44} {middle:7.1f} ms ({low:.1f} to {high:.1f})  x{ratio:.2f}", flush=True)
     return found
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
@@ -207,25 +198,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="Keras on this engine")
     parser.add_argument("--only", nargs="*", default=(), metavar="KIND", help="such as Adam Lion; by default all")
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     arguments = parser.parse_args()
-    packages = ["torch"] if arguments.engine is None else ["keras", arguments.engine]
     if arguments.engine is not None:
         os.environ["KERAS_BACKEND"] = arguments.engine
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    report: dict[str, Any] = {
-        "versions": {p: importlib.metadata.version("tensorflow_cpu" if p == "tensorflow" else p) for p in packages},
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "milliseconds": {},
-    }
-    print(json.dumps({k: v for k, v in report.items() if k != "milliseconds"}))
+    print(headline())
+    cases: dict[str, dict[str, Any]] = {}
     contests, steps = (torch_contests, 1) if arguments.engine is None else (keras_contests, STEPS)
     for contest in contests(arguments.only):
-        report["milliseconds"] |= race(contest, arguments.repeats, steps)
-    if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2))
+        cases |= race(contest, arguments.repeats, steps)
+    keep("optimizers", cases, arguments.json, engine=arguments.engine)
 
 
 if __name__ == "__main__":

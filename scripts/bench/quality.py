@@ -1,6 +1,6 @@
 """Quality of class pictures: does a network that took no part in drawing them name the class?
 
-    .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--json FILE] [--seed N]
+    .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--seed N]
 
 EfficientNet-Lite0 draws 24 classes by each recipe; EfficientNet-Lite2 judges (extra ``bench``). It sees every picture
 through random crops, from a seed that drew nothing else, and names the class whose probability, averaged over the
@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from report import add_option, headline, keep
 
 import agnostic as ag
-from agnostic.files import atomic_path, write_png
+from agnostic.files import write_png
 from agnostic.models.cards import card_of
 from agnostic.visualization.robustness import Crops
 
@@ -65,7 +64,7 @@ def judged(judge: torch.nn.Module, images: npt.NDArray[np.float32], seed: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("pictures/quality"))
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", action="append", help="part of a recipe's name; may be given several times")
     arguments = parser.parse_args()
@@ -76,8 +75,8 @@ def main() -> None:
     assert card is not None
     assert card.class_names is not None
     right = np.array([card.class_names.index(name) for name in CLASSES])
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, seed {arguments.seed}")
-    report = {}
+    print(f"{headline()}; {torch.get_num_threads()} threads, seed {arguments.seed}")
+    cases = {}
     for name, recipe in RECIPES.items():
         if arguments.recipe and not any(part in name for part in arguments.recipe):
             continue
@@ -99,10 +98,10 @@ def main() -> None:
         )
         path = arguments.out / f"{name.replace(', ', '-').replace(' ', '-').replace('(', '').replace(')', '')}.png"
         write_png(path, ag.mosaic(images), {"agnostic": repr(dataclasses.asdict(recipe))})
-        report[name] = {"named": int(named.sum()), "of": len(CLASSES), "probability": certainty, "seconds": seconds}
-    if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2))
+        cases[f"{name}: named of {len(CLASSES)}"] = {"median": int(named.sum()), "unit": "classes, more is better"}
+        cases[f"{name}: probability"] = {"median": float(certainty), "unit": "more is better"}
+        cases[f"{name}: time"] = {"median": seconds, "unit": "s"}
+    keep("quality", cases, arguments.json, seed=arguments.seed)
 
 
 if __name__ == "__main__":

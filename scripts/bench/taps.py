@@ -1,6 +1,6 @@
 """What looking costs: taps on ResNet-18, against the bare forward pass and against peers.
 
-    .venv/bin/python scripts/bench/taps.py [--json FILE]
+    .venv/bin/python scripts/bench/taps.py
 
 Batch of 8 at 224 x 224, float32, random weights, inference. The same layers for everyone: the four stages; every module
 without children; the second stage alone, after which a run may end. Rounds of all contenders are interleaved, in one
@@ -15,21 +15,18 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from report import add_option, headline, keep, spread
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import agnostic as ag
-from agnostic.files import atomic_path
 
 Times = dict[str, list[float]]
 
@@ -106,29 +103,14 @@ def show(times: Times) -> None:
         print(f"  {name:34s} {middle:8.2f} ms ({min(values):.2f}-{max(values):.2f})  x{middle / bare:.2f}", flush=True)
 
 
-def versions() -> dict[str, str]:
-    """Of what is compared."""
-    found = {}
-    for package in ("torch", "torchvision", "nnsight", "torchlens"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     arguments = parser.parse_args()
 
-    capabilities = torch.cpu.get_capabilities()
-    has = [name for name in ("amx_tile", "avx512_bf16", "avx512_f") if capabilities.get(name)]
-    print(f"{platform.processor() or platform.machine()}, {', '.join(has)}; {torch.get_num_threads()} threads")
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
-
+    print(f"{headline()}; {torch.get_num_threads()} threads")
     model = ag.load("torchvision:resnet18", weights="random")
     x = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     results = {}
@@ -150,10 +132,12 @@ def main() -> None:
         results["torchlens"] = measure(functions, max(3, arguments.rounds // 3))
         show(results["torchlens"])
 
-    if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            report = {"processor": has, "versions": versions(), "ms": results}
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    cases = {
+        f"{title}: {name}": spread(values, "ms", over=statistics.median(times["bare"]))
+        for title, times in results.items()
+        for name, values in times.items()
+    }
+    keep("taps", cases, arguments.json)
 
 
 if __name__ == "__main__":
