@@ -9,13 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from agnostic.text import printable_lines
+
 
 class AgnosticError(Exception):
     """Base class of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        # LookupError subclasses such as KeyError would print the repr of the message.
-        return str(self.args[0]) if self.args else ""
+        # LookupError subclasses such as KeyError would print the repr of the message. A message quotes names and other
+        # libraries, and Python's traceback and notebooks show it as it is.
+        return printable_lines(self.args[0]) if self.args else ""
 
 
 class InvalidInput(AgnosticError, ValueError):

@@ -22,7 +22,7 @@ if (ROOT / "backends" / "agnostic_keras").is_dir():
     PACKAGES["agnostic_keras"] = ROOT / "backends" / "agnostic_keras"
 
 FRAMEWORKS = {"torch", "torchvision", "keras", "jax", "tensorflow", "timm", "ray"}
-HEAVY = FRAMEWORKS | {"scipy", "PIL", "typer", "rich", "safetensors", "skimage", "sklearn"}
+HEAVY = FRAMEWORKS | {"jinja2", "msgspec", "scipy", "PIL", "typer", "rich", "safetensors", "skimage", "sklearn"}
 
 
 def python(program: str, *path: Path, warnings: str = "default") -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,25 @@ def test_every_module_of_agnostic_imports_without_a_framework() -> None:
 def _module(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+# What is printed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "agnostic" / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_a_command_prints_through_the_functions_that_sanitize(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    printed = [x for x in ast.walk(tree) if isinstance(x, ast.Call) and ast.unparse(x.func) in _PRINTING]
+    if path.name == "common.py":
+        assert len(printed) == 3  # say, say_lines and print_json
+        return
+    assert [ast.unparse(x) for x in printed] == []
+    imported = {x.module for x in ast.walk(tree) if isinstance(x, ast.ImportFrom)}
+    # The table of optimizers shows words of this library alone.
+    assert path.name == "optimizers.py" or not any(str(name).startswith("rich") for name in imported)
+
+
+_PRINTING = ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho")
 
 
 # Public names ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ program; 130 interrupted; 141 the reader of the output has left; 143 terminated.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from agnostic.cli.common import say, say_lines
 from agnostic.errors import AgnosticError
 
 COMMANDS: tuple[str, ...] = (
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        with _termination_cleans_up():
+        with _termination_cleans_up(), _every_character_printable():
             code = _run(arguments)
         sys.stdout.flush()  # here, where a reader that has left is dealt with
     except KeyboardInterrupt as interrupt:
@@ -62,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _say(str(error), WRONG_USE)
+    except MemoryError as error:
+        if debug:
+            raise
+        what = f" ({' '.join(str(error).split())})" if str(error) else ""
+        return _say(f"the memory does not suffice{what}: give a smaller batch, size or file", WRONG_USE)
     except OSError as error:
         if debug:
             raise
@@ -97,7 +104,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from agnostic import __version__
 
-        print(f"agnostic {__version__}")
+        say(f"agnostic {__version__}")
         raise typer.Exit
 
 
@@ -120,7 +127,7 @@ def _run(arguments: list[str]) -> int:
         return end.exit_code
     except typer.TyperException as error:
         if not arguments:  # the message is the help
-            print(error.format_message(), file=sys.stderr)
+            say_lines(error.format_message(), error=True)
             return WRONG_USE
         context_of_error = getattr(error, "ctx", None)
         path = context_of_error.command_path if context_of_error is not None else "agnostic"
@@ -145,6 +152,21 @@ def _termination_cleans_up() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _every_character_printable() -> Iterator[None]:
+    """Let standard output escape what its encoding lacks, as standard error does, instead of raising an error."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
 def _say(sentence: str, code: int) -> int:
-    print(f"agnostic: {sentence}", file=sys.stderr)
+    say(f"agnostic: {sentence}", error=True)
     return code

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Out, Seed, example, print_json, progress
+from agnostic.cli.common import Json, Out, Seed, example, print_json, progress, say
 from agnostic.errors import InvalidInput
 
 Range = tuple[float, float]
@@ -86,4 +86,4 @@ def augment(
     if json:
         print_json({"path": path, "photos": chosen, "draws": draws, "seed": seed, "augmentation": repr(augmentation)})
     else:
-        print(f"{path}: {len(chosen)} of {len(files)} photos, {draws} draws each")
+        say(f"{path}: {len(chosen)} of {len(files)} photos, {draws} draws each")

@@ -1,15 +1,21 @@
-"""What commands share: options, examples, progress, JSON."""
+"""What commands share: options, examples, progress, and everything that they print.
+
+A command prints through :func:`say`, :func:`say_lines`, :func:`print_table` and :func:`print_json` alone (a test of the
+house watches), so that no name in a file can act on the terminal.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from agnostic.text import printable, printable_lines
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random number; the same gives the same.")]
 # What agnostic.load takes, under the same names.
@@ -51,7 +57,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(printable(what), total=total)
         yield lambda steps: bar.update(task, advance=steps)
 
 
@@ -69,13 +75,47 @@ def layers_shown() -> Iterator[None]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading", total=None)
-        with watched(lambda what, done, total: bar.update(task, description=what, completed=done, total=total)):
+        with watched(
+            lambda what, done, total: bar.update(task, description=printable(what), completed=done, total=total)
+        ):
             yield
+
+
+def say(line: object, *, error: bool = False) -> None:
+    """Print one line on standard output, or on standard error."""
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def say_lines(text: object, *, error: bool = False) -> None:
+    """Print text of several lines, none of which holds a name that could have made it."""
+    print(printable_lines(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """Print a table on standard output.
+
+    Args:
+        titles: of the columns.
+        rows: a cell for each column.
+        right: titles of the columns of numbers.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(printable(title), justify="right" if title in right else "left")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    # What reads a pipe has no width; nothing may be cut there.
+    width = None if sys.stdout.isatty() else 1000
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output; a path becomes its text, and NaN is an error, as JSON has none."""
-    print(json.dumps(value, indent=2, allow_nan=False, default=_plain))
+    # ASCII alone, so that nothing in it acts on a terminal; DEL is the one control character that JSON leaves as it is.
+    print(json.dumps(value, indent=2, allow_nan=False, default=_plain).replace("\x7f", "\\u007f"))
 
 
 def _plain(value: Any) -> str:

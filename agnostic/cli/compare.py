@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, example, layers_shown, print_json
+from agnostic.cli.common import Json, example, layers_shown, print_json, say, say_lines
 from agnostic.cli.trace import Count, Images, Inputs, Size
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
@@ -73,9 +73,10 @@ def compare(
     if json:
         print_json({**found.to_json(), "html": html})
     else:
-        print(text(found, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+        say_lines(text(found, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         if html is not None:
-            print(f"\n{html}")
+            say("")
+            say(html)
     if not found.same:
         raise typer.Exit(DIFFERENT)
 

@@ -22,9 +22,9 @@ from typing import Any
 import typer
 
 import agnostic
-from agnostic.cli.common import Json, example, print_json, progress
+from agnostic.cli.common import Json, example, print_json, progress, say_lines
 
-DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich")
+DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich", "jinja2", "msgspec")
 FRAMEWORKS = ("torch", "torchvision", "keras", "jax", "tensorflow")
 ENGINES = ("torch", "jax", "tensorflow")
 """What Keras may compute with, as far as agnostic goes."""
@@ -124,7 +124,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(asdict(report))
         else:
-            print(as_text(report))
+            say_lines(as_text(report))
         if report.broken:
             raise typer.Exit(1)
 

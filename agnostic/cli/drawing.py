@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli.common import print_json, progress
+from agnostic.cli.common import print_json, progress, say
 from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -133,6 +133,6 @@ def draw_all(
             report.append({"mosaic": drawing.path, "images": [drawing.image_path(item) for item in drawing.items]})
         else:
             earlier = f", {found} of them finished earlier" if found else ""
-            print(f"{drawing.path} ({len(drawing.items)} images{earlier})", flush=True)
+            say(f"{drawing.path} ({len(drawing.items)} images{earlier})")
     if as_json:
         print_json(report)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli.common import Backend, Engine, Json, Spec, example, print_json
+from agnostic.cli.common import Backend, Engine, Json, Spec, example, print_json, print_table, say
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -65,10 +64,6 @@ def layers(
 
 
 def _print_table(chosen: Sequence[Layer]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns: dict[str, Any] = {
         "name": lambda x: x.name,
         "kind": lambda x: x.kind,
@@ -83,11 +78,7 @@ def _print_table(chosen: Sequence[Layer]) -> None:
         del columns["calls"]
     if not any(x.aliases for x in chosen):
         del columns["aliases"]
-    for title in columns:
-        table.add_column(title, justify="right" if title in ("channels", "parameters", "calls") else "left")
-    for x in chosen:
-        table.add_row(*(show(x) for show in columns.values()))
-    # What reads a pipe has no width; nothing may be cut there.
-    width = None if sys.stdout.isatty() else 1000
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
-    print(f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}")
+    print_table(
+        list(columns), ([show(x) for show in columns.values()] for x in chosen), ("channels", "parameters", "calls")
+    )
+    say(f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}")

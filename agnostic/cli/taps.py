@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli import drawing
-from agnostic.cli.common import Backend, Engine, Json, Out, Spec, Weights, example, print_json
+from agnostic.cli.common import Backend, Engine, Json, Out, Spec, Weights, example, print_json, say
 from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ def taps(
             write_png(path, mosaic(images, columns), {"agnostic": json_format.dumps(about)})
             report.append({"path": path, **about})
             if not json:
-                print(f"{path} ({_summary(x, wanted[x.name])})", flush=True)
+                say(f"{path} ({_summary(x, wanted[x.name])})")
     if json:
         print_json({"mosaics": report, "left_out": [x.name for x in left_out]})
     elif left_out:
-        print(f"left out, without height and width: {', '.join(x.name for x in left_out)}")
+        say(f"left out, without height and width: {', '.join(x.name for x in left_out)}")
 
 
 def _summary(layer: Layer, wanted: Sequence[int]) -> str:

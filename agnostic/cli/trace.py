@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Backend, Engine, Json, Weights, example, layers_shown, print_json
+from agnostic.cli.common import Backend, Engine, Json, Weights, example, layers_shown, print_json, say
 
 Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
 Inputs = Annotated[
@@ -82,9 +82,9 @@ def trace(
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
                     "model": found.about["model"], "notes": found.about["notes"]})  # fmt: skip
     else:
-        print(f"{path} ({len(found.about['calls'])} calls, {path.stat().st_size / 1e6:.1f} MB)")
+        say(f"{path} ({len(found.about['calls'])} calls, {path.stat().st_size / 1e6:.1f} MB)")
         for note in found.about["notes"]:
-            print(f"note: {note}")
+            say(f"note: {note}")
 
 
 def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: int | None) -> object:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, example, print_json, progress
+from agnostic.cli.common import Json, example, print_json, progress, say, say_lines
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 
@@ -71,7 +71,7 @@ def transfer(
     if json:
         print_json({"out": out, **report["json"]})
     else:
-        print(report["text"])
-        print(f"written: {out}")
+        say_lines(report["text"])
+        say(f"written: {out}")
     if not report["json"]["verified"]:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.noise import THRESHOLD
+from agnostic.text import printable
 
 Array = np.ndarray[Any, Any]
 
@@ -338,7 +339,7 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
             lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} with the mend")
     if len(x.divergences) > 5:
         lines.append(f"and {len(x.divergences) - 5} places more")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 NARROWEST = 9
@@ -347,6 +348,7 @@ NARROWEST = 9
 
 def _columns(cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
     """The cells below each other; one alone in its line takes as much as it needs."""
+    cells = [tuple(map(printable, c)) for c in cells]
     widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
     if width is not None:
         room = width - sum(widths[2:]) - 2 * 6

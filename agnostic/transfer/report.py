@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from agnostic.text import printable
+
 
 @dataclass(frozen=True)
 class Row:
@@ -114,16 +116,17 @@ class TransferReport:
             table.add_column(title, justify="right")
         table.add_column("")
         for row in self.rows:
-            table.add_row(
+            cells = (
                 row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
                 _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),
             )  # fmt: skip
+            table.add_row(*map(printable, cells))
         text = io.StringIO()
         Console(file=text, width=1000, markup=False, highlight=False, emoji=False, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
         lines += [f"* {difference}" for difference in self.differences]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, self.verdict])
+        return "\n".join(map(printable, [*lines, self.verdict]))
 
 
 def _number(x: float | None) -> str:
