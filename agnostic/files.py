@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import decoding
 from agnostic.errors import AgnosticError, InvalidInput, nearest
 
 _KINDS = {
@@ -55,6 +55,83 @@ def open_regular(path: str | os.PathLike[str], error: type[AgnosticError] = Inva
         os.close(descriptor)
         raise error(f"cannot read {name}: {_not_regular(kind)}")
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: str | os.PathLike[str], error: type[AgnosticError] = InvalidInput) -> bytes:
+    """The content of a regular file: as many bytes as it has when it is opened, and no more.
+
+    Args:
+        path: the file.
+        error: the class of the error to raise.
+
+    Raises:
+        error: see :func:`open_regular`.
+    """
+    with open_regular(path, error) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            return file.read(size)
+        except OSError as failure:
+            raise error(f"cannot read {os.fspath(path)!r}: {_reason(failure)}") from None
+        except MemoryError:
+            raise error(f"cannot read {os.fspath(path)!r}: its {size} bytes do not fit into memory") from None
+
+
+def folders_in(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones (names that begin with a dot).
+
+    Raises:
+        InvalidInput: there is no such folder, it is none, or it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except (OSError, ValueError) as failure:
+        raise _unreadable_folder(path, failure) from None
+
+
+def files_below(path: str | os.PathLike[str], suffixes: tuple[str, ...], follow_links: bool = False) -> list[str]:
+    """The files at any depth below a folder whose names end in one of ``suffixes``, by folders and names.
+
+    Hidden files and folders (names that begin with a dot) are left out: editors and file managers keep copies there.
+
+    Args:
+        path: the folder.
+        suffixes: in lower case, such as ``(".png", ".jpg")``.
+        follow_links: look into linked folders as well.
+
+    Returns:
+        Paths relative to the folder.
+
+    Raises:
+        InvalidInput: there is no such folder, it is none, or it or a folder below it cannot be read.
+    """
+
+    def refuse(failure: OSError) -> None:
+        raise _unreadable_folder(failure.filename or path, failure) from None
+
+    found: list[str] = []
+    for place, folders, names in os.walk(path, onerror=refuse, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        chosen = sorted(name for name in names if name.lower().endswith(suffixes) and not name.startswith("."))
+        found += [os.path.relpath(os.path.join(place, name), path) for name in chosen]
+    return found
+
+
+def _unreadable_folder(path: str | os.PathLike[str], failure: OSError | ValueError) -> InvalidInput:
+    if isinstance(failure, FileNotFoundError):
+        return InvalidInput(f"the folder {os.fspath(path)!r} does not exist{_near(Path(path))}")
+    if isinstance(failure, NotADirectoryError):
+        return InvalidInput(f"{os.fspath(path)!r} is no folder")
+    reason = _reason(failure) if isinstance(failure, OSError) else str(failure)
+    return InvalidInput(f"the folder {os.fspath(path)!r} cannot be read: {reason}")
+
+
+def _near(path: Path) -> str:
+    try:
+        return nearest(path.name, [entry.name for entry in os.scandir(path.parent) if entry.is_dir()])
+    except OSError:
+        return ""
 
 
 def _irregular(path: str | os.PathLike[str]) -> str:
@@ -146,14 +223,16 @@ def read_png_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         InvalidInput: the file cannot be read as a PNG.
     """
-    from PIL import Image
-
+    data = read_regular(path)
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with decoding.decoder_errors():
+            image = decoding.opened(data)
             image.load()  # text may follow the pixels, and a cut-off file shows only here
-            return {k: str(v) for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
-        raise InvalidInput(f"cannot read {str(path)!r} as PNG: {error}") from None
+            if image.format != "PNG":
+                raise decoding.Flaw(f"is an image of the format {image.format}, not PNG")
+    except decoding.Flaw as flaw:
+        raise InvalidInput(f"cannot read {os.fspath(path)!r} as PNG: it {flaw}") from None
+    return {k: str(v) for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
 
 
 def _to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -179,11 +258,12 @@ def _to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Read an image file, upright, as RGB.
 
-    The orientation that a camera noted (EXIF) is applied. Grey becomes RGB, transparency is dropped, 16 bits a channel
-    become 8, and of an animation the first frame is taken.
+    The orientation that a camera noted (EXIF) is applied. Grey becomes RGB, transparent pixels are seen over white, 16
+    bits per channel become 8, and of an animation the first frame is taken: as :class:`agnostic.data.ImageFolder`
+    reads with ``first_frame=True``.
 
     Args:
-        path: a file in any format that Pillow reads.
+        path: a file in one of the formats of :data:`agnostic.decoding.FORMATS`; its content decides, not its name.
 
     Returns:
         (H, W, 3), uint8.
@@ -191,31 +271,16 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Raises:
         InvalidInput: there is no such file, it cannot be read, or it is no whole image; names the file.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    name = str(path)
+    data = read_regular(path)
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I;16"):
-                # Pillow clips 16 bits at 255 where they must be scaled: 65535 / 255 = 257.
-                grey = np.rint(np.asarray(upright) / 257.0).astype(np.uint8)
-                upright = Image.fromarray(grey)
-            elif upright.mode in ("I", "F"):
-                raise InvalidInput(f"cannot read {name!r}: its pixels are 32-bit numbers of no known range")
-            return np.array(upright.convert("RGB"))
-    except UnidentifiedImageError:
-        raise InvalidInput(f"cannot read {name!r}: it is no image of a known format") from None
-    except Image.DecompressionBombError as error:
-        raise InvalidInput(f"cannot read {name!r}: {error}") from None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {name!r}: {_reason(error)}") from None
-    # What Pillow's decoders raise on damaged files, apart from OSError.
-    except (SyntaxError, ValueError, EOFError, IndexError, NotImplementedError, OverflowError, struct.error) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(f"cannot read {name!r}: the file is damaged ({error})") from None
+        with decoding.decoder_errors():
+            image = decoding.opened(data)
+            turn = decoding.turn_of(image)
+            image.load()
+        image = decoding.in_color(image, "RGB", (255, 255, 255))
+    except decoding.Flaw as flaw:
+        raise InvalidInput(f"cannot read {os.fspath(path)!r}: it {flaw}") from None
+    return np.array(image if turn is None else image.transpose(decoding.pillow().Transpose[turn]))
 
 
 def _reason(error: OSError) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agnostic.augmentation import parallel, pictures, streams
 from agnostic.errors import InvalidInput, nearest
+from agnostic.files import files_below, folders_in
 
 if TYPE_CHECKING:
     from agnostic.augmentation.generator import ImageDataGenerator
@@ -391,9 +392,7 @@ class DirectoryIterator(_FileIterator):
             dtype,
         )
         self.directory = directory
-        if not os.path.isdir(directory):
-            raise InvalidInput(f"{os.fspath(directory)!r} is no folder: give one that has a folder for each class")
-        names = list(classes) if classes else sorted(d.name for d in Path(directory).iterdir() if d.is_dir())
+        names = list(classes) if classes else folders_in(directory)
         if class_mode == "binary" and len(names) != 2:
             warnings.warn(
                 f"class_mode 'binary' is meant for two classes, and {directory!r} has {len(names)}", stacklevel=3
@@ -550,13 +549,9 @@ def _is_validation(subset: str) -> bool:
 
 def _picture_files(folder: str, name: str, follow_links: bool) -> list[str]:
     """The picture files below a class folder, as paths from the folder above it."""
-    if not os.path.isdir(folder):
-        raise InvalidInput(f"there is no class folder {folder!r}")
-    files: list[str] = []
-    for root, _, found in sorted(os.walk(folder, followlinks=follow_links), key=lambda entry: entry[0]):
-        below = os.path.join(name, os.path.relpath(root, folder)) if root != folder else name
-        files += [os.path.join(below, file) for file in sorted(found) if file.lower().endswith(EXTENSIONS)]
-    return files
+    files = [os.path.join(name, file) for file in files_below(folder, EXTENSIONS, follow_links)]
+    # Keras' order: by the path of the folder as text, where "a-b" comes before "a/b".
+    return sorted(files, key=os.path.dirname)
 
 
 def _column(table: Any, name: str) -> Any:

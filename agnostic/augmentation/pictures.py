@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import io
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.errors import InvalidInput, MissingDependency, nearest
+from agnostic.decoding import Flaw, decoder_errors, opened, pillow
+from agnostic.errors import InvalidInput, nearest
+from agnostic.files import read_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 COLOR_CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
-
-
-@functools.cache
-def _pillow() -> Any:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "picture files need the package 'pillow': pip install 'agnostic-ml[augment]'"
-        ) from error
 
 
 def load(
@@ -49,45 +37,50 @@ def load(
         keep_aspect_ratio: cut the largest centred part of the target's aspect ratio before resizing.
 
     Returns:
-        (H, W, C) float32 in [0, 255]; a 16-bit grayscale file read as ``"grayscale"`` keeps its range.
+        (H, W, C) float32 in [0, 255]; a grayscale file of 16 bits, 32 bits or floating point, read as
+        ``"grayscale"``, keeps its values.
 
     Raises:
         InvalidInput: the file is missing or no whole picture, or an option is unknown.
     """
-    image = _pillow()
     if interpolation not in INTERPOLATIONS:
         raise InvalidInput(
             f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
             f"{nearest(interpolation, INTERPOLATIONS)}"
         )
     check_color_mode(color_mode)
+    data = read_regular(path)
     try:
-        picture = image.open(io.BytesIO(Path(path).read_bytes()))
-        deep = picture.mode in ("I", "F") or picture.mode.startswith("I;")
-        if color_mode == "grayscale":
-            if picture.mode not in ("L", "I;16", "I"):
-                picture = picture.convert("L")
-        else:
-            if deep:
-                warnings.warn(
-                    f"{os.fspath(path)!r} has more than 8 bits a channel, which are cut off at 255 in color_mode "
-                    f"{color_mode!r}; read it as 'grayscale' or convert it first",
-                    stacklevel=2,
-                )
-            picture = picture.convert(color_mode.upper()) if picture.mode != color_mode.upper() else picture
-        if target_size is not None and picture.size != (target_size[1], target_size[0]):
-            box = _centre_box(picture.size, target_size) if keep_aspect_ratio else None
-            method = image.Resampling[interpolation.upper()]
-            picture = picture.resize((target_size[1], target_size[0]), method, box=box)
-        # Conversion to an array decodes what nothing before it has decoded.
-        pixels = np.asarray(picture, np.float32)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(
-            f"{os.fspath(path)!r} cannot be read as a picture ({error}); mend or remove the file"
-        ) from error
+        with decoder_errors():
+            picture = opened(data)
+            picture.load()
+            picture = _in_color(picture, color_mode, path)
+    except Flaw as flaw:
+        raise InvalidInput(f"cannot read {os.fspath(path)!r}: it {flaw}; fix or remove the file") from None
+    if target_size is not None and picture.size != (target_size[1], target_size[0]):
+        box = _centre_box(picture.size, target_size) if keep_aspect_ratio else None
+        method = pillow().Resampling[interpolation.upper()]
+        picture = picture.resize((target_size[1], target_size[0]), method, box=box)
+    pixels = np.asarray(picture, np.float32)
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _in_color(picture: Image, color_mode: str, path: str | os.PathLike[str]) -> Image:
+    """A picture in a colour mode, by the conversions that Keras makes; deep grey ones keep their values."""
+    deep = picture.mode in ("I", "F") or picture.mode.startswith("I;")
+    if color_mode == "grayscale":
+        if picture.mode in ("L", "I;16", "I", "F"):
+            return picture
+        # Other byte orders have the range of I;16, and Pillow would cut them off at 255.
+        return picture.convert("I" if deep else "L")
+    if deep:
+        warnings.warn(
+            f"{os.fspath(path)!r} has more than 8 bits per channel, which are cut off at 255 in color_mode "
+            f"{color_mode!r}; read it as 'grayscale' or convert it first",
+            stacklevel=3,
+        )
+    mode = color_mode.upper()
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def check_color_mode(color_mode: str) -> None:
@@ -118,7 +111,7 @@ def to_picture(pixels: npt.NDArray[Any], stretch: bool = True) -> Image:
     Raises:
         InvalidInput: the shape is another.
     """
-    image = _pillow()
+    image = pillow()
     pixels = np.asarray(pixels, np.float32)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         raise InvalidInput(f"a picture has shape (H, W, 1), (H, W, 3) or (H, W, 4), not {pixels.shape}")

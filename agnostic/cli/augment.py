@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agnostic.cli.common import Json, Out, Seed, example, print_json, progress, say
 from agnostic.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Range = tuple[float, float]
 
@@ -44,11 +48,14 @@ def augment(
     out: Out = Path("pictures"),
     json: Json = False,
 ) -> None:
-    """Draw what an augmentation does: a row a photo, a column a draw, the photo itself first."""
+    """Draw what an augmentation does: a row per photo, a column per draw, the photo itself first.
+
+    Photos are read as ImageFolder reads them; those that cannot be read are left out and named.
+    """
     import numpy as np
 
-    from agnostic.augmentation import Augmentation, pictures
-    from agnostic.augmentation.iterators import EXTENSIONS
+    from agnostic.augmentation import Augmentation
+    from agnostic.data import ImageFolder, UnreadableFile
     from agnostic.files import write_png
     from agnostic.visualization.mosaic import mosaic
 
@@ -65,25 +72,42 @@ def augment(
         channel_shift=channel_shift,
         fill_mode=fill_mode,
     )
-    if not folder.is_dir():
-        raise InvalidInput(f"{str(folder)!r} is no folder: give one that has photos in it, at any depth")
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name.lower().endswith(EXTENSIONS))
-    if not files:
-        raise InvalidInput(f"{str(folder)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
-    chosen = [files[k * len(files) // min(photos, len(files))] for k in range(min(photos, len(files)))]
+    images = ImageFolder(folder, size=None, class_mode=None, dtype="uint8", first_frame=True)
+    count = min(photos, len(images))
+    chosen = [k * len(images) // count for k in range(count)]
     rows = []
-    with progress("augmenting", len(chosen)) as advance:
-        for row, file in enumerate(chosen):
-            photo = pictures.load(file, "rgb", (size, size), "bilinear", keep_aspect_ratio=True) / np.float32(255)
-            same = np.repeat(photo[None], draws, axis=0)
-            drawn = augmentation(same, seed=seed, index=range(row * draws, (row + 1) * draws))
-            rows += [photo[None], drawn]
+    drawn: list[Path] = []
+    left_out: list[str] = []
+    with progress("augmenting", count) as advance:
+        for row, k in enumerate(chosen):
+            try:
+                photo = _square(images[k], size)
+            except UnreadableFile as error:
+                left_out.append(str(error))
+            else:
+                same = np.repeat(photo[None], draws, axis=0)
+                rows += [photo[None], augmentation(same, seed=seed, index=range(row * draws, (row + 1) * draws))]
+                drawn.append(images.path(k))
             advance(1)
+    if not drawn:
+        raise InvalidInput(f"none of the {count} photos can be read: {left_out[0]}")
     path = out / f"augment-{folder.resolve().name or 'root'}.png"
     write_png(
         path, mosaic(np.concatenate(rows), columns=draws + 1), {"augmentation": repr(augmentation), "seed": str(seed)}
     )
     if json:
-        print_json({"path": path, "photos": chosen, "draws": draws, "seed": seed, "augmentation": repr(augmentation)})
-    else:
-        say(f"{path}: {len(chosen)} of {len(files)} photos, {draws} draws each")
+        about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
+        print_json({"path": path, "photos": drawn, "left_out": left_out, **about})
+        return
+    say(f"{path}: {len(drawn)} of {len(images)} photos, {draws} draws each")
+    for reason in left_out:
+        say(f"left out: {reason}")
+
+
+def _square(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
+    """(size, size, 3) in [0, 1]: the middle of a picture."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    fitted = ImageOps.fit(Image.fromarray(pixels), (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(fitted, np.float32) / np.float32(255)

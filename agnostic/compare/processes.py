@@ -24,6 +24,7 @@ from agnostic.compare.report import Comparison, restore, save
 from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.files import files_below
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
@@ -92,9 +93,9 @@ def photos(folder: str | os.PathLike[str], count: int = COUNT, size: int | None 
     path = Path(folder)
     if path.is_file():
         return Photos((str(path),), size)
-    if not path.is_dir():
-        raise InvalidInput(f"no folder {str(path)!r} to take photos from")
-    found = sorted(str(x) for x in path.rglob("*") if x.suffix.lower() in _IMAGES and x.is_file())
+    if path.exists() and not path.is_dir():
+        raise InvalidInput(f"{str(path)!r} is no folder of photos, and no photo")
+    found = [str(path / name) for name in files_below(path, _IMAGES)]
     if not found:
         raise InvalidInput(f"no image in {str(path)!r}: their names end in {', '.join(_IMAGES)}")
     return Photos(tuple(found[:count]), size)

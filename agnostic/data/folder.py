@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from agnostic.data.images import COLORS, Reading, read_image
 from agnostic.errors import InvalidInput, nearest
+from agnostic.files import files_below, folders_in
 
 if TYPE_CHECKING:
     from agnostic.data.batches import Batches
@@ -112,11 +113,7 @@ class ImageFolder:
             raise InvalidInput(f"augmentation must be an Augmentation or a function, not {self.augmentation!r}")
         shared = (f.name for f in fields(Reading))
         reading = Reading(**{name: getattr(self, name) for name in shared})
-        root = Path(self.directory)
-        if not root.is_dir():
-            what = "is a file" if root.exists() else "does not exist"
-            raise InvalidInput(f"the folder {os.fspath(root)!r} {what}{_near(root)}")
-        names, files, labels = self._listing(root)
+        names, files, labels = self._listing(Path(self.directory))
         object.__setattr__(self, "_reading", reading)
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "files", files)
@@ -125,11 +122,11 @@ class ImageFolder:
     def _listing(self, root: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
         where = repr(os.fspath(root))
         if self.class_mode is None and self.classes is None:
-            files = tuple(_images(root, root))
+            files = tuple(files_below(root, EXTENSIONS))
             if not files:
                 raise InvalidInput(f"no images in {where}; their names end in {', '.join(EXTENSIONS)}")
             return (), files, [-1] * len(files)
-        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        found = folders_in(root)
         names = tuple(found if self.classes is None else self.classes)
         if len(set(names)) != len(names):
             raise InvalidInput(f"classes must differ from each other: {', '.join(names)}")
@@ -143,7 +140,7 @@ class ImageFolder:
                 f"class_mode 'binary' needs two classes and {where} has {len(names)} ({', '.join(names[:9])}); "
                 "use 'sparse' or 'categorical'"
             )
-        files_of = [list(_images(root, root / name)) for name in names]
+        files_of = [[f"{name}/{file}" for file in files_below(root / name, EXTENSIONS)] for name in names]
         empty = [name for name, files in zip(names, files_of, strict=False) if not files]
         if empty and (self.on_error == "raise" or len(empty) == len(names)):
             raise InvalidInput(
@@ -257,18 +254,3 @@ def _applied(augmentation: Any) -> TypeGuard[Applied]:
 
 def _shape(image: Any) -> str:
     return f"{getattr(image, 'shape', type(image).__name__)} {getattr(image, 'dtype', '')}".strip()
-
-
-def _images(root: Path, folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield Path(place, name).relative_to(root).as_posix()
-
-
-def _near(root: Path) -> str:
-    try:
-        return nearest(root.name, [entry.name for entry in root.parent.iterdir() if entry.is_dir()])
-    except OSError:
-        return ""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import io
 import os
-import struct
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import decoding
+from agnostic.decoding import Flaw, decoder_errors, pillow
 from agnostic.errors import InvalidInput, MissingDependency, nearest
+from agnostic.files import read_regular
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,27 +39,13 @@ the mean at worst, 6 at most, 2 pixels in 10,000 beyond 2; nearer to the full de
 its original (root mean square 0.3 to 0.8). At 3 it was 0.24 and 11, at 2 0.46 and 14.
 """
 
-# Pillow's transposition for the EXIF orientations 2 to 8.
-_UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
 _SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-_ORIENTATION = 0x0112
 _END_OF_IMAGE = b"\xff\xd9"
+_OPENCV_PIXELS = 1 << 30
 
 
 class UnreadableFile(InvalidInput):
     """A file is no image, or one that could be read in distortion only; ``on_error="skip"`` lets it pass."""
-
-
-class _Flaw(Exception):
-    """What is wrong with a file, to be said after its name."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +102,6 @@ class Reading:
         return (0, 0) if self.size is None else (self.size[1], self.size[0])
 
 
-@functools.cache
-def pillow() -> Any:
-    """The module ``PIL.Image``.
-
-    Raises:
-        MissingDependency: Pillow is not installed.
-    """
-    if importlib.util.find_spec("PIL") is None:
-        raise MissingDependency("reading images needs Pillow: pip install pillow")
-    return importlib.import_module("PIL.Image")
-
-
 _importing = threading.Lock()
 
 
@@ -154,52 +128,27 @@ def read_image(path: str | os.PathLike[str], reading: Reading) -> Pixels:
     Raises:
         UnreadableFile: names the file and says what is wrong with it.
     """
-    data = _bytes(path)
+    data = read_regular(path, UnreadableFile)
     try:
         return _decode(data, reading)
-    except _Flaw as error:
-        raise UnreadableFile(f"{_name(path)} {error}") from None
-
-
-def _name(path: str | os.PathLike[str]) -> str:
-    return repr(os.fspath(path))
-
-
-def _bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise UnreadableFile(f"{_name(path)} is a broken symbolic link to {os.readlink(path)!r}") from None
-        raise UnreadableFile(f"{_name(path)} does not exist") from None
-    except OSError as error:
-        raise UnreadableFile(f"{_name(path)} cannot be read: {error.strerror}") from None
-    if not data:
-        raise UnreadableFile(f"{_name(path)} is empty (0 bytes)")
-    return data
+    except Flaw as flaw:
+        raise UnreadableFile(f"cannot read {os.fspath(path)!r}: it {flaw}") from None
 
 
 def _decode(data: bytes, reading: Reading) -> Pixels:
     Image = pillow()
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.format != "MPO" and not reading.first_frame and getattr(image, "n_frames", 1) > 1:
-            raise _Flaw(
-                f"has {image.n_frames} frames, and one image is wanted; first_frame=True takes the first of such files"
-            )
-        if image.format in ("JPEG", "MPO"):
-            image, box, turn = _jpeg(data, image, reading)
+    with decoder_errors():
+        opened = decoding.opened(data)
+        frames = getattr(opened, "n_frames", 1)
+        if opened.format != "MPO" and not reading.first_frame and frames > 1:
+            raise Flaw(f"has {frames} frames, and one image is wanted; first_frame=True takes the first of such files")
+        turn = decoding.turn_of(opened)
+        image, box = opened, None
+        if opened.format in ("JPEG", "MPO"):
+            image, box = _jpeg(data, opened, turn, reading)
         else:
-            image = importlib.import_module("PIL.ImageOps").exif_transpose(image)
-            box, turn = None, None
-        image = _in_color(image, reading)
-    except Image.UnidentifiedImageError:
-        raise _Flaw(f"is no image that Pillow knows; it begins with {data[:12]!r}") from None
-    except Image.DecompressionBombError as error:
-        raise _Flaw(f"is refused: {error}") from None
-    # Pillow's decoders raise any of these on damaged data, by format.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
-        raise _Flaw(f"is damaged or truncated: {error}") from None
+            opened.load()
+    image = _in_color(image, reading)
     target = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     if reading.size is not None and (_size(image) != target or box is not None):
         if reading.resizer == "torch":
@@ -226,15 +175,15 @@ def _size(image: Any) -> tuple[int, int]:
 
 
 def _jpeg(
-    data: bytes, image: Any, reading: Reading
-) -> tuple[Any, tuple[float, float, float, float] | None, str | None]:
-    """The decoded image (Pillow's, or OpenCV's array), the part of it that is the picture, how to turn it upright."""
-    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    data: bytes, image: Any, turn: str | None, reading: Reading
+) -> tuple[Any, tuple[float, float, float, float] | None]:
+    """The decoded image (Pillow's, or OpenCV's array), and the part of it that is the picture."""
     scale = _scale(image.size, turn, reading)
     width, height = image.size
     # Sides that do not divide are rounded up when decoding; the picture ends within the last pixel.
     box = None if scale == 1 else (0.0, 0.0, width / scale, height / scale)
-    cv2 = _opencv() if reading.decoder != "pillow" else None
+    # OpenCV has a limit of its own, which the user cannot raise here; Pillow's has been passed.
+    cv2 = _opencv() if reading.decoder != "pillow" and width * height <= _OPENCV_PIXELS else None
     # OpenCV before 5 shows what there is of a truncated file, Pillow refuses it: so Pillow gets all that lack an end.
     if cv2 is not None and image.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(_END_OF_IMAGE):
         # The flag for RGB stands in place of the one for colour, which means BGR.
@@ -243,11 +192,11 @@ def _jpeg(
             flag |= cv2.IMREAD_COLOR_RGB
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:
-            return pixels, box, turn
+            return pixels, box
     if scale > 1:
         image.draft(image.mode, (width // scale, height // scale))
     image.load()
-    return image, box, turn
+    return image, box
 
 
 def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
@@ -261,30 +210,9 @@ def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
 
 
 def _in_color(image: Any, reading: Reading) -> Any:
-    Image = pillow()
     mode, _ = COLORS[reading.color]
     if isinstance(image, np.ndarray):
         if mode == ("RGB" if image.ndim == 3 else "L"):
             return image
         image = _picture(image)
-    if image.mode.startswith("I"):
-        image = _from_16_bit(image)
-    elif image.mode == "F":
-        raise _Flaw("has floating-point pixels, whose range is not known; convert it to 8 or 16 bits first")
-    if image.mode == mode:
-        return image
-    if image.has_transparency_data and mode != "RGBA":
-        # What lies under transparent pixels is not the picture; over a background it is seen as it was meant.
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*reading.background, 255)), image)
-    elif image.mode == "P":
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image.convert(mode)
-
-
-def _from_16_bit(image: Any) -> Any:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise _Flaw(f"has pixels from {values.min()} to {values.max()}, beyond 16 bits; convert it first")
-    # Pillow's own conversion cuts off at 255.
-    return pillow().fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return decoding.in_color(image, mode, reading.background)

@@ -47,3 +47,34 @@ def test_wrong_folders_and_ranges_are_refused(run, folder, tmp_path):
     for arguments in ([tmp_path / "none"], [tmp_path], [folder, "--zoom", 0, 1], [folder, "--fill-mode", "edge"]):
         result = run(*arguments)
         assert isinstance(result.exception, InvalidInput)
+
+
+def test_photos_are_read_as_image_folders_read_them(run, tmp_path):
+    """Upright, 16 bits scaled to 8, and a bad file costs its own row alone."""
+    photos = tmp_path / "photos"
+    (photos / "deep" / ".ipynb_checkpoints").mkdir(parents=True)
+    (photos / "deep" / ".ipynb_checkpoints" / "z.png").write_bytes(b"a copy")
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[:10] = 255
+    exif = image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.fromarray(pixels).save(photos / "a.png", exif=exif)
+    (photos / "b.jpg").write_bytes(b"no image")
+    image.fromarray(np.full((30, 20), 0x8080, np.uint16)).save(photos / "deep" / "c.png")
+
+    still = [f"--{name.replace('_', '-')}" for name in ("rotation", "height_shift", "width_shift", "shear")]
+    flat = [word for name in still for word in (name, 0, 0)]
+    options = [*flat, "--zoom", 1, 1, "--horizontal-flip", 0, "--draws", 1, "--size", 20, "--out", tmp_path]
+    result = run(photos, *options, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert [name.rpartition("/")[2] for name in answer["photos"]] == ["a.png", "c.png"]
+    assert len(answer["left_out"]) == 1
+    assert "b.jpg': it is no image" in answer["left_out"][0]
+    sheet = np.asarray(image.open(answer["path"]))
+    assert sheet.shape == (55, 55, 3)  # two rows of two pictures of 20 pixels, 5 between and around them
+    for left in (5, 30):
+        assert (sheet[5:15, left : left + 20] == 0).all()
+        assert (sheet[15:25, left : left + 20] == 255).all()
+        assert (sheet[30:50, left : left + 20] == 128).all()
+    assert "left out: cannot read" in run(photos, *options).stdout

@@ -510,9 +510,9 @@ def test_bad_files_are_named(folder, tmp_path):
         iterator = ImageDataGenerator().flow_from_directory(str(target.parent), class_mode="sparse")
         with pytest.raises(InvalidInput, match=name):
             next(iterator)
-    with pytest.raises(InvalidInput, match="no folder"):
+    with pytest.raises(InvalidInput, match="nothing' does not exist"):
         ImageDataGenerator().flow_from_directory(str(tmp_path / "nothing"))
-    with pytest.raises(InvalidInput, match="class folder"):
+    with pytest.raises(InvalidInput, match="birds' does not exist"):
         ImageDataGenerator().flow_from_directory(folder, classes=["cats", "birds"])
     with pytest.warns(UserWarning, match="two classes"):
         ImageDataGenerator().flow_from_directory(folder, class_mode="binary")
