@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agnostic.ops import Ops
     from agnostic.taps.records import Activations
     from agnostic.transfer.access import Access
-    from agnostic.visualization.ascent import Ascent, Settings
+    from agnostic.visualization.ascent import Ascent, Climbed, Settings
 
 Model = Any
 """A model of the framework at hand: torch.nn.Module, keras.Model, or what a plug-in brings."""
@@ -207,14 +207,14 @@ class Backend(ABC):
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     @abstractmethod
-    def ascend(
-        self, model: Model, ascent: Ascent, settings: Settings
-    ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+    def ascend(self, model: Model, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
         """Run the ascent in micro-batches; the mathematics is :class:`agnostic.visualization.ascent.Ascent`'s.
 
+        A path without a gradient is a gradient of zeros, never an error: see ``reached`` of
+        :class:`agnostic.visualization.ascent.Climbed`.
+
         Yields:
-            (which images, their pixels (n, H, W, C) in [0, 1], their objective at every step (steps, n)) for every
-            micro-batch, as soon as it is finished.
+            What every micro-batch gave, as soon as it is finished.
 
         Raises:
             NonFinite: the objective or its gradient is not finite; says at which step.

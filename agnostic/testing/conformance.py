@@ -19,6 +19,7 @@ from agnostic.backend import Backend, Model, backend_name
 from agnostic.errors import InvalidWeights, UnknownName
 from agnostic.reference.ops import NumpyOps
 from agnostic.testing import operations
+from agnostic.visualization.ascent import Settings, prepare
 
 
 @dataclass(frozen=True)
@@ -215,10 +216,22 @@ def an_ascent_climbs(subject: Subject) -> None:
         _require(bool(inside), "ascend", f"{recipe}: images are not float32 in [0, 1]")
         rises = np.asarray(images.scores[-1] > images.scores[0])
         _require(recipe != "classic" or bool(rises.all()), "ascend", f"{recipe}: the objective does not rise")
+        _require(not any(images.remarks), "ascend", f"{recipe}: no gradient is said to reach images that climb")
         _require(np.array_equal(climb(3), images), "ascend", f"{recipe}: the same seed gave other pixels")
         apart = float(np.abs(np.asarray(climb(2)) - np.asarray(images)).max())
         # Another batch may be summed in another order; eight steps of a smooth ascent amplify that little.
         _require(apart < 1e-3, "ascend", f"{recipe}: another micro-batch moved a pixel by {apart:.1e}")
+
+
+def silence_is_told(subject: Subject) -> None:
+    """Without weights no unit depends on the image: an error says so, and no regularizer hides it."""
+    backend, model = subject.factory(), subject.model()
+    backend.set_weights(model, {name: np.zeros_like(x) for name, x in backend.weights(model).items()})
+    _, ascent = prepare(
+        model, ag.objectives.channel(subject.layer, [0, 1]), recipe="classic", size=subject.size, steps=2
+    )
+    for climbed in backend.ascend(model, ascent, Settings(dtype="float32")):
+        _require(not climbed.reached.any(), "ascend", "a gradient is said to have come from a layer without weights")
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
@@ -230,4 +243,5 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     weights_go_out_and_in,
     missing_files_are_refused,
     an_ascent_climbs,
+    silence_is_told,
 )

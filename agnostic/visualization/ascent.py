@@ -59,6 +59,24 @@ class Settings:
         _one_of("memory_format", self.memory_format, ("channels_last", "contiguous"))
 
 
+@dataclass(frozen=True)
+class Climbed:
+    """A micro-batch of images that a backend has finished.
+
+    Attributes:
+        images: which of the ascent's images these are.
+        pixels: (n, H, W, C) float32 in [0, 1].
+        scores: (steps, n) float64: the objective before each update.
+        reached: (n,) whether, in any step, any number of the gradient that the network passed back to any view of the
+            image differed from zero. An image that no gradient reached is still its start; see :meth:`Ascent.remarks`.
+    """
+
+    images: range
+    pixels: npt.NDArray[np.float32]
+    scores: Float64
+    reached: npt.NDArray[np.bool_]
+
+
 def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
         raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
@@ -177,6 +195,14 @@ class Ascent:
                 others.add(str(term.layer))
         return {layer: indices for layer, indices in wanted.items() if layer not in others}
 
+    def remarks(self, climbed: Climbed) -> list[str]:
+        """For each image of a micro-batch what a user must know about it; empty where there is nothing to say."""
+        labels = self.objective.labels()
+        return [
+            "" if reached else f"no gradient reaches the image from {labels[image]!r}, so it stays {_SILENT}"
+            for image, reached in zip(climbed.images, climbed.reached.tolist(), strict=True)
+        ]
+
     # Functions of one step, over Ops --------------------------------------------------------------------------------
     def score(
         self,
@@ -220,6 +246,28 @@ class Ascent:
         return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shape))
 
 
+# Zeros are all that can be seen: no framework tells a unit that is off from a path that is cut.
+_SILENT = (
+    "unchanged: the unit gives a constant (a ReLU that is off everywhere, weights of zero), or the model cuts the way "
+    "back (detach, stop_gradient, no_grad, rounding); choose a layer before the activation or before the cut, or try "
+    "another seed or start"
+)
+
+
+def check_reached(labels: Sequence[str], remarks: Sequence[str]) -> None:
+    """Raise InvalidInput where no gradient reached any of the images, so that none of them is of any use.
+
+    Args:
+        labels: of the images.
+        remarks: on them, see :meth:`Ascent.remarks`.
+    """
+    if len(remarks) == 1 and remarks[0]:
+        raise InvalidInput(remarks[0])
+    if remarks and all(remarks):
+        which = f"any of the {len(labels)} images, from {labels[0]!r} to {labels[-1]!r}"
+        raise InvalidInput(f"no gradient reaches {which}, so they stay {_SILENT}")
+
+
 def _numbered(objective: Objective, arrays: Sequence[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
     """Each term's arrays, followed by its number among the channel terms of its layer."""
     numbers: Counter[str] = Counter()
@@ -238,17 +286,28 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         labels: a short name for each image, such as ``"blocks.3.0:5"``.
         scores: (steps, N) float64: the objective before each update.
         recipe: how they were found.
+        remarks: one sentence for each image that does not show what was asked for, such as one that no gradient
+            reached; an empty string for every other image.
     """
 
     labels: tuple[str, ...]
     scores: Float64
     recipe: Recipe
+    remarks: tuple[str, ...]
 
     @classmethod
-    def of(cls, pixels: npt.NDArray[np.float32], labels: Sequence[str], scores: Float64, recipe: Recipe) -> Images:
+    def of(
+        cls,
+        pixels: npt.NDArray[np.float32],
+        labels: Sequence[str],
+        scores: Float64,
+        recipe: Recipe,
+        remarks: Sequence[str],
+    ) -> Images:
         """The same memory, seen as Images."""
         images = pixels.view(cls)
         images.labels, images.scores, images.recipe = tuple(labels), scores, recipe
+        images.remarks = tuple(remarks)
         return images
 
 
@@ -356,17 +415,24 @@ def visualize(
         micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
 
     Returns:
-        (N, H, W, C) float32 in [0, 1]; see :class:`Images`.
+        (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is its own start, and has
+        a sentence in ``.remarks``.
 
     Raises:
         UnknownName, InvalidInput: see :func:`prepare`.
+        InvalidInput: no gradient reaches any of the images.
         NonFinite: the objective or its gradient stopped being finite; says at which step.
     """
     backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed)
     settings = Settings(micro_batch, dtype, memory_format, device, on_step)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
-    for images, finished, history in backend.ascend(model, ascent, settings):
-        pixels[images.start : images.stop] = finished
-        scores[:, images.start : images.stop] = history
-    return Images.of(pixels, ascent.objective.labels(), scores, ascent.recipe)
+    remarks: list[str] = []
+    for climbed in backend.ascend(model, ascent, settings):
+        images = climbed.images
+        pixels[images.start : images.stop] = climbed.pixels
+        scores[:, images.start : images.stop] = climbed.scores
+        remarks += ascent.remarks(climbed)
+    labels = ascent.objective.labels()
+    check_reached(labels, remarks)
+    return Images.of(pixels, labels, scores, ascent.recipe, remarks)

@@ -138,11 +138,11 @@ def _ascend(
 ) -> None:
     done = 0
     try:
-        for images, pixels, scores in backend.ascend(model, ascent, settings):
-            for place, i in enumerate(images):
+        for climbed in backend.ascend(model, ascent, settings):
+            for place, (i, remark) in enumerate(zip(climbed.images, ascent.remarks(climbed), strict=True)):
                 item = missing[i]
-                text = {**made_by[item], "objective": float(scores[-1, place])}
-                write_png(drawing.image_path(drawing.items[item]), pixels[place], {KEYWORD: json.dumps(text)})
+                text = {**made_by[item], "objective": float(climbed.scores[-1, place]), "remark": remark}
+                write_png(drawing.image_path(drawing.items[item]), climbed.pixels[place], {KEYWORD: json.dumps(text)})
                 done += 1
     except KeyboardInterrupt:
         raise Interrupted(

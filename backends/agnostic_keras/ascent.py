@@ -22,7 +22,7 @@ from keras import layers as kl
 
 from agnostic.errors import InvalidInput, NonFinite
 from agnostic.ops import Array
-from agnostic.visualization.ascent import Ascent, Settings
+from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
@@ -49,9 +49,7 @@ Data = dict[str, Any]
 """What a step needs and does not change: weights, constants, the terms' arrays, the wanted channels."""
 
 
-def ascend(
-    model: keras.Layer, ascent: Ascent, settings: Settings
-) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
     """See :meth:`agnostic.backend.Backend.ascend`. Compiled engines report the steps of a micro-batch when it ends.
 
     Raises:
@@ -72,9 +70,9 @@ def ascend(
     for start in range(0, ascent.count, size):
         images = range(start, min(start + size, ascent.count))
         with keras.device(settings.device) if settings.device else contextlib.nullcontext():
-            pixels, scores, finite = _climbed(network, climb, images, size, settings.on_step)
-        _check_finite(ascent, images, scores, finite)
-        yield images, pixels[: len(images)], scores[:, : len(images)]
+            climbed, finite = _climbed(network, climb, images, size, settings.on_step)
+        _check_finite(ascent, images, climbed.scores, finite)
+        yield climbed
 
 
 @functools.cache
@@ -110,8 +108,8 @@ def choose_micro_batch(ascent: Ascent, dtype: str) -> int:
 
 def _climbed(
     network: Network, climb: Callable[..., Any], images: range, size: int, on_step: Callable[[int], None] | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """(pixels, scores at every step, whether the gradients were finite) of a micro-batch of ``size`` images."""
+) -> tuple[Climbed, npt.NDArray[np.bool_]]:
+    """A micro-batch of ``size`` images, and whether the gradients were finite (steps, images)."""
     ascent, ops = network.ascent, network.ops
     views = ascent.views
 
@@ -138,8 +136,11 @@ def _climbed(
         },
     }
     step = None if on_step is None else functools.partial(on_step, len(images))
-    pixels, scores, finite = climb(parameters, state, schedule, data, step)
-    return ops.numpy(pixels).astype(np.float32), ops.numpy(scores).astype(np.float64), ops.numpy(finite)
+    pixels, scores, finite, reached = map(ops.numpy, climb(parameters, state, schedule, data, step))
+    count = len(images)
+    return Climbed(
+        images, pixels[:count].astype(np.float32), scores[:, :count].astype(np.float64), reached.any(0)[:count]
+    ), finite[:, :count]
 
 
 def _check_finite(
@@ -147,7 +148,7 @@ def _check_finite(
 ) -> None:
     labels = ascent.objective.labels()
     good = np.isfinite(scores)
-    for step in np.flatnonzero(~(good & finite)[:, : len(images)].all(axis=1))[:1]:
+    for step in np.flatnonzero(~(good & finite).all(axis=1))[:1]:
         image = int(np.flatnonzero(~(good & finite)[step])[0])
         what = "gradient of the objective" if good[step, image] else "objective"
         raise NonFinite(
@@ -194,9 +195,20 @@ class Network:
         return self.ops.cast(value, self._dtype) if variable.dtype == "float32" and variable._autocast else value
 
     # Functions of one step ------------------------------------------------------------------------------------------
-    def score(self, parameters: Array, now: Mapping[str, Array], data: Data) -> Array:
-        """(images,): the objective."""
-        forward = functools.partial(self._forward, data=data)
+    def probe(self, parameters: Array) -> Array:
+        """Zeros that are added to what the network is given, (images * views, H, W, C).
+
+        Their gradient is what the network passes back, without what regularizers do to the same pixels.
+        """
+        return keras.ops.zeros((parameters.shape[0] * self.ascent.views, *self.ascent.shape), "float32")
+
+    def score(self, point: tuple[Array, Array], now: Mapping[str, Array], data: Data) -> Array:
+        """(images,): the objective, of the images' parameters and a :meth:`probe`."""
+        parameters, probe = point
+
+        def forward(inputs: Array) -> Mapping[str, Tap]:
+            return self._forward(inputs + probe, data)
+
         return self.ascent.score(self.ops, forward, parameters, now, data["arrays"], data["constants"])
 
     def update(self, parameters: Array, gradient: Array, state: Any, now: Mapping[str, Array]) -> tuple[Array, Any]:
@@ -206,6 +218,11 @@ class Network:
     def finite(self, gradient: Array) -> Array:
         """(images,): whether the gradient is finite; a sum is only if all its terms are."""
         return self.ops.isfinite(self.ops.sum(gradient, tuple(range(1, len(gradient.shape)))))
+
+    def reached(self, received: Array) -> Array:
+        """(images,): whether any number of the gradient of a :meth:`probe` differs from zero."""
+        rows = self.ops.reshape(received, (received.shape[0] // self.ascent.views, -1))
+        return self.ops.max(self.ops.abs(rows), 1) != 0
 
     def display(self, parameters: Array, data: Data) -> Array:
         """(images, H, W, C) in [0, 1]."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.transfer.access import Access
-    from agnostic.visualization.ascent import Ascent, Settings
+    from agnostic.visualization.ascent import Ascent, Climbed, Settings
 
 
 class KerasBackend(Backend):
@@ -101,9 +101,7 @@ class KerasBackend(Backend):
         return calls.versions()
 
     # Ascent ---------------------------------------------------------------------------------------------------------
-    def ascend(
-        self, model: keras.Layer, ascent: Ascent, settings: Settings
-    ) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+    def ascend(self, model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
         from agnostic_keras.ascent import ascend
 
         return ascend(model, ascent, settings)

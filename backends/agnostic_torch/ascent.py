@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agnostic.errors import InvalidInput, NonFinite
-from agnostic.visualization.ascent import Ascent, Settings
+from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_torch.layers import unwrap
@@ -44,9 +44,7 @@ class _Cut(BaseException):
     """Raised inside the network when the last wanted layer has run; a model's own handlers let it pass."""
 
 
-def ascend(
-    model: nn.Module, ascent: Ascent, settings: Settings
-) -> Iterator[tuple[range, npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
     """See :meth:`agnostic.backend.Backend.ascend`."""
     model = unwrap(model)
     first = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
@@ -62,8 +60,8 @@ def ascend(
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
-            pixels, history = loop.run(settings.on_step)
-        yield images, pixels, history
+            climbed = loop.run(settings.on_step)
+        yield climbed
 
 
 def usable_device(name: str) -> torch.device:
@@ -199,29 +197,25 @@ class _Loop:
         }
         # The gradient of each wanted mean with respect to its convolution's input: (images, C, H, W), and the offset.
         self.affine: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        # Of each image, whether a gradient came back from the network in any step.
+        self.reached = torch.zeros(len(images), dtype=torch.bool, device=device)
 
     def _data(self, array: npt.NDArray[Any]) -> Tensor:
         return self.ops.asarray(array, self.real if array.dtype.kind == "f" else None)
 
-    def run(self, on_step: Callable[[int], None] | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """(pixels, scores at every step)."""
+    def run(self, on_step: Callable[[int], None] | None) -> Climbed:
+        """The finished micro-batch."""
         ascent, ops = self.ascent, self.ops
         parameters = ops.asarray(ascent.initial(self.images), self.real)
         state = ascent.recipe.update.initial_state(parameters)
         schedule = {name: self._data(a) for name, a in ascent.schedule(self.images).items()}
         history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype)
-        labels = ascent.objective.labels()
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
             parameters = parameters.detach().requires_grad_()
             with torch.enable_grad():
                 scores = ascent.score(ops, self._forward, parameters, now, self.arrays, self.constants)
-            if not scores.requires_grad:
-                raise InvalidInput(
-                    f"no gradient reaches the image from {labels[self.images[0]]!r}: the model computes it without "
-                    "gradients (torch.no_grad, detach, rounding); choose an earlier layer, or take that out"
-                )
-            (gradient,) = torch.autograd.grad(scores.sum(), parameters)
+            gradient = _gradient(scores, parameters)
             history[step] = scores.detach()
             self._check_finite(step, history[step], gradient)
             with torch.no_grad():
@@ -229,8 +223,8 @@ class _Loop:
             if on_step is not None:
                 on_step(len(self.images))
         with torch.no_grad():
-            pixels = ascent.display(ops, parameters.detach(), self.constants)
-        return ops.numpy(pixels).astype(np.float32), history.double().numpy()
+            pixels = ops.numpy(ascent.display(ops, parameters.detach(), self.constants))
+        return Climbed(self.images, pixels.astype(np.float32), history.double().numpy(), self.reached.cpu().numpy())
 
     def _check_finite(self, step: int, scores: Tensor, gradient: Tensor) -> None:
         # A sum is finite only if all its terms are, and costs one pass without a temporary.
@@ -247,6 +241,9 @@ class _Loop:
 
     # The network, cut -----------------------------------------------------------------------------------------------
     def _forward(self, inputs: Tensor) -> Mapping[str, Tap]:
+        # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
+        inputs = inputs.view_as(inputs)
+        inputs.register_hook(self._receive)
         rows = inputs.permute(0, 3, 1, 2).to(self.dtype).contiguous(memory_format=self.memory_format)
         wanted = self.ascent.objective.layers()
         taps: dict[str, Tap] = {}
@@ -302,6 +299,10 @@ class _Loop:
         taps[OUTPUT] = Tap(OUTPUT, output, "NC")
         return taps
 
+    def _receive(self, gradient: Tensor) -> None:
+        """Take note of the gradient that the network passes back to its inputs, (images * views, H, W, C)."""
+        self.reached |= (gradient != 0).reshape(len(self.images), -1).any(1)
+
     def _affine_tap(self, layer: str, module: nn.Module, x: Tensor) -> Tap:
         if layer not in self.affine:
             self.affine[layer] = [_affine_means(module, indices, x) for indices in self.channel_means[layer]]
@@ -315,6 +316,13 @@ class _Loop:
             return means.reshape(-1)
 
         return Tap(layer, None, "NCHW", channel_mean)
+
+
+def _gradient(values: Tensor, x: Tensor) -> Tensor:
+    """The gradient of the sum of some values for ``x``; zeros where nothing connects them."""
+    if not values.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(values.sum(), x, allow_unused=True, materialize_grads=True)[0]
 
 
 def _is_affine(module: nn.Module) -> bool:

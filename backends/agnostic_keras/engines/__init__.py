@@ -3,7 +3,8 @@
 An engine's module has the loop and the gradients; its layers and its guards lie beside it and come in through it.
 
 - ``climber(network)`` makes a function of (parameters, state, schedule, data, on_step) that climbs a micro-batch and
-  returns (pixels, scores, finite gradients); network: an :class:`agnostic_keras.ascent.Network`.
+  returns the pixels and, for each step and image, the score, whether the gradient is finite, and whether the network
+  passed back any gradient; network: an :class:`agnostic_keras.ascent.Network`.
 - ``convolution(layer, x, kernel, bias)`` is what a Conv2D or DepthwiseConv2D computes before its activation, and
   ``max_pool(layer, x)`` what a MaxPooling2D does, channels last whatever the layer's own layout: the numbers of the
   layer's own call, with a gradient for ``x`` alone, as fast as the engine can be.

@@ -29,10 +29,13 @@ def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     return jnp.fft.irfft2(lax.complex(real, imaginary), s=shape, norm="ortho")
 
 
-def value_and_gradient(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
-    """An array-valued function at ``x``, and the gradient of the sum of its values."""
+def value_and_gradient(function: Callable[[Any], Array], x: Any) -> tuple[Array, Any]:
+    """An array-valued function at ``x``, an array or a tuple of them, and the gradient of the sum of its values.
 
-    def total(x: Array) -> tuple[Array, Array]:
+    It is zero where nothing connects them.
+    """
+
+    def total(x: Any) -> tuple[Array, Array]:
         values = function(x)
         return values.sum(), values
 
@@ -72,14 +75,19 @@ def climber(network: Any) -> Callable[..., Any]:
     """The whole ascent of a micro-batch as one jitted scan over the steps; compiled once for each shape."""
 
     @jax.jit
-    def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, Array, Array]:
-        def step(carry: tuple[Array, Any], now: Any) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
-            parameters, state = carry
-            scores, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
-            return network.update(parameters, gradient, state, now), (scores, network.finite(gradient))
+    def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, ...]:
+        probe = network.probe(parameters)
 
-        (parameters, _), (scores, finite) = lax.scan(step, (parameters, state), schedule)
-        return network.display(parameters, data), scores, finite
+        def step(carry: tuple[Array, Any], now: Any) -> tuple[tuple[Array, Any], tuple[Array, ...]]:
+            parameters, state = carry
+            scores, (gradient, received) = value_and_gradient(
+                lambda point: network.score(point, now, data), (parameters, probe)
+            )
+            seen = scores, network.finite(gradient), network.reached(received)
+            return network.update(parameters, gradient, state, now), seen
+
+        (parameters, _), seen = lax.scan(step, (parameters, state), schedule)
+        return network.display(parameters, data), *seen
 
     def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
         results = jax.block_until_ready(compiled(parameters, state, schedule, data))

@@ -27,12 +27,15 @@ def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
 
 
-def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """An array-valued function at ``x``, and the gradient of the sum of its values."""
+def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Any]:
+    """An array-valued function at ``x``, an array or a tuple of them, and the gradient of the sum of its values.
+
+    It is zero where nothing connects them.
+    """
     with tf.GradientTape() as tape:
         tape.watch(x)
         values = function(x)
-    return values, tape.gradient(values, x)
+    return values, tape.gradient(values, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def dense(gradient: Any) -> Tensor:
@@ -67,28 +70,29 @@ def climber(network: Any) -> Callable[..., Any]:
     """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
 
     @tf.function(autograph=False)
-    def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, ...]:
         steps = next(iter(schedule.values())).shape[0]
+        probe = network.probe(parameters)
 
-        def step(
-            t: Tensor, parameters: Tensor, state: Any, scores: tf.TensorArray, finite: tf.TensorArray
-        ) -> tuple[Any, ...]:
+        def step(t: Tensor, parameters: Tensor, state: Any, seen: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
             now = tf.nest.map_structure(lambda x: x[t], schedule)
-            values, gradient = value_and_gradient(lambda x: network.score(x, now, data), parameters)
+            values, (gradient, received) = value_and_gradient(
+                lambda point: network.score(point, now, data), (parameters, probe)
+            )
             parameters, state = network.update(parameters, gradient, state, now)
-            return t + 1, parameters, state, scores.write(t, values), finite.write(t, network.finite(gradient))
+            now_seen = values, network.finite(gradient), network.reached(received)
+            return t + 1, parameters, state, tuple(all_.write(t, x) for all_, x in zip(seen, now_seen, strict=True))
 
-        start = (
-            tf.constant(0), parameters, state, tf.TensorArray(parameters.dtype, steps), tf.TensorArray(tf.bool, steps)
+        seen = tuple(tf.TensorArray(dtype, steps) for dtype in (parameters.dtype, tf.bool, tf.bool))
+        _, parameters, _, seen = tf.while_loop(
+            lambda t, *_: t < steps, step, (tf.constant(0), parameters, state, seen),
+            parallel_iterations=1, maximum_iterations=steps,
         )  # fmt: skip
-        _, parameters, _, scores, finite = tf.while_loop(
-            lambda t, *_: t < steps, step, start, parallel_iterations=1, maximum_iterations=steps
-        )
-        return network.display(parameters, data), scores.stack(), finite.stack()
+        return network.display(parameters, data), *(x.stack() for x in seen)
 
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         results = compiled(parameters, state, schedule, data)
         for _ in range(results[1].shape[0] if on_step else 0):
             on_step()

@@ -34,13 +34,19 @@ def minimum(a: Tensor, b: Any) -> Tensor:
     return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
 
 
-def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """An array-valued function at ``x``, and the gradient of the sum of its values."""
-    x = x.detach().requires_grad_()
+def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Any]:
+    """An array-valued function at ``x``, an array or a tuple of them, and the gradient of the sum of its values.
+
+    It is zero where nothing connects them.
+    """
+    leaves = [leaf.detach().requires_grad_() for leaf in (x if isinstance(x, tuple) else (x,))]
     with torch.enable_grad():
-        values = function(x)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
-    return values.detach(), gradient
+        values = function(tuple(leaves) if isinstance(x, tuple) else leaves[0])
+        if values.requires_grad:
+            found = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
+        else:
+            found = tuple(map(torch.zeros_like, leaves))
+    return values.detach(), found if isinstance(x, tuple) else found[0]
 
 
 def dense(gradient: Any) -> Any:
@@ -86,20 +92,21 @@ def climber(network: Any) -> Callable[..., Any]:
 
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        scores, finite = [], []
+    ) -> tuple[Tensor, ...]:
+        seen, probe = [], network.probe(parameters)
         with eagerly():
             for t in range(len(next(iter(schedule.values())))):
                 now = {name: array[t] for name, array in schedule.items()}
-                values, gradient = value_and_gradient(lambda x, now=now: network.score(x, now, data), parameters)
+                values, (gradient, received) = value_and_gradient(
+                    lambda point, now=now: network.score(point, now, data), (parameters, probe)
+                )
                 with torch.no_grad():
                     parameters, state = network.update(parameters, gradient, state, now)
-                    scores.append(values)
-                    finite.append(network.finite(gradient))
+                    seen.append((values, network.finite(gradient), network.reached(received)))
                 if on_step is not None:
                     on_step()
             with torch.no_grad():
-                return network.display(parameters, data), torch.stack(scores), torch.stack(finite)
+                return network.display(parameters, data), *(torch.stack(x) for x in zip(*seen, strict=True))
 
     return climb
 

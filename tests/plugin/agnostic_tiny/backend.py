@@ -15,6 +15,7 @@ from agnostic.layers import Layer
 from agnostic.models.weights import fit
 from agnostic.reference.ops import NumpyOps
 from agnostic.taps.records import Activations
+from agnostic.visualization.ascent import Climbed
 from agnostic.visualization.objectives import Channel
 from agnostic.visualization.parameterization import Pixels
 from agnostic.visualization.taps import Tap
@@ -113,7 +114,7 @@ class TinyBackend(Backend):
         return images
 
     # Ascent ---------------------------------------------------------------------------------------------------------
-    def ascend(self, model: Tiny, ascent: Any, settings: Any) -> Iterator[tuple[range, Array, Array]]:
+    def ascend(self, model: Tiny, ascent: Any, settings: Any) -> Iterator[Climbed]:
         objective, recipe = ascent.objective, ascent.recipe
         if not (isinstance(objective, Channel) and isinstance(recipe.image, Pixels) and ascent.views == 1):
             raise InvalidInput("the tiny backend climbs channel(...) by the recipe 'classic', and no other")
@@ -122,6 +123,7 @@ class TinyBackend(Backend):
             images = range(start, min(start + size, ascent.count))
             x, state = ascent.initial(images), ()
             schedule, arrays, scores = ascent.schedule(images), ascent.arrays(images), []
+            reached = np.zeros(len(images), bool)
             for step in range(ascent.steps):
                 now = {name: a[step] for name, a in schedule.items()}
                 forward = model.run(x)
@@ -131,8 +133,10 @@ class TinyBackend(Backend):
 
                 scores.append(ascent.score(self.ops, taps, x, now, arrays, {}))
                 gradient = self._gradient(model, forward, str(objective.layer), arrays[0][0])
+                reached |= gradient.any((1, 2, 3))
                 x, state = ascent.update(self.ops, x, gradient, state, now)
-            yield images, ascent.display(self.ops, x, {}).astype(np.float32), np.stack(scores)
+            pixels = ascent.display(self.ops, x, {}).astype(np.float32)
+            yield Climbed(images, pixels, np.stack(scores), reached)
 
     def _gradient(self, model: Tiny, forward: Mapping[str, Array], layer: str, channels: Array) -> Array:
         """Of the spatial mean of one channel a row, with respect to the pixels: by hand."""
