@@ -25,6 +25,7 @@ from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import files_below
+from agnostic.npy import read_arrays
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
@@ -102,21 +103,12 @@ def photos(folder: str | os.PathLike[str], count: int = COUNT, size: int | None 
 
 
 def read_inputs(path: str | os.PathLike[str]) -> Any:
-    """Inputs from a ``.npy`` file, or several by name from a ``.npz`` file; nothing is unpickled.
+    """Inputs from a ``.npy`` file, or several by name from a ``.npz`` file; see :func:`agnostic.npy.read_arrays`.
 
     Raises:
         InvalidInput: it cannot be read.
     """
-    try:
-        found = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InvalidInput(f"cannot read inputs from {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, EOFError) as error:
-        raise InvalidInput(f"cannot read inputs from {str(path)!r}: {error}") from None
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
-        return {key: found[key] for key in found.files}
+    return read_arrays(path)
 
 
 def is_elsewhere(x: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -17,9 +16,14 @@ import numpy as np
 
 from agnostic.data.sequences import NDArray, Ragged
 from agnostic.errors import InvalidInput
+from agnostic.files import open_regular
+from agnostic.npy import header, numbers, unpacked
+from agnostic.pickles import check_pickle
 
-# The real file holds 17 MB; a member that unpacks to more than this is no dataset of reviews.
-_LIMIT = 1 << 30
+UNPACKED = 1 << 28
+"""Bytes that a file may unpack to, unless the caller gives another limit; the real one needs about a tenth."""
+
+_FEW = 1 << 16
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -33,6 +37,8 @@ def load_imdb(
     start_char: int | None = 1,
     oov_char: int | None = 2,
     index_from: int | None = 3,
+    *,
+    limit: int = UNPACKED,
 ) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
     """The reviews and labels of an ``imdb.npz``, as ``keras.datasets.imdb.load_data`` gives them.
 
@@ -46,6 +52,7 @@ def load_imdb(
         start_char: what every review begins with; None: nothing.
         oov_char: what words outside the limits become; None: they are left out.
         index_from: what is added to every word index.
+        limit: bytes that the file may unpack to. Reading takes about 20 times as much memory.
 
     Returns:
         ``(x_train, y_train), (x_test, y_test)``: x is (n,) of lists of integers, y is (n,) of the file's integer type.
@@ -56,7 +63,7 @@ def load_imdb(
 
     Source: behaviour of ``keras.datasets.imdb.load_data``, Keras 3.15.
     """
-    members = _read(Path(path))
+    members = _read(Path(path), limit)
     if start_char is not None and index_from is None:
         raise InvalidInput("start_char needs an integer index_from; give 0 to leave the indices as they are")
     rng = np.random.RandomState(seed)
@@ -116,47 +123,27 @@ def _ragged(reviews: list[Any]) -> Ragged:
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
-            if missing:
-                raise InvalidInput(f"{str(path)!r} has no array {', '.join(missing)}; it is no imdb.npz")
-            members = {name: _array(_member(archive, f"{name}.npy", path), path) for name in _ARRAYS}
-    except FileNotFoundError:
-        raise InvalidInput(f"no file {str(path)!r}; load_imdb reads an imdb.npz that is already here") from None
-    except (zipfile.BadZipFile, IsADirectoryError, EOFError) as error:
-        raise InvalidInput(f"{str(path)!r} is no readable .npz archive: {error}") from None
+def _read(path: Path, limit: int) -> dict[str, Any]:
+    where = repr(str(path))
+    with open_regular(path) as file:
+        content = unpacked(file, where, [f"{name}.npy" for name in _ARRAYS], limit)
+    members = {name: _array(content[f"{name}.npy"], where) for name in _ARRAYS}
     for part in ("train", "test"):
         x, y = members[f"x_{part}"], members[f"y_{part}"]
         if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype.kind not in "biu" or len(y) != len(x):
-            raise InvalidInput(f"y_{part} in {str(path)!r} must be one integer a review ({len(x)} reviews)")
+            raise InvalidInput(f"y_{part} in {where} must be one integer per review ({len(x)} reviews)")
     return members
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> io.BytesIO:
-    # The size in the archive's directory may lie, so what is read is bounded, not what is announced.
-    with archive.open(name) as member:
-        data = member.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise InvalidInput(f"{name} in {str(path)!r} unpacks to more than {_LIMIT >> 30} GiB; it is no imdb.npz")
-    return io.BytesIO(data)
-
-
-def _array(file: io.BytesIO, path: Path) -> Any:
+def _array(data: bytes, where: str) -> Any:
     """An array of numbers, or the list of lists that an object array holds."""
-    where = repr(str(path))
+    file = io.BytesIO(data)
+    shape, dtype = header(file, where)
+    if not dtype.hasobject:
+        file.seek(0)
+        return numbers(file, len(data), where)
     try:
-        version = np.lib.format.read_magic(file)
-        # Format 3 differs from 2 in the header's encoding alone, which is ASCII for every dtype that is taken here.
-        header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
-        if not dtype.hasobject:
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        raise InvalidInput(f"{where} holds an array that NumPy cannot read: {error}") from None
-    try:
+        _check(data, file.tell())
         content = _Unpickler(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise InvalidInput(f"{where} is refused: {error}") from None
@@ -165,7 +152,17 @@ def _array(file: io.BytesIO, path: Path) -> Any:
         raise InvalidInput(f"{where} holds a damaged array: {error}") from None
     if not isinstance(content, _Array) or content.items is None or (len(content.items),) != shape:
         raise InvalidInput(f"{where} must hold 1-D arrays of lists; it holds something else")
+    if sum(len(x) for x in content.items if type(x) is list) > len(data):
+        raise InvalidInput(f"{where} is refused: its lists have more elements than its bytes can hold")
     return content.items
+
+
+def _check(data: bytes, start: int) -> None:
+    """Refuse a pickle that takes far more memory than the lists of numbers that it should hold."""
+    check_pickle(data, start)
+    # An empty list takes 56 bytes and one to write; one that picklers write takes 4 at least, with its memo.
+    if sum(map(data.count, (b"]", b"(l", b"}", b"(d", b"\x8f"))) * 4 > len(data) + _FEW:
+        raise pickle.UnpicklingError("it makes more lists than there can be reviews in it")
 
 
 class _Dtype:

@@ -185,7 +185,7 @@ def test_reviews_are_lists_of_integers(tmp_path, row):
 
 
 def test_errors(tmp_path):
-    with pytest.raises(InvalidInput, match="no file"):
+    with pytest.raises(InvalidInput, match="there is no such file"):
         load_imdb(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(InvalidInput, match="no readable"):
@@ -197,7 +197,7 @@ def test_errors(tmp_path):
     with pytest.raises(InvalidInput, match="maxlen 1"):
         load_imdb(path, maxlen=1)
     rewrite(path, "y_train", npy(np.arange(5)))
-    with pytest.raises(InvalidInput, match="one integer a review"):
+    with pytest.raises(InvalidInput, match="one integer per review"):
         load_imdb(path)
 
 
