@@ -106,6 +106,8 @@ class Ascent:
     listing: Mapping[str, Layer]
     widest: int
     """Elements of the largest activation of one row; a backend chooses the micro-batch by it."""
+    start: Float64 | None = field(default=None, compare=False)
+    """(1 or images, H, W, C) in [0, 1]: what the images start from; None to start from noise."""
 
     @property
     def count(self) -> int:
@@ -137,6 +139,9 @@ class Ascent:
 
     def initial(self, images: range) -> Float64:
         """(images, ...): the parameters at the start."""
+        if self.start is not None:
+            written = [self.recipe.image.parameters_of(image) for image in self.start]
+            return np.stack([written[i if len(written) > 1 else 0] for i in images])
         return np.stack([self.recipe.image.initial(rng, self.shape) for rng in self._generators(images, 0)])
 
     def schedule(self, images: range) -> dict[str, npt.NDArray[Any]]:
@@ -319,6 +324,7 @@ def prepare(
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    start: npt.ArrayLike | None = None,
 ) -> tuple[Backend, Ascent]:
     """Resolve and check everything that :func:`visualize` is given, without computing an image.
 
@@ -333,9 +339,12 @@ def prepare(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
     chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
-    height, width = _size(chosen.size if size is None else size)
     backend, card = backend_of(model), card_of(model)
     channels = backend.input_channels(model)
+    first = None if start is None else _images(start, channels)
+    if first is not None and size is None:
+        size = first.shape[1], first.shape[2]
+    height, width = _size(chosen.size if size is None else size)
     listing = layers_at(backend, model, height, width)
 
     def layer(selector: Any) -> Layer:
@@ -351,12 +360,15 @@ def prepare(
         return class_index(class_, names) if names is not None else int(class_)
 
     resolved = objective.resolve(layer, index)
+    if first is not None:
+        _check_start(first, (height, width), resolved.count)
     ascent = Ascent(
         objective=resolved,
         recipe=chosen,
         shape=(height, width, channels),
         seed=int(seed),
         preprocessing=card.preprocessing if card is not None and chosen.preprocess else None,
+        start=first,
         listing={x.name: x for x in listing if x.name in resolved.layers()},
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
     )
@@ -381,6 +393,31 @@ def layers_at(backend: Backend, model: Model, height: int, width: int) -> list[L
         ) from error
 
 
+def _images(start: npt.ArrayLike, channels: int) -> Float64:
+    """(1 or more, H, W, C) float64 in [0, 1], from what a user gives to start from."""
+    given = np.asarray(start)
+    images = given[None] if given.ndim == 3 else given
+    if images.ndim != 4 or images.shape[3] != channels or 0 in images.shape:
+        raise InvalidInput(
+            f"a start is an image (H, W, {channels}) or one for each image, channels last, not {np.shape(start)}"
+        )
+    if images.dtype == np.uint8:
+        return images / 255
+    # Written so that NaN fails as well.
+    if not (np.issubdtype(images.dtype, np.floating) and images.min() >= 0 and images.max() <= 1):
+        found = f"in [{images.min()}, {images.max()}]" if images.dtype.kind == "f" else str(images.dtype)
+        raise InvalidInput(f"a start is uint8, or floating point and in [0, 1], not {found}")
+    return images.astype(np.float64)
+
+
+def _check_start(start: Float64, size: tuple[int, int], count: int) -> None:
+    if start.shape[1:3] != size:
+        have, want = (f"{height} x {width}" for height, width in (start.shape[1:3], size))
+        raise InvalidInput(f"the start is {have} pixels and the size {want}: leave size out, or resize the start")
+    if len(start) not in (1, count):
+        raise InvalidInput(f"{len(start)} starts for {count} images: give one for all of them, or one for each")
+
+
 def _size(size: int | Sequence[int]) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2 or not all(map(recipes.is_count, sides)):
@@ -396,6 +433,7 @@ def visualize(
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    start: npt.ArrayLike | None = None,
     micro_batch: int | None = None,
     dtype: str | None = None,
     memory_format: str | None = None,
@@ -409,9 +447,13 @@ def visualize(
             it is; the images are computed in inference mode.
         objective: from :mod:`agnostic.visualization.objectives`.
         recipe: a recipe of :mod:`agnostic.visualization.recipes`, or its name.
-        size: height and width in pixels, one number or two; None is the recipe's.
+        size: height and width in pixels, one number or two; None is that of ``start``, or the recipe's.
         steps: number of updates; None is the recipe's.
         seed: of all randomness. The same seed and call give the same images, whatever the micro-batch.
+        start: what to start from instead of noise: an image (H, W, C), or one for each image (N, H, W, C); uint8, or
+            floating point in [0, 1]. Recipes in ``fourier``'s way of writing an image down take it as it is but for
+            black and white, ``classic`` shows it with its own contrast, and ``maco`` takes its phase, which has the
+            edges.
         micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
 
     Returns:
@@ -423,7 +465,7 @@ def visualize(
         InvalidInput: no gradient reaches any of the images.
         NonFinite: the objective or its gradient stopped being finite; says at which step.
     """
-    backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed)
+    backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start)
     settings = Settings(micro_batch, dtype, memory_format, device, on_step)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))

@@ -34,6 +34,12 @@ class Parameterization(Protocol):
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         """The start of one image of (height, width, channels)."""
 
+    def parameters_of(self, image: Float64) -> Float64:
+        """The parameters of an image (height, width, channels) in [0, 1]: the inverse of :meth:`image`.
+
+        As near to it as this way of writing an image down can come; see the class.
+        """
+
     def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
         """Arrays that :meth:`image` needs, the same for all images and steps."""
 
@@ -68,6 +74,9 @@ class Pixels:
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         return rng.random(shape) * self.spread + self.low
 
+    def parameters_of(self, image: Float64) -> Float64:
+        return image * self.white
+
     def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
         return {}
 
@@ -95,9 +104,23 @@ def _correlated(ops: Ops, images: Array, constants: Mapping[str, Array]) -> Arra
     return ops.sigmoid(images)
 
 
+def _decorrelated(image: Float64) -> Float64:
+    """What :func:`_correlated` makes an image (height, width, channels) of: (channels, height, width).
+
+    Black and white are infinite, and gradients all but vanish on the way there; so values stay within [0.01, 0.99].
+    """
+    clipped = np.clip(image, 0.01, 0.99)
+    values = np.log(clipped / (1 - clipped))
+    if image.shape[2] == 3:
+        values = values @ np.linalg.inv(COLOUR_CORRELATION.T)
+    return np.asarray(np.moveaxis(values, 2, 0), np.float64)
+
+
 @dataclass(frozen=True)
 class Fourier:
     """A spectrum scaled by 1/frequency, so that all scales of an image learn at one rate, in decorrelated colours.
+
+    A start image is taken as it is, but for values below 0.01 and above 0.99: black and white lie at infinity.
 
     Attributes:
         deviation: standard deviation of the spectrum at the start.
@@ -119,10 +142,17 @@ class Fourier:
         height, width, channels = shape
         return rng.normal(0.0, self.deviation, (2, channels, height, width // 2 + 1))
 
+    def parameters_of(self, image: Float64) -> Float64:
+        spectrum = np.fft.rfft2(_decorrelated(image), norm="ortho") / self._scale(*image.shape[:2])
+        return np.stack([spectrum.real, spectrum.imag])
+
+    def _scale(self, height: int, width: int) -> Float64:
+        lowest = 1.0 / max(height, width)
+        return np.asarray(self.gain / np.maximum(frequencies(height, width), lowest) ** self.decay, np.float64)
+
     def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
         height, width, channels = shape
-        lowest = 1.0 / max(height, width)
-        constants = {"scale": self.gain / np.maximum(frequencies(height, width), lowest) ** self.decay}
+        constants = {"scale": self._scale(height, width)}
         if channels == 3:
             constants["colour"] = COLOUR_CORRELATION.T
         return constants
@@ -138,6 +168,8 @@ class Fourier:
 @dataclass(frozen=True)
 class Phase:
     """The phase of a spectrum whose magnitude is held at that of natural images: no contrast to be gained by noise.
+
+    Of a start image the phase is taken, which holds its edges; contrast and mean are those of the constraint.
 
     Attributes:
         decay: the magnitude is 1 / frequency ** decay, the law that photographs follow on average (Field, 1987). The
@@ -158,6 +190,9 @@ class Phase:
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         height, width, channels = shape
         return rng.uniform(-np.pi, np.pi, (channels, height, width // 2 + 1))
+
+    def parameters_of(self, image: Float64) -> Float64:
+        return np.asarray(np.angle(np.fft.rfft2(_decorrelated(image))), np.float64)
 
     def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
         height, width, channels = shape

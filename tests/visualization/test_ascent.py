@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 from collections.abc import Callable
 from typing import Any
@@ -746,3 +747,74 @@ def test_maco_raises_the_objective_in_a_few_steps() -> None:
     for layer, seed in (("blocks.1.0", 0), ("blocks.3.1", 1)):
         scores = draw(network, channel(layer, range(3)), recipe="maco", size=64, steps=20, seed=seed).scores
         assert (scores[-5:].mean(0) > scores[:5].mean(0)).all()
+
+
+# Starting from an image -----------------------------------------------------------------------------------------------
+def still(recipe: str) -> Any:
+    """A recipe that shows where it starts."""
+    update = {"classic": ag.recipes.classic().update, "maco": ag.recipes.maco().update}.get(recipe)
+    update = update or ag.recipes.fourier().update
+    return ag.recipes.get(recipe, steps=1, update=dataclasses.replace(update, learning_rate=0.0))
+
+
+def photos(*shape: int) -> Any:
+    """Smooth images without black or white."""
+    y, x = np.mgrid[: shape[-3], : shape[-2]] / 9
+    channels = [0.5 + 0.3 * np.sin(y * (1 + c) + x + c) for c in range(shape[-1])]
+    image = np.stack(channels, -1)
+    return np.stack([image, image[::-1]])[: shape[0]] if len(shape) == 4 else image
+
+
+@pytest.mark.parametrize("size", [(16, 18), (17, 19)])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_the_start_is_the_image_that_was_given(make_network: Any, inputs: int, size: Any) -> None:
+    network, start = make_network(inputs), photos(2, *size, inputs)
+    for recipe in ("fourier", "jitter"):
+        images = draw(
+            network, recipe=still(recipe), objective=channel("block", [0, 1]), start=start, size=None, steps=1
+        )
+        # A logarithm, two Fourier transforms and a sigmoid in float32: some ten roundings of numbers of order one.
+        np.testing.assert_allclose(images, start, rtol=0, atol=10 * 2.0**-22)
+    one = draw(network, recipe=still("fourier"), start=np.rint(start[0] * 255).astype(np.uint8), steps=1, size=size)
+    assert one.shape == (3, *size, inputs)
+    np.testing.assert_allclose(one[2], start[0], rtol=0, atol=0.51 / 255)
+    classic = draw(network, recipe=still("classic"), start=start[0], size=None, steps=1)[0]
+    centred = (start[0] - start[0].mean()) / start[0].std()
+    np.testing.assert_allclose((classic - 0.5) / 0.1, centred, atol=1e-3)  # epsilon is 1e-5 of a deviation of 54
+    # Only the phase is taken: the magnitude of a smooth image is far from the one that is imposed.
+    phase = draw(network, recipe=still("maco"), start=start[0], size=None, steps=1)[0]
+    assert np.corrcoef(phase.ravel(), start[0].ravel())[0, 1] > 0.25  # of 900 values by chance: 0.03
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_ascent_climbs_from_its_start(network: Any, recipe: str) -> None:
+    start = photos(16, 16, 3)
+    images = draw(network, channel("block", [0, 1]), recipe=recipe, start=start, steps=8)
+    assert not np.array_equal(images[0], images[1])
+    assert (images.scores[-1] > images.scores[0]).any()
+    again = draw(network, channel("block", [0, 1]), recipe=recipe, start=np.stack([start, start]), steps=8)
+    np.testing.assert_array_equal(images, again)
+
+
+def test_black_and_white_starts_are_finite(network: Any) -> None:
+    start = np.zeros((16, 16, 3), np.uint8)
+    start[:, 8:] = 255
+    for recipe in RECIPES:
+        assert np.isfinite(draw(network, recipe=recipe, start=start)).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (photos(16, 16, 1), r"an image \(H, W, 3\) or one for each image.* not \(16, 16, 1\)"),
+        (photos(16, 16, 3) * 255, r"in \[0, 1\], not in \["),
+        (np.full((16, 16, 3), np.nan), r"in \[0, 1\], not in \[nan"),
+        (np.zeros((16, 16, 3), np.int64), r"not int64"),
+        (photos(2, 16, 16, 3), "2 starts for 3 images"),
+        (photos(12, 16, 3), "the start is 12 x 16 pixels and the size 16 x 16"),
+        ("photo.jpg", r"channels last, not \(\)"),
+    ],
+)
+def test_starts_that_do_not_fit(network: Any, start: Any, words: str) -> None:
+    with pytest.raises(ag.InvalidInput, match=words):
+        draw(network, start=start)
