@@ -47,6 +47,25 @@ def fit(expected: Mapping[str, Shape], given: Mapping[str, Shape], *, optional: 
     return pairs
 
 
+def check_types(expected: Collection[str], given: Collection[str], pairs: Mapping[str, str]) -> None:
+    """Refuse to drop imaginary parts.
+
+    Args:
+        expected: the model's entries that are complex.
+        given: those of the weights.
+        pairs: the given name by the expected name, from :func:`fit`.
+
+    Raises:
+        InvalidWeights: complex numbers for an entry that is real.
+    """
+    for ours, theirs in pairs.items():
+        if theirs in given and ours not in expected:
+            raise InvalidWeights(
+                f"entry {theirs!r} is complex and the model's is real, so its imaginary part would be lost: save the "
+                "part that is meant"
+            )
+
+
 def _unwrapped(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> dict[str, str]:
     """The given names by what they are without their wrapper's prefix."""
     names = {name: name for name in given}

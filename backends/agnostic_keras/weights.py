@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from agnostic.errors import InvalidInput, InvalidWeights, nearest
+from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.files import atomic_path
 from agnostic.models.cards import card_of, card_to_json
-from agnostic.models.checkpoints import read_checkpoint
-from agnostic.models.weights import fit
+from agnostic.models.weight_files import read_arrays
+from agnostic.models.weights import check_types, fit
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 
@@ -32,25 +32,12 @@ def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         path: ``.safetensors`` with the names of :func:`weights`; or ``.pth`` and ``.pt``, which are PyTorch's and come
             in PyTorch's names and layout, read without PyTorch.
     """
-    if not path.is_file():
-        beside = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InvalidWeights(f"cannot read weights from {path}: there is no such file{nearest(path.name, beside)}")
     if path.name.endswith(".weights.h5"):
         raise InvalidWeights(
             f"{path} numbers its arrays by the model's own structure: give it to the model's load_weights, or to "
             "agnostic.load as weights= of a model with a specification"
         )
-    if path.suffix in (".pth", ".pt"):
-        return read_checkpoint(path)
-    if path.suffix != ".safetensors":
-        raise InvalidWeights(f"{path} is no weight file, whose names end in {', '.join(SUFFIXES)} or .weights.h5")
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise InvalidWeights(f"{path} is no whole safetensors file ({error}): download or copy it again") from None
+    return {name: np.array(x) for name, x in read_arrays(path, SUFFIXES, "Keras").items()}
 
 
 def save(model: keras.Layer, path: Path) -> None:
@@ -88,6 +75,7 @@ def set_weights(model: keras.Layer, values: Mapping[str, np.ndarray[Any, Any]]) 
     variables = _variables(model)
     expected = {name: tuple(v.shape) for name, v in variables.items()}
     pairs = fit(expected, {name: tuple(x.shape) for name, x in values.items()})
+    check_types(set(), {name for name, x in values.items() if x.dtype.kind == "c"}, pairs)
     for ours, theirs in pairs.items():
         variables[ours].assign(values[theirs])
 
