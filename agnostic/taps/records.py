@@ -109,6 +109,8 @@ def _same(x: Any) -> Any:
 def _describe(calls: Sequence[Any]) -> str:
     if not calls:
         return "not run"
-    shape = getattr(calls[0], "shape", None)
-    one = type(calls[0]).__name__ if shape is None else str(tuple(shape))
+    try:
+        one = str(tuple(calls[0].shape))
+    except (AttributeError, TypeError, RuntimeError):  # no array, or one that has no shape of its own (nested tensors)
+        one = type(calls[0]).__name__
     return one if len(calls) == 1 else f"{len(calls)} x {one}"

@@ -22,13 +22,14 @@ from keras import layers as kl
 
 from agnostic.errors import InvalidInput, NonFinite
 from agnostic.ops import Array
+from agnostic.patching import Replacement
 from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
-from agnostic_keras.taps import Replacement, Stop, check_built, data_format, predict, replaced
+from agnostic_keras.taps import Stop, check_built, data_format, predict, replaced
 
 # Bytes of the largest activation of a micro-batch, the most rows, and input channels from which bfloat16 pays: see
 # agnostic_torch.ascent.

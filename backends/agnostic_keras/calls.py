@@ -14,10 +14,11 @@ from keras import tree
 
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
+from agnostic.patching import Replacement
 from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
 from agnostic_keras.ops import KerasOps
-from agnostic_keras.taps import Replacement, check_built, predict, replaced
+from agnostic_keras.taps import check_built, predict, replaced
 
 Array = Any
 

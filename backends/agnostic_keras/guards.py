@@ -15,10 +15,11 @@ from keras import tree
 
 from agnostic import guards
 from agnostic.errors import NonFinite
+from agnostic.patching import Replacement, patched
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
-from agnostic_keras.taps import Replacement, check_built, replaced
+from agnostic_keras.taps import check_built, replaced
 
 _OPS = KerasOps()
 _PASSED_OVER = ("keras", "jax", "jaxlib", "tensorflow", "torch")
@@ -97,9 +98,13 @@ def guard(model: keras.Layer) -> Iterator[None]:
     with (
         engine.uncompiled(),
         engine.before_gradients(before_gradient),
-        _patched(keras.losses.Loss, "__call__", loss_call),
-        _patched(base, "apply", apply),
-        _patched(keras.optimizers.LossScaleOptimizer, "scale_loss", scale_loss),
+        patched(
+            [
+                (keras.losses.Loss, "__call__", loss_call),
+                (base, "apply", apply),
+                (keras.optimizers.LossScaleOptimizer, "scale_loss", scale_loss),
+            ]
+        ),
         replaced([(layer, watching(name, layer)) for name, layer in layers.items()]),
         replaced([(model, compute_loss)], "compute_loss")
         if hasattr(model, "compute_loss")
@@ -140,21 +145,6 @@ def _added(layers: Mapping[str, keras.Layer], total: Any) -> tuple[str, Any]:
             if (bad := _bad(x)) is not None:
                 return f"added by {name}", bad
     return "total", total
-
-
-@contextlib.contextmanager
-def _patched(cls: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
-    """Inside, ``cls.name(...)`` is ``replacement(its original, ...)``."""
-    original = cls.__dict__[name]
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return replacement(original, *args, **kwargs)
-
-    setattr(cls, name, call)
-    try:
-        yield
-    finally:
-        setattr(cls, name, original)
 
 
 def _unwrapped(error: NonFinite) -> NonFinite:

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import inspect
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,10 +18,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
 from agnostic.models.cards import card_of
+from agnostic.patching import Replacement, patched
 from agnostic.taps.records import Activations
 from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
@@ -40,40 +41,19 @@ class Stop(BaseException):
 
 
 # Replacing a layer's call --------------------------------------------------------------------------------------------
-Replacement = Callable[..., Any]
-"""Called as ``replacement(original, *args, **kwargs)`` in place of ``layer.call``."""
-
-
-@contextlib.contextmanager
-def replaced(replacements: Sequence[tuple[keras.Layer, Replacement]], method: str | None = None) -> Iterator[None]:
-    """Inside, each layer's ``call`` is the replacement; afterwards, also after an error, its own again.
+def replaced(
+    replacements: Sequence[tuple[keras.Layer, Replacement]], method: str | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Inside, each layer's ``call`` is the replacement in this thread; afterwards, also after an error, its own again.
 
     Args:
         method: another method to replace.
     """
-    undo: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for layer, replacement in replacements:
-            # Past Keras' and torch's own __setattr__, which would track the function as part of the layer.
-            name = method or ("call" if layer.quantization_mode is None else "quantized_call")
-            attributes = layer.__dict__
-            undo.append((attributes, name, attributes.get(name)))
-            attributes[name] = _bound(replacement, getattr(layer, name))
-        yield
-    finally:
-        for attributes, name, before in reversed(undo):
-            if before is None:
-                attributes.pop(name, None)
-            else:
-                attributes[name] = before
+    return patched([(layer, method or _call_of(layer), replacement) for layer, replacement in replacements])
 
 
-def _bound(replacement: Replacement, original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)  # Keras reads the signature
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return replacement(original, *args, **kwargs)
-
-    return call
+def _call_of(layer: keras.Layer) -> str:
+    return "call" if layer.quantization_mode is None else "quantized_call"
 
 
 def _chosen(model: keras.Layer, names: Sequence[str]) -> dict[str, keras.Layer]:
@@ -312,33 +292,37 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
 def watch(model: keras.Layer, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
     """See :meth:`agnostic.backend.Backend.watch`.
 
+    Compiled code, ``fit()`` and ``predict()`` among it, runs uncompiled inside. Entered inside a compiled function, the
+    record holds the arrays of the trace.
+
     Raises:
-        InvalidInput: a layer runs inside a compiled function that was not written to return the record, as in
-            ``model.predict``: its arrays have no values outside.
+        InvalidInput: a layer runs inside a function that the engine compiles all the same, such as one that is mapped
+            over a ``tf.data.Dataset``: its arrays have no values outside.
     """
     check_built(model)
     engine = engines.current()
     chosen = _chosen(model, names)
     known = {x.name: x for x in (_last.get(model) or registered(model))}
     records: dict[str, list[Any]] = {name: [] for name in names}
-    thread, compiling = threading.get_ident(), engine.is_compiling()
+    compiling, symbolic = engine.is_compiling(), in_symbolic_scope()
 
     def keep(name: str) -> Replacement:
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            if threading.get_ident() != thread:
-                return output
+            if in_symbolic_scope() and not symbolic:
+                return output  # Keras asks for shapes, as fit() does before its first step
             if not compiling and engine.is_compiling():
                 raise _unwrapped(
-                    f"layer {name!r} runs inside a compiled function, where its output has no values: call the model "
-                    "itself inside watch, not predict or fit, or enter watch inside the compiled function"
+                    f"layer {name!r} runs inside a compiled function, where its output has no values: enter watch "
+                    "inside the compiled function, and return the record from it"
                 )
             records[name].append(tree.map_structure(ops.stop_gradient, output) if detach else output)
             return output
 
         return call
 
-    with engine.eagerly(), replaced([(layer, keep(name)) for name, layer in chosen.items()]):
+    uncompiled = contextlib.nullcontext() if compiling else engine.uncompiled()
+    with uncompiled, replaced([(layer, keep(name)) for name, layer in chosen.items()]):
         yield Activations({name: known[name] for name in names}, records, to_numpy)
 
 
@@ -372,6 +356,22 @@ class Submodel(keras.Model):
         super().__init__(**kwargs)
         self.model, self.names = model, tuple(names)
         self.built = True
+
+    # An error of ours that leaves one of these must leave the model its weights.
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras' own."""
+        with engines.current().weights_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras' own."""
+        with engines.current().weights_kept():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras' own."""
+        with engines.current().weights_kept():
+            return super().predict(*args, **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """The output of the one layer, or a list of the outputs of several."""

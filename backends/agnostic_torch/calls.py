@@ -109,10 +109,7 @@ def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterato
     model = unwrap(model)
     tracker, counts = Tracker(model), dict[str, int]()
     changed: list[tuple[dict[str, Any], Any]] = []
-    # Inside nn.TransformerEncoderLayer a fused kernel would take the place of all layers.
-    fast = torch.backends.mha.get_fastpath_enabled()
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
         modules = named_layers(model)
         for name in names:
             module = modules[name]
@@ -121,7 +118,6 @@ def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterato
         with Eager():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for attributes, before in reversed(changed):
             if before is None:
                 attributes.pop("forward", None)

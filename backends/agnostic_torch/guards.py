@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -14,20 +15,29 @@ from torch.overrides import TorchFunctionMode
 
 from agnostic import guards
 from agnostic.errors import NonFinite
+from agnostic.patching import patched
+from agnostic_torch import values
 from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.ops import TorchOps
 from agnostic_torch.taps import Eager, hooks, leaves
 
 
 def is_finite(x: Tensor) -> bool:
-    """Whether a tensor is finite; those that hold no values of their own are."""
-    if not x.is_floating_point() or x.device.type == "meta" or x.is_sparse:
+    """Whether all numbers in a tensor are finite; integers are, and the meta device has no numbers."""
+    if not (x.is_floating_point() or x.is_complex()) or x.device.type == "meta":
         return True
-    return guards.is_finite(TorchOps(x.device), x.detach())
+    return all(_is_finite(part) for part in values.parts(x))
+
+
+def _is_finite(x: Tensor) -> bool:
+    if x.dtype.itemsize < 2:
+        x = x.float()  # few operations know the smallest types
+    return guards.is_finite(TorchOps(x.device), torch.view_as_real(x.resolve_conj()) if x.is_complex() else x)
 
 
 def _numpy(x: Tensor) -> Any:
-    return TorchOps(x.device).numpy(x)
+    arrays = [values.to_numpy(part) for part in values.parts(x)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([array.ravel() for array in arrays])
 
 
 @contextlib.contextmanager
@@ -130,18 +140,15 @@ class _Gradients:
 @contextlib.contextmanager
 def _scaled() -> Iterator[Callable[[], bool]]:
     """Whether a loss was scaled inside."""
-    cls, seen = torch.amp.GradScaler, []
-    original = cls.scale
+    seen: list[bool] = []
 
-    def scale(self: Any, outputs: Any) -> Any:
-        seen.append(True) if self.is_enabled() and not seen else None
+    def scale(original: Callable[..., Any], self: Any, outputs: Any) -> Any:
+        if self.is_enabled() and not seen:
+            seen.append(True)
         return original(self, outputs)
 
-    cls.scale = scale  # type: ignore[method-assign, assignment]
-    try:
+    with patched([(torch.amp.GradScaler, "scale", scale)]):
         yield lambda: bool(seen)
-    finally:
-        cls.scale = original  # type: ignore[method-assign]
 
 
 class Losses(TorchFunctionMode):

@@ -149,7 +149,7 @@ class Listing:
                 break
         axes = self._axes.of(name, self.modules[name], leaf, args, output)
         if name not in self._shapes:
-            self._shapes[name] = (tuple(output.shape), axes) if isinstance(output, Tensor) else None
+            self._shapes[name] = (tuple(output.shape), axes) if _is_array(output) else None
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -189,7 +189,7 @@ class Axes:
 
     def of(self, name: str, module: nn.Module, leaf: bool, args: tuple[Any, ...], output: Any) -> str | None:
         """The letters of a layer's output, None for an output that is no array or has more dimensions than letters."""
-        if not isinstance(output, Tensor):
+        if not _is_array(output):
             for tensor in _arrays(output)[:1]:
                 self._remember(tensor, self._own(name, module, tensor) or self._inherited(tensor))
             return None
@@ -225,7 +225,7 @@ class Axes:
 
     def _moved(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> str | None:
         """The letters after a module that only moves or merges dimensions."""
-        if not args or not isinstance(args[0], Tensor) or args[0].ndim not in self._last:
+        if not args or not _is_array(args[0]) or args[0].ndim not in self._last:
             return None
         before = self._last[args[0].ndim][0]
         dims = getattr(module, "dims", None)
@@ -252,9 +252,14 @@ def _swap(axes: str) -> str:
     return axes[1:] + "C" if axes.startswith("C") else "C" + axes.replace("C", "")
 
 
+def _is_array(x: Any) -> bool:
+    """Whether something is a tensor with a shape: the parts of a nested one have several."""
+    return isinstance(x, Tensor) and not x.is_nested
+
+
 def _arrays(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
+    if _is_array(output):
         return [output]
     if isinstance(output, Mapping):
         output = tuple(output.values())
-    return [x for x in output if isinstance(x, Tensor)] if isinstance(output, tuple | list) else []
+    return [x for x in output if _is_array(x)] if isinstance(output, tuple | list) else []

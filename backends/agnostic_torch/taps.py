@@ -17,6 +17,7 @@ import random
 import sys
 import threading
 import types
+import typing
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.cards import card_of
 from agnostic.taps.records import Activations
+from agnostic_torch import values
 from agnostic_torch.layers import Listing, named_layers, tree, unwrap
 
 Record = dict[str, list[Any]]
@@ -90,15 +92,8 @@ def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def to_numpy(value: Any) -> Any:
-    """The same structure with NumPy arrays, detached and in main memory; bfloat16 and smaller come as float32."""
-    return _mapped(_to_numpy, value)
-
-
-def _to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
-    x = x.detach()
-    if x.is_floating_point() and (x.dtype == torch.bfloat16 or x.dtype.itemsize < 2):
-        x = x.float()
-    return x.cpu().resolve_conj().resolve_neg().numpy()
+    """The same structure with NumPy arrays, see :func:`agnostic_torch.values.to_numpy`."""
+    return _mapped(values.to_numpy, value)
 
 
 # Inputs --------------------------------------------------------------------------------------------------------------
@@ -186,6 +181,8 @@ class _Kept:
         if copies:
             shared = {_memory(x) for x in leaves(given)}
             for i, tensor in enumerate(self._seen):
+                if tensor.is_quantized:
+                    continue  # nothing changes it in place, and not each kind can be copied
                 if _is_fresh(tensor) and _memory(tensor) not in shared and _is_immutable(value):
                     # The model goes on with a copy, so that the record is what the model's output depends on, and
                     # gradients with respect to it can be asked for.
@@ -380,15 +377,19 @@ def hooks() -> Iterator[list[Any]]:
 
 
 class Eager:
-    """Inside of it, compiled code, which calls no hooks that came later, runs as it was written.
+    """Inside of it a model runs as it was written, layer by layer.
 
-    The compiler's stance belongs to the process, and several threads and abandoned generators may be inside at once: it
-    is set by the first and given back by the last.
+    Compiled code calls no hooks that came later, and in evaluation mode nn.TransformerEncoder hands its layers' work to
+    one fused kernel: no layer inside is called, and nested tensors take the place of padded ones.
+
+    Both settings belong to the process, and several threads and abandoned generators may be inside at once: they are
+    made by the first and given back by the last.
     """
 
     _lock = threading.Lock()
     _inside = 0
     _stance: Any = None
+    _fused = True
 
     def __enter__(self) -> None:
         cls = type(self)
@@ -396,13 +397,19 @@ class Eager:
             # Where the compiler was never loaded, nothing is compiled.
             if cls._stance is None and "torch._dynamo" in sys.modules:
                 cls._stance = torch.compiler.set_stance("force_eager")
+            if cls._inside == 0:
+                cls._fused = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
             cls._inside += 1
 
     def __exit__(self, *error: object) -> None:
         cls = type(self)
         with self._lock:
             cls._inside -= 1
-            if cls._inside == 0 and cls._stance is not None:
+            if cls._inside > 0:
+                return
+            torch.backends.mha.set_fastpath_enabled(cls._fused)
+            if cls._stance is not None:
                 cls._stance.__exit__(None, None, None)
                 cls._stance = None
 
@@ -580,17 +587,55 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
 @contextlib.contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Inference mode and no gradients inside; afterwards each module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
     # Inside torch.inference_mode, changes in place are not counted.
-    with torch.inference_mode(False), torch.no_grad():
-        try:
-            if any(training for _, training in modes):
-                model.eval()
-            yield
-        finally:
-            for module, training in modes:
+    with torch.inference_mode(False), torch.no_grad(), _Evaluated(model):
+        yield
+
+
+class _Evaluated:
+    """Inside of it a model is in evaluation mode.
+
+    Several threads may be inside at once with one model, or with models that share modules: the first that finds a
+    module in training mode notes it, and it is set back when nobody is inside with it or with one of its children,
+    since setting the mode of a module sets that of its children.
+    """
+
+    _lock = threading.Lock()
+    _training: typing.ClassVar[dict[nn.Module, None]] = {}
+    _inside: typing.ClassVar[list[_Evaluated]] = []
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._modules = model, set(model.modules())
+
+    def __enter__(self) -> None:
+        with self._lock:
+            training = [module for module in self._model.modules() if module.training]
+            self._inside.append(self)
+            self._training.update(dict.fromkeys(training))
+            if training:
+                _set_mode(self._model, False)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside.remove(self)
+            used: set[nn.Module] = set().union(*(one._modules for one in self._inside))
+            free = [x for x in self._training if used.isdisjoint(x.modules())]
+            was = {x: x in self._training or x.training for root in free for x in root.modules()}
+            for module in free:
+                del self._training[module]
+            for module, training in was.items():
                 if module.training != training:
-                    module.train(training)
+                    _set_mode(module, training)
+
+
+def _set_mode(module: nn.Module, training: bool) -> None:
+    """``module.train(training)``, which may do more than set a flag; only the flag where a module refuses it."""
+    try:
+        module.train(training)
+    except NotImplementedError:
+        # What torch.export made computes in the mode that it was exported in, whatever its flag says.
+        for one in module.modules():
+            one.training = training
 
 
 # The verbs -----------------------------------------------------------------------------------------------------------
@@ -636,12 +681,15 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
     modules = named_layers(model)
     known = {x.name: x for x in (_last_layers(model) or tree(model))}
     kept: dict[str, list[_Kept]] = {name: [] for name in names}
+    thread = threading.get_ident()
 
     def after(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            if torch._C._current_graph_task_id() != -1:
-                # The backward pass computes a checkpointed part again.
+        # Without kwargs where another thread is on its way here while this one removes the hook.
+        def hook(module: nn.Module, args: Any, *rest: Any) -> Any:
+            if threading.get_ident() != thread or torch._C._current_graph_task_id() != -1:
+                # Another thread's call, or the backward pass, which computes a checkpointed part again.
                 return None
+            kwargs, output = rest
             if detach:
                 kept[name].append(_Kept(_mapped(_detached_copy, output), (), copies=False))
                 return None

@@ -15,6 +15,7 @@ from agnostic_keras.engines.jax_guards import before_gradients as before_gradien
 from agnostic_keras.engines.jax_guards import concrete as concrete
 from agnostic_keras.engines.jax_guards import on_gradient as on_gradient
 from agnostic_keras.engines.jax_guards import uncompiled as uncompiled
+from agnostic_keras.engines.jax_guards import weights_kept as weights_kept
 from agnostic_keras.engines.jax_layers import convolution as convolution
 from agnostic_keras.engines.jax_layers import max_pool as max_pool
 
@@ -64,7 +65,7 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 
 
 eagerly = contextlib.nullcontext
-"""Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
+"""A model's own call is not compiled; for what may be, there is ``uncompiled``, which slows down all that runs."""
 
 
 programs: Any = None

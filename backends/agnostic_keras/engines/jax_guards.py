@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import keras
+
+from agnostic.patching import patched
 
 Array = jax.Array
 
 
-def uncompiled() -> contextlib.AbstractContextManager[Any]:
-    """Compiled code, compiled before or not, runs as it was written inside."""
-    return jax.disable_jit()
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Compiled code, compiled before or not, runs as it was written inside; its errors leave models their weights."""
+    with jax.disable_jit(), weights_kept():
+        yield
+
+
+@contextlib.contextmanager
+def weights_kept() -> Iterator[None]:
+    """Inside, whatever ends ``fit()``, ``evaluate()`` or ``predict()`` leaves the model with its last weights.
+
+    While Keras steps, a model's variables hold nothing (``purge_model_variables``), and the arrays are handed from step
+    to step. They come back at the end of an epoch, but not after an error in the first step, nor at all after one in
+    ``evaluate()`` or ``predict()``.
+    """
+    trainer = next(cls for cls in keras.Model.__mro__ if "_get_jax_state" in vars(cls))
+    taken: dict[int, tuple[keras.Variable, Any]] = {}
+
+    def take(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+        optimizer = getattr(self, "optimizer", None)  # a model that was never compiled has none
+        for v in (*self.variables, *self.metrics_variables, *(optimizer.variables if optimizer else ())):
+            if v._value is not None:
+                # A compiled step may give the memory of what it is handed to its results.
+                taken[id(v)] = v, v._value if jax.config.jax_disable_jit else jax.numpy.copy(v._value)
+        return original(self, *args, **kwargs)
+
+    def ended(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except BaseException:
+            if not any(map(_is_gone, jax.tree.leaves(getattr(self, "_jax_state", None)))):
+                self.jax_state_sync()
+            for v, value in taken.values():
+                if v._value is None or _is_gone(v._value):
+                    v._value = value
+            self._jax_state, self._jax_state_synced = None, True
+            raise
+        finally:
+            taken.clear()
+
+    steps = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
+    with patched([(trainer, "_get_jax_state", take), *((trainer, name, ended) for name in steps)]):
+        yield
+
+
+def _is_gone(x: Any) -> bool:
+    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_deleted()
 
 
 def concrete(x: Array) -> Array | None:

@@ -59,7 +59,11 @@ def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
 
 
 eagerly = contextlib.nullcontext
-"""Nothing compiled can be made to run as written: a tap inside is refused, see :func:`is_compiling`."""
+"""A model's own call is not compiled; for what may be, there is ``uncompiled``, which slows down all that runs."""
+
+
+weights_kept = contextlib.nullcontext
+"""Variables hold their values at all times here."""
 
 
 programs: Any = None

@@ -80,6 +80,10 @@ uncompiled = eagerly
 """Compiled code, compiled before or not, runs as it was written inside."""
 
 
+weights_kept = contextlib.nullcontext
+"""Variables hold their values at all times here."""
+
+
 def programs() -> Any:
     """Update rules as operations in place, see :class:`agnostic_torch.fusion.Programs`."""
     from agnostic_torch.fusion import Programs

@@ -199,14 +199,6 @@ def test_gradients_flow_through_taps() -> None:
     np.testing.assert_allclose((numpy(gradient) * step).sum((1, 2, 3)), moved, atol=1e-5)
 
 
-@pytest.mark.skipif(ENGINE == "torch", reason="predict on PyTorch runs eagerly, and is recorded")
-def test_a_tap_inside_predict_is_one_sentence() -> None:
-    model = sequential()
-    with pytest.raises(ag.InvalidInput, match=r"^layer 'conv' runs inside a compiled function"):  # noqa: SIM117
-        with ag.watch(model, "conv"):
-            model.predict(X, verbose=0)
-
-
 # Ascent --------------------------------------------------------------------------------------------------------------
 def test_conforms() -> None:
     from agnostic_keras.backend import KerasBackend

@@ -1,0 +1,45 @@
+"""The numbers in a tensor of any layout, as ordinary tensors and as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agnostic.errors import InvalidInput
+
+
+def parts(x: Tensor) -> list[Tensor]:
+    """A tensor as dense ones, detached: one, or one for each part of a nested tensor.
+
+    Sparse tensors are filled up, and quantized ones are the real numbers that they stand for.
+
+    Raises:
+        InvalidInput: a tensor on the meta device has a shape and no numbers.
+    """
+    x = x.detach()
+    if x.device.type == "meta":
+        raise InvalidInput(
+            f"a tensor of shape {tuple(x.shape)} is on the meta device, which keeps no numbers: give the model weights "
+            "and inputs on a real device"
+        )
+    if x.is_nested:
+        return [dense for part in x.unbind() for dense in parts(part)]
+    if x.is_quantized:
+        return [x.dequantize()]
+    return [x if x.layout == torch.strided else x.to_dense()]
+
+
+def to_numpy(x: Tensor) -> Any:
+    """A tensor as NumPy, in main memory; bfloat16 and smaller come as float32, a nested tensor as a list of arrays."""
+    arrays = [_to_numpy(part) for part in parts(x)]
+    return arrays if x.is_nested else arrays[0]
+
+
+def _to_numpy(x: Tensor) -> Any:
+    if x.is_floating_point() and (x.dtype == torch.bfloat16 or x.dtype.itemsize < 2):
+        x = x.float()
+    elif x.dtype == torch.complex32:
+        x = x.to(torch.complex64)
+    return x.cpu().resolve_conj().resolve_neg().numpy()
