@@ -181,14 +181,12 @@ class _Kept:
         if copies:
             shared = {_memory(x) for x in leaves(given)}
             for i, tensor in enumerate(self._seen):
-                if tensor.is_quantized:
-                    continue  # nothing changes it in place, and not each kind can be copied
                 if _is_fresh(tensor) and _memory(tensor) not in shared and _is_immutable(value):
                     # The model goes on with a copy, so that the record is what the model's output depends on, and
                     # gradients with respect to it can be asked for.
-                    self._seen[i] = tensor.clone()
+                    self._seen[i] = values.copied(tensor)
                 else:
-                    self._backups[i] = tensor.clone()
+                    self._backups[i] = values.copied(tensor)
             if any(a is not b for a, b in zip(self._seen, leaves(value), strict=True)):
                 replacements = iter(self._seen)
                 self.passed = _mapped(lambda _: next(replacements), value)
@@ -706,7 +704,7 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
 
 
 def _detached_copy(x: Tensor) -> Tensor:
-    return x.detach().clone()
+    return values.copied(x.detach())
 
 
 class _Values(Mapping[str, list[Any]]):

@@ -31,6 +31,11 @@ def parts(x: Tensor) -> list[Tensor]:
     return [x if x.layout == torch.strided else x.to_dense()]
 
 
+def copied(x: Tensor) -> Tensor:
+    """A copy that changes in place do not reach; a quantized tensor itself: not each kind of it can be copied."""
+    return x if x.is_quantized else x.clone()
+
+
 def to_numpy(x: Tensor) -> Any:
     """A tensor as NumPy, in main memory; bfloat16 and smaller come as float32, a nested tensor as a list of arrays."""
     arrays = [_to_numpy(part) for part in parts(x)]

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 import agnostic as ag
 from agnostic.errors import InvalidInput
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(nested tensors|quantiz|Sparse|sparse)", "ignore:.*beta state")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(nested tensors|quantiz|Sparse|sparse|ComplexHalf)", "ignore:.*beta state"
+)
 
 X = torch.tensor([[0.5, 1.0, 0.0, 2.0], [0.0, 0.25, 1.5, 0.5]])
 
