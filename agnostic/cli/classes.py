@@ -25,6 +25,8 @@ def classes(
     steps: drawing.Steps = None,
     columns: drawing.Columns = 4,
     seed: Seed = 0,
+    start: drawing.Start = None,
+    force: drawing.Force = False,
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
@@ -53,10 +55,21 @@ def classes(
     for text in wanted:
         number = drawing.class_number(text) if names is None else class_index(text, names)
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
+    items = tuple(numbers)
+    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    given = drawing.options_name(recipe, size, steps, seed, dtype, start)
     chosen = Drawing(
-        out / f"{drawing.model_name(model)}-classes-{recipe}.png",
-        tuple(numbers),
-        lambda items: objectives.logit([numbers[i] for i in items], objectives.OUTPUT if layer is None else layer),
-        columns,
+        path=out / f"{drawing.file_name(whose, layer, 'classes', drawing.items_name(items, 'classes'), *given)}.png",
+        folder=out / drawing.file_name(whose, layer, "classes", *given),
+        items=items,
+        objective=lambda items: objectives.logit(
+            [numbers[i] for i in items], objectives.OUTPUT if layer is None else layer
+        ),
+        layer=layer or "output",
+        spec=model,
+        columns=columns,
     )
-    drawing.draw_all(network, [chosen], options, recipe=recipe, size=size, steps=steps, seed=seed, as_json=json)
+    drawing.draw_all(
+        network, [chosen], options, recipe=recipe, size=size, steps=steps, seed=seed, start=start, force=force,
+        as_json=json,
+    )  # fmt: skip

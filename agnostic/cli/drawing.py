@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,11 +31,83 @@ MicroBatch = Annotated[
 Device = Annotated[str | None, typer.Option(help="Such as cuda; by default the processor.")]
 
 
-def model_name(spec: str) -> str:
-    """What a specification is called in a file name: ``vgg16`` for ``torchvision:vgg16``."""
+Start = Annotated[
+    Path | None, typer.Option(help="A photo to start from instead of noise; its middle is taken, in the images' size.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Write also over pictures that were made otherwise.")]
+
+
+def model_name(spec: str, *, weights: str | None = None, backend: str | None = None, engine: str | None = None) -> str:
+    """What a model is called in file names, told apart from every other that can be given.
+
+    ``torchvision-vgg16`` for ``torchvision:vgg16``, ``net-make`` for ``folder/net.py:make``, ``a.keras`` for
+    ``folder/a.keras``; what else was given follows.
+    """
+    place, colon, name = spec.rpartition(":")
+    parts = [place, name] if colon else [spec]
+    parts = [Path(part).name.removesuffix(".py") for part in parts]
+    given = [None if weights is None else Path(weights).stem, backend, engine]
+    return file_name(*parts, *given)
+
+
+def file_name(*parts: str | int | None) -> str:
+    """A file name, without its suffix, of parts joined by hyphens; None is left out, and a long one is cut."""
     from agnostic.visualization.pictures import slug
 
-    return slug(Path(spec.rpartition(":")[2] if ":" in spec else spec).stem)
+    name = "-".join(slug(str(part)) for part in parts if part is not None)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{_checksum(name)}"
+
+
+# File systems allow 255 bytes, and a temporary name, a suffix and a letter of two bytes must fit.
+_LONGEST_NAME = 120
+
+
+def _checksum(text: str) -> str:
+    return format(zlib.crc32(text.encode()), "08x")
+
+
+def distinct(names: Sequence[str]) -> dict[str, str]:
+    """A slug for each name; those that would have one in common are told apart by a checksum."""
+    from agnostic.visualization.pictures import slug
+
+    # In lower case, since some file systems do not tell cases apart.
+    slugs = [slug(name).lower() for name in names]
+    return {
+        name: slug(name) if slugs.count(own) == 1 else f"{slug(name)}-{_checksum(name)}"
+        for name, own in zip(names, slugs, strict=True)
+    }
+
+
+def items_name(items: Sequence[str], what: str) -> str:
+    """What a choice of items is called in a file name: ``0-7_12`` for channels, else the names, or how many if long."""
+    numbers = [int(item) for item in items if item.isdecimal()]
+    text = "_".join(items) if len(numbers) < len(items) else "_".join(_runs(numbers))
+    return text if len(text) <= 48 else f"{len(items)}-{what}-{_checksum(text)}"
+
+
+def _runs(numbers: Sequence[int]) -> list[str]:
+    """``["0-7", "12"]`` for the numbers 0 to 7 and 12, in this order."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return [str(low) if low == high else f"{low}-{high}" for low, high in runs]
+
+
+def options_name(
+    recipe: str, size: object, steps: int | None, seed: int, dtype: str | None, start: Path | None
+) -> tuple[str | None, ...]:
+    """What the options that were given are called in a file name."""
+    return (
+        recipe,
+        None if size is None else str(size),
+        None if steps is None else f"{steps}steps",
+        f"seed{seed}" if seed else None,
+        dtype,
+        None if start is None else f"from-{start.stem}",
+    )
 
 
 def class_number(text: str) -> int:
@@ -119,20 +192,47 @@ def draw_all(
     size: int | None,
     steps: int | None,
     seed: int,
+    start: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
-    """Draw, and say what was written as soon as it is."""
+    """Draw, and say what was written as soon as it is.
+
+    Raises:
+        InvalidInput: no gradient reached any of the images; they are written all the same.
+    """
+    from agnostic.files import read_image
+    from agnostic.visualization.ascent import check_reached
     from agnostic.visualization.pictures import draw
 
+    picture = None if start is None else read_image(start)
     report = []
+    labels: list[str] = []
+    remarks: list[str] = []
     for drawing in drawings:
-        found = draw(
-            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, settings=settings, progress=progress
-        )
+        drawn = draw(
+            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, settings=settings,
+            force=force, progress=progress,
+        )  # fmt: skip
+        labels += [f"{drawing.layer}:{item}" for item in drawing.items]
+        remarks += [drawn.remarks.get(item, "") for item in drawing.items]
         if as_json:
-            report.append({"mosaic": drawing.path, "images": [drawing.image_path(item) for item in drawing.items]})
+            images = [drawing.image_path(item) for item in drawing.items]
+            report.append({"mosaic": drawing.path, "images": images, "remarks": drawn.remarks})
         else:
-            earlier = f", {found} of them finished earlier" if found else ""
-            say(f"{drawing.path} ({len(drawing.items)} images{earlier})")
+            earlier = f", {drawn.found} of them finished earlier" if drawn.found else ""
+            plural = "" if len(drawing.items) == 1 else "s"
+            say(f"{drawing.path} ({len(drawing.items)} image{plural}{earlier})")
+            _say_remarks(drawn.remarks)
+    check_reached(labels, remarks)
     if as_json:
         print_json(report)
+
+
+def _say_remarks(remarks: Mapping[str, str]) -> None:
+    """One in full; of the others, which have the same reason, the names."""
+    if remarks:
+        first, *others = remarks
+        say(f"  {first}: {remarks[first]}")
+        if others:
+            say(f"  and the same of {', '.join(others)}")

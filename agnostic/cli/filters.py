@@ -46,6 +46,8 @@ def filters(
     steps: drawing.Steps = None,
     columns: drawing.Columns = 8,
     seed: Seed = 0,
+    start: drawing.Start = None,
+    force: drawing.Force = False,
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
@@ -61,24 +63,33 @@ def filters(
     # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
     from agnostic.models.load import load
     from agnostic.visualization.ascent import Settings
-    from agnostic.visualization.pictures import Drawing, slug
+    from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
     network = load(model, backend=backend, engine=engine, weights=weights)
     chosen = drawing.spatial_layers(network, layer or [], size, recipe)
+    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
+    given = drawing.options_name(recipe, size, steps, seed, dtype, start)
     drawings = []
-    for found in chosen:
+    for found, name in zip(chosen, names.values(), strict=True):
         wanted = drawing.parse_channels(channels, found, first=64 if layer else 8)
+        items = tuple(f"{c:04d}" for c in wanted)
         drawings.append(
             Drawing(
-                out
-                / f"{drawing.model_name(model)}-{slug(found.aliases[0] if found.aliases else found.name)}-{recipe}.png",
-                tuple(f"{c:04d}" for c in wanted),
-                functools.partial(_objective, found.name),
-                columns,
+                path=out / f"{drawing.file_name(whose, name, drawing.items_name(items, 'channels'), *given)}.png",
+                folder=out / drawing.file_name(whose, name, *given),
+                items=items,
+                objective=functools.partial(_objective, found.name),
+                layer=found.name,
+                spec=model,
+                columns=columns,
             )
         )
-    drawing.draw_all(network, drawings, options, recipe=recipe, size=size, steps=steps, seed=seed, as_json=json)
+    drawing.draw_all(
+        network, drawings, options, recipe=recipe, size=size, steps=steps, seed=seed, start=start, force=force,
+        as_json=json,
+    )  # fmt: skip
 
 
 def _objective(layer: str, items: Sequence[str]) -> Objective:

@@ -1,9 +1,9 @@
-"""``agnostic taps``: what the layers of a model make of one photo, as a mosaic a layer."""
+"""``agnostic taps``: what the layers of a model make of photos, as a mosaic for each layer and photo."""
 
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,13 +27,14 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "agnostic taps efficientnet_lite0 photo.jpg --layer 'blocks.*'",
             "agnostic taps torchvision:vgg16 photo.jpg --layer block1_conv1 --channels 0-15",
+            "agnostic taps efficientnet_lite0 photos/ --layer blocks.3.1",
         ),
     )(taps)
 
 
 def taps(
     model: Spec,
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file, or a folder of photos at any depth.")],
     layer: Annotated[list[str], typer.Option("--layer", help="Name or glob of a layer; may be given several times.")],
     channels: Annotated[
         str | None, typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64 at most.")
@@ -43,46 +44,113 @@ def taps(
         int | None, typer.Option(min=1, help="Height and width of the model's input; by default its own.")
     ] = None,
     columns: drawing.Columns = 8,
+    force: drawing.Force = False,
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Draw what each channel of a layer answers to a photo: one mosaic a layer, bright where the channel is high.
+    """Draw what each channel of a layer answers to a photo: one mosaic per layer, bright where the channel is high.
 
     The model is shown the middle of the photo, in the size and shape that it takes. Each channel has its own scale,
-    from its 1st to its 99th percentile.
+    from its 1st to its 99th percentile. Photos of a folder that cannot be read are left out and named.
     """
-    from agnostic.files import read_image, write_png
+    from agnostic.files import read_image
     from agnostic.models.load import load
-    from agnostic.taps.pictures import tiles
-    from agnostic.taps.verbs import capture, prepare
-    from agnostic.visualization.mosaic import mosaic
+    from agnostic.taps.verbs import prepare
+
+    photos = _photos(photo)
+    single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
+    network = load(model, backend=backend, engine=engine, weights=weights)
+    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    report: list[dict[str, Any]] = []
+    flat: dict[str, None] = {}
+    unreadable: list[str] = []
+    for path, name in photos.items():
+        try:
+            picture = read_image(path) if single is None else single
+        except InvalidInput as error:
+            unreadable.append(str(error))
+            continue
+        inputs = prepare(network, _fitted(picture, network, size))
+        spatial, left_out = _spatial(network, inputs, layer, model)
+        wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
+        parts = (name, None if channels is None else f"channels-{channels}", None if size is None else str(size))
+        about = {"model": model, "photo": path.name}
+        for made in _mosaics(network, inputs, wanted, columns, out, (whose, *parts), about, force):
+            report.append(made)
+            if not json:
+                say(f"{made['path']} ({made.pop('summary')})")
+        flat.update((x.name, None) for x in left_out)
+    if not report:
+        raise InvalidInput(f"none of the {len(photos)} photos can be read: {unreadable[0]}")
+    if json:
+        print_json({"mosaics": report, "left_out": list(flat), "unreadable": unreadable})
+        return
+    if flat:
+        say(f"left out, without height and width: {', '.join(flat)}")
+    for reason in unreadable:
+        say(f"left out: {reason}")
+
+
+def _photos(given: Path) -> dict[Path, str]:
+    """The photos that a path stands for, and what each is called in file names."""
+    from agnostic.data.folder import EXTENSIONS
+    from agnostic.files import files_below
     from agnostic.visualization.pictures import slug
 
-    picture = read_image(photo)
-    network = load(model, backend=backend, engine=engine, weights=weights)
-    inputs = prepare(network, _fitted(picture, network, size))
-    spatial, left_out = _spatial(network, inputs, layer, model)
-    wanted = {x.name: drawing.parse_channels(channels, x) for x in spatial}
-    record = capture(network, inputs, list(wanted)).numpy()
-    report: list[dict[str, Any]] = []
-    for x in spatial:
+    if not given.is_dir():
+        return {given: slug(given.stem)}
+    names = files_below(given, EXTENSIONS)
+    if not names:
+        raise InvalidInput(f"{str(given)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
+    return {given / name: own for name, own in drawing.distinct(names).items()}
+
+
+def _mosaics(
+    network: Any,
+    inputs: Any,
+    wanted: Mapping[Layer, Sequence[int]],
+    columns: int,
+    out: Path,
+    names: tuple[str | None, ...],
+    about: Mapping[str, Any],
+    force: bool,
+) -> Iterator[dict[str, Any]]:
+    """Draw what each layer answers to one photo, and tell of each file what it is.
+
+    Args:
+        inputs: the photo, as the model takes it.
+        wanted: the channels of each layer.
+        names: parts of the files' names: of the model first, the layer's follows.
+        about: what else the metadata say.
+    """
+    from agnostic import __version__
+    from agnostic.backend import backend_of
+    from agnostic.files import write_png
+    from agnostic.taps.pictures import tiles
+    from agnostic.taps.verbs import capture
+    from agnostic.visualization.mosaic import mosaic
+    from agnostic.visualization.pictures import check_replaceable, digest, fingerprint
+
+    backend = backend_of(network)
+    whole = {"fingerprint": fingerprint(backend, network), "inputs": digest(backend.to_numpy(inputs))}
+    versions = {"agnostic": __version__, **backend.versions()}
+    record = capture(network, inputs, [x.name for x in wanted]).numpy()
+    called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
+    whose, *others = names
+    for (x, indices), name in zip(wanted.items(), called.values(), strict=True):
         calls = record.calls(x.name)
         for number, activation in enumerate(calls, 1):
-            call = f"-call{number}" if len(calls) > 1 else ""
-            name = x.aliases[0] if x.aliases else x.name
-            path = out / f"{drawing.model_name(model)}-{slug(name)}{call}-{slug(photo.stem)}.png"
-            images = tiles(activation, x.axes or "", wanted[x.name], layer=x.name)
-            about = {"model": model, "layer": x.name, "photo": photo.name, "channels": wanted[x.name]}
-            write_png(path, mosaic(images, columns), {"agnostic": json_format.dumps(about)})
-            report.append({"path": path, **about})
-            if not json:
-                say(f"{path} ({_summary(x, wanted[x.name])})")
-    if json:
-        print_json({"mosaics": report, "left_out": [x.name for x in left_out]})
-    elif left_out:
-        say(f"left out, without height and width: {', '.join(x.name for x in left_out)}")
+            call = f"call{number}" if len(calls) > 1 else None
+            path = out / f"{drawing.file_name(whose, name, call, *others)}.png"
+            made_by = {**whole, "layer": x.name, "channels": list(indices), "call": number}
+            if not force:
+                check_replaceable(path, made_by)
+            images = tiles(activation, x.axes or "", indices, layer=x.name)
+            text = json_format.dumps({**made_by, **about, "versions": versions})
+            write_png(path, mosaic(images, columns), {"agnostic": text})
+            yield {"path": path, **about, "layer": x.name, "channels": indices, "summary": _summary(x, indices)}
 
 
 def _summary(layer: Layer, wanted: Sequence[int]) -> str:

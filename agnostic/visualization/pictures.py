@@ -1,4 +1,8 @@
-"""Pictures on disk: every finished image is kept at once, and a mosaic is made of them; interrupted work goes on."""
+"""Pictures on disk: every finished image is kept at once, and a mosaic is made of them; interrupted work goes on.
+
+Each file says how it was made. What a file was made from decides whether it is finished work, and whether it may be
+written over: only by the same work, or by force.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from agnostic.backend import Backend, Model, backend_of
+from agnostic import __version__, decoding
+from agnostic.backend import Backend, Model
 from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path, read_image, read_png_metadata, write_png
+from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.visualization.ascent import Ascent, Settings, prepare
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
@@ -29,25 +35,40 @@ class Drawing:
     """One mosaic to be drawn.
 
     Attributes:
-        path: of the mosaic's PNG file; its images go to the folder of that name without the suffix.
+        path: of the mosaic's PNG file.
+        folder: where its single images are kept; several mosaics may share them.
         items: one name an image, used for its file.
         objective: from some of the items to their objective, one image an item.
+        layer: what the objective looks at, for the metadata.
+        spec: of the model, for the metadata.
         columns: images in a row of the mosaic.
     """
 
     path: Path
+    folder: Path
     items: tuple[str, ...]
     objective: Callable[[Sequence[str]], Objective]
+    layer: str
+    spec: str
     columns: int = 8
-
-    @property
-    def folder(self) -> Path:
-        """Where the single images are kept."""
-        return self.path.with_suffix("") if self.path.suffix == ".png" else self.path
 
     def image_path(self, item: str) -> Path:
         """The file of one item's image."""
         return self.folder / f"{slug(item)}.png"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What :func:`draw` did.
+
+    Attributes:
+        found: how many images were there from an earlier call.
+        remarks: by item, on those that do not show what was asked for; see
+            :attr:`agnostic.visualization.ascent.Images.remarks`.
+    """
+
+    found: int
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def slug(name: str) -> str:
@@ -74,35 +95,49 @@ def draw(
     drawing: Drawing,
     *,
     recipe: str | Recipe = "fourier",
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    start: npt.NDArray[np.uint8] | None = None,
     settings: Settings | None = None,
+    force: bool = False,
     progress: Callable[[str, int], Any] | None = None,
-) -> int:
+) -> Drawn:
     """Draw what is not yet there, then the mosaic.
 
     Args:
+        start: (H, W, 3), the picture to start from; its middle is taken, in the size of the images.
+        force: write also over files that hold something else than this work.
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
 
-    Returns:
-        How many images were found finished from an earlier call.
-
     Raises:
         Interrupted: by Ctrl-C; finished images are kept, and the same call goes on from there.
+        InvalidInput: a file that would be written over holds something else.
         InvalidInput, UnknownName, NonFinite: see :func:`agnostic.visualization.ascent.visualize`.
     """
     settings = settings or Settings()
-    _, ascent = prepare(model, drawing.objective(drawing.items), recipe=recipe, size=size, steps=steps, seed=seed)
+
+    def prepared(items: Sequence[str], start: Any) -> tuple[Backend, Ascent]:
+        objective = drawing.objective(items)
+        return prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start)
+
+    backend, ascent = prepared(drawing.items, None)
     if ascent.shape[2] not in (1, 3):
         raise InvalidInput(f"images of {ascent.shape[2]} channels cannot be shown: 1 (grey) or 3 (colour) can")
     if drawing.folder.exists() and not drawing.folder.is_dir():
         raise InvalidInput(f"cannot write to {str(drawing.folder)!r}: a file stands where the images' folder should be")
-    backend = backend_of(model)
-    model_digest = fingerprint(backend, model)
-    labels = ascent.objective.labels()
-    made_by = [_made_by(ascent, label, model_digest, settings) for label in labels]
+    if start is not None:
+        start = fitted(start, ascent.shape)
+        size = ascent.shape[:2]
+    work = _work(backend, model, drawing, ascent, settings, start)
+    made_by = [{**work, "label": label} for label in ascent.objective.labels()]
+    mosaic_by = {**work, "items": list(drawing.items)}
+    if not force:
+        check_replaceable(drawing.path, mosaic_by)
+        for item, own in zip(drawing.items, made_by, strict=True):
+            check_replaceable(drawing.image_path(item), own)
+    about = {"model": drawing.spec, "versions": {"agnostic": __version__, **backend.versions()}}
     # Opened first, so that a folder that cannot be written to is not found out at the end.
     with atomic_path(drawing.path) as temporary:
         missing = [i for i, item in enumerate(drawing.items) if not _finished(drawing.image_path(item), made_by[i])]
@@ -111,20 +146,21 @@ def draw(
             # A lone image has other bits than the same one among several; see the backends' ascent.
             missing.append(0 if missing[0] else 1)
         if missing:
-            objective = drawing.objective([drawing.items[i] for i in missing])
-            backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed)
-            what = f"drawing {drawing.path.stem}"
+            _, ascent = prepared([drawing.items[i] for i in missing], start)
+            texts = [{**made_by[i], **about} for i in missing]
             if progress is None:
-                _ascend(backend, model, ascent, settings, drawing, missing, made_by)
+                _ascend(backend, model, ascent, settings, drawing, missing, texts)
             else:
-                with progress(what, ascent.steps * ascent.count) as on_step:
-                    chosen = Settings(
-                        settings.micro_batch, settings.dtype, settings.memory_format, settings.device, on_step
-                    )
-                    _ascend(backend, model, ascent, chosen, drawing, missing, made_by)
-        images = np.stack([read_image(drawing.image_path(item)) for item in drawing.items])
-        write_png(temporary, mosaic(images, drawing.columns), {KEYWORD: json.dumps({"items": list(drawing.items)})})
-    return found
+                with progress(f"drawing {drawing.path.stem}", ascent.steps * ascent.count) as on_step:
+                    chosen = replace(settings, on_step=on_step)
+                    _ascend(backend, model, ascent, chosen, drawing, missing, texts)
+        paths = {item: drawing.image_path(item) for item in drawing.items}
+        remarks = {item: said.get("remark") for item, path in paths.items() if (said := said_by(path))}
+        drawn = Drawn(found, {item: remark for item, remark in remarks.items() if remark})
+        text = {**mosaic_by, **about, "columns": drawing.columns, "remarks": drawn.remarks}
+        images = np.stack([read_image(path) for path in paths.values()])
+        write_png(temporary, mosaic(images, drawing.columns), {KEYWORD: json.dumps(text)})
+    return drawn
 
 
 def _ascend(
@@ -134,15 +170,15 @@ def _ascend(
     settings: Settings,
     drawing: Drawing,
     missing: Sequence[int],
-    made_by: Sequence[Mapping[str, Any]],
+    texts: Sequence[Mapping[str, Any]],
 ) -> None:
     done = 0
     try:
         for climbed in backend.ascend(model, ascent, settings):
             for place, (i, remark) in enumerate(zip(climbed.images, ascent.remarks(climbed), strict=True)):
-                item = missing[i]
-                text = {**made_by[item], "objective": float(climbed.scores[-1, place]), "remark": remark}
-                write_png(drawing.image_path(drawing.items[item]), climbed.pixels[place], {KEYWORD: json.dumps(text)})
+                text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
+                path = drawing.image_path(drawing.items[missing[i]])
+                write_png(path, climbed.pixels[place], {KEYWORD: json.dumps(text)})
                 done += 1
     except KeyboardInterrupt:
         raise Interrupted(
@@ -151,27 +187,82 @@ def _ascend(
         ) from None
 
 
-def _made_by(ascent: Ascent, label: str, model: str, settings: Settings) -> dict[str, Any]:
-    """All that the pixels depend on."""
+def _work(
+    backend: Backend, model: Model, drawing: Drawing, ascent: Ascent, settings: Settings, start: Any
+) -> dict[str, Any]:
+    """All that the pixels of each image depend on, besides what it shows."""
     return {
-        "label": label,
-        "model": model,
+        "fingerprint": fingerprint(backend, model),
+        "layer": drawing.layer,
         "recipe": repr(ascent.recipe),
         "size": list(ascent.shape),
         "seed": ascent.seed,
         "preprocessing": repr(ascent.preprocessing),
         "dtype": settings.dtype or "auto",
+        "start": None if start is None else digest(start),
     }
 
 
-def _finished(path: Path, made_by: Mapping[str, Any]) -> bool:
-    if not path.exists():
-        return False
+def digest(array: npt.NDArray[Any]) -> str:
+    """Of the numbers in an array, and its shape."""
+    found = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=16)
+    found.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def fitted(picture: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """The middle of a picture (H, W, 3), resampled to the shape (height, width, channels) with 1 or 3 channels."""
+    from PIL import Image, ImageOps
+
+    height, width, channels = shape
+    image = Image.fromarray(picture)
+    if channels == 1:
+        image = image.convert("L")
+    found = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
+    return found.reshape(shape)
+
+
+def said_by(path: Path) -> dict[str, Any] | None:
+    """What a PNG file says of how it was made, also where its pixels are cut off; None for any other file.
+
+    Raises:
+        InvalidInput: it is no regular file, or cannot be read.
+    """
+    data = read_regular(path)
     try:
-        text = json.loads(read_png_metadata(path).get(KEYWORD, "{}"))
+        with decoding.decoder_errors():
+            image = decoding.opened(data)
+        text = json.loads(str(image.info.get(KEYWORD, "")))
+    except (decoding.Flaw, json.JSONDecodeError):
+        return None
+    return text if isinstance(text, dict) else None
+
+
+def check_replaceable(path: Path, made_by: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where a file is there that was not made by the same work.
+
+    Args:
+        path: of a picture that is to be written.
+        made_by: what makes it what it is, as its metadata will say.
+    """
+    if not path.exists():
+        return
+    said = said_by(path)
+    way_out = "choose another folder with --out, or write over it with --force"
+    if said is None:
+        raise InvalidInput(f"{str(path)!r} is there already, and is no picture that agnostic made: {way_out}")
+    # As JSON brings it back: lists for tuples.
+    others = [key for key, value in made_by.items() if said.get(key) != json.loads(json.dumps(value))]
+    if others:
+        raise InvalidInput(f"{str(path)!r} is there already, made otherwise ({', '.join(others)}): {way_out}")
+
+
+def _finished(path: Path, made_by: Mapping[str, Any]) -> bool:
+    try:
+        if not path.exists():
+            return False
+        check_replaceable(path, made_by)
         shape = read_image(path).shape
-    except (InvalidInput, json.JSONDecodeError):
-        return False  # not ours, or damaged: it is drawn again
-    if not isinstance(text, dict) or list(shape[:2]) != made_by["size"][:2]:
-        return False
-    return all(text.get(key) == value for key, value in made_by.items())
+    except InvalidInput:
+        return False  # made otherwise, or damaged: it is drawn again
+    return bool(list(shape[:2]) == made_by["size"][:2])

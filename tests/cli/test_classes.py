@@ -24,10 +24,12 @@ def files(folder: Path) -> list[str]:
 def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, capsys: Any) -> None:
     assert command("classes", "3", "0", "3") == 0
     folder = tmp_path / "out"
-    assert capsys.readouterr() == (f"{folder}/make-classes-fourier.png (2 images)\n", "")
-    assert files(folder) == ["make-classes-fourier.png"] + [f"make-classes-fourier/000{n}.png" for n in (0, 3)]
-    assert read_image(folder / "make-classes-fourier.png").shape == (26, 47, 3)
-    said = json.loads(read_png_metadata(folder / "make-classes-fourier" / "0003.png")["agnostic"])
+    assert capsys.readouterr() == (f"{folder}/tiny-make-classes-3_0-fourier-16-2steps.png (2 images)\n", "")
+    mosaic = "tiny-make-classes-3_0-fourier-16-2steps.png"
+    images = "tiny-make-classes-fourier-16-2steps"
+    assert files(folder) == [mosaic] + [f"{images}/000{n}.png" for n in (0, 3)]
+    assert read_image(folder / mosaic).shape == (26, 47, 3)
+    said = json.loads(read_png_metadata(folder / images / "0003.png")["agnostic"])
     assert said["label"] == "class 3"
 
 
@@ -35,7 +37,8 @@ def test_the_layer_of_the_logits(command: Command, tmp_path: Path) -> None:
     assert command("classes", "3", "1", "--layer", "head") == 0
     assert command("classes", "3", "1", out=tmp_path / "two") == 0
     # The head is the output, and what an image shows has one name: it starts and ends the same, up to rounding.
-    one, two = (read_image(tmp_path / name / "make-classes-fourier" / "0003.png") for name in ("out", "two"))
+    names = "out/tiny-make-head-classes-fourier-16-2steps", "two/tiny-make-classes-fourier-16-2steps"
+    one, two = (read_image(tmp_path / name / "0003.png") for name in names)
     assert np.abs(one.astype(int) - two).max() <= 1
     assert one.std() > 1
 

@@ -39,30 +39,45 @@ def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, 
     assert command("filters", "--layer", "stem", "--layer", "down", "--channels", "0-2,5", "--columns", "3") == 0
     out, err = capsys.readouterr()
     folder = tmp_path / "out"
-    assert out == f"{folder}/make-stem-fourier.png (4 images)\n{folder}/make-down-fourier.png (4 images)\n"
+    mosaics = [f"tiny-make-{layer}-0-2_5-fourier-16-2steps.png" for layer in ("stem", "down")]
+    assert out == "".join(f"{folder}/{name} (4 images)\n" for name in mosaics)
     assert err == ""
     names = ("0000.png", "0001.png", "0002.png", "0005.png")
     assert files(folder) == sorted(
-        [f"make-{layer}-fourier/{name}" for layer in ("stem", "down") for name in names]
-        + ["make-stem-fourier.png", "make-down-fourier.png"]
+        [f"tiny-make-{layer}-fourier-16-2steps/{name}" for layer in ("stem", "down") for name in names] + mosaics
     )
-    mosaic = read_image(folder / "make-stem-fourier.png")
+    mosaic = read_image(folder / mosaics[0])
     assert mosaic.shape == (2 * 21 + 5, 3 * 21 + 5, 3)
-    np.testing.assert_array_equal(mosaic[26:42, 5:21], read_image(folder / "make-stem-fourier" / "0005.png"))
-    said = json.loads(read_png_metadata(folder / "make-stem-fourier" / "0005.png")["agnostic"])
+    np.testing.assert_array_equal(
+        mosaic[26:42, 5:21], read_image(folder / "tiny-make-stem-fourier-16-2steps" / "0005.png")
+    )
+    said = json.loads(read_png_metadata(folder / "tiny-make-stem-fourier-16-2steps" / "0005.png")["agnostic"])
     assert said["label"] == "stem:5"
     assert said["seed"] == 0
     assert "Fourier" in said["recipe"]
     assert np.isfinite(said["objective"])
+    of_mosaic = json.loads(read_png_metadata(folder / mosaics[0])["agnostic"])
+    assert of_mosaic.pop("items") == ["0000", "0001", "0002", "0005"]
+    assert of_mosaic.pop("columns") == 3
+    assert of_mosaic.pop("remarks") == {}
+    # All that a single image says, but for what it shows alone.
+    assert of_mosaic == {key: said[key] for key in said.keys() - {"label", "objective", "remark"}}
+    assert of_mosaic["model"].endswith("tiny.py:make")
+    assert of_mosaic["layer"] == "stem"
+    assert of_mosaic["versions"].keys() >= {"agnostic", "torch"}
+    assert len(of_mosaic["fingerprint"]) == 32
 
 
 def test_without_a_layer_the_last_at_each_resolution(command: Command, tmp_path: Path, capsys: Any) -> None:
     assert command("filters") == 0
     out = capsys.readouterr().out
     folder = tmp_path / "out"
-    assert out == f"{folder}/make-act-fourier.png (6 images)\n{folder}/make-down-fourier.png (8 images)\n"
+    names = ("act-0-5", "down-0-7")
+    assert [line.partition(" (")[0] for line in out.splitlines() if line.startswith("/")] == [
+        f"{folder}/tiny-make-{name}-fourier-16-2steps.png" for name in names
+    ]
     assert command("filters", "--channels", "1") == 0
-    assert capsys.readouterr().out.count("(1 images") == 2
+    assert capsys.readouterr().out.count("(1 image, 1 of them finished earlier)") == 2
 
 
 def test_of_a_model_with_blocks_what_the_blocks_return_is_drawn() -> None:
@@ -80,23 +95,24 @@ def test_the_pictures_are_those_of_visualize(command: Command, model: Path, tmp_
     network = ag.load(f"{model}:make")
     images = ag.visualize(network, ag.objectives.channel("down", [3, 1]), recipe="classic", size=16, steps=2, seed=5)
     for image, channel in zip(images, (3, 1), strict=True):
-        found = read_image(tmp_path / "out" / "make-down-classic" / f"{channel:04d}.png")
+        found = read_image(tmp_path / "out" / "tiny-make-down-classic-16-2steps-seed5" / f"{channel:04d}.png")
         np.testing.assert_array_equal(found, np.rint(np.asarray(image) * 255).astype(np.uint8))
 
 
 def test_a_glob_passes_by_what_has_no_height_and_width(command: Command, tmp_path: Path) -> None:
     assert command("filters", "--layer", "*", "--layer", "stem", "--channels", "0") == 0
     mosaics = [name for name in files(tmp_path / "out") if "/" not in name]
-    assert mosaics == [f"make-{name}-fourier.png" for name in ("act", "down", "pool", "stem")]
+    assert mosaics == [f"tiny-make-{name}-0-fourier-16-2steps.png" for name in ("act", "down", "pool", "stem")]
 
 
 def test_json_lists_the_files(command: Command, tmp_path: Path, capsys: Any) -> None:
-    assert command("filters", "--layer", "act", "--channels", "0,3", "--json") == 0
+    assert command("filters", "--layer", "stem", "--channels", "0,3", "--json") == 0
     folder = tmp_path / "out"
     assert json.loads(capsys.readouterr().out) == [
         {
-            "mosaic": f"{folder}/make-act-fourier.png",
-            "images": [f"{folder}/make-act-fourier/{c}.png" for c in ("0000", "0003")],
+            "mosaic": f"{folder}/tiny-make-stem-0_3-fourier-16-2steps.png",
+            "images": [f"{folder}/tiny-make-stem-fourier-16-2steps/{c}.png" for c in ("0000", "0003")],
+            "remarks": {},
         }
     ]
 
@@ -134,30 +150,110 @@ def test_the_embedded_network(tmp_path: Path, capsys: Any) -> None:
 def test_a_second_run_draws_nothing(command: Command, tmp_path: Path, capsys: Any) -> None:
     arguments = ("filters", "--layer", "stem")
     assert command(*arguments) == 0
-    before = ages(tmp_path / "out" / "make-stem-fourier")
+    before = ages(tmp_path / "out" / "tiny-make-stem-fourier-16-2steps")
     capsys.readouterr()
     assert command(*arguments, "--columns", "2") == 0
     assert "6 images, 6 of them finished earlier" in capsys.readouterr().out
-    assert ages(tmp_path / "out" / "make-stem-fourier") == before
-    assert read_image(tmp_path / "out" / "make-stem-fourier.png").shape == (3 * 21 + 5, 2 * 21 + 5, 3)
+    assert ages(tmp_path / "out" / "tiny-make-stem-fourier-16-2steps") == before
+    assert read_image(tmp_path / "out" / "tiny-make-stem-0-5-fourier-16-2steps.png").shape == (
+        3 * 21 + 5,
+        2 * 21 + 5,
+        3,
+    )
 
 
-@pytest.mark.parametrize(
-    "change", [["--seed", "1"], ["--steps", "3"], ["--size", "17"], ["--dtype", "float64"], "weights"]
-)
-def test_what_was_made_otherwise_is_drawn_again(command: Command, model: Path, tmp_path: Path, change: Any) -> None:
+@pytest.mark.parametrize("change", ["weights", "card"])
+def test_what_was_made_otherwise_is_written_over_by_force_alone(
+    command: Command, model: Path, tmp_path: Path, capsys: Any, change: str
+) -> None:
     arguments = ("filters", "--layer", "stem")
     assert command(*arguments) == 0
-    folder = tmp_path / "out" / "make-stem-fourier"
-    before, pixels = ages(folder), {p.name: read_image(p) for p in folder.iterdir()}
+    folder = tmp_path / "out" / "tiny-make-stem-fourier-16-2steps"
+    before = {p.name: read_image(p) for p in folder.iterdir()}
+    text = model.read_text()
     if change == "weights":
-        model.write_text(model.read_text().replace("seed=0", "seed=1"))
-        assert command(*arguments) == 0
+        model.write_text(text.replace("seed=0", "seed=1"))
     else:
-        assert command(*arguments, *change) == 0
-    assert all(ages(folder)[name] != age for name, age in before.items())
-    if change != ["--dtype", "float64"]:  # which two steps of rounding need not show in 8 bits
-        assert all(not np.array_equal(read_image(folder / name), old) for name, old in pixels.items())
+        model.write_text(text.replace("def make(", "def plain(") + WITH_A_CARD)
+    old = ages(tmp_path / "out"), ages(folder)
+    capsys.readouterr()
+    assert command(*arguments) == 2
+    what = "fingerprint" if change == "weights" else "preprocessing"
+    assert_one_sentence(capsys, f"is there already, made otherwise ({what})|--out|--force")
+    assert (ages(tmp_path / "out"), ages(folder)) == old
+    assert command(*arguments, "--force") == 0
+    assert all(not np.array_equal(read_image(folder / name), pixels) for name, pixels in before.items())
+
+
+WITH_A_CARD = """
+from agnostic.models.cards import ModelCard, Preprocessing, attach
+
+def make():
+    made = plain()
+    attach(made, ModelCard("s", Preprocessing((0.5,) * 3, (0.1,) * 3), (16, 16)))
+    return made
+"""
+
+
+def test_other_work_has_other_names(command: Command, model: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "a photo.png"
+    write_png(photo, np.random.default_rng(0).random((20, 30, 3)))
+    (tmp_path / "second.py").write_text(model.read_text())
+    changes: list[list[str]] = [
+        [], ["--seed", "1"], ["--steps", "3"], ["--size", "17"], ["--dtype", "float64"], ["--recipe", "classic"],
+        ["--channels", "1,3"], ["--channels", "0-1"], ["--start", str(photo)], ["--layer", "down", "--channels", "1"],
+    ]  # fmt: skip
+    for change in changes:
+        assert command("filters", "--layer", "stem", *change) == 0
+    assert command("filters", "--layer", "stem", function="other") == 0
+    second = [f"{tmp_path}/second.py:make", "--size", "16", "--steps", "2", "--out", str(tmp_path / "out")]
+    assert main(["filters", *second, "--layer", "stem"]) == 0
+    for classes in (["0"], ["1", "0"], ["0", "1"], ["0", "--layer", "flat"]):
+        assert command("classes", *classes) == 0
+    mosaics = [name for name in files(tmp_path / "out") if "/" not in name]
+    assert len(mosaics) == len(changes) + 1 + 2 + 4  # two layers in the last of the changes
+    assert "tiny-make-stem-0-5-fourier-16-2steps-from-a-photo.png" in mosaics
+
+
+def test_names_of_models() -> None:
+    names = [
+        drawing.model_name(spec, **options)
+        for spec in ("timm:resnet18", "torchvision:resnet18", "a/net.py:make", "b/resnet18.keras", "resnet18")
+        for options in ({}, {"weights": "random"}, {"backend": "keras"}, {"backend": "keras", "engine": "jax"})
+    ]
+    assert names[:3] == ["timm-resnet18", "timm-resnet18-random", "timm-resnet18-keras"]
+    assert len(set(names)) == len(names)
+    assert drawing.distinct(["a/b", "a b", "A-b", "c"])["c"] == "c"
+    assert len(set(drawing.distinct(["a/b", "a b", "A-b", "c"]).values())) == 4
+    assert drawing.items_name(["0003", "0004", "0005", "0001", "0007"], "channels") == "3-5_1_7"
+    many = [f"{n:04d}" for n in range(0, 99, 2)]
+    assert drawing.items_name(many, "channels").startswith("50-channels-")
+    assert drawing.items_name(many, "channels") != drawing.items_name(many[::-1], "channels")
+    assert len(drawing.file_name("x" * 999, "y")) == len(drawing.file_name("x" * 999, "z")) <= 120
+    assert drawing.file_name("x" * 999, "y") != drawing.file_name("x" * 999, "z")
+
+
+def test_a_silent_channel_is_told(command: Command, model: Path, tmp_path: Path, capsys: Any) -> None:
+    model.write_text(model.read_text() + SILENT)
+    assert command("filters", "--layer", "act", "--channels", "0,2", function="silent") == 0
+    out = capsys.readouterr().out
+    assert "(2 images)\n  0002: no gradient reaches the image from 'act:2'" in out
+    assert command("filters", "--layer", "act", "--channels", "0,2", "--json", function="silent") == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert list(report["remarks"]) == ["0002"]  # though nothing was drawn again
+    for path in (report["mosaic"], report["images"][1]):
+        assert "no gradient reaches" in read_png_metadata(path)["agnostic"]
+    assert command("filters", "--layer", "act", "--channels", "2", function="silent") == 2
+    assert "no gradient reaches the image from 'act:2'" in capsys.readouterr().err
+
+
+SILENT = """
+
+def silent():
+    model = make()
+    model.stem.weight.data[2], model.stem.bias.data[:] = 0, torch.tensor([1.0, 0, -1, 0, 0, 0])
+    return model
+"""
 
 
 def cut_off(path: Path) -> None:
@@ -180,17 +276,35 @@ def no_image(path: Path) -> None:
     path.write_text("hello")
 
 
-@pytest.mark.parametrize("spoil", [cut_off, foreign, foreign_text, other_size, no_image, Path.unlink])
+@pytest.mark.parametrize("spoil", [cut_off, other_size, Path.unlink])
 def test_spoiled_images_are_drawn_again_bit_for_bit(command: Command, tmp_path: Path, spoil: Any) -> None:
     arguments = ("filters", "--layer", "stem")
     assert command(*arguments) == 0
-    folder, mosaic = tmp_path / "out" / "make-stem-fourier", tmp_path / "out" / "make-stem-fourier.png"
+    folder = tmp_path / "out" / "tiny-make-stem-fourier-16-2steps"
+    mosaic = tmp_path / "out" / "tiny-make-stem-0-5-fourier-16-2steps.png"
     before, images = mosaic.read_bytes(), {p.name: p.read_bytes() for p in folder.iterdir()}
     spoil(folder / "0003.png")
     mosaic.unlink()
     assert command(*arguments) == 0
     assert mosaic.read_bytes() == before
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == images
+
+
+@pytest.mark.parametrize("strange", [foreign, foreign_text, no_image])
+@pytest.mark.parametrize("which", ["mosaic", "image"])
+def test_files_of_others_are_written_over_by_force_alone(
+    command: Command, tmp_path: Path, capsys: Any, strange: Any, which: str
+) -> None:
+    folder = tmp_path / "out" / "tiny-make-stem-fourier-16-2steps"
+    path = folder / "0001.png" if which == "image" else tmp_path / "out" / "tiny-make-stem-1-fourier-16-2steps.png"
+    folder.mkdir(parents=True)
+    strange(path)
+    before = path.read_bytes()
+    assert command("filters", "--layer", "stem", "--channels", "1") == 2
+    assert_one_sentence(capsys, "is there already, and is no picture that agnostic made|--force")
+    assert path.read_bytes() == before
+    assert command("filters", "--layer", "stem", "--channels", "1", "--force") == 0
+    assert path.read_bytes() != before
 
 
 @contextmanager
@@ -221,14 +335,14 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
     folder = tmp_path / "out"
     assert out == ""
     assert err == (
-        f"agnostic: interrupted: 2 of 6 images are finished and kept in '{folder}/make-stem-fourier'; "
+        f"agnostic: interrupted: 2 of 6 images are finished and kept in '{folder}/tiny-make-stem-fourier-16-2steps'; "
         "the same command goes on from there\n"
     )
-    assert files(folder) == ["make-stem-fourier/0000.png", "make-stem-fourier/0001.png"]
-    before = ages(folder / "make-stem-fourier")
+    assert files(folder) == ["tiny-make-stem-fourier-16-2steps/0000.png", "tiny-make-stem-fourier-16-2steps/0001.png"]
+    before = ages(folder / "tiny-make-stem-fourier-16-2steps")
     assert command(*arguments) == 0
     assert "6 images, 2 of them finished earlier" in capsys.readouterr().out
-    after = ages(folder / "make-stem-fourier")
+    after = ages(folder / "tiny-make-stem-fourier-16-2steps")
     assert {name: after[name] for name in before} == before
     assert files(folder) == files(whole)
     for name in files(folder):
@@ -323,7 +437,7 @@ def test_nan_weights_leave_what_was_finished_and_no_half_mosaic(command: Command
     arguments = ("filters", "--layer", "stem", "--micro-batch", "2")
     assert command(*arguments, function="bad") == 2
     assert_one_sentence(capsys, "for 'stem:4' is not finite at step 1 of 2")
-    assert files(tmp_path / "out") == [f"bad-stem-fourier/{c:04d}.png" for c in range(4)]
+    assert files(tmp_path / "out") == [f"tiny-bad-stem-fourier-16-2steps/{c:04d}.png" for c in range(4)]
 
 
 def test_a_model_of_other_images_than_can_be_shown(
@@ -355,11 +469,11 @@ def test_a_file_in_place_of_the_images_is_found_before_anything_is_drawn(
     command: Command, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "make-stem-fourier").write_text("here")
+    (tmp_path / "out" / "tiny-make-stem-fourier-16-2steps").write_text("here")
     monkeypatch.setattr("agnostic_torch.ascent.frozen", lambda *a: pytest.fail("drawn"))
     assert command("filters", "--layer", "stem") == 2
     assert_one_sentence(capsys, "cannot write|a file stands where the images' folder should be")
-    assert files(tmp_path / "out") == ["make-stem-fourier"]
+    assert files(tmp_path / "out") == ["tiny-make-stem-fourier-16-2steps"]
 
 
 class Evil:
@@ -411,4 +525,6 @@ def test_weights_are_used(command: Command, model: Path, tmp_path: Path) -> None
     assert command("filters", "--layer", "stem", "--weights", str(tmp_path / "other.pth")) == 0
     assert command("filters", "--layer", "stem", function="other") == 0
     folder = tmp_path / "out"
-    assert (folder / "make-stem-fourier/0001.png").read_bytes() == (folder / "other-stem-fourier/0001.png").read_bytes()
+    names = "tiny-make-other-stem-fourier-16-2steps", "tiny-other-stem-fourier-16-2steps"
+    given, own = (read_image(folder / name / "0001.png") for name in names)
+    np.testing.assert_array_equal(given, own)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agnostic import cli
-from agnostic.files import read_image, write_png
+from agnostic.files import read_image, read_png_metadata, write_png
 
 pytest.importorskip("torch")
 
@@ -121,9 +121,9 @@ def test_layers_wrong_use(run):
 # agnostic taps -------------------------------------------------------------------------------------------------------
 def test_taps_draws_a_mosaic_a_layer(run, place):
     out = run("taps", "model.py:colour", "photo.png", "--layer", "conv", "--size", 34, "--columns", 4, "--out", "pics")
-    assert out == "pics/colour-conv-photo.png (6 of 6 channels, 32 x 32)\n"
+    assert out == "pics/model-colour-conv-photo-34.png (6 of 6 channels, 32 x 32)\n"
     # 32 pixels three times; six tiles, four in a row, gaps of five.
-    assert read_image(place / "pics/colour-conv-photo.png").shape == (2 * 101 + 5, 4 * 101 + 5, 3)
+    assert read_image(place / "pics/model-colour-conv-photo-34.png").shape == (2 * 101 + 5, 4 * 101 + 5, 3)
 
 
 def test_taps_shows_what_the_layer_returned(run, place):
@@ -133,7 +133,7 @@ def test_taps_shows_what_the_layer_returned(run, place):
     from agnostic.taps.pictures import tiles
 
     run("taps", "model.py:colour", "photo.png", "--layer", "conv", "--channels", "4,1", "--size", 60)
-    drawn = read_image(place / "pictures/colour-conv-photo.png")
+    drawn = read_image(place / "pictures/model-colour-conv-photo-channels-4-1-60.png")
     # The middle of the photo, which has the height already, as numbers in [0, 1].
     photo = read_image(place / "photo.png")[:, 10:70] / np.float32(255)
     model = ag.load("model.py:colour")
@@ -149,7 +149,8 @@ def test_taps_shows_what_the_layer_returned(run, place):
 def test_taps_of_a_glob_leaves_out_what_has_no_picture(run):
     out = run("taps", "model.py:grey", "photo.png", "--layer", "blocks.*", "--layer", "conv", "--size", 20)
     assert [line.split()[0] for line in out.splitlines()[:-1]] == [
-        "pictures/grey-blocks.0-photo.png", "pictures/grey-blocks.1-photo.png", "pictures/grey-conv-photo.png",
+        "pictures/model-grey-blocks.0-photo-20.png", "pictures/model-grey-blocks.1-photo-20.png",
+        "pictures/model-grey-conv-photo-20.png",
     ]  # fmt: skip
     assert out.splitlines()[-1] == "left out, without height and width: blocks.2, blocks.3"
 
@@ -157,11 +158,47 @@ def test_taps_of_a_glob_leaves_out_what_has_no_picture(run):
 def test_taps_draws_every_call(run):
     report = json.loads(run("taps", "model.py:colour", "photo.png", "--layer", "act", "--size", 20, "--json"))
     assert [one["path"] for one in report["mosaics"]] == [
-        "pictures/colour-act-call1-photo.png", "pictures/colour-act-call2-photo.png",
+        "pictures/model-colour-act-call1-photo-20.png", "pictures/model-colour-act-call2-photo-20.png",
     ]  # fmt: skip
     first, second = (read_image(one["path"]) for one in report["mosaics"])
     assert (first != second).any()
     assert report["left_out"] == []
+
+
+def test_taps_of_a_folder(run, place):
+    folder = place / "photos" / "inner"
+    folder.mkdir(parents=True)
+    pixels = read_image(place / "photo.png")
+    for name, image in (("inner/a.png", pixels), ("inner-a.png", 255 - pixels), ("b.png", pixels)):
+        write_png(place / "photos" / name, image)
+    (place / "photos/bad.jpg").write_text("no image")
+    (place / "photos/notes.txt").write_text("no photo")
+    report = json.loads(run("taps", "model.py:colour", "photos", "--layer", "conv", "--size", 20, "--json"))
+    drawn = {one["photo"]: one["path"] for one in report["mosaics"]}
+    assert len(report["mosaics"]) == len({one["path"] for one in report["mosaics"]}) == 3
+    assert drawn["b.png"] == "pictures/model-colour-conv-b.png-20.png"
+    assert len(report["unreadable"]) == 1
+    assert "bad.jpg" in report["unreadable"][0]
+    assert "left out: cannot read 'photos/bad.jpg'" in run("taps", "model.py:colour", "photos", "--layer", "conv")
+    single = run("taps", "model.py:colour", "photos/b.png", "--layer", "conv", "--size", 20).split()[0]
+    np.testing.assert_array_equal(read_image(place / single), read_image(place / drawn["b.png"]))
+    (place / "empty").mkdir()
+    assert "'empty' has no photos" in run("taps", "model.py:colour", "empty", "--layer", "conv", code=2)
+
+
+def test_taps_writes_over_other_pictures_by_force_alone(run, place):
+    command = ("taps", "model.py:colour", "photo.png", "--layer", "conv", "--size", 20)
+    path = place / run(*command).split()[0]
+    before = path.read_bytes()
+    run(*command)
+    assert path.read_bytes() == before
+    write_png(place / "photo.png", 255 - read_image(place / "photo.png"))
+    assert "is there already, made otherwise (inputs)" in run(*command, code=2)
+    assert path.read_bytes() == before
+    run(*command, "--force")
+    assert path.read_bytes() != before
+    said = json.loads(read_png_metadata(path)["agnostic"])
+    assert said.keys() >= {"fingerprint", "inputs", "layer", "channels", "call", "model", "photo", "versions"}
 
 
 @pytest.mark.parametrize(
