@@ -47,7 +47,7 @@ def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **opt
                     f"the native {type(own).__name__} of {chosen.backend} computes something else: {describe(wrong)}; "
                     "leave native=True out to build ours"
                 )
-    return backend_module(chosen.backend).build(resolved, native, options)
+    return backend_module(chosen.backend).build(spec, resolved, native, options)
 
 
 def describe(terms: Iterable[str]) -> str:

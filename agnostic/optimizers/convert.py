@@ -72,7 +72,8 @@ def convert(
                 )
         resolved = [(_native_form(spec, to), group) for spec, group in resolved]
     backend = backend_module(to)
-    built = backend.build(resolved, native, {})
+    whole = replace(resolved[0][0], {"learning_rate": moved.learning_rate})
+    built = backend.build(whole, resolved, native, {})
     names = {id(p): name for name, p in target.parameters.items()}
     backend.restore(built, moved, names, list(target.parameters.values()))
     return built
@@ -178,7 +179,7 @@ def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequenc
     back = {origin: (name, layout) for name, (origin, layout) in pairs.items()}
     groups, states = [], {}
     for spec, origins in snapshot.groups:
-        spec = _with_number(spec, target.backend)
+        _number(spec.learning_rate, target.backend)
         names = []
         for origin in origins:
             if origin not in back:
@@ -192,15 +193,14 @@ def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequenc
         groups.append((_portable(spec, crossing, allow), tuple(names)))
     ordered = {name: states[name] for name in target.parameters if name in states}
     shapes = {name: tuple(parameter.shape) for name, parameter in target.parameters.items()}
-    return Snapshot(tuple(groups), ordered, shapes, to_last)
+    rate = _number(snapshot.learning_rate, target.backend)
+    return Snapshot(tuple(groups), ordered, shapes, to_last, rate)
 
 
-def _with_number(spec: Spec, to: str) -> Spec:
-    rate = spec.learning_rate
-    if isinstance(rate, int | float):
-        return spec
-    if to == "keras":
-        return spec
+def _number(rate: Any, to: str) -> Any:
+    """A learning rate that the target can follow."""
+    if isinstance(rate, int | float) or to == "keras":
+        return rate
     raise InvalidInput(
         f"the learning rate follows a {type(rate).__name__}, which only Keras can evaluate: convert a copy whose rate "
         "is a number, and put a torch.optim.lr_scheduler on the result"

@@ -39,12 +39,14 @@ class Snapshot:
         states: of each parameter that moves, by name, in the model's own order.
         shapes: of every parameter, those that do not move among them, in the same order.
         outputs_last: kernels are (..., inputs, outputs), as in Keras.
+        learning_rate: the present rate of the optimizer as a whole, beside those of its groups: a number or a schedule.
     """
 
     groups: tuple[tuple[Spec, tuple[str, ...]], ...]
     states: Mapping[str, ParameterState]
     shapes: Mapping[str, tuple[int, ...]]
     outputs_last: bool
+    learning_rate: Any
 
 
 @dataclass(frozen=True)

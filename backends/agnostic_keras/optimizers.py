@@ -99,13 +99,19 @@ def members(params: Any) -> Iterator[tuple[str, Variable]]:
 
 # Building -------------------------------------------------------------------------------------------------------------
 def build(
-    resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+    spec: Spec, resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
 ) -> keras.optimizers.Optimizer:
-    """See :func:`agnostic.optimizers.build`; ``options`` go to the constructor, such as ``name``."""
+    """See :func:`agnostic.optimizers.build`.
+
+    Args:
+        spec: of the whole, whose learning rate is the optimizer's.
+        resolved: each group with its own specification.
+        options: go to the constructor, such as ``name``.
+    """
     moving = [(spec, group) for spec, group in resolved if group.trainable]
     if not moving:
         raise InvalidInput("there is nothing to optimize: every variable is frozen")
-    exact = len(resolved) == 1 and not obstacles(moving[0][0], "keras")
+    exact = len(resolved) == 1 and not obstacles(moving[0][0], "keras") and moving[0][0].learning_rate == spec.learning_rate
     if isinstance(moving[0][0], Muon):
         # Keras moves everything but matrices by Adam there.
         exact = exact and all(len(v.shape) == 2 for _, v in moving[0][1].parameters)
@@ -117,33 +123,28 @@ def build(
     if native and len(resolved) > 1:
         raise InvalidInput("Keras' own optimizers have no groups: leave native=True out to build ours")
     if native:
-        spec = moving[0][0]
-        cls = getattr(keras.optimizers, spec.natives["keras"].name)
-        return cls(**keras_options(spec), **options)
-    base = _base_rate(moving)
+        own = moving[0][0]
+        cls = getattr(keras.optimizers, own.natives["keras"].name)
+        return cls(**keras_options(own), **options)
     groups = [
         {
-            "kind": type(spec).__name__,
-            "options": {k: v for k, v in as_dict(spec).items() if k != "learning_rate"},
-            **_own_rate(spec.learning_rate, base),
+            "kind": type(own).__name__,
+            "options": {k: v for k, v in as_dict(own).items() if k != "learning_rate"},
+            **_own_rate(own.learning_rate, spec.learning_rate),
             "variables": [v.path for _, v in group.parameters],
             "trainable": group.trainable,
         }
-        for spec, group in resolved
+        for own, group in resolved
     ]
-    return RuleOptimizer(groups, base, **options)
-
-
-def _base_rate(moving: Sequence[tuple[Spec, Group]]) -> Any:
-    rates = [spec.learning_rate for spec, _ in moving]
-    return next((r for r in rates if not isinstance(r, int | float) or r > 0), rates[0])
+    return RuleOptimizer(groups, spec.learning_rate, **options)
 
 
 def _own_rate(rate: Any, base: Any) -> dict[str, Any]:
     """How a group's rate follows from the optimizer's: a factor of it where both are numbers, else one of its own."""
     if rate is base or rate == base:
         return {"scale": 1.0}
-    if isinstance(base, int | float) and isinstance(rate, int | float):
+    # No factor leads from a base of 0 to another rate.
+    if isinstance(base, int | float) and isinstance(rate, int | float) and base > 0:
         return {"scale": float(rate / base)}
     return {"rate": float(rate) if isinstance(rate, int | float) else rate}
 
@@ -188,8 +189,8 @@ def _shared_options(spec: Spec) -> dict[str, Any]:
 class RuleOptimizer(keras.optimizers.Optimizer):
     """A keras.optimizers.Optimizer that moves each group of variables by the shared rule of its specification.
 
-    ``learning_rate`` is the first group's. The rates of the others follow it by a constant factor, so that callbacks
-    move all of them; those that have a schedule of their own, or a number beside a schedule, follow that.
+    ``learning_rate`` is the specification's. Groups of another rate follow it by a constant factor, so that callbacks
+    move all of them; those that have a schedule of their own, or a number beside a schedule or a rate of 0, keep it.
 
     Args:
         groups: dicts of ``kind``, ``options`` (the specification but for its rate), ``scale`` (of the rate) or ``rate``
@@ -253,9 +254,19 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             return self.add_variable_from_reference(v, name=name, initializer=start)
         return self.add_variable(slot.shape, start, slot.dtype or v.dtype, name=f"{v.path.replace('/', '_')}_{name}")
 
+    def _filter_empty_gradients(self, grads: Sequence[Any], vars: Sequence[Variable]) -> tuple[list[Any], list[Variable]]:
+        """What Keras does before all else with gradients: here those of frozen variables end, as if they were not given.
+
+        So neither norms, nor accumulation, nor a constraint see them, whatever numbers they hold.
+        """
+        moving = [(g, v) for g, v in zip(grads, vars, strict=True) if self._rule_of(v)[1] is not None]
+        if not moving:
+            return [], []
+        given, variables = super()._filter_empty_gradients(*zip(*moving, strict=True))
+        return [_gradient(g, v) for g, v in zip(given, variables, strict=True)], variables
+
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        # Slices may hold a row twice: the norm is that of the sums.
-        return rules.clip(_OPS, self._specs[0], [engines.current().dense(g) for g in grads])
+        return rules.clip(_OPS, self._specs[0], grads)
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Move one variable; frozen ones stay."""
@@ -263,7 +274,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if spec is None:
             return
         p = kops.stop_gradient(kops.convert_to_tensor(variable))
-        g = kops.cast(kops.convert_to_tensor(engines.current().dense(gradient)), _OPS.dtype(p))
+        g = kops.cast(_gradient(gradient, variable), _OPS.dtype(p))
         dtype = "float64" if _OPS.dtype(p) == "float64" else "float32"
         slots = self._slots[index]
         apart = rules.scalar_slots(spec)
@@ -371,6 +382,26 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return made
 
 
+def _gradient(gradient: Any, variable: Variable) -> Any:
+    """A gradient as a dense array of the engine: slices and sparse arrays may hold a row twice, and norms are of sums.
+
+    Raises:
+        InvalidInput: it is not of the variable's shape.
+    """
+    found = engines.current().dense(gradient)
+    if not kops.is_tensor(found):
+        found = kops.convert_to_tensor(found, variable.dtype)
+    # A size that is known only when a traced function runs is None.
+    if len(found.shape) != len(variable.shape) or any(
+        n is not None and n != m for n, m in zip(found.shape, variable.shape, strict=True)
+    ):
+        raise InvalidInput(
+            f"the gradient of {variable.path!r} has the shape {tuple(found.shape)}, and the variable "
+            f"{tuple(variable.shape)}: give one gradient for each variable, in the same order"
+        )
+    return found
+
+
 def _spec_of_config(group: Mapping[str, Any]) -> Spec:
     # JSON knows no tuples.
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in group["options"].items()}
@@ -474,7 +505,8 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
         if spec is not None:
             states[names[id(v)]] = _read_state(optimizer, spec, v, index)
     shapes = {names[id(v)]: tuple(v.shape) for v in sorted(held, key=lambda v: list(names).index(id(v)))}
-    return Snapshot(tuple(groups), {n: states[n] for n in shapes if n in states}, shapes, outputs_last=True)
+    ordered = {n: states[n] for n in shapes if n in states}
+    return Snapshot(tuple(groups), ordered, shapes, outputs_last=True, learning_rate=rate)
 
 
 def _read_state(optimizer: Any, spec: Spec, v: Variable, index: int) -> ParameterState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,35 +85,46 @@ def members(params: Any) -> Iterator[tuple[str, Tensor]]:
 
 # Building -------------------------------------------------------------------------------------------------------------
 def build(
-    resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+    spec: Spec, resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """See :func:`agnostic.optimizers.build`; ``options`` go to torch.optim's constructor, such as ``fused=True``."""
+    """See :func:`agnostic.optimizers.build`.
+
+    Args:
+        spec: of the whole: what a group that is added later follows.
+        resolved: each group with its own specification.
+        options: go to torch.optim's constructor, such as ``fused=True``.
+    """
     resolved = [(spec, group) for spec, group in resolved if group.trainable]
     if not resolved:
         raise InvalidInput("there is nothing to optimize: every parameter is frozen")
-    kinds = {type(spec).natives["torch"].name if "torch" in spec.natives else None for spec, _ in resolved}
-    exact = len(kinds) == 1 and not any(obstacles(spec, "torch") for spec, _ in resolved)
+    kinds = {type(own).natives["torch"].name if "torch" in own.natives else None for own, _ in resolved}
+    exact = len(kinds) == 1 and not any(obstacles(own, "torch") for own, _ in resolved)
     if native is None:
         native = exact
     if not native:
         if options:
             raise InvalidInput(f"{', '.join(options)}: for torch.optim's own class, and this one is built on our rule")
-        return RuleOptimizer([{"params": _named(resolved, g), **group_options(spec)} for spec, g in resolved])
+        found = [{"params": _named(resolved, group), **group_options(own)} for own, group in resolved]
+        return RuleOptimizer(found, group_options(spec))
     (name,) = kinds
     cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, str(name))
     accepted = inspect.signature(cls).parameters
     found = []
-    for spec, group in resolved:
-        own = {k: v for k, v in torch_options(spec).items() if k in accepted}
-        found.append({"params": [p for _, p in group.parameters], **own})
-    # The first group's options are the defaults of groups that are added later, as in ours.
-    optimizer = cls(found, **{k: v for k, v in found[0].items() if k != "params"}, **options)
+    for own, group in resolved:
+        found.append({"params": [p for _, p in group.parameters], **_accepted(own, accepted)})
+    # Where every group has another rule than the whole, the first one's options are the defaults.
+    whole = spec if type(spec) is type(resolved[0][0]) and not obstacles(spec, "torch") else resolved[0][0]
+    optimizer = cls(found, **_accepted(whole, accepted), **options)
     # Adagrad starts every group from its constructor's argument, not from the group's.
     for group in optimizer.param_groups:
         if "initial_accumulator_value" in group:
             for p in group["params"]:
                 optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
     return optimizer
+
+
+def _accepted(spec: Spec, accepted: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in torch_options(spec).items() if name in accepted}
 
 
 def _named(resolved: Sequence[tuple[Spec, Group]], group: Group) -> list[Any]:
@@ -181,11 +192,11 @@ class RuleOptimizer(torch.optim.Optimizer):
     by the parameters' names where it has them.
     """
 
-    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        found = [dict(group) for group in groups]
+    def __init__(self, groups: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
+        """``defaults`` are what a group that is added later follows."""
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
         self._programs = Programs()
-        super().__init__(found, {k: v for k, v in found[0].items() if k != "params"})
+        super().__init__([dict(group) for group in groups], dict(defaults))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
@@ -435,7 +446,18 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
         for p in group["params"]:
             states[names[id(p)]] = _read_state(optimizer, spec, p)
     ordered = {name: states[name] for name in shapes if name in states}
-    return Snapshot(tuple(found), ordered, shapes, outputs_last=False)
+    return Snapshot(tuple(found), ordered, shapes, outputs_last=False, learning_rate=_whole_rate(optimizer))
+
+
+def _whole_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The present rate of the whole: PyTorch keeps that of each group, and the default that it was made with."""
+    rates = {float(group["lr"]) for group in optimizer.param_groups}
+    if len(rates) == 1:
+        return rates.pop()
+    default = float(optimizer.defaults["lr"])
+    # A scheduler says what it started from, and moves all groups by one factor.
+    moved = [(group["lr"], group["initial_lr"]) for group in optimizer.param_groups if group.get("initial_lr")]
+    return default * float(moved[0][0] / moved[0][1]) if moved else default
 
 
 def _read_state(optimizer: torch.optim.Optimizer, spec: Spec, p: Tensor) -> ParameterState:

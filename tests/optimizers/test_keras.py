@@ -26,7 +26,7 @@ def run(files: tuple[str, ...], engine: str, *needed: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "jax", "tensorflow"])
 def test_optimizers_on_engine(engine: str) -> None:
-    run(("keras_checks.py",), engine)
+    run(("keras_checks.py", "keras_training_checks.py"), engine)
 
 
 @pytest.mark.slow

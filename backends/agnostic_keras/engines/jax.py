@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.sparse import JAXSparse
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from agnostic_keras.engines.jax_guards import before_gradients as before_gradients
@@ -45,8 +46,8 @@ def value_and_gradient(function: Callable[[Any], Array], x: Any) -> tuple[Array,
 
 
 def dense(gradient: Any) -> Any:
-    """A gradient as an array; here it is one."""
-    return gradient
+    """A gradient as an array, where a sparse one came."""
+    return gradient.todense() if isinstance(gradient, JAXSparse) else gradient
 
 
 def is_compiling() -> bool:

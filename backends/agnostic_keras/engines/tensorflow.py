@@ -39,8 +39,10 @@ def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tenso
 
 
 def dense(gradient: Any) -> Tensor:
-    """A gradient as an array, where TensorFlow gives an embedding's as slices."""
-    return tf.convert_to_tensor(gradient)
+    """A gradient as an array, where TensorFlow gives an embedding's as slices, and others may be sparse."""
+    if isinstance(gradient, tf.SparseTensor):
+        return tf.sparse.to_dense(gradient)
+    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def is_compiling() -> bool:

@@ -50,8 +50,8 @@ def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tenso
 
 
 def dense(gradient: Any) -> Any:
-    """A gradient as an array; here it is one."""
-    return gradient
+    """A gradient as an array, where a sparse one came."""
+    return gradient.to_dense() if isinstance(gradient, Tensor) and gradient.layout != torch.strided else gradient
 
 
 def is_compiling() -> bool:

@@ -1,0 +1,165 @@
+"""Rates, frozen groups and gradients of every kind in Keras, on the engine of this process; test_keras.py runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from agnostic import optimizers as ago
+from agnostic.errors import InvalidInput
+from tests.optimizers.keras_checks import ENGINE, values
+
+X, Y = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+
+
+def pair() -> keras.Model:
+    """Two layers of equal shapes, all weights 0.5."""
+    layers = [keras.layers.Dense(3, use_bias=False, name=name) for name in ("layer1", "layer2")]
+    net = keras.Sequential([keras.Input((3,)), *layers])
+    net.set_weights([np.full((3, 3), 0.5, np.float32)] * 2)
+    return net
+
+
+def ones(net: keras.Model, scale: float = 1.0) -> list[Any]:
+    return [keras.ops.full(v.shape, scale, v.dtype) for v in net.trainable_variables]
+
+
+def moved(net: keras.Model) -> list[float]:
+    """How far the first weight of each layer went down."""
+    return [0.5 - float(v.flat[0]) for v in values(net)]
+
+
+# The rate -------------------------------------------------------------------------------------------------------------
+def test_the_learning_rate_is_the_specifications_and_groups_follow_it() -> None:
+    net = pair()
+    optimizer = ago.build(ago.SGD(0.1), ago.groups(net, {"layer1": {"learning_rate": 0.01}}))
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.1)
+    optimizer.learning_rate = 0.2
+    optimizer.apply(ones(net), net.trainable_variables)
+    # Rates are float32, and a weight near 0.5 keeps 6e-8.
+    assert moved(net) == pytest.approx([0.02, 0.2], abs=2e-7)
+    again = type(optimizer).from_config(optimizer.get_config())
+    assert float(keras.ops.convert_to_numpy(again.learning_rate)) == pytest.approx(0.2)
+
+
+def test_a_single_group_with_its_own_rate_leaves_the_base_to_the_specification() -> None:
+    net = pair()
+    optimizer = ago.build(ago.SGD(0.1), ago.groups(net, {"layer1": {"lr": 0.01}, "layer2": {"lr": 0.01}}))
+    optimizer.learning_rate = 0.2
+    optimizer.apply(ones(net), net.trainable_variables)
+    assert moved(net) == pytest.approx([0.02, 0.02], abs=2e-7)
+    # A base of 0 leads to no other rate by a factor.
+    net = pair()
+    ago.build(ago.SGD(0.0), ago.groups(net, {"layer1": {"lr": 0.01}})).apply(ones(net), net.trainable_variables)
+    assert moved(net) == pytest.approx([0.01, 0.0], abs=2e-7)
+
+
+def test_callbacks_set_and_reduce_the_base_rate() -> None:
+    net = pair()
+    net.compile(ago.build(ago.SGD(0.1), ago.groups(net, {"layer1": {"learning_rate": 0.01}})), "mse")
+    seen = []
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: [seen.append(rate), rate][1]),
+        keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=1, min_delta=1e9, cooldown=0),
+    ]
+    net.fit(X, Y, epochs=3, verbose=0, callbacks=callbacks)
+    assert seen == pytest.approx([0.1, 0.1, 0.05])
+    assert float(keras.ops.convert_to_numpy(net.optimizer.learning_rate)) == pytest.approx(0.025)
+
+
+# Frozen groups --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"momentum": 0.9}])
+def test_the_global_norm_is_of_what_moves(options: dict[str, Any]) -> None:
+    """keras#13575: 9 gradients of 1/3 have a norm of 1; those of the frozen layer, of any size, do not count."""
+    for frozen in (4.0, float("nan"), float("inf")):
+        net = pair()
+        net.get_layer("layer1").kernel.constraint = keras.constraints.UnitNorm()
+        spec = ago.SGD(1.0, clip_global_norm=0.5, clip_convention="keras", **options)
+        optimizer = ago.build(spec, ago.groups(net, {"layer1": {"trainable": False}}))
+        for _ in range(options.get("accumulate", 1)):
+            optimizer.apply([frozen * g for g in ones(net)[:1]] + ones(net, 1 / 3)[1:], net.trainable_variables)
+        assert moved(net) == pytest.approx([0.0, 0.5 / 3], abs=2e-7)
+
+
+def test_a_step_with_gradients_of_frozen_variables_alone_moves_nothing() -> None:
+    net = pair()
+    optimizer = ago.build(ago.SGD(1.0, clip_global_norm=0.5), ago.groups(net, {"layer1": {"trainable": False}}))
+    optimizer.apply(ones(net)[:1], net.trainable_variables[:1])
+    assert moved(net) == [0.0, 0.0]
+
+
+def test_frozen_groups_stay_out_of_the_norm_in_fit() -> None:
+    ends = []
+    for freeze in ("group", "layer"):
+        net = pair()
+        spec = ago.SGD(0.1, clip_global_norm=0.01)
+        if freeze == "layer":
+            net.get_layer("layer1").trainable = False
+        rules = {"layer1": {"trainable": False}} if freeze == "group" else {}
+        net.compile(ago.build(spec, ago.groups(net, rules)), "mse")
+        net.fit(X, Y, epochs=2, verbose=0)
+        ends.append(keras.ops.convert_to_numpy(net.get_layer("layer2").kernel))
+    # The same steps, compiled as two programs.
+    np.testing.assert_allclose(*ends, rtol=0, atol=2e-7)
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"clip_global_norm": 1.0}, {"accumulate": 2}])
+def test_gradients_may_be_numpy_arrays(options: dict[str, Any]) -> None:
+    ends = []
+    for convert in (keras.ops.convert_to_tensor, np.asarray):
+        net = pair()
+        optimizer = ago.build(ago.SGD(0.1, **options), net, native=False)
+        for _ in range(2):
+            given = [convert(np.full((3, 3), 1.0, np.float32)), convert(np.full((3, 3), 2.0, np.float32))]
+            optimizer.apply(given, net.trainable_variables)
+        ends.append(values(net))
+    assert all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))
+    assert ends[0][0].flat[0] < 0.5
+
+
+def test_a_gradient_of_another_shape_is_one_sentence() -> None:
+    net = pair()
+    optimizer = ago.build(ago.SGD(0.1), net, native=False)
+    with pytest.raises(InvalidInput, match=r"layer2/kernel' has the shape \(1,\), and the variable \(3, 3\)"):
+        optimizer.apply([*ones(net)[:1], keras.ops.ones((1,))], net.trainable_variables)
+
+
+def sparse(dense: np.ndarray) -> Any:
+    """The engine's sparse array of a matrix, the first entry given as two halves where the engine may repeat entries."""
+    rows, columns = np.nonzero(dense)
+    indices = np.stack([np.append(rows, rows[0]), np.append(columns, columns[0])])
+    numbers = np.append(dense[rows, columns], dense[rows[0], columns[0]] / 2).astype(np.float32)
+    numbers[0] /= 2
+    if ENGINE == "jax":
+        from jax.experimental.sparse import BCOO
+
+        return BCOO((numbers, indices.T), shape=dense.shape)
+    if ENGINE == "torch":
+        import torch
+
+        return torch.sparse_coo_tensor(indices, numbers, dense.shape)
+    import tensorflow as tf
+
+    # Rows may repeat here.
+    twice = np.concatenate([dense / 2, dense / 2]).astype(np.float32)
+    return tf.IndexedSlices(twice, np.concatenate([np.arange(3), np.arange(3)]), dense.shape)
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_global_norm": 0.1}, {"accumulate": 2}])
+def test_sparse_gradients_move_every_rule_as_their_sums_do(options: dict[str, Any]) -> None:
+    dense = np.array([[1.0, 0, 0], [0, 0, 2.0], [0, 0, 0]], np.float32)
+    # Accumulating compiles a branch for each rule on jax, and is the same for all.
+    for cls in ago.KINDS.values() if "accumulate" not in options else (ago.SGD,):
+        ends = []
+        for given in (keras.ops.convert_to_tensor(dense), sparse(dense)):
+            net = pair()
+            optimizer = ago.build(cls(0.1, **options), net, native=False)
+            for _ in range(options.get("accumulate", 1)):
+                optimizer.apply([given, given], net.trainable_variables)
+            ends.append(values(net))
+        assert all(np.array_equal(a, b) for a, b in zip(*ends, strict=True)), cls.__name__
+        assert ends[0][0].flat[0] != 0.5, cls.__name__
