@@ -11,7 +11,8 @@ float64 reference and the judge of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -78,14 +79,30 @@ class Ops(Protocol):
     def clip(self, x: Array, low: float, high: float) -> Array: ...
     def isfinite(self, x: Array) -> Array: ...
 
+    def lerp(self, a: Array, b: Array, weight: float) -> Array:
+        """``a + weight * (b - a)``, as exactly as the framework has it."""
+
     # Reductions; ``axis`` None is all axes
     def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
     def mean(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
     def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
 
+    def norm(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        """``sqrt(sum(x ** 2))`` as it stands, with gradient 0 at 0: squares may be too large or too small for the type.
+
+        :func:`norm` is what shared mathematics calls.
+        """
+
+    def known(self, x: Array) -> float | None:
+        """The value of an array of one element where it is at hand; None in a trace, or where it takes waiting for."""
+
     # Products and transforms
     def matmul(self, a: Array, b: Array) -> Array: ...
+
+    def addmm(self, x: Array, a: Array, b: Array, beta: float, alpha: float) -> Array:
+        """``beta * x + alpha * (a @ b)`` of matrices; in half precision it is rounded once, at the end."""
+
     def einsum(self, equation: str, *operands: Array) -> Array: ...
 
     def irfft2(self, real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
@@ -105,6 +122,83 @@ class Ops(Protocol):
         """
 
     def stop_gradient(self, x: Array) -> Array: ...
+
+
+# Norms ----------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Safe:
+    """Between which magnitudes squares can be summed, and a power of 2 that leads there from outside.
+
+    A sum of 2^30 squares neither overflows nor loses digits to numbers below the least; multiplying by a power of 2
+    rounds nothing, so that a norm is the same number with the scale and without.
+    """
+
+    least: float
+    most: float
+    factor: float
+
+
+_SAFE: Mapping[str, _Safe] = {
+    "float32": _Safe(2.0**-40, 2.0**48, 2.0**90),
+    "float64": _Safe(2.0**-400, 2.0**450, 2.0**600),
+}
+
+
+def widened(ops: Ops, x: Array) -> Array:
+    """float16 and bfloat16 as float32; other types as they are."""
+    return ops.cast(x, "float32") if ops.dtype(x) in ("float16", "bfloat16") else x
+
+
+def norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The Euclidean norm, whose squares neither overflow nor vanish; its gradient at 0 is 0.
+
+    Args:
+        x: of a floating-point type.
+
+    Returns:
+        The norm over ``axis``, in float32 for half precision, in whose own type it may not fit; else in the type of
+        ``x``. Infinite elements give infinity, NaN gives NaN.
+
+    Source: Blue, "A Portable Fortran Program to Find the Euclidean Norm of a Vector", 1978: scales that are powers of 2.
+    """
+    if axis is None and not keepdims:
+        return norms(ops, [x])[0]
+    x = widened(ops, x)
+    if ops.dtype(x) not in _SAFE or 0 in ops.shape(x):
+        return ops.norm(x, axis, keepdims)
+    scale = _scale(ops, ops.max(ops.abs(x), axis, keepdims=True))
+    length = ops.norm(x * scale, axis, keepdims)
+    # The greatest of the one element that is left along ``axis``: a reshape without sizes, which a trace may not know.
+    return length / (scale if keepdims else ops.max(scale, axis))
+
+
+def norms(ops: Ops, arrays: Sequence[Array]) -> Array:
+    """The Euclidean norm of each of several arrays, as by :func:`norm`: (arrays,), in the widest of their types.
+
+    Costs one pass over an array where its norm is at hand (:meth:`Ops.known`), else three, as a maximum comes first.
+    """
+    wide = [widened(ops, x) for x in arrays]
+    dtype = "float64" if any(ops.dtype(x) == "float64" for x in wide) else "float32"
+    wide = [ops.cast(x, dtype) for x in wide]
+    safe, lengths = _SAFE[dtype], []
+    for x in wide:
+        lengths.append(ops.norm(x))
+        value = ops.known(lengths[-1])
+        if value is None or not (value == 0 and 0 in ops.shape(x) or safe.least <= value <= safe.most):
+            break
+    else:
+        return ops.stack(lengths)
+    largest = [ops.max(ops.abs(x)) if 0 not in ops.shape(x) else ops.sum(x) for x in wide]
+    scales = _scale(ops, ops.stack(largest))
+    return ops.stack([ops.norm(x * scales[i]) for i, x in enumerate(wide)]) / scales
+
+
+def _scale(ops: Ops, largest: Array) -> Array:
+    """What brings numbers of at most ``largest`` to where they can be squared: a power of 2, mostly 1."""
+    safe = _SAFE[ops.dtype(largest)]
+    largest = ops.stop_gradient(largest)
+    small, large = (ops.cast(x, ops.dtype(largest)) for x in (largest < safe.least, largest > safe.most))
+    return ((1 - small) + small * safe.factor) * ((1 - large) + large / safe.factor)
 
 
 # Functions with a defined value and gradient everywhere ---------------------------------------------------------------
@@ -141,5 +235,5 @@ def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
 
 
 def safe_norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-    """The Euclidean norm; its gradient at 0 is 0, where jax and TensorFlow give NaN."""
-    return safe_sqrt(ops, ops.sum(ops.square(x), axis=axis, keepdims=keepdims))
+    """:func:`norm` in the type of ``x``; its gradient at 0 is 0, where jax and TensorFlow give NaN."""
+    return ops.cast(norm(ops, x, axis, keepdims), ops.dtype(x))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.errors import InvalidInput
-from agnostic.ops import Array, Ops
+from agnostic.ops import Array, Ops, norm, norms, widened
 from agnostic.optimizers import specs
 
 State = Mapping[str, Array]
@@ -65,8 +65,9 @@ def normalized_gradient_step(ops: Ops, gradient: Array, *, learning_rate: Array 
 
     Source: Chollet, "Deep Learning with Python", 2017, listing 5.38.
     """
-    axes = tuple(range(1, len(ops.shape(gradient))))
-    scale = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True)) + epsilon
+    shape = ops.shape(gradient)
+    length = norm(ops, gradient, axis=tuple(range(1, len(shape))), keepdims=True)
+    scale = ops.cast(length / math.sqrt(math.prod(shape[1:])), ops.dtype(gradient)) + epsilon
     return learning_rate * gradient / scale
 
 
@@ -126,15 +127,31 @@ def step(
     Args:
         parameter, gradient: of one shape and type.
         state: the slots of :attr:`Rule.slots`.
-        now: what :attr:`Rule.numbers` gave for this step.
+        now: what :attr:`Rule.numbers` gave for this step; for a rule that is not elementwise, arrays among them are in
+            float32 where the parameter is in half precision.
 
     Returns:
         (new parameter, new state); scalar state is left out.
     """
-    # Adafactor looks at the weights before or after they decay, LAMB decays inside its ratio: both decay themselves.
-    if spec.weight_decay and not isinstance(spec, specs.Adafactor | specs.LAMB):
+    if not rule_of(spec).elementwise:
+        return _wide_step(ops, spec, parameter, gradient, state, now)
+    if spec.weight_decay:
         parameter, gradient = _decay(spec, parameter, gradient, now)
     return rule_of(spec).update(ops, spec, parameter, gradient, state, now)
+
+
+def _wide_step(
+    ops: Ops, spec: specs.Spec, parameter: Array, gradient: Array, state: State, now: Numbers
+) -> tuple[Array, dict[str, Array]]:
+    """As :func:`step`, with norms and means: half precision is float32 on the way, where their squares fit."""
+    dtype = ops.dtype(parameter)
+    p, g = widened(ops, parameter), widened(ops, gradient)
+    # Adafactor looks at the weights before or after they decay, LAMB decays inside its ratio: both decay themselves.
+    if spec.weight_decay and not isinstance(spec, specs.Adafactor | specs.LAMB):
+        p, g = _decay(spec, p, g, now)
+    arrays = {name: widened(ops, x) for name, x in state.items()}
+    moved, changed = rule_of(spec).update(ops, spec, p, g, arrays, {**now, "dtype": dtype})
+    return ops.cast(moved, dtype), {name: ops.cast(x, ops.dtype(state[name])) for name, x in changed.items()}
 
 
 def _decay(spec: specs.Spec, p: Array, g: Array, now: Numbers) -> tuple[Array, Array]:
@@ -151,19 +168,24 @@ def clip(ops: Ops, spec: specs.Spec, gradients: Sequence[Array]) -> list[Array]:
     if spec.clip_value is not None:
         return [ops.clip(g, -spec.clip_value, spec.clip_value) for g in gradients]
     if spec.clip_norm is not None:
-        return [g * _shrink(ops, spec, spec.clip_norm, ops.sum(ops.square(g))) for g in gradients]
+        factors = _shrink(ops, spec, spec.clip_norm, norms(ops, gradients)) if gradients else ()
+        return [_scaled(ops, g, factors[i]) for i, g in enumerate(gradients)]
     if spec.clip_global_norm is not None and gradients:
-        total = sum((ops.sum(ops.square(g)) for g in gradients[1:]), ops.sum(ops.square(gradients[0])))
-        factor = _shrink(ops, spec, spec.clip_global_norm, total)
-        return [g * factor for g in gradients]
+        factor = _shrink(ops, spec, spec.clip_global_norm, norm(ops, norms(ops, gradients)))
+        return [_scaled(ops, g, factor) for g in gradients]
     return list(gradients)
 
 
-def _shrink(ops: Ops, spec: specs.Spec, most: float, square: Array) -> Array:
-    norm = ops.sqrt(square)
+def _shrink(ops: Ops, spec: specs.Spec, most: float, length: Array) -> Array:
     if spec.clip_convention == "torch":
-        return ops.minimum(most / (norm + 1e-6), 1.0)
-    return most / ops.maximum(norm, most)
+        return ops.minimum(most / (length + 1e-6), 1.0)
+    return most / ops.maximum(length, most)
+
+
+def _scaled(ops: Ops, x: Array, factor: Array) -> Array:
+    """``x * factor`` in the type of ``x``, where a factor that half precision cannot hold may have a product that it can."""
+    wide = widened(ops, x)
+    return ops.cast(wide * ops.cast(factor, ops.dtype(wide)), ops.dtype(x))
 
 
 def one_minus_power(ops: Ops, base: float, t: Array) -> Array:
@@ -420,14 +442,14 @@ def _adafactor_numbers(
 
 
 def _rms(ops: Ops, x: Array) -> Array:
-    return ops.sqrt(ops.mean(ops.square(x)))
+    return norm(ops, x) / math.sqrt(max(math.prod(ops.shape(x)), 1))
 
 
 def _adafactor(
     ops: Ops, spec: specs.Adafactor, p: Array, g: Array, state: State, now: Numbers
 ) -> tuple[Array, dict[str, Array]]:
     floor = spec.epsilon_place == "floor"
-    epsilon = MACHINE_EPSILON[ops.dtype(p)] if spec.epsilon_1 is None else spec.epsilon_1
+    epsilon = MACHINE_EPSILON[now["dtype"]] if spec.epsilon_1 is None else spec.epsilon_1
     size = _rms(ops, p) if floor else None
     if spec.weight_decay:
         p, g = _decay(spec, p, g, now)
@@ -471,11 +493,27 @@ def _lamb(ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Num
     direction = now["mean_rate"] * mean / (ops.sqrt(square) + now["epsilon"])
     if inside:
         direction = direction + spec.weight_decay * p
-    size, length = ops.sqrt(ops.sum(ops.square(p))), ops.sqrt(ops.sum(ops.square(direction)))
-    one = 1.0 + 0.0 * length
+    size, length = norm(ops, p), norm(ops, direction)
     # Divided by 1 where the length is 0, so that no branch that is thrown away divides by 0.
-    ratio = ops.where(size * length > 0, size / ops.where(length > 0, length, one), one)
+    one = ops.cast(length >= 0, ops.dtype(length))
+    ratio = ops.where((size > 0) & (length > 0), size / ops.where(length > 0, length, one), one)
     return p - now["learning_rate"] * ratio * direction, {"mean": mean, "square": square}
+
+
+def _rounded(ops: Ops, x: Array, dtype: str) -> Array:
+    """``x`` as it is kept in a narrower type."""
+    return ops.cast(ops.cast(x, dtype), ops.dtype(x))
+
+
+def _orthogonal(ops: Ops, spec: specs.Muon, x: Array) -> Array:
+    """A wide matrix with its singular values brought near 1, each operation rounded as PyTorch rounds it."""
+    length = ops.cast(norm(ops, x), ops.dtype(x))
+    x = x / (ops.maximum(length, spec.epsilon) if spec.epsilon_place == "floor" else length + spec.epsilon)
+    a, b, c = spec.coefficients
+    for _ in range(spec.steps):
+        gram = ops.matmul(x, ops.transpose(x, (1, 0)))
+        x = ops.addmm(x, ops.addmm(gram, gram, gram, b, c), x, a, 1.0)
+    return x
 
 
 def _muon(ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
@@ -483,20 +521,20 @@ def _muon(ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Num
     if len(shape) != 2:
         raise InvalidInput(f"Muon moves matrices, not a parameter of shape {shape}: give it a group with another rule")
     m = spec.momentum
-    share = 1 - m if spec.momentum_form == "mean" else 1.0
-    v = m * state["momentum"] + share * g
-    x = share * g + m * v if spec.nesterov else v
+    v = state["momentum"]
+    if spec.momentum_form == "mean":
+        v = _rounded(ops, ops.lerp(v, g, 1 - m), now["dtype"])
+        x = ops.lerp(g, v, m) if spec.nesterov else v
+    else:
+        v = m * v + g
+        x = g + m * v if spec.nesterov else v
+    x = ops.cast(x, now["dtype"])
     if spec.iteration_dtype == "bfloat16":
         x = ops.cast(x, "bfloat16")
     tall = shape[0] > shape[1]
     if tall:
         x = ops.transpose(x, (1, 0))
-    norm = ops.sqrt(ops.sum(ops.square(x)))
-    x = x / (ops.maximum(norm, spec.epsilon) if spec.epsilon_place == "floor" else norm + spec.epsilon)
-    a, b, c = spec.coefficients
-    for _ in range(spec.steps):
-        gram = ops.matmul(x, ops.transpose(x, (1, 0)))
-        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
+    x = _orthogonal(ops, spec, x)
     if tall:
         x = ops.transpose(x, (1, 0))
     # A Keras kernel is (inputs, outputs), a PyTorch weight (outputs, inputs).

@@ -128,6 +128,19 @@ class NumpyOps:
     def min(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
         return np.asarray(np.min(x, axis=_axis(axis), keepdims=keepdims))
 
+    def lerp(self, a: _Array, b: _Array, weight: float) -> _Array:
+        return a + weight * (b - a)
+
+    def norm(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.sqrt(np.sum(np.square(x), axis=_axis(axis), keepdims=keepdims)))
+
+    def known(self, x: _Array) -> float | None:
+        return None  # the reference computes in one way alone
+
+    def addmm(self, x: _Array, a: _Array, b: _Array, beta: float, alpha: float) -> _Array:
+        return beta * x + alpha * np.matmul(a, b)
+
     def matmul(self, a: _Array, b: _Array) -> _Array:
         return np.asarray(np.matmul(a, b))
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from agnostic.ops import Array, Axis
+from agnostic.ops import Array, Axis, widened
 from agnostic_keras import engines
 
 
@@ -137,6 +137,20 @@ class KerasOps:
 
     def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return ops.min(x, _axis(axis), keepdims)
+
+    def lerp(self, a: Array, b: Array, weight: float) -> Array:
+        return a + weight * (b - a)
+
+    def norm(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return engines.current().norm(x, _axis(axis), keepdims)
+
+    def known(self, x: Array) -> float | None:
+        value: float | None = engines.current().known(x)
+        return value
+
+    def addmm(self, x: Array, a: Array, b: Array, beta: float, alpha: float) -> Array:
+        wide = beta * widened(self, x) + alpha * (widened(self, a) @ widened(self, b))
+        return ops.cast(wide, self.dtype(x))
 
     def matmul(self, a: Array, b: Array) -> Array:
         return a @ b  # keras.ops.matmul of float64 goes through float32 in PyTorch

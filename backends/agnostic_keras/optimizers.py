@@ -111,7 +111,9 @@ def build(
     moving = [(spec, group) for spec, group in resolved if group.trainable]
     if not moving:
         raise InvalidInput("there is nothing to optimize: every variable is frozen")
-    exact = len(resolved) == 1 and not obstacles(moving[0][0], "keras") and moving[0][0].learning_rate == spec.learning_rate
+    exact = (
+        len(resolved) == 1 and not obstacles(moving[0][0], "keras") and moving[0][0].learning_rate == spec.learning_rate
+    )
     if isinstance(moving[0][0], Muon):
         # Keras moves everything but matrices by Adam there.
         exact = exact and all(len(v.shape) == 2 for _, v in moving[0][1].parameters)
@@ -254,7 +256,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             return self.add_variable_from_reference(v, name=name, initializer=start)
         return self.add_variable(slot.shape, start, slot.dtype or v.dtype, name=f"{v.path.replace('/', '_')}_{name}")
 
-    def _filter_empty_gradients(self, grads: Sequence[Any], vars: Sequence[Variable]) -> tuple[list[Any], list[Variable]]:
+    def _filter_empty_gradients(
+        self, grads: Sequence[Any], vars: Sequence[Variable]
+    ) -> tuple[list[Any], list[Variable]]:
         """What Keras does before all else with gradients: here those of frozen variables end, as if they were not given.
 
         So neither norms, nor accumulation, nor a constraint see them, whatever numbers they hold.
@@ -283,7 +287,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         rate = kops.cast(self._rate_of(index, kops.cast(learning_rate, dtype)), dtype)
         scalars = {name: kops.convert_to_tensor(slots[name]) for name in apart}
         numbers, new = rules.rule_of(spec).numbers(_OPS, spec, t, rate, scalars)
-        now = {name: n if isinstance(n, float) else kops.cast(n, _OPS.dtype(p)) for name, n in numbers.items()}
+        # Rules that take norms compute half precision in float32; the others in the parameter's type.
+        inside = _OPS.dtype(p) if rules.rule_of(spec).elementwise else dtype
+        now = {name: n if isinstance(n, float) else kops.cast(n, inside) for name, n in numbers.items()}
         state = {name: kops.convert_to_tensor(s) for name, s in slots.items() if name not in apart}
         moved, changed = rules.step(_OPS, spec, p, g, state, {**now, "outputs_last": True})
         self.assign(variable, moved)

@@ -10,6 +10,7 @@ import pytest
 
 from agnostic import optimizers as ago
 from agnostic.errors import InvalidInput
+from agnostic.reference import optimizers as reference
 from tests.optimizers.keras_checks import ENGINE, values
 
 X, Y = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
@@ -104,6 +105,34 @@ def test_frozen_groups_stay_out_of_the_norm_in_fit() -> None:
         ends.append(keras.ops.convert_to_numpy(net.get_layer("layer2").kernel))
     # The same steps, compiled as two programs.
     np.testing.assert_allclose(*ends, rtol=0, atol=2e-7)
+
+
+# Norms ----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float16", 3e4), ("float16", 1e-4), ("float32", 1e30), ("float32", 1e-30)]
+)
+def test_norms_hold_squares_of_any_size(dtype: str, size: float) -> None:
+    wave = np.sin(np.arange(9.0) + 1).reshape(3, 3)
+    # Rounded to the type, the step and the weights.
+    tolerance = 8 * {"float16": 2.0**-10, "float32": 2.0**-23}[dtype]
+    for spec, start, gradient in [
+        (ago.SGD(1.0, clip_norm=size / 8, clip_convention="keras"), 0 * wave, size * wave),
+        (ago.SGD(1.0, clip_global_norm=size / 8, clip_convention="keras"), 0 * wave, size * wave),
+        (ago.LAMB(0.1, epsilon=1e-3), size * (2 + wave) / 4, wave),
+        (ago.Adafactor(0.1), size * (2 + wave) / 4, wave),
+        *[(ago.Muon(0.1), (2 + wave) / 4, size * wave)] * (size > 1),
+    ]:
+        keras.config.set_dtype_policy(dtype)
+        net = pair()
+        keras.config.set_dtype_policy("float32")
+        net.set_weights([start, 0 * wave])
+        (held, _), g = values(net), keras.ops.cast(keras.ops.convert_to_tensor(gradient), dtype)
+        optimizer = ago.build(spec, net, native=False)
+        optimizer.apply([g, keras.ops.zeros_like(g)], net.trainable_variables)
+        exact = keras.ops.convert_to_numpy(g).astype(np.float64)
+        expected = reference.replay(spec, [held.astype(np.float64)], [[exact]], outputs_last=True)[-1][0]
+        most = max(np.abs(held).max(), np.abs(expected).max()) * (243 if isinstance(spec, ago.Muon) else 1)
+        np.testing.assert_allclose(values(net)[0], expected, rtol=0, atol=tolerance * most, err_msg=repr(spec))
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ An engine's module has the loop and the gradients; its layers and its guards lie
 - ``value_and_gradient``, ``is_compiling``, ``dense``, ``without_gradients``, ``shapes``, ``eagerly``: see their
   docstrings.
 - ``pullback``, ``per_sample``, ``jacobian``: see :mod:`agnostic_keras.gradients`; ``tanh``, ``maximum``, ``minimum``,
-  ``irfft2``: see :mod:`agnostic_keras.ops`.
+  ``irfft2``, ``norm``, ``known``: see :mod:`agnostic_keras.ops`.
 """
 
 from __future__ import annotations

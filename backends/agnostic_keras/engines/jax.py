@@ -31,6 +31,17 @@ def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     return jnp.fft.irfft2(lax.complex(real, imaginary), s=shape, norm="ortho")
 
 
+def norm(x: Array, axis: Any, keepdims: bool) -> Array:
+    """See :meth:`agnostic.ops.Ops.norm`."""
+    total = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
+    # The root of 0 has no gradient: see agnostic.ops.safe_sqrt.
+    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
+
+
+def known(x: Array) -> None:
+    """See :meth:`agnostic.ops.Ops.known`: jax computes while the program goes on."""
+
+
 def value_and_gradient(function: Callable[[Any], Array], x: Any) -> tuple[Array, Any]:
     """An array-valued function at ``x``, an array or a tuple of them, and the gradient of the sum of its values.
 

@@ -27,6 +27,18 @@ def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     return inverse * tf.constant((shape[0] * shape[1]) ** 0.5, inverse.dtype)
 
 
+def norm(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    """See :meth:`agnostic.ops.Ops.norm`."""
+    total = tf.reduce_sum(tf.square(x), axis, keepdims)
+    # The root of 0 has no gradient: see agnostic.ops.safe_sqrt.
+    one, zero = tf.ones_like(total), tf.zeros_like(total)
+    return tf.where(total == 0, zero, tf.sqrt(tf.where(total == 0, one, total)))
+
+
+def known(x: Tensor) -> None:
+    """See :meth:`agnostic.ops.Ops.known`: nearly all is traced."""
+
+
 def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Any]:
     """An array-valued function at ``x``, an array or a tuple of them, and the gradient of the sum of its values.
 

@@ -14,6 +14,7 @@ from agnostic_keras.engines.torch_guards import concrete as concrete
 from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
 from agnostic_keras.engines.torch_layers import convolution as convolution
 from agnostic_keras.engines.torch_layers import max_pool as max_pool
+from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
 tanh = torch.tanh
@@ -32,6 +33,9 @@ def maximum(a: Tensor, b: Any) -> Tensor:
 def minimum(a: Tensor, b: Any) -> Tensor:
     """See :meth:`agnostic.ops.Ops.minimum`."""
     return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+norm, known = TorchOps().norm, TorchOps().known
 
 
 def value_and_gradient(function: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Any]:
