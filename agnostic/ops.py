@@ -159,7 +159,7 @@ def norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array
         The norm over ``axis``, in float32 for half precision, in whose own type it may not fit; else in the type of
         ``x``. Infinite elements give infinity, NaN gives NaN.
 
-    Source: Blue, "A Portable Fortran Program to Find the Euclidean Norm of a Vector", 1978: scales that are powers of 2.
+    Source: Blue, "A Portable Fortran Program to Find the Euclidean Norm of a Vector", 1978.
     """
     if axis is None and not keepdims:
         return norms(ops, [x])[0]
@@ -184,7 +184,7 @@ def norms(ops: Ops, arrays: Sequence[Array]) -> Array:
     for x in wide:
         lengths.append(ops.norm(x))
         value = ops.known(lengths[-1])
-        if value is None or not (value == 0 and 0 in ops.shape(x) or safe.least <= value <= safe.most):
+        if value is None or not ((value == 0 and 0 in ops.shape(x)) or safe.least <= value <= safe.most):
             break
     else:
         return ops.stack(lengths)

@@ -183,7 +183,7 @@ def _shrink(ops: Ops, spec: specs.Spec, most: float, length: Array) -> Array:
 
 
 def _scaled(ops: Ops, x: Array, factor: Array) -> Array:
-    """``x * factor`` in the type of ``x``, where a factor that half precision cannot hold may have a product that it can."""
+    """``x * factor`` in the type of ``x``; half precision may hold the product and not the factor."""
     wide = widened(ops, x)
     return ops.cast(wide * ops.cast(factor, ops.dtype(wide)), ops.dtype(x))
 

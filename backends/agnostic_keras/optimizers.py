@@ -259,7 +259,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def _filter_empty_gradients(
         self, grads: Sequence[Any], vars: Sequence[Variable]
     ) -> tuple[list[Any], list[Variable]]:
-        """What Keras does before all else with gradients: here those of frozen variables end, as if they were not given.
+        """What Keras does first with gradients: those of frozen variables end here, as if they were not given.
 
         So neither norms, nor accumulation, nor a constraint see them, whatever numbers they hold.
         """

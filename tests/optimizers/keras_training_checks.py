@@ -158,7 +158,7 @@ def test_a_gradient_of_another_shape_is_one_sentence() -> None:
 
 
 def sparse(dense: np.ndarray) -> Any:
-    """The engine's sparse array of a matrix, the first entry given as two halves where the engine may repeat entries."""
+    """The engine's sparse array of a matrix, in which an entry or a row is given as two halves."""
     rows, columns = np.nonzero(dense)
     indices = np.stack([np.append(rows, rows[0]), np.append(columns, columns[0])])
     numbers = np.append(dense[rows, columns], dense[rows[0], columns[0]] / 2).astype(np.float32)

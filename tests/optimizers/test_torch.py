@@ -117,7 +117,7 @@ def test_our_muon_rounds_where_torchs_does(shape: tuple[int, int]) -> None:
                 p.grad = torch.tensor(g, dtype=dtype)
                 optimizer.step()
             ends.append(p.detach().numpy())
-        # Only the last sum of each of 3 steps, of weights of at most 4, may be fused or not; an iteration that is rounded
+        # Only the last sum of each of 3 steps, of weights of at most 4, may be fused or not; an iteration rounded
         # otherwise differs by 2^-8 of a step of 0.1.
         assert far(*([end] for end in ends)) <= 3 * 4 * spacing
 
