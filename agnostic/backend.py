@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from agnostic.description import LayerDescription
     from agnostic.layers import Layer
     from agnostic.models.architecture import Architecture
+    from agnostic.models.cards import Preprocessing
+    from agnostic.models.inputs import Input, Trial
     from agnostic.ops import Ops
     from agnostic.taps.records import Activations
     from agnostic.transfer.access import Access
@@ -77,16 +79,27 @@ class Backend(ABC):
     def tree(self, model: Model) -> list[Layer]:
         """The model's layers as they are registered, without running it: no shapes, axes, channels or calls."""
 
-    @abstractmethod
-    def layers(self, model: Model, inputs: Any = None) -> list[Layer]:
+    def layers(self, model: Model, inputs: Any) -> list[Layer]:
         """The model's layers in the order in which they first run; those that do not run follow at the end.
 
         Args:
             inputs: what the model is called with: a native array, a NumPy array in the model's own layout, or a tuple
-                or dict of them. None: zeros of a shape that the model's card or its first layer implies.
+                or dict of them.
+        """
+        trial = self.trial(model, inputs)
+        if trial.error is not None:
+            raise trial.error
+        return list(trial.layers)
 
-        Raises:
-            InvalidInput: ``inputs`` is None and no shape can be inferred.
+    @abstractmethod
+    def trial(self, model: Model, inputs: Any) -> Trial:
+        """Run the model once in inference mode, for what its layers receive and return; also where the run fails.
+
+        Args:
+            inputs: as in :meth:`layers`.
+
+        Returns:
+            What the run told. An error of the model is in ``Trial.error``, not raised.
         """
 
     def describe(self, model: Model, names: Sequence[str] | None = None) -> list[LayerDescription]:
@@ -128,13 +141,24 @@ class Backend(ABC):
     def submodel(self, model: Model, layers: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
 
-    @abstractmethod
-    def input_channels(self, model: Model) -> int:
-        """Channels of the images that the model takes: 3 for colour, 1 for grey."""
+    def stated_inputs(self, model: Model) -> Sequence[Input] | None:
+        """The inputs that the model itself declares, in order; None where it declares none, and must be tried out."""
+        return None
+
+    def stated_preprocessing(self, model: Model) -> Preprocessing | None:
+        """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell."""
+        return None
+
+    def input_count(self, model: Model) -> int:
+        """Number of inputs that a call of the model requires."""
+        return 1
 
     @abstractmethod
-    def native_images(self, model: Model, images: npt.NDArray[np.float32]) -> Any:
-        """Images (N, H, W, C) as the model takes them: its own array type, layout and device; values unchanged."""
+    def native_inputs(self, model: Model, arrays: Sequence[npt.NDArray[Any]]) -> Any:
+        """What the model is called with, of NumPy arrays in its own layout: one array, or all of them in its structure.
+
+        Arrays are moved to the model's device and, if they are floating point, to its type.
+        """
 
     # Comparing ------------------------------------------------------------------------------------------------------
     def intercept(self, model: Model, names: Sequence[str], around: Around) -> AbstractContextManager[None]:

@@ -25,7 +25,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from agnostic.cli.common import say, say_lines
+from agnostic.cli.common import joined_sizes, say, say_lines
 from agnostic.errors import AgnosticError
 
 COMMANDS: tuple[str, ...] = (
@@ -121,7 +121,7 @@ def _program(
 def _run(arguments: list[str]) -> int:
     try:
         command = get_command(build())
-        with command.make_context("agnostic", list(arguments)) as context:
+        with command.make_context("agnostic", joined_sizes(arguments)) as context:
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from agnostic.cli import drawing
-from agnostic.cli.common import Backend, Engine, Json, Out, Seed, Spec, Weights, example
+from agnostic.cli.common import (
+    Backend,
+    ChannelsIn,
+    Engine,
+    Json,
+    Out,
+    Seed,
+    Size,
+    Spec,
+    Weights,
+    example,
+    parse_size,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +33,8 @@ def classes(
     layer: Annotated[str | None, typer.Option(help="Layer of the logits; by default the model's output.")] = None,
     weights: Weights = None,
     recipe: drawing.RecipeName = "fourier",
-    size: drawing.Size = None,
+    size: Size = None,
+    channels_in: ChannelsIn = None,
     steps: drawing.Steps = None,
     columns: drawing.Columns = 4,
     seed: Seed = 0,
@@ -70,6 +83,6 @@ def classes(
         columns=columns,
     )
     drawing.draw_all(
-        network, [chosen], options, recipe=recipe, size=size, steps=steps, seed=seed, start=start, force=force,
-        as_json=json,
+        network, [chosen], options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
+        channels_in=channels_in, force=force, as_json=json,
     )  # fmt: skip

@@ -7,6 +7,7 @@ house watches), so that no name in a file can act on the terminal.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agnostic.errors import InvalidInput
 from agnostic.text import printable, printable_lines
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random number; the same gives the same.")]
@@ -28,8 +30,64 @@ Weights = Annotated[
 ]
 Backend = Annotated[str | None, typer.Option("--backend", help="torch or keras; by default what is installed.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="What Keras computes with: torch, jax or tensorflow.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="H [W]",
+        help="Height and width of the images: 224, or 48 96, or 48x96; by default the model's own.",
+    ),
+]
+ChannelsIn = Annotated[
+    int | None, typer.Option("--channels-in", min=1, help="Channels of the images, where the model does not tell.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+
+
+def joined_sizes(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--size 48 96`` as ``--size 48x96``: an option has a fixed number of values."""
+    found: list[str] = []
+    for text in arguments:
+        if found[-2:-1] == ["--size"] and found[-1].isdecimal() and text.isdecimal():
+            found[-1] += f"x{text}"
+        else:
+            found.append(text)
+    return found
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of ``"224"`` or ``"48x96"``.
+
+    Raises:
+        InvalidInput: not of this form.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", text.strip())
+    if match is None or not all(int(n) for n in match.groups(match[1])):
+        raise InvalidInput(f"--size takes a height, or a height and a width, such as 224, 48 96 or 48x96, not {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def example_inputs(given: Sequence[str]) -> Any:
+    """What a model is called with: arrays of files, or zeros of shapes; None where nothing is given.
+
+    Raises:
+        InvalidInput: a file cannot be read, or a shape is none.
+    """
+    import numpy as np
+
+    from agnostic.compare.processes import read_inputs
+
+    found: list[Any] = []
+    for text in given:
+        match = re.fullmatch(r"(\d{1,6}(?:x\d{1,6})*)(:int)?", text)
+        if match is None:
+            found.append(read_inputs(text))
+        else:
+            found.append(np.zeros([int(n) for n in match[1].split("x")], np.int64 if match[2] else np.float32))
+    return None if not found else found[0] if len(found) == 1 else tuple(found)
 
 
 def example(*lines: str) -> str:

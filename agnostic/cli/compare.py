@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, example, layers_shown, print_json, say, say_lines
-from agnostic.cli.trace import Count, Images, Inputs, Size
+from agnostic.cli.common import Json, Size, example, layers_shown, print_json, say, say_lines
+from agnostic.cli.trace import Count, Images, Inputs
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
 DIFFERENT = 1

@@ -15,13 +15,13 @@ from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
+    from agnostic.models.inputs import Size
     from agnostic.visualization.ascent import Settings
     from agnostic.visualization.pictures import Drawing
 
 PICTURES = Path("pictures")
 
 RecipeName = Annotated[str, typer.Option(help="fourier, classic, jitter or maco.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Height and width in pixels; by default the recipe's.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
 Columns = Annotated[int, typer.Option(min=1, help="Images in a row of the mosaic.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default what suits the processor.")]
@@ -141,25 +141,31 @@ def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]
     return list(channels)
 
 
-def spatial_layers(model: Any, selectors: Sequence[str], size: int | None, recipe: str) -> list[Layer]:
+def spatial_layers(
+    model: Any, selectors: Sequence[str], size: Size | None, recipe: str, channels_in: int | None = None
+) -> list[Layer]:
     """The chosen layers that have a height and a width; one chosen by its name must have them.
 
     Where none is chosen, the last layer at each resolution: a tour of the model in a few pictures.
     """
     from agnostic.backend import backend_of
     from agnostic.layers import is_glob, select
+    from agnostic.models.inputs import refused
     from agnostic.visualization import recipes
-    from agnostic.visualization.ascent import layers_at
+    from agnostic.visualization.ascent import shown
     from agnostic.visualization.taps import no_spatial_output
 
-    side = size or recipes.get(recipe).size
-    listing = layers_at(backend_of(model), model, side, side)
+    near = recipes.get(recipe).size
+    form, trial = shown(backend_of(model), model, size=size, near=near, channels_in=channels_in)
+    listing = trial.layers
     if not selectors:
         return _last_at_each_resolution(listing)
     chosen: list[Layer] = []
     for selector in selectors:
         found = select(listing, selector)
         spatial = [layer for layer in found if layer.spatial]
+        if trial.error is not None and not any(layer.calls for layer in found):
+            raise refused(model, trial, form.size)
         if not spatial or (len(spatial) < len(found) and not (is_glob(selector) or selector.startswith("kind:"))):
             flat = next(layer for layer in found if not layer.spatial)
             raise no_spatial_output(flat.name, flat.axes)
@@ -189,11 +195,12 @@ def draw_all(
     settings: Settings,
     *,
     recipe: str,
-    size: int | None,
+    size: Size | None,
     steps: int | None,
     seed: int,
     start: Path | None,
     force: bool,
+    channels_in: int | None,
     as_json: bool,
 ) -> None:
     """Draw, and say what was written as soon as it is.
@@ -211,8 +218,8 @@ def draw_all(
     remarks: list[str] = []
     for drawing in drawings:
         drawn = draw(
-            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, settings=settings,
-            force=force, progress=progress,
+            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, channels_in=channels_in,
+            settings=settings, force=force, progress=progress,
         )  # fmt: skip
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]
         remarks += [drawn.remarks.get(item, "") for item in drawing.items]

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agnostic.cli import drawing
-from agnostic.cli.common import Backend, Engine, Json, Out, Seed, Spec, Weights, example
+from agnostic.cli.common import (
+    Backend,
+    ChannelsIn,
+    Engine,
+    Json,
+    Out,
+    Seed,
+    Size,
+    Spec,
+    Weights,
+    example,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from agnostic.visualization.objectives import Objective
@@ -42,7 +54,8 @@ def filters(
     ] = None,
     weights: Weights = None,
     recipe: drawing.RecipeName = "fourier",
-    size: drawing.Size = None,
+    size: Size = None,
+    channels_in: ChannelsIn = None,
     steps: drawing.Steps = None,
     columns: drawing.Columns = 8,
     seed: Seed = 0,
@@ -67,7 +80,7 @@ def filters(
 
     options = Settings(micro_batch, dtype, device=device)
     network = load(model, backend=backend, engine=engine, weights=weights)
-    chosen = drawing.spatial_layers(network, layer or [], size, recipe)
+    chosen = drawing.spatial_layers(network, layer or [], parse_size(size), recipe, channels_in)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
     given = drawing.options_name(recipe, size, steps, seed, dtype, start)
@@ -87,8 +100,8 @@ def filters(
             )
         )
     drawing.draw_all(
-        network, drawings, options, recipe=recipe, size=size, steps=steps, seed=seed, start=start, force=force,
-        as_json=json,
+        network, drawings, options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
+        channels_in=channels_in, force=force, as_json=json,
     )  # fmt: skip
 
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli.common import Backend, Engine, Json, Spec, example, print_json, print_table, say
+from agnostic.cli.common import (
+    Backend,
+    ChannelsIn,
+    Engine,
+    Json,
+    Size,
+    Spec,
+    example,
+    example_inputs,
+    parse_size,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -21,6 +34,7 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "agnostic layers efficientnet_lite0",
             "agnostic layers torchvision:vgg16 --layer 'block*_conv*'",
+            "agnostic layers my_file.py:make_model --inputs 1x3x48x96 --inputs 1x16:int",
         ),
     )(layers)
 
@@ -30,8 +44,15 @@ def layers(
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="Name, glob or kind:Conv2d; may be given several times.")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the input; by default the model's own.")
+    size: Size = None,
+    channels_in: ChannelsIn = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inputs",
+            help="What the model is called with: a .npy or .npz file, or a shape such as 1x3x48x96 or 1x16:int; "
+            "once per input.",
+        ),
     ] = None,
     backend: Backend = None,
     engine: Engine = None,
@@ -41,21 +62,15 @@ def layers(
 
     A shape has N for the batch; the axes say what each dimension is. No weights are needed, and none are downloaded.
     """
-    import numpy as np
-
-    from agnostic.backend import backend_of
     from agnostic.layers import select
     from agnostic.models.load import load
     from agnostic.models.specs import parse
+    from agnostic.taps.verbs import layers as listed
 
     # Names and shapes do not depend on the weights; a file or a function brings its own.
     weights = None if parse(model).path is not None else "random"
     network = load(model, backend=backend, engine=engine, weights=weights)
-    owner = backend_of(network)
-    example = None
-    if size is not None:
-        example = owner.native_images(network, np.zeros((1, size, size, owner.input_channels(network)), np.float32))
-    listing = owner.layers(network, example)
+    listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     chosen = select(listing, layer, model=model) if layer else listing
     if json:
         print_json([dataclasses.asdict(x) for x in chosen])

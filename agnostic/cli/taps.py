@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli import drawing
-from agnostic.cli.common import Backend, Engine, Json, Out, Spec, Weights, example, print_json, say
+from agnostic.cli.common import (
+    Backend,
+    ChannelsIn,
+    Engine,
+    Json,
+    Out,
+    Size,
+    Spec,
+    Weights,
+    example,
+    parse_size,
+    print_json,
+    say,
+)
 from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from agnostic.layers import Layer
 
 
@@ -40,9 +50,8 @@ def taps(
         str | None, typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64 at most.")
     ] = None,
     weights: Weights = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the model's input; by default its own.")
-    ] = None,
+    size: Size = None,
+    channels_in: ChannelsIn = None,
     columns: drawing.Columns = 8,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
@@ -72,10 +81,10 @@ def taps(
         except InvalidInput as error:
             unreadable.append(str(error))
             continue
-        inputs = prepare(network, _fitted(picture, network, size))
+        inputs = prepare(network, picture, size=parse_size(size), channels_in=channels_in)
         spatial, left_out = _spatial(network, inputs, layer, model)
         wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
-        parts = (name, None if channels is None else f"channels-{channels}", None if size is None else str(size))
+        parts = (name, None if channels is None else f"channels-{channels}", size)
         about = {"model": model, "photo": path.name}
         for made in _mosaics(network, inputs, wanted, columns, out, (whose, *parts), about, force):
             report.append(made)
@@ -156,23 +165,6 @@ def _mosaics(
 def _summary(layer: Layer, wanted: Sequence[int]) -> str:
     sizes = dict(zip(layer.axes or "", layer.shape or (), strict=True))
     return f"{len(wanted)} of {layer.channels} channels, {sizes['H']} x {sizes['W']}"
-
-
-def _fitted(picture: npt.NDArray[np.uint8], network: Any, size: int | None) -> npt.NDArray[np.uint8]:
-    """The middle of a picture (H, W, 3), in the size and with the number of channels that the model takes."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    from agnostic.backend import backend_of
-    from agnostic.models.cards import card_of
-
-    card = card_of(network)
-    height, width = (size, size) if size is not None else (224, 224) if card is None else card.size
-    image = Image.fromarray(picture)
-    if backend_of(network).input_channels(network) == 1:
-        image = image.convert("L")
-    fitted = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
-    return fitted if fitted.ndim == 3 else fitted[:, :, None]
 
 
 def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) -> tuple[list[Layer], list[Layer]]:

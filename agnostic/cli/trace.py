@@ -7,14 +7,24 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Backend, Engine, Json, Weights, example, layers_shown, print_json, say
+from agnostic.cli.common import (
+    Backend,
+    Engine,
+    Json,
+    Size,
+    Weights,
+    example,
+    layers_shown,
+    parse_size,
+    print_json,
+    say,
+)
 
 Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
 Inputs = Annotated[
     Path | None, typer.Option("--inputs", help="A .npy or .npz file with inputs as the model takes them.")
 ]
 Count = Annotated[int, typer.Option("--count", min=1, help="How many photos of the folder are taken.")]
-Size = Annotated[int | None, typer.Option("--size", min=1, help="Height and width; by default what the model takes.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,7 +97,7 @@ def trace(
             say(f"note: {note}")
 
 
-def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: int | None) -> object:
+def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: str | None) -> object:
     """What the options --images and --inputs say; None for neither."""
     from agnostic.compare.processes import photos, read_inputs
     from agnostic.errors import InvalidInput
@@ -95,7 +105,7 @@ def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: in
     if images is not None and inputs is not None:
         raise InvalidInput("--images and --inputs are two answers to one question: give one")
     if images is not None:
-        return photos(images, count, size)
+        return photos(images, count, parse_size(size))
     return None if inputs is None else read_inputs(inputs)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from agnostic.backend import Backend, Model
 from agnostic.errors import InvalidInput
+from agnostic.models.inputs import image_input
 
 Array = np.ndarray[Any, Any]
 
@@ -42,10 +43,15 @@ class Inputs:
         return Inputs(self.kind, {k: x[:rows] for k, x in self.arrays.items()}, self.form, self.channels_first)
 
 
-def channels_first(backend: Backend, model: Model) -> bool:
-    """Whether a model takes images (N, C, H, W)."""
-    probe = np.zeros((1, 2, 3, backend.input_channels(model)), np.float32)
-    return tuple(backend.native_images(model, probe).shape) == (1, probe.shape[3], 2, 3)
+def image_channels(backend: Backend, model: Model, x: Array) -> tuple[bool, int | None]:
+    """Whether a model takes images (N, C, H, W), and how many channels they have.
+
+    Args:
+        x: images in either order, which tell their size.
+    """
+    near = x.shape[1:3] if x.shape[3] <= x.shape[1] else x.shape[2:4]
+    form = image_input(backend, model, near=near)
+    return form.axes == "NCHW", form.length("C")
 
 
 def collect(backend: Backend, model: Model, given: Any) -> Inputs:
@@ -78,13 +84,12 @@ def collect(backend: Backend, model: Model, given: Any) -> Inputs:
     if form == "array" and arrays["0"].ndim == 4:
         x = arrays["0"]
         try:
-            count = backend.input_channels(model)
-            first = channels_first(backend, model)
+            first, channels = image_channels(backend, model, x)
         except InvalidInput:
             return Inputs("native", arrays, form)
-        native = first and x.shape[1] == count
+        native = first and x.shape[1] == channels
         ranged = x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
-        if x.shape[-1] == count and not native and ranged:
+        if x.shape[-1] == channels and not native and ranged:
             return Inputs("images", arrays, form)
         return Inputs("native", arrays, form, channels_first=native)
     return Inputs("native", arrays, form)
@@ -111,13 +116,14 @@ def prepared(backend: Backend, model: Model, inputs: Inputs) -> Any:
     if inputs.kind == "images":
         from agnostic.taps.verbs import prepare
 
-        return prepare(model, inputs.arrays["0"])
+        images = inputs.arrays["0"]
+        return prepare(model, images, size=images.shape[1:3])
     arrays = dict(inputs.arrays)
     if inputs.form == "array":
         x = arrays["0"]
         if x.ndim == 4 and x.dtype.kind == "f":
             try:
-                first, count = channels_first(backend, model), backend.input_channels(model)
+                first, count = image_channels(backend, model, x)
             except InvalidInput:
                 return x
             if inputs.channels_first and not first and x.shape[1] == count:

@@ -25,6 +25,7 @@ from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import files_below
+from agnostic.models.inputs import Size
 from agnostic.npy import read_arrays
 
 COUNT = 8
@@ -60,32 +61,25 @@ class Photos:
 
     Attributes:
         paths: of the files.
-        size: height and width; None: what the model's card says, or 224.
+        size: height and width; None: the model's own, or 224.
     """
 
     paths: tuple[str, ...]
-    size: int | None = None
+    size: Size | None = None
 
     def read(self, model: Any) -> np.ndarray[Any, Any]:
         """(N, H, W, C), uint8: the middle of each photo."""
-        from PIL import Image, ImageOps
-
         from agnostic.backend import backend_of
-        from agnostic.files import read_image
-        from agnostic.models.cards import card_of
+        from agnostic.models.inputs import image_input
+        from agnostic.models.preparing import fitted
 
-        card = card_of(model)
-        height, width = (self.size, self.size) if self.size else (224, 224) if card is None else card.size
-        grey = backend_of(model).input_channels(model) == 1
-        found = []
-        for path in self.paths:
-            image = Image.fromarray(read_image(path))
-            fitted = ImageOps.fit(image.convert("L") if grey else image, (width, height), Image.Resampling.BICUBIC)
-            found.append(np.asarray(fitted).reshape(height, width, -1))
-        return np.stack(found)
+        backend = backend_of(model)
+        # Photos of several shapes become one batch, also for a model that takes any.
+        size = self.size or image_input(backend, model).size
+        return np.concatenate([fitted(backend, model, path, size=size)[1] for path in self.paths])
 
 
-def photos(folder: str | os.PathLike[str], count: int = COUNT, size: int | None = None) -> Photos:
+def photos(folder: str | os.PathLike[str], count: int = COUNT, size: Size | None = None) -> Photos:
     """The first photos of a folder, in the order of their names; or one file.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.compare import noise
 from agnostic.compare.calls import Call
-from agnostic.compare.inputs import Inputs, channels_first, prepared
+from agnostic.compare.inputs import Inputs, image_channels, prepared
 from agnostic.compare.layouts import Layout
 from agnostic.compare.traces import Trace, Writer
 from agnostic.compare.watching import Counter
@@ -376,11 +376,14 @@ def model_inputs(live: Live) -> list[tuple[Array, Layout]]:
     given = prepared(live.backend, live.model, live.inputs)
     items = list(given.values()) if isinstance(given, dict) else given if isinstance(given, tuple) else [given]
     arrays = [x if isinstance(x, np.ndarray) else live.numpy(x) for x in items]
+    return [(x, Layout(_spatial(live, x) if x.ndim == 4 else None)) for x in arrays]
+
+
+def _spatial(live: Live, x: Array) -> str:
     try:
-        spatial = "NCHW" if channels_first(live.backend, live.model) else "NHWC"
+        return "NCHW" if image_channels(live.backend, live.model, x)[0] else "NHWC"
     except InvalidInput:  # it takes no images
-        spatial = "NHWC"
-    return [(x, Layout(spatial if x.ndim == 4 else None)) for x in arrays]
+        return "NHWC"
 
 
 def _output_layout(x: Any, recorder: _Recorder) -> Layout:

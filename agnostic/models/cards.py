@@ -21,7 +21,8 @@ class Preprocessing:
     """From an RGB image in [0, 1] to what a model was trained on: ``(image * scale - mean) / std``, a channel each.
 
     Attributes:
-        mean, std: one number a channel, in the model's channel order and on the scaled range. ``std`` is positive.
+        mean, std: one number per channel, in the model's channel order and on the scaled range; or a single number
+            for all channels, however many. ``std`` is positive.
         scale: 255.0 for a model whose mean and std are meant for 0..255, else 1.0.
         channel_order: what the model was trained on; for ``"BGR"`` the channels are flipped first.
     """
@@ -53,7 +54,7 @@ class Preprocessing:
             InvalidInput: ``images`` have another number of channels.
         """
         channels = ops.shape(images)[-1]
-        if channels != len(self.mean):
+        if len(self.mean) not in (1, channels):
             raise InvalidInput(
                 f"the model's preprocessing is for {len(self.mean)} channels and the images have {channels}: "
                 f"attach a card whose mean and std have {channels} numbers"
@@ -73,16 +74,21 @@ class ModelCard:
     Attributes:
         spec: what :func:`agnostic.load` made it from, such as ``"torchvision:vgg16"``.
         preprocessing: from images in [0, 1] to what the model expects.
-        size: (height, width) of the images that it is usually given.
+        size: (height, width) of the images that it is usually given; None where that is not known.
         class_names: what each output stands for, in order; None where that is not known.
         aliases: other names of layers, by layer name.
     """
 
     spec: str
     preprocessing: Preprocessing
-    size: tuple[int, int]
+    size: tuple[int, int] | None = None
     class_names: tuple[str, ...] | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the model's images; None where one mean serves for all of them."""
+        return len(self.preprocessing.mean) if len(self.preprocessing.mean) > 1 else None
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:
@@ -104,12 +110,17 @@ def card_from_json(found: Any, spec: str) -> ModelCard:
             tuple(map(float, prepared["mean"])), tuple(map(float, prepared["std"])), float(prepared["scale"]),
             prepared["channel_order"],
         )  # fmt: skip
-        height, width = map(int, found["size"])
+        size = found["size"] if found["size"] is None else _pair(found["size"])
         aliases = {str(name): tuple(map(str, others)) for name, others in found["aliases"].items()}
         names = None if names is None else tuple(map(str, names))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"the card in {spec} is no card ({type(error).__name__}: {error})") from None
-    return ModelCard(spec, preprocessing, (height, width), names, aliases)
+    return ModelCard(spec, preprocessing, size, names, aliases)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = map(int, size)
+    return height, width
 
 
 def attach(model: Any, card: ModelCard) -> None:

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Selector, chooses_many, select
-from agnostic.models.cards import card_of
+from agnostic.models.inputs import Size, layers_of
+from agnostic.models.preparing import model_inputs
 from agnostic.taps.records import Activations
 
 Selectors = Selector | Iterable[Selector]
 
 
-def layers(model: Model, inputs: Any = None) -> list[Layer]:
+def layers(
+    model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None
+) -> list[Layer]:
     """The layers of a model in the order in which they first run; those that do not run follow.
 
-    The model is run once, in inference mode.
+    The model is run in inference mode: once, or a few times where it does not declare what its inputs look like.
 
     Args:
         model: a native model.
-        inputs: what the model is called with, as in :func:`capture`. None: zeros of a shape that the model's card or
-            its first layer implies.
+        inputs: what the model is called with, as in :func:`capture`. None: zeros of the shape that the model declares,
+            that its card says, or that is found by running it; see :mod:`agnostic.models.inputs`.
+        size: height and width of the images, one number or two; None: the model's own.
+        channels_in: channels of the images, where the model does not tell.
 
     Raises:
-        InvalidInput: ``inputs`` is None, and no shape can be inferred or the model does not take it.
+        InvalidInput: ``inputs`` is None, and no shape can be found or the model does not take images of this size.
     """
-    return backend_of(model).layers(model, inputs)
+    backend = backend_of(model)
+    if inputs is not None:
+        if size is not None or channels_in is not None:
+            raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
+        return backend.layers(model, inputs)
+    return list(layers_of(backend, model, size=size, channels=channels_in))
 
 
 def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
@@ -141,12 +151,23 @@ def submodel(model: Model, layers: Selectors) -> Model:
     return backend.submodel(model, _names(_choose(backend, model, layers, None)))
 
 
-def prepare(model: Model, images: npt.ArrayLike) -> Any:
-    """Images as a model takes them: its own preprocessing, layout and array type.
+def prepare(
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    channels_in: int | None = None,
+) -> Any:
+    """Images as a model takes them: its own size, preprocessing, layout and array type.
+
+    Each image is resized, and its middle cut out where the shape differs, as the command ``agnostic taps`` does it.
 
     Args:
-        model: a native model, whose card says how images are preprocessed; without a card they stay in [0, 1].
-        images: (N, H, W, C) or (H, W, C); uint8, or floating point in [0, 1].
+        model: a native model, whose card says how images are preprocessed; without a card they stay in [0, 1], or in
+            the range that the model's own first layer expects.
+        images: (N, H, W, C), (H, W, C) or (H, W) for grey; uint8, or floating point in [0, 1]. Or an image file.
+        size: height and width, one number or two; None: the model's own where it has one, else that of the images.
+        channels_in: channels of the model's images, where it does not tell.
 
     Returns:
         The argument of the model, a batch of N images, or of one.
@@ -154,30 +175,7 @@ def prepare(model: Model, images: npt.ArrayLike) -> Any:
     Raises:
         InvalidInput: another shape, type or range, or another number of channels than the model takes.
     """
-    backend, card = backend_of(model), card_of(model)
-    array = np.asarray(images)
-    if array.ndim == 3:
-        array = array[None]
-    channels = backend.input_channels(model)
-    if array.ndim != 4 or array.shape[3] != channels or 0 in array.shape:
-        raise InvalidInput(
-            f"images for this model have the shape (N, H, W, {channels}), channels last, not {np.shape(images)}"
-        )
-    if array.dtype == np.uint8:
-        array = array / np.float32(255)
-    elif not np.issubdtype(array.dtype, np.floating):
-        raise InvalidInput(f"images are uint8, or floating point in [0, 1], not {array.dtype}")
-    elif not (array.min() >= 0 and array.max() <= 1):
-        raise InvalidInput(
-            f"floating point images are finite and in [0, 1], not in [{array.min():.3g}, {array.max():.3g}]; "
-            "divide by 255 first"
-        )
-    pixels = array.astype(np.float32, copy=False)
-    if card is not None:
-        from agnostic.reference.ops import NumpyOps
-
-        pixels = card.preprocessing.apply(NumpyOps(), pixels).astype(np.float32)
-    return backend.native_images(model, pixels)
+    return model_inputs(model, images, size=size, channels_in=channels_in)
 
 
 # Choosing ------------------------------------------------------------------------------------------------------------
@@ -188,11 +186,15 @@ Chosen = list[tuple[Selector, list[Layer]]]
 def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
     """The model is run only for an index, which counts in execution order."""
     asked = [selectors] if isinstance(selectors, str | int) else list(selectors)
-    listing = backend.layers(model, inputs) if any(isinstance(x, int) for x in asked) else backend.tree(model)
+    listing = _listing(backend, model, inputs) if any(isinstance(x, int) for x in asked) else backend.tree(model)
     name = type(model).__name__
     if not asked:
         select(listing, asked, model=name)
     return [(selector, select(listing, [selector], model=name)) for selector in asked]
+
+
+def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:
+    return layers_of(backend, model) if inputs is None else backend.layers(model, inputs)
 
 
 def _names(chosen: Chosen) -> list[str]:

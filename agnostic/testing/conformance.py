@@ -17,6 +17,7 @@ import numpy as np
 import agnostic as ag
 from agnostic.backend import Backend, Model, backend_name
 from agnostic.errors import InvalidWeights, UnknownName
+from agnostic.models.inputs import Input, image_input
 from agnostic.reference.ops import NumpyOps
 from agnostic.testing import operations
 from agnostic.visualization.ascent import Settings, prepare
@@ -89,9 +90,16 @@ def _contract(method: str) -> str:
 
 def _images(subject: Subject) -> tuple[Backend, Model, Any]:
     backend, model = subject.factory(), subject.model()
-    channels = backend.input_channels(model)
-    pixels = np.random.default_rng(0).random((2, subject.size, subject.size, channels), np.float32)
-    return backend, model, backend.native_images(model, pixels)
+    pixels = np.random.default_rng(0).random((2, subject.size, subject.size, _image_channels(subject)), np.float32)
+    return backend, model, backend.native_inputs(model, [_form(subject).arrange(pixels)])
+
+
+def _form(subject: Subject) -> Input:
+    return image_input(subject.factory(), subject.model(), size=subject.size)
+
+
+def _image_channels(subject: Subject) -> int:
+    return _form(subject).length("C") or 0
 
 
 # The promises -------------------------------------------------------------------------------------------------------
@@ -210,7 +218,7 @@ def an_ascent_climbs(subject: Subject) -> None:
             )  # fmt: skip
 
         images = climb(3)
-        shape = (3, subject.size, subject.size, subject.factory().input_channels(model))
+        shape = (3, subject.size, subject.size, _image_channels(subject))
         _require(images.shape == shape, "ascend", f"{recipe}: images {images.shape}, not {shape}")
         inside = images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
         _require(bool(inside), "ascend", f"{recipe}: images are not float32 in [0, 1]")

@@ -629,15 +629,14 @@ class _Transfer:
                 return
             mean = np.asarray(prepared.mean) + offset * prepared.std
             prepared = replace(prepared, mean=tuple(mean.tolist()), std=tuple((gain * prepared.std).tolist()))
-        height, width = card.size
+        size = card.size
         with suppress(InvalidInput):  # the target's, if it takes one size alone
             shape = self.target.inputs()[0].shape
-            if len(shape) == 3:
-                height, width = shape[0] or height, shape[1] or width
+            sides = size or (None, None)
+            if len(shape) == 3 and (height := shape[0] or sides[0]) and (width := shape[1] or sides[1]):
+                size = (height, width)
         spec, aliases = (self.name, {}) if own is None else (own.spec, own.aliases)
-        attach(
-            self.target.model, replace(card, spec=spec, preprocessing=prepared, size=(height, width), aliases=aliases)
-        )
+        attach(self.target.model, replace(card, spec=spec, preprocessing=prepared, size=size, aliases=aliases))
 
     def _verified(self) -> TransferReport:
         error, floor, note = self._compared({})

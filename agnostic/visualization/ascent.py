@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
-from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.cards import Preprocessing, card_of
 from agnostic.models.classes import class_index
+from agnostic.models.inputs import Input, Size, Trial, image_input, refused
+from agnostic.models.preparing import preprocessing_of
 from agnostic.ops import Array, Ops
 from agnostic.visualization import recipes
-from agnostic.visualization.objectives import Channel, LayerTerm, Objective, View
+from agnostic.visualization.objectives import OUTPUT, Channel, LayerTerm, Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.taps import Tap
 from agnostic.visualization.updates import State
@@ -96,6 +98,7 @@ class Ascent:
         seed: of all randomness.
         preprocessing: from [0, 1] to what the model expects; None to give the model the image as it is.
         listing: the layers of the objective, by name, as they are with inputs of this shape.
+        input: of the model, for one image.
     """
 
     objective: Objective
@@ -104,6 +107,7 @@ class Ascent:
     seed: int
     preprocessing: Preprocessing | None
     listing: Mapping[str, Layer]
+    input: Input
     widest: int
     """Elements of the largest activation of one row; a backend chooses the micro-batch by it."""
     start: Float64 | None = field(default=None, compare=False)
@@ -321,10 +325,11 @@ def prepare(
     objective: Objective,
     *,
     recipe: str | Recipe = "fourier",
-    size: int | tuple[int, int] | None = None,
+    size: Size | None = None,
     steps: int | None = None,
     seed: int = 0,
     start: npt.ArrayLike | None = None,
+    channels_in: int | None = None,
 ) -> tuple[Backend, Ascent]:
     """Resolve and check everything that :func:`visualize` is given, without computing an image.
 
@@ -340,17 +345,19 @@ def prepare(
         raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
     chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
     backend, card = backend_of(model), card_of(model)
-    channels = backend.input_channels(model)
-    first = None if start is None else _images(start, channels)
-    if first is not None and size is None:
-        size = first.shape[1], first.shape[2]
-    height, width = _size(chosen.size if size is None else size)
-    listing = layers_at(backend, model, height, width)
+    if start is not None and size is None:
+        size = np.shape(start)[-3:-1]
+    form, trial = shown(backend, model, size=size, near=chosen.size, channels_in=channels_in)
+    listing = trial.layers
+    shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
+    first = None if start is None else _images(start, shape[2])
 
     def layer(selector: Any) -> Layer:
         found = select(listing, selector)
         if len(found) != 1:
             raise InvalidInput(f"{selector!r} chooses {len(found)} layers; an objective looks at one")
+        if trial.error is not None and not found[0].calls:
+            raise refused(model, trial, form.size)
         return found[0]
 
     def index(class_: Any) -> int:
@@ -361,36 +368,41 @@ def prepare(
 
     resolved = objective.resolve(layer, index)
     if first is not None:
-        _check_start(first, (height, width), resolved.count)
+        _check_start(first, shape[:2], resolved.count)
+    if trial.error is not None and OUTPUT in resolved.layers():
+        raise refused(model, trial, form.size)
     ascent = Ascent(
         objective=resolved,
         recipe=chosen,
-        shape=(height, width, channels),
+        shape=shape,
         seed=int(seed),
-        preprocessing=card.preprocessing if card is not None and chosen.preprocess else None,
+        preprocessing=preprocessing_of(backend, model) if chosen.preprocess else None,
         start=first,
         listing={x.name: x for x in listing if x.name in resolved.layers()},
+        input=form,
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
     )
     return backend, ascent
 
 
-def layers_at(backend: Backend, model: Model, height: int, width: int) -> list[Layer]:
-    """The model's layers as they are with images of this size.
+def shown(
+    backend: Backend, model: Model, *, size: Size | None, near: Size, channels_in: int | None = None
+) -> tuple[Input, Trial]:
+    """What the model's images look like, and a run on one of that shape.
+
+    The run may have failed beyond some layer, as where a dense head does not fit another size.
+
+    Args:
+        size: None: the model's own; where it has none, ``near``.
 
     Raises:
-        InvalidInput: the model does not take them.
+        InvalidInput: the model takes no images, or no layer takes images of this size.
     """
-    images = np.zeros((1, height, width, backend.input_channels(model)), np.float32)
-    try:
-        return backend.layers(model, backend.native_images(model, images))
-    except AgnosticError:
-        raise
-    except Exception as error:  # a model may raise anything at all
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InvalidInput(
-            f"{type(model).__name__} does not take images of {height} x {width} pixels ({reason}): choose another size"
-        ) from error
+    form = image_input(backend, model, size=size, channels=channels_in, near=near)
+    trial = backend.trial(model, backend.native_inputs(model, [form.zeros()]))
+    if trial.error is not None and not any(x.calls for x in trial.layers):
+        raise refused(model, trial, form.size)
+    return form, trial
 
 
 def _images(start: npt.ArrayLike, channels: int) -> Float64:
@@ -418,22 +430,16 @@ def _check_start(start: Float64, size: tuple[int, int], count: int) -> None:
         raise InvalidInput(f"{len(start)} starts for {count} images: give one for all of them, or one for each")
 
 
-def _size(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(sides) != 2 or not all(map(recipes.is_count, sides)):
-        raise InvalidInput(f"a size is one number of pixels or (height, width), at least 1, not {size!r}")
-    return int(sides[0]), int(sides[1])
-
-
 def visualize(
     model: Model,
     objective: Objective,
     *,
     recipe: str | Recipe = "fourier",
-    size: int | tuple[int, int] | None = None,
+    size: Size | None = None,
     steps: int | None = None,
     seed: int = 0,
     start: npt.ArrayLike | None = None,
+    channels_in: int | None = None,
     micro_batch: int | None = None,
     dtype: str | None = None,
     memory_format: str | None = None,
@@ -447,13 +453,16 @@ def visualize(
             it is; the images are computed in inference mode.
         objective: from :mod:`agnostic.visualization.objectives`.
         recipe: a recipe of :mod:`agnostic.visualization.recipes`, or its name.
-        size: height and width in pixels, one number or two; None is that of ``start``, or the recipe's.
+        size: height and width in pixels, one number or two; None is that of ``start``, else the model's own, or the
+            recipe's where the model has none. A layer that runs before a part of fixed size (a dense head) can be drawn
+            in any size.
         steps: number of updates; None is the recipe's.
         seed: of all randomness. The same seed and call give the same images, whatever the micro-batch.
         start: what to start from instead of noise: an image (H, W, C), or one for each image (N, H, W, C); uint8, or
             floating point in [0, 1]. Recipes in ``fourier``'s way of writing an image down take it as it is but for
             black and white, ``classic`` shows it with its own contrast, and ``maco`` takes its phase, which has the
             edges.
+        channels_in: channels of the images, where the model does not tell.
         micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
 
     Returns:
@@ -465,7 +474,9 @@ def visualize(
         InvalidInput: no gradient reaches any of the images.
         NonFinite: the objective or its gradient stopped being finite; says at which step.
     """
-    backend, ascent = prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start)
+    backend, ascent = prepare(
+        model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, channels_in=channels_in
+    )
     settings = Settings(micro_batch, dtype, memory_format, device, on_step)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))

@@ -21,6 +21,7 @@ from agnostic import __version__, decoding
 from agnostic.backend import Backend, Model
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, read_image, read_regular, write_png
+from agnostic.models.inputs import Size
 from agnostic.visualization.ascent import Ascent, Settings, prepare
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
@@ -95,10 +96,11 @@ def draw(
     drawing: Drawing,
     *,
     recipe: str | Recipe = "fourier",
-    size: int | tuple[int, int] | None = None,
+    size: Size | None = None,
     steps: int | None = None,
     seed: int = 0,
     start: npt.NDArray[np.uint8] | None = None,
+    channels_in: int | None = None,
     settings: Settings | None = None,
     force: bool = False,
     progress: Callable[[str, int], Any] | None = None,
@@ -120,7 +122,9 @@ def draw(
 
     def prepared(items: Sequence[str], start: Any) -> tuple[Backend, Ascent]:
         objective = drawing.objective(items)
-        return prepare(model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start)
+        return prepare(
+            model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, channels_in=channels_in
+        )
 
     backend, ascent = prepared(drawing.items, None)
     if ascent.shape[2] not in (1, 3):

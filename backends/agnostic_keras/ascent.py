@@ -29,7 +29,7 @@ from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
-from agnostic_keras.taps import Stop, check_built, data_format, predict, replaced
+from agnostic_keras.taps import Stop, check_built, predict, replaced
 
 # Bytes of the largest activation of a micro-batch, the most rows, and input channels from which bfloat16 pays: see
 # agnostic_torch.ascent.
@@ -261,8 +261,8 @@ class Network:
         for variable, value in zip(self._variables, data["weights"], strict=True):
             # Not through the constructor, which would cast to the variable's own type.
             scope.state_mapping[id(variable)] = value
-        if data_format(self._model) == "channels_first":
-            inputs = self.ops.transpose(inputs, (0, 3, 1, 2))
+        if (axes := self.ascent.input.axes) != "NHWC":
+            inputs = self.ops.transpose(inputs, tuple("NHWC".index(axis) for axis in axes))
         taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
         with scope, _policy(self._policies), replaced([*self._quick, *taped]):
             try:

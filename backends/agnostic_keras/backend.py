@@ -15,12 +15,15 @@ from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
 from agnostic_keras import calls, engines, layers, taps
+from agnostic_keras import inputs as inputs_
 from agnostic_keras.ops import KerasOps
 
 if TYPE_CHECKING:
     from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.models.cards import Preprocessing
+    from agnostic.models.inputs import Input, Trial
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Climbed, Settings
 
@@ -39,8 +42,8 @@ class KerasBackend(Backend):
     def tree(self, model: keras.Layer) -> list[Layer]:
         return layers.tree(model)
 
-    def layers(self, model: keras.Layer, inputs: Any = None) -> list[Layer]:
-        return taps.layers(model, inputs)
+    def trial(self, model: keras.Layer, inputs: Any) -> Trial:
+        return inputs_.trial(model, inputs)
 
     def describe(self, model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
         from agnostic_keras.description import describe
@@ -63,11 +66,17 @@ class KerasBackend(Backend):
     def submodel(self, model: keras.Layer, layers: Sequence[str]) -> keras.Model:
         return taps.submodel(model, layers)
 
-    def input_channels(self, model: keras.Layer) -> int:
-        return taps.input_channels(model)
+    def stated_inputs(self, model: keras.Layer) -> Sequence[Input] | None:
+        return inputs_.stated_inputs(model)
 
-    def native_images(self, model: keras.Layer, images: npt.NDArray[np.float32]) -> Any:
-        return taps.native_images(model, images)
+    def stated_preprocessing(self, model: keras.Layer) -> Preprocessing | None:
+        return inputs_.stated_preprocessing(model)
+
+    def input_count(self, model: keras.Layer) -> int:
+        return inputs_.input_count(model)
+
+    def native_inputs(self, model: keras.Layer, arrays: Sequence[npt.NDArray[Any]]) -> Any:
+        return inputs_.native_inputs(model, arrays)
 
     # Comparing ------------------------------------------------------------------------------------------------------
     def intercept(self, model: keras.Layer, names: Sequence[str], around: Around) -> AbstractContextManager[None]:

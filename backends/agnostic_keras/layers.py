@@ -88,15 +88,20 @@ class Listing:
         self.calls: dict[str, int] = {}
         """How often each layer was called."""
         self._shapes: dict[str, tuple[tuple[int | None, ...], str | None] | None] = {}
+        self._open: list[str] = []
         # The letters of the last output of each number of dimensions.
         self._last: dict[int, str] = {}
 
     def enter(self, name: str) -> None:
         """A layer is being called."""
         self.calls[name] = self.calls.get(name, 0) + 1
+        self._open.append(name)
 
     def leave(self, name: str, output: Any) -> None:
         """A layer returned."""
+        # A call that failed, and whose error the model caught, never came here.
+        while self._open and self._open.pop() != name:
+            pass
         if not hasattr(output, "shape"):
             self._shapes.setdefault(name, None)
             return
@@ -123,7 +128,12 @@ class Listing:
         return (_CHANNELS_FIRST if first else _CHANNELS_LAST).get(ndim)
 
     def layers(self) -> list[Layer]:
-        """In the order of the first call; those that did not run follow."""
+        """In the order of the first call; those that did not run follow. A call that never returned does not count."""
+        for name in self._open:
+            self.calls[name] -= 1
+            if not self.calls[name]:
+                del self.calls[name]
+        self._open.clear()
         order = [*self.calls, *(name for name in self.modules if name not in self.calls)]
         return _with_aliases(self.model, [self._layer(name) for name in order])
 

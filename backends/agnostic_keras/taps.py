@@ -22,7 +22,6 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
-from agnostic.models.cards import card_of
 from agnostic.patching import Replacement, patched
 from agnostic.taps.records import Activations
 from agnostic_keras import engines
@@ -81,66 +80,12 @@ def check_built(model: keras.Layer) -> None:
             )
 
 
-def example(model: keras.Layer) -> Any:
-    """Zeros that the model should take: of its declared inputs, with its card's size or 224 where size is open.
-
-    Raises:
-        InvalidInput: the model declares no inputs, and its first layer with weights implies no shape.
-    """
-    if getattr(model, "inputs", None):
-        return tree.map_structure(lambda x: ops.asarray(np.zeros(_shape(model, x.shape)), x.dtype), _graph(model).input)
-    for layer in named_layers(model).values():
-        if isinstance(layer, keras.layers.Conv2D):
-            channels = _input_channels(layer)
-            shape = (1, channels, None, None) if layer.data_format == "channels_first" else (1, None, None, channels)
-            return ops.asarray(np.zeros(_shape(model, shape)), layer.compute_dtype)
-        if isinstance(layer, keras.layers.Dense):
-            return ops.asarray(np.zeros((1, layer.kernel.shape[0])), layer.compute_dtype)
-        if layer.weights and not layer._flatten_layers(False, False):
-            break
-    raise InvalidInput(
-        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give inputs="
-    )
-
-
-def _shape(model: keras.Layer, declared: Sequence[int | None]) -> tuple[int, ...]:
-    card = card_of(model)
-    sizes = iter((224, 224, 224) if card is None else card.size)
-    return (1, *(next(sizes) if size is None else size for size in declared[1:]))
-
-
-def _input_channels(layer: keras.layers.Conv2D) -> int:
-    channels: int = layer.kernel.shape[-2] * layer.groups
-    return channels
-
-
 def data_format(model: keras.Layer) -> str:
     """Whether a model takes its images channels first or last: its first layer that says so decides."""
     for layer in named_layers(model).values():
         if getattr(layer, "data_format", None) in ("channels_first", "channels_last"):
             return str(layer.data_format)
     return str(keras.config.image_data_format())
-
-
-def input_channels(model: keras.Layer) -> int:
-    """See :meth:`agnostic.backend.Backend.input_channels`."""
-    check_built(model)
-    shape = getattr(model, "input_shape", None) if getattr(model, "inputs", None) else None
-    if isinstance(shape, tuple) and len(shape) == 4:
-        channels = shape[1] if data_format(model) == "channels_first" else shape[-1]
-        if channels is not None:
-            return int(channels)
-    for layer in named_layers(model).values():
-        if isinstance(layer, keras.layers.Conv2D):
-            return _input_channels(layer)
-    raise InvalidInput(f"{type(model).__name__} has no 2-D convolution, so it takes no images")
-
-
-def native_images(model: keras.Layer, images: np.ndarray[Any, Any]) -> Any:
-    """See :meth:`agnostic.backend.Backend.native_images`."""
-    if data_format(model) == "channels_first":
-        images = np.moveaxis(images, -1, 1)
-    return _native(model, images)
 
 
 def _native(model: keras.Layer, inputs: Any) -> Any:
@@ -160,8 +105,35 @@ def predict(model: keras.Layer, inputs: Any) -> Any:
     inputs = _native(model, inputs)
     if isinstance(inputs, tuple) and not getattr(model, "inputs", None):
         return model(*inputs, **training)
-    # A functional model takes all its inputs as one structure, and knows dicts by the names of its inputs.
-    return model(list(inputs) if isinstance(inputs, tuple) else inputs, **training)
+    with _any_size(model, inputs):
+        # A functional model takes all its inputs as one structure, and knows dicts by the names of its inputs.
+        return model(list(inputs) if isinstance(inputs, tuple) else inputs, **training)
+
+
+@contextlib.contextmanager
+def _any_size(model: keras.Layer, inputs: Any) -> Iterator[None]:
+    """Let images of another size than the declared one in: what needs that size, a dense head, refuses them itself.
+
+    So a convolutional part, which takes any size, runs as far as it is wanted.
+    """
+    declared = getattr(model, "inputs", None) or []
+    others = False
+    if len(declared) == 1 and hasattr(inputs, "shape"):
+        shape, wanted = tuple(inputs.shape), tuple(declared[0].shape)
+        images = len(shape) == len(wanted) == 4
+        channel = 1 if images and data_format(model) == "channels_first" else -1
+        others = images and shape[channel] == wanted[channel] and shape[1:] != wanted[1:]
+    if not others:
+        yield
+        return
+    containers = [x for x in (model, *named_layers(model).values()) if hasattr(_graph(x), "_nodes_by_depth")]
+    checked = list({id(x): x for container in containers for x in (container, _graph(container))}.values())
+    with replaced([(x, _unchecked) for x in checked], "_assert_input_compatibility"):
+        yield
+
+
+def _unchecked(original: Callable[..., Any], *args: Any) -> None:
+    return None
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
@@ -176,32 +148,6 @@ def _watching(listing: Listing) -> list[tuple[keras.Layer, Replacement]]:
         return call
 
     return [(layer, watch(name)) for name, layer in listing.modules.items()]
-
-
-def layers(model: keras.Layer, inputs: Any = None) -> list[Layer]:
-    """See :meth:`agnostic.backend.Backend.layers`; where the engine can, shapes are computed without values."""
-    check_built(model)
-    given = example(model) if inputs is None else _native(model, inputs)
-    listing = Listing(model)
-    # The states of random generators and statistics that a run would change stay in the scope.
-    with replaced(_watching(listing)), keras.StatelessScope():
-        try:
-            engines.current().shapes(functools.partial(predict, model), given)
-        except Exception as error:
-            if inputs is not None:
-                raise
-            shapes = [tuple(x.shape) for x in tree.flatten(given)]
-            raise InvalidInput(
-                f"{type(model).__name__} does not take zeros of shape {', '.join(map(str, shapes))} "
-                f"({_first_line(error)}): give inputs="
-            ) from error
-    _last[model] = listing.layers()
-    return list(_last[model])
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception encountered" not in line]
-    return (lines or [type(error).__name__])[0][:200].replace("\x1b[1m", "").replace("\x1b[0m", "")
 
 
 def calls_in(model: keras.Layer) -> Mapping[str, int] | None:

@@ -148,7 +148,7 @@ class KerasAccess(Access):
             kind, variables = _described(layer)
             if isinstance(layer, _CONV):
                 rank = layer.rank
-                size = card.size if card is not None and rank == 2 else (None,) * rank
+                size = card.size if card is not None and card.size and rank == 2 else (None,) * rank
                 return [InputSpec((*size, int(layer.kernel.shape[-2] * layer.groups)))]
             if kind == "embedding":
                 return [InputSpec((None,), high)]
@@ -165,7 +165,7 @@ class KerasAccess(Access):
         if len(shape) > 2 and taps.data_format(self.model) == "channels_first":
             shape = (*shape[1:], shape[0])
         card = card_of(self.model)
-        if card is not None and len(shape) == 3 and shape[:2] == (None, None):
+        if card is not None and card.size and len(shape) == 3 and shape[:2] == (None, None):
             shape = (*card.size, shape[2])
         tokens = keras.backend.standardize_dtype(x.dtype).startswith("int") or (high is not None and len(shape) == 1)
         return InputSpec(shape, high if tokens else None)

@@ -244,7 +244,9 @@ class _Loop:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
         inputs = inputs.view_as(inputs)
         inputs.register_hook(self._receive)
-        rows = inputs.permute(0, 3, 1, 2).to(self.dtype).contiguous(memory_format=self.memory_format)
+        axes = self.ascent.input.axes
+        rows = inputs.permute(*("NHWC".index(axis) for axis in axes)).to(self.dtype)
+        rows = rows.contiguous(memory_format=self.memory_format) if axes == "NCHW" else rows.contiguous()
         wanted = self.ascent.objective.layers()
         taps: dict[str, Tap] = {}
         left = sum(self.ascent.listing[layer].calls for layer in wanted if layer != OUTPUT)

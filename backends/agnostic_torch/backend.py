@@ -15,12 +15,14 @@ from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
 from agnostic_torch import calls, layers, taps
+from agnostic_torch import inputs as inputs_
 from agnostic_torch.ops import TorchOps
 
 if TYPE_CHECKING:
     from agnostic.compare.calls import Around
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
+    from agnostic.models.inputs import Trial
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Climbed, Settings
 
@@ -38,8 +40,8 @@ class TorchBackend(Backend):
     def tree(self, model: nn.Module) -> list[Layer]:
         return layers.tree(layers.unwrap(model))
 
-    def layers(self, model: nn.Module, inputs: Any = None) -> list[Layer]:
-        return taps.layers(model, inputs)
+    def trial(self, model: nn.Module, inputs: Any) -> Trial:
+        return inputs_.trial(model, inputs)
 
     def describe(self, model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
         from agnostic_torch.description import describe
@@ -62,11 +64,11 @@ class TorchBackend(Backend):
     def submodel(self, model: nn.Module, layers: Sequence[str]) -> nn.Module:
         return taps.submodel(model, layers)
 
-    def input_channels(self, model: nn.Module) -> int:
-        return taps.input_channels(model)
+    def input_count(self, model: nn.Module) -> int:
+        return inputs_.input_count(model)
 
-    def native_images(self, model: nn.Module, images: npt.NDArray[np.float32]) -> Any:
-        return taps.native_images(model, images)
+    def native_inputs(self, model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
+        return inputs_.native_inputs(model, arrays)
 
     # Comparing ------------------------------------------------------------------------------------------------------
     def intercept(self, model: nn.Module, names: Sequence[str], around: Around) -> AbstractContextManager[None]:

@@ -157,7 +157,12 @@ class Listing:
         return self._calls
 
     def layers(self) -> list[Layer]:
-        """In the order of the first call; those that did not run follow."""
+        """In the order of the first call; those that did not run follow. A call that never returned does not count."""
+        for name, _ in self._open:
+            self._calls[name] -= 1
+            if not self._calls[name]:
+                del self._calls[name]
+        self._open.clear()
         order = [*self._calls, *(name for name in self.modules if name not in self._calls)]
         sizes = _sizes(self.model)
         return _with_aliases(self.model, [self._layer(name, sizes[self.modules[name]]) for name in order])

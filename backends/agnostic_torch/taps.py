@@ -31,7 +31,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
-from agnostic.models.cards import card_of
 from agnostic.taps.records import Activations
 from agnostic_torch import values
 from agnostic_torch.layers import Listing, named_layers, tree, unwrap
@@ -97,45 +96,6 @@ def to_numpy(value: Any) -> Any:
 
 
 # Inputs --------------------------------------------------------------------------------------------------------------
-def example(model: nn.Module) -> Tensor:
-    """Zeros that the model should take: of its card's size, or of the shape that its first layer implies.
-
-    Raises:
-        InvalidInput: the first layer that has parameters is neither a 2-D convolution nor a linear layer.
-    """
-    first = next(model.parameters(), torch.empty(0))
-    card = card_of(model)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            height, width = (224, 224) if card is None else card.size
-            return torch.zeros(1, module.in_channels, height, width, dtype=first.dtype, device=first.device)
-        if isinstance(module, nn.Linear):
-            return torch.zeros(1, module.in_features, dtype=first.dtype, device=first.device)
-        if next(module.parameters(recurse=False), None) is not None and not _holder(module):
-            break
-    raise InvalidInput(
-        f"the shape of the inputs of {type(model).__name__} cannot be told from its first layer: give example inputs"
-    )
-
-
-def _holder(module: nn.Module) -> bool:
-    """Whether a module has parameters of its own beside children, such as a class token: it tells no input shape."""
-    return next(module.children(), None) is not None
-
-
-def input_channels(model: nn.Module) -> int:
-    """See :meth:`agnostic.backend.Backend.input_channels`."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    raise InvalidInput(f"{type(model).__name__} has no 2-D convolution, so it takes no images")
-
-
-def native_images(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
-    """See :meth:`agnostic.backend.Backend.native_images`."""
-    return _native(model, np.ascontiguousarray(np.moveaxis(images, -1, 1)))
-
-
 def _native(model: nn.Module, value: Any) -> Any:
     """NumPy arrays as tensors on the model's device, floating point ones in its type; all else as it is."""
     if isinstance(value, np.ndarray):
@@ -499,6 +459,8 @@ class Taps:
         self._events = [*((name, False) for name in outputs), *((name, True) for name in inputs)]
         self._set = frozenset(self._events)
         self._state = _state(model)
+        self.partial: list[Layer] = []
+        """After a run that failed: the layers as far as it came."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Record, Record]:
         """(outputs, inputs) by layer name, one record a call; no record for a layer that did not run."""
@@ -544,6 +506,9 @@ class Taps:
                 if stop.run is not done:
                     raise
                 done.cut = True
+            except Exception:
+                self.partial = learned().layers if learned is not None else plan.layers if plan is not None else []
+                raise
         if learned is not None:
             plan = learned()
             _remember(self._model, key, plan)
@@ -572,7 +537,7 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
 
         return hook
 
-    before_run = (_state(model), _drawn())
+    before_run, fixed = (_state(model), _drawn()), False
     with hooks() as handles:
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
@@ -637,29 +602,6 @@ def _set_mode(module: nn.Module, training: bool) -> None:
 
 
 # The verbs -----------------------------------------------------------------------------------------------------------
-def layers(model: nn.Module, inputs: Any = None) -> list[Layer]:
-    """See :meth:`agnostic.backend.Backend.layers`."""
-    model = unwrap(model)
-    args, kwargs = _arguments(model, example(model) if inputs is None else inputs)
-    devices = {x.device for x in model.parameters() if x.device.type not in ("cpu", "meta")}
-    # Looking must not change what is drawn next.
-    with inference(model), torch.random.fork_rng(devices=[x.index for x in devices if x.type == "cuda"]):
-        try:
-            _, plan = Taps(model).run(args, kwargs)
-        except Exception as error:
-            if inputs is not None:
-                raise
-            raise InvalidInput(
-                f"{type(model).__name__} does not take zeros of shape {tuple(args[0].shape)} "
-                f"({_first_line(error)}): give example inputs"
-            ) from error
-    return list(plan.layers)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
 def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
     """See :meth:`agnostic.backend.Backend.capture`."""
     model = unwrap(model)

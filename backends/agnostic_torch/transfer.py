@@ -130,7 +130,7 @@ class TorchAccess(Access):
     # Runs -----------------------------------------------------------------------------------------------------------
     def inputs(self) -> list[InputSpec]:
         card = card_of(self.model)
-        size = (None, None, None) if card is None else card.size
+        size = (None, None, None) if card is None or card.size is None else card.size
         for _, module in self._modules():
             kind, _, _ = _kind(module)
             if isinstance(module, _CONV):

@@ -411,7 +411,7 @@ def test_a_signal_from_outside_is_the_same(model: Path, tmp_path: Path) -> None:
         (["--layer", "stem", "--seed", "-1"], "--seed"),
         (["--layer", "stem", "--steps", "0"], "--steps"),
         (["--layer", "stem", "--size", "0"], "--size"),
-        (["--layer", "stem", "--size", "2"], "does not take images of 2 x 2 pixels"),
+        (["--layer", "down", "--size", "1"], "does not take images of 1 x 1 pixels"),
         (["--layer", "stem", "--micro-batch", "0"], "--micro-batch"),
         (["--layer", "stem", "--backend", "tensorflow"], "tensorflow"),
         (["--layer", "stem", "--weights", "none.pth"], "cannot read weights from none.pth: there is no such file"),

@@ -114,8 +114,9 @@ def test_layers_as_json(run):
 
 def test_layers_wrong_use(run):
     assert "no layer 'cnov' in model.py:colour" in run("layers", "model.py:colour", "--layer", "cnov", code=2)
-    assert "the shape of the inputs of Sequential cannot be told" in run("layers", "model.py:tokens", code=2)
-    assert "has no 2-D convolution" in run("layers", "model.py:tokens", "--size", 8, code=2)
+    assert "Sequential takes no images (its input is NL (1, 16))" in run(
+        "layers", "model.py:tokens", "--size", 8, code=2
+    )
 
 
 # agnostic taps -------------------------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ def test_taps_writes_over_other_pictures_by_force_alone(run, place):
         (("model.py:colour", "none.png", "--layer", "conv"), "cannot read 'none.png'"),
         (("model.py:colour", "model.py", "--layer", "conv"), "cannot read 'model.py': it is no image"),
         (("model.py:colour", "photo.png", "--layer", "conv", "--out", "photo.png"), "cannot write"),
-        (("model.py:tokens", "photo.png", "--layer", "0"), "has no 2-D convolution, so it takes no images"),
+        (("model.py:tokens", "photo.png", "--layer", "0"), "takes no images (its input is NL (1, 16))"),
         (("model.py:broken", "photo.png", "--layer", "conv"), "channel 2 of layer 'conv' holds NaN or infinity"),
         (("model.py:colour", "photo.png"), "--layer"),
     ],

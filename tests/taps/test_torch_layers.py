@@ -133,10 +133,11 @@ def test_the_size_of_the_card_is_used():
 
 
 def test_inputs_that_cannot_be_inferred():
-    with pytest.raises(InvalidInput, match=r"shape of the inputs of Sequential cannot be told .* give example inputs"):
-        ag.layers(nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 2)))
-    with pytest.raises(InvalidInput, match=r"does not take zeros of shape \(1, 3, 224, 224\) .*: give example inputs"):
-        ag.layers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5, 2)))
+    # 72 = 6 x 12 positions: no square leaves so many, and there are several others.
+    oblong = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(8), nn.Flatten(), nn.Linear(4 * 72, 2))
+    with pytest.raises(InvalidInput, match=r"inputs of Sequential .* cannot be found .* give .* inputs=.* size="):
+        ag.layers(oblong)
+    assert ag.layers(oblong, size=(48, 96))[0].shape == (None, 4, 48, 96)
 
 
 def test_vgg_answers_to_its_keras_names():

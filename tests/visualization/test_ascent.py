@@ -611,8 +611,8 @@ def test_the_diversity_of_a_layer_that_is_off_is_finite(network: Any) -> None:
 
 
 def test_a_model_that_takes_no_images() -> None:
-    with pytest.raises(ag.InvalidInput, match="takes no images"):
-        draw(nn.Sequential(nn.Linear(3, 4)), channel("0", 0))
+    with pytest.raises(ag.InvalidInput, match=r"takes no images \(its input is NC \(1, 20\)\)"):
+        draw(nn.Sequential(nn.Linear(20, 4)), channel("0", 0))
 
 
 # Batch normalizations are folded where that changes nothing -----------------------------------------------------------

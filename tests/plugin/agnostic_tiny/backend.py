@@ -12,6 +12,7 @@ import numpy as np
 from agnostic.backend import Backend
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.layers import Layer
+from agnostic.models.inputs import Input, Trial
 from agnostic.models.weights import fit
 from agnostic.reference.ops import NumpyOps
 from agnostic.taps.records import Activations
@@ -68,12 +69,17 @@ class TinyBackend(Backend):
     def tree(self, model: Tiny) -> list[Layer]:
         return [Layer(name, name, None, None, None, self._size(model, name), calls=0) for name in AXES]
 
-    def layers(self, model: Tiny, inputs: Any = None) -> list[Layer]:
-        outputs = model.run(np.zeros((1, 16, 16, 3), np.float32) if inputs is None else inputs)
-        return [
-            Layer(name, name, (None, *x.shape[1:]), AXES[name], x.shape[-1], self._size(model, name))
-            for name, x in outputs.items()
-        ]
+    def trial(self, model: Tiny, inputs: Any) -> Trial:
+        try:
+            outputs = model.run(inputs)
+        except ValueError as error:  # what NumPy raises for shapes that do not fit
+            return Trial(self.tree(model), error)
+        return Trial(
+            [
+                Layer(name, name, (None, *x.shape[1:]), AXES[name], x.shape[-1], self._size(model, name))
+                for name, x in outputs.items()
+            ]
+        )
 
     def _size(self, model: Tiny, name: str) -> int:
         return sum(x.size for key, x in model.weights.items() if key.startswith(f"{name}."))
@@ -91,7 +97,7 @@ class TinyBackend(Backend):
         """The layers with their axes; the hooks do not see this run."""
         hooks, model.hooks = model.hooks, []
         try:
-            return self.layers(model)
+            return self.layers(model, np.zeros((1, 16, 16, 3), np.float32))
         finally:
             model.hooks = hooks
 
@@ -107,11 +113,11 @@ class TinyBackend(Backend):
 
         return part
 
-    def input_channels(self, model: Tiny) -> int:
-        return 3
+    def stated_inputs(self, model: Tiny) -> list[Input]:
+        return [Input((1, None, None, 3), "NHWC")]
 
-    def native_images(self, model: Tiny, images: Array) -> Array:
-        return images
+    def native_inputs(self, model: Tiny, arrays: Sequence[Array]) -> Array:
+        return arrays[0]
 
     # Ascent ---------------------------------------------------------------------------------------------------------
     def ascend(self, model: Tiny, ascent: Any, settings: Any) -> Iterator[Climbed]:

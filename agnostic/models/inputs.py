@@ -1,0 +1,425 @@
+"""What the inputs of a model look like: told by its user, by its card, by the model itself, or found by running it.
+
+One mechanism for every verb. A model that declares its inputs is believed. Any other is run on zeros: the layers with
+parameters tell what they were given and what they take (:class:`Received`), whatever the order in which they are
+registered and whatever the model did to its input before, and the next shape to try follows from the difference.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.models.cards import card_of
+
+if TYPE_CHECKING:
+    from agnostic.backend import Backend, Model
+    from agnostic.layers import Layer
+
+Size = int | Sequence[int]
+"""Height and width in pixels: one number for both, or two."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a model.
+
+    Attributes:
+        shape: with a batch of one; None for a length that is free.
+        axes: one letter per dimension, as in :class:`agnostic.layers.Layer`: ``"NCHW"``, ``"NHWC"``, ``"NLC"``.
+        integer: whether it holds indices.
+    """
+
+    shape: tuple[int | None, ...]
+    axes: str
+    integer: bool = False
+
+    def length(self, axis: str) -> int | None:
+        """The length of an axis; None where it is free or there is no such axis."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a batch of images."""
+        return sorted(self.axes) == sorted("NCHW")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of an image, where both are known."""
+        height, width = self.length("H"), self.length("W")
+        return None if height is None or width is None else (height, width)
+
+    def having(self, **lengths: int) -> Input:
+        """The same with other lengths, by axis: ``having(H=48, W=96)``."""
+        shape = tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
+        return replace(self, shape=shape)
+
+    def zeros(self, default: int = 224) -> npt.NDArray[Any]:
+        """Zeros of this shape; a free length is ``default``."""
+        shape = [default if n is None else n for n in self.shape]
+        return np.zeros(shape, np.int64 if self.integer else np.float32)
+
+    def arrange(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Images (N, H, W, C) in the order of these axes."""
+        return np.ascontiguousarray(np.transpose(images, ["NHWC".index(axis) for axis in self.axes]))
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a layer with parameters takes.
+
+    Attributes:
+        ranks: numbers of dimensions that it takes; empty for any.
+        axis: the dimension whose length its parameters fix, from the front or, negative, from the end.
+        length: of that dimension.
+        integer: whether it takes indices.
+    """
+
+    ranks: tuple[int, ...]
+    axis: int
+    length: int
+    integer: bool = False
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a shape has the right number of dimensions, and the right length where it matters."""
+        if self.integer:
+            return True
+        if (self.ranks and len(shape) not in self.ranks) or not -len(shape) <= self.axis < len(shape):
+            return False
+        return shape[self.axis] == self.length
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one layer was given in a run.
+
+    Attributes:
+        layer: its name.
+        takes: what it takes.
+        shape: of what it was given.
+        argument: the place among the model's inputs of what it was given; None where the model made it of them.
+    """
+
+    layer: str
+    takes: Takes
+    shape: tuple[int, ...]
+    argument: int | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one run of a model told, also where it failed.
+
+    Attributes:
+        layers: in the order in which they first ran; those that did not run follow, with no calls.
+        error: what the model raised; None where it ran to its end.
+        received: by the layers with parameters, in order.
+        failed_in: the layer with parameters inside which the run failed, if it was in one.
+        batch: the length of the first axis of the output; None where it has none, or nobody looked.
+    """
+
+    layers: Sequence[Layer]
+    error: Exception | None = None
+    received: Sequence[Received] = ()
+    failed_in: Received | None = None
+    batch: int | None = 1
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, on one line."""
+        if self.error is None:
+            return ""
+        lines = [line.strip() for line in str(self.error).splitlines()]
+        said = next((x for x in lines if x and "Exception encountered" not in x), type(self.error).__name__)
+        return said.replace("\x1b[1m", "").replace("\x1b[0m", "")[:200]
+
+
+# The verbs' side -----------------------------------------------------------------------------------------------------
+def inputs_of(
+    backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None, near: Size | None = None
+) -> tuple[Input, ...]:
+    """The inputs of a model, in order.
+
+    Args:
+        size: height and width that images are to have; None: the model's own.
+        channels: of its images, where the user says so.
+        near: height and width that images are to have where the model has no size of its own; None: 224.
+
+    Raises:
+        InvalidInput: the model does not declare its inputs, and they cannot be found by running it.
+    """
+    card = card_of(model)
+    own = None if card is None else card.size
+    if channels is None and card is not None and card.channels is not None:
+        channels = card.channels
+    stated = backend.stated_inputs(model)
+    if stated is not None:
+        found = tuple(_filled(x, own, channels) for x in stated)
+    else:
+        first = [sides(x) for x in (size, own, near) if x is not None] or [(224, 224)]
+        found = _find(backend, model, list(dict.fromkeys(first)), channels)
+    if size is not None:
+        height, width = sides(size)
+        if not any(x.is_image for x in found):
+            raise InvalidInput(f"{type(model).__name__} takes no images ({_said(found)}): leave the size out")
+        return tuple(x.having(H=height, W=width) if x.is_image else x for x in found)
+    height, width = sides(near or 224)
+    return tuple(x.having(H=height, W=width) if x.is_image and x.size is None else x for x in found)
+
+
+def image_input(
+    backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None, near: Size | None = None
+) -> Input:
+    """The one input of a model that takes images.
+
+    Args as for :func:`inputs_of`.
+
+    Raises:
+        InvalidInput: it takes no images, or something beside them.
+    """
+    found = inputs_of(backend, model, size=size, channels=channels, near=near)
+    if len(found) == 1 and found[0].is_image:
+        return found[0]
+    raise InvalidInput(
+        f"{type(model).__name__} does not take one batch of images: {_said(found)}; "
+        "give a model that takes images alone"
+    )
+
+
+def _said(found: Sequence[Input]) -> str:
+    what = " and ".join(f"{x.axes} {tuple('free' if n is None else n for n in x.shape)}" for x in found)
+    return f"its {'inputs are' if found[1:] else 'input is'} {what}"
+
+
+def examples(backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None) -> Any:
+    """Zeros that the model takes, in its own array type.
+
+    Raises:
+        InvalidInput: see :func:`inputs_of`.
+    """
+    found = inputs_of(backend, model, size=size, channels=channels)
+    return backend.native_inputs(model, [x.zeros() for x in found])
+
+
+def layers_of(
+    backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None
+) -> Sequence[Layer]:
+    """The layers of a model, run on zeros.
+
+    Raises:
+        InvalidInput: see :func:`inputs_of`; or the model does not take images of this size.
+    """
+    given = examples(backend, model, size=size, channels=channels)
+    trial = backend.trial(model, given)
+    if trial.error is not None:
+        raise refused(model, trial, size)
+    return trial.layers
+
+
+def refused(model: Model, trial: Trial, size: Size | None) -> Exception:
+    """The error for a model that does not take zeros of the shape that was tried."""
+    if isinstance(trial.error, AgnosticError):
+        return trial.error
+    what = "zeros of the shape that it declares" if size is None else "images of {} x {} pixels".format(*sides(size))
+    said = InvalidInput(
+        f"{type(model).__name__} does not take {what} ({trial.reason}): "
+        + ("give inputs=" if size is None else "choose another size, or none for its own")
+    )
+    said.__cause__ = trial.error
+    return said
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """(height, width).
+
+    Raises:
+        InvalidInput: it is neither one positive integer nor two.
+    """
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in pair):
+        raise InvalidInput(f"a size is one number of pixels or (height, width), at least 1, not {size!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def _filled(stated: Input, size: tuple[int, int] | None, channels: int | None) -> Input:
+    """A declared input, its free lengths as the card says."""
+    lengths: dict[str, int] = {}
+    if size is not None and stated.is_image:
+        lengths = {axis: n for axis, n in zip("HW", size, strict=True) if stated.length(axis) is None}
+    if stated.is_image and stated.length("C") is None:
+        lengths["C"] = channels or 3
+    return stated.having(**lengths)
+
+
+# The search ----------------------------------------------------------------------------------------------------------
+Candidate = tuple[Input, ...]
+
+_SIDES = (224, 32, 28, 64, 96, 128, 299, 256, 384, 48, 16, 160, 192, 512)
+_LENGTH, _TOKENS = 64, 16
+_TRIALS = 40
+_FIRST = 1_000_000
+"""More than any number of layers: what there was reason to expect is tried before what follows from failures."""
+_MOST_CHANNELS = 512
+"""More channels than that are features, not an image's."""
+
+_found: weakref.WeakKeyDictionary[Any, Candidate] = weakref.WeakKeyDictionary()
+"""What was found for a model: tried first, and so checked, the next time."""
+
+
+def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], channels: int | None) -> Candidate:
+    """The first inputs that the model takes; of those that are tried next, the ones after the longest run first."""
+    count = backend.input_count(model)
+    numbers = itertools.count()
+    queue: list[tuple[int, int, Candidate]] = []
+    tried: set[Candidate] = set()
+
+    def later(candidate: Candidate, progress: int) -> None:
+        if candidate not in tried:
+            tried.add(candidate)
+            heapq.heappush(queue, (-progress, next(numbers), candidate))
+
+    before = _found.get(model)
+    if before is not None and (channels is None or all(x.length("C") == channels for x in before if x.is_image)):
+        for height, width in sizes:
+            later(tuple(x.having(H=height, W=width) if x.is_image else x for x in before), _FIRST)
+        later(before, _FIRST)
+    for size in sizes:
+        later((Input((1, channels or 3, *size), "NCHW"),) * count, _FIRST)
+    best: tuple[int, Trial] | None = None
+    for _ in range(_TRIALS):
+        if not queue:
+            break
+        candidate = heapq.heappop(queue)[2]
+        trial = backend.trial(model, backend.native_inputs(model, [x.zeros() for x in candidate]))
+        if isinstance(trial.error, AgnosticError):
+            raise trial.error
+        if trial.error is None and trial.batch in (None, 1):
+            _found[model] = candidate
+            return candidate
+        progress = len(trial.received) - (trial.failed_in is not None)
+        if best is None or progress > best[0]:
+            best = progress, trial
+        for other in _next(candidate, trial, channels):
+            later(other, progress)
+    reason = best[1].reason if best is not None else ""
+    raise InvalidInput(
+        f"what the inputs of {type(model).__name__} look like is not declared, and cannot be found by running it"
+        f"{f' ({reason})' if reason else ''}: give example inputs as inputs=, the height and width of its images as "
+        "size=, or their channels as channels_in="
+    )
+
+
+def _next(candidate: Candidate, trial: Trial, channels: int | None) -> Iterator[Candidate]:
+    """What to try after a candidate that failed."""
+    at = trial.failed_in
+    if trial.error is None and trial.received:  # it ran, but took one sample for several
+        at = trial.received[0]
+    places = range(len(candidate)) if at is None or at.argument is None else [at.argument]
+    for place in places:
+        ways = (
+            [_sizes(candidate[place])]
+            if at is None
+            else [_fitting(candidate[place], at, len(candidate) == 1), _sizes(candidate[place])]
+        )
+        for other in itertools.chain(*ways):
+            if channels is not None and other.is_image and other.length("C") != channels:
+                continue
+            yield (*candidate[:place], other, *candidate[place + 1 :])
+
+
+def _fitting(given: Input, at: Received, alone: bool) -> Iterator[Input]:
+    """Inputs that come nearer to what a layer takes."""
+    takes, shape = at.takes, at.shape
+    if takes.integer:
+        yield Input((1, _TOKENS), "NL", integer=True)
+        return
+    if takes.ranks and len(shape) not in takes.ranks:
+        yield from _templates(takes, alone, given)
+        return
+    got, wanted = shape[takes.axis], takes.length
+    if at.argument is not None and not (given.is_image and takes.ranks):
+        yield from _templates(takes, alone, given)
+    if given.is_image:
+        yield from _channels(given, got, wanted)
+        if len(shape) == 2:  # all that is left of an image is in one row
+            yield from _positions(given, got, wanted)
+    elif given.length("L") is not None and wanted * given.length("L") % got == 0:  # type: ignore[operator]
+        yield given.having(L=wanted * given.length("L") // got)  # type: ignore[operator]
+    if len(given.shape) == len(shape):
+        yield from _templates(takes, alone, given)
+
+
+def _templates(takes: Takes, alone: bool, given: Input) -> Iterator[Input]:
+    """Inputs as a layer takes them, were it the first; images before others for the only input of a model."""
+    (height, width), n = given.size or (_SIDES[0], _SIDES[0]), takes.length
+    first = {
+        2: Input((1, n), "NC"),
+        3: Input((1, n, _LENGTH), "NCL"),
+        4: Input((1, n, height, width), "NCHW"),
+        5: Input((1, n, 16, 112, 112), "NCDHW"),
+    }
+    last = {
+        2: Input((1, n), "NC"),
+        3: Input((1, _LENGTH, n), "NLC"),
+        4: Input((1, height, width, n), "NHWC"),
+        5: Input((1, 16, 112, 112, n), "NDHWC"),
+    }
+    images_first = alone and n in (1, 3, 4)  # as many channels as images have
+    for rank in takes.ranks or ((4, 3, 2) if images_first else (2, 3, 4)):
+        if rank in first:
+            yield (last if takes.axis < 0 else first)[rank]
+
+
+def _channels(given: Input, got: int, wanted: int) -> Iterator[Input]:
+    """Images with other channels, or with the channels in another place."""
+    channels = given.length("C") or 3
+    if got in (given.length("H"), given.length("W")):  # a permuted image: what was taken for a side is the channels
+        axes = "NHWC" if given.axes == "NCHW" else "NCHW"
+        lengths = {"N": 1, "C": wanted, "H": given.length("H"), "W": given.length("W")}
+        if wanted <= _MOST_CHANNELS:
+            yield Input(tuple(lengths[axis] for axis in axes), axes)
+        if wanted != channels:
+            yield Input(tuple({**lengths, "C": channels}[axis] for axis in axes), axes)
+    if got and wanted * channels % got == 0 and 0 < wanted * channels // got <= _MOST_CHANNELS:
+        yield given.having(C=wanted * channels // got)
+    if 0 < channels + wanted - got <= 64:
+        yield given.having(C=channels + wanted - got)
+
+
+def _positions(given: Input, got: int, wanted: int) -> Iterator[Input]:
+    """Square images of which so many features are left over; of all features alone, too."""
+    for channels in dict.fromkeys((given.length("C") or 3, 1, 3)):
+        side = math.isqrt(wanted // channels)
+        if side > 1 and channels * side * side == wanted:
+            yield given.having(C=channels, H=side, W=side)
+    height, width = given.length("H"), given.length("W")
+    if height is None or height != width or not got:
+        return
+    # The features that reach a dense layer grow with the area; the borders that convolutions cut off do not.
+    near = round(height * math.sqrt(wanted / got))
+    # Several may leave as many: the usual ones first.
+    usual = [side for side in sorted(_SIDES) if near - 2 <= side <= 1.5 * near + 8]
+    for side in dict.fromkeys((*usual, *(near + step for step in (0, 1, 2, -1, 3, 4, -2, 5, 6) if near + step > 0))):
+        yield given.having(H=side, W=side)
+
+
+def _sizes(given: Input) -> Iterator[Input]:
+    """The usual sizes; and the other order of the axes."""
+    if not given.is_image:
+        return
+    for side in _SIDES:
+        yield given.having(H=side, W=side)
+    lengths: Mapping[str, int | None] = {axis: given.length(axis) for axis in "NCHW"}
+    axes = "NHWC" if given.axes == "NCHW" else "NCHW"
+    yield Input(tuple(lengths[axis] for axis in axes), axes)
+    for channels in (3, 1, 4, 2):
+        yield given.having(C=channels)

@@ -1,0 +1,128 @@
+"""From images, as people have them, to what a model is called with: one way for every verb and command."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.backend import Backend, Model, backend_of
+from agnostic.errors import InvalidInput
+from agnostic.models.cards import Preprocessing, card_of
+from agnostic.models.inputs import Input, Size, image_input
+
+Pixels = npt.NDArray[Any]
+
+_GREY = np.array([0.299, 0.587, 0.114])
+"""Of red, green and blue in grey: Rec. ITU-R BT.601-7, section 2.5.1, as Pillow's conversion to "L"."""
+
+
+def preprocessing_of(backend: Backend, model: Model) -> Preprocessing | None:
+    """From images in [0, 1] to what the model expects: as its card says, else as its own first layer shows; or None."""
+    card = card_of(model)
+    return backend.stated_preprocessing(model) if card is None else card.preprocessing
+
+
+def model_inputs(
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    channels_in: int | None = None,
+) -> Any:
+    """See :func:`agnostic.taps.verbs.prepare`."""
+    backend = backend_of(model)
+    form, pixels = fitted(backend, model, images, size=size, channels_in=channels_in)
+    preprocessing = preprocessing_of(backend, model)
+    if pixels.dtype == np.uint8:
+        pixels = pixels / np.float32(255)
+    pixels = pixels.astype(np.float32, copy=False)
+    if preprocessing is not None:
+        from agnostic.reference.ops import NumpyOps
+
+        pixels = preprocessing.apply(NumpyOps(), pixels).astype(np.float32)
+    return backend.native_inputs(model, [form.arrange(pixels)])
+
+
+def fitted(
+    backend: Backend,
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    channels_in: int | None = None,
+) -> tuple[Input, Pixels]:
+    """Images in the size and with the channels that a model takes, and what its input looks like.
+
+    Args as for :func:`agnostic.taps.verbs.prepare`.
+
+    Returns:
+        The model's input, and (N, H, W, C), uint8 or floating point in [0, 1].
+    """
+    if isinstance(images, str | os.PathLike):
+        from agnostic.files import read_image
+
+        images = read_image(images)
+    array = np.asarray(images)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3:
+        array = array[None]
+    own = (int(array.shape[1]), int(array.shape[2])) if array.ndim == 4 and 0 not in array.shape else None
+    form = image_input(backend, model, size=size, channels=channels_in, near=own)
+    channels = form.length("C")
+    grey = channels == 1 and array.ndim == 4 and array.shape[3] == 3
+    if own is None or (array.shape[3] != channels and not grey):
+        raise InvalidInput(
+            f"images for this model have the shape (N, H, W, {channels}), channels last, not {np.shape(images)}"
+        )
+    _check_range(array)
+    if grey:
+        array = _grey(array)
+    if form.size not in (None, own):
+        array = np.stack([resized(x, *form.size) for x in array])
+    return form, array
+
+
+def _check_range(array: Pixels) -> None:
+    if array.dtype == np.uint8:
+        return
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InvalidInput(f"images are uint8, or floating point in [0, 1], not {array.dtype}")
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise InvalidInput(
+            f"floating point images are finite and in [0, 1], not in [{array.min():.3g}, {array.max():.3g}]; "
+            "divide by 255 first"
+        )
+
+
+def _grey(array: Pixels) -> Pixels:
+    grey: Pixels = (array @ _GREY)[..., None]
+    return np.rint(grey).astype(np.uint8) if array.dtype == np.uint8 else grey.astype(array.dtype)
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """The middle of an image in another size: scaled to cover it, antialiased, and cut to it.
+
+    Args:
+        image: (H, W, C), uint8 or floating point in [0, 1].
+
+    Returns:
+        (height, width, C) of the same type.
+    """
+    from PIL import Image, ImageOps
+
+    def fit(picture: Any) -> Pixels:
+        found: Pixels = np.array(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC))
+        return found
+
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return fit(Image.fromarray(image))
+    planes = [image[..., c] for c in range(image.shape[2])]
+    if image.dtype == np.uint8:
+        return np.stack([fit(Image.fromarray(x)) for x in planes], -1)
+    # A cubic reaches beyond the range of what it interpolates.
+    found = np.stack([fit(Image.fromarray(x.astype(np.float32))) for x in planes], -1)
+    return found.clip(0, 1).astype(image.dtype)

@@ -1,0 +1,139 @@
+"""What a torch module receives: see :mod:`agnostic.models.inputs`."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from agnostic.errors import InvalidInput
+from agnostic.models.inputs import Received, Takes, Trial
+from agnostic_torch.layers import unwrap
+from agnostic_torch.taps import Taps, _arguments, _native, hooks, inference, leaves
+
+
+def input_count(model: nn.Module) -> int:
+    """See :meth:`agnostic.backend.Backend.input_count`."""
+    model = unwrap(model)
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # no Python function
+        return 1
+    required = [
+        x for x in parameters if x.default is x.empty and x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD)
+    ]
+    return max(1, len(required))
+
+
+def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
+    """See :meth:`agnostic.backend.Backend.native_inputs`."""
+    found = tuple(_native(unwrap(model), np.ascontiguousarray(x)) for x in arrays)
+    return found[0] if len(found) == 1 else found
+
+
+def trial(model: nn.Module, inputs: Any) -> Trial:
+    """See :meth:`agnostic.backend.Backend.trial`."""
+    model = unwrap(model)
+    _check_initialized(model)
+    args, kwargs = _arguments(model, inputs)
+    devices = {x.device for x in model.parameters() if x.device.type not in ("cpu", "meta")}
+    taps = Taps(model)
+    # Looking must not change what is drawn next.
+    with (
+        inference(model),
+        torch.random.fork_rng(devices=[x.index for x in devices if x.type == "cuda"]),
+        _receiving(model, (*args, *kwargs.values())) as seen,
+    ):
+        try:
+            layers = taps.run(args, kwargs)[1].layers
+        except Exception as error:  # noqa: BLE001 - a model may raise anything at all
+            open_ = seen.open[-1] if seen.open else None
+            return Trial(taps.partial, error, tuple(seen.received), open_)
+    return Trial(list(layers), None, tuple(seen.received), None, seen.batch)
+
+
+def _check_initialized(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InvalidInput(
+                f"the parameter {name!r} of {type(model).__name__} has no shape yet (a lazy layer): "
+                "call the model once on a batch before looking inside"
+            )
+
+
+class _Seen:
+    """What layers with parameters received so far."""
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.open: list[Received] = []
+        self.batch: int | None = 1
+
+
+@contextmanager
+def _receiving(model: nn.Module, given: Sequence[Any]) -> Iterator[_Seen]:
+    """Watch what the layers with parameters are given inside."""
+    seen, thread = _Seen(), threading.get_ident()
+    arguments = {id(x): place for place, x in enumerate(given)}
+
+    def before(name: str, takes: Takes) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+            x = next(leaves((args, kwargs)), None)
+            if threading.get_ident() == thread and x is not None:
+                seen.received.append(Received(name, takes, tuple(x.shape), arguments.get(id(x))))
+                seen.open.append(seen.received[-1])
+
+        return hook
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread and seen.open:
+            seen.open.pop()
+
+    def ended(module: nn.Module, args: Any, output: Any) -> None:
+        first = next(leaves(output), None)
+        seen.batch = first.shape[0] if first is not None and first.ndim else None
+
+    with hooks() as handles:
+        for name, module in model.named_modules():
+            takes = taken_by(module)
+            if takes is not None:
+                handles.append(module.register_forward_pre_hook(before(name, takes), with_kwargs=True))
+                handles.append(module.register_forward_hook(after))
+        handles.append(model.register_forward_hook(ended))
+        yield seen
+
+
+def taken_by(module: nn.Module) -> Takes | None:
+    """What a module's parameters say of its input; None where they say nothing."""
+    match module:
+        case _ConvNd():
+            return Takes((len(module.kernel_size) + 2,), 1, module.in_channels)
+        case nn.BatchNorm1d():
+            return Takes((2, 3), 1, module.num_features)
+        case _NormBase():
+            digit = type(module).__name__[-2:-1]
+            return Takes((int(digit) + 2,) if digit.isdecimal() else (), 1, module.num_features)
+        case nn.GroupNorm():
+            return Takes((), 1, module.num_channels)
+        case nn.LayerNorm() | nn.RMSNorm():
+            return Takes((), -1, module.normalized_shape[-1])
+        case nn.Linear():
+            return Takes((), -1, module.in_features)
+        case nn.Embedding() | nn.EmbeddingBag():
+            return Takes((), 0, module.num_embeddings, integer=True)
+        case nn.RNNBase():
+            return Takes((3,), -1, module.input_size)
+        case nn.MultiheadAttention():
+            return Takes((3,), -1, module.embed_dim)
+        case nn.TransformerEncoderLayer():
+            return Takes((3,), -1, module.linear1.in_features)
+    return None
