@@ -123,7 +123,7 @@ def _native_form(spec: Spec, framework: str) -> Spec:
 
 # Pairing --------------------------------------------------------------------------------------------------------------
 def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
-    """Target name -> (source name, layout), by order.
+    """Target name -> (source name, layout): by name where all names are the same, else by order.
 
     Raises:
         InvalidInput: the numbers of parameters differ, or two shapes do in every known layout.
@@ -136,7 +136,13 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
         )
     last = target.backend == "keras"
     found = {}
-    for (name, parameter), origin in zip(target.parameters.items(), names, strict=True):
+    origins = list(target.parameters) if set(names) == set(target.parameters) else names
+    if origins is names and len(snapshot.groups) > 1 and not snapshot.in_order:
+        raise InvalidInput(
+            "the optimizer has several groups, whose order is not that of the model: give source=, the optimizer's own "
+            "model, or pairs="
+        )
+    for (name, parameter), origin in zip(target.parameters.items(), origins, strict=True):
         shape, wanted = snapshot.shapes[origin], tuple(parameter.shape)
         keras_name = name if last else origin
         kind = keras_name.replace("/", ".").rpartition(".")[2].partition("#")[0]

@@ -40,6 +40,7 @@ class Snapshot:
         shapes: of every parameter, those that do not move among them, in the same order.
         outputs_last: kernels are (..., inputs, outputs), as in Keras.
         learning_rate: the present rate of the optimizer as a whole, beside those of its groups: a number or a schedule.
+        in_order: False: the order of the parameters is that of the groups, and not known to be the model's.
     """
 
     groups: tuple[tuple[Spec, tuple[str, ...]], ...]
@@ -47,6 +48,7 @@ class Snapshot:
     shapes: Mapping[str, tuple[int, ...]]
     outputs_last: bool
     learning_rate: Any
+    in_order: bool = True
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class NumpyOps:
         return np.asarray(np.min(x, axis=_axis(axis), keepdims=keepdims))
 
     def lerp(self, a: _Array, b: _Array, weight: float) -> _Array:
-        return a + weight * (b - a)
+        return np.asarray(a + weight * (b - a))
 
     def norm(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
         with np.errstate(over="ignore", under="ignore"):
@@ -139,7 +139,7 @@ class NumpyOps:
         return None  # the reference computes in one way alone
 
     def addmm(self, x: _Array, a: _Array, b: _Array, beta: float, alpha: float) -> _Array:
-        return beta * x + alpha * np.matmul(a, b)
+        return np.asarray(beta * x + alpha * np.matmul(a, b))
 
     def matmul(self, a: _Array, b: _Array) -> _Array:
         return np.asarray(np.matmul(a, b))

@@ -16,9 +16,12 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
-from agnostic.optimizers.groups import TORCH_NAMES, Group, Inventory, renamed
+from agnostic.optimizers.build import describe
+from agnostic.optimizers.groups import SHARED, TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
+from agnostic_torch import checkpoints
+from agnostic_torch.checkpoints import NATIVE_STATE
 from agnostic_torch.fusion import Program, Programs
 from agnostic_torch.layers import unwrap
 from agnostic_torch.ops import TorchOps
@@ -28,21 +31,6 @@ Tensor = torch.Tensor
 # Smaller parameters are moved together: a call of an operation costs as much as a few thousand elements.
 _SMALL = 2**14
 _TOGETHER = 16
-
-_NATIVE_STATE: Mapping[str, Mapping[str, str]] = {
-    "SGD": {"momentum": "momentum_buffer"},
-    "RMSprop": {"square": "square_avg", "mean": "grad_avg", "momentum": "momentum_buffer"},
-    "Adagrad": {"sum": "sum"},
-    "Adadelta": {"square": "square_avg", "delta": "acc_delta"},
-    "Adam": {"mean": "exp_avg", "square": "exp_avg_sq", "largest": "max_exp_avg_sq"},
-    "AdamW": {"mean": "exp_avg", "square": "exp_avg_sq", "largest": "max_exp_avg_sq"},
-    "Adamax": {"mean": "exp_avg", "largest": "exp_inf"},
-    "NAdam": {"mean": "exp_avg", "square": "exp_avg_sq", "product": "mu_product"},
-    "RAdam": {"mean": "exp_avg", "square": "exp_avg_sq"},
-    "Adafactor": {"row": "row_var", "column": "col_var", "square": "variance"},
-    "Muon": {"momentum": "momentum_buffer"},
-}
-"""torch.optim's names of the slots, by its class."""
 
 _OUR_NAMES = {ours: theirs for theirs, ours in TORCH_NAMES.items()}
 _SAME_NAME = ("weight_decay", "momentum", "dampening", "nesterov", "centered", "lr_decay", "amsgrad", "momentum_decay")
@@ -111,7 +99,7 @@ def build(
     accepted = inspect.signature(cls).parameters
     found = []
     for own, group in resolved:
-        found.append({"params": [p for _, p in group.parameters], **_accepted(own, accepted)})
+        found.append({"params": _named(resolved, group), **_accepted(own, accepted)})
     # Where every group has another rule than the whole, the first one's options are the defaults.
     whole = spec if type(spec) is type(resolved[0][0]) and not obstacles(spec, "torch") else resolved[0][0]
     optimizer = cls(found, **_accepted(whole, accepted), **options)
@@ -120,7 +108,27 @@ def build(
         if "initial_accumulator_value" in group:
             for p in group["params"]:
                 optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
+    optimizer.register_load_state_dict_pre_hook(_checked_native)
     return optimizer
+
+
+def _checked_native(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """A state dict that fits one of torch.optim's own optimizers that we built, which would take any."""
+    saved, name = checkpoints.fitted(state_dict, optimizer.param_groups), type(optimizer).__name__
+    for group in saved["param_groups"]:
+        if "kind" in group:
+            raise InvalidInput(
+                f"the state was saved by our rule of {group['kind']}, and this optimizer is torch.optim's {name}: "
+                "build it with native=False"
+            )
+        states = [saved["state"].get(number, {}) for number in group["params"]]
+        found = checkpoints.saved_by(group, states)
+        if name not in found:
+            raise InvalidInput(
+                f"the state was saved by {checkpoints.named_class(found)}, and this optimizer is torch.optim's {name}: "
+                "build the one that it was saved by"
+            )
+    return saved
 
 
 def _accepted(spec: Spec, accepted: Collection[str]) -> dict[str, Any]:
@@ -222,30 +230,37 @@ class RuleOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`torch.optim.Optimizer.load_state_dict`; parameters of other order are found by their names.
 
-        Raises:
-            InvalidInput: the state is that of parameters of other shapes.
-        """
-        saved = {**state_dict, "param_groups": [dict(group) for group in state_dict["param_groups"]]}
-        for own, other in zip(self.param_groups, saved["param_groups"], strict=False):
-            names, known = own.get("param_names", []), other.get("param_names", [])
-            if names != known and sorted(names) == sorted(known):
-                numbers = dict(zip(known, other["params"], strict=True))
-                other |= {"param_names": list(names), "params": [numbers[name] for name in names]}
-            for index, (p, number) in enumerate(zip(own["params"], other["params"], strict=False)):
-                self._check_state(names[index] if names else str(index), p, other, saved["state"].get(number, {}))
-        super().load_state_dict(saved)
+        What DataParallel, torch.compile and FSDP put before names does not count. Without names on both sides,
+        positions and shapes must fit. The state of torch.optim's own class of the same kind is taken where this
+        optimizer computes the same; hyperparameters come with the state, as in PyTorch.
 
-    @staticmethod
-    def _check_state(name: str, p: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        if not state:
-            return
-        for slot, wanted in rules.rule_of(spec := spec_of_group(group)).slots(spec, tuple(p.shape)).items():
-            found = tuple(state[slot].shape) if slot in state else None
-            if found != tuple(wanted.shape):
+        Raises:
+            InvalidInput: the state is that of another rule, of other parameters or groups, or of other shapes.
+        """
+        saved = checkpoints.fitted(state_dict, self.param_groups)
+        kept: list[tuple[Tensor, dict[str, Tensor]]] = []
+        for index, (own, other) in enumerate(zip(self.param_groups, saved["param_groups"], strict=True)):
+            states = {number: saved["state"].get(number, {}) for number in other["params"]}
+            if "kind" not in other:
+                other, states = _from_native(own, other, states)
+                saved["param_groups"][index] = other
+            if other["kind"] != own["kind"]:
                 raise InvalidInput(
-                    f"the saved {slot!r} of parameter {name!r} {tuple(p.shape)} is {found}, where {wanted.shape} was "
-                    "expected: the state was saved for other parameters, or for these in another order"
+                    f"the state was saved by {other['kind']}, and this optimizer is {own['kind']}: build "
+                    f"{other['kind']} to go on with it, or start {own['kind']} without it"
                 )
+            spec = spec_of_group(other)
+            names = own.get("param_names", range(len(own["params"])))
+            for name, p, number in zip(names, own["params"], other["params"], strict=True):
+                checkpoints.check_state(str(name), p, spec, states[number])
+                scalars = checkpoints.scalars_of(spec, p, states[number])
+                kept.append((p, scalars))
+                # PyTorch would cast them to the parameter's type and move them to its device.
+                saved["state"][number] = {k: v for k, v in states[number].items() if k not in scalars}
+        super().load_state_dict(saved)
+        for p, scalars in kept:
+            if scalars:
+                self.state[p].update(scalars)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -282,7 +297,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for p, g in zip(part.parameters, part.gradients, strict=True):
             state = self.state[p]
             if "accumulated" not in state:
-                state["accumulated"], state["calls"] = torch.zeros_like(p), torch.tensor(0.0)
+                state["accumulated"], state["calls"] = torch.zeros_like(p), torch.tensor(0.0, device="cpu")
             state["accumulated"] += g
             state["calls"] += 1
             if int(state["calls"]) == calls:
@@ -314,7 +329,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 state = self._state(spec, p)
                 counts.append(state["step"])
                 step = state["step"].item()
-                scalars = {name: self._scalar(spec, state, name) for name in names}
+                scalars = {name: TorchOps().numpy(state[name]) for name in names}
                 key = (step, *map(float, scalars.values()))
                 if key not in known:
                     numbers, new = rules.python_numbers(spec, int(step) + 1, spec.learning_rate, scalars)
@@ -336,7 +351,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 else:
                     alone.append((program, p, g))
         # A number would be made a tensor for each of them.
-        torch._foreach_add_(counts, torch.tensor(1.0), alpha=1.0)
+        torch._foreach_add_(counts, torch.tensor(1.0, device="cpu"), alpha=1.0)
         scratch: dict[torch.dtype, list[Tensor]] = {}
         for program, p, g in alone:
             state = self.state[p]
@@ -347,24 +362,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _state(self, spec: Spec, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]
         if "step" not in state:
-            state["step"] = torch.tensor(0.0)
+            # On the processor, whatever the default device is: their values are read at every step.
+            state["step"] = torch.tensor(0.0, device="cpu")
             scalars = rules.scalar_slots(spec)
             for name, slot in rules.rule_of(spec).slots(spec, tuple(p.shape)).items():
                 dtype = p.dtype if slot.dtype is None else getattr(torch, slot.dtype)
                 if name in scalars:
-                    state[name] = torch.full((), slot.value, dtype=dtype)
+                    state[name] = torch.full((), slot.value, dtype=dtype, device="cpu")
                 elif slot.shape == p.shape:
                     state[name] = torch.full_like(p, slot.value)
                 else:
                     state[name] = p.new_full(slot.shape, slot.value)
         return state
-
-    @staticmethod
-    def _scalar(spec: Spec, state: Mapping[str, Any], name: str) -> np.ndarray[Any, Any]:
-        # load_state_dict casts all but the step to the parameter's type.
-        value = TorchOps().numpy(state[name])
-        dtype = rules.rule_of(spec).slots(spec, ())[name].dtype
-        return value if dtype is None else value.astype(dtype)
 
     @staticmethod
     def _arrays(spec: Spec, p: Tensor) -> list[str]:
@@ -408,8 +417,12 @@ def spec_of_native(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -
         InvalidInput: it is of a kind that has no specification, or maximizes.
     """
     name = type(optimizer).__name__
-    if type(optimizer).__module__.partition(".")[0] != "torch" or name not in _NATIVE_STATE:
-        raise InvalidInput(f"{type(optimizer).__qualname__} has no specification; {', '.join(_NATIVE_STATE)} have")
+    if type(optimizer).__module__.partition(".")[0] != "torch" or name not in NATIVE_STATE:
+        raise InvalidInput(f"{type(optimizer).__qualname__} has no specification; {', '.join(NATIVE_STATE)} have")
+    return _spec_of_native(name, group)
+
+
+def _spec_of_native(name: str, group: Mapping[str, Any]) -> Spec:
     if group.get("maximize"):
         raise InvalidInput(f"{name} with maximize=True has no specification: negate the loss")
     cls = KINDS[name]
@@ -420,18 +433,55 @@ def spec_of_native(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -
     return make(cls, {**fixed, **options})
 
 
+def _from_native(
+    own: Mapping[str, Any], group: dict[str, Any], states: Mapping[Any, Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[Any, dict[str, Any]]]:
+    """A group of torch.optim's own optimizer, and the states of its parameters, as ours of the same kind.
+
+    Raises:
+        InvalidInput: it is not known to be of that kind, or computes something else.
+    """
+    ours = spec_of_group(own)
+    name, native = type(ours).__name__, ours.natives.get("torch")
+    found = checkpoints.saved_by(group, states.values())
+    if native is None or native.name not in found:
+        raise InvalidInput(
+            f"the state was saved by {checkpoints.named_class(found)}, and this optimizer is {name}: build the one "
+            "that it was saved by"
+        )
+    theirs = _spec_of_native(native.name, group)
+    wrong = [term for term in obstacles(ours, "torch") if term in native.fixed]
+    if theirs.weight_decay and theirs.decay != ours.decay:
+        wrong.append("decay")
+    if wrong:
+        raise InvalidInput(
+            f"the state was saved by torch.optim's {native.name}, which computes something else than this optimizer: "
+            f"{describe(wrong)}; build {name}.torch() to go on with it"
+        )
+    shared = {field: getattr(ours, field) for field in (*SHARED, *native.fixed) if field not in ("decay", "scale")}
+    known = inspect.signature(getattr(torch.optim, native.name)).parameters
+    rest = {k: v for k, v in group.items() if k not in known or k == "params"}
+    return (
+        {**rest, **group_options(replace(theirs, shared))},
+        {number: checkpoints.translated(state, native.name) for number, state in states.items()},
+    )
+
+
 def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Snapshot:
     """An optimizer and its state as data.
 
     Args:
-        model: whose order and names the parameters are given in; None: the order of the optimizer's groups, numbered.
+        model: whose order and names the parameters are given in; None: the order of the optimizer's groups, and the
+            names that it was given, or numbers.
     """
     ours = isinstance(optimizer, RuleOptimizer)
     model = None if model is None else unwrap(model)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if model is None:
-        names = {id(p): str(i) for i, p in enumerate(held)}
-        shapes = {str(i): tuple(p.shape) for i, p in enumerate(held)}
+        real = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
+        called = real if len(real) == len(held) else list(map(str, range(len(held))))
+        names = {id(p): name for name, p in zip(called, held, strict=True)}
+        shapes = {name: tuple(p.shape) for name, p in zip(called, held, strict=True)}
     else:
         names = {id(p): name for name, p in model.named_parameters()}
         moving = {id(p) for p in held}
@@ -446,7 +496,7 @@ def read(optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> Sn
         for p in group["params"]:
             states[names[id(p)]] = _read_state(optimizer, spec, p)
     ordered = {name: states[name] for name in shapes if name in states}
-    return Snapshot(tuple(found), ordered, shapes, outputs_last=False, learning_rate=_whole_rate(optimizer))
+    return Snapshot(tuple(found), ordered, shapes, False, _whole_rate(optimizer), model is not None)
 
 
 def _whole_rate(optimizer: torch.optim.Optimizer) -> float:
@@ -468,11 +518,13 @@ def _read_state(optimizer: torch.optim.Optimizer, spec: Spec, p: Tensor) -> Para
     if int(state.get("calls", 0)):
         raise InvalidInput("gradients are being accumulated: convert after the step that they are accumulated for")
     ours = isinstance(optimizer, RuleOptimizer)
-    theirs = {n: n for n in state} if ours else _NATIVE_STATE[type(optimizer).__name__]
+    theirs = {n: n for n in state} if ours else NATIVE_STATE[type(optimizer).__name__]
     slots = {
-        name: TorchOps().numpy(state[their]).astype(np.float64 if p.dtype == torch.float64 else np.float32)
+        name: TorchOps()
+        .numpy(torch.as_tensor(state[their]))
+        .astype(np.float64 if p.dtype == torch.float64 else np.float32)
         for name, their in theirs.items()
-        if isinstance(state.get(their), Tensor) and name not in ("step", "calls", "accumulated")
+        if state.get(their) is not None and name not in ("step", "calls", "accumulated")
     }
     # SGD and Muon count no steps: nothing in them depends on the count, but whether there was a first one.
     return ParameterState(shape, int(state["step"]) if "step" in state else 1, slots)
@@ -497,8 +549,8 @@ def restore(
             state = optimizer.state[p]
             kind = type(optimizer).__name__
             if ours or kind not in ("SGD", "Muon"):
-                state["step"] = torch.tensor(float(known.step))
-            table = {} if ours else _NATIVE_STATE[kind]
+                state["step"] = torch.tensor(float(known.step), device="cpu")
+            table = {} if ours else NATIVE_STATE[kind]
             for name, value in known.slots.items():
                 single = value.ndim == 0 and p.ndim > 0
                 dtype = torch.float32 if name == "product" and not (ours and p.dtype == torch.float64) else p.dtype
