@@ -250,8 +250,12 @@ class Backend(ABC):
         """A native model of a described architecture, in inference mode, with random weights."""
 
     @abstractmethod
-    def load(self, spec: str, weights: str | Path | None) -> Model:
-        """A model by a specification that only this framework understands, such as ``"torchvision:vgg16"``."""
+    def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> Model:
+        """A model by a specification that only this framework understands, such as ``"torchvision:vgg16"``.
+
+        Args:
+            trust: a file that describes a model may name any function, and hold code.
+        """
 
     @abstractmethod
     def weights(self, model: Model) -> Mapping[str, np.ndarray[Any, Any]]:

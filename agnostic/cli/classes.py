@@ -16,6 +16,7 @@ from agnostic.cli.common import (
     Seed,
     Size,
     Spec,
+    Trust,
     Weights,
     example,
     parse_size,
@@ -43,6 +44,7 @@ def classes(
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
+    trust: Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
     device: drawing.Device = None,
@@ -61,7 +63,7 @@ def classes(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    network = load(model, backend=backend, engine=engine, weights=weights)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
     card = card_of(network)
     names = None if card is None else card.class_names
     numbers: dict[str, int] = {}

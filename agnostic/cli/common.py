@@ -41,6 +41,9 @@ Size = Annotated[
 ChannelsIn = Annotated[
     int | None, typer.Option("--channels-in", min=1, help="Channels of the images, where the model does not tell.")
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Let a .keras file name any function and hold code, which is executed.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Size, example, layers_shown, print_json, say, say_lines
+from agnostic.cli.common import Json, Size, Trust, example, layers_shown, print_json, say, say_lines
 from agnostic.cli.trace import Count, Images, Inputs
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
@@ -44,6 +44,7 @@ def compare(
     backend_b: Annotated[str | None, typer.Option("--backend-b", help="torch or keras, for B.")] = None,
     weights_a: Annotated[str | None, typer.Option("--weights-a", help="A's weight file, or 'random'.")] = None,
     weights_b: Annotated[str | None, typer.Option("--weights-b", help="B's weight file, or 'random'.")] = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Say where B first does something else than A by more than arithmetic explains, what the mistake is, and the mend.
@@ -58,7 +59,7 @@ def compare(
     from agnostic.errors import InvalidInput
 
     sides = [
-        spec if is_trace(spec) else Side(spec, backend, engine, weights)
+        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust)
         for spec, backend, engine, weights in (
             (a, backend_a, engine_a, weights_a), (b, backend_b, engine_b, weights_b),
         )

@@ -18,6 +18,7 @@ from agnostic.cli.common import (
     Seed,
     Size,
     Spec,
+    Trust,
     Weights,
     example,
     parse_size,
@@ -64,6 +65,7 @@ def filters(
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
+    trust: Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
     device: drawing.Device = None,
@@ -79,7 +81,7 @@ def filters(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    network = load(model, backend=backend, engine=engine, weights=weights)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
     chosen = drawing.spatial_layers(network, layer or [], parse_size(size), recipe, channels_in)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])

@@ -15,6 +15,7 @@ from agnostic.cli.common import (
     Json,
     Size,
     Spec,
+    Trust,
     example,
     example_inputs,
     parse_size,
@@ -56,6 +57,7 @@ def layers(
     ] = None,
     backend: Backend = None,
     engine: Engine = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """List the layers of a model in the order in which they run.
@@ -69,7 +71,7 @@ def layers(
 
     # Names and shapes do not depend on the weights; a file or a function brings its own.
     weights = None if parse(model).path is not None else "random"
-    network = load(model, backend=backend, engine=engine, weights=weights)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
     listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     chosen = select(listing, layer, model=model) if layer else listing
     if json:

@@ -18,6 +18,7 @@ from agnostic.cli.common import (
     Out,
     Size,
     Spec,
+    Trust,
     Weights,
     example,
     parse_size,
@@ -57,6 +58,7 @@ def taps(
     out: Out = drawing.PICTURES,
     backend: Backend = None,
     engine: Engine = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Draw what each channel of a layer answers to a photo: one mosaic per layer, bright where the channel is high.
@@ -70,7 +72,7 @@ def taps(
 
     photos = _photos(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
-    network = load(model, backend=backend, engine=engine, weights=weights)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     report: list[dict[str, Any]] = []
     flat: dict[str, None] = {}

@@ -12,6 +12,7 @@ from agnostic.cli.common import (
     Engine,
     Json,
     Size,
+    Trust,
     Weights,
     example,
     layers_shown,
@@ -69,6 +70,7 @@ def trace(
     weights: Weights = None,
     backend: Backend = None,
     engine: Engine = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Write what each layer of a model receives and returns for some photos, and how exact its arithmetic is.
@@ -86,7 +88,7 @@ def trace(
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with layers_shown():
-        path = trace_elsewhere(Side(model, backend, engine, weights), given, out, options)
+        path = trace_elsewhere(Side(model, backend, engine, weights, trust), given, out, options)
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, example, print_json, progress, say, say_lines
+from agnostic.cli.common import Json, Trust, example, print_json, progress, say, say_lines
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 
@@ -46,6 +46,7 @@ def transfer(
         typer.Option(min=1, help="Height and width of the images that both are run on; by default their own."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Put the weights of one model into another of the same architecture, and check by running both.
@@ -66,7 +67,7 @@ def transfer(
     with progress(f"{source} to {target}", total=4) as advance:
         report = between(
             source, target, out, weights=source_weights, source_backend=source_backend, target_backend=target_backend,
-            engine=engine or None, size=size, seed=seed, advance=advance,
+            engine=engine or None, size=size, seed=seed, trust=trust, advance=advance,
         )  # fmt: skip
     if json:
         print_json({"out": out, **report["json"]})

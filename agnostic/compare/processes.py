@@ -40,19 +40,20 @@ class Side:
 
     Attributes:
         spec: what :func:`agnostic.load` takes.
-        backend, engine, weights: its options.
+        backend, engine, weights, trust: its options.
     """
 
     spec: str
     backend: str | None = None
     engine: str | None = None
     weights: str | None = None
+    trust: bool = False
 
     def load(self) -> Any:
         """The model, in this process."""
         from agnostic.models.load import load
 
-        return load(self.spec, backend=self.backend, engine=self.engine, weights=self.weights)
+        return load(self.spec, backend=self.backend, engine=self.engine, weights=self.weights, trust=self.trust)
 
 
 @dataclass(frozen=True)

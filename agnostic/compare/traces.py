@@ -6,12 +6,13 @@ than memory; until then it has another name. What a trace says of itself is JSON
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
 import queue
 import struct
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path
+from agnostic.files import atomic_path, open_regular
+from agnostic.tensors import CODES, LONGEST_HEADER, Unreadable, read_header
 
 Array = np.ndarray[Any, Any]
 
-FORMAT, VERSION = "agnostic-trace", 1
+FORMAT, VERSION = "agnostic-trace", 2
 SUFFIX = ".trace"
 
 _CODES = {
@@ -32,17 +34,18 @@ _CODES = {
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 _DTYPES = {code: name for name, code in _CODES.items()}
-# safetensors refuses longer headers as well.
-_LONGEST_HEADER = 100_000_000
 _ROOM = 1 << 16
+_NO_SUM = "0" * 64
 
 
 def checksum(x: Array) -> int:
-    """The sum of an array's bytes, eight at a time, modulo 2^64: any single damaged word shows."""
-    data = np.frombuffer(x.data.cast("B") if x.ndim and x.size else x.tobytes(), np.uint8)
-    whole = len(data) - len(data) % 8
-    total = int(data[:whole].view(np.uint64).sum(dtype=np.uint64)) if whole else 0
-    return (total + int.from_bytes(data[whole:].tobytes(), "little")) % 2**64
+    """The CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data if x.size else b"")
+
+
+def _signed(header: bytes) -> str:
+    """What the header's own checksum is: of all of it, with zeros where the checksum stands."""
+    return hashlib.sha256(header).hexdigest()
 
 
 class Writer:
@@ -55,7 +58,7 @@ class Writer:
     def __init__(self, file: BinaryIO, room: int) -> None:
         self._file, self._room = file, room
         self._entries: dict[str, dict[str, Any]] = {}
-        self._sums: dict[str, str] = {}
+        self._sums: dict[str, int] = {}
         self._end = 0
         self._error: Exception | None = None
         self._free: queue.SimpleQueue[Array] = queue.SimpleQueue()
@@ -97,7 +100,7 @@ class Writer:
             if self._error is None:
                 try:
                     self._write(data.reshape(-1).view(np.uint8), 8 + self._room + offset)
-                    self._sums[name] = format(checksum(data), "x")
+                    self._sums[name] = checksum(data)
                 except (OSError, ValueError, MemoryError) as error:  # raised where the next array is added
                     self._error = error
             self._free.put(buffer)
@@ -140,14 +143,24 @@ class Writer:
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write the header; where the room does not suffice, move the data back."""
         self._settle()
-        text = json.dumps({"format": FORMAT, "version": VERSION, **about, "checksums": self._sums}, allow_nan=False)
-        header = json.dumps({"__metadata__": {"agnostic": text}, **self._entries}, separators=(",", ":")).encode()
-        if len(header) > _LONGEST_HEADER:
-            raise InvalidInput(f"the header of a trace may have {_LONGEST_HEADER} bytes, and this has {len(header)}")
+        said = {"format": FORMAT, "version": VERSION, **about, "checksums": self._sums}
+        try:
+            text = json.dumps(said, allow_nan=False)
+        except ValueError:
+            raise InvalidInput(
+                "a trace holds finite sizes and noise floors, and the model's activations are too large for that: "
+                "scale its inputs or weights"
+            ) from None
+        # The checksum comes first, so that nothing else can look like the place that is kept for it.
+        metadata = {"checksum": _NO_SUM, "agnostic": text}
+        header = json.dumps({"__metadata__": metadata, **self._entries}, separators=(",", ":")).encode()
+        if len(header) > LONGEST_HEADER:
+            raise InvalidInput(f"the header of a trace may have {LONGEST_HEADER} bytes, and this has {len(header)}")
         if len(header) > self._room:
             self._move(len(header) + -len(header) % 8)
+        whole = struct.pack("<Q", self._room) + header.ljust(self._room)
         self._file.seek(0)
-        self._file.write(struct.pack("<Q", self._room) + header.ljust(self._room))
+        self._file.write(whole.replace(_NO_SUM.encode(), _signed(whole).encode(), 1))
         self._file.flush()
 
     def _move(self, room: int) -> None:
@@ -192,64 +205,53 @@ class Trace:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a file.
+        """Open a file, and check its header.
 
         Raises:
             InvalidInput: there is no such file, it is no trace, or it is cut off or damaged.
         """
         self.path = Path(path)
-        try:
-            size = self.path.stat().st_size
-            with open(self.path, "rb") as file:
-                start = file.read(8)
-                room = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-                if not 2 <= room <= _LONGEST_HEADER:
-                    raise InvalidInput(f"{self.path} is no trace: it does not start as a safetensors file does")
-                header = file.read(room)
-        except OSError as error:
-            raise InvalidInput(f"cannot read the trace {self.path}: {(error.strerror or str(error)).lower()}") from None
-        if len(header) < room:
-            raise InvalidInput(f"the trace {self.path} is cut off inside its header: record or copy it again")
-        self._start = 8 + room
+        with open_regular(self.path) as file:
+            try:
+                header = read_header(file, os.fstat(file.fileno()).st_size)
+            except Unreadable as error:
+                raise InvalidInput(f"{self.path} is no trace, or damaged ({error}): record or copy it again") from None
+            file.seek(0)
+            text = file.read(header.start)
+        self._start, self._entries = header.start, header.entries
         self._checked: set[str] = set()
-        self._entries, self.about = self._parsed(header)
-        end = max((e["data_offsets"][1] for e in self._entries.values()), default=0)
-        if size != self._start + end:
-            what = "cut off" if size < self._start + end else "longer than its header says"
-            raise InvalidInput(
-                f"the trace {self.path} is {what}: {size} bytes, and {self._start + end} are due; "
-                "record or copy it again"
-            )
+        self.about = self._about(header.metadata, text)
 
-    def _parsed(self, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _about(self, metadata: Mapping[str, str], text: bytes) -> dict[str, Any]:
+        import msgspec
+
+        from agnostic.compare.schema import validate
+
         try:
-            entries = json.loads(header)
-            about = json.loads(entries.pop("__metadata__")["agnostic"])
-            if about["format"] != FORMAT:
-                raise KeyError("format")
-            if about["version"] != VERSION:
-                raise InvalidInput(
-                    f"the trace {self.path} has version {about['version']}, and this agnostic reads {VERSION}: "
-                    "record it again"
-                )
-            for name, entry in entries.items():
-                low, high = entry["data_offsets"]
-                width = np.dtype(_DTYPES[entry["dtype"]]).itemsize
-                if not (0 <= low <= high and high - low == width * math.prod(entry["shape"])):
-                    raise KeyError(name)
-            about["checksums"], about["calls"], about["model"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            about: Any = msgspec.json.decode(metadata["agnostic"])
+            version = about["version"] if about["format"] == FORMAT else None
+        except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+            version = None
+        if version is None:
+            raise InvalidInput(f"{self.path} is no trace: record one with agnostic trace")
+        if version != VERSION:
             raise InvalidInput(
-                f"{self.path} is no trace, or its header is damaged: record it with agnostic trace"
-            ) from None
-        return entries, about
+                f"the trace {self.path} has version {str(version)[:9]}, and this agnostic reads {VERSION}: "
+                "record it again"
+            )
+        stated = metadata.get("checksum", "")
+        if len(stated) != len(_NO_SUM) or _signed(text.replace(stated.encode(), _NO_SUM.encode(), 1)) != stated:
+            raise InvalidInput(f"the header of the trace {self.path} is damaged: record or copy it again")
+        validate(about, self._entries, self.path)
+        found: dict[str, Any] = about
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array."""
-        return tuple(self._entries[name]["shape"])
+        return self._entries[name].shape
 
     def read(self, name: str, rows: int | None = None) -> Array:
         """An array, or its first rows, in memory of its own.
@@ -258,17 +260,25 @@ class Trace:
             InvalidInput: the file changed or is damaged.
         """
         entry = self._entries[name]
-        found = _empty(entry, rows)
-        with open(self.path, "rb") as file:
-            file.seek(self._start + entry["data_offsets"][0])
-            count = file.readinto(found.reshape(-1).view(np.uint8).data) if found.size else 0
-        if count != found.nbytes:
-            raise InvalidInput(f"the trace {self.path} is cut off: the array {name!r} is not whole")
-        if rows is None and name not in self._checked:
-            if format(checksum(found), "x") != self.about["checksums"].get(name):
-                raise InvalidInput(f"the trace {self.path} is damaged: the array {name!r} is not what was written")
-            self._checked.add(name)
+        shape = entry.shape if rows is None or not entry.shape else (min(rows, entry.shape[0]), *entry.shape[1:])
+        found = np.empty(shape, CODES[entry.code])
+        with open_regular(self.path) as file:
+            file.seek(self._start + entry.start)
+            count = file.readinto(found.reshape(-1).view(np.uint8).data) if found.size else 0  # type: ignore[attr-defined]
+            if count != found.nbytes:
+                raise InvalidInput(f"the trace {self.path} is cut off: the array {name!r} is not whole")
+            if name not in self._checked:
+                self._check(name, found, file, entry.end - entry.start - count)
         return found
+
+    def _check(self, name: str, found: Array, file: BinaryIO, left: int) -> None:
+        """Compare an array with its checksum: what was read of it, and the rest of it, which is not kept."""
+        total = checksum(found)
+        while left > 0 and (block := file.read(min(left, 1 << 24))):
+            total, left = zlib.crc32(block, total), left - len(block)
+        if left or total != self.about["checksums"][name]:
+            raise InvalidInput(f"the trace {self.path} is damaged: the array {name!r} is not what was written")
+        self._checked.add(name)
 
 
 def _empty(entry: Mapping[str, Any], rows: int | None) -> Array:

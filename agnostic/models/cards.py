@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from agnostic.ops import Array, Ops
 
 ATTRIBUTE = "agnostic_card"
 """The attribute of the native model under which its card is kept; copy.deepcopy takes it along."""
+
+
+_LARGEST = 1 << 16
+"""Of the lengths in a card that came with a file."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +109,55 @@ def card_from_json(found: Any, spec: str) -> ModelCard:
     Raises:
         InvalidInput: it is no card.
     """
+    import msgspec
+
     try:
-        prepared, names = found["preprocessing"], found["class_names"]
+        card = msgspec.convert(found, _schema())
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+    prepared = card.preprocessing
+    try:
         preprocessing = Preprocessing(
-            tuple(map(float, prepared["mean"])), tuple(map(float, prepared["std"])), float(prepared["scale"]),
-            prepared["channel_order"],
+            tuple(prepared.mean), tuple(prepared.std), prepared.scale, prepared.channel_order
         )  # fmt: skip
-        size = found["size"] if found["size"] is None else _pair(found["size"])
-        aliases = {str(name): tuple(map(str, others)) for name, others in found["aliases"].items()}
-        names = None if names is None else tuple(map(str, names))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"the card in {spec} is no card ({type(error).__name__}: {error})") from None
-    return ModelCard(spec, preprocessing, size, names, aliases)
+    except InvalidInput as error:
+        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+    names = None if card.class_names is None else tuple(card.class_names)
+    aliases = {name: tuple(others) for name, others in card.aliases.items()}
+    return ModelCard(spec, preprocessing, card.size, names, aliases)
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    height, width = map(int, size)
-    return height, width
+def card_from_text(text: bytes, spec: str) -> ModelCard:
+    """The same of JSON text.
+
+    Raises:
+        InvalidInput: it is no card.
+    """
+    import msgspec
+
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+    return card_from_json(found, spec)
+
+
+@functools.cache
+def _schema() -> Any:
+    """What the JSON of a card looks like."""
+    from msgspec import Meta, defstruct
+
+    length = Annotated[int, Meta(ge=1, le=_LARGEST)]
+    channels = Annotated[list[float], Meta(min_length=1, max_length=_LARGEST)]
+    order = Literal["RGB", "BGR"]
+    preprocessing = defstruct(
+        "Preprocessing", [("mean", channels), ("std", channels), ("scale", float), ("channel_order", order)]
+    )
+    fields: list[tuple[str, Any]] = [
+        ("preprocessing", preprocessing), ("size", tuple[length, length] | None), ("class_names", list[str] | None),
+        ("aliases", dict[str, list[str]]),
+    ]  # fmt: skip
+    return defstruct("Card", fields)
 
 
 def attach(model: Any, card: ModelCard) -> None:

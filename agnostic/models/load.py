@@ -23,6 +23,7 @@ def load(
     backend: str | None = None,
     engine: str | None = None,
     weights: str | os.PathLike[str] | None = None,
+    trust: bool = False,
 ) -> Model:
     """A native model, in inference mode, whose card travels with it.
 
@@ -37,6 +38,8 @@ def load(
             and Keras download them), as it is for a file or a function. ``"random"`` are random and the same every
             time; the random state of the framework is left as it was. Else a weight file of the backend:
             ``.safetensors``, ``.pth`` or ``.pt`` for PyTorch. No code in a weight file is ever executed.
+        trust: let a ``.keras`` file name any function of Keras, and hold code (a Lambda layer), which is executed.
+            Otherwise only its layers, activations, initializers and the like are, and what this process registered.
 
     Raises:
         UnknownName: no such model, function or backend; names the nearest.
@@ -54,7 +57,7 @@ def load(
     if parsed.family == "function":
         assert parsed.path is not None
         return _from_function(parsed.path, parsed.name, backend, chosen)
-    return (get_backend(name) if name is not None else default_backend()).load(spec, chosen)
+    return (get_backend(name) if name is not None else default_backend()).load(spec, chosen, trust=trust)
 
 
 def _choose_engine(engine: str, backend: str | None) -> None:

@@ -37,6 +37,7 @@ def between(
     engine: str | None = None,
     size: int | None = None,
     seed: int = 0,
+    trust: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any]:
     """Transfer by specifications, and write the target to a file.
@@ -47,6 +48,7 @@ def between(
         weights: of the source.
         engine: of Keras.
         size: height and width of the images, where the models leave that open.
+        trust: as of :func:`agnostic.load`.
         advance: told each time that one of four steps is done.
 
     Returns:
@@ -57,8 +59,8 @@ def between(
     """
     with tempfile.TemporaryDirectory() as folder, _process(engine) as there, _process(engine) as here:
         # Both load at the same time.
-        there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine)
-        here.ask("load", spec=target, backend=target_backend, weights=None, engine=engine, fresh=True)
+        there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine, trust=trust)
+        here.ask("load", spec=target, backend=target_backend, weights=None, engine=engine, trust=trust, fresh=True)
         loaded = here.answer()
         there.answer()
         advance(1)
@@ -142,7 +144,15 @@ class _Held:
         self.model: Any = None
         self.name = ""
 
-    def load(self, spec: str, backend: str | None, weights: str | None, engine: str | None, fresh: bool = False) -> Any:
+    def load(
+        self,
+        spec: str,
+        backend: str | None,
+        weights: str | None,
+        engine: str | None,
+        trust: bool = False,
+        fresh: bool = False,
+    ) -> Any:
         from agnostic.models.load import load
         from agnostic.models.specs import parse
         from agnostic.transfer.access import access
@@ -151,7 +161,8 @@ class _Held:
         if fresh and parsed.path is None:
             weights = "random"  # they are overwritten: nothing is downloaded for that
         name = backend or parsed.backend
-        self.model = load(spec, backend=backend, engine=engine if name == "keras" else None, weights=weights)
+        engine = engine if name == "keras" else None
+        self.model = load(spec, backend=backend, engine=engine, weights=weights, trust=trust)
         self.name = Path(spec).name if parsed.path is not None else spec
         self.access = access(self.model)
         try:

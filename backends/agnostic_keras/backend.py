@@ -121,10 +121,10 @@ class KerasBackend(Backend):
 
         return build(architecture)
 
-    def load(self, spec: str, weights: str | Path | None) -> keras.Model:
+    def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> keras.Model:
         from agnostic_keras.models import load
 
-        return load(spec, weights)
+        return load(spec, weights, trust=trust)
 
     def weights(self, model: keras.Layer) -> Mapping[str, np.ndarray[Any, Any]]:
         from agnostic_keras.weights import weights

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
+import os
 import random
 import zipfile
 from collections.abc import Iterator
@@ -16,13 +16,15 @@ import keras
 import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
+from agnostic.files import open_regular
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite, twins
 from agnostic.models.architecture import Architecture
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_from_json
+from agnostic.models.cards import ModelCard, Preprocessing, attach, card_from_text
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.specs import Weights, parse, parse_weights
 from agnostic.transfer.layouts import architecture_to_keras
+from agnostic_keras.archives import bounded_weights, check_archive, check_h5
 from agnostic_keras.weights import CARD, read_weights, set_weights
 
 
@@ -250,7 +252,7 @@ def _own_randomness() -> Iterator[None]:
 
 
 # Models by specification --------------------------------------------------------------------------------------------
-def load(spec: str, weights: str | Path | None = None) -> keras.Model:
+def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -> keras.Model:
     """See :meth:`agnostic.backend.Backend.load`; of the embedded networks, keras.applications and ``.keras`` files."""
     parsed, chosen = parse(spec), parse_weights(weights)
     match parsed.family:
@@ -262,7 +264,7 @@ def load(spec: str, weights: str | Path | None = None) -> keras.Model:
             model, card = _application(parsed.name, chosen)
         case "keras-file":
             assert parsed.path is not None
-            model, card = _file(parsed.path, chosen), _card_in(parsed.path)
+            model, card = _file(parsed.path, chosen, trust), _card_in(parsed.path)
         case _:
             raise InvalidInput(
                 f"Keras cannot make {spec!r}; it makes 'efficientnet_lite0', 'keras:VGG16' and 'model.keras'"
@@ -361,23 +363,17 @@ def _application_card(name: str, model: keras.Model, preprocess: Any) -> ModelCa
     )
 
 
-def _file(path: Path, weights: Weights) -> keras.Model:
+def _file(path: Path, weights: Weights, trust: bool) -> keras.Model:
     if weights == "random":
         raise InvalidInput(f"the weights of {path} are in the file: leave weights='random' out")
-    if not path.is_file():
-        raise InvalidWeights(f"cannot read a model from {path}: there is no such file")
-    if not zipfile.is_zipfile(path):
-        raise InvalidWeights(f"{path} is damaged, cut off, or no .keras file: save it again with model.save(...)")
+    check_archive(path, trust=trust)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with bounded_weights(path):
+            model = keras.saving.load_model(path, compile=False, safe_mode=not trust)
+    except InvalidWeights:
+        raise
     except Exception as error:  # whatever a damaged or foreign configuration raises
-        said = " ".join(str(error).split())
-        if "safe_mode" in said or "unsafe" in said.lower() or "lambda" in said.lower():
-            raise InvalidWeights(
-                f"reading {path} would execute code (a Lambda layer), which agnostic never does: rebuild the model in "
-                "a file of your own and load 'file.py:make_model'"
-            ) from None
-        raise InvalidWeights(f"{path} cannot be read as a model ({said[:200]})") from error
+        raise InvalidWeights(f"{path} cannot be read as a model ({' '.join(str(error).split())[:200]})") from error
     if isinstance(weights, Path):
         fill(model, weights, str(path))
     return model
@@ -386,13 +382,7 @@ def _file(path: Path, weights: Weights) -> keras.Model:
 def _card_in(path: Path) -> ModelCard | None:
     """What agnostic wrote beside the model in its file, if it did."""
     with zipfile.ZipFile(path) as file:
-        if CARD not in file.namelist():
-            return None
-        try:
-            found = json.loads(file.read(CARD))
-        except ValueError as error:
-            raise InvalidInput(f"the card in {path} is no card ({error})") from None
-    return card_from_json(found, str(path))
+        return card_from_text(file.read(CARD), str(path)) if CARD in file.namelist() else None
 
 
 def fill(model: keras.Layer, path: Path, name: str) -> None:
@@ -400,11 +390,13 @@ def fill(model: keras.Layer, path: Path, name: str) -> None:
     if not path.name.endswith(".weights.h5"):
         _fit(model, read_weights(path), path, name)
         return
-    if not path.is_file():
-        raise InvalidWeights(f"cannot read weights from {path}: there is no such file")
+    with open_regular(path, InvalidWeights) as file:
+        check_h5(path, path, os.fstat(file.fileno()).st_size)
+    before = [np.array(x) for x in model.get_weights()]
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
+        model.set_weights(before)  # Keras has set those before the one that failed
         raise InvalidWeights(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
 
 

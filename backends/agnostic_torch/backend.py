@@ -116,7 +116,7 @@ class TorchBackend(Backend):
 
         return build(architecture)
 
-    def load(self, spec: str, weights: str | Path | None) -> nn.Module:
+    def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> nn.Module:
         from agnostic_torch.models import load
 
         return load(spec, weights)

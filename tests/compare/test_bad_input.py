@@ -14,6 +14,7 @@ import pytest
 
 import agnostic as ag
 from agnostic.cli import main
+from tests.compare.test_traces import MODEL
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -160,9 +161,9 @@ def test_a_header_that_outgrows_its_room(tmp_path: Path) -> None:
 
     x = np.arange(100_000.0)
     with writing(tmp_path / "a.trace", 0) as (writer, about):
-        writer.add("x", x)
-        about.update(model={"long": "y" * 200_000}, calls=[])
-    assert np.array_equal(Trace(tmp_path / "a.trace").read("x"), x)
+        writer.add("0", x)
+        about.update({**MODEL, "notes": ["y" * 200_000]})
+    assert np.array_equal(Trace(tmp_path / "a.trace").read("0"), x)
 
 
 # The command line ----------------------------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     for arguments, said in (
         (["compare", "a.trace", "b.trace"], "no such file"),
         (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give --images or --inputs"),
-        (["trace", "torchvision:resnet18", "--inputs", "y.npy", "--out", "a.trace"], "'y.npy': no such file"),
+        (["trace", "torchvision:resnet18", "--inputs", "y.npy", "--out", "a.trace"], "'y.npy': there is no such file"),
         (["compare", "a.trace", "b.trace", "--map", "x"], "--map takes"),
         (["trace", "torchvision:resnet18", "--images", "empty", "--out", "a.trace"], "no image in"),
         (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.bin"], "ends in .trace"),

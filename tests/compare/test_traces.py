@@ -14,7 +14,17 @@ from agnostic.compare import noise
 from agnostic.compare.traces import Trace, writing
 from agnostic.errors import InvalidInput
 
-MODEL = {"model": {}, "calls": []}
+MODEL = {
+    "model": {
+        "class": "Net", "spec": None, "backend": "torch", "engine": None, "versions": {}, "training": False,
+        "dtype": "float32", "preprocessing": None,
+    },
+    "inputs": {"kind": "native", "form": "array", "channels_first": False, "given": {"0": "0"}},
+    "calls": [{"name": "a", "number": 0, "kind": "other", "inputs": [], "outputs": [], "sketch": []}],
+    "layers": {"a": {"kind": "other", "config": {}, "weights": {}}},
+    "outputs": [], "model_inputs": [], "digests": {}, "learning": {}, "notes": [],
+}  # fmt: skip
+"""What a trace says of itself, at the least."""
 
 
 def test_an_array_may_change_once_it_was_added(tmp_path: Path) -> None:

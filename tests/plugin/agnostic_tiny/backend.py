@@ -158,7 +158,7 @@ class TinyBackend(Backend):
     def build(self, architecture: Any) -> Tiny:
         raise InvalidInput(f"the tiny backend cannot build {architecture.name}: it has one network of its own")
 
-    def load(self, spec: str, weights: Any) -> Tiny:
+    def load(self, spec: str, weights: Any, *, trust: bool = False) -> Tiny:
         return Tiny()
 
     def weights(self, model: Tiny) -> dict[str, Array]:
