@@ -288,6 +288,30 @@ class Backend(ABC):
         except InvalidWeights as error:
             raise InvalidWeights(f"{path} does not fit {name}: {error}") from None
 
+    def check_transform(self, transform: Any) -> None:
+        """Refuse a module of this framework that cannot change one image; see :meth:`transform_image`.
+
+        Raises:
+            InvalidInput: it cannot, which is so for every module unless the backend says otherwise.
+        """
+        raise InvalidInput(
+            f"augmentation is a {type(transform).__name__}, and modules of its framework cannot be seeded for each "
+            "image; wrap it in a function (image, *, seed, epoch, index), or give an agnostic Augmentation"
+        )
+
+    def transform_image(self, transform: Any, image: npt.NDArray[Any], draws: int) -> npt.NDArray[Any]:
+        """An image that a module of this framework changed, all of whose random numbers follow from ``draws``.
+
+        Args:
+            transform: the module; :meth:`check_transform` let it pass.
+            image: (H, W, C).
+            draws: 0 to 2^63 - 1, another one for each image and epoch.
+
+        Returns:
+            (H, W, C), of whatever shape and dtype the module made it.
+        """
+        raise NotImplementedError
+
     def save(self, model: Model, path: Path) -> None:
         """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.
 

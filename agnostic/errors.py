@@ -25,6 +25,10 @@ class InvalidInput(AgnosticError, ValueError):
     """An argument has a value, a shape or a combination that cannot be used."""
 
 
+class InvalidType(InvalidInput, TypeError):
+    """An argument is of a type that cannot be used; also a TypeError, where other libraries raise one."""
+
+
 class UnknownName(AgnosticError, LookupError):
     """A layer, class, recipe or backend of that name does not exist."""
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agnostic.augmentation import color, geometry, iterators, parallel, streams
 from agnostic.augmentation.warp import Path, warp
+from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode, check_order
 
@@ -292,7 +293,7 @@ class ImageDataGenerator:
         """
         random = streams.current(self._random)
         if seed is not None:
-            random.seed(seed)
+            random.seed(whole_number("seed", seed, most=2**32 - 1))
         theta = random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
         tx = _draw_shift(random, self.height_shift_range, img_shape[self.row_axis - 1])
         ty = _draw_shift(random, self.width_shift_range, img_shape[self.col_axis - 1])
@@ -464,7 +465,7 @@ class ImageDataGenerator:
         _check_channels(images.shape, self.channel_axis, self.data_format)
         random = streams.current(self._random)
         if seed is not None:
-            random.seed(seed)
+            random.seed(whole_number("seed", seed, most=2**32 - 1))
         if self.rescale:
             images *= self.rescale
         if augment:

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import parallel, pictures, streams
-from agnostic.errors import InvalidInput, nearest
+from agnostic.checks import whole_number
+from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
 
 if TYPE_CHECKING:
@@ -44,12 +45,10 @@ class Iterator:
     def __init__(
         self, n: int, batch_size: int, shuffle: bool, seed: int | None, generator: ImageDataGenerator | None
     ) -> None:
-        if batch_size < 1:
-            raise InvalidInput(f"batch_size is at least 1, not {batch_size!r}")
         self.n = n
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self.shuffle = shuffle
-        self.seed = seed
+        self.seed = None if seed is None else whole_number("seed", seed, most=2**32 - 1)
         self.batch_index = 0
         self.total_batches_seen = 0
         self.index_array: npt.NDArray[np.int64] | None = None
@@ -261,12 +260,13 @@ class _FileIterator(_Saving, Iterator):
         dtype: str,
     ) -> None:
         pictures.check_color_mode(color_mode)
+        pictures.check_interpolation(interpolation)
         if class_mode not in self.class_modes:
             names = [str(m) for m in self.class_modes]
             raise InvalidInput(
                 f"class_mode {class_mode!r} is none of {', '.join(names)}{nearest(str(class_mode), names)}"
             )
-        self.target_size = (int(target_size[0]), int(target_size[1]))
+        self.target_size = pictures.check_size(target_size)
         self.color_mode = color_mode
         self.class_mode = class_mode
         self.data_format = data_format
@@ -335,6 +335,7 @@ class DirectoryIterator(_FileIterator):
     """Batches of the picture files in a folder that has a folder for each class.
 
     Files are found at any depth below a class folder, by their extension, in the order of their folders and names.
+    Hidden files and folders (names that begin with a dot, such as ``.ipynb_checkpoints``) are left out.
 
     Args:
         directory: the folder.
@@ -351,7 +352,8 @@ class DirectoryIterator(_FileIterator):
     Attributes: ``class_indices``, ``classes``, ``filenames``, ``filepaths``, ``samples``, ``num_classes``.
 
     Raises:
-        InvalidInput: a folder does not exist, or an option is unknown.
+        InvalidInput: a folder does not exist or cannot be read, there are no picture files in its class folders, or an
+            option is unknown.
     """
 
     class_modes = ("categorical", "binary", "sparse", "input", None)
@@ -409,6 +411,8 @@ class DirectoryIterator(_FileIterator):
             labels += [label] * len(files)
         self.classes = np.array(labels, np.int32)
         self.samples = len(self.filenames)
+        if not self.samples:
+            raise InvalidInput(_without_files(directory, names, subset))
         self._filepaths = [os.path.join(directory, name) for name in self.filenames]
         print(f"Found {self.samples} images belonging to {self.num_classes} classes.")  # noqa: T201 - as the legacy class does
         super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
@@ -431,7 +435,9 @@ class DataFrameIterator(_FileIterator):
     The other arguments are those of :class:`DirectoryIterator`.
 
     Raises:
-        InvalidInput: a column is missing, or its values do not suit ``class_mode``.
+        InvalidInput: the number of classes does not suit ``class_mode``, or no row has a file. A column whose values
+            are of another type raises :class:`agnostic.errors.InvalidType`, also a TypeError; a missing column a
+            KeyError: the classes of errors are Keras' and pandas'.
     """
 
     class_modes = ("binary", "categorical", "input", "multi_output", "raw", "sparse", None)
@@ -478,10 +484,11 @@ class DataFrameIterator(_FileIterator):
         self.directory = directory or ""
         names = list(_column(dataframe, x_col))
         if not all(isinstance(name, str) for name in names):
-            raise InvalidInput(f"all values of x_col {x_col!r} must be file names")
+            wrong = next(name for name in names if not isinstance(name, str))
+            raise InvalidType(f"all values of x_col {x_col!r} must be file names, not {wrong!r}")
         keep = np.ones(len(names), bool)
         if validate_filenames:
-            keep[:] = [name.lower().endswith(EXTENSIONS) and self._path(name).is_file() for name in names]
+            keep[:] = [name.lower().endswith(EXTENSIONS) and os.path.isfile(self._path(name)) for name in names]
             if not keep.all():
                 missing = names[int(np.argmin(keep))]
                 warnings.warn(
@@ -492,7 +499,7 @@ class DataFrameIterator(_FileIterator):
         labels: list[Any] | None = None
         if class_mode in ("binary", "categorical", "sparse"):
             if not isinstance(y_col, str):
-                raise InvalidInput(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
+                raise InvalidType(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
             labels = list(_column(dataframe, y_col))
             labels, classes = _check_classes(labels, keep, classes, class_mode, y_col)
             keep &= np.array([label is not None for label in labels], bool)
@@ -511,7 +518,7 @@ class DataFrameIterator(_FileIterator):
             self.classes = [index[x] if isinstance(x, str) else [index[one] for one in x] for x in chosen]
         elif class_mode == "multi_output":
             if isinstance(y_col, str):
-                raise InvalidInput(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
+                raise InvalidType(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
             self._targets = [np.array(list(_column(dataframe, name)))[rows] for name in y_col]
         elif class_mode == "raw":
             columns = [np.asarray(_column(dataframe, name)) for name in ([y_col] if isinstance(y_col, str) else y_col)]
@@ -520,9 +527,15 @@ class DataFrameIterator(_FileIterator):
         if weight_col is not None:
             weights = np.asarray(_column(dataframe, weight_col))
             if weights.dtype.kind not in "iuf":
-                raise InvalidInput(f"all values of weight_col {weight_col!r} must be numbers")
+                raise InvalidType(f"all values of weight_col {weight_col!r} must be numbers")
             self._sample_weight = weights[rows]
         self.samples = len(self.filenames)
+        if not self.samples:
+            part = "" if subset is None else f" in the subset {subset!r}"
+            raise InvalidInput(
+                f"none of the {len(names)} rows has a picture file that can be used{part}: see x_col {x_col!r}, "
+                "directory, classes and validation_split"
+            )
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         validated = "validated" if validate_filenames else "non-validated"
         belonging = f" belonging to {len(self.class_indices)} classes" if labels is not None else ""
@@ -539,6 +552,25 @@ class DataFrameIterator(_FileIterator):
     @property
     def sample_weight(self) -> Array | None:
         return self._sample_weight
+
+
+class _UnknownColumn(UnknownName, InvalidInput, KeyError):
+    """A table has no such column; a KeyError, as a data frame raises it."""
+
+
+def _without_files(directory: str | os.PathLike[str], names: Sequence[str], subset: str | None) -> str:
+    """Why a folder gives no samples, and what to do."""
+    where = repr(os.fspath(directory))
+    if subset is not None and any(_picture_files(os.path.join(directory, name), name, False) for name in names):
+        return f"the subset {subset!r} of {where} has no images: the classes are too small for this validation_split"
+    if names:
+        return f"no images in the class folders of {where} (names ending in {', '.join(EXTENSIONS)})"
+    own = [x for x in files_below(directory, EXTENSIONS) if os.path.basename(x) == x]
+    above, leaf = os.path.split(os.path.abspath(directory))
+    return (
+        f"no class folders in {where}, which has {len(own)} images itself: give the folder above, or for images "
+        f"without classes flow_from_directory({above!r}, classes=[{leaf!r}], class_mode=None)"
+    )
 
 
 def _is_validation(subset: str) -> bool:
@@ -559,7 +591,7 @@ def _column(table: Any, name: str) -> Any:
         return table[name]
     except KeyError as error:
         columns = [str(c) for c in getattr(table, "columns", table)]
-        raise InvalidInput(f"the table has no column {name!r}{nearest(name, columns)}") from error
+        raise _UnknownColumn(f"the table has no column {name!r}{nearest(str(name), columns)}") from error
 
 
 def _check_classes(
@@ -570,7 +602,7 @@ def _check_classes(
     wrong = next((x for x in labels if not isinstance(x, kinds)), None)
     if wrong is not None or None in labels:
         allowed = "strings, lists or tuples" if class_mode == "categorical" else "strings"
-        raise InvalidInput(f"class_mode {class_mode!r} takes labels that are {allowed}; column {y_col!r} has {wrong!r}")
+        raise InvalidType(f"class_mode {class_mode!r} takes labels that are {allowed}; column {y_col!r} has {wrong!r}")
     count = len(set(classes)) if classes else len(set(labels)) if class_mode == "binary" else 0
     if class_mode == "binary" and count != 2:
         raise InvalidInput(f"class_mode 'binary' takes two classes, and {count} are given")

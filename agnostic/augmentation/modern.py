@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agnostic.augmentation import color, geometry, parallel
 from agnostic.augmentation.warp import Path, to_dtype, warp
+from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode, check_order
 
@@ -308,7 +309,11 @@ class Augmentation:
                 f"a batch of images has four axes, not shape {tuple(shape)}; give one image as image[None]"
             )
         count = int(shape[0])
-        indices = range(index, index + count) if isinstance(index, int) else [int(k) for k in index]
+        if isinstance(index, Iterable) and np.ndim(index):
+            indices = [whole_number("index", k, most=2**64 - 1) for k in index]
+        else:
+            first = whole_number("index", index, most=2**64 - 1)
+            indices = list(range(first, first + count))
         if len(indices) != count:
             raise InvalidInput(f"{len(indices)} indices are given for {count} images")
         one = (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
@@ -409,8 +414,7 @@ def _channels(shape: Sequence[int]) -> int:
 
 def _check_counters(seed: int, index: int, epoch: int) -> None:
     for name, value, bits in (("seed", seed, 128), ("index", index, 64), ("epoch", epoch, 64)):
-        if not 0 <= value < 2**bits:
-            raise InvalidInput(f"{name} is a whole number in 0 .. 2^{bits} - 1, not {value!r}")
+        whole_number(name, value, most=2**bits - 1)
 
 
 def _kind(images: Any) -> str:

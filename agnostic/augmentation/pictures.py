@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import whole_number
 from agnostic.decoding import Flaw, decoder_errors, opened, pillow
-from agnostic.errors import InvalidInput, nearest
+from agnostic.errors import InvalidInput, InvalidType, nearest
 from agnostic.files import read_regular
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ def load(
     Raises:
         InvalidInput: the file is missing or no whole picture, or an option is unknown.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise InvalidInput(
-            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
-            f"{nearest(interpolation, INTERPOLATIONS)}"
-        )
+    check_interpolation(interpolation)
     check_color_mode(color_mode)
     data = read_regular(path)
     try:
@@ -81,6 +78,30 @@ def _in_color(picture: Image, color_mode: str, path: str | os.PathLike[str]) -> 
         )
     mode = color_mode.upper()
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def check_size(target_size: Any) -> tuple[int, int]:
+    """``target_size`` as (height, width) of Python integers.
+
+    Raises:
+        InvalidType: it is no pair of integers of 1 or more.
+    """
+    try:
+        height, width = target_size
+        return whole_number("height", height, 1), whole_number("width", width, 1)
+    except (TypeError, ValueError):
+        raise InvalidType(
+            f"target_size must be (height, width), two integers of 1 or more, not {target_size!r}"
+        ) from None
+
+
+def check_interpolation(interpolation: str) -> None:
+    """Raise InvalidInput unless the interpolation is known."""
+    if interpolation not in INTERPOLATIONS:
+        raise InvalidInput(
+            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+            f"{nearest(str(interpolation), INTERPOLATIONS)}"
+        )
 
 
 def check_color_mode(color_mode: str) -> None:

@@ -6,6 +6,7 @@ from agnostic.data.images import UnreadableFile
 from agnostic.data.imdb import load_imdb
 from agnostic.data.order import Permuted, shuffle
 from agnostic.data.sequences import Ragged, pad_sequences
+from agnostic.data.weights import class_weights
 
 __all__ = [
     "Batches",
@@ -14,6 +15,7 @@ __all__ = [
     "Ragged",
     "SkippedFiles",
     "UnreadableFile",
+    "class_weights",
     "load_imdb",
     "pad_sequences",
     "shuffle",

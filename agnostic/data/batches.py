@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import whole_number
 from agnostic.data.folder import Array, ImageFolder
 from agnostic.data.images import UnreadableFile
 from agnostic.errors import InvalidInput
@@ -88,14 +89,11 @@ class Batches:
         workers: int = 2,
         drop_last: bool = False,
     ) -> None:
-        for name, given, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
-            if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
-                raise InvalidInput(f"{name} must be an integer of {least} or more, not {given!r}")
         self.folder = folder
-        self.batch_size = int(batch_size)
-        self.seed = int(seed)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
+        self.seed = whole_number("seed", seed)
+        self.workers = whole_number("workers", workers)
         self.shuffle = bool(shuffle)
-        self.workers = int(workers)
         self.drop_last = bool(drop_last)
         self.epoch = 0
         self.position = 0

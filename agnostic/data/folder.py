@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.backend import backend_name, get_backend
+from agnostic.checks import whole_number
 from agnostic.data.images import COLORS, Reading, read_image
+from agnostic.data.weights import class_weights
 from agnostic.errors import InvalidInput, nearest
 from agnostic.files import files_below, folders_in
 
@@ -58,7 +63,8 @@ class ImageFolder:
         augmentation: an :class:`agnostic.augmentation.Augmentation`, or whatever has its ``parameters(seed, index,
             shape, epoch)`` and ``apply(image, parameters)``; or a function, called as ``augmentation(image, seed=,
             epoch=, index=)``. It gets one (H, W, C) image in ``dtype`` and its index in ``files``, and returns an image
-            of the same shape and dtype that depends on these alone.
+            of the same shape and dtype that depends on these alone. Or a transform of torchvision (v2, or any
+            ``torch.nn.Module``): it gets a (C, H, W) tensor, and its draws depend on seed, epoch and index alone.
         on_error: what a file that cannot be read does: ``"raise"``, or ``"skip"``: it is left out of its batch, which
             gets smaller, and reported at the end of the epoch.
         background: (r, g, b), what is seen through transparent pixels where ``color`` has no alpha.
@@ -109,12 +115,13 @@ class ImageFolder:
                 raise InvalidInput(
                     f"{name} must be one of {', '.join(texts)}, not {given!r}{nearest(str(given), texts)}"
                 )
-        if self.augmentation is not None and not callable(self.augmentation) and not _applied(self.augmentation):
-            raise InvalidInput(f"augmentation must be an Augmentation or a function, not {self.augmentation!r}")
+        if self.augmentation is not None:
+            _check_augmentation(self.augmentation)
         shared = (f.name for f in fields(Reading))
         reading = Reading(**{name: getattr(self, name) for name in shared})
         names, files, labels = self._listing(Path(self.directory))
         object.__setattr__(self, "_reading", reading)
+        object.__setattr__(self, "size", reading.size)
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "labels", np.array(labels, np.int64))
@@ -184,6 +191,9 @@ class ImageFolder:
         if _applied(self.augmentation):
             drawn = self.augmentation.parameters(seed, index, image.shape, epoch)
             augmented = self.augmentation.apply(image, drawn)
+        elif owner := _owner(self.augmentation):
+            draws = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0]
+            augmented = get_backend(owner).transform_image(self.augmentation, image, int(draws) >> 1)
         else:
             augmented = cast("Callable[..., Array]", self.augmentation)(image, seed=seed, epoch=epoch, index=index)
         if getattr(augmented, "shape", None) != image.shape or augmented.dtype != image.dtype:
@@ -198,6 +208,51 @@ class ImageFolder:
             np.multiply(self._read(index), _UNIT, out=out)
         else:
             out[...] = self._read(index) if self.augmentation is None else self.sample(index, seed=seed, epoch=epoch)
+
+    def split(self, validation: float, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+        """Two folders of these images, for training and for validation; the second one is not augmented.
+
+        Each class is divided by itself, so that both have its share; which images go where depends on the seed and the
+        number of files alone.
+
+        Args:
+            validation: the fraction of each class that goes to validation, rounded; one image at least, and one at
+                least stays.
+            seed: of the choice.
+
+        Raises:
+            InvalidInput: the fraction is not between 0 and 1, or a class has one image only.
+        """
+        if not isinstance(validation, int | float) or not 0 < validation < 1:
+            raise InvalidInput(f"validation must be a fraction between 0 and 1, such as 0.2, not {validation!r}")
+        random = np.random.default_rng(whole_number("seed", seed))
+        held_out = np.zeros(len(self), bool)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            if len(members) < 2:
+                name = self.class_names[label] if label >= 0 else os.fspath(self.directory)
+                raise InvalidInput(f"{name!r} has one image only, and a split needs two; add images or leave it out")
+            count = min(max(round(validation * len(members)), 1), len(members) - 1)
+            held_out[random.permutation(members)[:count]] = True
+        return self._part(~held_out), self._part(held_out, augmentation=None)
+
+    def _part(self, chosen: npt.NDArray[np.bool_], **changes: Any) -> ImageFolder:
+        """A folder of some of these images, read in the same way but for ``changes``."""
+        part = copy.copy(self)
+        files = tuple(file for file, taken in zip(self.files, chosen.tolist(), strict=True) if taken)
+        for name, value in {"files": files, "labels": self.labels[chosen], **changes}.items():
+            object.__setattr__(part, name, value)
+        return part
+
+    def class_weights(self) -> dict[int, float]:
+        """A weight for each class that makes all classes count alike; see :func:`agnostic.data.class_weights`.
+
+        Raises:
+            InvalidInput: the folder has no classes.
+        """
+        if not self.class_names:
+            raise InvalidInput("images without classes (class_mode=None) have no class weights")
+        return class_weights(self.labels, len(self.class_names))
 
     def targets(self, indices: npt.NDArray[np.int64]) -> Array | None:
         """The labels of these images in the form of ``class_mode``; None where that is None."""
@@ -249,7 +304,38 @@ class ImageFolder:
 
 
 def _applied(augmentation: Any) -> TypeGuard[Applied]:
-    return hasattr(augmentation, "parameters") and hasattr(augmentation, "apply")
+    # A framework's modules have methods of these names as well, which mean other things.
+    return hasattr(augmentation, "parameters") and hasattr(augmentation, "apply") and not _owner(augmentation)
+
+
+def _owner(augmentation: Any) -> str | None:
+    """The backend whose framework an augmentation is a module of; None for what is no module."""
+    try:
+        return backend_name(augmentation)
+    except InvalidInput:
+        return None
+
+
+def _check_augmentation(augmentation: Any) -> None:
+    if owner := _owner(augmentation):
+        get_backend(owner).check_transform(augmentation)
+        return
+    if _applied(augmentation):
+        return
+    if not callable(augmentation):
+        raise InvalidInput(f"augmentation must be an Augmentation or a function, not {augmentation!r}")
+    try:
+        signature = inspect.signature(augmentation)
+    except (TypeError, ValueError):  # compiled functions need not have one
+        return
+    try:
+        signature.bind(None, seed=0, epoch=0, index=0)
+    except TypeError:
+        name = getattr(augmentation, "__name__", type(augmentation).__name__)
+        raise InvalidInput(
+            f"augmentation is called as augmentation(image, seed=, epoch=, index=), and {name}{signature} takes other "
+            "arguments; wrap it in a function that draws from this seed, or give an Augmentation"
+        ) from None
 
 
 def _shape(image: Any) -> str:

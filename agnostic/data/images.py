@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import decoding
+from agnostic.checks import whole_number
 from agnostic.decoding import Flaw, decoder_errors, pillow
 from agnostic.errors import InvalidInput, MissingDependency, nearest
 from agnostic.files import read_regular
@@ -74,11 +75,7 @@ class Reading:
                     f"{name} must be one of {', '.join(choices)}, not {given!r}{nearest(str(given), choices)}"
                 )
         if self.size is not None:
-            sides = self.size if isinstance(self.size, tuple | list) else (None,)
-            if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-                raise InvalidInput(
-                    f"size must be (height, width), two integers of 1 or more, or None, not {self.size!r}"
-                )
+            object.__setattr__(self, "size", _sides(self.size))
         if len(self.background) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in self.background):
             raise InvalidInput(f"background must be three integers of 0 to 255, not {self.background!r}")
         if self.decoder == "opencv" and _opencv() is None:
@@ -103,6 +100,14 @@ class Reading:
 
 
 _importing = threading.Lock()
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    try:
+        height, width = size
+        return whole_number("height", height, 1), whole_number("width", width, 1)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"size must be (height, width), two integers of 1 or more, or None, not {size!r}") from None
 
 
 @functools.cache
@@ -148,6 +153,8 @@ def _decode(data: bytes, reading: Reading) -> Pixels:
             image, box = _jpeg(data, opened, turn, reading)
         else:
             opened.load()
+            if turn is not None:
+                image, turn = opened.transpose(Image.Transpose[turn]), None
     image = _in_color(image, reading)
     target = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     if reading.size is not None and (_size(image) != target or box is not None):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agnostic.checks import whole_number
 from agnostic.data.sequences import NDArray
 from agnostic.errors import InvalidInput
 
@@ -58,8 +59,7 @@ def shuffle(*arrays: Any, seed: int) -> Any:
     Raises:
         InvalidInput: none was given, their lengths differ, one has no length or no order, or the seed is none.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"seed must be an integer of 0 or more, not {seed!r}")
+    seed = whole_number("seed", seed)
     if not arrays:
         raise InvalidInput("nothing to shuffle: give one array or several")
     lengths = [_length(array, position) for position, array in enumerate(arrays)]
@@ -67,7 +67,7 @@ def shuffle(*arrays: Any, seed: int) -> Any:
         raise InvalidInput(
             f"arrays of lengths {', '.join(map(str, lengths))} cannot share one order; give equal lengths"
         )
-    order = np.random.default_rng(int(seed)).permutation(lengths[0])
+    order = np.random.default_rng(seed).permutation(lengths[0])
     shuffled = tuple(_take(array, order) for array in arrays)
     return shuffled if len(shuffled) > 1 else shuffled[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import marshal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -27,6 +28,13 @@ _CELLS = 1 << 18
 # What marshal writes before the length of a list, of a tuple, and before a 32-bit integer.
 _LIST, _TUPLE, _INT = b"[(i"
 _RECORD = np.dtype([("kind", "u1"), ("value", "<i4")])
+
+
+class _Default(str):
+    """A dtype that was not chosen."""
+
+
+_INT32 = _Default("int32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +109,7 @@ class Ragged(Sequence[Any]):
 def pad_sequences(
     sequences: Any,
     maxlen: int | None = None,
-    dtype: Any = "int32",
+    dtype: Any = _INT32,
     padding: str = "pre",
     truncating: str = "pre",
     value: float | str = 0.0,
@@ -112,7 +120,8 @@ def pad_sequences(
         sequences: n sequences: lists, tuples, arrays, strings, torch tensors, or a :class:`Ragged`. Their elements may
             have a shape, the same in all.
         maxlen: length to cut and pad to; None: that of the longest sequence.
-        dtype: of the result. A string dtype is possible, ``object`` for strings of any length.
+        dtype: of the result. A string dtype is possible, ``object`` for strings of any length; None takes that of
+            ``value``. The default cuts the fraction off floating-point numbers, and warns of it.
         padding: ``"pre"`` or ``"post"``: put ``value`` before or after a sequence that is shorter.
         truncating: ``"pre"`` or ``"post"``: remove from the beginning or the end of a sequence that is longer.
         value: what to pad with.
@@ -128,6 +137,11 @@ def pad_sequences(
     """
     if not hasattr(sequences, "__len__"):
         raise InvalidInput(f"sequences must be a list of sequences, not {type(sequences).__name__}; list() makes one")
+    if isinstance(dtype, _Default):
+        _warn_of_fractions(sequences)
+        dtype = str(dtype)
+    if dtype is None:
+        dtype = np.asarray(value).dtype if not isinstance(value, str) else None
     if isinstance(sequences, Ragged):
         if _is_tensor(sequences.values):
             return _torch().pad_ragged(sequences.values, sequences.lengths, maxlen, dtype, padding, truncating, value)
@@ -147,6 +161,24 @@ def pad_sequences(
     if read is None or not _fill(out, rows, lengths, read, padding, truncating):
         _fill_singly(out, rows, shape, padding, truncating)
     return out
+
+
+def _warn_of_fractions(sequences: Any) -> None:
+    """Warn where floating-point numbers become integers because nobody chose a dtype."""
+    rows = [sequences.values] if isinstance(sequences, Ragged) else sequences
+    for row in rows:
+        kind = getattr(row, "dtype", None)
+        if kind is None:
+            floating = isinstance(row, list | tuple) and len(row) > 0 and isinstance(row[0], float)
+        else:
+            floating = row.is_floating_point() if _is_tensor(row) else getattr(kind, "kind", "") == "f"
+        if floating:
+            warnings.warn(
+                "floating-point sequences become int32, the default dtype: their fractions are cut off, and gradients "
+                "end here; give dtype='float32' to keep them, or dtype='int32' to say that this is meant",
+                stacklevel=3,
+            )
+            return
 
 
 def check_sides(padding: str, truncating: str) -> None:

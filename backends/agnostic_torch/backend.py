@@ -136,6 +136,14 @@ class TorchBackend(Backend):
 
         return read_weights(path)
 
+    def check_transform(self, transform: nn.Module) -> None:
+        """Every module may be one: what it makes of an image is checked where it makes it."""
+
+    def transform_image(self, transform: nn.Module, image: npt.NDArray[Any], draws: int) -> npt.NDArray[Any]:
+        from agnostic_torch.data import transform_image
+
+        return transform_image(transform, image, draws)
+
     def save(self, model: nn.Module, path: Path) -> None:
         from agnostic_torch.weights import save
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from agnostic.data.batches import Batches, Loaded
@@ -129,6 +130,60 @@ def resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: 
     resized = torch.nn.functional.interpolate(image, size, mode=interpolation, antialias=True)
     out: npt.NDArray[np.uint8] = resized[0].permute(1, 2, 0).contiguous().numpy()
     return out if pixels.ndim == 3 else out[:, :, 0]
+
+
+_RANDOM = frozenset(
+    (
+        "bernoulli",
+        "bernoulli_",
+        "binomial",
+        "cauchy_",
+        "exponential_",
+        "geometric_",
+        "log_normal_",
+        "multinomial",
+        "normal",
+        "normal_",
+        "poisson",
+        "rand",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+        "random_",
+        "randperm",
+        "uniform_",
+        "_sample_dirichlet",
+        "_standard_gamma",
+    )
+)
+"""The names of torch's functions and methods that draw random numbers and take a ``generator``."""
+
+
+class _DrawingFrom(TorchFunctionMode):
+    """Random numbers come from one generator, in this thread: the global one is neither read nor changed."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _RANDOM and kwargs.get("generator") is None:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
+
+
+def transform_image(transform: torch.nn.Module, image: npt.NDArray[Any], draws: int) -> npt.NDArray[Any]:
+    """See :meth:`agnostic.backend.Backend.transform_image`."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    with torch.no_grad(), _DrawingFrom(torch.Generator().manual_seed(draws)):
+        changed = transform(tensor)
+    if not isinstance(changed, torch.Tensor) or changed.ndim != 3:
+        what = f"shape {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed).__name__
+        raise InvalidInput(f"the augmentation made {what} of a (C, H, W) tensor; it must make such a tensor again")
+    return changed.permute(1, 2, 0).numpy()
 
 
 class ImageStream(IterableDataset[Any]):

@@ -361,3 +361,17 @@ def test_wrong_calls(batch):
     ]:
         with pytest.raises(InvalidInput, match=message):
             call()
+
+
+def test_counters_are_integers_of_any_kind():
+    images = np.random.default_rng(0).random((2, 6, 8, 3), np.float32)
+    turning = Augmentation(rotation=(-40, 40))
+    expected = turning(images, seed=3, index=5)
+    for index in (np.int64(5), np.array(5), [5, 6], np.array([5, 6]), range(5, 7), (np.uint8(5), np.int16(6))):
+        np.testing.assert_array_equal(turning(images, seed=np.int64(3), index=index), expected)
+    for wrong in ({"seed": 1.5}, {"index": 5.0}, {"index": [5, 6.5]}, {"epoch": 0.5}, {"seed": "1"}, {"index": True}):
+        with pytest.raises(InvalidInput, match=f"{next(iter(wrong))} must be an integer of 0 to"):
+            turning(images, **{"seed": 3, **wrong})
+        if not isinstance(wrong.get("index"), list):
+            with pytest.raises(InvalidInput, match="must be an integer"):
+                turning.parameters(**{"seed": 3, "index": 0, "shape": (6, 8), **wrong})

@@ -18,10 +18,11 @@ import pytest
 
 from agnostic.augmentation import ImageDataGenerator
 from agnostic.augmentation.warp import AGREEMENT
-from agnostic.errors import InvalidInput
+from agnostic.errors import AgnosticError, InvalidInput
 
 pytest.importorskip("scipy")
 legacy = pytest.importorskip("keras.src.legacy.preprocessing.image")
+pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*scipy.ndimage:")
 
 SEED_SCRIPT = {
@@ -588,3 +589,107 @@ def test_endless_cycling(photos):
     assert [len(y) for y in seen] == [3, 3, 1] * 3
     for epoch in range(3):
         assert sorted(np.concatenate(seen[3 * epoch : 3 * epoch + 3])) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"x_col": "label"},
+        {"class_mode": "sparse", "y_col": "x"},
+        {"class_mode": "binary", "y_col": "x"},
+        {"class_mode": "categorical", "y_col": "x"},
+        {"class_mode": "binary"},
+        {"class_mode": "binary", "classes": ["cats"]},
+        {"class_mode": "multi_output", "y_col": "x"},
+        {"class_mode": "sprase"},
+        {"weight_col": "class"},
+        {"x_col": "file_name"},
+        {"y_col": "clas"},
+        {"weight_col": "weights"},
+        {"class_mode": "raw", "y_col": ["x", "z"]},
+        {"color_mode": "bgr"},
+        {"subset": "test"},
+        {"target_size": 150},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_dataframe_errors_are_of_keras_classes(folder, options):
+    table = pd.DataFrame(
+        {"filename": ["cats/a0.jpg", "dogs/a0.jpg"], "class": ["cats", "cats"], "x": [1.0, 2.0], "label": [1, 2]}
+    )
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 - whatever it is
+        legacy.ImageDataGenerator().flow_from_dataframe(table, folder, **options)
+    with pytest.raises(AgnosticError) as ours:
+        ImageDataGenerator().flow_from_dataframe(table, folder, **options)
+    assert isinstance(ours.value, type(theirs.value))
+    assert "\n" not in str(ours.value)
+
+
+def test_folders_without_images_say_so_at_once(folder, tmp_path):
+    generator = ImageDataGenerator(validation_split=0.1)
+    for class_mode in ("categorical", None):
+        with pytest.raises(
+            InvalidInput, match=r"no class folders in '.*cats/more', which has 1 images itself"
+        ) as caught:
+            generator.flow_from_directory(Path(folder, "cats", "more"), class_mode=class_mode)
+    # What the sentence advises works.
+    above, leaf = Path(folder, "cats"), "more"
+    assert f"flow_from_directory({str(above)!r}, classes=[{leaf!r}], class_mode=None)" in str(caught.value)
+    assert next(generator.flow_from_directory(str(above), classes=[leaf], class_mode=None)).shape == (1, 256, 256, 3)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InvalidInput, match="no images in the class folders of"):
+        generator.flow_from_directory(tmp_path, class_mode=None)
+    with pytest.raises(InvalidInput, match=r"the subset 'validation' of .* the classes are too small"):
+        generator.flow_from_directory(folder, subset="validation")
+    with (
+        pytest.warns(UserWarning, match="none.png"),
+        pytest.raises(InvalidInput, match="none of the 1 rows has a picture file"),
+    ):
+        generator.flow_from_dataframe({"filename": ["none.png"]}, folder, class_mode=None)
+
+
+def test_hidden_folders_and_files_are_no_data(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name in (".ipynb_checkpoints/a.png", "cats/.ipynb_checkpoints/b-checkpoint.png", "cats/._b.png", "cats/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / ".git").mkdir()
+    found = ImageDataGenerator().flow_from_directory(tmp_path)
+    assert found.class_indices == {"cats": 0}
+    assert found.filenames == ["cats/b.png"]
+
+
+@pytest.mark.parametrize("size", [150, (150,), (1, 2, 3), (0, 5), (5.5, 5), "ab", None])
+def test_target_sizes_are_pairs_of_integers(folder, size):
+    with pytest.raises(InvalidInput, match=r"target_size must be \(height, width\), two integers"):
+        ImageDataGenerator().flow_from_directory(folder, target_size=size)
+
+
+def test_seeds_and_sizes_are_integers(folder, photos):
+    generator = ImageDataGenerator()
+    flow = generator.flow_from_directory(folder, (np.int64(8), 8), batch_size=np.int64(2), seed=np.int64(3))
+    assert next(flow)[0].shape == (2, 8, 8, 3)
+    for wrong in (1.5, True, -1, 2**32, "1"):
+        for use in (
+            lambda seed: generator.flow(photos, seed=seed),
+            lambda seed: generator.flow_from_directory(folder, seed=seed),
+            lambda seed: generator.random_transform(photos[0], seed=seed),
+            lambda seed: generator.fit(photos, seed=seed),
+        ):
+            with pytest.raises(InvalidInput, match="seed must be an integer of 0 to 4294967295, not "):
+                use(wrong)
+    with pytest.raises(InvalidInput, match=r"batch_size must be an integer of 1 or more, not 2\.5"):
+        generator.flow(photos, batch_size=2.5)
+
+
+def test_deep_gray_pictures_keep_their_values_whatever_their_bytes(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    values = (np.arange(600).reshape(20, 30) * 100).astype(np.uint16)
+    (tmp_path / "a").mkdir()
+    image.frombytes("I;16B", (30, 20), values.astype(">u2").tobytes()).save(tmp_path / "a" / "b.tif")
+    image.fromarray(values.astype(np.float32) / 4).save(tmp_path / "a" / "f.tif")
+    flow = ImageDataGenerator().flow_from_directory(tmp_path, (20, 30), "grayscale", class_mode=None, shuffle=False)
+    big_endian, floating = next(flow)[..., 0]
+    np.testing.assert_array_equal(big_endian, values)
+    np.testing.assert_array_equal(floating, values / 4)

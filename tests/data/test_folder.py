@@ -1,7 +1,9 @@
 """Image folders: listing, reading, batches, resuming, memory; through the public interface."""
 
+import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agnostic.data import ImageFolder, SkippedFiles, UnreadableFile
+from agnostic.data import ImageFolder, SkippedFiles, UnreadableFile, class_weights
 from agnostic.errors import InvalidInput
 from tests.data.pictures import folder as make_folder
 from tests.data.pictures import picture
@@ -632,3 +634,90 @@ def test_folders_that_are_none(root, tmp_path):
 def test_wrong_arguments_of_batches(root, options):
     with pytest.raises(InvalidInput, match=next(iter(options))):
         ImageFolder(root).batches(**options)
+
+
+@pytest.mark.parametrize("augmentation", [lambda image: image, lambda image, seed: image, np.fliplr], ids=str)
+def test_functions_that_take_other_arguments_are_refused(root, augmentation):
+    with pytest.raises(InvalidInput, match=r"called as augmentation\(image, seed=, epoch=, index=\), and .* wrap it"):
+        ImageFolder(root, augmentation=augmentation)
+
+
+def test_numbers_of_numpy_are_numbers(root):
+    images = ImageFolder(root, (np.int64(6), np.uint8(9)))
+    assert images.size == (6, 9)
+    assert images[np.int64(1)].shape == (6, 9, 3)
+    batches = images.batches(np.int32(2), seed=np.uint64(3), workers=np.int8(0))
+    assert json.dumps(batches.state_dict())
+    for wrong in (1.5, True, "1", -1, np.float32(2)):
+        with pytest.raises(InvalidInput, match=r"seed must be an integer of 0 or more, not "):
+            images.batches(2, seed=wrong)
+
+
+def test_split_divides_every_class_and_augments_training_alone(tmp_path):
+    make_folder(tmp_path / "s", {"a": 20, "b": 5, "c": 2})
+    whole = ImageFolder(tmp_path / "s", (8, 8), augmentation=lambda image, seed, epoch, index: image * 0)
+    train, validation = whole.split(0.2, seed=1)
+    assert sorted(train.files + validation.files) == sorted(whole.files)
+    assert not set(train.files) & set(validation.files)
+    assert np.bincount(validation.labels).tolist() == [4, 1, 1]  # at least one
+    for part in (train, validation):
+        assert part.class_names == whole.class_names
+        assert [f"{whole.class_names[k]}/" for k in part.labels] == [f[:2] for f in part.files]
+        assert len(part) == len(part.labels) == sum(len(x) for x, _ in part.batches(4))
+        assert pickle.loads(pickle.dumps(replace_augmentation(part))).files == part.files
+    assert not np.concatenate([x for x, _ in train.batches(4)]).any()
+    x, y = next(iter(validation.batches(9, shuffle=False)))
+    np.testing.assert_array_equal(x[0], whole[whole.files.index(validation.files[0])])
+    np.testing.assert_array_equal(y, validation.labels)
+
+    assert whole.split(0.2, seed=1)[1].files == validation.files
+    assert whole.split(0.2, seed=2)[1].files != validation.files
+    assert whole.augmentation is not None
+    assert len(whole) == 27
+    # A state of the one is none of the other.
+    with pytest.raises(InvalidInput, match="other files"):
+        validation.batches(4).load_state_dict(train.batches(4).state_dict())
+    unlabelled = ImageFolder(tmp_path / "s", (8, 8), class_mode=None)
+    assert [len(part) for part in unlabelled.split(0.5)] == [13, 14]
+
+
+def replace_augmentation(images):
+    """The same without its function, which has no name to be pickled by."""
+    part = copy.copy(images)
+    object.__setattr__(part, "augmentation", None)
+    return part
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 1.5, -0.2, "half", None])
+def test_a_split_is_a_fraction(root, fraction):
+    with pytest.raises(InvalidInput, match=r"a fraction between 0 and 1, such as 0\.2"):
+        ImageFolder(root).split(fraction)
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path):
+    make_folder(tmp_path / "s", {"a": 4, "lonely": 1})
+    with pytest.raises(InvalidInput, match="'lonely' has one image only"):
+        ImageFolder(tmp_path / "s").split(0.25)
+
+
+def test_class_weights_are_the_balanced_ones(tmp_path):
+    weights = ImageFolder(make_folder(tmp_path / "s", {"a": 6, "b": 1, "c": 5}), (8, 8)).class_weights()
+    # n / (classes * count), as scikit-learn's class_weight="balanced".
+    assert weights == {0: 12 / 18, 1: 12 / 3, 2: 12 / 15}
+    sklearn = pytest.importorskip("sklearn.utils.class_weight")
+    labels = np.random.default_rng(0).integers(0, 7, 200)
+    expected = sklearn.compute_class_weight("balanced", classes=np.arange(7), y=labels)
+    np.testing.assert_allclose(list(class_weights(labels).values()), expected, rtol=1e-15)
+    assert class_weights([0, 0, 2], classes=4) == {0: 0.75, 1: 0.0, 2: 1.5, 3: 0.0}
+    assert list(class_weights(torch_labels())) == [0, 1]
+    for wrong in ([], [0.5], [[0, 1]], [-1, 0], ["a"]):
+        with pytest.raises(InvalidInput, match="labels must be class indices"):
+            class_weights(wrong)
+    with pytest.raises(InvalidInput, match="classes must be an integer of 3 or more, not 2"):
+        class_weights([0, 2], classes=2)
+    with pytest.raises(InvalidInput, match="no class weights"):
+        ImageFolder(tmp_path / "s", class_mode=None).class_weights()
+
+
+def torch_labels():
+    return pytest.importorskip("torch").tensor([0, 1, 1])

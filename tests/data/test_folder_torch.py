@@ -89,7 +89,7 @@ def test_loader_reports_what_it_skipped(tmp_path, num_workers):
 def test_a_bad_file_is_named_by_worker_processes(tmp_path):
     root = make_folder(tmp_path / "s", {"a": 2})
     (root / "a" / "0001.jpg").write_bytes(b"")
-    with pytest.raises(InvalidInput, match=r"0001.jpg' is empty"):
+    with pytest.raises(InvalidInput, match=r"0001.jpg': it is empty"):
         list(ImageFolder(root, (6, 9)).batches(2).dataloader(num_workers=1))
 
 
@@ -134,3 +134,48 @@ def test_what_torch_does_not_resize(images):
     for options in ({"interpolation": "lanczos"}, {"color": "rgba"}):
         with pytest.raises(InvalidInput, match="use 'pillow'"):
             ImageFolder(images.directory, resizer="torch", **options)
+
+
+def test_transforms_of_torchvision_are_augmentations(images):
+    """Each image has draws of its own, the same for any number of threads, and torch's global stream is left alone."""
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    transform = v2.Compose(
+        [v2.RandomHorizontalFlip(), v2.ColorJitter(0.3), v2.RandomResizedCrop((6, 9)), v2.GaussianNoise()]
+    )
+    for dtype in ("uint8", "float32"):
+        changed = ImageFolder(images.directory, (6, 9), augmentation=transform, dtype=dtype)
+        state = torch.get_rng_state()
+        one = plain(changed, 2)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(3)
+        again = changed.batches(4, seed=2, workers=0)
+        assert_equal(one, [pair for _ in range(2) for pair in again])
+        assert one[0][0].dtype == dtype
+        assert not np.array_equal(changed.sample(3, seed=2), changed.sample(3, seed=3))
+        assert not np.array_equal(changed.sample(3, seed=2), changed.sample(3, seed=2, epoch=1))
+    flip = ImageFolder(images.directory, (6, 9), augmentation=v2.RandomHorizontalFlip(p=1.0))
+    np.testing.assert_array_equal(flip.sample(5), flip[5][:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda v2: v2.RandomCrop(4), r"the augmentation made \(4, 4, 3\) float32 of an image of \(6, 9, 3\) float32"),
+        (lambda v2: v2.ToDtype(torch.float64), "float64"),
+        (lambda v2: torch.nn.Flatten(0), r"made shape \(162,\) of a \(C, H, W\) tensor"),
+        (lambda v2: v2.ToPILImage(), "made Image of a"),
+    ],
+    ids=["crop", "dtype", "shape", "type"],
+)
+def test_what_a_transform_makes_is_checked(images, make, message):
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    with pytest.raises(InvalidInput, match=message):
+        ImageFolder(images.directory, (6, 9), augmentation=make(v2)).sample(0)
+
+
+def test_class_weights_make_classes_count_alike_in_a_loss(tmp_path):
+    images = ImageFolder(make_folder(tmp_path / "set", {"a": 9, "b": 3}), (6, 9))
+    weight = torch.tensor(list(images.class_weights().values()), dtype=torch.float64)
+    logits = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(12, 2)
+    loss = torch.nn.CrossEntropyLoss(weight)(logits, torch.from_numpy(images.labels))
+    assert loss.item() == pytest.approx((np.log(1 + np.exp(-1)) + np.log(1 + np.exp(1))) / 2, rel=1e-12)

@@ -1,6 +1,7 @@
 """pad_sequences against the installed Keras: the same arrays and the same refusals."""
 
 import os
+import warnings
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -184,3 +185,31 @@ def test_ragged_reads_as_a_sequence():
 
 def test_a_huge_maxlen_needs_no_square_of_memory():
     assert pad_sequences([[1], [2]], maxlen=1_000_000)[:, -1].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("value", [0, 7, -1, 0.0, 1.5, True], ids=repr)
+@pytest.mark.parametrize("rows", [[[1, 2, 3], [4]], [np.arange(3), np.arange(1)], [[], [1]]], ids=str)
+def test_without_a_dtype_the_value_decides_as_in_keras(rows, value):
+    expected = keras_utils.pad_sequences(rows, dtype=None, value=value)
+    stored = Ragged.from_lists(rows, "int64")
+    for sequences in (rows, stored):
+        got = pad_sequences(sequences, dtype=None, value=value)
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[[1.5, 2.0], [3.0]], [[], [2.5]], [np.array([1.5])], np.ones((2, 3)), Ragged(np.ones(3), [1, 2])],
+    ids=["lists", "an empty list first", "arrays", "an array", "ragged"],
+)
+def test_fractions_are_cut_off_with_a_warning_unless_a_dtype_is_chosen(rows):
+    with pytest.warns(UserWarning, match="give dtype='float32' to keep them") as warned:
+        cut = pad_sequences(rows)
+    assert len(warned) == 1
+    assert cut.dtype == np.int32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(pad_sequences(rows, dtype="int32"), cut)
+        assert pad_sequences(rows, dtype="float32").dtype == np.float32
+        pad_sequences([[1, 2], [3]])

@@ -88,3 +88,19 @@ def test_shuffle_gives_tensors_the_order_of_arrays():
     a, b = shuffle(x, torch.from_numpy(x), seed=3)
     assert isinstance(b, torch.Tensor)
     np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_a_gradient_that_ends_at_the_default_dtype_is_warned_of():
+    row = torch.tensor([1.5, 2.0], requires_grad=True)
+    for sequences in ([row], Ragged(row, [2])):
+        with pytest.warns(UserWarning, match="gradients end here; give dtype='float32'"):
+            assert pad_sequences(sequences).tolist() == [[1, 2]]
+    with pytest.warns(UserWarning, match="fractions"):
+        pad_sequences([torch.ones(2, dtype=torch.bfloat16)])
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0, torch.int64), (0.0, torch.float64), (True, torch.bool)])
+def test_without_a_dtype_the_value_decides(value, kind):
+    rows = [torch.arange(3), torch.arange(2)]
+    assert pad_sequences(rows, dtype=None, value=value).dtype == kind
+    assert pad_sequences(Ragged(torch.arange(5), [3, 2]), dtype=None, value=value).dtype == kind

@@ -1,0 +1,31 @@
+"""Checks of arguments that several parts share."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from agnostic.errors import InvalidInput
+
+
+def whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """An argument as a Python integer.
+
+    Args:
+        name: of the argument.
+        value: an integer of any kind: Python's, NumPy's, an array or a tensor of one integer; no bool and no float, of
+            which ``int()`` would cut the fraction off.
+        least: the smallest integer allowed.
+        most: the largest integer allowed; None: there is none.
+
+    Raises:
+        InvalidInput: it is none, or out of range.
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or isinstance(value, bool) or number < least or (most is not None and number > most):
+        bounds = f"{least} or more" if most is None else f"{least} to {most}"
+        raise InvalidInput(f"{name} must be an integer of {bounds}, not {value!r}")
+    return number
