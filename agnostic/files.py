@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
+import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,10 @@ import numpy.typing as npt
 
 from agnostic import decoding
 from agnostic.errors import AgnosticError, InvalidInput, nearest
+from agnostic.temporary import temporary_folder
+
+# The disk is full, the user has no share of it left, or the process may not write as large a file.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -160,35 +165,59 @@ def _absence(path: Path) -> str:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name in the folder of ``path`` that becomes ``path`` when the block ends, and vanishes if it fails.
+    """A temporary file that becomes ``path`` when the block ends, and vanishes if it fails.
 
-    The temporary name keeps the suffix, by which many writers choose their format. Missing folders are made; a file
-    already at ``path`` is replaced, at the end only.
+    It has the name of ``path``, by which many writers choose their format, and lies in a temporary folder beside
+    ``path``, where writers may make other files as well. Missing folders are made; a file already at ``path`` is
+    replaced, at the end only. What a process that was killed left there is removed by the next one that writes there.
 
     Args:
         path: the file to write.
 
     Raises:
-        InvalidInput: the folder cannot be made or written to, or ``path`` is a folder.
+        InvalidInput: the folder cannot be made or written to, ``path`` is a folder, or there is no room for the file.
     """
     target = Path(path)
     if target.is_dir():
         raise InvalidInput(f"cannot write {str(target)!r}: it is a folder, and a file name was expected")
-    temporary = target.with_name(f".agnostic-{secrets.token_hex(8)}{target.suffix}")
-    # Made at once, to learn here whether the folder can be written to: permission bits do not tell (root, read-only
-    # file systems), and a long computation should not end in that news.
+    with ExitStack() as stack:
+        # Made at once, to learn here whether the folder can be written to: permission bits do not tell (root, read-only
+        # file systems), and a long computation should not end in that news.
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(temporary_folder(target.parent)) / target.name
+            temporary.touch(exist_ok=False)
+        except OSError as error:
+            reason = _reason(error)
+            raise InvalidInput(
+                f"cannot write {str(target)!r}: {reason}; choose a folder that can be written to"
+            ) from None
+        try:
+            yield temporary
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise InvalidInput(
+                f"cannot write {str(target)!r}: {os.strerror(error.errno).lower()}; make room or choose another folder"
+            ) from None
+
+
+@contextmanager
+def safetensors_as_os_errors() -> Iterator[None]:
+    """Inside, what the system refuses safetensors is the OSError that it would be elsewhere.
+
+    The library is written in Rust, and raises an error of its own that ends in the system's number.
+    """
+    from safetensors import SafetensorError
+
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-    except OSError as error:
-        reason = _reason(error)
-        raise InvalidInput(f"cannot write {str(target)!r}: {reason}; choose a folder that can be written to") from None
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        # After a successful rename there is nothing left under this name.
-        temporary.unlink(missing_ok=True)
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)$", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def write_png(path: str | os.PathLike[str], image: npt.NDArray[Any], metadata: Mapping[str, str] | None = None) -> None:

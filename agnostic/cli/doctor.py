@@ -12,7 +12,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ import typer
 
 import agnostic
 from agnostic.cli.common import Json, example, print_json, progress, say_lines
+from agnostic.processes import started
 
 DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich", "jinja2", "msgspec")
 FRAMEWORKS = ("torch", "torchvision", "keras", "jax", "tensorflow")
@@ -199,7 +199,11 @@ def keras_engine(environment: Mapping[str, str]) -> tuple[str, str]:
     if environment.get("KERAS_BACKEND"):
         return environment["KERAS_BACKEND"], "KERAS_BACKEND names"
     home = environment.get("KERAS_HOME")
-    config = Path(home) / "keras.json" if home else Path.home() / ".keras" / "keras.json"
+    if not home:
+        # "~" stays as it is without HOME and without an entry of the user among the system's.
+        user = os.path.expanduser("~")
+        home = os.path.join(user if os.access(user, os.W_OK) else "/tmp", ".keras")
+    config = Path(home) / "keras.json"
     try:
         return str(json.loads(config.read_text())["backend"]), f"{config} names"
     except (OSError, ValueError, KeyError, TypeError):
@@ -308,23 +312,23 @@ def _describe(answer: Mapping[str, Any] | None) -> str:
 def _probe(name: str) -> dict[str, Any] | str:
     """What a framework says of itself in a process of its own, or in a few words why it cannot."""
     code = f"{PROBES[name]}\nimport json; print(); print(json.dumps(answer))"
-    environment = {
-        **os.environ,
-        # The child sees what this process sees; -P keeps a torch.py in the current folder out of it.
-        "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(Path(agnostic.__file__).parents[1])]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {TIMEOUT:g} seconds"
-    if done.returncode < 0:
-        return f"its process ended by {signal.Signals(-done.returncode).name}"
-    if done.returncode != 0:
-        return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message").strip()
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # -P keeps a torch.py in the current folder out of it; a warning would be taken for the reason of a failure.
+    with started(
+        code,
+        flags=["-P", "-W", "ignore"],
+        environment={"TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return f"no answer within {TIMEOUT:g} seconds"
+    if process.returncode < 0:
+        return f"its process ended by {signal.Signals(-process.returncode).name}"
+    if process.returncode != 0:
+        return next((line for line in reversed(err.splitlines()) if line.strip()), "no message").strip()
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
     return answer
 
 

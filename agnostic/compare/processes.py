@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from agnostic import errors
 from agnostic.compare.inputs import Inputs
 from agnostic.compare.report import Comparison, restore, save
 from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
-from agnostic.files import files_below
+from agnostic.files import atomic_path, files_below
 from agnostic.models.inputs import Size
 from agnostic.npy import read_arrays
+from agnostic.processes import describe, raise_described, started
+from agnostic.temporary import temporary_folder
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
@@ -130,8 +129,7 @@ def compare_elsewhere(
     from agnostic.compare.recording import opened
     from agnostic.compare.verbs import against, trace
 
-    with tempfile.TemporaryDirectory(prefix="agnostic-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         path = keep or folder / "a.trace"
         if isinstance(a, str | os.PathLike) and is_trace(a):
             path = Path(a)
@@ -159,9 +157,9 @@ def compare_elsewhere(
 
 def trace_elsewhere(which: Side, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Record a model that another process loads."""
-    with tempfile.TemporaryDirectory(prefix="agnostic-") as name:
-        folder = Path(name)
-        job = {"do": "trace", "side": vars(which), "path": str(path), "options": dict(options or {})}
+    # The other process writes into a folder of this one, which removes it whatever becomes of the other.
+    with atomic_path(path) as written, temporary_folder() as folder:
+        job = {"do": "trace", "side": vars(which), "path": str(written), "options": dict(options or {})}
         _run({**job, "inputs": _sent(inputs, folder)}, folder)
     return path
 
@@ -187,32 +185,24 @@ def _run(job: Mapping[str, Any], folder: Path) -> None:
 
     Raises:
         AgnosticError: what it raised there.
+        OSError: what the system refused it.
     """
     task, answer = folder / "job.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
     what = f"{'recording' if job['do'] == 'trace' else 'comparing'} {job['side']['spec']}"
-    # The child finds the same packages, whatever made this process find them.
-    path = os.pathsep.join(dict.fromkeys(os.path.abspath(x) for x in sys.path if x))
     with receiver(what) as pipe:
         task.write_text(json.dumps({**job, "answer": str(answer), "progress": pipe}))
-        with subprocess.Popen(
-            [sys.executable, "-m", "agnostic.compare.processes", str(task)],
-            env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            pass_fds=() if pipe is None else (pipe,),
+        with started(
+            "import sys; from agnostic.compare.processes import main; main(sys.argv[1:])", [str(task)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=() if pipe is None else (pipe,),
         ) as child:  # fmt: skip
-            try:
-                _, said = child.communicate()
-            except BaseException:
-                child.terminate()
-                raise
+            _, said = child.communicate()
     found = json.loads(answer.read_text()) if answer.exists() else {}
     if child.returncode == 0 and "done" in found:
         return
-    spec = job["side"]["spec"]
-    if "error" in found:
-        raise getattr(errors, found["error"])(found["message"])
+    raise_described(found)
     last = [line for line in said.splitlines() if line.strip()][-1:] or ["it said nothing"]
-    raise RuntimeError(f"the process of {spec} ended with {child.returncode}: {last[0]}")
+    raise RuntimeError(f"the process of {job['side']['spec']} ended with {child.returncode}: {last[0]}")
 
 
 # The other process ---------------------------------------------------------------------------------------------------
@@ -220,9 +210,8 @@ def _run(job: Mapping[str, Any], folder: Path) -> None:
 def _answering(path: Path) -> Iterator[None]:
     try:
         yield
-    except AgnosticError as error:
-        name = next(c.__name__ for c in type(error).__mro__ if hasattr(errors, c.__name__))
-        path.write_text(json.dumps({"error": name, "message": str(error)}))
+    except (AgnosticError, OSError) as error:
+        path.write_text(json.dumps(describe(error)))
         raise SystemExit(1) from None
     except MemoryError:
         said = "the memory does not suffice for one layer of so many inputs: give fewer (--count)"
@@ -264,7 +253,3 @@ def main(arguments: Sequence[str]) -> None:
             trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
         else:
             save(against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec), Path(job["out"]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

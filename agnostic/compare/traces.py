@@ -113,9 +113,6 @@ class Writer:
             done += os.pwrite(self._file.fileno(), view[done:], start + done)
 
     def _check(self) -> None:
-        if isinstance(self._error, OSError):
-            reason = (self._error.strerror or str(self._error)).lower()
-            raise InvalidInput(f"cannot write the trace: {reason}") from self._error
         if self._error is not None:
             raise self._error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from agnostic.compare.report import Comparison, Divergence, Pictures, Row
 from agnostic.compare.settings import unseen
 from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
 from agnostic.errors import InvalidInput
+from agnostic.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from agnostic.compare.offline import Offline
@@ -109,8 +109,8 @@ def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None
         return against(first, b, inputs, map=map)
     if inputs is None:
         raise InvalidInput("there is nothing to compare the models on: give inputs")
-    with tempfile.TemporaryDirectory(prefix="agnostic-") as folder:
-        path = trace(a, inputs, Path(folder) / "a.trace")
+    with temporary_folder() as folder:
+        path = trace(a, inputs, folder / "a.trace")
         if isinstance(b, str | os.PathLike):
             from agnostic.compare.offline import compare_records
 

@@ -1,24 +1,24 @@
 """Transfer between two processes: each loads one model, and a recording in a file goes from the one to the other.
 
-``python -m agnostic.transfer.processes`` is such a process. It is told what to do by lines of JSON on its standard
-input, one at a time, and answers each with one line on its standard output.
+Such a process is told what to do by lines of JSON on its standard input, one at a time, and answers each with one line
+on its standard output.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import agnostic
-from agnostic import errors
 from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.files import atomic_path
+from agnostic.processes import describe, raise_described, started
+from agnostic.temporary import temporary_folder
 
 FORMATS = (".keras", ".weights.h5", ".pth", ".pt", ".safetensors")
 
@@ -57,7 +57,7 @@ def between(
     Raises:
         AgnosticError: what either process raised.
     """
-    with tempfile.TemporaryDirectory() as folder, _process(engine) as there, _process(engine) as here:
+    with atomic_path(out) as written, temporary_folder() as folder, _process(engine) as there, _process(engine) as here:
         # Both load at the same time.
         there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine, trust=trust)
         here.ask("load", spec=target, backend=target_backend, weights=None, engine=engine, trust=trust, fresh=True)
@@ -66,31 +66,23 @@ def between(
         advance(1)
         here.ask("check", out=str(out))
         here.answer()
-        there.ask("record", inputs=loaded["inputs"], size=size, seed=seed, path=str(Path(folder) / "recording"))
+        there.ask("record", inputs=loaded["inputs"], size=size, seed=seed, path=str(folder / "recording"))
         there.answer()
-        there.close()
+        there.end()
         advance(1)
-        here.ask("receive", path=str(Path(folder) / "recording"))
+        here.ask("receive", path=str(folder / "recording"))
         report = here.answer()
         advance(1)
-        here.ask("write", out=str(out))
+        # The other process writes into a folder of this one, which removes it whatever becomes of the other.
+        here.ask("write", out=str(written))
         here.answer()
         advance(1)
     return report
 
 
 class _Process:
-    def __init__(self, engine: str | None) -> None:
-        root = str(Path(agnostic.__file__).resolve().parents[1])
-        path = os.pathsep.join(x for x in (root, str(Path(root) / "backends"), os.environ.get("PYTHONPATH", "")) if x)
-        environment = {**os.environ, "PYTHONPATH": path}
-        if engine is not None:
-            environment["KERAS_BACKEND"] = engine
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "agnostic.transfer.processes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._errors, env=environment, text=True,
-        )  # fmt: skip
+    def __init__(self, process: subprocess.Popen[str], errors: IO[bytes]) -> None:
+        self._process, self._errors = process, errors
 
     def ask(self, what: str, **arguments: Any) -> None:
         assert self._process.stdin is not None
@@ -105,11 +97,15 @@ class _Process:
         for line in self._process.stdout:
             if line.startswith(_MARK):
                 found: dict[str, Any] = json.loads(line.removeprefix(_MARK))
-                if "error" in found:
-                    raise getattr(errors, found["error"], InvalidInput)(found["message"])
+                raise_described(found)
                 return found
         self._died()
         raise AssertionError
+
+    def end(self) -> None:
+        """Its memory is needed no longer."""
+        self._process.kill()
+        self._process.wait()
 
     def _died(self) -> None:
         self._process.wait()
@@ -118,22 +114,18 @@ class _Process:
         last = said[-1] if said else f"exit code {self._process.returncode}"
         raise RuntimeError(f"the process that held a model ended: {last}")
 
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
 
 @contextmanager
 def _process(engine: str | None) -> Iterator[_Process]:
-    process = _Process(engine)
-    try:
-        yield process
-    finally:
-        process.close()
+    environment = {} if engine is None else {"KERAS_BACKEND": engine}
+    with (
+        tempfile.TemporaryFile() as said,
+        started(
+            "from agnostic.transfer.processes import serve; serve()", environment=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+        ) as process,
+    ):  # fmt: skip
+        yield _Process(process, said)
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
@@ -226,18 +218,15 @@ class _Held:
         return {}
 
 
-def _serve() -> None:
+def serve() -> None:
+    """Do what the lines on standard input say."""
     held = _Held()
     for line in sys.stdin:
         asked: Mapping[str, Any] = json.loads(line)
         arguments = {key: value for key, value in asked.items() if key != "what"}
         try:
             answer = getattr(held, asked["what"])(**arguments)
-        except AgnosticError as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
+        except (AgnosticError, OSError) as error:
+            answer = describe(error)
         sys.stdout.write(f"{_MARK}{json.dumps(answer)}\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path
+from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.cards import ModelCard, card_from_json, card_of, card_to_json
 from agnostic.transfer.access import Access, Array, InputSpec, Slot
 
@@ -206,8 +206,8 @@ def save(recording: Recording, path: Path) -> None:
         "card": None if (card := recording.card) is None else [card.spec, card_to_json(card)],
         "counts": [len(recording.inputs), len(recording.outputs)],
     }  # fmt: skip
-    with atomic_path(path) as temporary:
-        plain = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+    plain = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+    with atomic_path(path) as temporary, safetensors_as_os_errors():
         save_file(plain, temporary, metadata={"agnostic": json.dumps(about)})
 
 

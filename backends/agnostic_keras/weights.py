@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights
-from agnostic.files import atomic_path
+from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.cards import card_of, card_to_json
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
@@ -48,7 +48,8 @@ def save(model: keras.Layer, path: Path) -> None:
         if path.suffix == ".safetensors":
             from safetensors.numpy import save_file
 
-            save_file({name: np.ascontiguousarray(x) for name, x in weights(model).items()}, temporary)
+            with safetensors_as_os_errors():
+                save_file({name: np.ascontiguousarray(x) for name, x in weights(model).items()}, temporary)
         elif path.suffix == ".keras":
             model.save(temporary)
             if (card := card_of(model)) is not None:
@@ -56,12 +57,7 @@ def save(model: keras.Layer, path: Path) -> None:
                 with zipfile.ZipFile(temporary, "a") as file:
                     file.writestr(CARD, json.dumps(card_to_json(card)))
         else:
-            numbered = temporary.with_name(f"{temporary.stem}.weights.h5")  # Keras wants both suffixes
-            try:
-                model.save_weights(numbered)
-                numbered.replace(temporary)
-            finally:
-                numbered.unlink(missing_ok=True)
+            model.save_weights(temporary)
 
 
 def weights(model: keras.Layer) -> dict[str, np.ndarray[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path
+from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
 
@@ -49,9 +50,40 @@ def save(model: nn.Module, path: Path) -> None:
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            save_file(state, temporary)
+            with safetensors_as_os_errors():
+                save_file(state, temporary)
         else:
-            torch.save(state, temporary)
+            with open(temporary, "wb", buffering=0) as file:
+                _save(state, file)
+
+
+class _Kept:
+    """A file that keeps its first error, and goes on as if it had been written to."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        total = len(rest)
+        try:
+            while self.error is None and rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return total
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+
+def _save(state: Mapping[str, Tensor], file: io.RawIOBase) -> None:
+    """torch.save; its C++ code tells of a full disk, or of an error in ``write``, by an error that does not say why."""
+    kept = _Kept(file)
+    torch.save(dict(state), kept)
+    if kept.error is not None:
+        raise kept.error
 
 
 def weights(model: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

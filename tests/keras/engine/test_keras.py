@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +330,18 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone()
     first, second = (ag.load("efficientnet_lite0", backend="keras", weights="random") for _ in range(2))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+def test_where_there_is_no_room_for_a_file_it_is_one_sentence(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((50,)), kl.Dense(1000)])
+    backend = ag.backend_of(model)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # stands for the full disk
+    for name in ("a.keras", "a.weights.h5", "a.safetensors"):
+        for size in (0, 1000, 100_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+            try:
+                with pytest.raises(ag.InvalidInput, match="file too large; make room or choose another folder"):
+                    backend.save(model, tmp_path / name)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            assert os.listdir(tmp_path) == []
