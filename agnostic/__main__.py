@@ -1,7 +1,20 @@
-"""``python -m agnostic``: the command line, also where another program has taken the command ``agnostic``."""
+"""The process of the command line: ``agnostic``, or ``python -m agnostic`` where another program has that name."""
+
+from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
-from agnostic.cli import main
+from agnostic import signals
 
-sys.exit(main())
+
+def run() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    signals.install()
+    from agnostic.cli import main  # takes a moment, in which a signal may arrive
+
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

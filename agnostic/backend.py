@@ -14,7 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ class Registration:
         factory: ``"module:callable"`` that returns the :class:`Backend`; importing it may import the framework.
         requires: the module that must be importable, such as ``"torch"``.
         extra: what to install when it is not, such as ``"agnostic-ml[torch]"``.
+        quiet: environment variables by which the framework says nothing less than an error, for the command line.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Registration:
     factory: str
     requires: str
     extra: str
+    quiet: Mapping[str, str] = field(default_factory=dict)
 
 
 class Backend(ABC):

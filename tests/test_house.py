@@ -177,7 +177,7 @@ def test_the_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
         metadata = archive.read(f"{info}/METADATA").decode()
     assert {name for name in names if not name.startswith(f"{info}/")} == _tree()
     assert f"{info}/licenses/LICENSE" in names
-    assert "agnostic = agnostic.cli:main" in points
+    assert "agnostic = agnostic.__main__:run" in points
     for backend in set(PACKAGES) - {"agnostic"}:
         assert f"{backend}:registration" in points
     assert "License-Expression: Apache-2.0" in metadata

@@ -14,19 +14,18 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
 import typer
 from typer.main import get_command
 
 from agnostic.cli.common import joined_sizes, say, say_lines
+from agnostic.cli.quiet import libraries_silent
 from agnostic.errors import AgnosticError
+from agnostic.signals import unwinding
 
 COMMANDS: tuple[str, ...] = (
     "layers", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare", "doctor",
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: the arguments without the program's name; None: those of the process. ``--debug``, anywhere among them,
-            lets errors through with their traceback.
+            lets errors through with their traceback, and libraries say what they like.
 
     Returns:
         The exit code.
@@ -50,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        with _termination_cleans_up(), _every_character_printable():
-            code = _run(arguments)
+        with unwinding(), _every_character_printable():
+            code = _run(arguments, debug, process=argv is None)
         sys.stdout.flush()  # here, where a reader that has left is dealt with
     except KeyboardInterrupt as interrupt:
         # A command may raise KeyboardInterrupt("3 of 8 pictures are finished and kept in 'pictures'").
@@ -110,7 +109,9 @@ def _print_version(wanted: bool) -> None:
 
 def _program(
     # main() takes --debug out of the arguments wherever it stands; here it is for --help.
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error and what libraries say; may stand anywhere.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
@@ -118,10 +119,14 @@ def _program(
     """What is common to all commands."""
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], debug: bool, process: bool) -> int:
     try:
         command = get_command(build())
-        with command.make_context("agnostic", joined_sizes(arguments)) as context:
+        helps = not arguments or {"-h", "--help", "--version"} & set(arguments)
+        with (
+            nullcontext() if debug or helps else libraries_silent(process),
+            command.make_context("agnostic", joined_sizes(arguments)) as context,
+        ):
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
@@ -133,23 +138,6 @@ def _run(arguments: list[str]) -> int:
         path = context_of_error.command_path if context_of_error is not None else "agnostic"
         return _say(f"{' '.join(error.format_message().split()).rstrip('.')} (see '{path} --help')", WRONG_USE)
     return 0
-
-
-@contextmanager
-def _termination_cleans_up() -> Iterator[None]:
-    """Let SIGTERM unwind the program, so that half-written files go, where it would end it on the spot."""
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
-        yield
-        return
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

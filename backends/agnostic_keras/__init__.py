@@ -8,4 +8,6 @@ registration = Registration(
     factory="agnostic_keras.backend:KerasBackend",
     requires="keras",
     extra="agnostic-ml[keras]",
+    # Read by the C++ code of TensorFlow, which Keras imports on other engines too, and of XLA: 2 leaves errors.
+    quiet={"TF_CPP_MIN_LOG_LEVEL": "2"},
 )
