@@ -72,6 +72,11 @@ class Objective(ABC):
         return tuple(dict.fromkeys(str(term.layer) for term in self.terms() if isinstance(term, LayerTerm)))
 
     @property
+    def wants_logits(self) -> bool:
+        """Whether any term looks at what a softmax was computed from."""
+        return any(isinstance(term, Logit) for term in self.terms())
+
+    @property
     def coupled(self) -> bool:
         """Whether the value of one image depends on the others, so that all must be computed together."""
         return any(term.couples for term in self.terms())
@@ -326,7 +331,7 @@ class Logit(LayerTerm):
 
     def score(self, ops: Ops, view: View) -> Array:
         (index,) = next(view.arrays)
-        tap = view.taps[str(self.layer)]
+        tap = view.taps[str(self.layer)].before_softmax()
         outputs = ops.shape(tap.value)[tap.axes.index("C")]
         for wanted in self.classes:
             if not 0 <= int(wanted) < outputs:
@@ -439,7 +444,16 @@ def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, in
 
 
 def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:
-    """The model's output for a class, by number or name: what does the network think a zebra is?"""
+    """The model's output for a class before any softmax or sigmoid, by number or name: what is a zebra to the network?
+
+    A probability can be raised by lowering the other classes alone, so that a softmax, a log-softmax or a sigmoid that
+    the output (or the layer's) ends in is left out, whether it is a layer, an activation or a function. One that is
+    written out, as exponentials over their sum, is not recognized: name the layer of the logits.
+
+    Args:
+        class_: a number or a name, or several: one image each.
+        layer: name, alias or index of the layer of the logits; the model's output by default.
+    """
     classes = _each(class_)
     if not classes:
         raise InvalidInput("no class was asked for")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
@@ -19,12 +19,18 @@ class Tap:
         axes: one letter a dimension of ``value``, as in :class:`agnostic.layers.Layer`.
         channel_mean_of: set by a backend that computes a wanted channel's spatial mean without the other channels:
             takes the number of the channel objective among those on this layer, returns (rows,).
+        logits: of the shape of ``value``: what it was computed from, where it is the result of a softmax or a sigmoid.
     """
 
     layer: str
     value: Array
     axes: str
     channel_mean_of: Callable[[int], Array] | None = None
+    logits: Array | None = None
+
+    def before_softmax(self) -> Tap:
+        """The tap of what a softmax or a sigmoid was given, where this is its result; else this tap."""
+        return self if self.logits is None else replace(self, value=self.logits, logits=None)
 
     def canonical(self, ops: Ops) -> Array:
         """(rows, channels, positions), positions in row-major order; one position for a layer without any."""

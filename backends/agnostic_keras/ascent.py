@@ -28,6 +28,7 @@ from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers
+from agnostic_keras.logits import remembered
 from agnostic_keras.ops import KerasOps
 from agnostic_keras.taps import Stop, check_built, predict, replaced
 
@@ -250,7 +251,7 @@ class Network:
                     output = None if last else original(*args, **kwargs)
                 else:
                     output = original(*args, **kwargs)
-                    taps[name] = Tap(name, output, axes)
+                    taps[name] = Tap(name, output, axes, logits=logits.before(output))
                 if last:
                     raise Stop
                 return output
@@ -264,7 +265,12 @@ class Network:
         if (axes := self.ascent.input.axes) != "NHWC":
             inputs = self.ops.transpose(inputs, tuple("NHWC".index(axis) for axis in axes))
         taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
-        with scope, _policy(self._policies), replaced([*self._quick, *taped]):
+        with (
+            scope,
+            _policy(self._policies),
+            remembered(self.ascent.objective.wants_logits) as logits,
+            replaced([*self._quick, *taped]),
+        ):
             try:
                 output = predict(self._model, inputs)
             except Stop:
@@ -275,7 +281,7 @@ class Network:
                 f"the model's output has {what}, not (batch, classes): "
                 "give logit(..., layer=...) the layer of the logits"
             )
-        taps[OUTPUT] = Tap(OUTPUT, output, "NC")
+        taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
 
 

@@ -8,6 +8,7 @@ is computed once, and every step is one inner product instead of a convolution.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -26,6 +27,7 @@ from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_torch.layers import unwrap
+from agnostic_torch.logits import Logits
 from agnostic_torch.models import Conv2dSame, Residual
 from agnostic_torch.ops import TorchOps
 from agnostic_torch.taps import leaves
@@ -251,6 +253,7 @@ class _Loop:
         taps: dict[str, Tap] = {}
         left = sum(self.ascent.listing[layer].calls for layer in wanted if layer != OUTPUT)
         cut = OUTPUT not in wanted
+        logits = Logits()
 
         def record(layer: str, tap: Callable[[], Tap]) -> None:
             nonlocal left
@@ -262,8 +265,14 @@ class _Loop:
         def output_hook(layer: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, output: Tensor) -> None:
                 # What runs after this layer may change the array in place; what is cut off cannot.
-                axes = self.ascent.listing[layer].axes or ""
-                record(layer, lambda: Tap(layer, output if cut and left == 0 else output.clone(), axes))
+                axes, before = self.ascent.listing[layer].axes or "", logits.before(output)
+
+                def tap() -> Tap:
+                    if cut and left == 0:
+                        return Tap(layer, output, axes, logits=before)
+                    return Tap(layer, output.clone(), axes, logits=None if before is None else before.clone())
+
+                record(layer, tap)
 
             return hook
 
@@ -283,7 +292,8 @@ class _Loop:
                 elif layer != OUTPUT:
                     handles.append(self.network.get_submodule(layer).register_forward_hook(output_hook(layer)))
             try:
-                output = self.network(rows)
+                with logits if self.ascent.objective.wants_logits else contextlib.nullcontext():
+                    output = self.network(rows)
             except _Cut:
                 return taps
         finally:
@@ -298,7 +308,7 @@ class _Loop:
             raise InvalidInput(
                 f"the output has {what}, not (batch, classes); name the layer of the logits: logit(..., layer=...)"
             )
-        taps[OUTPUT] = Tap(OUTPUT, output, "NC")
+        taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
 
     def _receive(self, gradient: Tensor) -> None:
