@@ -17,24 +17,23 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
 from agnostic.files import open_regular
+from agnostic.limits import VARIABLE, allowance
 
 Array = npt.NDArray[Any]
-
-UNPACKED = 1 << 30
-"""Bytes that the compressed arrays of an archive may unpack to, together, unless the caller gives another limit."""
 
 _MAGIC = b"\x93NUMPY"
 _CHUNK = 1 << 20
 
 
-def read_arrays(path: str | os.PathLike[str], limit: int = UNPACKED) -> Array | dict[str, Array]:
+def read_arrays(path: str | os.PathLike[str], limit: int | None = None) -> Array | dict[str, Array]:
     """The array of a ``.npy`` file, or those of a ``.npz`` file by name; nothing is unpickled.
 
     Args:
         path: the file; its content decides what it is.
-        limit: bytes that compressed arrays may unpack to, together.
+        limit: bytes that compressed arrays may unpack to, together; None: see :func:`agnostic.limits.allowance`.
 
     Raises:
         InvalidInput: it cannot be read, is neither, is damaged, holds anything but numbers, or unpacks to more.
@@ -55,33 +54,41 @@ def read_arrays(path: str | os.PathLike[str], limit: int = UNPACKED) -> Array | 
     }
 
 
-def unpacked(file: BinaryIO, where: str, names: Sequence[str] | None = None, limit: int = UNPACKED) -> dict[str, bytes]:
+def unpacked(
+    file: BinaryIO, where: str, names: Sequence[str] | None = None, limit: int | None = None
+) -> dict[str, bytes]:
     """The content of an archive's members, by name.
 
     Args:
         file: the open archive.
         where: what to call it in messages.
         names: the members to read; None: all that end in ``.npy``.
-        limit: bytes that the compressed ones may unpack to, together.
+        limit: bytes that the compressed ones may unpack to, together; None: see :func:`agnostic.limits.allowance`.
 
     Raises:
         InvalidInput: it is no whole archive, lacks a member, or unpacks to more than ``limit``.
     """
     size = file.seek(0, os.SEEK_END)
+    most = allowance(size) if limit is None else whole_number("limit", limit)
+    raised = f"set the environment variable {VARIABLE} higher" if limit is None else "give a higher limit"
+    excess = (
+        f"{where} unpacks to more than {most} bytes; if you trust it, {raised}, or store it without compression "
+        "(numpy.savez)"
+    )
     try:
         with zipfile.ZipFile(file) as archive:
             present = archive.namelist()
             wanted = [x for x in present if x.endswith(".npy")] if names is None else list(names)
             if missing := [name.removesuffix(".npy") for name in wanted if name not in present]:
                 raise InvalidInput(f"{where} has no array {', '.join(missing)}")
-            stored, members, left = size, {}, limit
+            stored, members, left = size, {}, most
             for name in wanted:
                 info = archive.getinfo(name)
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise InvalidInput(f"{name!r} in {where} is compressed by another method than NumPy's, deflate")
                 # What is stored is bounded by the file; members that overlap are not, so together.
                 packed = info.compress_type == zipfile.ZIP_DEFLATED
-                data = _member(archive, info, left if packed else stored, where, limit)
+                data = _member(archive, info, left if packed else stored, excess)
                 members[name] = data
                 left, stored = (left - len(data), stored) if packed else (left, stored - len(data))
             return members
@@ -92,17 +99,14 @@ def unpacked(file: BinaryIO, where: str, names: Sequence[str] | None = None, lim
         raise InvalidInput(f"{where} is no readable .npz archive: {error}") from None
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int, where: str, limit: int) -> bytes:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int, excess: str) -> bytes:
     # The size in the archive's directory may lie, so what is read is bounded, not what is announced.
     data = bytearray()
     with archive.open(info) as member:
         while chunk := member.read(_CHUNK):
             data += chunk
             if len(data) > most:
-                raise InvalidInput(
-                    f"{where} unpacks to more than {limit} bytes; give a higher limit if you trust it, or an archive "
-                    "without compression (numpy.savez)"
-                )
+                raise InvalidInput(excess)
     return bytes(data)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from agnostic.errors import InvalidInput, InvalidWeights
+from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
 from agnostic.files import atomic_path, open_regular, read_image, write_png
 
 
@@ -59,6 +59,29 @@ def test_what_is_no_regular_file_is_one_sentence(tmp_path: Path, monkeypatch: py
             with pytest.raises(InvalidWeights) as error:
                 open_regular(name, error=InvalidWeights)
             assert str(error.value) == f"cannot read {name!r}: {said}"
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a folder"])
+@pytest.mark.parametrize("use", ["trace", "inputs", "checkpoint", "imdb", "image", "picture"])
+def test_every_reader_opens_regular_files_only(use: str, kind: str, tmp_path: Path) -> None:
+    from agnostic.augmentation import pictures
+    from agnostic.compare.processes import read_inputs
+    from agnostic.compare.traces import Trace
+    from agnostic.data import load_imdb
+    from agnostic.models.checkpoints import read_checkpoint
+
+    readers = {
+        "trace": Trace,
+        "inputs": read_inputs,
+        "checkpoint": read_checkpoint,
+        "imdb": load_imdb,
+        "image": read_image,
+        "picture": pictures.load,
+    }
+    path = tmp_path / "x"
+    os.mkfifo(path) if kind == "a named pipe" else path.mkdir()
+    with pytest.raises(AgnosticError, match=f"it is {kind}, and a regular file is expected"):
+        readers[use](path)
 
 
 def test_a_file_without_permission_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

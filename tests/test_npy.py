@@ -112,16 +112,22 @@ def test_arrays_that_are_none_are_one_sentence_and_take_no_memory(kind: str, tmp
     assert "pickle" not in said[0]  # NumPy's advice is to load it unsafely
 
 
-def test_what_an_archive_unpacks_to_is_limited_and_the_limit_can_be_raised(tmp_path: Path) -> None:
+def test_what_an_archive_unpacks_to_is_limited_and_the_limit_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     zeros = np.zeros(4 * MIB, np.uint8)
     np.savez_compressed(tmp_path / "a.npz", x=zeros, y=zeros)
     path = tmp_path / "a.npz"
     assert path.stat().st_size < MIB // 8
     said = []
     assert peak(lambda: said.append(refusal(lambda: read_arrays(path, limit=MIB)))) < 6 * MIB
-    assert "unpacks to more than 1048576 bytes; give a higher limit" in said[0]
+    assert "unpacks to more than 1048576 bytes; if you trust it, give a higher limit" in said[0]
     assert "unpacks to more" in refusal(lambda: read_arrays(path, limit=5 * MIB))  # together, not each
     assert len(read_arrays(path, limit=9 * MIB)["y"]) == 4 * MIB
+    monkeypatch.setenv("AGNOSTIC_FILE_MEMORY", str(5 * MIB))
+    assert "set the environment variable AGNOSTIC_FILE_MEMORY higher" in refusal(lambda: read_arrays(path))
+    monkeypatch.setenv("AGNOSTIC_FILE_MEMORY", str(9 * MIB))
+    assert len(read_arrays(path)) == 2
     np.savez(path, x=zeros)  # stored as it is, it is bounded by its own size
     assert len(read_arrays(path, limit=1)["x"]) == 4 * MIB
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):  # a million times smaller than what they hold
@@ -157,6 +163,10 @@ def test_the_limit_of_a_dataset_can_be_raised(tmp_path: Path) -> None:
     rows[:] = [[1] * 9000, [2] * 9000]
     np.savez_compressed(tmp_path / "imdb.npz", x_train=rows, y_train=np.arange(2), x_test=rows, y_test=np.arange(2))
     assert "unpacks to more than 20000 bytes" in refusal(lambda: load_imdb(tmp_path / "imdb.npz", limit=20_000))
+    np.savez_compressed(
+        tmp_path / "zeros.npz", **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros(9 * MIB, np.uint8))
+    )
+    assert "unpacks to more than 16777216 bytes" in refusal(lambda: load_imdb(tmp_path / "zeros.npz"))
     (x, _), _ = load_imdb(tmp_path / "imdb.npz", num_words=5)
     assert sorted(map(len, x)) == [9001, 9001]
 

@@ -86,9 +86,9 @@ def photos(folder: str | os.PathLike[str], count: int = COUNT, size: Size | None
         InvalidInput: no such folder, or no image in it.
     """
     path = Path(folder)
-    if path.is_file():
+    if os.path.isfile(path):
         return Photos((str(path),), size)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise InvalidInput(f"{str(path)!r} is no folder of photos, and no photo")
     found = [str(path / name) for name in files_below(path, _IMAGES)]
     if not found:

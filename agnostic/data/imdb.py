@@ -8,6 +8,7 @@ code is reached from the file: what comes out is made of lists, tuples, strings 
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -20,8 +21,9 @@ from agnostic.files import open_regular
 from agnostic.npy import header, numbers, unpacked
 from agnostic.pickles import check_pickle
 
-UNPACKED = 1 << 28
-"""Bytes that a file may unpack to, unless the caller gives another limit; the real one needs about a tenth."""
+# What a file may unpack to, unless the caller says otherwise: 4 times its size, and 16 MiB in any case. The real one
+# has 17 MB and unpacks to twice that.
+_FACTOR, _LEAST = 4, 1 << 24
 
 _FEW = 1 << 16
 
@@ -38,7 +40,7 @@ def load_imdb(
     oov_char: int | None = 2,
     index_from: int | None = 3,
     *,
-    limit: int = UNPACKED,
+    limit: int | None = None,
 ) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
     """The reviews and labels of an ``imdb.npz``, as ``keras.datasets.imdb.load_data`` gives them.
 
@@ -52,7 +54,8 @@ def load_imdb(
         start_char: what every review begins with; None: nothing.
         oov_char: what words outside the limits become; None: they are left out.
         index_from: what is added to every word index.
-        limit: bytes that the file may unpack to. Reading takes about 20 times as much memory.
+        limit: bytes that a compressed file may unpack to; None: 4 times its size, or 16 MiB. Reading takes about 20
+            times as much memory.
 
     Returns:
         ``(x_train, y_train), (x_test, y_test)``: x is (n,) of lists of integers, y is (n,) of the file's integer type.
@@ -123,9 +126,11 @@ def _ragged(reviews: list[Any]) -> Ragged:
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
-def _read(path: Path, limit: int) -> dict[str, Any]:
+def _read(path: Path, limit: int | None) -> dict[str, Any]:
     where = repr(str(path))
     with open_regular(path) as file:
+        if limit is None:
+            limit = max(_FACTOR * os.fstat(file.fileno()).st_size, _LEAST)
         content = unpacked(file, where, [f"{name}.npy" for name in _ARRAYS], limit)
     members = {name: _array(content[f"{name}.npy"], where) for name in _ARRAYS}
     for part in ("train", "test"):
