@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnostic import augmentation, data, ops, optimizers, testing
+    from agnostic import augmentation, data, ops, optimizers, taps, testing
     from agnostic.backend import backend_of
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
@@ -52,6 +52,7 @@ __all__ = [
     "prepare",
     "recipes",
     "submodel",
+    "taps",
     "testing",
     "trace",
     "transfer",
@@ -82,6 +83,7 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
     "submodel": "agnostic.taps.verbs:submodel",
+    "taps": "agnostic.taps",
     "testing": "agnostic.testing",
     "trace": "agnostic.compare.verbs:trace",
     "transfer": "agnostic.transfer.verb:transfer",

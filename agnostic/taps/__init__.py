@@ -1,1 +1,5 @@
-"""What a model's layers put out: records, and the verbs that make them."""
+"""What a model's layers return: records, the verbs that make them, and records on disk."""
+
+from agnostic.taps.stored import open_record as open
+
+__all__ = ["open"]

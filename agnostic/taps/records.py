@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,11 @@ class Activations(Mapping[str, Any]):
     """
 
     def __init__(
-        self, layers: Mapping[str, Layer], calls: Mapping[str, Sequence[Any]], to_numpy: Callable[[Any], Any]
+        self,
+        layers: Mapping[str, Layer],
+        calls: Mapping[str, Sequence[Any]],
+        to_numpy: Callable[[Any], Any],
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         """Made by a backend.
 
@@ -32,10 +37,17 @@ class Activations(Mapping[str, Any]):
             layers: by key, in the order of the keys.
             calls: for each layer's own name, what each call returned; may grow while the model runs.
             to_numpy: turns what one call returned into the same structure of NumPy arrays.
+            about: the model and its inputs, as JSON can hold them.
         """
         self._layers = dict(layers)
+        self.about = dict(about or {})
         self._calls = calls
         self._to_numpy = to_numpy
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        """The layers by key."""
+        return dict(self._layers)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name: its key, its own name, or an alias."""
@@ -92,11 +104,33 @@ class Activations(Mapping[str, Any]):
     def numpy(self) -> Activations:
         """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32."""
         calls = {x.name: [self._to_numpy(call) for call in self.calls(x.name)] for x in self._layers.values()}
-        return Activations(self._layers, calls, _same)
+        return Activations(self._layers, calls, _same, self.about)
 
-    def rekeyed(self, layers: Mapping[str, Layer]) -> Activations:
+    def both(self, name: str) -> Iterator[tuple[Any, Any]]:
+        """What each call of a layer returned, as it is and with NumPy arrays in place of native ones."""
+        return ((call, self._to_numpy(call)) for call in self.calls(name))
+
+    def save(self, path: str | os.PathLike[str], note: Mapping[str, Any] | None = None) -> None:
+        """Write the record to a safetensors file, which :func:`agnostic.taps.open` reads without any framework.
+
+        The file has every call of every layer, its axes, the model's name, and the shapes of the inputs. Types stay as
+        they are; what a file cannot hold, such as 8-bit floats, is written as the float32 that :meth:`numpy` gives.
+
+        Args:
+            path: the file; one that is there is replaced when the new one is whole.
+            note: what else is to be known of it, such as ``{"photo": "cat.jpg"}``, as JSON can hold it.
+
+        Raises:
+            InvalidInput: a layer returned something else than arrays, numbers and words, or the file cannot be written.
+        """
+        from agnostic.taps.stored import save
+
+        save(self, path, note)
+
+    def rekeyed(self, layers: Mapping[str, Layer], about: Mapping[str, Any] | None = None) -> Activations:
         """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here."""
-        return Activations({key: self.layer(x.name) for key, x in layers.items()}, self._calls, self._to_numpy)
+        chosen = {key: self.layer(x.name) for key, x in layers.items()}
+        return Activations(chosen, self._calls, self._to_numpy, self.about if about is None else about)
 
     def __repr__(self) -> str:
         return f"Activations({', '.join(f'{key}: {_describe(self.calls(key))}' for key in self)})"

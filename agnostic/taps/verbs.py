@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Selector, chooses_many, select
+from agnostic.models.cards import card_of
 from agnostic.models.inputs import Size, layers_of
 from agnostic.models.preparing import model_inputs
 from agnostic.taps.records import Activations
@@ -77,7 +78,7 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
                 "agnostic.layers(model) tells how often each layer runs"
             )
         ran.append((selector, called))
-    return record.rekeyed(_keyed(ran))
+    return record.rekeyed(_keyed(ran), _about(backend, model, inputs))
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def watch(
         nullcontext() if nonfinite is None else backend.guard(model),
         backend.watch(model, _names(chosen), detach=detach) as record,
     ):
-        yield record.rekeyed(_keyed(chosen))
+        yield record.rekeyed(_keyed(chosen), _about(backend, model, None))
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
@@ -195,6 +196,26 @@ def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -
 
 def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:
     return layers_of(backend, model) if inputs is None else backend.layers(model, inputs)
+
+
+def _about(backend: Backend, model: Model, inputs: Any) -> dict[str, Any]:
+    """What a record says of the model and of its inputs; None for inputs that are not known."""
+    card = card_of(model)
+    given = {"": inputs} if not isinstance(inputs, Mapping | tuple | list) else inputs
+    items = given.items() if isinstance(given, Mapping) else enumerate(given)
+    return {
+        "model": type(model).__name__,
+        "spec": None if card is None else card.spec,
+        "backend": backend.name,
+        "engine": backend.engine,
+        "inputs": None if inputs is None else {str(key): _described(x) for key, x in items},
+    }
+
+
+def _described(x: Any) -> str:
+    """The type and shape of an input, such as ``"torch.float32 (1, 3, 224, 224)"``."""
+    shape = getattr(x, "shape", None)
+    return type(x).__name__ if shape is None else f"{getattr(x, 'dtype', type(x).__name__)} {tuple(shape)}"
 
 
 def _names(chosen: Chosen) -> list[str]:
