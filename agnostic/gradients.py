@@ -194,14 +194,36 @@ def _check(reduce: Reduce, unconnected: str) -> None:
 _PACKAGES = {"torch": "torch", "keras": "keras", "jax": "keras", "jaxlib": "keras", "tensorflow": "keras"}
 
 
-def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[Array]]:
-    """(the backend's module of gradients, its ops, native arrays)."""
+def _owner(arrays: Sequence[Any]) -> str | None:
+    """The backend whose arrays these are; None for NumPy's."""
     names = {
         name for x in arrays for cls in type(x).__mro__ if (name := _PACKAGES.get(cls.__module__.partition(".")[0]))
     }
     if len(names) > 1:
         raise InvalidInput(f"the inputs belong to several frameworks: {', '.join(sorted(names))}")
-    name = next(iter(names), backend)
+    return next(iter(names), None)
+
+
+def ops_of(x: Any) -> Ops:
+    """The operations of the framework that an array belongs to, on its device; NumPy's for NumPy's.
+
+    Raises:
+        InvalidInput: it is no array of a known framework.
+    """
+    name = _owner([x])
+    if name is not None:
+        found: Ops = backend_module(name, "gradients").ops_for([x])
+        return found
+    if not isinstance(x, np.ndarray | np.generic):
+        raise InvalidInput(f"an array was expected, not {type(x).__name__}")
+    from agnostic.reference.ops import ops
+
+    return ops
+
+
+def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[Array]]:
+    """(the backend's module of gradients, its ops, native arrays)."""
+    name = _owner(arrays) or backend
     if name is None:
         from agnostic.backend import default_backend
 

@@ -11,7 +11,8 @@ float64 reference and the judge of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -211,22 +212,46 @@ def _constant(ops: Ops, like: Array, value: float) -> Array:
     return ops.cast(ops.asarray(np.asarray(value)), ops.dtype(like))
 
 
+# The smallest number whose reciprocal, which is the gradient of the logarithm, the type can hold.
+_LEAST = {"float16": 2.0**-14}
+
+
+def _ops_inferred(function: Callable[..., Array]) -> Callable[..., Array]:
+    """``function(ops, x, ...)`` that may be called as ``function(x, ...)``: whose array it is, tells the operations."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Array:
+        if "ops" in kwargs or (args and hasattr(args[0], "stop_gradient")):
+            return function(*args, **kwargs)
+        from agnostic.gradients import ops_of
+
+        return function(ops_of(args[0] if args else kwargs["x"]), *args, **kwargs)
+
+    return call
+
+
+@_ops_inferred
 def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:
     """``log(max(x, least))``: where ``x`` is less, the value is ``log(least)`` and the gradient 0. NaN stays NaN.
 
     Args:
-        least: greater than 0. float16 cannot hold the default: 1e-7 is about its smallest number.
+        ops: may be left out: ``safe_log(x)``.
+        x: of a floating-point type.
+        least: greater than 0. In float16 it is at least 2^-14, whose reciprocal that type can hold.
     """
+    least = max(least, _LEAST.get(ops.dtype(x), 0.0))
     low = x < least
     return ops.log(ops.where(low, _constant(ops, x, least), x))
 
 
+@_ops_inferred
 def safe_sqrt(ops: Ops, x: Array) -> Array:
     """The square root; 0 with gradient 0 where ``x`` is 0 or negative. NaN stays NaN."""
     low = x <= 0
     return ops.where(low, _constant(ops, x, 0.0), ops.sqrt(ops.where(low, _constant(ops, x, 1.0), x)))
 
 
+@_ops_inferred
 def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
     """``a / b``; 0 with gradients 0 where ``b`` is 0. NaN stays NaN."""
     zero = b == 0
@@ -234,6 +259,7 @@ def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
     return ops.where(zero, _constant(ops, quotient, 0.0), quotient)
 
 
+@_ops_inferred
 def safe_norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """:func:`norm` in the type of ``x``; its gradient at 0 is 0, where jax and TensorFlow give NaN."""
     return ops.cast(norm(ops, x, axis, keepdims), ops.dtype(x))

@@ -1,5 +1,6 @@
 """Optimizers written once, over Ops: specifications, update rules, groups, conversion."""
 
+from agnostic.optimizers.average import averaged_weights
 from agnostic.optimizers.build import build
 from agnostic.optimizers.convert import convert, read
 from agnostic.optimizers.groups import Groups, groups
@@ -38,6 +39,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Spec",
+    "averaged_weights",
     "build",
     "convert",
     "groups",

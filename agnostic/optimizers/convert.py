@@ -8,7 +8,7 @@ from typing import Any
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.optimizers import specs
 from agnostic.optimizers.build import describe
-from agnostic.optimizers.groups import Group, Inventory, backend_module, inventory_of
+from agnostic.optimizers.groups import Group, Inventory, backend_module, backend_of_optimizer, inventory_of
 from agnostic.optimizers.snapshot import Layout, Snapshot, carried
 from agnostic.optimizers.specs import Spec, obstacles, replace
 
@@ -89,12 +89,8 @@ def read(optimizer: Any, model: Any = None) -> Snapshot:
     Raises:
         InvalidInput: the optimizer is of no known framework, or of a kind that has no specification.
     """
-    for cls in type(optimizer).__mro__:
-        framework = cls.__module__.partition(".")[0]
-        if framework in ("torch", "keras"):
-            snapshot: Snapshot = backend_module(framework).read(optimizer, model)
-            return snapshot
-    raise InvalidInput(f"a torch or Keras optimizer was expected, not {type(optimizer).__qualname__}")
+    snapshot: Snapshot = backend_module(backend_of_optimizer(optimizer)).read(optimizer, model)
+    return snapshot
 
 
 def measured(spec: Spec, framework: str, terms: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +42,14 @@ class Inventory:
         parameters: by name, in the model's own order: ``"features.0.weight"``, ``"dense/kernel"``.
         layers: every layer that has parameters, the parameters themselves among them, with the names of what it holds.
         backend: the backend's name.
+        absent: finds the layers and parameters of the model that nothing can be chosen by, each with what it is: "is
+            frozen", "is called 'dense_3'".
     """
 
     parameters: Mapping[str, Any]
     layers: Sequence[tuple[Layer, tuple[str, ...]]]
     backend: str
+    absent: Callable[[], Sequence[tuple[Layer, str]]] = tuple
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[
         default: options of all parameters, which the rules override.
 
     Raises:
-        UnknownName: a selector chooses nothing that has trainable parameters; the message names the nearest layers.
+        UnknownName: a selector chooses nothing that has trainable parameters; the message says what is frozen, shared
+            or called otherwise, or names the nearest layers.
     """
     inventory = inventory_of(model)
     chosen: dict[str, dict[str, Any]] = {name: renamed(default or {}) for name in inventory.parameters}
@@ -120,8 +124,26 @@ def _under(inventory: Inventory, selector: str, model: str) -> tuple[str, ...]:
     # Globs are written with dots: in Keras a slash separates.
     by_name = dict(zip((layer.name for layer, _ in inventory.layers), inventory.layers, strict=True))
     layers = [layer for layer, _ in inventory.layers]
-    chosen = select(layers, selector.replace("/", "."), model=model)
+    selector = selector.replace("/", ".")
+    try:
+        chosen = select(layers, selector, model=model)
+    except UnknownName:
+        _explain(inventory, selector, model)
+        raise
     return tuple(dict.fromkeys(name for layer in chosen for name in by_name[layer.name][1]))
+
+
+def _explain(inventory: Inventory, selector: str, model: str) -> None:
+    """Raise for a selector of layers that are there and cannot be chosen: what they are, and why."""
+    absent = inventory.absent()
+    reasons = {layer.name: reason for layer, reason in absent}
+    try:
+        chosen = select([layer for layer, _ in absent], selector)
+    except UnknownName:
+        return
+    said = "; ".join(f"{layer.name!r} {reasons[layer.name]}" for layer in chosen[:3])
+    more = f"; and {len(chosen) - 3} more" if len(chosen) > 3 else ""
+    raise UnknownName(f"nothing in {model} that can be trained is chosen by {selector!r}: {said}{more}")
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +216,19 @@ def inventory_of(model: Any) -> Inventory:
 
     inventory: Inventory = backend_module(backend_name(model)).inventory(model)
     return inventory
+
+
+def backend_of_optimizer(optimizer: Any) -> str:
+    """The name of the backend that an optimizer belongs to.
+
+    Raises:
+        InvalidInput: none that is known.
+    """
+    for cls in type(optimizer).__mro__:
+        framework = cls.__module__.partition(".")[0]
+        if framework in ("torch", "keras"):
+            return framework
+    raise InvalidInput(f"a torch or Keras optimizer was expected, not {type(optimizer).__qualname__}")
 
 
 def backend_module(backend: str, module: str = "optimizers") -> Any:

@@ -7,15 +7,29 @@ A specification is a value. :func:`agnostic.optimizers.build` makes a native opt
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
+
 from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.optimizers.ranges import AT_LEAST_0, COUNT, DECAY, POSITIVE, SHARE, Range
 
 Framework = Literal["torch", "keras"]
-_AT_LEAST_0 = ("learning_rate", "weight_decay", "epsilon", "epsilon_1", "epsilon_2", "initial_accumulator", "lr_decay")
+
+# Of fields by their names, where the class says nothing else.
+_RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(("beta_1", "beta_2", "rho"), DECAY),
+    **dict.fromkeys(("momentum", "dampening", "ema_momentum"), SHARE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "epsilon", "epsilon_1", "epsilon_2"), AT_LEAST_0),
+    **dict.fromkeys(("initial_accumulator", "lr_decay", "momentum_decay"), AT_LEAST_0),
+    **dict.fromkeys(("clip_value", "clip_norm", "clip_global_norm", "clip_threshold"), POSITIVE),
+    **dict.fromkeys(("accumulate", "ema_overwrite"), COUNT),
+    "beta_2_decay": Range(high=0),
+    "steps": Range(1, 99, whole=True),
+}
+_OPTIONAL = frozenset({"clip_value", "clip_norm", "clip_global_norm", "ema_momentum", "ema_overwrite", "epsilon_1"})
 
 S = TypeVar("S", bound="Spec")
 
@@ -91,6 +105,8 @@ class Spec:
 
     natives: ClassVar[Mapping[str, Native]] = {}
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"decay": ("coupled", "decoupled")}
+    ranges: ClassVar[Mapping[str, Range]] = {}
+    switches: ClassVar[frozenset[str]] = frozenset({"nesterov", "centered", "amsgrad"})
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
@@ -99,25 +115,32 @@ class Spec:
                 given = getattr(self, name)
                 hint = nearest(str(given), map(str, allowed))
                 raise InvalidInput(f"{kind}: {name} is one of {', '.join(map(repr, allowed))}, not {given!r}{hint}")
-        for name in ("beta_1", "beta_2", "rho", "momentum", "dampening", "ema_momentum"):
-            value = getattr(self, name, None)
-            # `not <=` lets NaN fail as well.
-            if value is not None and not 0 <= value <= 1:
-                raise InvalidInput(f"{kind}: {name} must be in [0, 1], not {value!r}")
-        for name in _AT_LEAST_0:
-            value = getattr(self, name, None)
-            if isinstance(value, bool) or (isinstance(value, int | float) and not (0 <= value < math.inf)):
-                raise InvalidInput(f"{kind}: {name} must be a finite number of at least 0, not {value!r}")
-        clips = {n: v for n in ("clip_value", "clip_norm", "clip_global_norm") if (v := getattr(self, n)) is not None}
+        for field in dataclasses.fields(self):
+            self._check(field.name)
+        clips = [n for n in ("clip_value", "clip_norm", "clip_global_norm") if getattr(self, n) is not None]
         if len(clips) > 1:
             raise InvalidInput(f"{kind}: {' and '.join(clips)} exclude each other; give one of them")
-        for name, value in clips.items():
-            if not value > 0:
-                raise InvalidInput(f"{kind}: {name} must be greater than 0, not {value!r}")
-        if self.accumulate < 1:
-            raise InvalidInput(f"{kind}: accumulate must be at least 1, not {self.accumulate!r}")
-        if self.ema_overwrite is not None and (self.ema_momentum is None or self.ema_overwrite < 1):
-            raise InvalidInput(f"{kind}: ema_overwrite must be at least 1, and needs ema_momentum")
+        if self.ema_overwrite is not None and self.ema_momentum is None:
+            raise InvalidInput(f"{kind}: ema_overwrite needs ema_momentum")
+
+    def _check(self, name: str) -> None:
+        """Refuse a number that its field cannot hold; NumPy's numbers become Python's."""
+        value, kind = getattr(self, name), type(self).__name__
+        if name in self.switches:
+            if not isinstance(value, bool | np.bool_):
+                raise InvalidInput(f"{kind}: {name} is True or False, not {value!r}")
+            object.__setattr__(self, name, bool(value))
+            return
+        allowed = {**_RANGES, **self.ranges}.get(name)
+        if allowed is None or (value is None and name in _OPTIONAL) or (name == "learning_rate" and callable(value)):
+            return
+        # A NumPy array of one number is one, as people read rates from files.
+        number = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+        if number not in allowed:
+            schedule = ", or a schedule" if name == "learning_rate" else ""
+            none = ", or None" if name in _OPTIONAL else ""
+            raise InvalidInput(f"{kind}: {name} must be {allowed}{schedule}{none}, not {value!r}")
+        object.__setattr__(self, name, number)
 
     @classmethod
     def torch(cls: type[S], **options: Any) -> S:
@@ -287,11 +310,16 @@ class Adagrad(Spec):
 class Adadelta(Spec):
     """Steps in the parameters' own unit; both frameworks compute the same, with other defaults.
 
+    Attributes:
+        epsilon: greater than 0: without it the first step, and so every other, is 0.
+
     Source: Zeiler, "ADADELTA", 2012, algorithm 1.
     """
 
     rho: float = 0.9
     epsilon: float = 1e-6
+
+    ranges: ClassVar[Mapping[str, Range]] = {"epsilon": POSITIVE}
 
     natives: ClassVar[Mapping[str, Native]] = {
         "torch": Native("Adadelta", {"learning_rate": 1.0}, _COUPLED),
@@ -474,11 +502,6 @@ class Adafactor(Spec):
         ),
     }
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.beta_2_decay > 0 or not self.clip_threshold > 0:
-            raise InvalidInput("Adafactor: beta_2_decay must be 0 or less, and clip_threshold greater than 0")
-
 
 @dataclass(frozen=True)
 class LAMB(Spec):
@@ -562,6 +585,15 @@ class Muon(Spec):
             },
         ),
     }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.coefficients
+        if not (isinstance(given, tuple | list) and len(given) == 3 and all(x in Range() for x in given)):
+            raise InvalidInput(f"Muon: coefficients are three finite numbers, not {given!r}")
+        object.__setattr__(self, "coefficients", tuple(given))
+        if self.momentum == 1 and self.momentum_form == "mean":
+            raise InvalidInput("Muon: with momentum_form='mean', momentum must be a number in [0, 1), not 1")
 
 
 KINDS: Mapping[str, type[Spec]] = {

@@ -6,7 +6,8 @@ works in ``fit()`` on every engine, jitted or not, is saved with the model, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +27,9 @@ from agnostic_keras.ops import KerasOps
 Variable = Any
 
 _OPS = KerasOps()
+
+# The optimizers whose averages are in the weights' place, by id while they are in use.
+_averaging: set[int] = set()
 
 # Our field -> Keras' argument, where the two differ.
 _KERAS_NAMES: Mapping[str, str] = {"initial_accumulator": "initial_accumulator_value", "steps": "ns_steps"}
@@ -83,7 +87,35 @@ def inventory(model: keras.Model) -> Inventory:
         parameters[names[key]] = v
     layers = [(layer, tuple(names[key] for key in own)) for layer, own in held if own]
     layers += [(Layer(name, "Variable", None, None, None, 0), (name,)) for name in parameters]
-    return Inventory(parameters, layers, "keras")
+    return Inventory(parameters, layers, "keras", lambda: _absent(model, {layer.name for layer, _ in layers}))
+
+
+def _absent(model: keras.Model, known: Collection[str]) -> list[tuple[Layer, str]]:
+    """Layers that :func:`inventory` does not have, and other words for those that it has, each with what it is."""
+    layers = named_layers(model)
+    state = {
+        name: "" if name in known else "is frozen: trainable is False" if layer.weights else "has no weights"
+        for name, layer in layers.items()
+    }
+    found = {name: reason for name, reason in state.items() if reason}
+    names = {id(layer): name for name, layer in layers.items()}
+    for word, layer in _words(model):
+        if id(layer) in names and word not in state:
+            name = names[id(layer)]
+            found.setdefault(word, f"is called {name!r}" + (f", and {state[name]}" if state[name] else ""))
+    return [(Layer(name, "", None, None, None, 0), reason) for name, reason in found.items()]
+
+
+def _words(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
+    """What people call layers by: attributes of subclassed models and layers, and positions."""
+    yield from ((str(index), layer) for index, layer in enumerate(model.layers))
+    for word, value in vars(model).items():
+        if isinstance(value, keras.Layer):
+            yield word, value
+        elif isinstance(value, list | tuple) and not word.startswith("_"):
+            inside = [layer for layer in value if isinstance(layer, keras.Layer)]
+            yield from ((f"{word}.{index}", layer) for index, layer in enumerate(inside))
+            yield from ((word, layer) for layer in inside[:1])
 
 
 def members(params: Any) -> Iterator[tuple[str, Variable]]:
@@ -413,6 +445,31 @@ def _spec_of_config(group: Mapping[str, Any]) -> Spec:
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in group["options"].items()}
     # The rate stands beside the specification: it is a factor, or follows a schedule.
     return make(KINDS[group["kind"]], {"learning_rate": 1.0, **options})
+
+
+@contextlib.contextmanager
+def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """See :func:`agnostic.optimizers.averaged_weights`."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if not optimizer.use_ema:
+        raise InvalidInput("the optimizer keeps no average of the weights: build it with ema_momentum, such as 0.999")
+    if not optimizer.built or not int(kops.convert_to_numpy(optimizer.iterations)):
+        raise InvalidInput("there is no average of the weights before the first step")
+    if id(optimizer) in _averaging:
+        raise InvalidInput("the averages are in the weights' place already")
+    own: list[tuple[Variable, Any]] = []
+    _averaging.add(id(optimizer))
+    try:
+        for v, average in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True):
+            own.append((v, kops.copy(v.value)))
+            # A copy: jax may not be given one buffer as two variables.
+            v.assign(kops.copy(average.value))
+        yield
+    finally:
+        for v, before in own:
+            v.assign(before)
+        _averaging.discard(id(optimizer))
 
 
 # State ----------------------------------------------------------------------------------------------------------------

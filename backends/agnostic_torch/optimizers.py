@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -51,7 +52,26 @@ def inventory(model: nn.Module) -> Inventory:
         if name and own:
             layers.append((_layer(name, type(module).__name__, aliases.get(name, ())), own))
     layers += [(_layer(name, "Parameter"), (name,)) for name in parameters]
-    return Inventory(parameters, layers, "torch")
+    return Inventory(parameters, layers, "torch", lambda: _absent(model, {layer.name for layer, _ in layers}))
+
+
+def _absent(model: nn.Module, known: Collection[str]) -> list[tuple[Layer, str]]:
+    """Layers and parameters that :func:`inventory` does not have, each with why."""
+    first = {id(p): name for name, p in model.named_parameters()}
+    every = dict(model.named_parameters(remove_duplicate=False))
+    kinds = {name: type(m).__name__ for name, m in model.named_modules(remove_duplicate=False) if name}
+    found = []
+    for name, kind in {**kinds, **dict.fromkeys(every, "Parameter")}.items():
+        own = {n: p for n, p in every.items() if n == name or n.startswith(f"{name}.")}
+        if name not in known:
+            others = dict.fromkeys(repr(first[id(p)]) for n, p in own.items() if p.requires_grad and first[id(p)] != n)
+            reason = "has no parameters"
+            if others:
+                reason = f"is tied, its parameters go by their first names: choose {' and '.join(others)}"
+            elif own:
+                reason = "is frozen: requires_grad is False"
+            found.append((_layer(name, kind), reason))
+    return found
 
 
 def _layer(name: str, kind: str, aliases: tuple[str, ...] = ()) -> Layer:
@@ -203,13 +223,13 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
         """``defaults`` are what a group that is added later follows."""
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs = Programs()
+        self._programs, self.averaging = Programs(), False
         super().__init__([dict(group) for group in groups], dict(defaults))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs, self._programs = {}, Programs()
+        self._specs, self._programs, self.averaging = {}, Programs(), False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See :meth:`torch.optim.Optimizer.add_param_group`; by PyTorch's names or ours, or a ``spec``."""
@@ -265,6 +285,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """One step; see :meth:`torch.optim.Optimizer.step`."""
+        if self.averaging:
+            raise InvalidInput("the averages are in the weights' place: make steps outside of averaged_weights()")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -407,6 +429,31 @@ class RuleOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 if "average" in self.state[p]:
                     p.copy_(self.state[p]["average"])
+
+
+@contextlib.contextmanager
+def averaged_weights(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """See :func:`agnostic.optimizers.averaged_weights`."""
+    averages = [(p, s["average"]) for p, s in optimizer.state.items() if "average" in s]
+    if not isinstance(optimizer, RuleOptimizer) or all(g["ema_momentum"] is None for g in optimizer.param_groups):
+        raise InvalidInput("the optimizer keeps no average of the weights: build it with ema_momentum, such as 0.999")
+    if not averages:
+        raise InvalidInput("there is no average of the weights before the first step")
+    if optimizer.averaging:
+        raise InvalidInput("the averages are in the weights' place already")
+    own: list[tuple[Tensor, Tensor]] = []
+    optimizer.averaging = True
+    try:
+        with torch.no_grad():
+            for p, average in averages:
+                own.append((p, p.clone()))
+                p.copy_(average)
+        yield
+    finally:
+        with torch.no_grad():
+            for p, before in own:
+                p.copy_(before)
+        optimizer.averaging = False
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -284,6 +284,30 @@ def test_the_logarithm_of_a_negative_number_trains_on_and_the_safe_one_does_not(
     assert np.isnan(ops.numpy(safe_log(ops, array(np.nan)))).all()
 
 
+def test_the_safe_functions_know_whose_array_they_are_given() -> None:
+    x, y = array(0.0, 4.0), array(2.0, 0.0)
+    for function, given in [(safe_log, [x]), (safe_sqrt, [x]), (safe_divide, [x, y]), (safe_norm, [x])]:
+        assert np.array_equal(ops.numpy(function(*given)), ops.numpy(function(ops, *given)))
+        kept = [np.asarray(ops.numpy(z)) for z in given]
+        assert np.allclose(function(*kept), ops.numpy(function(*given)), rtol=1e-6)
+    assert np.allclose(ops.numpy(safe_log(x, least=0.5)), [np.log(0.5), np.log(4)])
+    assert np.allclose(ops.numpy(safe_log(x=x, least=0.5)), [np.log(0.5), np.log(4)])
+    assert ops.numpy(gradients(safe_log, x)).tolist() == [0, 0.25]
+    with pytest.raises(InvalidInput, match="an array was expected, not str"):
+        safe_log("x")
+
+
+def test_the_safe_logarithm_is_finite_in_every_type() -> None:
+    for dtype in ("float16", "bfloat16", "float32"):
+        x = ops.cast(array(0.0, 2.0**-14), dtype)
+        for least in (1e-12, 1e-30):
+            y = ops.numpy(ops.cast(safe_log(x, least), "float32"))
+            assert np.isfinite(y).all(), dtype
+            assert np.isclose(y[1], -14 * np.log(2), rtol=2.0**-8)
+        g = ops.numpy(ops.cast(gradients(lambda x: safe_log(x), x), "float32"))
+        assert g.tolist() == [0, 2.0**14], dtype
+
+
 def test_roots_quotients_and_norms_have_gradients_where_they_have_none() -> None:
     x = array(-1.0, 0.0, 4.0)
     assert ops.numpy(safe_sqrt(ops, x)).tolist() == [0, 0, 2]

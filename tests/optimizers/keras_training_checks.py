@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from agnostic import optimizers as ago
-from agnostic.errors import InvalidInput
+from agnostic.errors import InvalidInput, UnknownName
 from agnostic.reference import optimizers as reference
 from tests.optimizers.keras_checks import ENGINE, values
 
@@ -107,6 +108,33 @@ def test_frozen_groups_stay_out_of_the_norm_in_fit() -> None:
     np.testing.assert_allclose(*ends, rtol=0, atol=2e-7)
 
 
+# Choosing -------------------------------------------------------------------------------------------------------------
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = keras.layers.Dense(3, name="first")
+        self.still = keras.layers.Dense(3, name="second", trainable=False)
+        self.blocks = [keras.layers.ReLU(name="act"), keras.layers.Dense(3, name="third")]
+
+    def call(self, x: Any) -> Any:
+        return self.blocks[1](self.blocks[0](self.still(self.stem(x))))
+
+
+def test_a_selector_of_what_is_frozen_or_called_otherwise_says_so() -> None:
+    net = Subclassed()
+    net(X)
+    for selector, match in [
+        ("stem", "'stem' is called 'first'"),
+        ("0", "'0' is called 'first'"),
+        ("still", "'still' is called 'second', and is frozen: trainable is False"),
+        ("second", "'second' is frozen"),
+        ("act", "'act' has no weights"),
+        ("blocks.1", "'blocks.1' is called 'third'"),
+    ]:
+        with pytest.raises(UnknownName, match=match):
+            ago.groups(net, {selector: {"lr": 0.1}})
+
+
 # Norms ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("dtype", "size"), [("float16", 3e4), ("float16", 1e-4), ("float32", 1e30), ("float32", 1e-30)]
@@ -133,6 +161,29 @@ def test_norms_hold_squares_of_any_size(dtype: str, size: float) -> None:
         expected = reference.replay(spec, [held.astype(np.float64)], [[exact]], outputs_last=True)[-1][0]
         most = max(np.abs(held).max(), np.abs(expected).max()) * (243 if isinstance(spec, ago.Muon) else 1)
         np.testing.assert_allclose(values(net)[0], expected, rtol=0, atol=tolerance * most, err_msg=repr(spec))
+
+
+# Averages -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("native", [True, False])
+def test_averaged_weights_are_swapped_in_and_out(native: bool) -> None:
+    net = pair()
+    spec = ago.SGD.keras(learning_rate=0.125, ema_momentum=0.5)
+    optimizer = ago.build(spec, net, native=native)
+    net.compile(optimizer, "mse")
+    with pytest.raises(InvalidInput, match="before the first step"), ago.averaged_weights(optimizer):
+        pass
+    for _ in range(2):
+        optimizer.apply(ones(net), net.trainable_variables)
+    with contextlib.suppress(ZeroDivisionError), ago.averaged_weights(optimizer):
+        assert moved(net) == [0.1875, 0.1875]
+        net.evaluate(X, Y, verbose=0)
+        with pytest.raises(InvalidInput, match="already"), ago.averaged_weights(optimizer):
+            pass
+        _ = 1 / 0
+    assert moved(net) == [0.25, 0.25]
+    optimizer.apply(ones(net), net.trainable_variables)
+    with pytest.raises(InvalidInput, match="build it with ema_momentum"), ago.averaged_weights(keras.optimizers.SGD()):
+        pass
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import math
@@ -177,6 +178,25 @@ def test_a_selector_that_chooses_nothing_is_an_error_that_names_the_nearest() ->
         ago.build(ago.SGD(0.1), [{"params": net.encoder.weight}, {"params": net.parameters()}])
 
 
+def test_a_selector_of_what_is_frozen_tied_or_empty_says_so() -> None:
+    net = torch.nn.ModuleDict(
+        {"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2, bias=False), "act": torch.nn.ReLU()}
+    )
+    net["b"].weight, net["twice"] = net["a"].weight, net["a"]
+    net["still"] = torch.nn.Sequential(torch.nn.Linear(2, 2)).requires_grad_(False)
+    for selector, match in [
+        ("b", "'b' is tied, its parameters go by their first names: choose 'a.weight'"),
+        ("b.weight", "'b.weight' is tied, .* choose 'a.weight'"),
+        ("twice", "'twice' is tied, .* choose 'a.weight' and 'a.bias'"),
+        ("act", "'act' has no parameters"),
+        ("still", "'still' is frozen: requires_grad is False"),
+        ("still.*", "'still.0' is frozen"),
+        ("kind:ReLU", "chosen by 'kind:ReLU': 'act' has no parameters"),
+    ]:
+        with pytest.raises(UnknownName, match=match):
+            ago.groups(net, {selector: {"lr": 0.1}})
+
+
 def test_vgg_layers_answer_to_their_keras_names() -> None:
     torchvision = pytest.importorskip("torchvision")
     with torch.device("meta"):
@@ -295,6 +315,35 @@ def test_the_average_takes_the_weights_place_when_asked_to() -> None:
     assert p.item() == -2.0
     optimizer.finalize()
     assert p.item() == -1.5
+
+
+def test_averaged_weights_are_swapped_in_and_out() -> None:
+    net = model()
+    optimizer = ago.build(ago.SGD(0.1, ema_momentum=0.5), ago.groups(net, {"0": {"trainable": False}}))
+    with pytest.raises(InvalidInput, match="before the first step"), ago.averaged_weights(optimizer):
+        pass
+    path = []
+    for _ in range(2):
+        train(net, optimizer, 1)
+        path.append([p.detach().clone() for p in net.parameters()])
+    own = path[-1]
+    buffers = [b.clone() for b in net.buffers()]
+    with contextlib.suppress(ZeroDivisionError), ago.averaged_weights(optimizer):
+        for p, a, b in zip(net.parameters(), *path, strict=True):
+            assert torch.equal(p, 0.5 * a + (1 - 0.5) * b)
+        assert all(map(torch.equal, net.buffers(), buffers))
+        state = optimizer.state_dict()["state"][0]["average"]
+        assert torch.equal(state, 0.5 * path[0][2] + 0.5 * path[1][2])  # the state can be saved inside
+        with pytest.raises(InvalidInput, match="already"), ago.averaged_weights(optimizer):
+            pass
+        with pytest.raises(InvalidInput, match="make steps outside"):
+            optimizer.step()
+        _ = 1 / 0
+    assert all(map(torch.equal, net.parameters(), own))
+    train(net, optimizer, 1)
+    for other in (ago.build(ago.SGD(0.1), net), ago.build(ago.SGD(0.1), net, native=False)):
+        with pytest.raises(InvalidInput, match="build it with ema_momentum"), ago.averaged_weights(other):
+            pass
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "transposed", "gradient_only"])
