@@ -24,7 +24,7 @@ from tests.fuzz import hostile
 TEMPLATES = Path(pages.__file__).parent / "templates"
 
 
-class _Parsed(HTMLParser):
+class Parsed(HTMLParser):
     """The elements of a page with the names of their attributes, and everything else by itself."""
 
     def __init__(self, page: str) -> None:
@@ -76,7 +76,7 @@ def page_of(found: Comparison, folder: Path) -> str:
 
 
 def test_no_text_of_a_comparison_becomes_markup(tmp_path: Path) -> None:
-    benign, rng = _Parsed(page_of(comparison(lambda: "name"), tmp_path)), random.Random(0)
+    benign, rng = Parsed(page_of(comparison(lambda: "name"), tmp_path)), random.Random(0)
     assert len(benign.elements) > 100
     for _ in range(40):
         seen: list[str] = []
@@ -86,7 +86,7 @@ def test_no_text_of_a_comparison_becomes_markup(tmp_path: Path) -> None:
             return seen[-1]
 
         found = comparison(name)
-        parsed = _Parsed(page_of(found, tmp_path))
+        parsed = Parsed(page_of(found, tmp_path))
         assert parsed.elements == benign.elements
         assert parsed.values == benign.values
         assert parsed.others == []
@@ -98,7 +98,7 @@ def test_no_text_of_a_comparison_becomes_markup(tmp_path: Path) -> None:
 
 def test_a_browser_is_told_to_run_nothing(tmp_path: Path) -> None:
     page = page_of(comparison(lambda: "name"), tmp_path)
-    policy = next(value or "" for name, value in _Parsed(page).values if name == "content")
+    policy = next(value or "" for name, value in Parsed(page).values if name == "content")
     style = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     assert len(style) == 1
     digest = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()

@@ -275,7 +275,10 @@ def rule_of(plain: Mapping[str, Any]) -> Spec:
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k != "kind"}
     if plain.get("kind") not in KINDS:
         raise InvalidInput(f"a trace holds an update by {plain.get('kind')!r}, which this agnostic does not know")
-    return make(KINDS[plain["kind"]], {"learning_rate": 0.0, **options})
+    try:
+        return make(KINDS[plain["kind"]], {"learning_rate": 0.0, **options})
+    except TypeError as error:
+        raise InvalidInput(f"a trace holds an update whose numbers are none ({error})") from None
 
 
 def followed(

@@ -179,6 +179,8 @@ def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
         if call.number != counted.get(call.name, 0):
             yield f"call {i} has another number"
         counted[call.name] = call.number + 1
+        if len(call.sketch) not in (0, 4):
+            yield f"the sketch of call {i} has {len(call.sketch)} numbers"
         for slot in (*call.inputs, *call.outputs):
             yield from _wrong_slot(slot, x.calls[:i], entries)
     for slot in (*x.outputs, *x.model_inputs):
@@ -217,6 +219,8 @@ def _wrong_layers(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
     for name, layer in x.layers.items():
         if any(tensor not in entries for tensor in layer.weights.values()):
             yield f"a weight of {name!r} is missing"
+        if any(not isinstance(layer.config.get(key, ""), str | None) for key in ("activation", "recurrent_activation")):
+            yield f"the activation of {name!r} has no name"
         yield from (f"{name!r}: {wrong}" for wrong in _wrong_values(layer.config, largest))
         if x.digests.get(name, {}).keys() - layer.weights.keys():
             yield f"a digest of {name!r} is of no weight"

@@ -197,7 +197,9 @@ class _Checkpoint:
                 f"{self._path} is a TorchScript program, not weights: save its state_dict() from where you trust and "
                 "run it"
             )
-        pickled = next(name for name in members if name.endswith("/data.pkl") or name == "data.pkl")
+        pickled = next((name for name in members if name.endswith("/data.pkl") or name == "data.pkl"), None)
+        if pickled is None:
+            raise ValueError("an archive without data.pkl")
         folder = pickled.removesuffix("data.pkl")
         if folder + "byteorder" in members and archive.read(folder + "byteorder") != b"little":
             raise ValueError("big-endian numbers")

@@ -51,10 +51,16 @@ def apply(layer: LayerDescription, inputs: Array | Sequence[Array], dtype: npt.D
         arrays = [x if x.dtype.kind in "fc" else x.astype(dtype) for x in arrays]
     # Numbers that grow out of range are a layer's result, not a mistake made here.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        result = _RULES[layer.kind](layer.config, weights, arrays)
-        if layer.kind not in _OWN_ACTIVATION:
-            name = layer.config.get("activation") or "linear"
-            result = activate(name, result, layer.config.get("activation_options"))
+        try:
+            result = _RULES[layer.kind](layer.config, weights, arrays)
+            if layer.kind not in _OWN_ACTIVATION:
+                name = layer.config.get("activation") or "linear"
+                result = activate(name, result, layer.config.get("activation_options"))
+        except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            # A description may come from a file of anybody.
+            raise InvalidInput(
+                f"the description of layer {layer.name!r} is of no {layer.kind} ({type(error).__name__}: {error})"
+            ) from error
     return result
 
 

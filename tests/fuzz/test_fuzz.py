@@ -1,0 +1,28 @@
+"""Each fuzzer, briefly; ``scripts/fuzz`` runs them for as long as asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import NAMES
+
+ROOT = Path(__file__).parents[2]
+NEEDS = {"archives": "keras", "traces": "torch", "weights": "torch"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_briefly(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name]) if name != "archives" else None
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", name, "--seconds", "2"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "backends")))},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert "cases of seed 0" in done.stdout
