@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation.pictures import stretched
+from agnostic.errors import InvalidInput
 
 
 def channel_shift(image: npt.NDArray[Any], intensity: float) -> npt.NDArray[Any]:
@@ -40,8 +42,9 @@ def brightness(image: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32
     return np.asarray(result / 255 * (high - low) + low if leaves else result)
 
 
-def linear(gain: Any, contrast: Any, offset: Any, mean: Any) -> tuple[Any, Any]:
-    """The slope and the intercept of ``(gain x - m) contrast + m + offset``, with ``m`` the mean of ``gain x``.
+def linear(gain: Any, contrast: Any, offset: Any, mean: Any, low: float = 0.0) -> tuple[Any, Any]:
+    """The slope and the intercept of ``(gain (x - low) - m) contrast + m + offset + low``, with ``m`` the mean of
+    ``gain (x - low)``.
 
     Brightness, contrast about the mean, and channel shift are thereby one multiplication and one addition a pixel.
 
@@ -50,5 +53,45 @@ def linear(gain: Any, contrast: Any, offset: Any, mean: Any) -> tuple[Any, Any]:
         contrast: factor of the distance from the mean.
         offset: what is added to each channel.
         mean: the mean of each image before any of this.
+        low: the value of black.
     """
-    return gain * contrast, (1 - contrast) * gain * mean + offset
+    slope = gain * contrast
+    return slope, (1 - contrast) * gain * (mean - low) + offset + (low - slope * low)
+
+
+def mean(image: npt.NDArray[Any]) -> float:
+    """The mean of an image over the values that are numbers: one NaN pixel stays one NaN pixel."""
+    found = float(image.mean(dtype=np.float64))
+    if not math.isfinite(found):
+        known = image[np.isfinite(image)]
+        found = float(known.mean(dtype=np.float64)) if known.size else 0.0
+    return found
+
+
+_OVERSHOOT = 0.25
+"""By how much of the range values may leave it, as sharp resampling lets them; they are clipped."""
+
+
+def check_range(lowest: float, highest: float, value_range: tuple[float, float]) -> None:
+    """Raise InvalidInput where images are in other units than the range that their values are said to have.
+
+    Args:
+        lowest, highest: the least and the largest value of the images; NaN where there is none.
+        value_range: (black, white).
+    """
+    low, high = value_range
+    margin = _OVERSHOOT * (high - low)
+    if lowest < low - margin or highest > high + margin:
+        raise InvalidInput(
+            f"images have values from {lowest:.4g} to {highest:.4g}, and brightness, contrast and channel_shift work "
+            f"on {low:g} to {high:g} here: give value_range=(low, high) such as (0, 255), or augment before normalizing"
+        )
+
+
+def extent(image: npt.NDArray[Any]) -> tuple[float, float]:
+    """The least and the largest value of an image, but for NaN; NaN where there is no other."""
+    lowest, highest = float(image.min()), float(image.max())
+    if lowest != lowest:
+        known = image[~np.isnan(image)]
+        return (float(known.min()), float(known.max())) if known.size else (math.nan, math.nan)
+    return lowest, highest

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.errors import InvalidInput
+
 Float: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -82,6 +84,16 @@ def keras_product(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Floa
     return exchanged
 
 
+def cos_sin(degrees: float) -> tuple[float, float]:
+    """Cosine and sine of an angle in degrees, exact at each quarter turn."""
+    quarters = round(degrees / 90)
+    rest = math.radians(degrees - 90 * quarters)
+    cos, sin = math.cos(rest), math.sin(rest)
+    for _ in range(quarters % 4):
+        cos, sin = -sin, cos
+    return cos, sin
+
+
 def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:
     """The matrix whose output is the flipped output of the given one.
 
@@ -118,9 +130,12 @@ def move_points(points: npt.ArrayLike, matrix: Float) -> Float:
 
     Returns:
         (..., 2) float64; points that left the image are not clipped.
+
+    Raises:
+        InvalidInput: they have another shape, or are no finite numbers.
     """
     back = inverse(matrix)
-    p = np.asarray(points, np.float64).reshape(*np.shape(points)[:-1], 2)
+    p = _rows(points, 2, "points", "(x, y)")
     moved = p[..., ::-1] @ back[:, :2].T + back[:, 2]
     return np.asarray(moved[..., ::-1])
 
@@ -135,10 +150,29 @@ def move_boxes(boxes: npt.ArrayLike, matrix: Float, shape: tuple[int, int]) -> F
 
     Returns:
         (K, 4) float64, in the order given; a box that left the image has no area.
+
+    Raises:
+        InvalidInput: they have another shape, or end before they begin.
     """
-    b = np.asarray(boxes, np.float64).reshape(-1, 4)
+    b = _rows(boxes, 4, "boxes", "(left, top, right, bottom)").reshape(-1, 4)
+    if (b[:, 2:] < b[:, :2]).any():
+        worst = b[(b[:, 2:] < b[:, :2]).any(axis=1)][0].tolist()
+        raise InvalidInput(f"a box is (left, top, right, bottom) with right and bottom not below, not {worst}")
     # Edges lie half a pixel before the centres that the matrix speaks of.
     corners = move_points(b[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] - 0.5, matrix) + 0.5
     limit = np.array([shape[1], shape[0]], np.float64)
     low, high = corners.min(axis=1), corners.max(axis=1)
     return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1)
+
+
+def _rows(values: npt.ArrayLike, width: int, name: str, meaning: str) -> Float:
+    """Finite numbers of shape (..., width); an empty list has none."""
+    try:
+        rows = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        rows = np.full(1, np.nan)
+    if rows.shape == (0,):
+        return rows.reshape(0, width)
+    if rows.ndim == 0 or rows.shape[-1] != width or not np.isfinite(rows).all():
+        raise InvalidInput(f"{name} are finite numbers {meaning} of shape (K, {width}), not {values!r:.80}")
+    return rows

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Sequence
+import multiprocessing.context
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import color, geometry, parallel
+from agnostic.augmentation import color, geometry, inputs, parallel
 from agnostic.augmentation.warp import Path, to_dtype, warp
 from agnostic.checks import whole_number
-from agnostic.errors import InvalidInput
-from agnostic.reference.warp import check_fill_mode, check_order
+from agnostic.errors import InvalidInput, nearest
+from agnostic.reference.warp import FillMode, check_order
 
 Range: TypeAlias = tuple[float, float]
-_RANGES = (
-    "rotation",
-    "height_shift",
-    "width_shift",
-    "shear",
-    "zoom",
-    "aspect",
-    "brightness",
-    "contrast",
-    "channel_shift",
-)
-_FACTORS = ("zoom", "aspect")
+# The least and the largest value of each range, what it is, and an example.
+_RANGES = {
+    "rotation": (-math.inf, math.inf, "in degrees", "(-40, 40)"),
+    "height_shift": (-1, 1, "a fraction of the height from -1 to 1, not pixels", "(-0.1, 0.1)"),
+    "width_shift": (-1, 1, "a fraction of the width from -1 to 1, not pixels", "(-0.1, 0.1)"),
+    "shear": (-89, 89, "in degrees within -89 to 89", "(-10, 10)"),
+    "zoom": (0, math.inf, "a factor above 0", "(0.8, 1.25)"),
+    "aspect": (0, math.inf, "a factor above 0", "(0.8, 1.25)"),
+    "brightness": (0, math.inf, "a factor of 0 or more, and 1 leaves images as they are", "(0.8, 1.2)"),
+    "contrast": (0, math.inf, "a factor of 0 or more, and 1 leaves images as they are", "(0.8, 1.2)"),
+    "channel_shift": (-1, 1, "a fraction of the range of values from -1 to 1", "(-0.1, 0.1)"),
+}
+_LOGARITHMIC = ("zoom", "aspect")
+FILL_MODES: Mapping[str, FillMode] = {
+    "nearest": "nearest",
+    "constant": "grid-constant",
+    "reflect": "reflect",
+    "wrap": "grid-wrap",
+}
+"""What the reference calls each fill mode: those that are continuous, so that rounding decides nothing."""
+
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 
@@ -65,7 +76,8 @@ class Augmentation:
 
     The order of the geometry is flip, zoom, shear, rotation about the image's centre, then shift; all of it is one
     matrix and one resampling. Then values are multiplied (brightness), spread about their mean (contrast), shifted,
-    and clipped to their range, which is 0 .. 1 for floating-point images and the dtype's for integers, or ``white``.
+    and clipped to ``value_range``. These three need images in that range: values that leave it by more than a quarter
+    of its width are an error. Geometry alone takes images in any units.
 
     Attributes:
         rotation: (low, high) degrees; positive turns the picture counter-clockwise.
@@ -79,12 +91,15 @@ class Augmentation:
         brightness: (low, high) factor.
         contrast: (low, high) factor.
         channel_shift: (low, high) fraction of the range of values, drawn for each channel.
-        fill_mode: what shows outside the image: ``"nearest"``, ``"constant"``, ``"reflect"`` or ``"wrap"``; see
-            :mod:`agnostic.reference.warp`.
+        fill_mode: what shows outside the image: ``"nearest"`` (the edge pixels), ``"constant"`` (``fill_value``),
+            ``"reflect"`` (the image mirrored) or ``"wrap"`` (copies of it side by side). Pixels are squares: the image
+            ends half a pixel beyond the outermost centres. ``"constant"`` and ``"wrap"`` are ``grid-constant`` and
+            ``grid-wrap`` of :mod:`agnostic.reference.warp`.
         fill_value: what ``"constant"`` shows in images, in their own units.
         mask_fill_value: what ``"constant"`` shows in masks.
         order: 1 interpolates images bilinearly, 0 reads the nearest pixel, as is always done with masks.
-        white: the largest value of an image, None for 1 (floating point) or the dtype's maximum (integers).
+        value_range: (black, white) of images; None for (0, 1) (floating point) or 0 to the dtype's maximum (integers).
+        white: short for ``value_range=(0, white)``.
         path: how NumPy images are warped; see :func:`agnostic.augmentation.warp.warp`.
 
     Raises:
@@ -107,28 +122,34 @@ class Augmentation:
     mask_fill_value: float = 0.0
     order: int = 1
     white: float | None = None
+    value_range: Range | None = None
     path: Path = "auto"
 
     def __post_init__(self) -> None:
-        check_fill_mode(self.fill_mode)
+        if self.fill_mode not in FILL_MODES:
+            raise InvalidInput(
+                f"fill_mode {self.fill_mode!r} is none of {', '.join(FILL_MODES)}"
+                f"{nearest(str(self.fill_mode), FILL_MODES)}"
+            )
         check_order(self.order)
-        for name in _RANGES:
-            value = getattr(self, name)
-            if not isinstance(value, tuple | list) or len(value) != 2:
-                example = "(0.8, 1.25)" if name in _FACTORS else f"(-{value}, {value})"
-                raise InvalidInput(f"{name} is a range (low, high) such as {example}, not {value!r}")
-            low, high = float(value[0]), float(value[1])
-            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-                raise InvalidInput(f"{name} goes from a finite low to a high not below it, not {value!r}")
-            if name in _FACTORS and low <= 0:
-                raise InvalidInput(f"{name} is a factor above 0, not {value!r}")
+        for name, (least, most, meaning, example) in _RANGES.items():
+            low, high = _range(name, getattr(self, name), example)
+            if low < least or high > most or (name in _LOGARITHMIC and low <= 0):
+                raise InvalidInput(f"{name} is {meaning}, such as {example}, not {getattr(self, name)!r}")
             object.__setattr__(self, name, (low, high))
-        if self.shear[0] < -89 or self.shear[1] > 89:
-            raise InvalidInput(f"shear stays within -89 to 89 degrees, and {self.shear!r} does not")
         for name in ("horizontal_flip", "vertical_flip"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InvalidInput(f"{name} is a probability in [0, 1], not {value!r}")
+            object.__setattr__(self, name, _probability(name, getattr(self, name)))
+        for name in ("fill_value", "mask_fill_value"):
+            if not _is_number(getattr(self, name)):
+                raise InvalidInput(f"{name} is a number, not {getattr(self, name)!r}")
+        white, both = self.white, self.white is not None and self.value_range is not None
+        if both or (white is not None and not (_is_number(white) and 0 < white < math.inf)):
+            raise InvalidInput(f"white is a number above 0, without value_range, not {white!r}")
+        if self.value_range is not None:
+            low, high = _range("value_range", self.value_range, "(0, 255)")
+            if low == high:
+                raise InvalidInput(f"value_range is (black, white) such as (0, 255), not {self.value_range!r}")
+            object.__setattr__(self, "value_range", (low, high))
 
     # Parameters -----------------------------------------------------------------------------------------------------
     def parameters(self, seed: int, index: int, shape: Sequence[int], epoch: int = 0) -> Parameters:
@@ -145,11 +166,14 @@ class Augmentation:
             epoch: which pass over the dataset, 0 .. 2^64 - 1.
 
         Raises:
-            InvalidInput: the seed, the index or the epoch is out of range.
+            InvalidInput: the seed, the index or the epoch is out of range, or the shape is another.
         """
-        _check_counters(seed, index, epoch)
-        counter = (int(epoch) << 192) | (int(index) << 128)
-        bits = np.random.Philox(key=int(seed), counter=counter)
+        if len(shape) not in (2, 3):
+            raise InvalidInput(f"the shape of an image is (height, width) or with channels, not {tuple(shape)}")
+        counter = (whole_number("epoch", epoch, most=2**64 - 1) << 192) | (
+            whole_number("index", index, most=2**64 - 1) << 128
+        )
+        bits = np.random.Philox(key=whole_number("seed", seed, most=2**128 - 1), counter=counter)
         return self._of_numbers(np.random.Generator(bits).random(10 + _channels(shape)), shape)
 
     def _of_numbers(self, u: npt.NDArray[np.float64], shape: Sequence[int]) -> Parameters:
@@ -175,32 +199,40 @@ class Augmentation:
     # Images ---------------------------------------------------------------------------------------------------------
     def apply(self, image: npt.NDArray[Any], parameters: Parameters) -> npt.NDArray[Any]:
         """One NumPy image (H, W, C), changed by the given parameters; dtype and shape stay."""
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
+        inputs.check_numbers(image)
         return self._apply(image, parameters, None)
 
     def _apply(self, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
         """:meth:`apply`; the warp may write to ``out``, of the shape and dtype of the image, and may not."""
         dtype = image.dtype
-        if self.changes_color and dtype.kind in "iu":
-            # Rounded once, at the end.
-            image, out = image.astype(np.float32 if dtype.itemsize < 4 else np.float64), None
+        if self.changes_color:
+            value_range = self.range_of(dtype)
+            # Integers without a sign cannot leave the range that is theirs by default.
+            if dtype.kind != "u" or self.declared_range is not None:
+                color.check_range(*color.extent(image), value_range)
+            if dtype.kind in "iu":
+                # Rounded once, at the end.
+                image, out = image.astype(np.float32 if dtype.itemsize < 4 else np.float64), None
         if parameters.matrix.tolist() != _IDENTITY:
             image = warp(
                 image,
                 parameters.matrix,
                 order=self.order,
-                fill_mode=self.fill_mode,
+                fill_mode=FILL_MODES[self.fill_mode],
                 cval=self.fill_value,
                 path=self.path,
                 out=out,
             )
         if not self.changes_color:
             return image
-        white = self.white_of(dtype)
-        mean = float(image.mean(dtype=np.float64))
+        low, high = value_range
+        mean = color.mean(image) if parameters.contrast != 1 else 0.0
         slope, intercept = color.linear(
-            parameters.brightness, parameters.contrast, parameters.channel_shift * white, mean
+            parameters.brightness, parameters.contrast, parameters.channel_shift * (high - low), mean, low
         )
-        return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), 0, white), dtype)
+        return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), low, high), dtype)
 
     def apply_all(
         self, images: npt.NDArray[Any], parameters: Sequence[Parameters], out: npt.NDArray[Any] | None = None
@@ -239,15 +271,18 @@ class Augmentation:
             seed: see :meth:`parameters`.
             index: the index of the first image, the others following it; or one a image.
             epoch: see :meth:`parameters`.
-            layout: ``"NHWC"`` or ``"NCHW"``; None: that which the framework uses, ``"NCHW"`` for torch.
+            layout: ``"NHWC"`` or ``"NCHW"``; None: that which the framework uses, ``"NCHW"`` for torch. A shape that
+                looks like the other one is an error then.
 
         Returns:
             A batch of the same kind, shape, dtype and device.
 
         Raises:
-            InvalidInput: the batch has other axes, or as many indices as it has images are not given.
+            InvalidInput: the batch is no array of real numbers with four axes; its layout is in doubt; its values
+                leave the range that the changes of colour are made for; or as many indices as it has images are not
+                given.
         """
-        layout = layout or _layout_of(images)
+        images, layout = _checked(images, layout)
         return self._apply_batch(images, self._batch_parameters(images.shape, layout, seed, index, epoch), layout)
 
     def with_targets(
@@ -266,18 +301,28 @@ class Augmentation:
 
         Args:
             images: see :meth:`__call__`.
-            masks: (N, H, W) or in the layout of the images, of the same framework and any dtype; the nearest pixel is
-                read and the values stay.
+            masks: (N, H, W) or in the layout of the images, of their height and width, of any dtype; the nearest pixel
+                is read and the values stay, to the last bit.
             boxes: for each image (K, 4), each (left, top, right, bottom) as pixel edges: the whole image is
-                (0, 0, width, height). They come back as the smallest upright boxes, clipped to the image.
+                (0, 0, width, height). They come back as the smallest upright boxes, clipped to the image. A box follows
+                the thing itself, not the copies of it that ``fill_mode`` ``"reflect"`` and ``"wrap"`` show.
             points: for each image (K, 2), each (x, y) with (0, 0) the centre of the first pixel; not clipped.
+
+        Raises:
+            InvalidInput: see :meth:`__call__`; or a target does not fit the images.
         """
-        layout = layout or _layout_of(images)
+        images, layout = _checked(images, layout)
         chosen = self._batch_parameters(images.shape, layout, seed, index, epoch)
         height, width = images.shape[2:] if layout == "NCHW" else images.shape[1:3]
         for name, value in (("masks", masks), ("boxes", boxes), ("points", points)):
-            if value is not None and len(value) != len(chosen):
+            if value is None:
+                continue
+            if not hasattr(value, "__len__"):
+                raise InvalidInput(f"{name} are given one for each image, not as {type(value).__name__}")
+            if len(value) != len(chosen):
                 raise InvalidInput(f"{name} are given for {len(value)} images, and there are {len(chosen)}")
+        if masks is not None:
+            masks = _checked_masks(masks, layout, (int(height), int(width)))
         return Augmented(
             self._apply_batch(images, chosen, layout),
             None if masks is None else self._move_masks(masks, chosen, layout),
@@ -294,36 +339,35 @@ class Augmentation:
         """Whether any value may change beyond resampling."""
         return (self.brightness, self.contrast, self.channel_shift) != ((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
-    def white_of(self, dtype: npt.DTypeLike) -> float:
-        """The largest value of images of a dtype."""
+    @property
+    def declared_range(self) -> Range | None:
+        """``value_range``, or what ``white`` says of it."""
+        return (0.0, float(self.white)) if self.white is not None else self.value_range
+
+    def range_of(self, dtype: npt.DTypeLike) -> Range:
+        """(black, white) of images of a dtype.
+
+        Raises:
+            InvalidInput: the dtype has none.
+        """
         dtype = np.dtype(dtype)
-        return self.white if self.white is not None else 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+        if dtype.kind == "b":
+            raise InvalidInput("boolean images have no brightness, contrast or channels to shift: convert them first")
+        if (declared := self.declared_range) is not None:
+            return declared
+        return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
 
     def _batch_parameters(
         self, shape: Sequence[int], layout: str, seed: int, index: int | Sequence[int], epoch: int
     ) -> list[Parameters]:
-        if layout not in ("NHWC", "NCHW"):
-            raise InvalidInput(f"layout {layout!r} is neither 'NHWC' nor 'NCHW'")
-        if len(shape) != 4:
-            raise InvalidInput(
-                f"a batch of images has four axes, not shape {tuple(shape)}; give one image as image[None]"
-            )
-        count = int(shape[0])
-        if isinstance(index, Iterable) and np.ndim(index):
-            indices = [whole_number("index", k, most=2**64 - 1) for k in index]
-        else:
-            first = whole_number("index", index, most=2**64 - 1)
-            indices = list(range(first, first + count))
-        if len(indices) != count:
-            raise InvalidInput(f"{len(indices)} indices are given for {count} images")
+        indices = inputs.indices_of(index, int(shape[0]))
         one = (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
-        _check_counters(seed, 0, epoch)
+        epoch = whole_number("epoch", epoch, most=2**64 - 1)
         # One generator, set to each image's place in turn: that takes a fifth of the time of making one.
-        bits = np.random.Philox(key=int(seed))
+        bits = np.random.Philox(key=whole_number("seed", seed, most=2**128 - 1))
         generator, state = np.random.Generator(bits), bits.state
         chosen = []
         for k in indices:
-            _check_counters(seed, k, epoch)
             state["state"]["counter"][:] = (0, 0, k, epoch)
             bits.state = state
             chosen.append(self._of_numbers(generator.random(10 + _channels(one)), one))
@@ -336,43 +380,68 @@ class Augmentation:
             masks = masks[:, None] if axis == 1 else masks[..., None]
         still = [Parameters(p.matrix, 1.0, 1.0, np.zeros(1)) for p in chosen]
         reader = Augmentation(fill_mode=self.fill_mode, fill_value=self.mask_fill_value, order=0, path=self.path)
-        moved = reader._apply_batch(masks, still, layout)
+        moved = reader._apply_batch(masks, still, layout, "mask_fill_value")
         if flat:
             moved = moved[:, 0] if axis == 1 else moved[..., 0]
         return moved
 
-    def _apply_batch(self, images: Any, chosen: Sequence[Parameters], layout: str) -> Any:
-        kind = _kind(images)
-        if kind == "torch":
-            return importlib.import_module("agnostic_torch.augmentation").apply(self, images, chosen, layout)
+    def _apply_batch(self, images: Any, chosen: Sequence[Parameters], layout: str, filling: str = "fill_value") -> Any:
+        """Any framework's batch, changed; ``filling`` is what the user calls the value that fills what is outside."""
+        kind = inputs.kind_of(images)
         if kind == "numpy":
-            return self._apply_numpy(images, chosen, layout)
-        adapter = importlib.import_module("agnostic_keras.augmentation")
-        return adapter.through_numpy(lambda values: self._apply_numpy(values, chosen, layout), images)
+            return self._apply_numpy(images, chosen, layout, filling)
+        if kind == "torch":
+            self.check_fill(_twin(kind).numpy_dtype(images), filling)
+            return _twin(kind).apply(self, images, chosen, layout)
+        return _twin(kind).through_numpy(lambda values: self._apply_numpy(values, chosen, layout, filling), images)
 
-    def _apply_numpy(self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str) -> npt.NDArray[Any]:
+    def check_fill(self, dtype: npt.DTypeLike, name: str = "fill_value") -> None:
+        """Raise InvalidInput where images of a dtype cannot hold what fills what is outside of them."""
+        if self.fill_mode == "constant":
+            inputs.check_fill(name, self.fill_value, np.dtype(dtype))
+            if self.changes_color:
+                color.check_range(self.fill_value, self.fill_value, self.range_of(dtype))
+
+    def _apply_numpy(
+        self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str, filling: str
+    ) -> npt.NDArray[Any]:
+        inputs.check_numbers(images)
+        images, dtype = np.asarray(images), images.dtype
+        if dtype.name == "bfloat16":
+            # NumPy has no arithmetic of its own for it.
+            images = images.astype(np.float32)
+        self.check_fill(images.dtype, filling)
         if layout == "NHWC":
-            return self.apply_all(images, chosen)
-        result = np.empty(images.shape, images.dtype)
-        self.apply_all(images.transpose(0, 2, 3, 1), chosen, result.transpose(0, 2, 3, 1))
-        return result
+            result = self.apply_all(images, chosen)
+        else:
+            result = np.empty(images.shape, images.dtype)
+            self.apply_all(images.transpose(0, 2, 3, 1), chosen, result.transpose(0, 2, 3, 1))
+        return result.astype(dtype, copy=False)
 
     # Views ----------------------------------------------------------------------------------------------------------
-    def dataset(self, samples: Any, seed: int) -> AugmentedDataset:
+    def dataset(self, samples: Any, seed: int, layout: str | None = None) -> AugmentedDataset:
         """A map-style dataset whose images are augmented, as torch's ``DataLoader`` takes it; see the class."""
-        return AugmentedDataset(samples, self, seed)
+        return AugmentedDataset(samples, self, seed, layout)
 
-    def torch_module(self, seed: int) -> Any:
-        """A ``torch.nn.Module`` that augments batches in training mode and passes them through in evaluation."""
-        return importlib.import_module("agnostic_torch.augmentation").RandomAugmentation(self, seed)
+    def torch_module(self, seed: int, layout: str | None = None) -> Any:
+        """A ``torch.nn.Module`` that augments batches in training mode and passes them through in evaluation.
 
-    def keras_layer(self, seed: int) -> Any:
-        """A Keras layer that augments batches in training and passes them through in inference."""
-        return importlib.import_module("agnostic_keras.augmentation").augmentation_layer(self, seed)
+        What it draws depends on the seed and on the number of images it saw; in a worker of a ``DataLoader`` also on
+        the seed of that worker, which differs by worker and by epoch.
+        """
+        return _twin("torch").RandomAugmentation(self, seed, layout)
+
+    def keras_layer(self, seed: int, layout: str | None = None) -> Any:
+        """A Keras layer that augments batches in training and passes them through in inference.
+
+        Args:
+            layout: ``"NHWC"`` or ``"NCHW"``; None: as Keras is configured (``image_data_format``).
+        """
+        return _twin("keras").augmentation_layer(self, seed, layout)
 
     def tensorflow_map(self, seed: int, epoch: int = 0) -> Any:
         """A function ``(index, image) -> image`` for ``tf.data``: ``dataset.enumerate().map(...)``; any parallelism."""
-        return importlib.import_module("agnostic_keras.augmentation").tensorflow_map(self, seed, epoch)
+        return _twin("keras").tensorflow_map(self, seed, epoch)
 
 
 class AugmentedDataset:
@@ -383,20 +452,37 @@ class AugmentedDataset:
             NumPy, or (C, H, W) torch.
         augmentation: what happens to the images.
         seed: see :meth:`Augmentation.parameters`.
+        layout: see :meth:`Augmentation.__call__`.
 
-    Call :meth:`set_epoch` before each epoch; workers that live on between epochs (``persistent_workers=True``) hold a
-    copy of the dataset and do not hear of it.
+    Call :meth:`set_epoch` before each epoch; workers that live on between epochs (``persistent_workers=True``) hear of
+    it too.
     """
 
-    def __init__(self, samples: Any, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, samples: Any, augmentation: Augmentation, seed: int, layout: str | None = None) -> None:
         self.samples = samples
         self.augmentation = augmentation
         self.seed = seed
-        self.epoch = 0
+        self.layout = layout
+        self._epoch = _shared_number(0)
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch the parameters are drawn for."""
+        return int(self._epoch.value)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other parameters from now on: those of this epoch."""
-        self.epoch = epoch
+        self._epoch.value = whole_number("epoch", epoch, most=2**64 - 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On its way to a worker the number goes along as it is, shared; into a file goes what it says.
+        spawning = multiprocessing.context.get_spawning_popen() is not None
+        return self.__dict__ | ({} if spawning else {"_epoch": self.epoch})
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._epoch, int):
+            self._epoch = _shared_number(self._epoch)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -404,33 +490,82 @@ class AugmentedDataset:
     def __getitem__(self, index: int) -> Any:
         sample = self.samples[index]
         image, rest = (sample[0], tuple(sample[1:])) if isinstance(sample, tuple | list) else (sample, None)
-        image = self.augmentation(image[None], seed=self.seed, index=int(index), epoch=self.epoch)[0]
+        inputs.kind_of(image)
+        image = self.augmentation(image[None], seed=self.seed, index=int(index), epoch=self.epoch, layout=self.layout)[
+            0
+        ]
         return image if rest is None else (image, *rest)
+
+
+def _shared_number(value: int) -> Any:
+    """A number in memory that processes share with those that they start."""
+    return importlib.import_module("multiprocessing.sharedctypes").RawValue("Q", value)
 
 
 def _channels(shape: Sequence[int]) -> int:
     return int(shape[2]) if len(shape) > 2 else 3
 
 
-def _check_counters(seed: int, index: int, epoch: int) -> None:
-    for name, value, bits in (("seed", seed, 128), ("index", index, 64), ("epoch", epoch, 64)):
-        whole_number(name, value, most=2**bits - 1)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
-def _kind(images: Any) -> str:
-    """Which framework an array is of, by its class; nothing is imported."""
-    for cls in type(images).__mro__:
-        root = cls.__module__.partition(".")[0]
-        if root in ("numpy", "torch", "tensorflow"):
-            return root
-        if root in ("jax", "jaxlib"):
-            return "jax"
-    name = f"{type(images).__module__}.{type(images).__qualname__}"
-    raise InvalidInput(f"images are a NumPy, torch, jax or tensorflow array with four axes, not {name}")
+def _range(name: str, value: Any, example: str) -> Range:
+    """A range as two floats.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(_is_number(v) for v in value):
+        # Of a symmetric range the one number that was given may be all that is missing.
+        meant = f"(-{value}, {value})" if example.startswith("(-") and _is_number(value) and value > 0 else example
+        raise InvalidInput(f"{name} is a range (low, high) such as {meant}, not {value!r}")
+    low, high = float(value[0]), float(value[1])
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise InvalidInput(f"{name} goes from a finite low to a high not below it, not {value!r}")
+    return low, high
 
 
-def _layout_of(images: Any) -> str:
-    return "NCHW" if _kind(images) == "torch" else "NHWC"
+def _probability(name: str, value: Any) -> float:
+    if value is True or (isinstance(value, np.bool_) and value):
+        raise InvalidInput(f"{name} is a probability in [0, 1], not True: give 0.5 for half of the images, 1.0 for all")
+    known = isinstance(value, numbers.Real | np.bool_)
+    if not known or not 0 <= (probability := float(value)) <= 1:
+        raise InvalidInput(f"{name} is a probability in [0, 1], not {value!r}")
+    return probability
+
+
+def _twin(kind: str) -> Any:
+    """The backend's module that knows arrays of this kind."""
+    return importlib.import_module(f"agnostic_{'torch' if kind == 'torch' else 'keras'}.augmentation")
+
+
+def _checked(images: Any, layout: str | None) -> tuple[Any, str]:
+    """A batch of which is known that it is one, and its layout."""
+    kind = inputs.kind_of(images)
+    if kind != "numpy":
+        _twin(kind).check_concrete(images)
+    return images, inputs.layout_of(kind, tuple(images.shape), layout)
+
+
+def _checked_masks(masks: Any, layout: str, sides: tuple[int, int]) -> Any:
+    """Masks of which is known that they lie over images of these sides."""
+    if isinstance(masks, tuple | list):
+        masks = inputs.as_array(masks, "masks")
+    kind = inputs.kind_of(masks)
+    if kind == "numpy":
+        inputs.check_numbers(masks, "masks")
+    else:
+        _twin(kind).check_concrete(masks)
+    shape = tuple(masks.shape)
+    found = shape[1:] if len(shape) == 3 else shape[2:] if layout == "NCHW" else shape[1:3]
+    if len(shape) not in (3, 4) or tuple(found) != sides or 0 in shape[1:]:
+        like = (shape[0], 1, *sides) if layout == "NCHW" else (shape[0], *sides, 1)
+        raise InvalidInput(
+            f"masks of shape {shape} do not lie over {layout} images of {sides[0]} x {sides[1]}: "
+            f"give {(shape[0], *sides)} or a form of {like}"
+        )
+    return masks
 
 
 def _between(bounds: Range, u: float) -> float:
@@ -450,7 +585,7 @@ def _matrix(
     shape: tuple[int, int],
 ) -> npt.NDArray[np.float64]:
     """The matrix of flip, zoom, shear and rotation about the centre, and then shift, as read from the output."""
-    cos, sin, tan = math.cos(math.radians(angle)), math.sin(math.radians(angle)), math.tan(math.radians(lean))
+    (cos, sin), tan = geometry.cos_sin(angle), math.tan(math.radians(lean))
     sy, sx = (-zoom_y if vertical_flip else zoom_y), (-zoom_x if horizontal_flip else zoom_x)
     # The inverse of rotation [[cos, -sin], [sin, cos]] @ shear [[1, 0], [tan, 1]] @ scale diag(sy, sx).
     a, b = cos / sy, sin / sy

@@ -26,6 +26,10 @@ _SHORT = 160
 _FAR = 256
 
 _CACHE_LINE = 64
+
+# OpenCV keeps coordinates in 16 bits.
+_LONGEST = 2**15 - 1
+
 AGREEMENT = 0.01
 """How far, in units of 1/255 of the range, a path may be from the reference to be taken without being asked for."""
 
@@ -64,7 +68,7 @@ def opencv_agrees() -> bool:
         remapped = _remap(image, matrix, (40, 40), 1, "nearest", 0.0)
         border = _border(image, matrix, (40, 40), "nearest")
         assert border is not None
-        affine = _affine(image, matrix, (40, 40), border, None)
+        affine = _affine(image, matrix, (40, 40), border, 0.0, None)
         if max(np.abs(remapped - exact).max(), np.abs(affine - exact).max()) >= AGREEMENT:
             return False
     return True
@@ -84,12 +88,13 @@ def warp(
     """Resample an image by one affine map, all channels at once, in its own dtype.
 
     Args:
-        image: (H, W, C) of any real dtype; integers are rounded to the nearest and clipped.
+        image: (H, W, C) of any real dtype; integers are rounded to the nearest and clipped. With order 0 the dtype may
+            be any, and values are moved as they are.
         matrix: (2, 3); output pixel (y, x) is read at ``matrix @ (y, x, 1)`` of the input.
         shape: (height, width) of the output; None: that of the image.
         order: 0 reads the nearest pixel, 1 interpolates bilinearly.
-        fill_mode: ``"constant"``, ``"nearest"``, ``"reflect"`` or ``"wrap"``; see :mod:`agnostic.reference.warp`.
-        cval: what ``"constant"`` fills with.
+        fill_mode: one of :data:`agnostic.reference.warp.FILL_MODES`; see there.
+        cval: what ``"constant"`` and ``"grid-constant"`` fill with, a value that the dtype has.
         path: ``"exact"`` is float64; ``"fast"`` is the installed OpenCV, whatever its accuracy; ``"auto"`` is OpenCV
             for float32 and uint8 if it agrees with the reference to 0.01 of 255 before rounding, else float64.
         out: (height, width, C) of the dtype of the image: where the result is written.
@@ -108,15 +113,18 @@ def warp(
             "path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'"
         )
     suits = image.dtype in (np.float32, np.uint8) and image.ndim == 3 and image.size > 0
+    suits = suits and max(*image.shape[:2], *(shape or ())) + 2 < _LONGEST
     if path != "exact" and suits and (path == "fast" or opencv_agrees()):
         mode, m = reference.check_fill_mode(fill_mode), np.asarray(matrix, np.float64)
         size = image.shape[:2] if shape is None else (int(shape[0]), int(shape[1]))
         if reference.check_order(order) == 1 and (border := _border(image, m, size, mode)) is not None:
             if out is None or out.flags.c_contiguous or _planes(out) is not None:
-                return _affine(image, m, size, border, out)
-            result = _affine(image, m, size, border, None)
+                return _affine(image, m, size, border, cval, out)
+            result = _affine(image, m, size, border, cval, None)
         else:
             result = _remap(image, m, size, order, mode, cval)
+    elif reference.check_order(order) == 0:
+        result = reference.nearest_pixels(image, matrix, shape, fill_mode=fill_mode, cval=cval)
     else:
         exact = reference.warp(image, matrix, shape, order=order, fill_mode=fill_mode, cval=cval)
         result = to_dtype(exact, image.dtype)
@@ -127,8 +135,13 @@ def warp(
 
 
 def to_dtype(values: npt.NDArray[Any] | np.floating[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Real values in another dtype: integers are rounded, halves away from zero, and clipped to the dtype's range."""
+    """Real values in another dtype: integers are rounded, halves away from zero, and clipped to the dtype's range.
+
+    Of booleans, half and more is true.
+    """
     dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return np.asarray(values >= 0.5)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         values = np.clip(np.trunc(values + np.copysign(0.5, values)), info.min, info.max)
@@ -141,11 +154,12 @@ def _border(
     """OpenCV's name of the fill mode, where its warpAffine is as exact as its remap is; else None."""
     cv2 = _opencv()
     # Of two channels warpAffine rounds positions to 1/32 of a pixel.
-    if fill_mode not in ("nearest", "reflect") or image.shape[2] not in (1, 3, 4):
+    if fill_mode not in ("nearest", "reflect", "grid-constant") or image.shape[2] not in (1, 3, 4):
         return None
     if max(image.shape[0], image.shape[1], shape[0], shape[1]) > _SHORT or _farthest(matrix, shape) > _FAR:
         return None
-    border: int = cv2.BORDER_REPLICATE if fill_mode == "nearest" else cv2.BORDER_REFLECT
+    name = {"nearest": "BORDER_REPLICATE", "reflect": "BORDER_REFLECT", "grid-constant": "BORDER_CONSTANT"}[fill_mode]
+    border: int = getattr(cv2, name)
     return border
 
 
@@ -164,6 +178,7 @@ def _affine(
     matrix: npt.NDArray[np.float64],
     shape: tuple[int, int],
     border: int,
+    cval: float,
     out: npt.NDArray[Any] | None,
 ) -> npt.NDArray[Any]:
     """The warp by OpenCV's warpAffine: no positions in memory, and the result straight to its place.
@@ -179,19 +194,30 @@ def _affine(
     wide = 4 if count == 3 and image.dtype == np.uint8 else count
     planes = None if out is None or count == 1 else _planes(out)
     aside = planes is not None or wide != count
-    place = _scratch.target(shape, wide, image.dtype) if aside else out
-    result: npt.NDArray[Any] = cv2.warpAffine(_woven(image, wide), across, (shape[1], shape[0]), place, flags, border)
+    place = _scratch.target(shape, wide, image.dtype) if aside else None if out is None else _in_order(out)
+    result: npt.NDArray[Any] = cv2.warpAffine(
+        _woven(image, wide), across, (shape[1], shape[0]), place, flags, border, (cval,) * 4
+    )
     if planes is not None:
         cv2.split(result, planes + [_scratch.source(shape, 1, image.dtype)] * (wide - count))
     elif aside:
-        result = cv2.cvtColor(result, cv2.COLOR_RGBA2RGB, out)
+        result = cv2.cvtColor(result, cv2.COLOR_RGBA2RGB, None if out is None else _in_order(out))
     return result.reshape(*shape, count) if out is None else out
+
+
+def _in_order(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same memory, where it lies in one piece, with the strides that OpenCV checks.
+
+    NumPy keeps any stride along an axis of length 1, such as the one of a grey image whose channel came first, and
+    calls the array contiguous all the same.
+    """
+    return image.reshape(-1).reshape(image.shape) if image.flags.c_contiguous else image
 
 
 def _planes(image: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
     """The channels, each (H, W), where each of them lies in one piece."""
     apart = image.transpose(2, 0, 1)
-    return list(apart) if apart.flags.c_contiguous else None
+    return list(_in_order(apart)) if apart.flags.c_contiguous else None
 
 
 def _woven(image: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
@@ -200,7 +226,7 @@ def _woven(image: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     channels = image.shape[2]
     planes = _planes(image) if channels > 1 else None
     if planes is None and count == channels:
-        woven = image
+        woven = _in_order(image)
     else:
         woven = _scratch.source(image.shape, count, image.dtype)
         if planes is None:
@@ -249,17 +275,23 @@ def _remap(
         # Planes are woven by OpenCV in a fifth of NumPy's time.
         planes = _planes(image) if channels <= 4 else None
         image = np.ascontiguousarray(image) if planes is None else _opencv().merge(planes)
-    if max(height, width, *shape) <= _TILE:
-        if order == 1 and fill_mode == "nearest" and _farthest(matrix, shape) <= 2 * _TILE:
+    if max(height, width, *shape) <= _TILE and fill_mode != "grid-wrap":
+        if order == 1 and fill_mode in ("nearest", "grid-constant") and _farthest(matrix, shape) <= 2 * _TILE:
             # Nothing to fold: the positions are rounded to float32 as they are added.
-            return _read(image, *_positions(matrix, 0, 0, *shape, np.float32), order, "nearest")
+            return _read(image, *_positions(matrix, 0, 0, *shape, np.float32), order, fill_mode, cval)
         return _remap_tile(image, *_positions(matrix, 0, 0, *shape), order, fill_mode, cval)
+    frame = int(fill_mode in ("grid-wrap", "grid-constant"))
+    if frame:
+        image = reference.framed(image, fill_mode, cval)
     result = np.empty((*shape, channels), image.dtype)
     for top in range(0, shape[0], _TILE // 2):
         for left in range(0, shape[1], _TILE // 2):
             part = result[top : top + _TILE // 2, left : left + _TILE // 2]
             rows, columns = _positions(matrix, top, left, *part.shape[:2])
             r, c = reference.fold(rows, height, fill_mode), reference.fold(columns, width, fill_mode)
+            if order == 0:
+                r, c = np.floor(r + 0.5), np.floor(c + 0.5)
+            r, c = r + frame, c + frame
             # Read from a window of the image, so that positions stay small enough for float32.
             y, x = int(r.min()), int(c.min())
             window = image[y : int(r.max()) + 2, x : int(c.max()) + 2]
@@ -287,7 +319,7 @@ def _remap_tile(
         r, c = rows, columns
     if order == 0:
         r, c = np.floor(r + 0.5), np.floor(c + 0.5)
-    result = _read(image, r.astype(np.float32), c.astype(np.float32), order, fill_mode)
+    result = _read(image, r.astype(np.float32), c.astype(np.float32), order, fill_mode, cval)
     if fill_mode == "constant":
         result[reference.outside(rows, columns, (height, width))] = to_dtype(np.float64(cval), image.dtype)
     return result
@@ -299,17 +331,19 @@ def _read(
     columns: npt.NDArray[np.float32],
     order: int,
     fill_mode: reference.FillMode,
+    cval: float,
 ) -> npt.NDArray[Any]:
     """OpenCV's remap of any number of channels."""
     cv2 = _opencv()
     channels = image.shape[2]
     border = cv2.BORDER_REFLECT if fill_mode == "reflect" and order == 1 else cv2.BORDER_REPLICATE
+    border = cv2.BORDER_CONSTANT if fill_mode == "grid-constant" else border
     method = cv2.INTER_NEAREST if order == 0 else cv2.INTER_LINEAR
     parts: list[npt.NDArray[Any]] = []
     while (k := sum(part.shape[-1] for part in parts)) < channels:
         # OpenCV reads at most four channels at once; of two it rounds the positions to 1/32 of a pixel.
         count = next(c for c in (4, 3, 1) if c <= channels - k)
-        part = cv2.remap(image[..., k : k + count], columns, rows, method, borderMode=border)
+        part = cv2.remap(image[..., k : k + count], columns, rows, method, borderMode=border, borderValue=(cval,) * 4)
         parts.append(part.reshape(*rows.shape, count))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 

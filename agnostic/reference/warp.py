@@ -3,16 +3,22 @@
 Positions are (row, column) in pixels, with (0, 0) the centre of the first pixel. What lies outside the image is decided
 by folding a position back into it, as SciPy's ``ndimage.affine_transform`` does (``d c b a | a b c d | d c b a``):
 
-========== ============================= ===========================================================================
-mode       an image ``a b c d``          said exactly
-========== ============================= ===========================================================================
-constant   ``k k k | a b c d | k k k``   ``cval`` as soon as the position leaves the outermost pixel centres; nothing
-                                         is blended across the border
-nearest    ``a a a | a b c d | d d d``   the nearest edge pixel
-reflect    ``c b a | a b c d | d c b``   mirrored at half a pixel outside the outermost centres
-wrap       ``b c d | a b c d | a b c``   period ``length - 1``: the centres of the first and the last pixel coincide, so
-                                         one of the two never shows
-========== ============================= ===========================================================================
+============= ============================= ========================================================================
+mode          an image ``a b c d``          said exactly
+============= ============================= ========================================================================
+constant      ``k k k | a b c d | k k k``   ``cval`` as soon as the position leaves the outermost pixel centres; nothing
+                                            is blended across the border
+grid-constant ``k k k | a b c d | k k k``   the image lies among pixels of ``cval``: between the outermost centre and
+                                            the next one the two are blended
+nearest       ``a a a | a b c d | d d d``   the nearest edge pixel
+reflect       ``c b a | a b c d | d c b``   mirrored at half a pixel outside the outermost centres
+wrap          ``b c d | a b c d | a b c``   period ``length - 1``: the centres of the first and the last pixel coincide,
+                                            so one of the two never shows
+grid-wrap     ``b c d | a b c d | a b c``   period ``length``: copies of the image lie side by side
+============= ============================= ========================================================================
+
+``constant`` and ``wrap`` jump at the centre of the outermost pixels: a position that rounding puts beyond it, as a turn
+by 90 degrees does, shows something else. ``grid-constant`` and ``grid-wrap`` are continuous there.
 
 Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.ndimage.affine_transform.html; the half-pixel
 subtleties were found by comparing with it, which the tests repeat.
@@ -28,7 +34,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, nearest
 
 Float: TypeAlias = npt.NDArray[np.float64]
-FillMode = Literal["constant", "nearest", "reflect", "wrap"]
+FillMode = Literal["constant", "nearest", "reflect", "wrap", "grid-constant", "grid-wrap"]
 FILL_MODES: tuple[str, ...] = get_args(FillMode)
 
 
@@ -68,9 +74,15 @@ def positions(matrix: npt.ArrayLike, shape: tuple[int, int]) -> tuple[Float, Flo
 def fold(position: Float, length: int, fill_mode: FillMode) -> Float:
     """Positions brought into ``[0, length - 1]``, where reading them gives what the mode puts at the original ones.
 
-    For ``"constant"`` they are clipped; which of them show ``cval`` is the question of :func:`outside`.
+    For ``"constant"`` they are clipped; which of them show ``cval`` is the question of :func:`outside`. The modes of
+    the grid read between the border and the pixel beyond it too, in ``[-1, length]``: see :func:`framed`.
     """
     last = length - 1
+    if fill_mode == "grid-constant":
+        return np.clip(position, -1, length)
+    if fill_mode == "grid-wrap":
+        periods = np.where(position < 0, -np.trunc(-position / length) - 1, np.trunc(position / length))
+        return np.asarray(position - length * periods)
     if fill_mode in ("constant", "nearest") or length == 1:
         return np.clip(position, 0, last)
     low, high = position < 0, position > last
@@ -94,6 +106,57 @@ def outside(rows: Float, columns: Float, shape: tuple[int, int]) -> npt.NDArray[
     return (rows < 0) | (rows > shape[0] - 1) | (columns < 0) | (columns > shape[1] - 1)
 
 
+def framed(image: npt.NDArray[Any], fill_mode: FillMode, cval: float) -> npt.NDArray[Any]:
+    """The image (H, W, C) within the frame, one pixel wide, that its grid mode puts around it: (H + 2, W + 2, C)."""
+    height, width, channels = image.shape
+    if fill_mode == "grid-wrap":
+        return np.asarray(image[np.arange(-1, height + 1) % height][:, np.arange(-1, width + 1) % width])
+    result = np.full((height + 2, width + 2, channels), cval, image.dtype)
+    result[1:-1, 1:-1] = image
+    return result
+
+
+def places(
+    image: npt.NDArray[Any],
+    matrix: npt.ArrayLike,
+    shape: tuple[int, int] | None = None,
+    *,
+    fill_mode: FillMode,
+    cval: float,
+) -> tuple[npt.NDArray[Any], int, Float, Float, npt.NDArray[np.bool_] | None]:
+    """What is read, where its first pixel is (1 within a frame), the rows and columns to read at, as seen from there,
+    and where ``cval`` goes afterwards (None: nowhere).
+
+    Raises:
+        InvalidInput: the image is not (H, W, C) with at least one pixel.
+    """
+    if image.ndim != 3 or 0 in image.shape[:2]:
+        raise InvalidInput(f"an image is (H, W, C) with at least one pixel, not of shape {image.shape}")
+    height, width = image.shape[:2]
+    rows, columns = positions(matrix, (height, width) if shape is None else shape)
+    r, c = fold(rows, height, fill_mode), fold(columns, width, fill_mode)
+    if fill_mode in ("grid-constant", "grid-wrap"):
+        return framed(image, fill_mode, cval), 1, r, c, None
+    return image, 0, r, c, outside(rows, columns, (height, width)) if fill_mode == "constant" else None
+
+
+def nearest_pixels(
+    image: npt.NDArray[Any],
+    matrix: npt.ArrayLike,
+    shape: tuple[int, int] | None = None,
+    *,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+) -> npt.NDArray[Any]:
+    """:func:`warp` of order 0 in the dtype of the image, of any kind: values are moved and never computed with."""
+    image, first, r, c, filled = places(image, matrix, shape, fill_mode=check_fill_mode(fill_mode), cval=cval)
+    y, x = np.floor(r + 0.5).astype(np.intp) + first, np.floor(c + 0.5).astype(np.intp) + first
+    result: npt.NDArray[Any] = image[y, x]
+    if filled is not None:
+        result[filled] = cval
+    return result
+
+
 def warp(
     image: npt.NDArray[Any],
     matrix: npt.ArrayLike,
@@ -111,7 +174,7 @@ def warp(
             centre of the first pixel.
         shape: (height, width) of the output; None: that of the image.
         order: 0 reads the nearest pixel, 1 interpolates bilinearly.
-        fill_mode: ``"constant"``, ``"nearest"``, ``"reflect"`` or ``"wrap"``; see the module's docstring.
+        fill_mode: one of :data:`FILL_MODES`; see the module's docstring.
         cval: what ``"constant"`` fills with.
 
     Returns:
@@ -121,22 +184,17 @@ def warp(
         InvalidInput: the image is not (H, W, C) with at least one pixel, or an option is unknown.
     """
     order, mode = check_order(order), check_fill_mode(fill_mode)
-    if image.ndim != 3 or 0 in image.shape[:2]:
-        raise InvalidInput(f"an image is (H, W, C) with at least one pixel, not of shape {image.shape}")
-    height, width = image.shape[:2]
-    rows, columns = positions(matrix, (height, width) if shape is None else shape)
-    r, c = fold(rows, height, mode), fold(columns, width, mode)
     if order == 0:
-        result = image[np.floor(r + 0.5).astype(np.intp), np.floor(c + 0.5).astype(np.intp)].astype(np.float64)
-    else:
-        top, left = np.floor(r), np.floor(c)
-        down, right = (r - top)[..., None], (c - left)[..., None]
-        y0, x0 = top.astype(np.intp), left.astype(np.intp)
-        y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
-        result = image[y0, x0] * (1 - down) * (1 - right)
-        result += image[y0, x1] * (1 - down) * right
-        result += image[y1, x0] * down * (1 - right)
-        result += image[y1, x1] * down * right
-    if mode == "constant":
-        result[outside(rows, columns, (height, width))] = cval
+        return nearest_pixels(np.asarray(image, np.float64), matrix, shape, fill_mode=mode, cval=cval)
+    image, first, r, c, filled = places(np.asarray(image, np.float64), matrix, shape, fill_mode=mode, cval=cval)
+    top, left = np.floor(r), np.floor(c)
+    down, right = (r - top)[..., None], (c - left)[..., None]
+    y0, x0 = top.astype(np.intp) + first, left.astype(np.intp) + first
+    y1, x1 = np.minimum(y0 + 1, image.shape[0] - 1), np.minimum(x0 + 1, image.shape[1] - 1)
+    result: Float = image[y0, x0] * (1 - down) * (1 - right)
+    result += image[y0, x1] * (1 - down) * right
+    result += image[y1, x0] * down * (1 - right)
+    result += image[y1, x1] * down * right
+    if filled is not None:
+        result[filled] = cval
     return result

@@ -41,23 +41,35 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def through_numpy(change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: Any) -> Any:
-    """A function of NumPy arrays on a jax or tensorflow array; the result is of its framework, on its device."""
+def check_concrete(images: Any) -> None:
+    """Raise InvalidInput for what stands for values in a graph and has none yet."""
     if type(images).__module__.partition(".")[0] == "tensorflow":
         import tensorflow as tf
 
-        if not tf.executing_eagerly():
+        if not tf.executing_eagerly() or not isinstance(images, tf.Tensor | tf.Variable):
             raise InvalidInput(
-                "images are symbolic: use Augmentation.tensorflow_map in tf.data, keras_layer in a model"
+                "images are symbolic, or no dense tensor: use Augmentation.tensorflow_map in tf.data, keras_layer in a "
+                "model"
             )
-        with tf.device(images.device):
-            return tf.convert_to_tensor(change(images.numpy()))
+        return
     import jax
 
     if isinstance(images, jax.core.Tracer):
         raise InvalidInput(
             "images are traced by jax, and parameters are drawn outside: augment before the jitted function"
         )
+
+
+def through_numpy(change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: Any) -> Any:
+    """A function of NumPy arrays on a jax or tensorflow array; the result is of its framework, on its device."""
+    check_concrete(images)
+    if type(images).__module__.partition(".")[0] == "tensorflow":
+        import tensorflow as tf
+
+        with tf.device(images.device):
+            return tf.convert_to_tensor(change(images.numpy()))
+    import jax
+
     return jax.device_put(change(np.asarray(images)), images.sharding)
 
 
@@ -82,11 +94,13 @@ def _layer_class() -> Any:
     import keras
 
     class AugmentationLayer(keras.layers.Layer):  # type: ignore[misc]
-        """Augments (N, H, W, C) batches in training; the number of images seen is one of its variables."""
+        """Augments batches in training; the number of images seen is one of its variables."""
 
-        def __init__(self, augmentation: Augmentation, seed: int, **kwargs: Any) -> None:
+        def __init__(self, augmentation: Augmentation, seed: int, layout: str | None = None, **kwargs: Any) -> None:
             super().__init__(**kwargs)
+            first = keras.config.image_data_format() == "channels_first"
             self.augmentation = augmentation
+            self.layout = layout or ("NCHW" if first else "NHWC")
             self.seed_of_augmentation = seed
             self.seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="seen")
 
@@ -100,14 +114,14 @@ def _layer_class() -> Any:
 
         def _change(self, images: Any, first: Any) -> npt.NDArray[Any]:
             result: npt.NDArray[Any] = self.augmentation(
-                np.asarray(images), seed=self.seed_of_augmentation, index=int(first)
+                np.asarray(images), seed=self.seed_of_augmentation, index=int(first), layout=self.layout
             )
             return result
 
         def _engine_call(self, inputs: Any, first: Any) -> Any:
             engine = keras.backend.backend()
             if engine == "torch":
-                return self.augmentation(inputs, seed=self.seed_of_augmentation, index=int(first), layout="NHWC")
+                return self.augmentation(inputs, seed=self.seed_of_augmentation, index=int(first), layout=self.layout)
             if engine == "tensorflow":
                 import tensorflow as tf
 
@@ -126,7 +140,12 @@ def _layer_class() -> Any:
             import dataclasses
 
             settings = dataclasses.asdict(self.augmentation)
-            return {**super().get_config(), "augmentation": settings, "seed": self.seed_of_augmentation}
+            return {
+                **super().get_config(),
+                "augmentation": settings,
+                "seed": self.seed_of_augmentation,
+                "layout": self.layout,
+            }
 
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:
@@ -136,6 +155,6 @@ def _layer_class() -> Any:
     return keras.saving.register_keras_serializable("agnostic")(AugmentationLayer)
 
 
-def augmentation_layer(augmentation: Augmentation, seed: int) -> Any:
+def augmentation_layer(augmentation: Augmentation, seed: int, layout: str | None = None) -> Any:
     """A layer for ``keras.Sequential``; see :meth:`Augmentation.keras_layer`."""
-    return _layer_class()(augmentation, seed)
+    return _layer_class()(augmentation, seed, layout)
