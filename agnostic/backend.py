@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -388,6 +389,19 @@ def get_backend(name: str) -> Backend:
     module, _, attribute = registration.factory.partition(":")
     factory: Callable[[], Backend] = getattr(importlib.import_module(module), attribute)
     return factory()
+
+
+def loaded_twins(module: str) -> Iterator[ModuleType]:
+    """The module of that name of each backend that has one and whose framework is loaded; no framework is imported."""
+    for registration in registrations().values():
+        if sys.modules.get(registration.requires) is None:
+            continue
+        name = f"{registration.factory.partition(':')[0].rpartition('.')[0]}.{module}"
+        try:
+            yield importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name not in (name, name.rpartition(".")[0]):
+                raise
 
 
 def backend_name(model: Model) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,12 @@ def brightness(image: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32
     """
     pixels = np.asarray(image, np.float32)
     low, high = image.min(), image.max()
+    if low >= 0 and high <= 1 and (pixels != np.trunc(pixels)).any():
+        warnings.warn(
+            "brightness_range works on values of 0 to 255, which are truncated to whole numbers, and this image has "
+            "values of 0 to 1: it becomes black; give images of 0 to 255 and rescale=1 / 255, or use Augmentation",
+            stacklevel=_level_outside(),
+        )
     leaves = low < 0 or high > 255
     levels = (stretched(pixels) if leaves else pixels).astype(np.uint8)
     # Pillow multiplies 8-bit values by a float32 factor, clips, and truncates.
@@ -40,6 +48,14 @@ def brightness(image: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32
     if levels.shape[-1] == 4:
         result[..., 3] = levels[..., 3]
     return np.asarray(result / 255 * (high - low) + low if leaves else result)
+
+
+def _level_outside() -> int:
+    """The ``stacklevel`` of whoever called this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("agnostic."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def linear(gain: Any, contrast: Any, offset: Any, mean: Any, low: float = 0.0) -> tuple[Any, Any]:

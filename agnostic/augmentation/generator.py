@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
-import sys
+import numbers
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,11 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import color, geometry, iterators, parallel, streams
-from agnostic.augmentation.warp import Path, warp
+from agnostic.augmentation import color, geometry, inputs, iterators, parallel, streams
+from agnostic.augmentation.warp import Path, spline, warp
+from agnostic.backend import loaded_twins
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
-from agnostic.reference.warp import check_fill_mode, check_order
+from agnostic.reference.warp import check_fill_mode
 
 Parameters = dict[str, Any]
 _I = TypeVar("_I", bound=iterators.Iterator)
@@ -28,7 +27,7 @@ class ImageDataGenerator:
 
     The same seed gives the same files, order, parameters and pixels. Where the legacy class draws from NumPy's global
     random stream, this one draws from a private stream with the same seed. What it does otherwise: geometry is one
-    resampling with the flips in it, ``interpolation_order`` is 0 or 1, an unreadable file is an error that names it,
+    resampling with the flips in it, an unreadable file is an error that names it,
     and ``data_format`` and ``dtype`` None mean ``"channels_last"`` and ``"float32"`` whatever Keras is configured to.
 
     Args:
@@ -54,7 +53,8 @@ class ImageDataGenerator:
         preprocessing_function: called with each image (H, W, C) before ``rescale``.
         data_format: ``"channels_last"`` or ``"channels_first"``.
         validation_split: fraction in (0, 1) that ``subset="validation"`` takes from the front of each class.
-        interpolation_order: 0 reads the nearest pixel, 1 interpolates bilinearly.
+        interpolation_order: 0 reads the nearest pixel, 1 interpolates bilinearly, 2 to 5 by splines, for which SciPy
+            must be installed.
         dtype: of the batches.
 
     Raises:
@@ -128,13 +128,14 @@ class ImageDataGenerator:
         self.vertical_flip = vertical_flip
         self.rescale = rescale
         self.preprocessing_function = preprocessing_function
-        self.interpolation_order = check_order(interpolation_order)
+        self.interpolation_order = _check_order(interpolation_order)
         self.dtype = "float32" if dtype is None else dtype
         self._validation_split = validation_split
 
         self.mean: npt.NDArray[Any] | None = None
         self.std: npt.NDArray[Any] | None = None
         self.zca_whitening_matrix: npt.NDArray[Any] | None = None
+        self._check_numbers()
         if zca_whitening:
             self._imply("zca_whitening", "featurewise_center", True)
             self._imply("zca_whitening", "featurewise_std_normalization", False)
@@ -143,6 +144,47 @@ class ImageDataGenerator:
         if samplewise_std_normalization:
             self._imply("samplewise_std_normalization", "samplewise_center", True)
         self._random = np.random.RandomState()
+
+    def _check_numbers(self) -> None:
+        """Raise InvalidInput for a setting that would fail when images are drawn."""
+        for name in ("rotation_range", "shear_range", "channel_shift_range", "cval", "zca_epsilon"):
+            if not isinstance(getattr(self, name), numbers.Real):
+                raise InvalidInput(f"{name} is a number, not {getattr(self, name)!r}")
+        for name in ("width_shift_range", "height_shift_range"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) and not all(
+                isinstance(v, numbers.Real) for v in (value if isinstance(value, tuple | list | np.ndarray) else [None])
+            ):
+                raise InvalidInput(f"{name} is a number or a sequence of numbers, not {value!r}")
+        if self.brightness_range is not None and not all(isinstance(v, numbers.Real) for v in self.brightness_range):
+            raise InvalidInput(f"brightness_range is (low, high), not {self.brightness_range!r}")
+        scale: Any = self.rescale
+        if scale is not None and not isinstance(scale, numbers.Real):
+            raise InvalidInput(f"rescale is a number or None, not {scale!r}")
+        try:
+            known = np.dtype(self.dtype).kind in "fiu"
+        except TypeError:
+            known = False
+        if not known:
+            raise InvalidInput(f"dtype is that of the batches, such as 'float32', not {self.dtype!r}")
+
+    @property
+    def _transforms(self) -> bool:
+        """Whether images are changed at random."""
+        ranges = (self.rotation_range, self.shear_range, self.channel_shift_range)
+        shifts = (self.width_shift_range, self.height_shift_range)
+        moved = any(np.any(np.asarray(value) != 0) for value in (*ranges, *shifts))
+        zoomed = list(self.zoom_range) != [1, 1]
+        return bool(moved or zoomed or self.horizontal_flip or self.vertical_flip or self.brightness_range is not None)
+
+    def _check_subset(self, subset: str | None) -> None:
+        """Warn where the images that a model is judged by would be changed at random."""
+        if subset == "validation" and self._transforms:
+            warnings.warn(
+                "subset='validation' of this generator gives augmented images: for validation make a second "
+                "ImageDataGenerator with the same validation_split and rescale, and without random changes",
+                stacklevel=3,
+            )
 
     def _imply(self, cause: str, option: str, value: bool) -> None:
         if getattr(self, option) != value:
@@ -165,6 +207,7 @@ class ImageDataGenerator:
         subset: str | None = None,
     ) -> iterators.NumpyArrayIterator:
         """Endless batches of an array in memory; see :class:`agnostic.augmentation.iterators.NumpyArrayIterator`."""
+        self._check_subset(subset)
         return _native(iterators.NumpyArrayIterator)(
             x,
             y,
@@ -201,6 +244,7 @@ class ImageDataGenerator:
         keep_aspect_ratio: bool = False,
     ) -> iterators.DirectoryIterator:
         """Endless batches of a folder of classes; see :class:`agnostic.augmentation.iterators.DirectoryIterator`."""
+        self._check_subset(subset)
         return _native(iterators.DirectoryIterator)(
             directory,
             self,
@@ -255,6 +299,7 @@ class ImageDataGenerator:
         if class_mode == "other":
             warnings.warn("class_mode 'other' is called 'raw' now", DeprecationWarning, stacklevel=2)
             class_mode = "raw"
+        self._check_subset(subset)
         return _native(iterators.DataFrameIterator)(
             dataframe,
             directory,
@@ -291,6 +336,8 @@ class ImageDataGenerator:
             ``theta``, ``shear`` in degrees; ``tx``, ``ty`` in pixels; ``zx``, ``zy``; ``flip_horizontal``,
             ``flip_vertical``; ``channel_shift_intensity`` and ``brightness``, which may be None.
         """
+        if len(img_shape) != 3:
+            raise InvalidInput(f"the shape of one image has three axes, not {tuple(img_shape)}")
         random = streams.current(self._random)
         if seed is not None:
             random.seed(whole_number("seed", seed, most=2**32 - 1))
@@ -329,16 +376,12 @@ class ImageDataGenerator:
         Returns:
             A transformed image of the same shape.
         """
-        return self._transformed(x, transform_parameters, None)
+        return self._transformed(_one_image(x), transform_parameters, None)
 
     def _transformed(
         self, x: npt.NDArray[Any], transform_parameters: Mapping[str, Any], out: npt.NDArray[Any] | None
     ) -> npt.NDArray[Any]:
         """:meth:`apply_transform`; the warp may write to ``out``, (H, W, C) of the dtype of ``x``, and may not."""
-        if x.ndim != 3:
-            raise InvalidInput(
-                f"one image has three axes, not shape {x.shape}; transform the images of a batch one by one"
-            )
         first = self.data_format == "channels_first"
         image = np.ascontiguousarray(x.transpose(1, 2, 0)) if first else x
         get = transform_parameters.get
@@ -348,11 +391,13 @@ class ImageDataGenerator:
         exact = bright is not None or self.zca_whitening
         # Where a value may jump, what decides must be the legacy position to the last bit: then flips put the pixels of
         # the one resampling in the other order.
-        jumps = exact or self.interpolation_order == 0 or self.fill_mode in ("constant", "wrap")
+        jumps = exact or self.interpolation_order != 1 or self.fill_mode in ("constant", "wrap")
         apart = jumps and -1 in flips
         matrix_of = geometry.keras_product if jumps else geometry.keras_matrix
         matrix = matrix_of(transform_parameters, (image.shape[0], image.shape[1]))
-        if matrix is not None:
+        if matrix is not None and self.interpolation_order > 1:
+            image = spline(image, matrix, order=self.interpolation_order, fill_mode=self.fill_mode, cval=self.cval)
+        elif matrix is not None:
             image = warp(
                 image,
                 matrix,
@@ -372,6 +417,7 @@ class ImageDataGenerator:
 
     def random_transform(self, x: npt.NDArray[Any], seed: int | None = None) -> npt.NDArray[Any]:
         """Draw parameters and transform one image by them."""
+        x = _one_image(x)
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def fill(self, batch: npt.NDArray[Any], read: Callable[[int], npt.NDArray[Any]]) -> None:
@@ -459,9 +505,9 @@ class ImageDataGenerator:
         Raises:
             InvalidInput: ``x`` has another number of axes.
         """
-        images = np.array(x, dtype=self.dtype)
-        if images.ndim != 4:
-            raise InvalidInput(f"fit takes images with four axes, not shape {images.shape}")
+        images = np.array(inputs.as_array(x, "the images"), dtype=self.dtype)
+        if images.ndim != 4 or 0 in images.shape:
+            raise InvalidInput(f"fit takes images with four axes, each of 1 or more, not shape {images.shape}")
         _check_channels(images.shape, self.channel_axis, self.data_format)
         random = streams.current(self._random)
         if seed is not None:
@@ -485,6 +531,23 @@ class ImageDataGenerator:
             flat = images.reshape(len(images), -1)
             u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
             self.zca_whitening_matrix = (u * (np.sqrt(len(images)) / (s + self.zca_epsilon))).dot(u.T)
+
+
+def _one_image(x: Any) -> npt.NDArray[Any]:
+    """One image as NumPy; InvalidInput says what else was given."""
+    image = inputs.as_array(x, "the image")
+    if image.ndim != 3 or 0 in image.shape:
+        raise InvalidInput(
+            f"one image has three axes, each of 1 or more, not shape {image.shape}; transform the images of a batch "
+            "one by one"
+        )
+    return image
+
+
+def _check_order(order: int) -> int:
+    if isinstance(order, bool) or order not in range(6):
+        raise InvalidInput(f"interpolation_order is 0 (nearest pixel), 1 (bilinear) or 2 to 5 (splines), not {order!r}")
+    return int(order)
 
 
 _STEPS = ("get_random_transform", "apply_transform", "standardize")
@@ -515,9 +578,7 @@ def _check_channels(shape: Sequence[int], axis: int, data_format: str) -> None:
 
 
 def _native(cls: type[_I]) -> type[_I]:
-    """The iterator class itself, or one that is a ``keras.utils.PyDataset`` too where Keras is loaded."""
-    if sys.modules.get("keras") is not None and importlib.util.find_spec("agnostic_keras") is not None:
-        adapter = importlib.import_module("agnostic_keras.augmentation")
-        result: type[_I] = adapter.dataset_class(cls)
-        return result
+    """The iterator class, as the frameworks that are loaded want it."""
+    for twin in loaded_twins("augmentation"):
+        cls = twin.dataset_class(cls)
     return cls

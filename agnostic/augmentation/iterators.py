@@ -3,11 +3,16 @@
 There are two ways in, and they draw differently, as in Keras' legacy class. ``next(iterator)`` runs for ever and draws
 a new permutation at the start of every epoch. ``iterator[i]``, which ``model.fit`` uses, keeps its permutation until
 ``on_epoch_end()``. Both seed the stream with ``seed`` plus the number of batches made so far, whichever way.
+
+The legacy class knows no worker processes: their copies of an iterator would all draw the same, in each epoch again.
+There the streams of :mod:`agnostic.augmentation.loaders` take over.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import parallel, pictures, streams
+from agnostic.augmentation import inputs, loaders, parallel, pictures, streams
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
@@ -54,6 +59,10 @@ class Iterator:
         self.index_array: npt.NDArray[np.int64] | None = None
         self.image_data_generator = generator
         self.lock = threading.Lock()
+        self._home = os.getpid()
+        self._epoch = 0
+        self._identity: int | None = None
+        self._passes: dict[Any, loaders.Passes] = {}
         if seed is None:
             self._random = np.random.RandomState() if generator is None else generator._random
         else:
@@ -65,6 +74,8 @@ class Iterator:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self.lock = threading.Lock()
+        if multiprocessing.parent_process() is None:
+            self._home = os.getpid()
 
     def __len__(self) -> int:
         return (self.n + self.batch_size - 1) // self.batch_size
@@ -73,8 +84,11 @@ class Iterator:
         return self
 
     def __next__(self) -> Any:
+        loading = loaders.loading(sys._getframe(1))
         with self.lock:
             self._begin_batch()
+            if loading is not None and loading.seed is not None:
+                self._random = self._stream(loading.seed, loading.worker, self.total_batches_seen)
             if self.batch_index == 0:
                 self._set_index_array()
             assert self.index_array is not None
@@ -87,26 +101,66 @@ class Iterator:
     def __getitem__(self, idx: int) -> Any:
         if not 0 <= idx < len(self):
             raise InvalidInput(f"no batch {idx}: there are {len(self)}, 0 to {len(self) - 1}")
+        loading = loaders.loading(sys._getframe(1))
         with self.lock:
-            self._begin_batch()
-            if self.index_array is None:
-                self._set_index_array()
-            assert self.index_array is not None
-            chosen, random = self.index_array[self.batch_size * idx : self.batch_size * (idx + 1)], self._random
+            copied = os.getpid() != self._home or (loading is not None and loading.seed is not None)
+            order, random = self._copy_begins(idx, loading) if copied else self._begins(idx, loading)
         with streams.drawing_from(random):
-            return self._get_batches_of_transformed_samples(chosen)
+            return self._get_batches_of_transformed_samples(order[self.batch_size * idx : self.batch_size * (idx + 1)])
 
     def on_epoch_end(self) -> None:
         """Draw the permutation of the next epoch, from where the stream of the last batch stands."""
+        self._passes.clear()
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
         self._set_index_array()
+        self._epoch += 1
+
+    def _begins(self, idx: int, loading: loaders.Loading | None) -> tuple[Array, np.random.RandomState]:
+        """The order and the stream of a batch where the iterator was made: those of the legacy class.
+
+        A loader that iterates here does not say where its epochs end; what it asks for does.
+        """
+        if loading is not None and self._passes.setdefault(None, loaders.Passes()).take(idx, len(self)):
+            self._next_epoch()
+        self._begin_batch()
+        if self.index_array is None:
+            self._set_index_array()
+        assert self.index_array is not None
+        return self.index_array, self._random
+
+    def _copy_begins(self, idx: int, loading: loaders.Loading | None) -> tuple[Array, np.random.RandomState]:
+        """The order and the stream of a batch in a worker; see :mod:`agnostic.augmentation.loaders`."""
+        self._check_images()
+        told = loading is not None and loading.seed is not None
+        where = (loading.seed, loading.worker) if loading is not None and loading.seed is not None else (self._epoch, 0)
+        passes = self._passes.setdefault(where, loaders.Passes())
+        passes.take(idx, len(range(where[1], len(self), loading.workers if loading is not None else 1)))
+        random = self._stream(*where, passes.number, idx + 1)
+        if not told and passes.number == 0 and self.index_array is not None:
+            # The copy was made within an epoch whose order was drawn already.
+            return self.index_array, random
+        if not self.shuffle:
+            return np.arange(self.n), random
+        return self._stream(where[0], passes.number).permutation(self.n), random
+
+    def _stream(self, *key: int) -> np.random.RandomState:
+        """A stream of this iterator that depends on these numbers."""
+        if self._identity is None:
+            self._identity = loaders.identity(self.seed, self._random)
+        return loaders.stream((self._identity, len(key), *key))
+
+    def _check_images(self) -> None:
+        if self.n == 0:
+            raise InvalidInput("there are no images to make a batch of")
 
     def reset(self) -> None:
         """Let the next ``next`` begin a new epoch; the batches seen still count."""
         self.batch_index = 0
 
     def _begin_batch(self) -> None:
-        if self.n == 0:
-            raise InvalidInput("there are no images to make a batch of")
+        self._check_images()
         if self.seed is not None:
             self._random = np.random.RandomState(self.seed + self.total_batches_seen)
         self.total_batches_seen += 1
@@ -187,10 +241,22 @@ class NumpyArrayIterator(_Saving, Iterator):
     ) -> None:
         further: list[Any] = []
         if isinstance(x, tuple | list):
+            if len(x) != 2:
+                raise InvalidInput(
+                    f"x is an array of images, or a pair of it and further arrays, not a {type(x).__name__} of "
+                    f"{len(x)}; numpy.stack makes an array of a list of images"
+                )
             further = [np.asarray(a) for a in (x[1] if isinstance(x[1], list) else [x[1]])]
             x = x[0]
+        x = inputs.as_array(x, "images", dtype)
+        if x.ndim != 4 or 0 in x.shape[1:]:
+            raise InvalidInput(f"images have four axes, the last three of 1 or more, not shape {x.shape}")
         for name, other in (("y", y), ("sample_weight", sample_weight), *(("x[1]", a) for a in further)):
-            if other is not None and len(other) != len(x):
+            if other is None:
+                continue
+            if not hasattr(other, "__len__"):
+                raise InvalidInput(f"{name} is a sequence, one for each of the {len(x)} images, not {other!r:.60}")
+            if len(other) != len(x):
                 raise InvalidInput(f"{name} has length {len(other)}, and there are {len(x)} images")
         if subset is not None:
             assert image_data_generator is not None
@@ -205,9 +271,7 @@ class NumpyArrayIterator(_Saving, Iterator):
             y = None if y is None else y[part]
             # The legacy class forgets to cut the weights, which gives images the weights of others.
             sample_weight = None if sample_weight is None else sample_weight[part]
-        self.x = np.asarray(x, dtype=dtype)
-        if self.x.ndim != 4:
-            raise InvalidInput(f"images have four axes, not shape {self.x.shape}")
+        self.x = x
         channels = self.x.shape[1 if data_format == "channels_first" else 3]
         if channels not in (1, 3, 4):
             warnings.warn(

@@ -134,6 +134,36 @@ def warp(
     return out
 
 
+def spline(
+    image: npt.NDArray[Any], matrix: npt.ArrayLike, *, order: int, fill_mode: str, cval: float
+) -> npt.NDArray[Any]:
+    """The warp by splines of order 2 to 5, by SciPy, in the dtype of the image.
+
+    Args and result: those of :func:`warp`.
+
+    Raises:
+        MissingDependency: SciPy is not installed.
+        InvalidInput: it has no splines of the dtype.
+    """
+    m = np.asarray(matrix, np.float64)
+    mode = reference.check_fill_mode(fill_mode)
+    try:
+        ndimage = importlib.import_module("scipy.ndimage")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "scipy":
+            raise
+        raise MissingDependency(
+            f"interpolation of order {order} needs the package 'scipy': pip install scipy"
+        ) from None
+    if image.dtype.kind not in "biu" and image.dtype not in (np.float32, np.float64):
+        raise InvalidInput(f"splines take float32, float64 or integers, and the image has dtype {image.dtype}")
+    channels = [
+        ndimage.affine_transform(image[..., k], m[:, :2], m[:, 2], order=order, mode=mode, cval=cval)
+        for k in range(image.shape[2])
+    ]
+    return np.stack(channels, axis=-1)
+
+
 def to_dtype(values: npt.NDArray[Any] | np.floating[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Real values in another dtype: integers are rounded, halves away from zero, and clipped to the dtype's range.
 

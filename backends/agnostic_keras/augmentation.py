@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import Augmentation, iterators
+from agnostic.augmentation.loaders import Loading
 from agnostic.errors import InvalidInput
 
 _I = TypeVar("_I", bound=iterators.Iterator)
@@ -29,6 +31,11 @@ def dataset_class(cls: type[_I]) -> type[_I]:
 
     namespace = {"__init__": initialize, "__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__name__}
     return type(cls.__name__, (cls, keras.utils.PyDataset), namespace)
+
+
+def loading(caller: FrameType) -> Loading | None:
+    """None: Keras tells its datasets where an epoch ends, and its worker processes are copies made after that."""
+    return None
 
 
 def __getattr__(name: str) -> Any:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from agnostic.augmentation import Augmentation, Parameters, color
+from agnostic.augmentation import Augmentation, Parameters, color, iterators
+from agnostic.augmentation.loaders import Loading
 from agnostic.augmentation.modern import FILL_MODES
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import FillMode, check_fill_mode, check_order
+
+_I = TypeVar("_I", bound=iterators.Iterator)
 
 
 def warp(
@@ -209,6 +213,23 @@ def _colored(x: torch.Tensor, parameters: Sequence[Parameters], value_range: tup
     mean = x.nanmean(dim=(1, 2, 3), keepdim=True).nan_to_num(low) if spread else torch.full_like(gain, low)
     slope, intercept = color.linear(gain, contrast, offset, mean, low)
     return (x * slope + intercept).clamp(low, high)
+
+
+def dataset_class(cls: type[_I]) -> type[_I]:
+    """The iterator class itself: what has a length and batches by index is a map-style dataset."""
+    return cls
+
+
+def loading(caller: FrameType) -> Loading | None:
+    """What a ``DataLoader`` says of where it asks for a batch; None where none asks.
+
+    Without workers it says nothing: then the caller's module tells, which is how a batch that it asks for differs from
+    one that a user or another framework's loop asks for.
+    """
+    info = torch.utils.data.get_worker_info()
+    if info is not None:
+        return Loading(info.seed - info.id, info.id, info.num_workers)
+    return Loading() if str(caller.f_globals.get("__name__")).startswith("torch.utils.data.") else None
 
 
 def numpy_dtype(images: torch.Tensor) -> np.dtype[Any]:

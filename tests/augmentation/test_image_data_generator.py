@@ -136,6 +136,25 @@ def test_pixels_in_every_fill_mode(photos, fill_mode, order, extra):
     assert_same(expected, got, 0 if order == 0 or extra == "brightness" else AGREEMENT)
 
 
+@pytest.mark.parametrize("fill_mode", ["nearest", "constant", "reflect", "wrap"])
+@pytest.mark.parametrize("order", [2, 3, 4, 5])
+def test_splines(photos, fill_mode, order):
+    options = dict(GEOMETRY, fill_mode=fill_mode, interpolation_order=order, cval=50.0, channel_shift_range=9.0)
+    for extra in ({}, {"brightness_range": (0.4, 1.7)}, {"data_format": "channels_first"}):
+        images = photos.transpose(0, 3, 1, 2) if extra.get("data_format") else photos
+        expected, got = both(
+            options | extra,
+            lambda g, images=images: [
+                *(g.random_transform(images[k], seed=k) for k in range(3)),
+                next(g.flow(images, batch_size=3, seed=1)),
+            ],
+        )
+        # The same function of SciPy reads the same positions.
+        assert_same(expected, got, 0)
+    with pytest.raises(InvalidInput, match="float16"):
+        ImageDataGenerator(**options).random_transform(photos[0].astype(np.float16))
+
+
 @pytest.mark.parametrize("shape", [(24, 31, 3), (31, 24, 1), (20, 20, 4), (12, 30, 2), (1, 9, 3)])
 @pytest.mark.parametrize("order", [0, 1])
 def test_shapes_that_are_not_square(shape, order):
@@ -194,6 +213,74 @@ def test_brightness_of_any_range(low, high, factor):
     image = np.random.default_rng(0).uniform(low, high, (9, 8, 3)).astype(np.float32)
     expected, got = both({}, lambda g: g.apply_transform(image, {"brightness": factor}))
     assert_same(expected, got, 0)
+
+
+def test_brightness_of_images_of_0_to_1_warns(photos):
+    generator = ImageDataGenerator(brightness_range=(0.9, 1.1))
+    for images in (photos / 255, photos / 300):
+        with pytest.warns(UserWarning, match="0 to 1: it becomes black"):
+            batch = next(generator.flow(images, seed=0))
+        assert batch.max() <= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(generator.flow(photos, seed=0))
+        next(generator.flow((photos > 100).astype(np.float32), seed=0))  # nearly black, in whole numbers
+
+
+def test_augmented_validation_images_warn(photos, folder):
+    labels = np.arange(7) % 2
+    table = {"filename": ["cats/a0.jpg"] * 4, "class": ["a", "b"] * 2}
+    for options in (
+        {"rotation_range": 5},
+        {"horizontal_flip": True},
+        {"zoom_range": 0.1},
+        {"width_shift_range": [1, 2]},
+    ):
+        generator = ImageDataGenerator(validation_split=0.5, **options)
+        for flow in (
+            lambda subset, g=generator: g.flow(photos, labels, subset=subset),
+            lambda subset, g=generator: g.flow_from_directory(folder, subset=subset),
+            lambda subset, g=generator: g.flow_from_dataframe(table, folder, subset=subset),
+        ):
+            with pytest.warns(UserWarning, match="same validation_split") as caught:
+                flow("validation")
+            assert caught[0].filename == __file__
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                flow("training")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = ImageDataGenerator(validation_split=0.5, rescale=1 / 255, samplewise_center=True)
+        plain.flow(photos, labels, subset="validation")
+
+
+def test_what_is_no_images_is_refused_in_one_sentence(photos):
+    generator = ImageDataGenerator(rotation_range=5)
+    wrong = [None, "abc", 3, [], [photos[0]], list(photos), photos.tolist(), photos[0], photos[:, :0], photos[..., :0]]
+    wrong += [photos.astype(kind) for kind in (complex, "U5", "M8[s]")] + [np.array([None, "a"], object)]
+    wrong += [np.ma.masked_less(photos, 50), np.empty((2, 3), object)]
+    for x in wrong:
+        for use in (generator.flow, generator.fit, generator.random_transform):
+            if (use == generator.random_transform and x is wrong[7]) or (use == generator.fit and type(x) is list):
+                continue  # an image; nested lists of numbers
+            with pytest.raises(InvalidInput) as caught:
+                use(x)
+            assert "\n" not in str(caught.value)
+    for options, message in [
+        ({"y": 3}, "y is a sequence"),
+        ({"sample_weight": 1.0}, "sample_weight is a sequence"),
+        ({"batch_size": "4"}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"batch_size": None}, "batch_size"),
+    ]:
+        with pytest.raises(InvalidInput, match=message):
+            generator.flow(photos, **options)
+    with pytest.raises(InvalidInput, match="three axes"):
+        generator.get_random_transform((28, 28))
+    objects = photos.astype(object)
+    np.testing.assert_array_equal(next(generator.flow(objects, seed=0)), next(generator.flow(photos, seed=0)))
+    swapped = photos.astype(">f4")
+    np.testing.assert_array_equal(next(generator.flow(swapped, seed=0)), next(generator.flow(photos, seed=0)))
 
 
 def test_dtypes_and_channels_first(photos):
@@ -529,6 +616,24 @@ def test_deep_pictures_warn_where_they_are_cut_off(tmp_path):
     assert gray.max() == 59900
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", ">i2", "<i4", "<f4", ">f4"])
+def test_deep_grey_files_keep_their_values(tmp_path, dtype):
+    tifffile = pytest.importorskip("tifffile")
+    values = (np.arange(600).reshape(20, 30) * (100 if "u" in dtype else 50) - (0 if "u" in dtype else 9000)) / 1.0
+    values = (values / 7 if "f" in dtype else values).astype(dtype)
+    (tmp_path / "a").mkdir()
+    tifffile.imwrite(tmp_path / "a" / "deep.tif", values, byteorder=dtype[0])
+    options = {"class_mode": None, "color_mode": "grayscale"}
+    read = next(ImageDataGenerator().flow_from_directory(str(tmp_path), (20, 30), **options))
+    np.testing.assert_array_equal(read[0, ..., 0], values)
+    small = next(ImageDataGenerator().flow_from_directory(str(tmp_path), (10, 15), interpolation="box", **options))
+    # Each pixel is the mean of four, rounded to whole numbers where the file has those.
+    means = values.astype(np.float64).reshape(10, 2, 15, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(small[0, ..., 0], means, atol=0.5, rtol=2.0**-23)
+    with pytest.warns(UserWarning, match="255"):
+        next(ImageDataGenerator().flow_from_directory(str(tmp_path), (20, 30), class_mode=None))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -537,7 +642,17 @@ def test_deep_pictures_warn_where_they_are_cut_off(tmp_path):
         ({"validation_split": 1.5}, "validation_split"),
         ({"data_format": "last"}, "channels_last"),
         ({"fill_mode": "mirror"}, "reflect"),
-        ({"interpolation_order": 3}, "bilinear"),
+        ({"interpolation_order": 6}, "2 to 5"),
+        ({"interpolation_order": 1.5}, "2 to 5"),
+        ({"rotation_range": (-40, 40)}, "rotation_range is a number"),
+        ({"shear_range": None}, "shear_range is a number"),
+        ({"channel_shift_range": "20"}, "channel_shift_range is a number"),
+        ({"width_shift_range": "0.1"}, "width_shift_range"),
+        ({"height_shift_range": [0.1, None]}, "height_shift_range"),
+        ({"brightness_range": ("a", "b")}, "brightness_range"),
+        ({"rescale": "1/255"}, "rescale"),
+        ({"dtype": "float33"}, "dtype"),
+        ({"dtype": "complex64"}, "dtype"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
