@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
+    from agnostic.models.cards import set_card
     from agnostic.models.load import load
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.transfer.report import TransferReport
@@ -51,6 +52,7 @@ __all__ = [
     "optimizers",
     "prepare",
     "recipes",
+    "set_card",
     "submodel",
     "taps",
     "testing",
@@ -82,6 +84,7 @@ _WHERE = {
     "ops": "agnostic.ops",
     "optimizers": "agnostic.optimizers",
     "recipes": "agnostic.visualization.recipes",
+    "set_card": "agnostic.models.cards:set_card",
     "submodel": "agnostic.taps.verbs:submodel",
     "taps": "agnostic.taps",
     "testing": "agnostic.testing",

@@ -9,6 +9,7 @@ import typer
 from agnostic.cli import drawing
 from agnostic.cli.common import (
     Backend,
+    Card,
     ChannelsIn,
     Engine,
     Json,
@@ -36,6 +37,7 @@ def classes(
     recipe: drawing.RecipeName = "fourier",
     size: Size = None,
     channels_in: ChannelsIn = None,
+    card: Card = None,
     steps: drawing.Steps = None,
     columns: drawing.Columns = 4,
     seed: Seed = 0,
@@ -63,9 +65,9 @@ def classes(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
-    card = card_of(network)
-    names = None if card is None else card.class_names
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
+    known = card_of(network)
+    names = None if known is None else known.class_names
     numbers: dict[str, int] = {}
     for text in wanted:
         number = drawing.class_number(text) if names is None else class_index(text, names)

@@ -30,6 +30,10 @@ Weights = Annotated[
 ]
 Backend = Annotated[str | None, typer.Option("--backend", help="torch or keras; by default what is installed.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="What Keras computes with: torch, jax or tensorflow.")]
+Card = Annotated[
+    Path | None,
+    typer.Option("--card", help="A JSON file: the model's range, mean, std, size, class_names; see docs/cards.md."),
+]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -11,6 +11,7 @@ import typer
 from agnostic.cli import drawing
 from agnostic.cli.common import (
     Backend,
+    Card,
     ChannelsIn,
     Engine,
     Json,
@@ -57,6 +58,7 @@ def filters(
     recipe: drawing.RecipeName = "fourier",
     size: Size = None,
     channels_in: ChannelsIn = None,
+    card: Card = None,
     steps: drawing.Steps = None,
     columns: drawing.Columns = 8,
     seed: Seed = 0,
@@ -81,7 +83,7 @@ def filters(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     chosen = drawing.spatial_layers(network, layer or [], parse_size(size), recipe, channels_in)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])

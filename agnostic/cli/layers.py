@@ -10,6 +10,7 @@ import typer
 
 from agnostic.cli.common import (
     Backend,
+    Card,
     ChannelsIn,
     Engine,
     Json,
@@ -47,6 +48,7 @@ def layers(
     ] = None,
     size: Size = None,
     channels_in: ChannelsIn = None,
+    card: Card = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,7 +73,7 @@ def layers(
 
     # Names and shapes do not depend on the weights; a file or a function brings its own.
     weights = None if parse(model).path is not None else "random"
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     chosen = select(listing, layer, model=model) if layer else listing
     if json:

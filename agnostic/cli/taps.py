@@ -12,6 +12,7 @@ import typer
 from agnostic.cli import drawing
 from agnostic.cli.common import (
     Backend,
+    Card,
     ChannelsIn,
     Engine,
     Json,
@@ -53,6 +54,7 @@ def taps(
     weights: Weights = None,
     size: Size = None,
     channels_in: ChannelsIn = None,
+    card: Card = None,
     columns: drawing.Columns = 8,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
@@ -72,7 +74,7 @@ def taps(
 
     photos = _photos(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     report: list[dict[str, Any]] = []
     flat: dict[str, None] = {}

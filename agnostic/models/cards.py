@@ -160,6 +160,84 @@ def _schema() -> Any:
     return defstruct("Card", fields)
 
 
+def card_as_given(given: Any, spec: str = "") -> ModelCard:
+    """A card as people write it: a mapping, or a JSON file with one; every entry may be left out.
+
+    Args:
+        given: a card; a mapping; or the path of a JSON file. Entries: ``range``, what black and white are to the model
+            before mean and standard deviation ([0, 1], [0, 255], [-1, 1]; default [0, 1]); ``mean`` and ``std`` on that
+            range, one number per channel or one for all; ``channel_order``, ``"RGB"`` or ``"BGR"``; ``size``, height
+            and width; ``class_names``, in the order of the outputs.
+        spec: what the model was made from.
+
+    Raises:
+        InvalidInput: an entry is unknown, or of the wrong kind.
+    """
+    import os
+
+    import msgspec
+
+    if isinstance(given, ModelCard):
+        return given
+    where = "card="
+    if isinstance(given, str | os.PathLike):
+        from agnostic.files import read_regular
+
+        where = str(given)
+        try:
+            given = msgspec.json.decode(read_regular(given))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"cannot read a card from {where!r}: it is no JSON ({error})") from None
+    try:
+        card = msgspec.convert(given, _given_schema())
+    except (msgspec.ValidationError, RecursionError) as error:
+        entries = ", ".join(_given_schema().__struct_fields__)
+        raise InvalidInput(f"{where} is no card ({error}): a mapping with some of {entries} is") from None
+    low, high = card.range
+    if not low < high:
+        raise InvalidInput(f"the range of a card is what black and white are, [0, 1] or [0, 255], not [{low}, {high}]")
+    mean = [card.mean] if isinstance(card.mean, float) else card.mean
+    std = [card.std] if isinstance(card.std, float) else card.std
+    channels = max(len(mean), len(std))
+    # image * (high - low) + low is in the range: its offset goes into the mean.
+    mean, std = (x * channels if len(x) == 1 else x for x in (mean, std))
+    preprocessing = Preprocessing(tuple(m - low for m in mean), tuple(std), high - low, card.channel_order)
+    names = None if card.class_names is None else tuple(card.class_names)
+    return ModelCard(spec, preprocessing, card.size, names)
+
+
+@functools.cache
+def _given_schema() -> Any:
+    from msgspec import Meta, defstruct
+
+    length = Annotated[int, Meta(ge=1, le=_LARGEST)]
+    numbers = Annotated[list[float], Meta(min_length=1, max_length=_LARGEST)] | float
+    fields: list[tuple[str, Any, Any]] = [
+        ("range", tuple[float, float], (0.0, 1.0)), ("mean", numbers, 0.0), ("std", numbers, 1.0),
+        ("channel_order", Literal["RGB", "BGR"], "RGB"), ("size", tuple[length, length] | None, None),
+        ("class_names", list[str] | None, None),
+    ]  # fmt: skip
+    return defstruct("GivenCard", fields, forbid_unknown_fields=True)
+
+
+def set_card(model: Any, card: Any) -> None:
+    """Tell what a model of one's own expects and says, for every verb that is given the model.
+
+    Args:
+        model: a native model; the card becomes an attribute of it.
+        card: see :func:`card_as_given`.
+
+    Raises:
+        InvalidInput: it is no card.
+
+    Example:
+        >>> class Model: ...
+        >>> set_card(Model(), {"range": [0, 255], "size": [28, 28], "class_names": ["cat", "dog"]})
+    """
+    before = card_of(model)
+    attach(model, card_as_given(card, type(model).__name__ if before is None else before.spec))
+
+
 def attach(model: Any, card: ModelCard) -> None:
     """Let the card travel with the model, in place of the one that it had."""
     setattr(model, ATTRIBUTE, card)

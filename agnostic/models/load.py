@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from agnostic.backend import Model, backend_name, default_backend, get_backend
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.models.cards import attach, card_as_given
 from agnostic.models.specs import Weights, parse, parse_weights
 
 ENGINES = ("torch", "jax", "tensorflow")
@@ -24,6 +26,7 @@ def load(
     engine: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     trust: bool = False,
+    card: Any = None,
 ) -> Model:
     """A native model, in inference mode, whose card travels with it.
 
@@ -41,6 +44,9 @@ def load(
         trust: let a ``.keras`` file name any function of Keras, and hold code (a Lambda layer), which is executed.
             Otherwise only its layers, activations, initializers and the like are, and what this process registered.
 
+        card: what the model expects and what its outputs stand for, as in :func:`agnostic.set_card`: a mapping, or the
+            path of a JSON file; in place of the card that the spec brings.
+
     Raises:
         UnknownName: no such model, function or backend; names the nearest.
         InvalidInput: the spec is incomplete, or contradicts ``backend`` or ``engine``; or a user's file fails.
@@ -48,6 +54,7 @@ def load(
         InvalidWeights: the weights are missing, damaged, do not fit, cannot be downloaded, or would execute code.
     """
     parsed, chosen = parse(spec), parse_weights(weights)
+    known = None if card is None else card_as_given(card, spec)
     if parsed.backend is not None and backend not in (None, parsed.backend):
         raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
     name = backend or parsed.backend
@@ -56,8 +63,12 @@ def load(
         _choose_engine(engine, name)
     if parsed.family == "function":
         assert parsed.path is not None
-        return _from_function(parsed.path, parsed.name, backend, chosen)
-    return (get_backend(name) if name is not None else default_backend()).load(spec, chosen, trust=trust)
+        model = _from_function(parsed.path, parsed.name, backend, chosen)
+    else:
+        model = (get_backend(name) if name is not None else default_backend()).load(spec, chosen, trust=trust)
+    if known is not None:
+        attach(model, known)
+    return model
 
 
 def _choose_engine(engine: str, backend: str | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from agnostic.errors import UnknownName, nearest
+from agnostic.models.aliases import aliases_of
 from agnostic.models.architecture import (
     Activation,
     AdaptiveAveragePool,
@@ -33,6 +34,7 @@ from agnostic.models.architecture import (
     SelfAttention,
     Sequence,
     TakeFirst,
+    leaves,
 )
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import imagenet_classes
@@ -61,7 +63,20 @@ def card(name: str) -> ModelCard:
         preprocessing=Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         size=(224, 224),
         class_names=imagenet_classes(),
+        aliases=_aliases(name),
     )
+
+
+_TORCHVISION = {"vgg": "torchvision.models.vgg.VGG"}
+_KINDS = {Conv: "Conv2d", BatchNorm: "BatchNorm2d", Activation: "ReLU", MaxPool: "MaxPool2d", Dense: "Linear"}
+
+
+def _aliases(name: str) -> Mapping[str, tuple[str, ...]]:
+    """The names that torchvision's network of this name answers to beside its own."""
+    path = _TORCHVISION.get(name[:3])
+    if path is None:
+        return {}
+    return aliases_of(path, [(layer, _KINDS.get(type(node), "")) for layer, node in leaves(twin(name))])
 
 
 def _conv(name: str, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:

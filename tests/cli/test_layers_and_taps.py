@@ -112,7 +112,15 @@ def test_layers_as_json(run):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("given", [("--size", 16, 20), ("--size", "16x20"), ("--inputs", "1x1x16x20")])
+def test_height_and_width_or_example_inputs(run, given):
+    (found,) = json.loads(run("layers", "model.py:grey", "--layer", "conv", *given, "--json"))
+    assert found["shape"] == [None, 6, 14, 18]
+
+
 def test_layers_wrong_use(run):
+    assert "--size takes a height" in run("layers", "model.py:colour", "--size", "wide", code=2)
+    assert "does not take images of 2 x 2 pixels" in run("layers", "model.py:colour", "--size", 2, code=2)
     assert "no layer 'cnov' in model.py:colour" in run("layers", "model.py:colour", "--layer", "cnov", code=2)
     assert "Sequential takes no images (its input is NL (1, 16))" in run(
         "layers", "model.py:tokens", "--size", 8, code=2

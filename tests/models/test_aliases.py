@@ -73,3 +73,11 @@ def test_a_head_of_ones_own_still_ends_in_predictions():
 
 def test_other_classes_have_no_aliases():
     assert aliases(build("resnet18")) == {}
+
+
+def test_the_described_twin_answers_to_the_same_names():
+    from agnostic.models.twins import card
+
+    assert card("vgg16").aliases["features.0"] == ("block1_conv1",)
+    assert card("vgg16").aliases["classifier.6"] == ("predictions",)
+    assert card("resnet50").aliases == {}

@@ -1,6 +1,7 @@
 """Preprocessing, and the card that travels with a model."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agnostic as ag
 from agnostic.errors import InvalidInput
 from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
 from agnostic.models.classes import imagenet_classes
@@ -96,3 +98,31 @@ def test_timm_models_describe_themselves():
     assert card.class_names == imagenet_classes()
     model.reset_classifier(7)
     assert card_of(model).class_names is None
+
+
+def test_a_card_as_people_write_it(tmp_path: Path) -> None:
+    from agnostic.models.cards import card_as_given, card_of
+
+    path = tmp_path / "card.json"
+    path.write_text('{"range": [-1, 1], "size": [4, 6], "class_names": ["cat", "dog"]}')
+    (tmp_path / "model.py").write_text(
+        "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, (4, 6)), torch.nn.Flatten())\n"
+    )
+    model = ag.load(f"{tmp_path}/model.py:make", card=path)
+    assert card_of(model).class_names == ("cat", "dog")
+    given = ag.prepare(model, np.array([[0, 255]] * 4, np.uint8).repeat(3, 1))
+    assert given.shape == (1, 1, 4, 6)
+    assert (float(given.min()), float(given.max())) == (-1, 1)
+    assert ag.visualize(model, ag.objectives.logit("dog"), steps=1).shape == (1, 4, 6, 1)
+    ag.set_card(model, {"range": [0, 255], "mean": 51, "std": [2]})
+    assert float(ag.prepare(model, np.zeros((4, 6), np.uint8)).max()) == -25.5
+    for wrong, words in (
+        ({"sice": 3}, "`sice`.*some of range, mean"), ({"std": 0}, "std is positive"), ({"range": [1, 1]}, "range"),
+        ({"size": [0, 3]}, r"size"), ({"mean": float("nan")}, "finite"), ([], "no card"),
+        ({"mean": [1, 2], "std": [1, 2, 3]}, "2 and 3"),
+    ):  # fmt: skip
+        with pytest.raises(ag.InvalidInput, match=words):
+            card_as_given(wrong)
+    path.write_text("{")
+    with pytest.raises(ag.InvalidInput, match="it is no JSON"):
+        ag.set_card(model, path)
