@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agnostic.models.cards import Preprocessing
     from agnostic.models.inputs import Input, Trial
     from agnostic.ops import Ops
+    from agnostic.program.nodes import Program
     from agnostic.taps.records import Activations
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Climbed, Settings
@@ -227,6 +228,17 @@ class Backend(ABC):
             is closed the model is as before.
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
+
+    def program(self, model: Model, inputs: Any = None) -> Program:
+        """What the model computes, as it is, for :func:`agnostic.program`.
+
+        Args:
+            inputs: as in :func:`agnostic.capture`; None: zeros of the shape that the model implies, two of them.
+
+        Raises:
+            InvalidInput: the model cannot be followed, or this backend reads no programs.
+        """
+        raise InvalidInput(f"the backend {self.name!r} reads no programs yet: it has no method program(model, inputs)")
 
     def versions(self) -> Mapping[str, str]:
         """What computes here, by package."""

@@ -1,0 +1,1 @@
+"""What a model computes, without its framework: nodes, vocabulary, passes, and a run in NumPy."""

@@ -1,0 +1,101 @@
+"""Write a program down node by node: what every backend's reader uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnostic.errors import InvalidInput
+from agnostic.program.nodes import Array, Leaf, Node, Operand, Program, Role, Value, values_in
+from agnostic.program.vocabulary import get, shapes_of
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a node comes from; see :class:`agnostic.program.nodes.Node`."""
+
+    module: str = ""
+    kind: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        layer = f"layer {self.module!r} ({self.kind})" if self.module else self.kind or "the model"
+        return layer if self.file is None else f"{layer}, {self.file}:{self.line}"
+
+
+@dataclass
+class Builder:
+    """Leaves and nodes as they are found.
+
+    Attributes:
+        origin: of the nodes that are emitted next.
+    """
+
+    leaves: list[Leaf] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    origin: Origin = Origin()
+    _count: int = 0
+
+    def value(self, shape: Any, dtype: str) -> Value:
+        """A new value."""
+        self._count += 1
+        return Value(self._count, tuple(int(n) for n in shape), dtype)
+
+    def leaf(self, name: str, role: Role, shape: Any, dtype: str, array: Array | None = None) -> Value:
+        """A new leaf's value."""
+        value = self.value(shape, dtype)
+        self.leaves.append(Leaf(name, role, value, array))
+        return value
+
+    def emit(self, operator: str, *operands: Operand, dtype: str | None = None, **attributes: Any) -> Any:
+        """A new node's value, or a tuple of them where the operator has several outputs.
+
+        Args:
+            operator: a name of the vocabulary.
+            operands: in the order of its parameters; those that are None at the end may be left out.
+            dtype: of the outputs, and the attribute of that name; None: of the first operand that is a value.
+            attributes: of the operator; all that have no default.
+
+        Raises:
+            InvalidInput: the shapes do not fit the operator.
+        """
+        entry = get(operator)
+        unknown = next((name for name in attributes if name not in entry.defaults and not entry.options), None)
+        if unknown is not None:
+            raise InvalidInput(f"operator {operator!r} has no attribute {unknown!r} ({', '.join(entry.defaults)})")
+        if "dtype" in entry.defaults:
+            attributes["dtype"] = dtype
+        elif dtype is None:
+            dtype = next((value.dtype for operand in operands for value in values_in(operand)), "float32")
+        assert dtype is not None
+        shapes = entry.shape(*shapes_of(operands), **attributes)
+        several = bool(shapes) and isinstance(shapes[0], tuple)
+        outputs = tuple(self.value(shape, dtype) for shape in (shapes if several else [shapes]))
+        where = self.origin
+        self.nodes.append(
+            Node(operator, operands, attributes, outputs, where.module, where.kind, where.file, where.line)
+        )
+        return outputs if several else outputs[0]
+
+    def retype(self, value: Value, dtype: str) -> Value:
+        """The value under another type, in the node that gives it; nothing is cast."""
+        if value.dtype == dtype:
+            return value
+        changed = Value(value.id, value.shape, dtype)
+        for place in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[place]
+            if value in node.outputs:
+                outputs = tuple(changed if output == value else output for output in node.outputs)
+                self.nodes[place] = Node(
+                    node.operator, node.operands, node.attributes, outputs, node.module, node.kind, node.file, node.line
+                )
+                break
+        return changed
+
+    def program(self, name: str, framework: str, outputs: Mapping[str, Value]) -> Program:
+        """What was written down."""
+        order = {"input": 0, "parameter": 1, "buffer": 2, "constant": 3}
+        leaves = sorted(self.leaves, key=lambda leaf: order[leaf.role])
+        return Program(name, framework, tuple(leaves), tuple(self.nodes), tuple(outputs.items()))

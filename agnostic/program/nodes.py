@@ -1,0 +1,146 @@
+"""What a program is: values, leaves and nodes.
+
+A program is what one run of a model computes, without the framework: a list of nodes in the order in which they run.
+Each node applies one operator of :mod:`agnostic.program.vocabulary` to values that earlier nodes, or leaves, gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Role = Literal["input", "parameter", "buffer", "constant"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array that flows through a program; equal values are the same array.
+
+    Attributes:
+        id: a number that no other value of the program has.
+        shape: the sizes of its axes in the run that was read.
+        dtype: NumPy's name of its type, or ``"bfloat16"``.
+    """
+
+    id: int
+    shape: tuple[int, ...] = field(compare=False)
+    dtype: str = field(compare=False)
+
+    def __repr__(self) -> str:
+        return f"%{self.id}"
+
+
+Operand = Value | bool | int | float | complex | str | None | tuple["Operand", ...]
+"""What an operator is applied to: a value, a number, nothing, or several of these."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value that no node computes.
+
+    Attributes:
+        name: of an input its parameter's name in the model's call; of a parameter or buffer the framework's name, such
+            as ``"layer1.0.conv1.weight"``; of a constant a name of ours, ``"constant_3"``.
+        role: what it is.
+        value: the value.
+        array: of a constant, what it holds; else None.
+    """
+
+    name: str
+    role: Role
+    value: Value
+    array: Array | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One application of an operator.
+
+    Attributes:
+        operator: its name in the vocabulary.
+        operands: in the order of the operator's parameters.
+        attributes: by name; those that have their default may be missing.
+        outputs: the values that it gives.
+        module: the path of the layer that ran it, ``""`` for the model itself.
+        kind: that layer's class name.
+        file: the user's source file; None where it is not known.
+        line: the line there, from 1.
+    """
+
+    operator: str
+    operands: tuple[Operand, ...]
+    attributes: Mapping[str, Any]
+    outputs: tuple[Value, ...]
+    module: str = ""
+    kind: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """File and line, or ``""``."""
+        return "" if self.file is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a model computes.
+
+    Attributes:
+        name: the model's class name.
+        framework: whose model it is.
+        leaves: inputs first, in the order of the call; then parameters, buffers and constants.
+        nodes: in an order in which they can run.
+        outputs: the path in the model's result (``""`` for a single array, ``"0"``, ``"logits"``, ``"0.1"``) and the
+            value.
+    """
+
+    name: str
+    framework: str
+    leaves: tuple[Leaf, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[tuple[str, Value], ...]
+
+    def __str__(self) -> str:
+        from agnostic.program.text import text
+
+        return text(self)
+
+    def of_role(self, *roles: Role) -> list[Leaf]:
+        """The leaves of these roles, in order."""
+        return [leaf for leaf in self.leaves if leaf.role in roles]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one run; a multiplication and an addition are two."""
+        from agnostic.program.vocabulary import flops
+
+        return sum(flops(node) for node in self.nodes)
+
+
+def values_in(operand: Operand) -> Iterator[Value]:
+    """The values in an operand."""
+    if isinstance(operand, Value):
+        yield operand
+    elif isinstance(operand, tuple):
+        for part in operand:
+            yield from values_in(part)
+
+
+def map_values(operand: Operand, function: Callable[[Value], Any]) -> Any:
+    """The operand with each value replaced by what the function gives for it."""
+    if isinstance(operand, Value):
+        return function(operand)
+    if isinstance(operand, tuple):
+        return tuple(map_values(part, function) for part in operand)
+    return operand
+
+
+def substituted(node: Node, instead: Mapping[Value, Value]) -> Node:
+    """The node with other operands in the place of those that the mapping names."""
+    operands = tuple(map_values(operand, lambda value: instead.get(value, value)) for operand in node.operands)
+    return node if operands == node.operands else replace(node, operands=operands)

@@ -1,0 +1,1 @@
+"""The reference of each operator, by family. See :mod:`agnostic.program.vocabulary`."""

@@ -1,0 +1,50 @@
+"""Attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from agnostic.program.nodes import Array
+from agnostic.program.vocabulary import Shape, operator, size
+from agnostic.reference.activations import activate
+
+
+def _shape(query: Shape, key: Shape, value: Shape, mask: Any = None, **attributes: Any) -> Shape:
+    return (*query[:-1], value[-1])
+
+
+def _flops(query: Shape, key: Shape, value: Shape, mask: Any = None, *, out: Shape, **attributes: Any) -> int:
+    return 2 * size(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+@operator(shape=_shape, flops=_flops)
+def attention(
+    query: Array, key: Array, value: Array, mask: Array | None = None, *, scale: float | None = None,
+    causal: bool = False, shared_heads: bool = False,
+) -> Array:  # fmt: skip
+    """softmax(scale Q K^T + mask) V over the last two axes.
+
+    Args:
+        query: (..., Q, D).
+        key: (..., K, D).
+        value: (..., K, E).
+        mask: broadcasts to (..., Q, K): added if it is floating point; where it is boolean, False hides a place.
+        scale: 1 / sqrt(D) by default.
+        causal: query i sees the keys up to i.
+        shared_heads: axis -3 of key and value is shorter, and each of their heads serves several of the query's.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1.
+    """
+    if shared_heads:
+        times = query.shape[-3] // key.shape[-3]
+        key, value = np.repeat(key, times, -3), np.repeat(value, times, -3)
+    scores = query @ np.swapaxes(key, -1, -2) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    result: Array = activate("softmax", scores, {"axis": -1}) @ value
+    return result

@@ -1,0 +1,104 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agnostic.description import LayerDescription
+from agnostic.program.nodes import Array
+from agnostic.program.shapes import spatial, windows, with_spatial
+from agnostic.program.vocabulary import Shape, operator, size
+from agnostic.reference.layers import apply
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def _applied(kind: str, config: dict[str, Any], x: Array, channel_axis: int) -> Array:
+    layer = LayerDescription(kind, kind, {"rank": x.ndim - 2, **config})
+    return np.moveaxis(apply(layer, np.moveaxis(x, channel_axis, -1), x.dtype), -1, channel_axis)
+
+
+def _pool_shape(
+    x: Shape, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int] | None = None,
+    ceil_mode: bool = False, channel_axis: int = 1, **attributes: Any,
+) -> Shape:  # fmt: skip
+    counts = windows(spatial(x, channel_axis), kernel, stride, padding, dilation or (1,) * len(kernel), ceil_mode)
+    return with_spatial(x, channel_axis, counts, x[channel_axis])
+
+
+def _pool_flops(x: Shape, *, out: Shape, kernel: Sequence[int], **attributes: Any) -> int:
+    return size(out) * size(tuple(kernel))
+
+
+@operator(shape=_pool_shape, flops=_pool_flops)
+def max_pool(
+    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
+    ceil_mode: bool = False, channel_axis: int = 1,
+) -> Array:  # fmt: skip
+    """The largest number of each window; padding counts as minus infinity.
+
+    Args:
+        x: as in ``convolution``.
+        kernel, stride, dilation: per spatial axis.
+        padding: before and after each spatial axis.
+        ceil_mode: a last window may hang over the end.
+        channel_axis: 1 or -1.
+    """
+    config = {
+        "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation),
+        "ceil_mode": ceil_mode,
+    }  # fmt: skip
+    return _applied("max_pool", config, x, channel_axis)
+
+
+@operator(shape=_pool_shape, flops=_pool_flops)
+def average_pool(
+    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, ceil_mode: bool = False,
+    count_padding: bool = True, divisor: int | None = None, channel_axis: int = 1,
+) -> Array:  # fmt: skip
+    """The mean of each window.
+
+    Args:
+        x: as in ``convolution``.
+        kernel, stride: per spatial axis.
+        padding: zeros before and after each spatial axis.
+        ceil_mode: a last window may hang over the end; what hangs over is never counted.
+        count_padding: whether the padding counts in the mean.
+        divisor: what the sum is divided by, instead of the count.
+        channel_axis: 1 or -1.
+    """
+    config = {
+        "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "ceil_mode": ceil_mode,
+        "count_include_pad": count_padding, "divisor": divisor,
+    }  # fmt: skip
+    return _applied("average_pool", config, x, channel_axis)
+
+
+def _adaptive_shape(x: Shape, *, sizes: Sequence[int | None], channel_axis: int = 1) -> Shape:
+    kept = [n if wanted is None else wanted for n, wanted in zip(spatial(x, channel_axis), sizes, strict=True)]
+    return with_spatial(x, channel_axis, kept, x[channel_axis])
+
+
+def _adaptive_flops(x: Shape, *, out: Shape, **attributes: Any) -> int:
+    return size(x)
+
+
+@operator(shape=_adaptive_shape, flops=_adaptive_flops)
+def adaptive_average_pool(x: Array, *, sizes: Sequence[int | None], channel_axis: int = 1) -> Array:
+    """The mean of n windows per spatial axis of length N; window i goes from floor(i N / n) to ceil((i + 1) N / n).
+
+    Args:
+        x: as in ``convolution``.
+        sizes: windows per spatial axis; None keeps the axis.
+        channel_axis: 1 or -1.
+    """
+    return _applied("adaptive_pool", {"output_size": tuple(sizes), "mode": "average"}, x, channel_axis)
+
+
+@operator(shape=_adaptive_shape, flops=_adaptive_flops)
+def adaptive_max_pool(x: Array, *, sizes: Sequence[int | None], channel_axis: int = 1) -> Array:
+    """The largest number of each of the windows of ``adaptive_average_pool``."""
+    return _applied("adaptive_pool", {"output_size": tuple(sizes), "mode": "max"}, x, channel_axis)

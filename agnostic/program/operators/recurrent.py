@@ -1,0 +1,119 @@
+"""Recurrent layers, one layer and direction at a time. Axes are (time, batch, features)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agnostic.program.nodes import Array
+from agnostic.program.vocabulary import Shape, operator, size
+from agnostic.reference.activations import activate
+
+
+def _sigmoid(x: Array) -> Array:
+    return activate("sigmoid", x)
+
+
+def _shape(x: Shape, h: Shape, kernel: Shape, recurrent: Shape, *biases: Any, **attributes: Any) -> Any:
+    return (*x[:2], h[-1]), h
+
+
+def _lstm_shape(x: Shape, h: Shape, c: Shape, kernel: Shape, recurrent: Shape, *rest: Any, **attributes: Any) -> Any:
+    return (*x[:2], h[-1]), h, c
+
+
+def _flops(*shapes: Any, out: Any, reverse: bool = False, **attributes: Any) -> int:
+    x, matrices = shapes[0], [s for s in shapes[1:] if s is not None and len(s) == 2]
+    # States are (batch, features) as well; the products are those of the matrices, whose rows are the gates.
+    batch = x[1]
+    gates = [m for m in matrices if m[0] != batch or m[1] != shapes[1][-1]]
+    return sum(2 * x[0] * batch * size(m) for m in gates)
+
+
+def _times(x: Array, reverse: bool) -> range:
+    return range(len(x) - 1, -1, -1) if reverse else range(len(x))
+
+
+@operator(shape=_lstm_shape, flops=_flops)
+def lstm(
+    x: Array, h: Array, c: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    recurrent_bias: Array | None = None, projection: Array | None = None, *, reverse: bool = False,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """The long short-term memory: all outputs, the last output and the last cell state.
+
+    i, f, o = sigmoid, g = tanh of W x + b + R h + d, in the order i, f, g, o; c' = f c + i g; h' = o tanh(c').
+
+    Args:
+        x: (time, batch, I).
+        h: (batch, O).
+        c: (batch, units).
+        kernel: W, (4 units, I).
+        recurrent: R, (4 units, O).
+        input_bias, recurrent_bias: b and d, (4 units,).
+        projection: (O, units): h' is multiplied by it.
+        reverse: from the last time to the first.
+
+    Source: Hochreiter, Schmidhuber, 1997; Gers et al., 2000.
+    """
+    bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
+    fixed = x @ kernel.T + bias
+    outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
+    for t in _times(x, reverse):
+        i, f, g, o = np.split(fixed[t] + h @ recurrent.T, 4, axis=-1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        h = _sigmoid(o) * np.tanh(c)
+        h = h if projection is None else h @ projection.T
+        outputs[t] = h
+    return outputs, h, c
+
+
+@operator(shape=_shape, flops=_flops)
+def gru(
+    x: Array, h: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    recurrent_bias: Array | None = None, *, reset_after: bool = True, reverse: bool = False,
+) -> tuple[Array, Array]:  # fmt: skip
+    """The gated recurrent unit: all outputs, and the last one.
+
+    r, z = sigmoid of W x + b + R h + d; n = tanh(W x + b + r (R h + d)); h' = (1 - z) n + z h; gates in the order
+    r, z, n. Without ``reset_after`` n = tanh(W x + b + R (r h) + d).
+
+    Args:
+        x: (time, batch, I).
+        h: (batch, units).
+        kernel: W, (3 units, I).
+        recurrent: R, (3 units, units).
+        input_bias, recurrent_bias: b and d, (3 units,).
+        reset_after: see above.
+        reverse: from the last time to the first.
+
+    Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, versions 3 and 1.
+    """
+    fixed = x @ kernel.T + (0 if input_bias is None else input_bias)
+    second = np.zeros(len(recurrent), fixed.dtype) if recurrent_bias is None else recurrent_bias
+    units = h.shape[-1]
+    outputs = np.zeros((*x.shape[:2], units), fixed.dtype)
+    for t in _times(x, reverse):
+        xr, xz, xn = np.split(fixed[t], 3, axis=-1)
+        gates = h @ recurrent[: 2 * units].T + second[: 2 * units]
+        r, z = _sigmoid(xr + gates[:, :units]), _sigmoid(xz + gates[:, units:])
+        last, offset = recurrent[2 * units :].T, second[2 * units :]
+        n = np.tanh(xn + (r * (h @ last + offset) if reset_after else (r * h) @ last + offset))
+        h = (1 - z) * n + z * h
+        outputs[t] = h
+    return outputs, h
+
+
+@operator(shape=_shape, flops=_flops)
+def rnn(
+    x: Array, h: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    recurrent_bias: Array | None = None, *, function: str = "tanh", reverse: bool = False,
+) -> tuple[Array, Array]:  # fmt: skip
+    """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990."""
+    bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
+    fixed = x @ kernel.T + bias
+    outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
+    for t in _times(x, reverse):
+        h = activate(function, fixed[t] + h @ recurrent.T)
+        outputs[t] = h
+    return outputs, h

@@ -1,0 +1,41 @@
+"""The verb that reads a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agnostic.backend import Model, backend_of
+from agnostic.program.nodes import Program
+from agnostic.program.passes import simplified
+
+
+def program(model: Model, inputs: Any = None) -> Program:
+    """Read what a model computes: its operators, with their attributes, operands, layers and lines of source.
+
+    The model is followed once without data; nothing is computed. What depends on constants alone is folded, and what
+    computes nothing is left out. A write in place becomes an operator that gives a new value.
+
+    Args:
+        model: a native model, in the mode that it is in: dropout and batch norm are read as they are set.
+        inputs: what the model is called with, as in :func:`agnostic.capture`; shapes and types matter, numbers do not.
+            None: the shape that the model's card or first layer implies, for a batch of 2.
+
+    Returns:
+        The program; ``print`` it to read it, and :func:`agnostic.program.evaluate.run` computes it in float64.
+
+    Raises:
+        InvalidInput: the model branches on values, an operator has no translation, or the backend cannot read
+            programs; says which, in which layer, and on which line.
+
+    Example:
+        >>> import torch
+        >>> print(program(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()), torch.zeros(2, 4)))
+        Sequential (torch): 2 operators, 15 parameters, 54 floating-point operations
+        input input: 2 x 4 float32
+        0: Linear
+          %1 = linear(input, 0.weight, 0.bias)  2 x 3 float32
+        1: ReLU
+          %2 = activation(%1) function=relu     2 x 3 float32
+        output: %2
+    """
+    return simplified(backend_of(model).program(model, inputs))

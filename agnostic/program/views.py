@@ -1,0 +1,92 @@
+"""Views as lenses: how a part is read from a whole, and how the whole looks after the part was written.
+
+A program knows no memory, so a write through a view becomes a new whole. Each step of a view is a node of the
+vocabulary that moves numbers without computing any, and each has a way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agnostic.program.builder import Builder
+from agnostic.program.nodes import Node, Value
+
+Steps = tuple[Node, ...]
+
+
+def steps_between(base: Value, view: Value, nodes: Sequence[Node]) -> Steps | None:
+    """The nodes that lead from a base to its view; () where both are one value.
+
+    Args:
+        base: the whole.
+        view: the part.
+        nodes: among which to look, in order.
+
+    Returns:
+        None where a node on the way has no way back.
+    """
+    givers = {value: node for node in nodes for value in node.outputs}
+    found: list[Node] = []
+    while view != base:
+        node = givers.get(view)
+        if node is None or node.operator not in _BACK or not isinstance(node.operands[0], Value):
+            return None
+        found.append(node)
+        view = node.operands[0]
+    return tuple(reversed(found))
+
+
+def read(builder: Builder, base: Value, steps: Steps) -> Value:
+    """The part of another whole of the same shape, by the same steps."""
+    value = base
+    for step in steps:
+        value = builder.emit(step.operator, value, dtype=base.dtype, **step.attributes)
+    return value
+
+
+def written(builder: Builder, base: Value, steps: Steps, part: Value) -> Value:
+    """The whole after its part was replaced."""
+    wholes, whole = [], base
+    for step in steps:
+        wholes.append(whole)
+        whole = read(builder, whole, (step,))
+    for step, whole in zip(reversed(steps), reversed(wholes), strict=True):
+        part = _BACK[step.operator](builder, whole, part, step)
+    return part
+
+
+def _reshaped(builder: Builder, whole: Value, part: Value, step: Node) -> Value:
+    value: Value = builder.emit("reshape", part, shape=whole.shape)
+    return value
+
+
+def _permuted(builder: Builder, whole: Value, part: Value, step: Node) -> Value:
+    axes = step.attributes["axes"]
+    value: Value = builder.emit("permute", part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    return value
+
+
+def _sliced(builder: Builder, whole: Value, part: Value, step: Node) -> Value:
+    value: Value = builder.emit("update", whole, part, dtype=whole.dtype, **step.attributes)
+    return value
+
+
+def _selected(builder: Builder, whole: Value, part: Value, step: Node) -> Value:
+    axis, index = step.attributes["axis"], step.attributes["index"]
+    shape = (*whole.shape[:axis], 1, *whole.shape[axis + 1 :])
+    row = builder.emit("reshape", part, shape=shape)
+    value: Value = builder.emit("update", whole, row, dtype=whole.dtype, axis=axis, start=index, stop=index + 1)
+    return value
+
+
+def _same(builder: Builder, whole: Value, part: Value, step: Node) -> Value:
+    return part
+
+
+_BACK: Mapping[str, Callable[[Builder, Value, Value, Node], Value]] = {
+    "reshape": _reshaped,
+    "permute": _permuted,
+    "slice": _sliced,
+    "select": _selected,
+    "identity": _same,
+}
