@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agnostic.gradients import gradients
     from agnostic.models.cards import set_card
     from agnostic.models.load import load
+    from agnostic.program.verb import program
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.transfer.report import TransferReport
     from agnostic.transfer.verb import transfer
@@ -51,6 +52,7 @@ __all__ = [
     "ops",
     "optimizers",
     "prepare",
+    "program",
     "recipes",
     "set_card",
     "submodel",
@@ -83,6 +85,7 @@ _WHERE = {
     "prepare": "agnostic.taps.verbs:prepare",
     "ops": "agnostic.ops",
     "optimizers": "agnostic.optimizers",
+    "program": "agnostic.program.verb:program",
     "recipes": "agnostic.visualization.recipes",
     "set_card": "agnostic.models.cards:set_card",
     "submodel": "agnostic.taps.verbs:submodel",

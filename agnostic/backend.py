@@ -229,11 +229,11 @@ class Backend(ABC):
         """
         raise InvalidInput(f"the backend {self.name!r} cannot record what an optimizer does")
 
-    def program(self, model: Model, inputs: Any = None) -> Program:
+    def program(self, model: Model, inputs: Any) -> Program:
         """What the model computes, as it is, for :func:`agnostic.program`.
 
         Args:
-            inputs: as in :func:`agnostic.capture`; None: zeros of the shape that the model implies, two of them.
+            inputs: as in :func:`agnostic.capture`.
 
         Raises:
             InvalidInput: the model cannot be followed, or this backend reads no programs.

@@ -28,7 +28,8 @@ from agnostic.errors import AgnosticError
 from agnostic.signals import unwinding
 
 COMMANDS: tuple[str, ...] = (
-    "layers", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare", "doctor",
+    "layers", "program", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare",
+    "doctor",
 )  # fmt: skip
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 

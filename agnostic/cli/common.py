@@ -48,6 +48,14 @@ ChannelsIn = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Let a .keras file name any function and hold code, which is executed.")
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        help="What the model is called with: a .npy or .npz file, or a shape such as 1x3x48x96 or 1x16:int; "
+        "once per input.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 

@@ -13,6 +13,7 @@ from agnostic.cli.common import (
     Card,
     ChannelsIn,
     Engine,
+    Inputs,
     Json,
     Size,
     Spec,
@@ -49,14 +50,7 @@ def layers(
     size: Size = None,
     channels_in: ChannelsIn = None,
     card: Card = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--inputs",
-            help="What the model is called with: a .npy or .npz file, or a shape such as 1x3x48x96 or 1x16:int; "
-            "once per input.",
-        ),
-    ] = None,
+    inputs: Inputs = None,
     backend: Backend = None,
     engine: Engine = None,
     trust: Trust = False,

@@ -52,7 +52,7 @@ def folded(program: Program) -> Program:
     What needs a parameter or buffer stays, since those may change; a random operator stays too.
     """
     arrays = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
-    computed: dict[Value, np.ndarray] = {}  # type: ignore[type-arg]
+    computed: dict[Value, np.ndarray] = {}
     kept = []
     for node in program.nodes:
         known = arrays | computed

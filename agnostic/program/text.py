@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,12 +76,17 @@ def _short(value: Any) -> str:
 
 
 def data(program: Program) -> dict[str, Any]:
-    """The program as lists, dicts, strings and numbers, which JSON can carry; constants without their numbers."""
+    """The program as lists, dicts, strings and numbers, which JSON can carry; constants without their numbers.
 
-    def operand(given: Operand) -> Any:
+    Infinity and NaN, which JSON lacks, become ``{"number": "-inf"}``.
+    """
+
+    def operand(given: Any) -> Any:
         if isinstance(given, Value):
             return {"value": given.id}
-        return [operand(part) for part in given] if isinstance(given, tuple) else given
+        if isinstance(given, list | tuple):
+            return [operand(part) for part in given]
+        return {"number": str(given)} if isinstance(given, float) and not math.isfinite(given) else given
 
     def value(given: Value) -> dict[str, Any]:
         return {"id": given.id, "shape": list(given.shape), "dtype": given.dtype}
@@ -94,7 +100,7 @@ def data(program: Program) -> dict[str, Any]:
             {
                 "operator": node.operator,
                 "operands": [operand(given) for given in node.operands],
-                "attributes": dict(node.attributes),
+                "attributes": {name: operand(given) for name, given in node.attributes.items()},
                 "outputs": [value(given) for given in node.outputs],
                 "module": node.module,
                 "kind": node.kind,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from agnostic.backend import Model, backend_of
+from agnostic.errors import InvalidInput
+from agnostic.models.inputs import Size, examples
 from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
 
 
-def program(model: Model, inputs: Any = None) -> Program:
+def program(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Program:
     """Read what a model computes: its operators, with their attributes, operands, layers and lines of source.
 
     The model is followed once without data; nothing is computed. What depends on constants alone is folded, and what
@@ -18,7 +20,10 @@ def program(model: Model, inputs: Any = None) -> Program:
     Args:
         model: a native model, in the mode that it is in: dropout and batch norm are read as they are set.
         inputs: what the model is called with, as in :func:`agnostic.capture`; shapes and types matter, numbers do not.
-            None: the shape that the model's card or first layer implies, for a batch of 2.
+            None: images or other inputs of the shape that the model declares, that its card says, or that is found
+            by running it; see :mod:`agnostic.models.inputs`.
+        size: height and width of the images, one number or two; None: the model's own.
+        channels_in: channels of the images, where the model does not tell.
 
     Returns:
         The program; ``print`` it to read it, and :func:`agnostic.program.evaluate.run` computes it in float64.
@@ -38,4 +43,9 @@ def program(model: Model, inputs: Any = None) -> Program:
           %2 = activation(%1) function=relu     2 x 3 float32
         output: %2
     """
-    return simplified(backend_of(model).program(model, inputs))
+    backend = backend_of(model)
+    if inputs is None:
+        inputs = examples(backend, model, size=size, channels=channels_in)
+    elif size is not None or channels_in is not None:
+        raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
+    return simplified(backend.program(model, inputs))

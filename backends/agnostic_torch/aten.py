@@ -245,6 +245,14 @@ def _group_norm(c: Call) -> Value:
     return c.emit("group_norm", c["input"], c["weight"], c["bias"], groups=int(c["num_groups"]), epsilon=c["eps"])
 
 
+@reads("_weight_norm", "_weight_norm_interface")
+def _weight_norm(c: Call) -> Value:
+    v, g = c["v"], c["g"]
+    axis = _axis(c["dim"], len(v.shape))
+    length = c.emit("norm", v, axes=tuple(a for a in range(len(v.shape)) if a != axis), keep=True)
+    return c.emit("multiply", v, c.emit("divide", g, length))
+
+
 # Activations ----------------------------------------------------------------------------------------------------------
 def _named(function: str, **options: str) -> Reader:
     """The reader of an activation; ``options`` are its options' names to torch's."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agnostic.description import LayerDescription
     from agnostic.models.architecture import Architecture
     from agnostic.models.inputs import Trial
+    from agnostic.program.nodes import Program
     from agnostic.transfer.access import Access
     from agnostic.visualization.ascent import Ascent, Climbed, Settings
 
@@ -100,6 +101,11 @@ class TorchBackend(Backend):
         from agnostic_torch.learning import steps
 
         return steps(model, inputs, optimizer, rates)
+
+    def program(self, model: nn.Module, inputs: Any) -> Program:
+        from agnostic_torch.program import program
+
+        return program(model, inputs)
 
     def versions(self) -> Mapping[str, str]:
         return calls.versions()

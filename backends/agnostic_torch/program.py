@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,22 +21,25 @@ from agnostic.program.builder import Builder, Origin
 from agnostic.program.nodes import Program, Value
 from agnostic_torch.aten import READERS, Call, Unreadable, name_of
 from agnostic_torch.functional import Memory
+from agnostic_torch.layers import unwrap
+from agnostic_torch.taps import _arguments
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 
 
-def program(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Program:
-    """What the model computes for these inputs, in the mode that it is in.
+def program(model: nn.Module, inputs: Any) -> Program:
+    """See :meth:`agnostic.backend.Backend.program`.
 
     Args:
         model: any module that ``torch.export`` can follow: without branches on values.
-        args: positional inputs, tensors.
-        kwargs: inputs by name.
+        inputs: as in :func:`agnostic.capture`.
 
     Raises:
         InvalidInput: the model branches on values or leaves torch, or runs an operator that has no translation; says
             which, in which layer, and on which line.
     """
+    model = unwrap(model)
+    args, kwargs = _arguments(model, inputs)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,7 +74,6 @@ def _read(exported: torch.export.ExportedProgram, name: str) -> Program:
     builder, memory = Builder(), Memory()
     signature = exported.graph_signature
     targets = {spec.arg.name: (spec.kind, spec.target) for spec in signature.input_specs if hasattr(spec.arg, "name")}
-    inputs = _input_names(exported)
     for node in exported.graph.nodes:
         if node.op != "placeholder":
             continue
@@ -83,7 +84,7 @@ def _read(exported: torch.export.ExportedProgram, name: str) -> Program:
             continue
         dtype, shape = dtype_name(known.dtype), known.shape
         if kind is InputKind.USER_INPUT:
-            value = builder.leaf(inputs.get(node.name, node.name), "input", shape, dtype)
+            value = builder.leaf(node.name, "input", shape, dtype)
         elif kind is InputKind.PARAMETER:
             value = builder.leaf(str(target), "parameter", shape, dtype)
         elif kind is InputKind.BUFFER:
@@ -99,11 +100,6 @@ def _read(exported: torch.export.ExportedProgram, name: str) -> Program:
     user = [r for r, s in zip(results, signature.output_specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
     outputs = {path: value for path, value in zip(paths, user, strict=True) if isinstance(value, Value)}
     return builder.program(name, "torch", outputs)
-
-
-def _input_names(exported: torch.export.ExportedProgram) -> dict[str, str]:
-    """The placeholder's name of each input to its path in the call: ``"x"``, ``"0"`` if it has no name."""
-    return {name: name for name in exported.graph_signature.user_inputs if isinstance(name, str)}
 
 
 def _output_paths(exported: torch.export.ExportedProgram) -> list[str]:
@@ -213,8 +209,3 @@ def _origin(node: fx.Node, before: Origin) -> Origin:
 def dtype_name(dtype: torch.dtype) -> str:
     """NumPy's name of a torch type."""
     return str(dtype).removeprefix("torch.")
-
-
-def tensors_of(inputs: Any) -> Iterator[torch.Tensor]:
-    """The tensors in a nest of inputs."""
-    yield from (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor))

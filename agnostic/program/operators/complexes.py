@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from agnostic.program.nodes import Array
 from agnostic.program.vocabulary import Shape, operator, size
+
+Norm = Literal["backward", "ortho", "forward"]
 
 
 @operator(shape=lambda x: x[:-1])
@@ -43,7 +45,7 @@ def _fourier_flops(x: Shape, *, out: Shape, axes: Sequence[int], **attributes: A
 @operator(shape=_fourier_shape, flops=_fourier_flops)
 def fourier(
     x: Array, *, axes: Sequence[int], inverse: bool = False, half: bool = False, length: int | None = None,
-    norm: str = "backward",
+    norm: Norm = "backward",
 ) -> Array:  # fmt: skip
     """The discrete Fourier transform over axes, as ``numpy.fft`` defines it.
 
@@ -57,9 +59,9 @@ def fourier(
     """
     along = tuple(axes)
     if not half:
-        return np.asarray((np.fft.ifftn if inverse else np.fft.fftn)(x, axes=along, norm=norm))  # type: ignore[call-overload]
+        return np.asarray((np.fft.ifftn if inverse else np.fft.fftn)(x, axes=along, norm=norm))
     if not inverse:
-        return np.asarray(np.fft.rfftn(x, axes=along, norm=norm))  # type: ignore[call-overload]
+        return np.asarray(np.fft.rfftn(x, axes=along, norm=norm))
     sizes = [x.shape[axis] for axis in along]
     sizes[-1] = length or 2 * (sizes[-1] - 1)
-    return np.asarray(np.fft.irfftn(x, s=sizes, axes=along, norm=norm))  # type: ignore[call-overload]
+    return np.asarray(np.fft.irfftn(x, s=sizes, axes=along, norm=norm))

@@ -44,9 +44,14 @@ def _gather_shape(x: Shape, ids: Shape, *, axis: int) -> Shape:
 @operator(shape=_gather_shape)
 def gather(x: Array, ids: Array, *, axis: int) -> Array:
     """y[i, j, k] = x[ids[i, j, k], j, k] for axis 0, and so on; the other axes of ``ids`` may be shorter."""
-    index = list(np.ogrid[tuple(map(slice, ids.shape))])
-    index[axis] = ids
-    return x[tuple(index)]
+    result: Array = x[_places(ids, axis)]
+    return result
+
+
+def _places(ids: Array, axis: int) -> Any:
+    found: list[Any] = list(np.ogrid[tuple(map(slice, ids.shape))])
+    found[axis] = ids
+    return tuple(found)
 
 
 def _index_shape(x: Shape, indices: list[Any]) -> Shape:
@@ -79,7 +84,7 @@ def _write_shape(x: Shape, indices: list[Any], value: Any, *, accumulate: bool =
 def write(x: Array, indices: tuple[Any, ...], value: Array, *, accumulate: bool = False) -> Array:
     """X with ``value`` at x[i, j, ...], or added there."""
     result = x.copy()
-    places = tuple(slice(None) if i is None else i for i in indices)
+    places: Any = tuple(slice(None) if i is None else i for i in indices)
     if accumulate:
         np.add.at(result, places, value)
     else:
@@ -95,13 +100,12 @@ def _scatter_shape(x: Shape, ids: Shape, value: Any, *, axis: int, accumulate: b
 def scatter(x: Array, ids: Array, value: Any, *, axis: int, accumulate: bool = False) -> Array:
     """X with ``value[i, j, k]`` at [ids[i, j, k], j, k] for axis 0, and so on, or added there."""
     result = x.copy()
-    index = list(np.ogrid[tuple(map(slice, ids.shape))])
-    index[axis] = ids
+    places = _places(ids, axis)
     chosen = value[tuple(map(slice, ids.shape))] if np.ndim(value) else value
     if accumulate:
-        np.add.at(result, tuple(index), chosen)
+        np.add.at(result, places, chosen)
     else:
-        result[tuple(index)] = chosen
+        result[places] = chosen
     return result
 
 

@@ -16,8 +16,8 @@ from agnostic.program.vocabulary import Shape, operator, per_element, size
 def _logsumexp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     top = x.max(axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
-    result = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
-    return result if keepdims else result.squeeze(axis)
+    result: Array = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
+    return result if keepdims else np.squeeze(result, axis)
 
 
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {

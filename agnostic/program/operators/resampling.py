@@ -53,7 +53,7 @@ def _grid_shape(x: Shape, grid: Shape, **attributes: Any) -> Shape:
 
 
 def _grid_flops(x: Shape, grid: Shape, *, out: Shape, **attributes: Any) -> int:
-    return 2 * size(out) * 2 ** grid[-1]
+    return int(2 * size(out) * 2 ** grid[-1])
 
 
 @operator(shape=_grid_shape, flops=_grid_flops)

@@ -63,7 +63,7 @@ def _select(x: Shape, *, axis: int, index: int) -> Shape:
 @operator(shape=_select)
 def select(x: Array, *, axis: int, index: int) -> Array:
     """One place of an axis, which is gone then."""
-    return x.take(index, axis)
+    return np.asarray(np.take(x, index, axis))
 
 
 def _update(x: Shape, value: Any, *, axis: int, start: int, stop: int, step: int = 1) -> Shape:

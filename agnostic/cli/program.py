@@ -1,0 +1,60 @@
+"""``agnostic program``: what a model computes."""
+
+from __future__ import annotations
+
+import typer
+
+from agnostic.cli.common import (
+    Backend,
+    ChannelsIn,
+    Engine,
+    Inputs,
+    Json,
+    Size,
+    Spec,
+    Trust,
+    example,
+    example_inputs,
+    parse_size,
+    print_json,
+    say_lines,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "program",
+        epilog=example(
+            "agnostic program torchvision:resnet50",
+            "agnostic program my_file.py:make_model --inputs 2x3x48x96 --json",
+        ),
+    )(program)
+
+
+def program(
+    model: Spec,
+    size: Size = None,
+    channels_in: ChannelsIn = None,
+    inputs: Inputs = None,
+    backend: Backend = None,
+    engine: Engine = None,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Print what a model computes: each operator with its attributes, operands, layer and line of source.
+
+    No weights are needed, and none are downloaded. Models of PyTorch can be read.
+    """
+    from agnostic.models.load import load
+    from agnostic.models.specs import parse
+    from agnostic.program.text import data
+    from agnostic.program.verb import program as read
+
+    weights = None if parse(model).path is not None else "random"
+    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
+    found = read(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
+    if json:
+        print_json(data(found))
+    else:
+        say_lines(found)
