@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import importlib
+import os
 import random
 import resource
 import subprocess
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(name: str, seed: int, seconds: float, case: int | None) -> int:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         one = importlib.import_module(f"tests.fuzz.fuzz_{name}").prepare(Path(folder))
         status = Path("/proc/self/status").read_text().splitlines()
