@@ -36,6 +36,10 @@ class Layer:
         parameters: number of scalar parameters in the layer, those of its children included.
         calls: how often the layer ran in one forward pass; 0 for a layer that did not run.
         aliases: other names that choose this layer.
+        flops: floating-point operations of all its calls in that pass, those of its children included, for the batch
+            that the model ran on (one image, where no inputs were given): two for each multiply-add of convolutions,
+            matrix products, attention and recurrent steps. What costs a few operations per number (activations,
+            normalizations, pools, biases, sums, resampling) and embeddings count as 0. None where it is not known.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Layer:
     parameters: int
     calls: int = 1
     aliases: tuple[str, ...] = ()
+    flops: int | None = None
 
     @property
     def spatial(self) -> bool:

@@ -58,7 +58,9 @@ def layers(
 ) -> None:
     """List the layers of a model in the order in which they run.
 
-    A shape has N for the batch; the axes say what each dimension is. No weights are needed, and none are downloaded.
+    A shape has N for the batch; the axes say what each dimension is. FLOPs are floating-point operations for one image,
+    or for the inputs given: two for each multiply-add of convolutions, matrix products, attention and recurrent layers;
+    activations, normalizations, pools and sums are left out. No weights are needed, and none are downloaded.
     """
     from agnostic.layers import select
     from agnostic.models.load import load
@@ -84,6 +86,7 @@ def _print_table(chosen: Sequence[Layer]) -> None:
         "axes": lambda x: x.axes or "-",
         "channels": lambda x: "-" if x.channels is None else str(x.channels),
         "parameters": lambda x: f"{x.parameters:,}",
+        "FLOPs": lambda x: "-" if x.flops is None else f"{x.flops:,}",
         "calls": lambda x: str(x.calls),
         "aliases": lambda x: ", ".join(x.aliases),
     }
@@ -92,6 +95,19 @@ def _print_table(chosen: Sequence[Layer]) -> None:
     if not any(x.aliases for x in chosen):
         del columns["aliases"]
     print_table(
-        list(columns), ([show(x) for show in columns.values()] for x in chosen), ("channels", "parameters", "calls")
+        list(columns),
+        ([show(x) for show in columns.values()] for x in chosen),
+        ("channels", "parameters", "FLOPs", "calls"),
     )
-    say(f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}")
+    say(_totals(chosen))
+
+
+def _totals(chosen: Sequence[Layer]) -> str:
+    """What the layers have together; one inside another is part of it."""
+    names = {x.name for x in chosen}
+    outermost = [x for x in chosen if not any(x.name.startswith(f"{name}.") for name in names)]
+    costs = [x.flops for x in outermost if x.calls]
+    known = None if None in costs else sum(cost for cost in costs if cost is not None)
+    flops = "FLOPs not known" if known is None else f"{known:,} FLOPs (two for each multiply-add)"
+    parameters = sum(x.parameters for x in outermost)
+    return f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}, {parameters:,} parameters, {flops}"

@@ -16,6 +16,7 @@ import keras
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.cards import card_of
+from agnostic_keras.flops import flops
 
 _CHANNELS_LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
 _CHANNELS_FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
@@ -73,7 +74,7 @@ def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
     return [
         Layer(
             x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
-            tuple(alias for alias in known.get(x.name, ()) if alias not in taken),
+            tuple(alias for alias in known.get(x.name, ()) if alias not in taken), x.flops,
         )
         for x in layers
     ]  # fmt: skip
@@ -88,20 +89,27 @@ class Listing:
         self.calls: dict[str, int] = {}
         """How often each layer was called."""
         self._shapes: dict[str, tuple[tuple[int | None, ...], str | None] | None] = {}
-        self._open: list[str] = []
+        self._open: list[tuple[str, int, int]] = []
+        # What has been counted so far, and by layer; None where it is not known.
+        self._total = 0
+        self._unknown = 0
+        self._spent: dict[str, int | None] = {}
         # The letters of the last output of each number of dimensions.
         self._last: dict[int, str] = {}
 
     def enter(self, name: str) -> None:
         """A layer is being called."""
         self.calls[name] = self.calls.get(name, 0) + 1
-        self._open.append(name)
+        self._open.append((name, self._total, self._unknown))
 
-    def leave(self, name: str, output: Any) -> None:
+    def leave(self, name: str, inputs: Any, output: Any) -> None:
         """A layer returned."""
         # A call that failed, and whose error the model caught, never came here.
-        while self._open and self._open.pop() != name:
-            pass
+        while self._open:
+            top, total, unknown = self._open.pop()
+            if top == name:
+                self._count(name, flops(self.modules[name], inputs, output), total, unknown)
+                break
         if not hasattr(output, "shape"):
             self._shapes.setdefault(name, None)
             return
@@ -110,6 +118,14 @@ class Listing:
         if axes is not None:
             self._last[len(sizes)] = axes
         self._shapes.setdefault(name, (sizes, axes))
+
+    def _count(self, name: str, own: int | None, total: int, unknown: int) -> None:
+        """Count what a call cost, and what ran inside it since there were ``total`` operations."""
+        self._total += own or 0
+        self._unknown += own is None
+        before = self._spent.get(name, 0)
+        known = before is not None and self._unknown == unknown
+        self._spent[name] = (before or 0) + self._total - total if known else None
 
     def _axes(self, layer: keras.Layer, ndim: int) -> str | None:
         data_format = getattr(layer, "data_format", None)
@@ -129,7 +145,7 @@ class Listing:
 
     def layers(self) -> list[Layer]:
         """In the order of the first call; those that did not run follow. A call that never returned does not count."""
-        for name in self._open:
+        for name, *_ in self._open:
             self.calls[name] -= 1
             if not self.calls[name]:
                 del self.calls[name]
@@ -139,11 +155,12 @@ class Listing:
 
     def _layer(self, name: str) -> Layer:
         layer, seen = self.modules[name], self._shapes.get(name)
+        spent = self._spent.get(name)
         kind, parameters, calls = type(layer).__name__, _size(layer), self.calls.get(name, 0)
         if seen is None:
-            return Layer(name, kind, None, None, None, parameters, calls)
+            return Layer(name, kind, None, None, None, parameters, calls, flops=spent)
         sizes, axes = seen
         if axes is None:
-            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls)
+            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=spent)
         channels = sizes[axes.index("C")] if "C" in axes else None
-        return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls)
+        return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls, flops=spent)

@@ -142,7 +142,7 @@ def _watching(listing: Listing) -> list[tuple[keras.Layer, Replacement]]:
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             listing.enter(name)
             output = original(*args, **kwargs)
-            listing.leave(name, output)
+            listing.leave(name, (args, kwargs), output)
             return output
 
         return call

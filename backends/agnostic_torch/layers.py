@@ -14,6 +14,7 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.cards import card_of
+from agnostic_torch.flops import Flops
 
 _CHANNELS_FIRST = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 _CHANNELS_LAST = {2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
@@ -115,7 +116,7 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     return [
         Layer(
             x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
-            (*names.get(x.name, ()), *(alias for alias in known.get(x.name, ()) if alias not in taken)),
+            (*names.get(x.name, ()), *(alias for alias in known.get(x.name, ()) if alias not in taken)), x.flops,
         )
         for x in layers
     ]  # fmt: skip
@@ -128,6 +129,10 @@ class Listing:
         self.model = model
         self.modules = named_layers(model)
         self._axes = Axes(model)
+        self.flops = Flops()
+        """To be entered around the pass."""
+        self._spent: dict[str, int] = {}
+        # Of each open call: the name, whether no other call came inside, and what had been counted by then.
         self._open: list[list[Any]] = []
         self._calls: dict[str, int] = {}
         self._shapes: dict[str, tuple[tuple[int, ...], str | None] | None] = {}
@@ -137,15 +142,16 @@ class Listing:
         self._calls[name] = self._calls.get(name, 0) + 1
         if self._open:
             self._open[-1][1] = False
-        self._open.append([name, True])
+        self._open.append([name, True, self.flops.total])
 
     def leave(self, name: str, args: tuple[Any, ...], output: Any) -> None:
         """A layer returned."""
         leaf = True
         # A call that failed, and whose error the model caught, never came here.
         while self._open:
-            top, leaf = self._open.pop()
+            top, leaf, before = self._open.pop()
             if top == name:
+                self._spent[name] = self._spent.get(name, 0) + self.flops.total - before
                 break
         axes = self._axes.of(name, self.modules[name], leaf, args, output)
         if name not in self._shapes:
@@ -158,7 +164,7 @@ class Listing:
 
     def layers(self) -> list[Layer]:
         """In the order of the first call; those that did not run follow. A call that never returned does not count."""
-        for name, _ in self._open:
+        for name, *_ in self._open:
             self._calls[name] -= 1
             if not self._calls[name]:
                 del self._calls[name]
@@ -169,15 +175,16 @@ class Listing:
 
     def _layer(self, name: str, parameters: int) -> Layer:
         module, seen = self.modules[name], self._shapes.get(name)
+        flops = self._spent.get(name)
         kind, calls = type(module).__name__, self._calls.get(name, 0)
         if seen is None:
-            return Layer(name, kind, None, None, None, parameters, calls)
+            return Layer(name, kind, None, None, None, parameters, calls, flops=flops)
         sizes, axes = seen
         if axes is None:
-            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls)
+            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=flops)
         shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
         channels = sizes[axes.index("C")] if "C" in axes else None
-        return Layer(name, kind, shape, axes, channels, parameters, calls)
+        return Layer(name, kind, shape, axes, channels, parameters, calls, flops=flops)
 
 
 class Axes:

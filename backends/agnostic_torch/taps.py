@@ -542,7 +542,7 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
-        with _ValuesTaken() as taken, _ValuesAsked() as asked:
+        with _ValuesTaken() as taken, _ValuesAsked() as asked, listing.flops:
             yield lambda: Plan(listing.layers(), dict(listing.calls), fixed)
     fixed = not (asked.asked or taken.taken) and before_run == (_state(model), _drawn())
 

@@ -79,11 +79,13 @@ def run(place, capsys):
 def test_layers_as_a_table(run):
     lines = run("layers", "model.py:colour", "--size", 32).splitlines()
     cells = [re.split(r"\s{2,}", line.strip()) for line in lines]
-    assert cells[0] == ["name", "kind", "shape", "axes", "channels", "parameters", "calls"]
-    assert cells[1] == ["conv", "Conv2d", "N x 6 x 30 x 30", "NCHW", "6", "168", "1"]
-    assert cells[2] == ["act", "ReLU", "N x 6 x 30 x 30", "NCHW", "6", "0", "2"]
-    assert cells[-2] == ["unused", "Linear", "-", "-", "-", "2", "0"]
-    assert lines[-1] == "7 layers"
+    assert cells[0] == ["name", "kind", "shape", "axes", "channels", "parameters", "FLOPs", "calls"]
+    assert cells[1] == ["conv", "Conv2d", "N x 6 x 30 x 30", "NCHW", "6", "168", f"{2 * 30 * 30 * 6 * 27:,}", "1"]
+    assert cells[2] == ["act", "ReLU", "N x 6 x 30 x 30", "NCHW", "6", "0", "0", "2"]
+    assert cells[-2] == ["unused", "Linear", "-", "-", "-", "2", "-", "0"]
+    numbers = re.fullmatch(r"7 layers, ([\d,]+) parameters, ([\d,]+) FLOPs \(two for each multiply-add\)", lines[-1])
+    assert numbers is not None
+    assert int(numbers[2].replace(",", "")) >= 2 * 30 * 30 * 6 * 27
 
 
 def test_layers_are_chosen_and_aliases_shown(run):
@@ -108,7 +110,7 @@ def test_layers_as_json(run):
     (found,) = json.loads(run("layers", "model.py:grey", "--layer", "conv", "--size", 16, "--json"))
     assert found == {
         "name": "conv", "kind": "Conv2d", "shape": [None, 6, 14, 14], "axes": "NCHW", "channels": 6, "parameters": 60,
-        "calls": 1, "aliases": [],
+        "calls": 1, "aliases": [], "flops": 2 * 14 * 14 * 6 * 9,
     }  # fmt: skip
 
 
