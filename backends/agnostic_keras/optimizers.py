@@ -7,6 +7,7 @@ works in ``fit()`` on every engine, jitted or not, is saved with the model, and 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,12 @@ from agnostic_keras.ops import KerasOps
 Variable = Any
 
 _OPS = KerasOps()
+
+# The entry of a saved state that says what the others are.
+_NAMES = "names"
+
+# What Keras adds to the names of layers that have none of their own, and of models.
+_NUMBER = re.compile(r"_\d+$")
 
 # The optimizers whose averages are in the weights' place, by id while they are in use.
 _averaging: set[int] = set()
@@ -247,6 +254,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._groups = [dict(group) for group in groups]
         self._specs = specs
         self._programs: Any = None
+        self._pending: dict[str, Any] | None = None
         self._group_of = None if assignment is None else list(assignment)
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -265,6 +273,60 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             scalars = rules.scalar_slots(spec)
             slots.append({name: self._slot(v, name, slot, name in scalars) for name, slot in own.items()})
         self._slots = slots
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._load(pending)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Every array of the state, with what it belongs to: see :meth:`load_own_variables`."""
+        super().save_own_variables(store)
+        if self.built:
+            # Such a file holds numbers alone.
+            store[_NAMES] = np.frombuffer("\n".join(self._labels()).encode(), np.uint8)
+
+    def load_own_variables(self, store: Any) -> None:
+        """The state by the names of the variables, the numbers that Keras gives to unnamed layers left out.
+
+        A state that is loaded before the optimizer knows its variables waits until it is built.
+
+        Raises:
+            InvalidInput: it belongs to other variables, or to another rule.
+        """
+        names = list(store.keys())
+        found = {name: np.array(store[name]) for name in names}
+        if self.built:
+            self._load(found)
+        elif len(found) > len(self.variables):
+            self._pending = found
+        else:
+            super().load_own_variables(store)
+
+    def _load(self, found: Mapping[str, Any]) -> None:
+        if _NAMES not in found:
+            raise InvalidInput(
+                "the saved state does not say which variables it belongs to, as that of Keras' own optimizers: load it "
+                "into the optimizer that it was saved from, and optimizers.convert() that"
+            )
+        places = _places(self._labels(), found[_NAMES].astype(np.uint8).tobytes().decode().split("\n"))
+        for variable, place in zip(self.variables, places, strict=True):
+            value = found[str(place)]
+            if tuple(value.shape) != tuple(variable.shape):
+                raise InvalidInput(
+                    f"the saved {variable.path!r} has the shape {value.shape}, where {tuple(variable.shape)} was "
+                    "expected"
+                )
+            variable.assign(value)
+
+    def _labels(self) -> list[str]:
+        """What each of :attr:`variables` is: the optimizer's own, or a rule, a slot and the path of a variable."""
+        known = {}
+        for v, index, slots in zip(self._trainable_variables, self._group_of, self._slots, strict=True):
+            kind = self._groups[index]["kind"]
+            known |= {id(slot): f"{kind} {name} {v.path}" for name, slot in slots.items()}
+        for word in ("_model_variables_moving_average", "_accumulated_gradients"):
+            listed = getattr(self, word, ())
+            known |= {id(x): f"{word} {v.path}" for x, v in zip(listed, self._trainable_variables, strict=False)}
+        return [known.get(id(v), v.name) for v in self.variables]
 
     def _assign(self, variables: Sequence[Variable]) -> list[int]:
         where: dict[str, int] = {}
@@ -418,6 +480,37 @@ class RuleOptimizer(keras.optimizers.Optimizer):
                 group["rate"] = keras.saving.deserialize_keras_object(group["rate"], custom_objects=custom_objects)
         made: RuleOptimizer = super().from_config({**config, "groups": groups}, custom_objects)
         return made
+
+
+def _places(own: Sequence[str], saved: Sequence[str]) -> list[int]:
+    """Where each label is among the saved ones.
+
+    Layers without a name of their own are numbered on by Keras in the order in which they are made, and whether a path
+    begins with the model depends on how it was made: where labels differ, those of the same layer and variable
+    names, numbers left out, are paired in order.
+
+    Raises:
+        InvalidInput: labels are missing, or are left over.
+    """
+    if sorted(own) == sorted(saved):
+        return [saved.index(label) for label in own]
+    bare = [_bare(label) for label in own], [_bare(label) for label in saved]
+    if sorted(bare[0]) != sorted(bare[1]):
+        lacking = [label for label, x in zip(own, bare[0], strict=True) if x not in bare[1]] or ["nothing"]
+        others = [label for label, x in zip(saved, bare[1], strict=True) if x not in bare[0]] or ["nothing"]
+        raise InvalidInput(
+            f"the saved state is that of other variables or of another rule: it has {others[0]!r} where the optimizer "
+            f"has {lacking[0]!r}; build the optimizer that it was saved from"
+        )
+    where: dict[str, list[int]] = {}
+    for index, label in enumerate(bare[1]):
+        where.setdefault(label, []).append(index)
+    return [where[label].pop(0) for label in bare[0]]
+
+
+def _bare(label: str) -> str:
+    what, _, path = label.rpartition(" ")
+    return f"{what} {'/'.join(_NUMBER.sub('', part) for part in path.split('/')[-2:])}"
 
 
 def _gradient(gradient: Any, variable: Variable) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -161,6 +162,55 @@ def test_norms_hold_squares_of_any_size(dtype: str, size: float) -> None:
         expected = reference.replay(spec, [held.astype(np.float64)], [[exact]], outputs_last=True)[-1][0]
         most = max(np.abs(held).max(), np.abs(expected).max()) * (243 if isinstance(spec, ago.Muon) else 1)
         np.testing.assert_allclose(values(net)[0], expected, rtol=0, atol=tolerance * most, err_msg=repr(spec))
+
+
+# Saved states ---------------------------------------------------------------------------------------------------------
+def chain(*names: str | None) -> keras.Model:
+    return keras.Sequential([keras.Input((3,)), *[keras.layers.Dense(3, use_bias=False, name=name) for name in names]])
+
+
+def trained(net: keras.Model, spec: ago.Spec) -> keras.Model:
+    net.compile(ago.build(spec, net, native=False), "mse")
+    net.optimizer.apply([keras.ops.full((3, 3), float(i + 1)) for i in range(2)], net.trainable_variables)
+    return net
+
+
+def slots(net: keras.Model) -> list[float]:
+    return [float(keras.ops.convert_to_numpy(s["momentum"].value).flat[0]) for s in net.optimizer._slots]
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_weights_files_give_each_variable_its_own_state(built: bool, tmp_path: Path) -> None:
+    spec, path = ago.SGD(0.1, 0.9), tmp_path / "net.weights.h5"
+    for names in (("a", "b"), (None, None)):  # unnamed layers have other numbers in every model
+        trained(chain(*names), spec).save_weights(path)
+        net = chain(*names)
+        net.compile(ago.build(spec, net, native=False), "mse")
+        if built:
+            net.optimizer.build(net.trainable_variables)
+        net.load_weights(path)
+        net.optimizer.build(net.trainable_variables)
+        assert slots(net) == [1.0, 2.0]
+        assert int(keras.ops.convert_to_numpy(net.optimizer.iterations)) == 1
+
+
+def test_a_saved_state_of_others_is_refused() -> None:
+    store: dict[str, Any] = {}
+    trained(chain("a", "b"), ago.SGD(0.1, 0.9)).optimizer.save_own_variables(store)
+    swapped = trained(chain("b", "a"), ago.SGD(0.1, 0.9))
+    with pytest.raises(InvalidInput, match=r"it has 'SGD momentum .*b/kernel' where the optimizer has"):
+        trained(chain("a", "c"), ago.SGD(0.1, 0.9)).optimizer.load_own_variables(store)
+    with pytest.raises(InvalidInput, match="where the optimizer has 'Lion mean"):
+        trained(chain("a", "b"), ago.Lion(0.1)).optimizer.load_own_variables(store)
+    # By name where the order is another.
+    swapped.optimizer.load_own_variables(store)
+    assert slots(swapped) == [2.0, 1.0]
+    native = keras.optimizers.SGD(0.1, 0.9)
+    native.build(swapped.trainable_variables)
+    plain: dict[str, Any] = {}
+    native.save_own_variables(plain)
+    with pytest.raises(InvalidInput, match="does not say which variables it belongs to"):
+        swapped.optimizer.load_own_variables(plain)
 
 
 # Averages -------------------------------------------------------------------------------------------------------------
