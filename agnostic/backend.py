@@ -83,6 +83,19 @@ class Backend(ABC):
     def tree(self, model: Model) -> list[Layer]:
         """The model's layers as they are registered, without running it: no shapes, axes, channels or calls."""
 
+    def layer_name(self, model: Model, layer: Any) -> str | None:
+        """The name in :meth:`tree` of one of the model's own layer objects; None for anything else."""
+        return None
+
+    def expected(self, model: Model, layer: str | None) -> str | None:
+        """What the named layer takes, or the model itself, in words for an error; None where that is not known."""
+        return None
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Whether an error of a run may say that the model does not take its inputs: not where memory ran out."""
+        kinds = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+        return isinstance(error, kinds) and "RESOURCE_EXHAUSTED" not in str(error)
+
     def layers(self, model: Model, inputs: Any) -> list[Layer]:
         """The model's layers in the order in which they first run; those that do not run follow at the end.
 

@@ -8,11 +8,12 @@ jax; integer inputs give an error, None, an error. Here each of these is said, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from agnostic.arrays import describe, of_numbers
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
 from agnostic.optimizers.groups import backend_module
@@ -36,7 +37,8 @@ def gradients(
     be differentiated again.
 
     Args:
-        function: called with the inputs as positional arguments; returns an array, or a list or tuple of arrays.
+        function: called with the inputs as positional arguments; returns an array, or lists, tuples and dicts of
+            arrays, which count in their order.
         inputs: a real floating-point array, or a list or tuple of them: native arrays, or NumPy.
         reduce: how the outputs become one number. "sum": all elements of all outputs. "mean": the mean over outputs of
             each output's mean, so that an output weighs the same whatever its size. A list: a weight for each output,
@@ -88,7 +90,7 @@ def per_sample(
     rows, _ = _listed(batch)
     _check(reduce, unconnected)
     engine, ops, arrays = _engine(arrays, backend)
-    rows = [ops.asarray(row) for row in rows]
+    rows = engine.detached([ops.asarray(row) for row in rows])
     counts = {ops.shape(row)[0] if ops.shape(row) else "no axis" for row in rows}
     if len(counts) != 1 or "no axis" in counts:
         raise InvalidInput(f"the arrays of a batch have one first axis in common, not {sorted(map(str, counts))}")
@@ -115,21 +117,22 @@ def jacobian(
 
     Returns:
         (*shape of the output, *shape of the input); a list of them for a list of inputs, and a list of those for a
-        function that returns several outputs.
+        function that returns several outputs, or a dict of them for one that returns a dict.
     """
     arrays, single = _listed(inputs)
     engine, _, arrays = _engine(arrays, backend)
-    several = False
+    returned: Any = None
 
     def call(*x: Array) -> list[Array]:
-        nonlocal several
+        nonlocal returned
         outputs = function(*x)
-        several = isinstance(outputs, list | tuple)
-        return list(outputs) if several else [outputs]
+        returned = list(outputs) if isinstance(outputs, Mapping) else isinstance(outputs, list | tuple)
+        return _outputs(outputs)
 
-    found = engine.jacobian(call, arrays)
-    rows = [row[0] if single else row for row in found]
-    return rows if several else rows[0]
+    rows = [row[0] if single else row for row in engine.jacobian(call, arrays)]
+    if isinstance(returned, list) and len(returned) == len(rows):
+        return dict(zip(returned, rows, strict=True))
+    return rows if returned else rows[0]
 
 
 def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array]:
@@ -169,11 +172,21 @@ def _filled(ops: Ops, like: Array, value: float) -> Array:
 
 
 def _many(function: Function) -> Callable[..., list[Array]]:
-    def call(*x: Array) -> list[Array]:
-        outputs = function(*x)
-        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    return lambda *x: _outputs(function(*x))
 
-    return call
+
+def _outputs(value: Any) -> list[Array]:
+    """The arrays in lists, tuples and dicts, in order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [x for item in value for x in _outputs(item)]
+    if not hasattr(value, "shape"):
+        raise InvalidInput(
+            f"the function returns {describe(value)}, and gradients are of arrays: return the arrays alone, in lists, "
+            "tuples or dicts"
+        )
+    return [value]
 
 
 def _listed(inputs: Any) -> tuple[list[Array], bool]:
@@ -230,11 +243,27 @@ def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[
         name = default_backend().name
     module = backend_module(name, "gradients")
     ops: Ops = module.ops_for(arrays)
-    native = [ops.asarray(x) for x in arrays]
+    native = [_native(ops, x, i) for i, x in enumerate(arrays)]
     for i, x in enumerate(native):
         if not ops.dtype(x).startswith(("float", "bfloat")):
-            raise InvalidInput(f"input {i} is {ops.dtype(x)}, and gradients are of real floating-point inputs: cast it")
+            raise InvalidInput(
+                f"input {i} is {ops.dtype(x)}, and gradients are of real floating-point inputs: cast it, or leave it "
+                "out if it is no quantity, as labels are: gradients(lambda x: function(x, labels), x)"
+            )
     return module, ops, native
+
+
+def _native(ops: Ops, x: Any, index: int) -> Array:
+    """An input as a native array: numbers and nested lists of them come as NumPy does."""
+    if isinstance(x, int | float | list | tuple | np.generic | np.ndarray):
+        try:
+            x = np.asarray(x)
+        except ValueError:  # lists of unequal lengths
+            raise InvalidInput(f"input {index} is {describe(x)}, of unequal lengths: give an array") from None
+        return ops.asarray(of_numbers(x, f"input {index}"))
+    if not hasattr(x, "shape"):
+        raise InvalidInput(f"input {index} is {describe(x)}, and gradients are of arrays: leave it out")
+    return ops.asarray(x)
 
 
 def _connected(ops: Ops, gradient: Array | None, x: Array, index: int, unconnected: str) -> Array | None:

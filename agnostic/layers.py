@@ -1,12 +1,14 @@
 """Naming and choosing layers: by exact name, alias, glob, index or kind.
 
-A selector is a string or an integer:
+A selector is a string, an integer or a layer:
 
 - ``"features.0"``: an exact name, or an alias (``"block1_conv1"`` for the same layer of VGG16)
 - ``"blocks.3.*"``: a glob, matched component by component as in a file system: ``*`` stays within one
   dot-separated component, ``**`` crosses them, ``?`` and ``[...]`` as in :mod:`fnmatch`
 - ``"kind:Conv2d"``: every layer of that kind (the framework's class name, in any case)
 - ``5`` or ``-1``: the index in execution order
+- a :class:`Layer`, as :func:`agnostic.layers` lists them; the functions that take a model take the framework's own
+  layer objects as well, such as ``model[0]`` or ``model.get_layer("conv")``
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
-
-Selector = str | int
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Layer:
     def spatial(self) -> bool:
         """Whether the output has a height and a width."""
         return self.axes is not None and "H" in self.axes and "W" in self.axes
+
+
+Selector = str | int | Layer
+"""What chooses layers; see the module's docstring."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -106,10 +112,10 @@ def select(
 
     Raises:
         UnknownName: a selector chooses nothing; the message names the nearest layers.
-        InvalidInput: a selector is neither a string nor an integer, or there is none.
+        InvalidInput: a selector is none of these, or there is none.
     """
-    if isinstance(selectors, str | int):
-        selectors = [selectors]
+    if isinstance(selectors, str | bytes) or not isinstance(selectors, Iterable):
+        selectors = [selectors]  # type: ignore[list-item]  # what is no selector is refused below
     chosen: dict[str, Layer] = {}
     empty = True
     for selector in selectors:
@@ -121,14 +127,19 @@ def select(
     return list(chosen.values())
 
 
-def _select_one(layers: Sequence[Layer], selector: Selector, model: str) -> list[Layer]:
-    if isinstance(selector, bool) or not isinstance(selector, str | int):
-        raise InvalidInput(f"a layer is chosen by a name, a glob, an index or 'kind:Conv2d', not by {selector!r}")
-    if isinstance(selector, int):
-        if not -len(layers) <= selector < len(layers):
+def _select_one(layers: Sequence[Layer], selector: Any, model: str) -> list[Layer]:
+    if isinstance(selector, Layer):
+        selector = selector.name
+    if isinstance(selector, bool) or not isinstance(selector, str | Integral):
+        kind = selector if isinstance(selector, bool | float | None) else f"a {type(selector).__name__}"
+        raise InvalidInput(
+            f"a layer is chosen by a name, a glob, an index, 'kind:Conv2d' or a layer of the model, not by {kind}"
+        )
+    if not isinstance(selector, str):
+        if not -len(layers) <= int(selector) < len(layers):
             has = f"{len(layers)} layers, 0 to {len(layers) - 1}" if layers else "no layers"
             raise UnknownName(f"no layer {selector} in {model}: it has {has}")
-        return [layers[selector]]
+        return [layers[int(selector)]]
     exact = [layer for layer in layers if layer.name == selector] or [
         layer for layer in layers if selector in layer.aliases
     ]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.guards import count, error
 from agnostic.layers import Layer
 
+Key = Any
+"""What a record is asked by: a name, a place in the record, a Layer, or one of the model's own layer objects."""
+
 
 class Activations(Mapping[str, Any]):
     """The outputs of the chosen layers: a mapping from the layer's name to the framework's own array.
 
     The keys are the names by which the layers were asked for, and the framework's own names for those chosen by a glob,
-    an index or a kind. A layer is found by its other names as well.
+    an index or a kind. A layer is found by its other names as well, by its place in the record (``record[0]``,
+    ``record[-1]``), and by itself: ``record[model[0]]``.
 
     An output that is no single array (a tuple, a dict, a named tuple, a dataclass) is given as it is, with the
     framework's own arrays inside.
@@ -30,6 +35,7 @@ class Activations(Mapping[str, Any]):
         calls: Mapping[str, Sequence[Any]],
         to_numpy: Callable[[Any], Any],
         about: Mapping[str, Any] | None = None,
+        name_of: Callable[[Any], str | None] | None = None,
     ) -> None:
         """Made by a backend.
 
@@ -38,19 +44,33 @@ class Activations(Mapping[str, Any]):
             calls: for each layer's own name, what each call returned; may grow while the model runs.
             to_numpy: turns what one call returned into the same structure of NumPy arrays.
             about: the model and its inputs, as JSON can hold them.
+            name_of: the name of one of the model's own layer objects; None for anything else.
         """
         self._layers = dict(layers)
         self.about = dict(about or {})
         self._calls = calls
         self._to_numpy = to_numpy
+        self._name_of = name_of
 
     @property
     def layers(self) -> Mapping[str, Layer]:
         """The layers by key."""
         return dict(self._layers)
 
-    def layer(self, name: str) -> Layer:
-        """The layer of that name: its key, its own name, or an alias."""
+    def layer(self, name: Key) -> Layer:
+        """The layer of a key, of its own name or an alias, of its place in this record, or that is itself given.
+
+        Raises:
+            UnknownName: no such layer is recorded here.
+        """
+        if isinstance(name, Integral):
+            if not -len(self) <= int(name) < len(self):
+                raise UnknownName(f"no layer {name} in this record: it holds {len(self)}, counted from 0")
+            return list(self._layers.values())[int(name)]
+        if isinstance(name, Layer):
+            name = name.name
+        elif not isinstance(name, str):
+            name = self._own_name(name) or f"a {type(name).__name__}"
         if name in self._layers:
             return self._layers[name]
         for layer in self._layers.values():
@@ -59,12 +79,19 @@ class Activations(Mapping[str, Any]):
         known = ", ".join(self._layers) if 0 < len(self._layers) < 9 else f"{len(self._layers)} layers are"
         raise UnknownName(f"layer {name!r} is not recorded here ({known}){nearest(name, self._layers)}")
 
-    def calls(self, name: str) -> list[Any]:
+    def _own_name(self, layer: Any) -> str | None:
+        return None if self._name_of is None else self._name_of(layer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Stored without the model, whose layer objects it can therefore not be asked by.
+        return {**vars(self), "_name_of": None}
+
+    def calls(self, name: Key) -> list[Any]:
         """What each call of a layer returned, in the order of the calls; empty for a layer that did not run."""
         return list(self._calls.get(self.layer(name).name, ()))
 
-    def __getitem__(self, name: str) -> Any:
-        calls = self.calls(name)
+    def __getitem__(self, name: Key) -> Any:
+        calls, name = self.calls(name), self.layer(name).name if not isinstance(name, str) else name
         if not calls:
             raise InvalidInput(f"layer {name!r} has not run: call the model inside the context, then look here")
         if len(calls) > 1:
@@ -80,9 +107,11 @@ class Activations(Mapping[str, Any]):
         return len(self._layers)
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            name = name.name if isinstance(name, Layer) else self._own_name(name)
         return any(name in (key, layer.name, *layer.aliases) for key, layer in self._layers.items())
 
-    def axes(self, name: str) -> str | None:
+    def axes(self, name: Key) -> str | None:
         """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known."""
         return self.layer(name).axes
 
@@ -104,7 +133,7 @@ class Activations(Mapping[str, Any]):
     def numpy(self) -> Activations:
         """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32."""
         calls = {x.name: [self._to_numpy(call) for call in self.calls(x.name)] for x in self._layers.values()}
-        return Activations(self._layers, calls, _same, self.about)
+        return Activations(self._layers, calls, _same, self.about, self._name_of)
 
     def both(self, name: str) -> Iterator[tuple[Any, Any]]:
         """What each call of a layer returned, as it is and with NumPy arrays in place of native ones."""
@@ -127,10 +156,17 @@ class Activations(Mapping[str, Any]):
 
         save(self, path, note)
 
-    def rekeyed(self, layers: Mapping[str, Layer], about: Mapping[str, Any] | None = None) -> Activations:
+    def rekeyed(
+        self,
+        layers: Mapping[str, Layer],
+        about: Mapping[str, Any] | None = None,
+        name_of: Callable[[Any], str | None] | None = None,
+    ) -> Activations:
         """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here."""
         chosen = {key: self.layer(x.name) for key, x in layers.items()}
-        return Activations(chosen, self._calls, self._to_numpy, self.about if about is None else about)
+        return Activations(
+            chosen, self._calls, self._to_numpy, self.about if about is None else about, name_of or self._name_of
+        )
 
     def __repr__(self) -> str:
         return f"Activations({', '.join(f'{key}: {_describe(self.calls(key))}' for key in self)})"

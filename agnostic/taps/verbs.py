@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from agnostic.models.cards import card_of
 from agnostic.models.inputs import Size, layers_of
 from agnostic.models.preparing import model_inputs
 from agnostic.taps.records import Activations
+from agnostic.taps.refusals import refusals
 
 Selectors = Selector | Iterable[Selector]
 
@@ -35,13 +38,14 @@ def layers(
         channels_in: channels of the images, where the model does not tell.
 
     Raises:
-        InvalidInput: ``inputs`` is None, and no shape can be found or the model does not take images of this size.
+        InvalidInput: the model does not take the inputs, or images of this size, or no shape can be found.
     """
     backend = backend_of(model)
     if inputs is not None:
         if size is not None or channels_in is not None:
             raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
-        return backend.layers(model, inputs)
+        with refusals(backend, model, inputs):
+            return backend.layers(model, inputs)
     return list(layers_of(backend, model, size=size, channels=channels_in))
 
 
@@ -56,18 +60,20 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
         inputs: one input, a tuple of positional inputs, or a dict of named ones. An input is a native array, or a NumPy
             array in the model's own layout, which is moved to the model's device and, if it is floating point, to its
             type. Images in [0, 1] go through :func:`prepare` first.
-        layers: names, globs, indices or kinds; see :mod:`agnostic.layers`.
+        layers: names, globs, indices, kinds, or the model's own layer objects; see :mod:`agnostic.layers`.
 
     Returns:
         The outputs by layer name. Of the layers that a glob or a kind chooses, those that did not run are left out.
 
     Raises:
         UnknownName: a selector chooses no layer.
-        InvalidInput: a layer that was asked for by name or index did not run, or none of a glob's did.
+        InvalidInput: the model does not take these inputs; a layer that was asked for by name or index did not run, or
+            none of a glob's did.
     """
     backend = backend_of(model)
-    chosen = _choose(backend, model, layers, inputs)
-    record = backend.capture(model, inputs, _names(chosen))
+    with refusals(backend, model, inputs):
+        chosen = _choose(backend, model, layers, inputs)
+        record = backend.capture(model, inputs, _names(chosen))
     ran = []
     for selector, found in chosen:
         called = [record.layer(layer.name) for layer in found if record.calls(layer.name)]
@@ -78,7 +84,7 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
                 "agnostic.layers(model) tells how often each layer runs"
             )
         ran.append((selector, called))
-    return record.rekeyed(_keyed(ran), _about(backend, model, inputs))
+    return record.rekeyed(_keyed(ran), _about(backend, model, inputs), partial(backend.layer_name, model))
 
 
 @contextmanager
@@ -94,12 +100,19 @@ def watch(
     With ``nonfinite="raise"`` whatever runs inside, ``fit()`` and functions that were compiled before among it, stops
     at the first number that is NaN or infinite, and says where that is:
 
-    - the output of a layer, of all layers of the model, whether they are chosen or not;
+    - what the model returns, or a layer that is called by itself. Named is the first layer whose number reaches it;
+      what a later operation makes finite again, such as the infinity of a mask, is let pass. So is an infinity that the
+      program itself writes down (``masked_fill``), unless a loss term is reached;
     - a loss term. In PyTorch: a scalar that depends on weights, or what ``backward`` is called on. In Keras: what a
       ``keras.losses.Loss``, a regularizer, ``add_loss`` or ``compute_loss`` gives, or what a tape differentiates. Any
-      other, such as one written by hand for jax.grad, is given to ``record.check({"entropy": entropy})``;
+      other, such as one written by hand for jax.grad, is given to ``record.check({"entropy": entropy})``. Named is the
+      first operation whose number reaches it;
     - a gradient: of a layer's output, on its way back, or of a weight. Infinite gradients of a scaled loss, whose steps
       the scale leaves out, are let pass.
+
+    Every operation of this thread is looked at, which costs a pass over its results. Arrays are followed, not their
+    elements: of two bad arrays that were joined, the earlier one is named, also if its part was cut off. Operations in
+    TorchScript, custom autograd functions and graphs of tf.data are not seen: the layer around them is named.
 
     Args:
         model: a native model.
@@ -123,14 +136,14 @@ def watch(
     if nonfinite not in (None, "raise"):
         raise InvalidInput(f"nonfinite is 'raise' or None, not {nonfinite!r}")
     backend = backend_of(model)
-    empty = nonfinite is not None and not isinstance(layers, str | int) and not list(layers := list(layers))
-    chosen = [] if empty else _choose(backend, model, layers, None)
+    asked = _asked(backend, model, layers)
+    chosen = _choose(backend, model, asked, None) if asked or nonfinite is None else []
     # The guard comes first, so that it sees what the model computed, and not a copy that was recorded.
     with (
         nullcontext() if nonfinite is None else backend.guard(model),
         backend.watch(model, _names(chosen), detach=detach) as record,
     ):
-        yield record.rekeyed(_keyed(chosen), _about(backend, model, None))
+        yield record.rekeyed(_keyed(chosen), _about(backend, model, None), partial(backend.layer_name, model))
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
@@ -186,12 +199,26 @@ Chosen = list[tuple[Selector, list[Layer]]]
 
 def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
     """The model is run only for an index, which counts in execution order."""
-    asked = [selectors] if isinstance(selectors, str | int) else list(selectors)
-    listing = _listing(backend, model, inputs) if any(isinstance(x, int) for x in asked) else backend.tree(model)
+    asked = _asked(backend, model, selectors)
+    by_index = any(isinstance(x, Integral) for x in asked)
+    listing = _listing(backend, model, inputs) if by_index else backend.tree(model)
     name = type(model).__name__
     if not asked:
         select(listing, asked, model=name)
     return [(selector, select(listing, [selector], model=name)) for selector in asked]
+
+
+def _asked(backend: Backend, model: Model, selectors: Any) -> list[Any]:
+    """Selectors one by one, the model's own layer objects by their names."""
+
+    def named(x: Any) -> Any:
+        return x if isinstance(x, str | Integral | Layer) else backend.layer_name(model, x) or x
+
+    # A layer object may itself be a sequence of layers.
+    one = named(selectors)
+    if isinstance(one, str | bytes | Integral | Layer) or not isinstance(one, Iterable):
+        return [one]
+    return [named(x) for x in one]
 
 
 def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:

@@ -45,6 +45,15 @@ class KerasBackend(Backend):
     def trial(self, model: keras.Layer, inputs: Any) -> Trial:
         return inputs_.trial(model, inputs)
 
+    def layer_name(self, model: keras.Layer, layer: Any) -> str | None:
+        return next((name for name, x in layers.named_layers(model).items() if x is layer), None)
+
+    def expected(self, model: keras.Layer, layer: str | None) -> str | None:
+        return layers.expected(model if layer is None else layers.named_layers(model)[layer])
+
+    def is_refusal(self, error: Exception) -> bool:
+        return super().is_refusal(error) or isinstance(error, engines.current().REFUSALS)
+
     def describe(self, model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
         from agnostic_keras.description import describe
 

@@ -18,6 +18,11 @@ def ops_for(arrays: Sequence[Any]) -> KerasOps:
     return KerasOps()
 
 
+def detached(inputs: Sequence[Array]) -> list[Array]:
+    """Arrays without what a run before remembers of them: here nothing is remembered."""
+    return list(inputs)
+
+
 def pullback(function: Function, inputs: Sequence[Array], cotangents: Cotangents) -> list[Array | None]:
     """The gradients of the weighted sum of the outputs; None for an input that is not connected."""
     found: list[Array | None] = engines.current().pullback(function, inputs, cotangents)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 from agnostic import guards
@@ -30,24 +31,30 @@ def guard(model: keras.Layer) -> Iterator[None]:
     """See :meth:`agnostic.backend.Backend.guard`."""
     check_built(model)
     layers = {**named_layers(model), model.name: model}
-    thread = threading.get_ident()
-    state = _State()
+    thread, state, engine = threading.get_ident(), _State(), engines.current()
+    flow = guards.Flow(_values, _is_finite, engine.base, *_PASSED_OVER)
 
     def here() -> bool:
         return state.active and threading.get_ident() == thread
 
     def watching(name: str, layer: keras.Layer) -> Replacement:
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            output = original(*args, **kwargs)
-            if not here():
-                return output
-            for x in tree.flatten(output):
-                if (bad := _bad(x)) is not None:
-                    raise _unwrapped(guards.error("layer", name, bad, look=_cause(layer, (args, kwargs))))
+            found: list[Any] = []
+            flow.enter(name)
+            try:
+                output = original(*args, **kwargs)
+                found = _concrete(output)
+            finally:
+                _leave(flow, name, found, lambda: _cause(layer, (args, kwargs)))
             # The model's own output is its last layer's.
             return output if layer is model else tree.map_structure(lambda x: _followed(x, name), output)
 
         return call
+
+    def term(name: str, x: Any, bad: Any, when: str = "") -> NonFinite:
+        known = _concrete(x)
+        look = flow.look(known[0], "look at what goes into it") if known else "look at what goes into it"
+        return _unwrapped(guards.error("loss term", name, bad, when=when, look=look))
 
     def _followed(x: Any, name: str) -> Any:
         if not (keras.ops.is_tensor(x) and keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))):
@@ -63,7 +70,7 @@ def guard(model: keras.Layer) -> Iterator[None]:
     def loss_call(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
         value = original(self, *args, **kwargs)
         if here() and (bad := _bad(value)) is not None:
-            raise _unwrapped(guards.error("loss term", self.name, bad))
+            raise term(self.name, value, bad)
         return value
 
     def scale_loss(original: Callable[..., Any], *args: Any) -> Any:
@@ -73,8 +80,7 @@ def guard(model: keras.Layer) -> Iterator[None]:
     def compute_loss(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         total = original(*args, **kwargs)
         if here() and (bad := _bad(total)) is not None:
-            name, bad = _added(layers, bad)
-            raise _unwrapped(guards.error("loss term", name, bad))
+            raise term(*_added(layers, total, bad))
         return total
 
     def apply(original: Callable[..., Any], self: Any, grads: Any, trainable_variables: Any = None) -> Any:
@@ -90,13 +96,13 @@ def guard(model: keras.Layer) -> Iterator[None]:
         for x in tree.flatten(targets) if here() else ():
             if (bad := _bad(x)) is not None:
                 line, place = guards.caller(*_PASSED_OVER)
-                raise guards.error("loss term", line or "loss", bad, when=f"({place})")
+                raise term(line or "loss", x, bad, f"({place})")
 
-    engine = engines.current()
     # A loss scale expects infinite gradients, and its own ``apply`` passes only the finite ones on.
     base = next(cls for cls in keras.optimizers.Optimizer.__mro__ if "apply" in vars(cls))
     with (
         engine.uncompiled(),
+        engine.following(flow),
         engine.before_gradients(before_gradient),
         patched(
             [
@@ -138,13 +144,38 @@ def _cause(layer: keras.Layer, given: Any) -> str:
     return guards.cause(inputs, own)
 
 
-def _added(layers: Mapping[str, keras.Layer], total: Any) -> tuple[str, Any]:
-    """Which layer's regularizer or ``add_loss`` spoiled the total; the total itself where none did."""
+def _added(layers: Mapping[str, keras.Layer], total: Any, bad: Any) -> tuple[str, Any, Any]:
+    """Which layer's regularizer or ``add_loss`` spoiled the total (name, array, values); the total where none did."""
     for name, layer in layers.items():
         for x in layer.losses:
-            if (bad := _bad(x)) is not None:
-                return f"added by {name}", bad
-    return "total", total
+            if (added := _bad(x)) is not None:
+                return f"added by {name}", x, added
+    return "total", total, bad
+
+
+def _values(x: Any) -> Any:
+    """An array as NumPy, in a type that NumPy knows."""
+    array = np.asarray(_OPS.numpy(x) if hasattr(x, "detach") else x)
+    return array if array.dtype.kind in "fciub" else array.astype(np.float32)
+
+
+def _is_finite(x: Any) -> bool:
+    # In NumPy, since an operation of the engine would be followed as one of the model's.
+    return not any(guards.count(_values(x)))
+
+
+def _concrete(structure: Any) -> list[Any]:
+    """The floating point arrays in a structure that have values."""
+    arrays = [x for x in tree.flatten(structure) if keras.ops.is_tensor(x)]
+    floating = [x for x in arrays if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))]
+    return [x for x in map(engines.current().concrete, floating) if x is not None]
+
+
+def _leave(flow: guards.Flow, name: str, outputs: list[Any], look: Callable[[], str]) -> None:
+    try:
+        flow.leave(name, outputs, look)
+    except NonFinite as error:
+        raise _unwrapped(error) from None
 
 
 def _unwrapped(error: NonFinite) -> NonFinite:

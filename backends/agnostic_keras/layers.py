@@ -80,6 +80,25 @@ def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
     ]  # fmt: skip
 
 
+def expected(layer: keras.Layer) -> str | None:
+    """See :meth:`agnostic.backend.Backend.expected`: what the layer's input_spec, or the model's inputs, declare."""
+    declared = getattr(layer, "inputs", None)
+    if declared:
+        found = [f"{keras.backend.standardize_dtype(x.dtype)} {tuple(x.shape)}" for x in declared]
+        return ", ".join(found)
+    spec = layer.input_spec
+    if spec is None or isinstance(spec, list | tuple):
+        return None
+    if spec.shape is not None:
+        return str(tuple(spec.shape))
+    rank = spec.ndim or max([spec.min_ndim or 0, *(axis + 1 for axis in (spec.axes or {}) if axis >= 0)])
+    sizes: list[Any] = [None] * rank
+    for axis, size in (spec.axes or {}).items():
+        if -rank <= axis < rank:
+            sizes[axis] = size
+    return ("" if spec.ndim else "at least ") + f"{rank} dimensions, {tuple(sizes)}"
+
+
 class Listing:
     """Watches one forward pass and tells the layers in the order in which they first ran."""
 

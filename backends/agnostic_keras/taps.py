@@ -20,6 +20,7 @@ import numpy as np
 from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
+from agnostic.arrays import of_numbers
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
 from agnostic.patching import Replacement, patched
@@ -93,6 +94,7 @@ def _native(model: keras.Layer, inputs: Any) -> Any:
 
     def native(x: Any) -> Any:
         if isinstance(x, np.ndarray):
+            x = of_numbers(x)
             return ops.asarray(x, model.compute_dtype if x.dtype.kind == "f" else None)
         return x
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from agnostic.backend import Backend
@@ -43,6 +44,15 @@ class TorchBackend(Backend):
 
     def trial(self, model: nn.Module, inputs: Any) -> Trial:
         return inputs_.trial(model, inputs)
+
+    def layer_name(self, model: nn.Module, layer: Any) -> str | None:
+        return next((name for name, x in layers.named_layers(layers.unwrap(model)).items() if x is layer), None)
+
+    def expected(self, model: nn.Module, layer: str | None) -> str | None:
+        return None if layer is None else layers.expected(layers.named_layers(layers.unwrap(model))[layer])
+
+    def is_refusal(self, error: Exception) -> bool:
+        return super().is_refusal(error) and not isinstance(error, torch.OutOfMemoryError)
 
     def describe(self, model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
         from agnostic_torch.description import describe

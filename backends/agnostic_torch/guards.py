@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from agnostic import guards
-from agnostic.errors import NonFinite
 from agnostic.patching import patched
 from agnostic_torch import values
 from agnostic_torch.layers import named_layers, unwrap
@@ -49,51 +49,48 @@ def guard(model: nn.Module) -> Iterator[None]:
     """
     model = unwrap(model)
     layers = {**named_layers(model), "": model}
+    flow = guards.Flow(_numpy, is_finite, lambda x: x._base, "torch")
+    thread = threading.get_ident()
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            if threading.get_ident() == thread:
+                flow.enter(name)
+
+        return hook
+
     with Eager(), hooks() as handles, _scaled() as scaled:
         watching = _Gradients(model, scaled)
-        inside = _Inside()
-        for name, module in layers.items():
-            handles.append(module.register_forward_pre_hook(inside.enter))
-            after = _after(name or type(model).__name__, inside, watching)
+        for path, module in layers.items():
+            name = path or type(model).__name__
+            handles.append(module.register_forward_pre_hook(enter(name)))
+            after = _after(name, flow, watching)
             handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
         handles += watching.on_parameters()
         handles.append(register_optimizer_step_pre_hook(watching.before_step))
         try:
-            with Losses(inside):
+            with _Operations(flow):
                 yield
         finally:
             watching.active = False
 
 
-class _Inside:
-    """How deep in the model's layers this thread is."""
+def _after(name: str, flow: guards.Flow, watching: _Gradients) -> Callable[..., None]:
+    thread = threading.get_ident()
 
-    def __init__(self) -> None:
-        self.depth, self.thread = 0, threading.get_ident()
-
-    def __bool__(self) -> bool:
-        return self.depth > 0
-
-    def enter(self, module: nn.Module, args: Any) -> None:
-        self.depth += threading.get_ident() == self.thread
-
-
-def _after(name: str, inside: _Inside, watching: _Gradients) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, *rest: Any) -> None:
-        if threading.get_ident() != inside.thread:
+        if threading.get_ident() != thread:
             return
-        inside.depth -= 1
         # After an error in the layer there is no output.
         kwargs, output = rest if len(rest) == 2 else ({}, None)
-        if output is None:
-            return
         found = list(leaves(output))
-        for x in found:
-            if not is_finite(x):
-                given = [("input", is_finite(i)) for i in leaves((args, kwargs))]
-                own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-                look = guards.cause(given, [(n, is_finite(w)) for n, w in own])
-                raise guards.error("layer", name, _numpy(x), look=look)
+
+        def look() -> str:
+            given = [("input", is_finite(i)) for i in leaves((args, kwargs))]
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            return guards.cause(given, [(n, is_finite(w)) for n, w in own])
+
+        flow.leave(name, found, look)
         # The backward pass computes checkpointed parts again: their outputs are hooked already.
         if torch._C._current_graph_task_id() == -1:
             for x in found:
@@ -151,37 +148,47 @@ def _scaled() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(seen)
 
 
-class Losses(TorchFunctionMode):
-    """Stops at the first scalar that depends on weights, outside of a model's layers, that is not finite."""
+class _Operations(TorchFunctionMode):
+    """Follows numbers that are not finite, and stops at the first loss term that they reach, outside of layers."""
 
-    def __init__(self, inside: Any) -> None:
-        """``inside`` is true while a layer runs, which is looked at by itself."""
+    def __init__(self, flow: guards.Flow) -> None:
         super().__init__()
-        self._inside = inside
-        self._first: str | None = None
+        self._flow = flow
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in (Tensor.backward, torch.autograd.grad, torch.autograd.backward):
-            self._before_backward(args[0] if args else next(iter(kwargs.values())))
-        result = func(*args, **(kwargs or {}))
-        if not self._inside and isinstance(result, Tensor) and result.requires_grad and not is_finite(result):
-            name = getattr(func, "__name__", str(func)).strip("_")
-            line, place = guards.caller("torch")
-            if self._first is None:
-                self._first = f"{name} at {place}"
-            # An infinity in a mask is no mistake, and neither is a NaN that is thrown away: a scalar is what is left.
-            if result.ndim == 0:
-                raise self._error(result, line or name, place)
-        return result
+            for x in leaves(args[0] if args else next(iter(kwargs.values()))):
+                self._check(x, "loss")
+            return func(*args, **kwargs)
+        return follow(self._flow, func, args, kwargs, self._check)
 
-    def _before_backward(self, outputs: Any) -> None:
-        for x in leaves(outputs):
-            if not is_finite(x):
-                line, place = guards.caller("torch")
-                raise self._error(x, line or "loss", place)
+    def _check(self, x: Tensor, name: str) -> None:
+        # An infinity in a mask is no mistake, and neither is a NaN that is thrown away: a scalar is what is left.
+        if is_finite(x):
+            return
+        line, place = guards.caller("torch")
+        look = self._flow.look(x, "the layers before it are finite")
+        raise guards.error("loss term", line or name, _numpy(x), when=f"({place})", look=look)
 
-    def _error(self, x: Tensor, line: str, place: str) -> NonFinite:
-        look = "the layers before it are finite"
-        if self._first is not None:
-            look = f"the operation that first gave such a number is {self._first}"
-        return guards.error("loss term", line, _numpy(x), when=f"({place})", look=look)
+
+def follow(
+    flow: guards.Flow, func: Any, args: Any, kwargs: Any, scalar: Callable[[Tensor, str], None] | None = None
+) -> Any:
+    """Run an operation for a :class:`torch.overrides.TorchFunctionMode`, and tell ``flow`` of it.
+
+    Args:
+        scalar: called with what may be a loss term, and the operation's name.
+    """
+    given = list(leaves((args, kwargs)))
+    versions = [None if x.is_inference() else x._version for x in given]
+    result = func(*args, **kwargs)
+    changed = [x for x, v in zip(given, versions, strict=True) if v is not None and x._version != v]
+    name = getattr(func, "__name__", str(func)).strip("_")
+    written = any(isinstance(x, float) and not math.isfinite(x) for x in (*args, *kwargs.values()))
+    outputs = [x for x in (*leaves(result), *changed) if x.is_floating_point() or x.is_complex()]
+    flow.operation(name, [x for x in given if x.is_floating_point()], outputs, written=written)
+    is_term = isinstance(result, Tensor) and result.ndim == 0 and result.requires_grad
+    if scalar is not None and is_term and not flow.inside:
+        scalar(result, name)
+    return result

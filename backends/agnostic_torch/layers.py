@@ -122,6 +122,24 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     ]  # fmt: skip
 
 
+def expected(module: nn.Module) -> str | None:
+    """See :meth:`agnostic.backend.Backend.expected`."""
+    weight = next(module.parameters(recurse=False), None)
+    dtype = "" if weight is None else f"{str(weight.dtype).removeprefix('torch.')} "
+    on = "" if weight is None or weight.device.type == "cpu" else f" on {weight.device}"
+    spatial = re.search(r"([123])d$", type(module).__name__)
+    axes = {"1": ", L", "2": ", H, W", "3": ", D, H, W"}[spatial[1]] if spatial else ", ..."
+    sizes = vars(module)
+    if (channels := sizes.get("in_channels", sizes.get("num_features", sizes.get("num_channels")))) is not None:
+        return f"{dtype}(N, {channels}{axes}){on}"
+    if (number := sizes.get("num_embeddings")) is not None:
+        return f"integers from 0 to {number - 1}{on}"
+    if (shape := sizes.get("normalized_shape")) is not None:
+        return f"{dtype}(..., {', '.join(map(str, shape))}){on}"
+    size = sizes.get("in_features", sizes.get("input_size", sizes.get("embed_dim")))
+    return None if size is None else f"{dtype}(..., {size}){on}"
+
+
 class Listing:
     """Watches one forward pass, module by module, and tells the layers in the order in which they first ran."""
 

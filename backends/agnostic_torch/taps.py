@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agnostic.arrays import of_numbers
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
@@ -100,9 +101,7 @@ def _native(model: nn.Module, value: Any) -> Any:
     """NumPy arrays as tensors on the model's device, floating point ones in its type; all else as it is."""
     if isinstance(value, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
-        if value.dtype.kind not in "biufc":
-            raise InvalidInput(f"an input is an array of numbers, not of {value.dtype}")
-        tensor = torch.from_numpy(np.array(value, order="C"))
+        tensor = torch.from_numpy(np.array(of_numbers(value), order="C"))
         return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
     if type(value) in (tuple, list):
         return type(value)(_native(model, item) for item in value)

@@ -328,3 +328,52 @@ def test_the_first_that_is_not_finite_is_named() -> None:
     check_finite(ops, {"large": big}, kind="layer")  # the sum overflows, the elements do not
     with pytest.raises(NonFinite, match=r"loss term 'entropy' is not finite at step 3: 1 NaN and 1 infinite of 3"):
         check_finite(ops, [("mse", good), ("entropy", bad), ("later", bad)], kind="loss term", when="at step 3")
+
+
+def test_outputs_in_dicts_and_nested() -> None:
+    x = array(1.0, 2.0)
+    assert equal(gradients(lambda x: {"a": x**2, "b": (x, [3 * x])}, x), [6, 8])
+    found = jacobian(lambda x: {"double": 2 * x, "sum": ops.sum(x)}, x)
+    assert list(found) == ["double", "sum"]
+    assert equal(found["double"], [[2, 0], [0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "input 0 is None"),
+        ("a", "input 0 is a str"),
+        ({"a": 1.0}, "input 0 is {'a': 1.0}"),
+        (np.array(["a"]), "array of numbers of up to 64 bits, not of <U1"),
+        (np.array([1.0, None]), "not of object"),
+        ([[1.0, 2.0], [[3.0], [4.0, 5.0]]], "input 1 is a list of 2 .* of unequal lengths"),
+        (np.arange(2), r"input 0 is int(64|32).* leave it out .* gradients\(lambda x: function\(x, labels\), x\)"),
+    ],
+)
+def test_a_wrong_input_is_one_sentence(given: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        gradients(lambda x, *_: 2 * x, given, backend=os.environ["AGNOSTIC_BACKEND"])
+
+
+@pytest.mark.parametrize("returned", [None, 3.0, "a"])
+def test_a_function_that_returns_no_array_is_one_sentence(returned: Any) -> None:
+    with pytest.raises(InvalidInput, match="the function returns"):
+        gradients(lambda x: returned, array(1.0))
+
+
+def test_arrays_of_another_byte_order_are_arrays() -> None:
+    x = np.array([1.0, 2.0], ">f4")
+    assert equal(gradients(lambda x: x**2, x, backend=os.environ["AGNOSTIC_BACKEND"]), [2, 4])
+
+
+@pytest.mark.skipif(ENGINE != "torch", reason="inference mode is PyTorch's")
+def test_gradients_in_inference_mode() -> None:
+    x = array(1.0, 2.0)
+    with torch.inference_mode():
+        inside, weights = array(1.0, 2.0) * 1, array(3.0, 4.0) * 1
+        assert equal(gradients(lambda x: x**2, x), [2, 4])
+        assert equal(gradients(lambda x: x**2, inside), [2, 4])
+        assert equal(per_sample(lambda w, row: ops.sum(w * row), inside, ops.asarray(np.eye(2, dtype="f"))), np.eye(2))
+        assert equal(jacobian(lambda x: 2 * x, inside), 2 * np.eye(2))
+        with pytest.raises(InvalidInput, match=r"made inside torch\.inference_mode"):
+            gradients(lambda x: x * weights, x)

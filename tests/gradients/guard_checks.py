@@ -128,6 +128,83 @@ def test_a_loss_that_is_no_number_is_named_though_its_gradient_is_finite() -> No
         differentiate(model, lambda y: ops.mean(y * y) + mean_log(-1 - y * y))
 
 
+def test_what_healed_is_not_blamed_for_what_reaches_the_loss() -> None:
+    model = net()
+
+    def loss(y: Any) -> Any:
+        infinite = ops.where(y < 1e6, y * 0 - np.inf, y)
+        healed = ops.mean(ops.where(y < 1e6, y, infinite)) + ops.mean(ops.exp(infinite))
+        bad = ops.log(-1 - y * y)
+        return healed + mean_of(bad)
+
+    def mean_of(x: Any) -> Any:
+        total = ops.mean(x)
+        if ENGINE == "jax":
+            # jax differentiates functions, not values: the loss is looked at where Keras computes it.
+            term = keras.losses.MeanAbsoluteError(name="term")
+            return term(x, 0 * x)
+        return total
+
+    with pytest.raises(NonFinite, match=r"(?s)loss term .*reaches it is [lL]og") as raised:  # noqa: SIM117
+        with ag.watch(model, nonfinite="raise"):
+            differentiate(model, loss)
+    assert "guard_checks.py" in str(raised.value)
+
+
+class Masked:
+    """A layer whose infinities the next one, or what follows the model, makes finite again."""
+
+    @staticmethod
+    def mask(x: Any) -> Any:
+        return ops.where(x < 1e6, x * 0 - np.inf, x)
+
+    @staticmethod
+    def heal(x: Any) -> Any:
+        return ops.exp(x)
+
+    @staticmethod
+    def divide(x: Any) -> Any:
+        return (x + 1) / (x * 0)
+
+
+def chain(*functions: Callable[[Any], Any]) -> Any:
+    if TORCH:
+
+        class Function(torch.nn.Module):
+            def __init__(self, function: Callable[[Any], Any]) -> None:
+                super().__init__()
+                self.function = function
+
+            def forward(self, x: Any) -> Any:
+                return self.function(x)
+
+        layers = [(f.__name__, Function(f)) for f in functions]
+        return torch.nn.Sequential(collections.OrderedDict([("fc", torch.nn.Linear(3, 2)), *layers]))
+
+    class Layer(keras.layers.Layer):
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            super().__init__(name=function.__name__)
+            self.function = function
+
+        def call(self, x: Any) -> Any:
+            return self.function(x)
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return shape
+
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc"), *map(Layer, functions)])
+
+
+def test_a_layer_whose_infinity_heals_is_no_mistake_and_the_one_that_reaches_the_output_is_named() -> None:
+    with ag.watch(model := chain(Masked.mask, Masked.heal), nonfinite="raise"):
+        model(ops.asarray(X))
+    with (
+        pytest.raises(NonFinite, match=r"layer 'divide' is not finite: .* it happens in the layer itself"),
+        ag.watch(model := chain(Masked.mask, Masked.heal, Masked.divide), nonfinite="raise"),
+    ):
+        model(ops.asarray(X))
+
+
 def test_a_gradient_is_named_by_the_layer_that_it_reaches_first() -> None:
     model = net()
     # The root of 0 is 0, and its derivative infinite: times 0, NaN.

@@ -80,7 +80,7 @@ def test_numpy_outputs(model, x):
 
 
 def test_inputs_that_are_no_numbers(model):
-    with pytest.raises(InvalidInput, match="array of numbers, not of object"):
+    with pytest.raises(InvalidInput, match="array of numbers of up to 64 bits, not of object"):
         ag.capture(model, np.array(["a", None]), "head")
 
 

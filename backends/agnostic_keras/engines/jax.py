@@ -12,8 +12,10 @@ from jax import lax
 from jax.experimental.sparse import JAXSparse
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from agnostic_keras.engines.jax_guards import base as base
 from agnostic_keras.engines.jax_guards import before_gradients as before_gradients
 from agnostic_keras.engines.jax_guards import concrete as concrete
+from agnostic_keras.engines.jax_guards import following as following
 from agnostic_keras.engines.jax_guards import on_gradient as on_gradient
 from agnostic_keras.engines.jax_guards import uncompiled as uncompiled
 from agnostic_keras.engines.jax_guards import weights_kept as weights_kept
@@ -21,6 +23,8 @@ from agnostic_keras.engines.jax_layers import convolution as convolution
 from agnostic_keras.engines.jax_layers import max_pool as max_pool
 
 Array = jax.Array
+REFUSALS: tuple[type[Exception], ...] = ()
+"""What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 Function = Callable[..., list[Array]]
 Cotangents = Callable[[list[Array]], list[Array]]
 tanh, maximum, minimum = jnp.tanh, jnp.maximum, jnp.minimum

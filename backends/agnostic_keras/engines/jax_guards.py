@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import keras
+import numpy as np
+from jax._src import core
 
+from agnostic.guards import Flow
 from agnostic.patching import patched
 
 Array = jax.Array
@@ -37,7 +41,7 @@ def weights_kept() -> Iterator[None]:
         for v in (*self.variables, *self.metrics_variables, *(optimizer.variables if optimizer else ())):
             if v._value is not None:
                 # A compiled step may give the memory of what it is handed to its results.
-                taken[id(v)] = v, v._value if jax.config.jax_disable_jit else jax.numpy.copy(v._value)
+                taken[id(v)] = v, v._value if jax.config.jax_disable_jit else jnp.copy(v._value)
         return original(self, *args, **kwargs)
 
     def ended(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,3 +92,33 @@ def on_gradient(x: Array, function: Callable[[Array], None]) -> Array:
 def before_gradients(function: Callable[[Any], None]) -> contextlib.AbstractContextManager[Any]:
     """Functions are differentiated in jax, not values: there is nothing to look at."""
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def following(flow: Flow) -> Iterator[None]:
+    """Inside, ``flow`` is told of each operation of this thread that runs on values, also while it is differentiated.
+
+    Compiled code is seen as one that runs uncompiled, see :func:`uncompiled`.
+    """
+
+    def ran(original: Callable[..., Any], self: Any, primitive: Any, arguments: Any, *rest: Any) -> Any:
+        result = original(self, primitive, arguments, *rest)
+        numbers = [x for x in arguments if isinstance(x, float | np.floating)]
+        outputs = result if primitive.multiple_results else [result]
+        flow.operation(primitive.name, _floating(arguments), _floating(outputs), written=not np.isfinite(numbers).all())
+        return result
+
+    with patched([(core.EvalTrace, "process_primitive", ran)]):
+        yield
+
+
+def _floating(arrays: Any) -> list[Array]:
+    return [
+        x
+        for x in arrays
+        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+
+
+def base(x: Array) -> None:
+    """The array that another one is a view of: nothing is changed in place here."""

@@ -8,14 +8,22 @@ from typing import Any
 
 import tensorflow as tf
 
+from agnostic_keras.engines.tensorflow_guards import base as base
 from agnostic_keras.engines.tensorflow_guards import before_gradients as before_gradients
 from agnostic_keras.engines.tensorflow_guards import concrete as concrete
+from agnostic_keras.engines.tensorflow_guards import following as following
 from agnostic_keras.engines.tensorflow_guards import on_gradient as on_gradient
 from agnostic_keras.engines.tensorflow_guards import uncompiled as uncompiled
 from agnostic_keras.engines.tensorflow_layers import convolution as convolution
 from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
 
 Tensor = tf.Tensor
+REFUSALS: tuple[type[Exception], ...] = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+)
+"""What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 
 
 tanh, maximum, minimum = tf.tanh, tf.maximum, tf.minimum

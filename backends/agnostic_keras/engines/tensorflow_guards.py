@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
+
+from agnostic.guards import Flow
 
 Tensor = tf.Tensor
 
@@ -60,3 +63,26 @@ def before_gradients(function: Callable[[Any], None]) -> Iterator[None]:
         yield
     finally:
         tf.GradientTape.gradient = original
+
+
+@contextlib.contextmanager
+def following(flow: Flow) -> Iterator[None]:
+    """Inside, ``flow`` is told of each operation of this thread."""
+
+    def ran(name: str, inputs: Any, attributes: Any, outputs: Any, op_name: Any = None, graph: Any = None) -> None:
+        if graph is None:
+            flow.operation(name, _floating(inputs), _floating(outputs))
+
+    op_callbacks.add_op_callback(ran)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(ran)
+
+
+def _floating(arrays: Any) -> list[Tensor]:
+    return [x for x in arrays if x.dtype.is_floating]
+
+
+def base(x: Tensor) -> None:
+    """The array that another one is a view of: nothing is changed in place here."""

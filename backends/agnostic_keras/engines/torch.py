@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from agnostic_keras.engines.torch_guards import base as base
 from agnostic_keras.engines.torch_guards import before_gradients as before_gradients
 from agnostic_keras.engines.torch_guards import concrete as concrete
+from agnostic_keras.engines.torch_guards import following as following
 from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
 from agnostic_keras.engines.torch_layers import convolution as convolution
 from agnostic_keras.engines.torch_layers import max_pool as max_pool
+from agnostic_torch.gradients import jacobian as jacobian
+from agnostic_torch.gradients import per_sample as per_sample
+from agnostic_torch.gradients import pullback as pullback
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
+REFUSALS: tuple[type[Exception], ...] = ()
+"""What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 tanh = torch.tanh
 
 
@@ -117,42 +124,3 @@ def climber(network: Any) -> Callable[..., Any]:
                 return network.display(parameters, data), *(torch.stack(x) for x in zip(*seen, strict=True))
 
     return climb
-
-
-# Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------
-def pullback(
-    function: Callable[..., list[Tensor]],
-    inputs: Sequence[Tensor],
-    cotangents: Callable[[list[Tensor]], list[Tensor]],
-) -> list[Tensor | None]:
-    """See :func:`agnostic_keras.gradients.pullback`."""
-    leaves = [x.detach().requires_grad_() for x in inputs]
-    with torch.enable_grad():
-        outputs = function(*leaves)
-    followed = [(y, w) for y, w in zip(outputs, cotangents(outputs), strict=True) if y.requires_grad]
-    if not followed:
-        return [None] * len(inputs)
-    ys, ws = zip(*followed, strict=True)
-    return list(torch.autograd.grad(ys, leaves, ws, allow_unused=True))
-
-
-def per_sample(
-    function: Callable[..., list[Tensor]],
-    inputs: Sequence[Tensor],
-    batch: Sequence[Tensor],
-    cotangents: Callable[[list[Tensor]], list[Tensor]],
-) -> list[Tensor]:
-    """See :func:`agnostic_keras.gradients.per_sample`."""
-
-    def total(x: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> Tensor:
-        outputs = function(*x, *rows)
-        return torch.stack([(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]).sum()
-
-    return list(torch.func.vmap(torch.func.grad(total), (None, 0))(tuple(x.detach() for x in inputs), tuple(batch)))
-
-
-def jacobian(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    """See :func:`agnostic_keras.gradients.jacobian`."""
-    detached = tuple(x.detach() for x in inputs)
-    rows = torch.func.jacrev(lambda *x: tuple(function(*x)), tuple(range(len(inputs))))(*detached)
-    return [list(row) for row in rows]
