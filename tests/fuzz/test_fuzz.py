@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[2]
 NEEDS = {"archives": "keras", "traces": "torch", "weights": "torch"}
 
 
-@pytest.mark.parametrize("name", [x for x in NAMES if x != "images"])  # test_images.py does
+# Images have a test of their own. Keras takes many times longer to import than a fuzzer runs.
+SHORT = [pytest.param(x, marks=pytest.mark.slow) if x == "archives" else x for x in NAMES if x != "images"]
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_briefly(name: str) -> None:
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
