@@ -23,6 +23,7 @@ from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path, files_below
 from agnostic.models.inputs import Size
+from agnostic.models.specs import require_files
 from agnostic.npy import read_arrays
 from agnostic.processes import describe, raise_described, started
 from agnostic.temporary import temporary_folder
@@ -129,6 +130,8 @@ def compare_elsewhere(
     from agnostic.compare.recording import opened
     from agnostic.compare.verbs import against, trace
 
+    sides = [side(x) for x in (a, b) if is_elsewhere(x)]
+    require_files(*(x.spec for x in sides), weights=[x.weights for x in sides])
     with temporary_folder() as folder:
         path = keep or folder / "a.trace"
         if isinstance(a, str | os.PathLike) and is_trace(a):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.files import open_regular
 from agnostic.models.efficientnet_lite import VARIANTS
 from agnostic.models.twins import TWINS
 
@@ -77,6 +79,19 @@ def parse(text: str) -> Spec:
     if text in TWINS:
         return Spec(text, "twin", text)
     raise UnknownName(f"no model {text!r}: a specification is {FORMS}{nearest(text, [*EMBEDDED, *TWINS])}")
+
+
+def require_files(*specs: str, weights: Sequence[str | None] = ()) -> None:
+    """Check that the files which specifications and weights name are there, before anything long begins.
+
+    Raises:
+        InvalidInput: one is missing, or cannot be read.
+    """
+    paths = [parse(spec).path for spec in specs]
+    paths += [chosen for x in weights if isinstance(chosen := parse_weights(x), Path)]
+    for path in paths:
+        if path is not None:
+            open_regular(path).close()
 
 
 def parse_weights(weights: str | os.PathLike[str] | None) -> Weights:

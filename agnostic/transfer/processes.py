@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
+from agnostic.models.specs import require_files
 from agnostic.processes import describe, raise_described, started
 from agnostic.temporary import temporary_folder
 
@@ -57,6 +58,7 @@ def between(
     Raises:
         AgnosticError: what either process raised.
     """
+    require_files(source, target, weights=[weights])
     with atomic_path(out) as written, temporary_folder() as folder, _process(engine) as there, _process(engine) as here:
         # Both load at the same time.
         there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine, trust=trust)
