@@ -67,14 +67,44 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
     size = ascent.count if ascent.objective.coupled else settings.micro_batch or choose_micro_batch(ascent, dtype)
     # Micro-batches of one size are compiled once.
     size = math.ceil(ascent.count / math.ceil(ascent.count / size))
-    network = Network(model, ascent, dtype)
-    climb = engines.current().climber(network)
+    device = usable_device(settings.device) if settings.device else None
+    # Constants are made here, and lie where the images will. No scope reaches over a yield: the caller has its own.
+    with _on(device):
+        network = Network(model, ascent, dtype)
+        climb = engines.current().climber(network)
     for start in range(0, ascent.count, size):
         images = range(start, min(start + size, ascent.count))
-        with keras.device(settings.device) if settings.device else contextlib.nullcontext():
+        with _on(device):
             climbed, finite = _climbed(network, climb, images, size, settings.on_step)
         _check_finite(ascent, images, climbed.scores, finite)
         yield climbed
+
+
+def _on(device: str | None) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if device is None else keras.device(device)
+
+
+def usable_device(name: str) -> str:
+    """The device of that name in the engine's words: ``cuda`` and ``gpu`` are one thing.
+
+    Raises:
+        InvalidInput: the engine knows no such device, or this machine or this build of the engine has none.
+    """
+    kind, colon, number = name.partition(":")
+    if kind in ("cuda", "gpu"):
+        kind = "cuda" if keras.config.backend() == "torch" else "gpu"
+    reason = ""
+    try:
+        with keras.device(kind + colon + number):
+            keras.ops.convert_to_numpy(keras.ops.zeros(()))
+        # TensorFlow computes elsewhere, without a word, where there is no such device.
+        if kind == "gpu" and f"gpu:{number or 0}" not in (there := keras.distribution.list_devices()):
+            reason = f"there are {', '.join(there)}"
+    except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:  # by engine and build
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    if reason:
+        raise InvalidInput(f"the device {name!r} cannot be used ({reason}): leave device out, or give 'cpu'")
+    return kind + colon + number
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
@@ -345,3 +346,23 @@ def test_where_there_is_no_room_for_a_file_it_is_one_sentence(tmp_path: Path) ->
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
             assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "gpu:77", "nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
+    with pytest.raises(ag.InvalidInput, match=f"the device '{device}' cannot be used"):
+        ag.visualize(sequential(), ag.objectives.channel("conv", 0), size=16, steps=1, device=device)
+
+
+@pytest.mark.parametrize("word", ["cuda", "gpu"])
+def test_both_words_for_a_gpu_reach_the_engine_in_its_own(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No GPU is needed: what is passed on is looked at.
+    asked: list[str] = []
+
+    def device(name: str) -> Any:
+        asked.append(name)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(keras, "device", device)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
+    assert ascent.usable_device(f"{word}:1") == asked[0] == ("cuda:1" if ENGINE == "torch" else "gpu:1")
