@@ -84,6 +84,9 @@ def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
         raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
 
 
+_AS_COMPUTED = Input((None, None, None, None), "NHWC")
+
+
 @dataclass(frozen=True)
 class Ascent:
     """One objective, climbed by one recipe: every number that the ascent needs, and the functions of one step.
@@ -98,7 +101,6 @@ class Ascent:
         seed: of all randomness.
         preprocessing: from [0, 1] to what the model expects; None to give the model the image as it is.
         listing: the layers of the objective, by name, as they are with inputs of this shape.
-        input: of the model, for one image.
     """
 
     objective: Objective
@@ -107,11 +109,12 @@ class Ascent:
     seed: int
     preprocessing: Preprocessing | None
     listing: Mapping[str, Layer]
-    input: Input
     widest: int
     """Elements of the largest activation of one row; a backend chooses the micro-batch by it."""
     start: Float64 | None = field(default=None, compare=False)
     """(1 or images, H, W, C) in [0, 1]: what the images start from; None to start from noise."""
+    input: Input = _AS_COMPUTED
+    """What one image is to the model; by default in the order in which images are computed."""
 
     @property
     def count(self) -> int:

@@ -83,30 +83,32 @@ class _Seen:
 def _receiving(model: nn.Module, given: Sequence[Any]) -> Iterator[_Seen]:
     """Watch what the layers with parameters are given inside."""
     seen, thread = _Seen(), threading.get_ident()
+    takes: dict[nn.Module, Takes] = {}
     arguments = {id(x): place for place, x in enumerate(given)}
 
     def before(name: str, takes: Takes) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
             x = next(leaves((args, kwargs)), None)
-            if threading.get_ident() == thread and x is not None:
+            if threading.get_ident() == thread and x is not None and not x.is_nested:
                 seen.received.append(Received(name, takes, tuple(x.shape), arguments.get(id(x))))
                 seen.open.append(seen.received[-1])
 
         return hook
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == thread and seen.open:
+        if threading.get_ident() == thread and seen.open and seen.open[-1].takes is takes[module]:
             seen.open.pop()
 
     def ended(module: nn.Module, args: Any, output: Any) -> None:
         first = next(leaves(output), None)
-        seen.batch = first.shape[0] if first is not None and first.ndim else None
+        seen.batch = first.shape[0] if first is not None and not first.is_nested and first.ndim else None
 
     with hooks() as handles:
         for name, module in model.named_modules():
-            takes = taken_by(module)
-            if takes is not None:
-                handles.append(module.register_forward_pre_hook(before(name, takes), with_kwargs=True))
+            what = taken_by(module)
+            if what is not None:
+                takes[module] = what
+                handles.append(module.register_forward_pre_hook(before(name, what), with_kwargs=True))
                 handles.append(module.register_forward_hook(after))
         handles.append(model.register_forward_hook(ended))
         yield seen

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,12 @@ _CHANNELS_LAST = {2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
 _UNKNOWN = {0: "", 1: "N", 2: "NC", 3: "NLC", 4: "NCHW", 5: "NCDHW"}
 # Modules that put the features last, whatever their input; by class name, so that subclasses elsewhere count as well.
 _FEATURES_LAST = {"Linear", "Bilinear", "LayerNorm", "RMSNorm", "Embedding", "EmbeddingBag", "MultiheadAttention"}
+
+
+# Operators after which a dimension may be another one than before, though there are as many.
+_REGROUPING = frozenset({
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "as_strided", "mm", "addmm", "bmm", "baddbmm", "einsum",
+})  # fmt: skip
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -147,6 +154,7 @@ class Listing:
         self.model = model
         self.modules = named_layers(model)
         self._axes = Axes(model)
+        self.operator = self._axes.operator
         self.flops = Flops()
         """To be entered around the pass."""
         self._spent: dict[str, int] = {}
@@ -211,6 +219,7 @@ class Axes:
     def __init__(self, model: nn.Module) -> None:
         # The last output of each number of dimensions: its letters and its shape.
         self._last: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self._letters: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         # Modules inside of one that has the sequence first.
         self._sequence_first: set[str] = set()
         for name, module in model.named_modules():
@@ -224,9 +233,48 @@ class Axes:
                 self._remember(tensor, self._own(name, module, tensor) or self._inherited(tensor))
             return None
         axes = (self._own(name, module, output) or self._moved(module, args, output)) if leaf else None
-        axes = axes or self._inherited(output)
+        axes = axes or self._followed(output) or self._inherited(output)
+        if axes is not None and len(axes) == output.ndim:
+            self._follow(output, axes)
         self._remember(output, axes)
         return axes
+
+    # The letters of arrays themselves, as operators hand them on; by identity, as long as the array is there.
+    def _follow(self, tensor: Tensor, axes: str) -> None:
+        self._letters[id(tensor)] = weakref.ref(tensor), axes
+
+    def _followed(self, tensor: Tensor) -> str | None:
+        found = self._letters.get(id(tensor))
+        return found[1] if found is not None and found[0]() is tensor and len(found[1]) == tensor.ndim else None
+
+    def operator(self, name: str, args: Sequence[Any], result: Any) -> None:
+        """An operator was applied: one that reorders dimensions reorders the letters, others of equal rank keep them.
+
+        Args:
+            name: of the operator, such as ``"permute"``.
+            result: an array, or a list of parts of one.
+        """
+        if name in _REGROUPING:
+            return
+        given = [x for x in _arrays(list(args)) + _arrays(args[0] if args else None) if id(x) in self._letters]
+        given = [x for x in given if not x.is_nested and self._followed(x)]
+        for output in _arrays(result) if given else []:
+            if output.is_nested:
+                continue
+            # Of several operands the one of the output's shape: the others are spread over it.
+            same = [x for x in given if x.ndim == output.ndim]
+            source = next((x for x in same if x.shape == output.shape), next(iter(same), None))
+            axes = None if source is None else self._followed(source)
+            if axes is None:
+                continue
+            if name == "permute":
+                axes = "".join(axes[d] for d in args[1])
+            elif name in ("transpose", "t"):
+                first, second = (args[1] % output.ndim, args[2] % output.ndim) if name == "transpose" else (0, 1)
+                letters = list(axes)
+                letters[first], letters[second] = letters[second], letters[first]
+                axes = "".join(letters)
+            self._follow(output, axes)
 
     def _remember(self, output: Tensor, axes: str | None) -> None:
         if axes is not None:

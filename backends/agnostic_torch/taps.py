@@ -283,9 +283,14 @@ def _remember(model: nn.Module, key: Hashable | None, plan: Plan) -> None:
 
 
 class _ValuesAsked(TorchDispatchMode):
-    """Notices operations that hand a computed value, or a shape that depends on one, to Python."""
+    """Notices operations that hand a computed value, or a shape that depends on one, to Python; tells of all."""
 
     asked = False
+
+    def __init__(self, operator: Callable[[str, Sequence[Any], Any], None]) -> None:
+        super().__init__()
+        self._operator = operator
+
     supports_higher_order_operators = True
 
     @classmethod
@@ -300,7 +305,9 @@ class _ValuesAsked(TorchDispatchMode):
         # Operators that call functions (conditions, loops) have no tags and may do anything.
         if self._TAGS.intersection(getattr(func, "tags", self._TAGS)):
             self.asked = True
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self._operator(getattr(func, "__name__", "").partition(".")[0], args, result)
+        return result
 
 
 class _ValuesTaken(TorchFunctionMode):
@@ -541,7 +548,7 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
-        with _ValuesTaken() as taken, _ValuesAsked() as asked, listing.flops:
+        with _ValuesTaken() as taken, _ValuesAsked(listing.operator) as asked, listing.flops:
             yield lambda: Plan(listing.layers(), dict(listing.calls), fixed)
     fixed = not (asked.asked or taken.taken) and before_run == (_state(model), _drawn())
 

@@ -100,6 +100,29 @@ def test_channels_moved_by_a_function():
     assert found == {"0": "NCHW", "0.conv": "NCHW", "0.norm": "NHWC", "0.act": "NHWC", "1": "NCHW"}
 
 
+def test_axes_follow_the_operators_to_a_layer_without_parameters():
+    class Gated(nn.Module):
+        """As in a gated block: the activation sees a part of what a dense layer made, after another convolution ran."""
+
+        def __init__(self):
+            super().__init__()
+            self.fc, self.conv, self.act, self.last = (
+                nn.Linear(3, 24),
+                nn.Conv2d(12, 12, 3, padding=1),
+                nn.GELU(),
+                nn.ReLU(),
+            )
+
+        def forward(self, x):
+            gate, value = self.fc(x.permute(0, 2, 3, 1)).split(12, -1)
+            value = self.conv(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return self.last((self.act(gate) * value).transpose(1, 3))
+
+    # All sides are of one length, so that no shape tells the layout.
+    found = axes(Gated().eval(), 1, 3, 12, 12)
+    assert found == {"fc": "NHWC", "conv": "NCHW", "act": "NHWC", "last": "NCWH"}
+
+
 def test_axes_of_swin():
     model = torchvision.models.swin_transformer.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3)
     found = axes(model.eval(), 1, 3, 32, 32)
