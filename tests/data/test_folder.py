@@ -636,7 +636,9 @@ def test_wrong_arguments_of_batches(root, options):
         ImageFolder(root).batches(**options)
 
 
-@pytest.mark.parametrize("augmentation", [lambda image: image, lambda image, seed: image, np.fliplr], ids=str)
+@pytest.mark.parametrize(
+    "augmentation", [lambda image: image, lambda image, seed: image, np.fliplr], ids=["one", "seed", "numpy"]
+)
 def test_functions_that_take_other_arguments_are_refused(root, augmentation):
     with pytest.raises(InvalidInput, match=r"called as augmentation\(image, seed=, epoch=, index=\), and .* wrap it"):
         ImageFolder(root, augmentation=augmentation)
