@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,22 @@ def save(model: keras.Layer, path: Path) -> None:
                 with zipfile.ZipFile(temporary, "a") as file:
                     file.writestr(CARD, json.dumps(card_to_json(card)))
         else:
+            _find_room(temporary, sum(x.nbytes + _HDF5_OVERHEAD for x in weights(model).values()))
             model.save_weights(temporary)
+
+
+_HDF5_OVERHEAD = 4096
+"""More bytes than HDF5 needs for the group, the names and the header of one array."""
+
+
+def _find_room(path: Path, size: int) -> None:
+    """Raise the system's error now if a file cannot become so long.
+
+    HDF5 ends the process by a segmentation fault, at its end, where a write to a file has failed.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def weights(model: keras.Layer) -> dict[str, np.ndarray[Any, Any]]:
