@@ -22,3 +22,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """A backend."""
     pytest.importorskip(registrations()[request.param].requires)
     return get_backend(request.param)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left with a long one while the other has ended."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
