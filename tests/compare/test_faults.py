@@ -62,7 +62,6 @@ def test_a_correct_pair_raises_no_alarm(case: faults.Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("pair", ["torch", "keras-torch", "keras-jax", "keras-tensorflow"])
 def test_the_rates(pair: str) -> None:
     """95 of 100 faults at the exact layer, 85 named rightly, no false alarm."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.engines import run_on_engine
 
 CHECKS = [Path(__file__).with_name(name) for name in ("gradient_checks.py", "guard_checks.py")]
 
@@ -18,12 +16,4 @@ CHECKS = [Path(__file__).with_name(name) for name in ("gradient_checks.py", "gua
     ("backend", "engine"), [("torch", "torch"), ("keras", "torch"), ("keras", "jax"), ("keras", "tensorflow")]
 )
 def test_on_engine(backend: str, engine: str) -> None:
-    for module in (backend, engine):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    own = {"AGNOSTIC_BACKEND": backend, "KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CHECKS)]
-    done = subprocess.run(
-        command, env={**os.environ, **own}, capture_output=True, text=True, cwd=CHECKS[0].parents[2], timeout=280
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    run_on_engine(engine, *CHECKS, needs=(backend,), variables={"AGNOSTIC_BACKEND": backend})

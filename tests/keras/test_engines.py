@@ -10,24 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import ENGINES, run_on_engine
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("engine", ["torch", "jax", "tensorflow"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_engine(engine: str) -> None:
-    for module in ("keras", engine):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "engine")],
-        env={**os.environ, "KERAS_BACKEND": engine, "AGNOSTIC_TEST_ENGINE": engine},
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    run_on_engine(engine, HERE / "engine", variables={"AGNOSTIC_TEST_ENGINE": engine})
 
 
 SECOND_ENGINE = """
@@ -44,8 +36,9 @@ except ag.InvalidInput as error:
 
 @pytest.mark.slow
 def test_a_second_engine_in_one_process_is_one_sentence() -> None:
-    for module in ("keras", "torch"):
-        pytest.importorskip(module) if module == "torch" else None
+    pytest.importorskip("torch")
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed")
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(
         [sys.executable, "-c", SECOND_ENGINE.format(root=str(ROOT))],

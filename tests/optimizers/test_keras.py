@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.engines import ENGINES, run_on_engine
+
 HERE = Path(__file__).parent
-
-
-def run(files: tuple[str, ...], engine: str, *needed: str) -> None:
-    for module in ("keras", engine, *needed):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    environment = {**os.environ, "KERAS_BACKEND": engine, "JAX_ENABLE_X64": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / file) for file in files)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=HERE.parents[1], timeout=290)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+FILES = {
+    "torch": ("keras_checks.py", "keras_training_checks.py", "conversion_checks.py"),
+    "jax": ("keras_checks.py", "keras_training_checks.py", "conversion_checks.py", "preset_checks.py"),
+    # Conversions need torch.optim, which ends a process that has tensorflow in it.
+    "tensorflow": ("keras_checks.py", "keras_training_checks.py"),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "jax", "tensorflow"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_optimizers_on_engine(engine: str) -> None:
-    run(("keras_checks.py", "keras_training_checks.py"), engine)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "jax"])
-def test_conversion_on_engine(engine: str) -> None:
-    run(("conversion_checks.py", *["preset_checks.py"] * (engine == "jax")), engine, "torch")
+    needs = ("keras",) if engine == "tensorflow" else ("keras", "torch")
+    run_on_engine(engine, *(HERE / x for x in FILES[engine]), needs=needs, variables={"JAX_ENABLE_X64": "1"})

@@ -18,7 +18,7 @@ FRAMEWORKS = ("torch", "keras-torch", "keras-jax", "keras-tensorflow")
 KERAS = FRAMEWORKS[1:]
 
 # The first test that asks for a framework waits for its process.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 def _module(name: str) -> ModuleType:

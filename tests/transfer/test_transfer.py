@@ -65,7 +65,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[st
 
 # Both ways ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
@@ -77,7 +76,6 @@ def test_there_and_back(results: Callable[[str], dict[str, Any]], engine: str, n
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_have_the_same_names_and_logits(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
@@ -88,7 +86,6 @@ def test_twins_have_the_same_names_and_logits(results: Callable[[str], dict[str,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", CHECKS)
 def test_with_an_engine(results: Callable[[str], dict[str, Any]], engine: str, name: str) -> None:
@@ -329,7 +326,6 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_command_both_ways(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from agnostic.cli import main
 
@@ -349,7 +345,6 @@ def test_the_command_both_ways(models: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_what_was_transferred_compares_as_the_same(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The two commands, one after the other, as a user gives them; and a file of weights for a function's model."""
     from agnostic.cli import main
@@ -377,7 +372,6 @@ def test_what_was_transferred_compares_as_the_same(models: Path, capsys: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_command_says_that_two_models_differ(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from agnostic.cli import main
 
