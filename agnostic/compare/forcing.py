@@ -42,7 +42,7 @@ from agnostic.compare.diagnosis import Culprit
 from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.mistakes.strays import Stray
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.recording import Live, Record, Slot, Step, nudge, part_of, rows_of, share_of
+from agnostic.compare.recording import Live, Record, Slot, Step, layer_bound, nudge, part_of, rows_of, share_of
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 
@@ -573,8 +573,9 @@ class Forced:
         )
         floor = noise.difference(self.live.numpy(other[0]), again[0]) if other else 0.0
         layouts = call.output_layouts(outputs)
-        differs = any(noise.difference(x, y) > 1e3 * noise.least(noise.rms(y), "float32") for x, y in
-                      zip(first, again, strict=True))  # fmt: skip
+        description = self.b.descriptions[step.name]
+        differs = any(noise.difference(x, y) > layer_bound(step, slot, description)
+                      for x, y, slot in zip(first, again, step.outputs, strict=False))  # fmt: skip
         return _Suspect(
             0.0 if differs else floor,
             layouts[0].to_canonical(again[0]) if again else None,

@@ -29,6 +29,9 @@ UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, 
 THRESHOLD = 10.0
 """How many noise floors a healthy layer never reaches; see docs/traces.md for the measurement behind it."""
 
+MULTIPLIED = 2.0**-11
+"""Unit roundoff of the factors of a float32 product on accelerators, which drop digits by default (TF32 has 11 bits)."""
+
 _SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24, "bfloat16": 2.0**-126}
 
 
@@ -121,6 +124,24 @@ def difference(a: Array, b: Array) -> float:
 def least(scale: float, dtype: str) -> float:
     """The smallest floor of an array whose root mean square is ``scale``: one rounding; positive."""
     return max(unit(dtype) * scale / 2, _SMALLEST.get(dtype, _SMALLEST["float32"]))
+
+
+def repeated(scale: float, dtype: str, length: float) -> float:
+    """How far two runs of one operation on the same numbers may be apart without its drawing any, in the mean square.
+
+    A sum in another order, by another kernel or by threads that take turns errs by sqrt(n) u for independent errors
+    (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019), and
+    rounded factors by their own roundoff; both are of the size of the sum. What a layer draws is another matter: a
+    dropout of rate p changes its output by sqrt(2 p) of its size.
+
+    Args:
+        scale: root mean square of the result, or of what is summed up to it, where that cancels.
+        dtype: the coarsest type that takes part.
+        length: n, how many numbers a sum has.
+    """
+    u = unit(dtype)
+    factors = MULTIPLIED if dtype == "float32" else u
+    return max(THRESHOLD * (factors + u * float(np.sqrt(length))) * scale, _SMALLEST.get(dtype, _SMALLEST["float32"]))
 
 
 def finer(floor: float, dtype: str, other: str) -> float:

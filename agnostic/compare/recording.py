@@ -334,9 +334,10 @@ def record(live: Live, writer: Writer, about: dict[str, Any]) -> None:
         share = 1.0
     for x, slot in zip(live.run(None, part_of(live, share), seed=1), last, strict=True):
         values, before = live.numpy(x), writer.read(slot.tensor, rows_of(slot, share))
-        # What no seed decides differs by the order of sums at most.
+        # A network may amplify what rounding does to one layer: whether numbers are drawn is seen layer by layer.
         if noise.difference(values, before) > 1e3 * noise.least(slot.rms, slot.dtype):
-            raise InvalidInput(_random(live, recorder.steps, writer))
+            check_repeatable(live, recorder.steps, last, writer)
+            break
     model_inputs = model_input_slots(live, writer)
     given = {key: writer.add(f"given/{key}", x) for key, x in live.inputs.arrays.items()}
     layers: dict[str, Any] = {}
@@ -409,26 +410,77 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _random(live: Live, steps: Sequence[Step], writer: Writer) -> str:
-    """The sentence on a model that gives something else every time."""
+# Randomness ----------------------------------------------------------------------------------------------------------
+def check_repeatable(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: Writer) -> None:
+    """Run a model again, each layer on what it had in the record, and refuse one that draws numbers.
+
+    Raises:
+        InvalidInput: a layer, or the code between layers, gives something else by more than rounding does.
+    """
+    try:
+        where = _drawn(live, steps, outputs, writer)
+    except _Mismatch:
+        where = ", in which layers it calls and with what"
+    if where is not None:
+        mend = "call model.eval() first" if live.backend.name == "torch" else "call its layers with training=False"
+        raise InvalidInput(f"{live.title} is random: it gives something else for the same inputs{where}; {mend}")
+
+
+def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: Writer) -> str | None:
+    """Where a model first draws numbers, as a clause of a sentence; None where it does not."""
+    second = _Second(live, steps, writer, 1.0)
     found: list[str] = []
-    at = iter(steps)
 
-    def around(call: Call) -> Sequence[Any]:
-        step, outputs = next(at, None), call.run()
-        if step is not None and not found and step.name == call.name:
-            for x, slot in zip(outputs, step.outputs, strict=False):
-                values, before = live.numpy(x), writer.read(slot.tensor)
-                if values.shape != before.shape or (
-                    noise.difference(values, before) > 1e3 * noise.least(slot.rms, slot.dtype)
-                ):
-                    found.append(step.name)
-        return outputs
+    def look(x: Any, slot: Slot, bound: float, where: str) -> Any:
+        """Whether an array is far from the record's, which goes on in its place."""
+        values, made = second.read(slot), live.numpy(x)
+        if made.shape != values.shape:
+            raise _Mismatch
+        if noise.difference(made, values) > bound:
+            found.append(where)
+        return live.backend.to_native(values, x)
 
-    live.run(around, live.inputs, seed=2)
-    where = f", from layer {found[0]!r} ({live.descriptions[found[0]].config.get('class', '')}) on" if found else ""
-    mend = "call model.eval() first" if live.backend.name == "torch" else "call its layers with training=False"
-    return f"{live.title} is random: it gives something else for the same inputs{where}; {mend}"
+    def repeated(call: Call) -> Sequence[Any]:
+        step = second.step(call)
+        description = live.descriptions[step.name]
+        before = f", in the code before layer {step.name!r}"
+        fed = [
+            x if slot.source is not None else look(x, slot, _code_bound(slot), before)
+            for x, slot in zip(call.arrays, step.inputs, strict=True)
+        ]
+        results = call.run(fed)
+        if len(results) != len(step.outputs):
+            raise _Mismatch
+        own = f", from layer {step.name!r} ({description.config.get('class', '')}) on"
+        return [look(x, s, layer_bound(step, s, description), own) for x, s in zip(results, step.outputs, strict=True)]
+
+    made = live.run(repeated, live.inputs, seed=2)
+    for x, slot in zip(made, outputs, strict=True):
+        if slot.source is None:
+            look(x, slot, _code_bound(slot), ", in the code after the last layer")
+    return found[0] if found else None
+
+
+def layer_bound(step: Step, slot: Slot, description: LayerDescription) -> float:
+    """How far an output may be from the same call's in another run; see :func:`agnostic.compare.noise.repeated`."""
+    dtype = max((x.dtype for x in (slot, *step.inputs) if x.dtype in noise.UNIT_ROUNDOFF), key=noise.unit, default="")
+    scale = slot.rms
+    length = max((_per_sample(x) for x in step.inputs), default=1)
+    received = max((x.rms for x in step.inputs), default=0.0)
+    kernels = [x for name, x in description.weights.items() if name.endswith("kernel") and x.ndim > 1]
+    if kernels:
+        # (*size, inputs, outputs), and depthwise (*size, channels, multiplier).
+        length = max(int(np.prod(x.shape[: -2 if "depthwise" in description.kind else -1])) for x in kernels)
+        scale = max(scale, float(np.sqrt(length)) * received * max(map(noise.rms, kernels)))
+    return noise.repeated(scale, dtype or "float32", length)
+
+
+def _code_bound(slot: Slot) -> float:
+    return noise.repeated(slot.rms, slot.dtype, _per_sample(slot))
+
+
+def _per_sample(slot: Slot) -> int:
+    return int(np.prod(slot.shape[1:]))
 
 
 # The noise floor -----------------------------------------------------------------------------------------------------

@@ -252,3 +252,64 @@ def test_a_missing_framework(monkeypatch: pytest.MonkeyPatch, trace: Path, tmp_p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ag.MissingDependency, match="needs the package 'keras': pip install"):
         ag.compare(trace, "keras:VGG16")
+
+
+class _Alternating(nn.Module):  # type: ignore[misc]
+    """Rounds otherwise in each other run, as kernels of an accelerator that are chosen by the shape do."""
+
+    def __init__(self, factor: float, drawn: bool = False) -> None:
+        super().__init__()
+        self.factor, self.drawn, self.runs = factor, drawn, 0
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x: Any) -> Any:
+        self.runs += 1
+        size = self.generator.normal() if self.drawn else self.runs % 2
+        return x * (1 + self.factor * size)
+
+
+class _Amplifying(nn.Module):  # type: ignore[misc]
+    """Subtracts what is almost equal: one rounding before it is 3e-4 of what it returns."""
+
+    def forward(self, x: Any) -> Any:
+        return 1e4 * (x - x.mean(dim=(1, 2, 3), keepdim=True))
+
+
+def _amplified(factor: float, drawn: bool = False) -> Any:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), _Alternating(factor, drawn), nn.Identity(), _Amplifying()).eval()
+    with torch.no_grad():
+        model[0].weight.mul_(1e-3)
+        model[0].bias.fill_(1.0)
+    return model
+
+
+@pytest.mark.parametrize("factor", [2.0**-23, 2.0**-11])
+def test_a_rounding_that_falls_otherwise_in_each_run_is_not_randomness(
+    factor: float, tmp_path: Path, images: np.ndarray[Any, Any]
+) -> None:
+    a = _amplified(factor)
+    with torch.no_grad():
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2))
+        first, second = a(x), a(x)
+    # The network makes of it what used to be called random: more than 1000 roundings of its output.
+    assert (first - second).square().mean() > (1e3 * 2.0**-25) ** 2 * first.square().mean()
+    assert ag.trace(a, images, tmp_path / "a.trace").is_file()
+
+
+def test_numbers_that_a_layer_draws_by_itself_are_randomness(tmp_path: Path, images: np.ndarray[Any, Any]) -> None:
+    # Drawn by a generator that no seed of the framework reaches.
+    with pytest.raises(ag.InvalidInput, match=r"is random: .* from layer '1' \(_Alternating\) on"):
+        ag.trace(_amplified(0.05, drawn=True), images, tmp_path / "a.trace")
+
+
+def test_numbers_that_code_between_layers_draws_are_randomness(tmp_path: Path, images: np.ndarray[Any, Any]) -> None:
+    class Functional(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+        def forward(self, x: Any) -> Any:
+            return self.relu(nn.functional.dropout(self.conv(x), 0.1, training=True))
+
+    with pytest.raises(ag.InvalidInput, match="is random: .*, in the code before layer 'relu'"):
+        ag.trace(Functional().eval(), images, tmp_path / "a.trace")
