@@ -301,6 +301,18 @@ class Backend(ABC):
             InvalidWeights: missing, corrupt, or a pickle that needs code execution.
         """
 
+    def on_device(self, name: str) -> AbstractContextManager[Callable[[Model], Model]]:
+        """Inside, models are built and run on a device; given is a function that brings a model there, and returns it.
+
+        Args:
+            name: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (one thing), with a number as ``"cuda:1"``, or another that the
+                framework knows.
+
+        Raises:
+            InvalidInput: it is not there.
+        """
+        raise InvalidInput(f"the backend {self.name!r} does not let a device be chosen: leave device out")
+
     def load_weights(self, model: Model, path: Path, name: str) -> None:
         """Set every parameter and buffer from a weight file, also of a format that only the model itself can read.
 

@@ -11,6 +11,7 @@ from agnostic.cli.common import (
     Backend,
     Card,
     ChannelsIn,
+    Device,
     Engine,
     Json,
     Out,
@@ -49,7 +50,7 @@ def classes(
     trust: Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
-    device: drawing.Device = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw images that a network takes for the classes of these names or numbers: one mosaic.

@@ -48,6 +48,13 @@ ChannelsIn = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Let a .keras file name any function and hold code, which is executed.")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda (or gpu) or cuda:1, on every engine; by default where the model is put by its framework.",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

@@ -44,6 +44,8 @@ def compare(
     backend_b: Annotated[str | None, typer.Option("--backend-b", help="torch or keras, for B.")] = None,
     weights_a: Annotated[str | None, typer.Option("--weights-a", help="A's weight file, or 'random'.")] = None,
     weights_b: Annotated[str | None, typer.Option("--weights-b", help="B's weight file, or 'random'.")] = None,
+    device_a: Annotated[str | None, typer.Option("--device-a", help="Where A runs: cpu, cuda or cuda:1.")] = None,
+    device_b: Annotated[str | None, typer.Option("--device-b", help="Where B runs.")] = None,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
@@ -59,9 +61,9 @@ def compare(
     from agnostic.errors import InvalidInput
 
     sides = [
-        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust)
-        for spec, backend, engine, weights in (
-            (a, backend_a, engine_a, weights_a), (b, backend_b, engine_b, weights_b),
+        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device)
+        for spec, backend, engine, weights, device in (
+            (a, backend_a, engine_a, weights_a, device_a), (b, backend_b, engine_b, weights_b, device_b),
         )
     ]  # fmt: skip
     given, chosen = chosen_inputs(images, inputs, count, size), _pairs(map or [])

@@ -28,9 +28,6 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; b
 MicroBatch = Annotated[
     int | None, typer.Option(min=1, help="Images computed together; by default what suits the cache.")
 ]
-Device = Annotated[str | None, typer.Option(help="Such as cuda; by default the processor.")]
-
-
 Start = Annotated[
     Path | None, typer.Option(help="A photo to start from instead of noise; its middle is taken, in the images' size.")
 ]

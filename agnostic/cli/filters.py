@@ -13,6 +13,7 @@ from agnostic.cli.common import (
     Backend,
     Card,
     ChannelsIn,
+    Device,
     Engine,
     Json,
     Out,
@@ -70,7 +71,7 @@ def filters(
     trust: Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
-    device: drawing.Device = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw images that excite single channels of a layer: one mosaic a layer.

@@ -12,6 +12,7 @@ from agnostic.cli.common import (
     Backend,
     Card,
     ChannelsIn,
+    Device,
     Engine,
     Inputs,
     Json,
@@ -54,6 +55,7 @@ def layers(
     backend: Backend = None,
     engine: Engine = None,
     trust: Trust = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """List the layers of a model in the order in which they run.
@@ -63,14 +65,16 @@ def layers(
     activations, normalizations, pools and sums are left out. No weights are needed, and none are downloaded.
     """
     from agnostic.layers import select
-    from agnostic.models.load import load
+    from agnostic.models.load import loaded
     from agnostic.models.specs import parse
     from agnostic.taps.verbs import layers as listed
 
     # Names and shapes do not depend on the weights; a file or a function brings its own.
     weights = None if parse(model).path is not None else "random"
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
+    with loaded(
+        model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
+    ) as network:
+        listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     chosen = select(listing, layer, model=model) if layer else listing
     if json:
         print_json([dataclasses.asdict(x) for x in chosen])

@@ -7,6 +7,7 @@ import typer
 from agnostic.cli.common import (
     Backend,
     ChannelsIn,
+    Device,
     Engine,
     Inputs,
     Json,
@@ -40,20 +41,21 @@ def program(
     backend: Backend = None,
     engine: Engine = None,
     trust: Trust = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Print what a model computes: each operator with its attributes, operands, layer and line of source.
 
     No weights are needed, and none are downloaded. Models of PyTorch can be read.
     """
-    from agnostic.models.load import load
+    from agnostic.models.load import loaded
     from agnostic.models.specs import parse
     from agnostic.program.text import data
     from agnostic.program.verb import program as read
 
     weights = None if parse(model).path is not None else "random"
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust)
-    found = read(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
+    with loaded(model, device=device, backend=backend, engine=engine, weights=weights, trust=trust) as network:
+        found = read(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     if json:
         print_json(data(found))
     else:

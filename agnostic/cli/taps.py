@@ -14,6 +14,7 @@ from agnostic.cli.common import (
     Backend,
     Card,
     ChannelsIn,
+    Device,
     Engine,
     Json,
     Out,
@@ -61,6 +62,7 @@ def taps(
     backend: Backend = None,
     engine: Engine = None,
     trust: Trust = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw what each channel of a layer answers to a photo: one mosaic per layer, bright where the channel is high.
@@ -69,32 +71,34 @@ def taps(
     from its 1st to its 99th percentile. Photos of a folder that cannot be read are left out and named.
     """
     from agnostic.files import read_image
-    from agnostic.models.load import load
+    from agnostic.models.load import loaded
     from agnostic.taps.verbs import prepare
 
     photos = _photos(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    parts = (None if channels is None else f"channels-{channels}", size)
     report: list[dict[str, Any]] = []
     flat: dict[str, None] = {}
     unreadable: list[str] = []
-    for path, name in photos.items():
-        try:
-            picture = read_image(path) if single is None else single
-        except InvalidInput as error:
-            unreadable.append(str(error))
-            continue
-        inputs = prepare(network, picture, size=parse_size(size), channels_in=channels_in)
-        spatial, left_out = _spatial(network, inputs, layer, model)
-        wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
-        parts = (name, None if channels is None else f"channels-{channels}", size)
-        about = {"model": model, "photo": path.name}
-        for made in _mosaics(network, inputs, wanted, columns, out, (whose, *parts), about, force):
-            report.append(made)
-            if not json:
-                say(f"{made['path']} ({made.pop('summary')})")
-        flat.update((x.name, None) for x in left_out)
+    with loaded(
+        model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
+    ) as network:
+        for path, name in photos.items():
+            try:
+                picture = read_image(path) if single is None else single
+            except InvalidInput as error:
+                unreadable.append(str(error))
+                continue
+            inputs = prepare(network, picture, size=parse_size(size), channels_in=channels_in)
+            spatial, left_out = _spatial(network, inputs, layer, model)
+            wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
+            about = {"model": model, "photo": path.name}
+            for made in _mosaics(network, inputs, wanted, columns, out, (whose, name, *parts), about, force):
+                report.append(made)
+                if not json:
+                    say(f"{made['path']} ({made.pop('summary')})")
+            flat.update((x.name, None) for x in left_out)
     if not report:
         raise InvalidInput(f"none of the {len(photos)} photos can be read: {unreadable[0]}")
     if json:

@@ -9,6 +9,7 @@ import typer
 
 from agnostic.cli.common import (
     Backend,
+    Device,
     Engine,
     Json,
     Size,
@@ -71,6 +72,7 @@ def trace(
     backend: Backend = None,
     engine: Engine = None,
     trust: Trust = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Write what each layer of a model receives and returns for some photos, and how exact its arithmetic is.
@@ -88,7 +90,7 @@ def trace(
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with layers_shown():
-        path = trace_elsewhere(Side(model, backend, engine, weights, trust), given, out, options)
+        path = trace_elsewhere(Side(model, backend, engine, weights, trust, device), given, out, options)
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

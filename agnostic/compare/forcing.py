@@ -573,9 +573,9 @@ class Forced:
         )
         floor = noise.difference(self.live.numpy(other[0]), again[0]) if other else 0.0
         layouts = call.output_layouts(outputs)
-        description = self.b.descriptions[step.name]
-        differs = any(noise.difference(x, y) > layer_bound(step, slot, description)
-                      for x, y, slot in zip(first, again, step.outputs, strict=False))  # fmt: skip
+        description = self.live.descriptions[call.name]
+        differs = any(noise.difference(x, y) > layer_bound(noise.rms(y), dtype, step.inputs, description)
+                      for x, y in zip(first, again, strict=True))  # fmt: skip
         return _Suspect(
             0.0 if differs else floor,
             layouts[0].to_canonical(again[0]) if again else None,

@@ -30,7 +30,7 @@ THRESHOLD = 10.0
 """How many noise floors a healthy layer never reaches; see docs/traces.md for the measurement behind it."""
 
 MULTIPLIED = 2.0**-11
-"""Unit roundoff of the factors of a float32 product on accelerators, which drop digits by default (TF32 has 11 bits)."""
+"""Unit roundoff of the factors of float32 products on accelerators, which drop digits by default (TF32 has 11 bits)."""
 
 _SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24, "bfloat16": 2.0**-126}
 

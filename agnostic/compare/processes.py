@@ -41,6 +41,7 @@ class Side:
     Attributes:
         spec: what :func:`agnostic.load` takes.
         backend, engine, weights, trust: its options.
+        device: where it lies and runs; None: where its framework puts it.
     """
 
     spec: str
@@ -48,12 +49,13 @@ class Side:
     engine: str | None = None
     weights: str | None = None
     trust: bool = False
+    device: str | None = None
 
-    def load(self) -> Any:
-        """The model, in this process."""
-        from agnostic.models.load import load
+    def loaded(self) -> contextlib.AbstractContextManager[Any]:
+        """The model, in this process; what runs inside runs on its device."""
+        from agnostic.models.load import loaded
 
-        return load(self.spec, backend=self.backend, engine=self.engine, weights=self.weights, trust=self.trust)
+        return loaded(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -250,9 +252,10 @@ def main(arguments: Sequence[str]) -> None:
     pipe = job["progress"]
     with _answering(Path(job["answer"])), watched(None if pipe is None else sender(pipe)):
         which = Side(**job["side"])
-        model = which.load()
-        if job["do"] == "trace":
-            options = {**job["options"], "update": _update(job["options"].get("update"), model)}
-            trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
-        else:
-            save(against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec), Path(job["out"]))
+        with which.loaded() as model:
+            if job["do"] == "trace":
+                options = {**job["options"], "update": _update(job["options"].get("update"), model)}
+                trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
+            else:
+                found = against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec)
+                save(found, Path(job["out"]))

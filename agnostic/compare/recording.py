@@ -452,7 +452,10 @@ def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: W
         if len(results) != len(step.outputs):
             raise _Mismatch
         own = f", from layer {step.name!r} ({description.config.get('class', '')}) on"
-        return [look(x, s, layer_bound(step, s, description), own) for x, s in zip(results, step.outputs, strict=True)]
+        return [
+            look(x, s, layer_bound(s.rms, s.dtype, step.inputs, description), own)
+            for x, s in zip(results, step.outputs, strict=True)
+        ]
 
     made = live.run(repeated, live.inputs, seed=2)
     for x, slot in zip(made, outputs, strict=True):
@@ -461,18 +464,25 @@ def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: W
     return found[0] if found else None
 
 
-def layer_bound(step: Step, slot: Slot, description: LayerDescription) -> float:
-    """How far an output may be from the same call's in another run; see :func:`agnostic.compare.noise.repeated`."""
-    dtype = max((x.dtype for x in (slot, *step.inputs) if x.dtype in noise.UNIT_ROUNDOFF), key=noise.unit, default="")
-    scale = slot.rms
-    length = max((_per_sample(x) for x in step.inputs), default=1)
-    received = max((x.rms for x in step.inputs), default=0.0)
+def layer_bound(scale: float, dtype: str, received: Sequence[Slot], description: LayerDescription) -> float:
+    """How far an output may be from the same call's in another run; see :func:`agnostic.compare.noise.repeated`.
+
+    Args:
+        scale: root mean square of the output.
+        dtype: its type.
+        received: the inputs.
+    """
+    dtype = max((x for x in (dtype, *(s.dtype for s in received)) if x in noise.UNIT_ROUNDOFF), key=noise.unit,
+                default="float32")  # fmt: skip
+    length = max((_per_sample(x) for x in received), default=1)
     kernels = [x for name, x in description.weights.items() if name.endswith("kernel") and x.ndim > 1]
     if kernels:
         # (*size, inputs, outputs), and depthwise (*size, channels, multiplier).
         length = max(int(np.prod(x.shape[: -2 if "depthwise" in description.kind else -1])) for x in kernels)
-        scale = max(scale, float(np.sqrt(length)) * received * max(map(noise.rms, kernels)))
-    return noise.repeated(scale, dtype or "float32", length)
+        scale = max(
+            scale, float(np.sqrt(length)) * max((x.rms for x in received), default=0.0) * max(map(noise.rms, kernels))
+        )
+    return noise.repeated(scale, dtype, length)
 
 
 def _code_bound(slot: Slot) -> float:

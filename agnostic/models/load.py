@@ -14,7 +14,7 @@ from typing import Any
 from agnostic.backend import Model, backend_name, default_backend, get_backend
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 from agnostic.models.cards import attach, card_as_given
-from agnostic.models.specs import Weights, parse, parse_weights
+from agnostic.models.specs import Spec, Weights, parse, parse_weights
 
 ENGINES = ("torch", "jax", "tensorflow")
 
@@ -55,20 +55,55 @@ def load(
     """
     parsed, chosen = parse(spec), parse_weights(weights)
     known = None if card is None else card_as_given(card, spec)
-    if parsed.backend is not None and backend not in (None, parsed.backend):
-        raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
-    name = backend or parsed.backend
-    if engine is not None:
-        name = backend = name or "keras"
-        _choose_engine(engine, name)
+    name = _maker(parsed, spec, backend, engine)
     if parsed.family == "function":
         assert parsed.path is not None
-        model = _from_function(parsed.path, parsed.name, backend, chosen)
+        model = _from_function(parsed.path, parsed.name, name, chosen)
     else:
         model = (get_backend(name) if name is not None else default_backend()).load(spec, chosen, trust=trust)
     if known is not None:
         attach(model, known)
     return model
+
+
+@contextmanager
+def loaded(
+    spec: str, *, device: str | None = None, backend: str | None = None, engine: str | None = None, **options: Any
+) -> Iterator[Model]:
+    """A native model on a device; what runs inside runs there.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (one thing), ``"cuda:1"``; None: where the framework puts it.
+        spec, backend, engine, options: see :func:`load`.
+
+    Raises:
+        InvalidInput: there is no such device; or a function of the user's makes the model, and ``backend`` does not say
+            of which framework it is.
+        AgnosticError: see :func:`load`.
+    """
+    if device is None:
+        yield load(spec, backend=backend, engine=engine, **options)
+        return
+    parsed = parse(spec)
+    name = _maker(parsed, spec, backend, engine)
+    if name is None and parsed.family == "function":
+        raise InvalidInput(
+            f"the model of {spec!r} is to be made on the device {device!r}, and only the function knows its framework: "
+            "give the backend as well"
+        )
+    with (get_backend(name) if name is not None else default_backend()).on_device(device) as place:
+        yield place(load(spec, backend=backend, engine=engine, **options))
+
+
+def _maker(parsed: Spec, spec: str, backend: str | None, engine: str | None) -> str | None:
+    """The name of the backend that makes a model; None where nothing was said of it."""
+    if parsed.backend is not None and backend not in (None, parsed.backend):
+        raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
+    name = backend or parsed.backend
+    if engine is not None:
+        name = name or "keras"
+        _choose_engine(engine, name)
+    return name
 
 
 def _choose_engine(engine: str, backend: str | None) -> None:

@@ -27,6 +27,7 @@ from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
+from agnostic_keras.devices import usable_device
 from agnostic_keras.layers import named_layers
 from agnostic_keras.logits import remembered
 from agnostic_keras.ops import KerasOps
@@ -82,29 +83,6 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
 
 def _on(device: str | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if device is None else keras.device(device)
-
-
-def usable_device(name: str) -> str:
-    """The device of that name in the engine's words: ``cuda`` and ``gpu`` are one thing.
-
-    Raises:
-        InvalidInput: the engine knows no such device, or this machine or this build of the engine has none.
-    """
-    kind, colon, number = name.partition(":")
-    if kind in ("cuda", "gpu"):
-        kind = "cuda" if keras.config.backend() == "torch" else "gpu"
-    reason = ""
-    try:
-        with keras.device(kind + colon + number):
-            keras.ops.convert_to_numpy(keras.ops.zeros(()))
-        # TensorFlow computes elsewhere, without a word, where there is no such device.
-        if kind == "gpu" and f"gpu:{number or 0}" not in (there := keras.distribution.list_devices()):
-            reason = f"there are {', '.join(there)}"
-    except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:  # by engine and build
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    if reason:
-        raise InvalidInput(f"the device {name!r} cannot be used ({reason}): leave device out, or give 'cpu'")
-    return kind + colon + number
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
-from agnostic_keras import calls, engines, layers, taps
+from agnostic_keras import calls, devices, engines, layers, taps
 from agnostic_keras import inputs as inputs_
 from agnostic_keras.ops import KerasOps
 
@@ -129,6 +129,9 @@ class KerasBackend(Backend):
         from agnostic_keras.models import build
 
         return build(architecture)
+
+    def on_device(self, name: str) -> AbstractContextManager[Callable[[keras.Layer], keras.Layer]]:
+        return devices.on_device(name)
 
     def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> keras.Model:
         from agnostic_keras.models import load

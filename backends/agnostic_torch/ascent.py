@@ -26,6 +26,7 @@ from agnostic.errors import InvalidInput, NonFinite
 from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
+from agnostic_torch.devices import usable_device
 from agnostic_torch.layers import unwrap
 from agnostic_torch.logits import Logits
 from agnostic_torch.models import Conv2dSame, Residual
@@ -64,21 +65,6 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
             climbed = loop.run(settings.on_step)
         yield climbed
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InvalidInput: torch knows no such device, or this machine or this build of torch has none.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises, depending on its build
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InvalidInput(f"the device {name!r} cannot be used ({reason}): leave device out, or give 'cpu'") from None
-    return device
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from torch import nn
 from agnostic.backend import Backend
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
-from agnostic_torch import calls, layers, taps
+from agnostic_torch import calls, devices, layers, taps
 from agnostic_torch import inputs as inputs_
 from agnostic_torch.ops import TorchOps
 
@@ -131,6 +131,9 @@ class TorchBackend(Backend):
         from agnostic_torch.models import build
 
         return build(architecture)
+
+    def on_device(self, name: str) -> AbstractContextManager[Callable[[nn.Module], nn.Module]]:
+        return devices.on_device(name)
 
     def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> nn.Module:
         from agnostic_torch.models import load

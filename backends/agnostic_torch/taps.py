@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import itertools
 import random
 import sys
 import threading
@@ -98,7 +99,9 @@ def to_numpy(value: Any) -> Any:
 
 # Inputs --------------------------------------------------------------------------------------------------------------
 def _native(model: nn.Module, value: Any) -> Any:
-    """NumPy arrays as tensors on the model's device, floating point ones in its type; all else as it is."""
+    """Arrays on the model's device, NumPy's as tensors and, floating point ones, in its type; all else as it is."""
+    if isinstance(value, Tensor):
+        return _moved(model, value)
     if isinstance(value, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
         tensor = torch.from_numpy(np.array(of_numbers(value), order="C"))
@@ -108,6 +111,16 @@ def _native(model: nn.Module, value: Any) -> Any:
     if type(value) is dict:
         return {key: _native(model, item) for key, item in value.items()}
     return value
+
+
+def _moved(model: nn.Module, tensor: Tensor) -> Tensor:
+    """A tensor on the model's device; as it is for a model that has several, which moves its arrays by itself."""
+    devices = {x.device for x in itertools.chain(model.parameters(), model.buffers())}
+    if len(devices) != 1 or tensor.device in devices:
+        return tensor
+    if tensor.is_meta:
+        raise InvalidInput("the input is on the device 'meta', where it has no values: give one that has them")
+    return tensor.to(devices.pop())
 
 
 def _arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

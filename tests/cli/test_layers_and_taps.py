@@ -232,3 +232,48 @@ def test_taps_wrong_use(run, place, arguments, sentence):
     assert sentence in run("taps", *arguments, *(("--size", 20) if len(arguments) > 2 else ()), code=2)
     assert sorted(path.name for path in place.iterdir() if path.suffix != "") == ["model.py", "photo.png"]
     assert not list(place.glob("pictures/*"))
+
+
+# Devices -------------------------------------------------------------------------------------------------------------
+PHOTO = ["photo.png", "--layer", "conv", "--size", "16"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["layers", "model.py:colour"],
+        ["program", "model.py:colour"],
+        ["taps", "model.py:colour", *PHOTO],
+        ["filters", "model.py:colour", "--layer", "conv", "--size", "16"],
+        ["classes", "model.py:colour", "1", "--size", "16"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_device_that_is_not_there(place, capsys, command):
+    for device in ("cuda:77", "gpu:77", "nowhere"):
+        assert cli.main([*command, "--backend", "torch", "--device", device]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith(f"agnostic: the device '{device}' cannot be used (")
+
+
+def test_the_device_is_where_the_model_runs(place, capsys):
+    assert cli.main(["layers", "model.py:colour", "--size", "16"]) == 0
+    listed = capsys.readouterr().out
+    # On meta there are shapes and no values: nothing can have run elsewhere.
+    assert cli.main(["layers", "model.py:colour", "--size", "16", "--backend", "torch", "--device", "meta"]) == 0
+    assert capsys.readouterr().out == listed
+    assert cli.main(["taps", "model.py:colour", *PHOTO, "--backend", "torch", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert cli.main(["layers", "model.py:colour", "--device", "cpu"]) == 2
+    assert "only the function knows its framework: give the backend as well" in capsys.readouterr().err
+
+
+def test_both_words_for_a_gpu_are_one_device(monkeypatch):
+    from agnostic_torch import devices
+
+    asked = []
+    # No GPU is needed: what is passed on is looked at.
+    monkeypatch.setattr(devices.torch, "empty", lambda shape, device: asked.append(device))
+    assert devices.usable_device("gpu:1") == devices.usable_device("cuda:1") == asked[0] == asked[1]
+    assert str(asked[0]) == "cuda:1"

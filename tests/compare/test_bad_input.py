@@ -311,5 +311,5 @@ def test_numbers_that_code_between_layers_draws_are_randomness(tmp_path: Path, i
         def forward(self, x: Any) -> Any:
             return self.relu(nn.functional.dropout(self.conv(x), 0.1, training=True))
 
-    with pytest.raises(ag.InvalidInput, match="is random: .*, in the code before layer 'relu'"):
+    with pytest.raises(ag.InvalidInput, match=r"is random: .*, in the code before layer 'relu'"):
         ag.trace(Functional().eval(), images, tmp_path / "a.trace")

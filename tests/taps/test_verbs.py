@@ -144,3 +144,29 @@ def test_images_without_a_card_stay_as_they_are():
 def test_images_that_cannot_be_prepared(network, image, message):
     with pytest.raises(InvalidInput, match=message):
         prepare(network, image)
+
+
+# Devices -------------------------------------------------------------------------------------------------------------
+def test_inputs_are_moved_to_the_device_of_the_model():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to("meta")
+    for given in (torch.ones(4, 3), np.ones((4, 3), np.float32), [torch.ones(4, 3)], {"input": torch.ones(4, 3)}):
+        given = tuple(given) if isinstance(given, list) else given
+        record = ag.capture(model, given, "0")
+        assert (record["0"].device.type, record["0"].shape) == ("meta", (4, 2))
+    # The caller's own is not touched, and gradients flow through the move.
+    assert torch.ones(4, 3).device.type == "cpu"
+    with pytest.raises(InvalidInput, match="the input is on the device 'meta', where it has no values"):
+        ag.capture(nn.Sequential(nn.Linear(3, 2)), torch.ones(4, 3, device="meta"), "0")
+
+
+def test_a_model_on_several_devices_is_left_to_move_its_arrays():
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 2, device="meta")
+
+        def forward(self, x):
+            assert x.device.type == "cpu"
+            return self.second(self.first(x).to("meta"))
+
+    assert ag.capture(Parts(), torch.ones(1, 3), "second")["second"].device.type == "meta"

@@ -16,6 +16,7 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
+from agnostic.models.load import loaded
 from agnostic.testing import Subject, run
 from agnostic.visualization.ascent import Ascent
 from agnostic_keras import ascent
@@ -357,6 +358,21 @@ def test_where_there_is_no_room_for_a_file_it_is_one_sentence(tmp_path: Path) ->
 def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
     with pytest.raises(ag.InvalidInput, match=f"the device '{device}' cannot be used"):
         ag.visualize(sequential(), ag.objectives.channel("conv", 0), size=16, steps=1, device=device)
+
+    with pytest.raises(ag.InvalidInput, match=f"the device '{device}' cannot be used"):
+        loaded("efficientnet_lite0", backend="keras", weights="random", device=device).__enter__()
+
+
+def test_a_model_is_built_and_run_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(
+        "import keras\nmake = lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+    )
+    scopes: list[str] = []
+    original = keras.device
+    monkeypatch.setattr(keras, "device", lambda name: scopes.append(name) or original(name))
+    with loaded(f"{tmp_path}/own.py:make", backend="keras", device="cpu") as model:
+        assert scopes[-1] == "cpu"
+        assert ag.capture(model, np.ones((1, 3), np.float32), "dense")["dense"].shape == (1, 2)
 
 
 @pytest.mark.parametrize("word", ["cuda", "gpu"])
