@@ -19,6 +19,24 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Array",
+    "Axis",
+    "Ops",
+    "norm",
+    "norms",
+    "safe_divide",
+    "safe_log",
+    "safe_norm",
+    "safe_sqrt",
+    "widened",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Array: TypeAlias = Any
 """An array of the framework at hand."""
 

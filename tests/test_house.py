@@ -11,6 +11,7 @@ import sys
 import textwrap
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -88,6 +89,26 @@ _PRINTING = ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typ
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(agnostic, name) is not None
     assert name in dir(agnostic)
+
+
+PUBLIC_MODULES = [name for name in agnostic.__all__ if isinstance(getattr(agnostic, name), ModuleType)]
+
+
+@pytest.mark.parametrize("name", ["", *PUBLIC_MODULES])
+def test_a_public_module_shows_its_public_names_alone(name: str) -> None:
+    module = getattr(agnostic, name) if name else agnostic
+    assert [x for x in dir(module) if x != "__version__"] == sorted(module.__all__)
+    for public in module.__all__:
+        value = getattr(module, public)
+        # No NumPy, and nothing that another library defines.
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "agnostic")
+        assert home.partition(".")[0] in ("agnostic", "typing", "types", "builtins"), public
+    own = {
+        x
+        for x, value in vars(module).items()
+        if not x.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    }
+    assert own <= {*module.__all__}, "name it in __all__, or with an underscore"
 
 
 def test_what_type_checkers_see_is_what_runs() -> None:

@@ -8,3 +8,7 @@ from agnostic.augmentation.generator import ImageDataGenerator
 from agnostic.augmentation.modern import Augmentation, Augmented, AugmentedDataset, Parameters
 
 __all__ = ["Augmentation", "Augmented", "AugmentedDataset", "ImageDataGenerator", "Parameters"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,3 +20,7 @@ __all__ = [
     "pad_sequences",
     "shuffle",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

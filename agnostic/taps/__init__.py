@@ -3,3 +3,7 @@
 from agnostic.taps.stored import open_record as open
 
 __all__ = ["open"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,3 +4,7 @@ from agnostic.testing.conformance import Subject, run
 from agnostic.testing.models import assert_same_model
 
 __all__ = ["Subject", "assert_same_model", "run"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -22,6 +22,37 @@ from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
 from agnostic.visualization.taps import Taps, no_spatial_output
 
+__all__ = [
+    "OUTPUT",
+    "Channel",
+    "Constant",
+    "DeepDream",
+    "Direction",
+    "Diversity",
+    "LayerTerm",
+    "Logit",
+    "Neuron",
+    "Objective",
+    "Product",
+    "Sum",
+    "Term",
+    "TotalVariation",
+    "View",
+    "channel",
+    "deepdream",
+    "direction",
+    "diversity",
+    "logit",
+    "names",
+    "neuron",
+    "total_variation",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 OUTPUT = ""
 """The layer name that stands for the model's own output."""
 

@@ -18,6 +18,21 @@ from agnostic.visualization.parameterization import Fourier, Parameterization, P
 from agnostic.visualization.robustness import Crops, Jitter, Views, Whole
 from agnostic.visualization.updates import Adam, NormalizedGradient, Update
 
+__all__ = [
+    "Recipe",
+    "classic",
+    "fourier",
+    "get",
+    "is_count",
+    "jitter",
+    "maco",
+    "names",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 @dataclass(frozen=True)
 class Recipe:
