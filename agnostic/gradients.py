@@ -17,6 +17,7 @@ from agnostic.arrays import describe, of_numbers
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
 from agnostic.optimizers.groups import backend_module
+from agnostic.text import counted
 
 Reduce = Literal["sum", "mean"] | Sequence[Any]
 Unconnected = Literal["raise", "zero", "none"]
@@ -146,7 +147,7 @@ def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array
             return [_filled(ops, y, 1.0) for y in outputs]
         return [_mean(ops, y, len(outputs)) for y in outputs]
     if len(reduce) != len(outputs):
-        raise InvalidInput(f"{len(reduce)} weights for {len(outputs)} outputs: give one for each")
+        raise InvalidInput(f"{counted(len(reduce), 'weight')} for {counted(len(outputs), 'output')}: give one for each")
     found = []
     for weight, y in zip(reduce, outputs, strict=True):
         array = ops.cast(ops.asarray(weight), ops.dtype(y))

@@ -21,6 +21,7 @@ from numbers import Integral
 from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.text import counted
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _select_one(layers: Sequence[Layer], selector: Any, model: str) -> list[Laye
         )
     if not isinstance(selector, str):
         if not -len(layers) <= int(selector) < len(layers):
-            has = f"{len(layers)} layers, 0 to {len(layers) - 1}" if layers else "no layers"
+            has = f"{counted(len(layers), 'layer')}, 0 to {len(layers) - 1}" if layers else "no layers"
             raise UnknownName(f"no layer {selector} in {model}: it has {has}")
         return [layers[int(selector)]]
     exact = [layer for layer in layers if layer.name == selector] or [
@@ -158,7 +159,7 @@ def _select_one(layers: Sequence[Layer], selector: Any, model: str) -> list[Laye
         if found:
             return found
     what = f"matches {selector!r}" if is_glob(selector) else repr(selector)
-    raise UnknownName(f"no layer {what} in {model} ({len(layers)} layers){_near(selector, layers)}")
+    raise UnknownName(f"no layer {what} in {model} ({counted(len(layers), 'layer')}){_near(selector, layers)}")
 
 
 def _near(selector: str, layers: Sequence[Layer]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 FACTOR, LEAST = 16, 1 << 28
 VARIABLE = "AGNOSTIC_FILE_MEMORY"
@@ -43,4 +44,4 @@ def _bytes(count: int) -> str:
     for unit, power in (("TB", 4), ("GB", 3), ("MB", 2), ("kB", 1)):
         if count >= 1000**power:
             return f"{count // (1000**power // 10) / 10:,.1f} {unit}" if count < 10**18 else "more than a million TB"
-    return f"{count} bytes"
+    return counted(count, "byte")

@@ -25,3 +25,13 @@ def printable(value: object) -> str:
 def printable_lines(value: object) -> str:
     """The same for text of several lines, which it keeps."""
     return "\n".join(map(printable, str(value).split("\n")))
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``"1 image"``, ``"2 images"``, ``"1000 images"``, ``"10,000 images"``.
+
+    Args:
+        plural: where it is not the noun and an s, such as ``"classes"``.
+    """
+    digits = f"{number:,}" if number >= 10_000 else f"{number}"
+    return f"{digits} {noun if number == 1 else plural or noun + 's'}"

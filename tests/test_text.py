@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agnostic import cli
 from agnostic.cli import common
 from agnostic.errors import InvalidInput
-from agnostic.text import printable, printable_lines
+from agnostic.text import counted, printable, printable_lines
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202edcba\u2066e\ud800f\x00\r\x7f\u200b[red]g[/red]\x85"
 
@@ -99,3 +99,13 @@ def test_memory_that_does_not_suffice_is_no_defect(monkeypatch: pytest.MonkeyPat
 
 def test_an_error_shows_no_raw_name_in_a_traceback() -> None:
     assert str(InvalidInput(f"no layer {HOSTILE}")).isprintable()
+
+
+def test_a_count_and_its_noun_agree() -> None:
+    assert [counted(n, "image") for n in (0, 1, 9999, 10_000)] == [
+        "0 images",
+        "1 image",
+        "9999 images",
+        "10,000 images",
+    ]
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]

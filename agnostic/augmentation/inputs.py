@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 LAYOUTS = ("NHWC", "NCHW")
 
@@ -130,5 +131,5 @@ def indices_of(index: Any, count: int) -> Sequence[int]:
     except TypeError:
         raise InvalidInput(f"index is a whole number, or one for each image, not {index!r}") from None
     if len(found) != count:
-        raise InvalidInput(f"{len(found)} indices are given for {count} images")
+        raise InvalidInput(f"indices are one for each of {counted(count, 'image')}, not {len(found)}")
     return found

@@ -26,6 +26,7 @@ from agnostic.augmentation import inputs, loaders, parallel, pictures, streams
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.augmentation.generator import ImageDataGenerator
@@ -255,9 +256,11 @@ class NumpyArrayIterator(_Saving, Iterator):
             if other is None:
                 continue
             if not hasattr(other, "__len__"):
-                raise InvalidInput(f"{name} is a sequence, one for each of the {len(x)} images, not {other!r:.60}")
+                raise InvalidInput(
+                    f"{name} is a sequence, one for each of the {counted(len(x), 'image')}, not {other!r:.60}"
+                )
             if len(other) != len(x):
-                raise InvalidInput(f"{name} has length {len(other)}, and there are {len(x)} images")
+                raise InvalidInput(f"{name} has length {len(other)}, and there are {counted(len(x), 'image')}")
         if subset is not None:
             assert image_data_generator is not None
             cut = int(len(x) * image_data_generator._validation_split)
@@ -556,7 +559,8 @@ class DataFrameIterator(_FileIterator):
             if not keep.all():
                 missing = names[int(np.argmin(keep))]
                 warnings.warn(
-                    f"{(~keep).sum()} of {len(names)} files in column {x_col!r} do not exist or are no picture files "
+                    f"{(~keep).sum()} of {counted(len(names), 'file')} in column {x_col!r} do not exist or are no "
+                    "picture files "
                     f"and are left out, the first of them {missing!r}",
                     stacklevel=3,
                 )
@@ -597,7 +601,7 @@ class DataFrameIterator(_FileIterator):
         if not self.samples:
             part = "" if subset is None else f" in the subset {subset!r}"
             raise InvalidInput(
-                f"none of the {len(names)} rows has a picture file that can be used{part}: see x_col {x_col!r}, "
+                f"of {counted(len(names), 'row')} none has a picture file that can be used{part}: see x_col {x_col!r}, "
                 "directory, classes and validation_split"
             )
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
@@ -632,7 +636,8 @@ def _without_files(directory: str | os.PathLike[str], names: Sequence[str], subs
     own = [x for x in files_below(directory, EXTENSIONS) if os.path.basename(x) == x]
     above, leaf = os.path.split(os.path.abspath(directory))
     return (
-        f"no class folders in {where}, which has {len(own)} images itself: give the folder above, or for images "
+        f"no class folders in {where}, which has {counted(len(own), 'image')} itself: give the folder above, "
+        "or for images "
         f"without classes flow_from_directory({above!r}, classes=[{leaf!r}], class_mode=None)"
     )
 

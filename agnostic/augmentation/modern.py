@@ -18,6 +18,7 @@ from agnostic.augmentation.warp import Path, to_dtype, warp
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, nearest
 from agnostic.reference.warp import FillMode, check_order
+from agnostic.text import counted
 
 Range: TypeAlias = tuple[float, float]
 # The least and the largest value of each range, what it is, and an example.
@@ -250,7 +251,7 @@ class Augmentation:
                 place[...] = image
 
         if len(parameters) != len(images):
-            raise InvalidInput(f"{len(parameters)} parameters are given for {len(images)} images")
+            raise InvalidInput(f"parameters are one for each of {counted(len(images), 'image')}, not {len(parameters)}")
         parallel.each(change, len(images))
         return result
 
@@ -320,7 +321,7 @@ class Augmentation:
             if not hasattr(value, "__len__"):
                 raise InvalidInput(f"{name} are given one for each image, not as {type(value).__name__}")
             if len(value) != len(chosen):
-                raise InvalidInput(f"{name} are given for {len(value)} images, and there are {len(chosen)}")
+                raise InvalidInput(f"{name} are given for {counted(len(value), 'image')}, and there are {len(chosen)}")
         if masks is not None:
             masks = _checked_masks(masks, layout, (int(height), int(width)))
         return Augmented(

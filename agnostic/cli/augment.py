@@ -9,6 +9,7 @@ import typer
 
 from agnostic.cli.common import Json, Out, Seed, example, print_json, progress, say
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +91,7 @@ def augment(
                 drawn.append(images.path(k))
             advance(1)
     if not drawn:
-        raise InvalidInput(f"none of the {count} photos can be read: {left_out[0]}")
+        raise InvalidInput(f"of {counted(count, 'photo')} none can be read: {left_out[0]}")
     path = out / f"augment-{folder.resolve().name or 'root'}.png"
     write_png(
         path, mosaic(np.concatenate(rows), columns=draws + 1), {"augmentation": repr(augmentation), "seed": str(seed)}
@@ -99,7 +100,7 @@ def augment(
         about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
         print_json({"path": path, "photos": drawn, "left_out": left_out, **about})
         return
-    say(f"{path}: {len(drawn)} of {len(images)} photos, {draws} draws each")
+    say(f"{path}: {len(drawn)} of {counted(len(images), 'photo')}, {counted(draws, 'draw')} each")
     for reason in left_out:
         say(f"left out: {reason}")
 

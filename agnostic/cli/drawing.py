@@ -12,6 +12,7 @@ import typer
 
 from agnostic.cli.common import print_json, progress, say
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -225,8 +226,7 @@ def draw_all(
             report.append({"mosaic": drawing.path, "images": images, "remarks": drawn.remarks})
         else:
             earlier = f", {drawn.found} of them finished earlier" if drawn.found else ""
-            plural = "" if len(drawing.items) == 1 else "s"
-            say(f"{drawing.path} ({len(drawing.items)} image{plural}{earlier})")
+            say(f"{drawing.path} ({counted(len(drawing.items), 'image')}{earlier})")
             _say_remarks(drawn.remarks)
     check_reached(labels, remarks)
     if as_json:

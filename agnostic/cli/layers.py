@@ -26,6 +26,7 @@ from agnostic.cli.common import (
     print_table,
     say,
 )
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -112,6 +113,6 @@ def _totals(chosen: Sequence[Layer]) -> str:
     outermost = [x for x in chosen if not any(x.name.startswith(f"{name}.") for name in names)]
     costs = [x.flops for x in outermost if x.calls]
     known = None if None in costs else sum(cost for cost in costs if cost is not None)
-    flops = "FLOPs not known" if known is None else f"{known:,} FLOPs (two for each multiply-add)"
+    flops = "FLOPs not known" if known is None else f"{counted(known, 'FLOP')} (two for each multiply-add)"
     parameters = sum(x.parameters for x in outermost)
-    return f"{len(chosen)} layer{'s' if len(chosen) != 1 else ''}, {parameters:,} parameters, {flops}"
+    return f"{counted(len(chosen), 'layer')}, {counted(parameters, 'parameter')}, {flops}"

@@ -28,6 +28,7 @@ from agnostic.cli.common import (
     say,
 )
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -100,7 +101,7 @@ def taps(
                     say(f"{made['path']} ({made.pop('summary')})")
             flat.update((x.name, None) for x in left_out)
     if not report:
-        raise InvalidInput(f"none of the {len(photos)} photos can be read: {unreadable[0]}")
+        raise InvalidInput(f"of {counted(len(photos), 'photo')} none can be read: {unreadable[0]}")
     if json:
         print_json({"mosaics": report, "left_out": list(flat), "unreadable": unreadable})
         return

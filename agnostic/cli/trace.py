@@ -21,6 +21,7 @@ from agnostic.cli.common import (
     print_json,
     say,
 )
+from agnostic.text import counted
 
 Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
 Inputs = Annotated[
@@ -96,7 +97,7 @@ def trace(
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
                     "model": found.about["model"], "notes": found.about["notes"]})  # fmt: skip
     else:
-        say(f"{path} ({len(found.about['calls'])} calls, {path.stat().st_size / 1e6:.1f} MB)")
+        say(f"{path} ({counted(len(found.about['calls']), 'call')}, {path.stat().st_size / 1e6:.1f} MB)")
         for note in found.about["notes"]:
             say(f"note: {note}")
 

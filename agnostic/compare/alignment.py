@@ -17,6 +17,7 @@ import numpy as np
 
 from agnostic.compare.recording import Record, Step
 from agnostic.errors import UnknownName, nearest
+from agnostic.text import counted
 
 _FAMILIES = (
     {"conv", "depthwise_conv", "separable_conv"},
@@ -149,7 +150,9 @@ def _fixed(a: Record, b: Record, chosen: Mapping[str, str]) -> dict[int, int]:
             calls = [i for i, x in enumerate(record.steps) if name in (x.name, x.label)]
             if not calls:
                 known = list(dict.fromkeys(x.name for x in record.steps))
-                raise UnknownName(f"no layer {name!r} runs in {which} ({len(known)} layers){nearest(name, known)}")
+                raise UnknownName(
+                    f"no layer {name!r} runs in {which} ({counted(len(known), 'layer')}){nearest(name, known)}"
+                )
             found.append(calls)
         fixed.update(zip(found[1], found[0], strict=False))
     return fixed

@@ -22,6 +22,7 @@ from agnostic.errors import InvalidInput
 from agnostic.reference.activations import VECTOR, activate
 from agnostic.reference.layers import chain
 from agnostic.reference.rounding import DIGITS, fits, rounded
+from agnostic.text import counted
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class _Diagnosis:
 
     def _unexplained(self) -> Finding:
         tried = tuple(dict.fromkeys(self.tried))
-        note = f"{len(tried)} mistakes were tried"
+        note = f"{counted(len(tried), 'mistake')} were tried"
         nearest = min(self.tried.items(), key=lambda x: x[1], default=None)
         if nearest is not None and nearest[1] < self.before / 10:
             note += f"; {nearest[0].replace('_', ' ')} is the nearest, and leaves {nearest[1]:.3g} noise floors"

@@ -38,6 +38,7 @@ from agnostic.compare.report import Comparison, Pictures
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.layers import chain, obstacle
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -338,7 +339,8 @@ def compare_records(a: Record, b: Record, chosen: Mapping[str, str] | None = Non
     notes = [*a.notes, *b.notes]
     if found.judged < len(found.places):
         notes.append(
-            f"{len(found.places) - found.judged} of {len(found.places)} places could not be judged alone from the "
+            f"{len(found.places) - found.judged} of {counted(len(found.places), 'place')} could not be judged "
+            "alone from the "
             "traces"
         )
     names = {a.steps[x.a[0]].name: b.steps[x.b[0]].name for x in found.places}

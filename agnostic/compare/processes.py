@@ -162,6 +162,7 @@ def compare_elsewhere(
 
 def trace_elsewhere(which: Side, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Record a model that another process loads."""
+    require_files(which.spec, weights=[which.weights])
     # The other process writes into a folder of this one, which removes it whatever becomes of the other.
     with atomic_path(path) as written, temporary_folder() as folder:
         job = {"do": "trace", "side": vars(which), "path": str(written), "options": dict(options or {})}

@@ -20,6 +20,7 @@ from agnostic.compare.watching import Counter
 from agnostic.description import LayerDescription
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.cards import card_of
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -327,7 +328,8 @@ def record(live: Live, writer: Writer, about: dict[str, Any]) -> None:
     last = [recorder.slot(x, _output_layout(x, recorder), f"output/{i}", reuse=True) for i, x in enumerate(outputs)]
     if not recorder.steps:
         raise InvalidInput(
-            f"{live.title} called none of its {len(live.names)} layers: there is nothing to compare layer by layer"
+            f"{live.title} has {counted(len(live.names), 'layer')} and called none: there is nothing to compare "
+            "layer by layer"
         )
     share = share_of(live, recorder.steps)
     if any(not s.shape or s.shape[0] % (live.inputs.batch or 1) for s in last):

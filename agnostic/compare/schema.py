@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from agnostic.compare.layouts import Layout
 from agnostic.errors import InvalidInput
 from agnostic.tensors import Entry
+from agnostic.text import counted
 
 DEEPEST = 12
 """How deep values may be nested in a layer's description."""
@@ -171,16 +172,16 @@ def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
     if x.checksums.keys() != entries.keys():
         yield "there are not as many checksums as arrays"
     yield from _wrong_layers(x, entries)
-    counted: dict[str, int] = {}
+    numbered: dict[str, int] = {}
     for i, call in enumerate(x.calls):
         layer = x.layers.get(call.name)
         if layer is None or layer.kind != call.kind:
             yield f"call {i} is of no layer that is described"
-        if call.number != counted.get(call.name, 0):
+        if call.number != numbered.get(call.name, 0):
             yield f"call {i} has another number"
-        counted[call.name] = call.number + 1
+        numbered[call.name] = call.number + 1
         if len(call.sketch) not in (0, 4):
-            yield f"the sketch of call {i} has {len(call.sketch)} numbers"
+            yield f"the sketch of call {i} has {counted(len(call.sketch), 'number')}"
         for slot in (*call.inputs, *call.outputs):
             yield from _wrong_slot(slot, x.calls[:i], entries)
     for slot in (*x.outputs, *x.model_inputs):

@@ -25,6 +25,7 @@ from agnostic.compare.settings import unseen
 from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
 from agnostic.errors import InvalidInput
 from agnostic.temporary import temporary_folder
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.compare.offline import Offline
@@ -132,7 +133,9 @@ def against(
     live = Live(model, given, spec)
     b = listing(live)
     if not b.steps:
-        raise InvalidInput(f"{live.title} called none of its {len(live.names)} layers: there is nothing to compare")
+        raise InvalidInput(
+            f"{live.title} has {counted(len(live.names), 'layer')} and called none: there is nothing to compare"
+        )
     alignment = align(a, b, map)
     forced = Forced(a, live, b, alignment)
     forced.run()

@@ -22,6 +22,7 @@ from agnostic.checks import whole_number
 from agnostic.data.folder import Array, ImageFolder
 from agnostic.data.images import UnreadableFile
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 _AHEAD = 2
 """Batches that are being read while one is used."""
@@ -141,7 +142,7 @@ class Batches:
         parts = []
         if skipped:
             shown = "; ".join(reason for _, reason in skipped[:5]) + ("; ..." if len(skipped) > 5 else "")
-            parts.append(f"skipped {len(skipped)} of {len(self.folder)} files: {shown}")
+            parts.append(f"skipped {len(skipped)} of {counted(len(self.folder), 'file')}: {shown}")
         if empty:
             parts.append(f"no images in the class folders {', '.join(map(repr, empty))}")
         if parts:
@@ -182,7 +183,9 @@ class Batches:
             )
         integers = all(type(value) is int and value >= 0 for value in (epoch, position, seed))
         if not integers or position > len(self.folder):
-            raise InvalidInput(f"the state is at epoch {epoch!r}, position {position!r} of {len(self.folder)} files")
+            raise InvalidInput(
+                f"the state is at epoch {epoch!r}, position {position!r} of {counted(len(self.folder), 'file')}"
+            )
         self.epoch, self.position, self.seed, self.shuffle = epoch, position, seed, bool(shuffle)
         self.skipped = skipped
 

@@ -20,6 +20,7 @@ from agnostic.errors import InvalidInput
 from agnostic.files import open_regular
 from agnostic.npy import header, numbers, unpacked
 from agnostic.pickles import check_pickle
+from agnostic.text import counted
 
 # What a file may unpack to, unless the caller says otherwise: 4 times its size, and 16 MiB in any case. The real one
 # has 17 MB and unpacks to twice that.
@@ -136,7 +137,7 @@ def _read(path: Path, limit: int | None) -> dict[str, Any]:
     for part in ("train", "test"):
         x, y = members[f"x_{part}"], members[f"y_{part}"]
         if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype.kind not in "biu" or len(y) != len(x):
-            raise InvalidInput(f"y_{part} in {where} must be one integer per review ({len(x)} reviews)")
+            raise InvalidInput(f"y_{part} in {where} must be one integer per review ({counted(len(x), 'review')})")
     return members
 
 

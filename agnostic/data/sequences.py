@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.errors import InvalidInput, nearest
+from agnostic.text import counted
 
 NDArray = np.ndarray[Any, Any]
 
@@ -63,7 +64,8 @@ class Ragged(Sequence[Any]):
             raise InvalidInput("values must have at least one dimension, the one that the lengths divide")
         if (lengths < 0).any() or int(lengths.sum()) != len(self.values):
             raise InvalidInput(
-                f"lengths must be 0 or more and add up to the {len(self.values)} values; they add up to {lengths.sum()}"
+                f"lengths must be 0 or more and add up to the {counted(len(self.values), 'value')}; they add up to "
+                f"{lengths.sum()}"
             )
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "_ends", np.cumsum(lengths))

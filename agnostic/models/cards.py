@@ -12,6 +12,7 @@ import numpy as np
 from agnostic.errors import InvalidInput
 from agnostic.models.classes import imagenet_classes
 from agnostic.ops import Array, Ops
+from agnostic.text import counted
 
 ATTRIBUTE = "agnostic_card"
 """The attribute of the native model under which its card is kept; copy.deepcopy takes it along."""
@@ -61,7 +62,8 @@ class Preprocessing:
         channels = ops.shape(images)[-1]
         if len(self.mean) not in (1, channels):
             raise InvalidInput(
-                f"the model's preprocessing is for {len(self.mean)} channels and the images have {channels}: "
+                f"the model's preprocessing is for {counted(len(self.mean), 'channel')} and the images have "
+                f"{channels}: "
                 f"attach a card whose mean and std have {channels} numbers"
             )
         if self.channel_order == "BGR":

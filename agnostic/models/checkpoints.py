@@ -23,6 +23,7 @@ from agnostic.files import open_regular
 from agnostic.limits import allowance, refusal
 from agnostic.models import pickles
 from agnostic.tensors import CODES, Unreadable, decoded, width
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -299,7 +300,7 @@ def _tensor(storage: _Storage, code: str, offset: Any, shape: Any, strides: Any,
     if not all(isinstance(x, int) and 0 <= x < 1 << 62 for x in numbers) or len(shape) != len(strides):
         raise pickles.Damaged("a tensor of no shape")
     if len(shape) > _MOST_AXES:
-        raise pickles.Damaged(f"a tensor with {len(shape)} axes")
+        raise pickles.Damaged(f"a tensor with {counted(len(shape), 'axis', 'axes')}")
     bits = bits if isinstance(bits, Mapping) else {}
     return _Tensor(
         storage, code, offset, tuple(shape), tuple(strides), bool(bits.get("conj")), bool(bits.get("neg"))

@@ -10,6 +10,7 @@ from importlib.resources import files
 import numpy as np
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.text import counted
 
 
 @functools.cache
@@ -41,8 +42,18 @@ def class_index(class_: str | int, names: Sequence[str]) -> int:
     if isinstance(class_, bool) or not isinstance(class_, int | np.integer):
         raise InvalidInput(f"a class is chosen by its name or its number, not by {class_!r}")
     if not 0 <= class_ < len(names):
-        raise InvalidInput(f"no class {class_}: the model has {len(names)} classes, 0 to {len(names) - 1}")
+        raise InvalidInput(
+            f"no class {class_}: the model has {counted(len(names), 'class', 'classes')}, 0 to {len(names) - 1}"
+        )
     return int(class_)
+
+
+def class_label(number: int, names: Sequence[str] | None) -> str:
+    """What a class is called: its name, with its number where others have the same one, or ``"class 967"``."""
+    if names is None:
+        return f"class {number}"
+    name = names[number]
+    return name if list(names).count(name) == 1 else f"{name} ({number})"
 
 
 def _key(name: str) -> str:
@@ -57,7 +68,9 @@ def _by_name(name: str, names: Sequence[str]) -> int:
         return same[0]
     if same:
         which = " and ".join(f"{i} ({names[i]!r})" for i in same)
-        raise InvalidInput(f"{name!r} is the name of {len(same)} classes, {which}: give the number")
+        raise InvalidInput(
+            f"{name!r} is the name of {counted(len(same), 'class', 'classes')}, {which}: give the number"
+        )
     if name.strip().isdecimal():
         return class_index(int(name), names)
     # "cat" is far from "Egyptian cat" in letters, so that whole words come first.

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 
 from agnostic.errors import InvalidWeights
+from agnostic.text import counted
 
 Shape = tuple[int, ...]
 
@@ -80,9 +81,14 @@ def _unwrapped(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> dic
 def _misfit(total: int, missing: list[str], unexpected: list[str]) -> str:
     said = []
     if missing:
-        said.append(f"{len(missing)} of the model's {total} entries are missing, such as {missing[0]!r}")
+        said.append(
+            f"{len(missing)} of the model's {counted(total, 'entry', 'entries')} are missing, such as {missing[0]!r}"
+        )
     if unexpected:
         # The one that the first missing entry was most likely meant to be.
         close = difflib.get_close_matches(missing[0], unexpected, n=1, cutoff=0.5) if missing else []
-        said.append(f"{len(unexpected)} entries are unknown to the model, such as {(close or unexpected)[0]!r}")
+        said.append(
+            f"the model does not know {counted(len(unexpected), 'entry', 'entries')}, such as "
+            f"{(close or unexpected)[0]!r}"
+        )
     return f"{' and '.join(said)}: the weights must come from the same architecture"

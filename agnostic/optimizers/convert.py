@@ -11,6 +11,7 @@ from agnostic.optimizers.build import describe
 from agnostic.optimizers.groups import Group, Inventory, backend_module, backend_of_optimizer, inventory_of
 from agnostic.optimizers.snapshot import Layout, Snapshot, carried
 from agnostic.optimizers.specs import Spec, obstacles, replace
+from agnostic.text import counted
 
 Pairs = Mapping[str, tuple[str, Layout]]
 
@@ -127,7 +128,8 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
     names = list(snapshot.shapes)
     if len(names) != len(target.parameters):
         raise InvalidInput(
-            f"the optimizer knows {len(names)} parameters and the model has {len(target.parameters)} to move: "
+            f"the optimizer knows {counted(len(names), 'parameter')} and the model has {len(target.parameters)} "
+            "to move: "
             "give source=, the optimizer's own model, or pairs="
         )
     last = target.backend == "keras"

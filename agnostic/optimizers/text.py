@@ -7,6 +7,7 @@ from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.optimizers.specs import KINDS, Spec, make
+from agnostic.text import counted
 
 _FRAMEWORKS = ("torch", "keras")
 
@@ -31,7 +32,7 @@ def specification(text: str, framework: str = "torch") -> Spec:
     fields = [name for name, field in cls.__dataclass_fields__.items() if not field.kw_only]
     if len(positional) > len(fields):
         raise InvalidInput(
-            f"{kind} has {len(fields)} fields without a name ({', '.join(fields)}), and {text!r} has more"
+            f"{kind} has {counted(len(fields), 'field')} without a name ({', '.join(fields)}), and {text!r} has more"
         )
     given = {**dict(zip(fields, positional, strict=False)), **options}
     if text.strip() == kind:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
 from agnostic.program.vocabulary import get
+from agnostic.text import counted
 
 
 def text(program: Program) -> str:
@@ -17,7 +18,8 @@ def text(program: Program) -> str:
     names |= {value: f"%{number}" for number, value in enumerate(computed, 1)}
     parameters = sum(_size(leaf) for leaf in program.leaves if leaf.role == "parameter")
     lines = [
-        f"{program.name} ({program.framework}): {len(program.nodes)} operators, {parameters:,} parameters, "
+        f"{program.name} ({program.framework}): {counted(len(program.nodes), 'operator')}, "
+        f"{counted(parameters, 'parameter')}, "
         f"{program.flops:,} floating-point operations",
         *(f"input {leaf.name}: {_array(leaf.value)}" for leaf in program.of_role("input")),
     ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.program.nodes import Array, Node, Operand, Value, map_values
+from agnostic.text import counted
 
 Shape = tuple[int, ...]
 FAMILIES = (
@@ -119,7 +120,9 @@ def get(name: str) -> Operator:
     """
     known = operators()
     if name not in known:
-        raise UnknownName(f"no operator {name!r} in the vocabulary ({len(known)} operators){nearest(name, known)}")
+        raise UnknownName(
+            f"no operator {name!r} in the vocabulary ({counted(len(known), 'operator')}){nearest(name, known)}"
+        )
     return known[name]
 
 

@@ -20,6 +20,7 @@ from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import FUNCTIONS, activate
 from agnostic.reference.resampling import resize_matrix
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 Weights = Mapping[str, Array]
@@ -227,7 +228,9 @@ def _conv_transpose(config: Mapping[str, Any], weights: Weights, inputs: list[Ar
 
 def _dense(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
     if inputs[0].shape[-1] != len(weights["kernel"]):
-        raise InvalidInput(f"a dense layer of {len(weights['kernel'])} inputs is given {inputs[0].shape[-1]}")
+        raise InvalidInput(
+            f"a dense layer of {counted(len(weights['kernel']), 'input')} is given {inputs[0].shape[-1]}"
+        )
     return _biased(inputs[0] @ weights["kernel"], weights)
 
 

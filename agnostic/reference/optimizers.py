@@ -15,6 +15,7 @@ from agnostic.errors import InvalidInput
 from agnostic.optimizers import rules
 from agnostic.optimizers.specs import Spec, replace
 from agnostic.reference.ops import ops
+from agnostic.text import counted
 
 Float64 = npt.NDArray[np.float64]
 Gradient = Callable[[list[Float64]], Sequence[Float64]]
@@ -103,7 +104,10 @@ def replay(
             )
         rates = [float(spec.learning_rate)] * len(gradients)
     if len(rates) != len(gradients):
-        raise InvalidInput(f"{len(rates)} learning rates for {len(gradients)} steps of gradients: give one for each")
+        raise InvalidInput(
+            f"{counted(len(rates), 'learning rate')} for {counted(len(gradients), 'step')} of gradients: give "
+            "one for each"
+        )
     shapes = [np.shape(p) for p in parameters]
     for number, given in enumerate(gradients, 1):
         if [np.shape(g) for g in given] != shapes:

@@ -10,6 +10,7 @@ from typing import Any
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.guards import count, error
 from agnostic.layers import Layer
+from agnostic.text import counted
 
 Key = Any
 """What a record is asked by: a name, a place in the record, a Layer, or one of the model's own layer objects."""
@@ -76,7 +77,7 @@ class Activations(Mapping[str, Any]):
         for layer in self._layers.values():
             if name == layer.name or name in layer.aliases:
                 return layer
-        known = ", ".join(self._layers) if 0 < len(self._layers) < 9 else f"{len(self._layers)} layers are"
+        known = ", ".join(self._layers) if 0 < len(self._layers) < 9 else f"{counted(len(self._layers), 'layer')} are"
         raise UnknownName(f"layer {name!r} is not recorded here ({known}){nearest(name, self._layers)}")
 
     def _own_name(self, layer: Any) -> str | None:
@@ -96,7 +97,8 @@ class Activations(Mapping[str, Any]):
             raise InvalidInput(f"layer {name!r} has not run: call the model inside the context, then look here")
         if len(calls) > 1:
             raise InvalidInput(
-                f"layer {name!r} ran {len(calls)} times: choose one of .calls({name!r}), such as .calls({name!r})[-1]"
+                f"layer {name!r} ran {counted(len(calls), 'time')}: choose one of .calls({name!r}), such as "
+                f".calls({name!r})[-1]"
             )
         return calls[0]
 

@@ -22,6 +22,7 @@ from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, open_regular
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -71,7 +72,7 @@ def save(record: Activations, path: str | os.PathLike[str], note: Mapping[str, A
     header = json.dumps({"__metadata__": {"agnostic": text, "checksum": checksum}, **entries}).encode()
     header += b" " * (-len(header) % 8)
     if len(header) > tensors.LONGEST_HEADER:
-        raise InvalidInput(f"{len(arrays)} arrays are too many for one file: save fewer layers")
+        raise InvalidInput(f"{counted(len(arrays), 'array')} are too many for one file: save fewer layers")
     with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name in order:

@@ -16,6 +16,7 @@ import numpy as np
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.cards import ModelCard, card_from_json, card_of, card_to_json
+from agnostic.text import counted
 from agnostic.transfer.access import Access, Array, InputSpec, Slot
 
 UNIT = 2.0**-24
@@ -164,7 +165,7 @@ def make_inputs(first: Sequence[InputSpec], second: Sequence[InputSpec], seed: i
         InvalidInput: the models take different inputs.
     """
     if len(first) != len(second):
-        raise InvalidInput(f"one model takes {len(second)} inputs and the other {len(first)}")
+        raise InvalidInput(f"one model takes {counted(len(second), 'input')} and the other {len(first)}")
     rng = np.random.default_rng(seed)
     made: list[Array] = []
     for a, b in zip(first, second, strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agnostic.text import printable
+from agnostic.text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class TransferReport:
             return f"{self.target} computes what {self.source} does: {off} {self.allowed:.1e}"
         if self.explained:
             return (
-                f"{self.target} has the weights of {self.source}, but differs in {len(self.differences)} places, "
+                f"{self.target} has the weights of {self.source}, but differs in "
+                f"{counted(len(self.differences), 'place')}, "
                 f"listed above: {off} {self.allowed:.1e}; with the mends made they differ by {self.mended_error:.1e}"
             )
         mended = "" if self.mended_error is None else f" (with the known mends made: {self.mended_error:.1e})"

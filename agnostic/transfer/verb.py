@@ -15,6 +15,7 @@ from agnostic.backend import Model
 from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.cards import attach, card_of
+from agnostic.text import counted
 from agnostic.transfer.access import Access, Array, Slot, access
 from agnostic.transfer.layouts import KINDS
 from agnostic.transfer.matching import (
@@ -601,12 +602,14 @@ class _Transfer:
             near = next((s for s in over if s.kind == missing[0].kind), None)
             beside = "" if near is None else f", where {near.name!r} of {self.recording.name} has {_shapes(near)}"
             said.append(
-                f"{len(missing)} of the {len(self.slots)} layers of {self.name} have no counterpart, such as "
+                f"{len(missing)} of the {counted(len(self.slots), 'layer')} of {self.name} have no counterpart, "
+                "such as "
                 f"{missing[0].name!r} ({missing[0].kind}, {_shapes(missing[0])}){beside}"
             )
         if over:
             said.append(
-                f"{len(over)} of the {len(self.recording.slots)} layers of {self.recording.name} are left over, such "
+                f"{len(over)} of the {counted(len(self.recording.slots), 'layer')} of {self.recording.name} are "
+                "left over, such "
                 f"as {over[0].name!r} ({over[0].kind}, {_shapes(over[0])})"
             )
         mend = "the two must be of one architecture"
@@ -691,7 +694,7 @@ class _Transfer:
             outputs = self.target.run(self.inputs)
         theirs = self.recording.outputs
         if len(outputs) != len(theirs):
-            return float("inf"), 0.0, f"one model returns {len(theirs)} arrays and the other {len(outputs)}"
+            return float("inf"), 0.0, f"one model returns {counted(len(theirs), 'array')} and the other {len(outputs)}"
         truth, floor, tried = self.recording.truth, self.recording.floor, list(outputs)
         if truth is None:
             exact = self.target.exact()

@@ -16,10 +16,11 @@ from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.cards import Preprocessing, card_of
-from agnostic.models.classes import class_index
+from agnostic.models.classes import class_index, class_label
 from agnostic.models.inputs import Input, Size, Trial, image_input, refused
 from agnostic.models.preparing import preprocessing_of
 from agnostic.ops import Array, Ops
+from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.objectives import OUTPUT, Channel, LayerTerm, Objective, View
 from agnostic.visualization.recipes import Recipe
@@ -276,7 +277,7 @@ def check_reached(labels: Sequence[str], remarks: Sequence[str]) -> None:
     if len(remarks) == 1 and remarks[0]:
         raise InvalidInput(remarks[0])
     if remarks and all(remarks):
-        which = f"any of the {len(labels)} images, from {labels[0]!r} to {labels[-1]!r}"
+        which = f"any of the {counted(len(labels), 'image')}, from {labels[0]!r} to {labels[-1]!r}"
         raise InvalidInput(f"no gradient reaches {which}, so they stay {_SILENT}")
 
 
@@ -295,7 +296,7 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
     """(N, H, W, C) float32 in [0, 1], with what they show.
 
     Attributes:
-        labels: a short name for each image, such as ``"blocks.3.0:5"``.
+        labels: a short name for each image, such as ``"blocks.3.0:5"`` or ``"espresso"``.
         scores: (steps, N) float64: the objective before each update.
         recipe: how they were found.
         remarks: one sentence for each image that does not show what was asked for, such as one that no gradient
@@ -358,18 +359,19 @@ def prepare(
     def layer(selector: Any) -> Layer:
         found = select(listing, selector)
         if len(found) != 1:
-            raise InvalidInput(f"{selector!r} chooses {len(found)} layers; an objective looks at one")
+            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective looks at one")
         if trial.error is not None and not found[0].calls:
             raise refused(model, trial, form.size)
         return found[0]
 
-    def index(class_: Any) -> int:
+    def class_(wanted: Any) -> tuple[int, str]:
         names = None if card is None else card.class_names
-        if names is None and isinstance(class_, str):
-            raise InvalidInput(f"the model has no class names to find {class_!r} among: give the class's number")
-        return class_index(class_, names) if names is not None else int(class_)
+        if names is None and isinstance(wanted, str):
+            raise InvalidInput(f"the model has no class names to find {wanted!r} among: give the class's number")
+        number = class_index(wanted, names) if names is not None else int(wanted)
+        return number, class_label(number, names)
 
-    resolved = objective.resolve(layer, index)
+    resolved = objective.resolve(layer, class_)
     if first is not None:
         _check_start(first, shape[:2], resolved.count)
     if trial.error is not None and OUTPUT in resolved.layers():
@@ -430,7 +432,9 @@ def _check_start(start: Float64, size: tuple[int, int], count: int) -> None:
         have, want = (f"{height} x {width}" for height, width in (start.shape[1:3], size))
         raise InvalidInput(f"the start is {have} pixels and the size {want}: leave size out, or resize the start")
     if len(start) not in (1, count):
-        raise InvalidInput(f"{len(start)} starts for {count} images: give one for all of them, or one for each")
+        raise InvalidInput(
+            f"{counted(len(start), 'start')} for {counted(count, 'image')}: give one for all of them, or one for each"
+        )
 
 
 def visualize(

@@ -12,7 +12,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
+from agnostic.text import counted
 from agnostic.visualization.taps import Taps, no_spatial_output
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "DeepDream",
     "Direction",
     "Diversity",
+    "FindClass",
     "LayerTerm",
     "Logit",
     "Neuron",
@@ -55,6 +57,10 @@ def __dir__() -> list[str]:
 
 OUTPUT = ""
 """The layer name that stands for the model's own output."""
+
+
+FindClass: TypeAlias = Callable[[Any], tuple[int, str]]
+"""From what a user calls a class to its number in the model's output, and what a person calls it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Objective(ABC):
         """(rows,): the value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`."""
 
     @abstractmethod
-    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
         """The same objective with the model's own layer names and class numbers, checked against the model."""
 
     def layers(self) -> tuple[str, ...]:
@@ -155,8 +161,8 @@ class _Pair(Objective):
         yield from self.left.terms()
         yield from self.right.terms()
 
-    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
-        left, right = self.left.resolve(layer, class_index), self.right.resolve(layer, class_index)
+    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
+        left, right = self.left.resolve(layer, class_), self.right.resolve(layer, class_)
         return dataclasses.replace(self, left=left, right=right)
 
     def _labels(self, sign: str) -> tuple[str, ...]:
@@ -204,7 +210,7 @@ class Term(Objective):
         """What differs from image to image, leading axis ``count``, for the backends to carry as data."""
         return ()
 
-    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
         return self
 
 
@@ -214,7 +220,7 @@ class LayerTerm(Term):
 
     layer: str | int
 
-    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
+    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
         found = layer(self.layer)
         if not found.calls:
             raise InvalidInput(
@@ -339,23 +345,30 @@ class Neuron(LayerTerm):
 
 @dataclass(frozen=True)
 class Logit(LayerTerm):
-    """One output of the model before any softmax, one class an image."""
+    """One output of the model before any softmax, one class an image.
+
+    Attributes:
+        classes: numbers, or names until they are resolved.
+        called: what each is called; empty where only the model's card could tell.
+    """
 
     classes: tuple[int | str, ...]
+    called: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
     def count(self) -> int:
         return len(self.classes)
 
     def labels(self) -> tuple[str, ...]:
-        return tuple(f"class {c}" for c in self.classes)
+        return self.called or tuple(c if isinstance(c, str) else f"class {c}" for c in self.classes)
 
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
         return (np.asarray(self.classes, np.int64),)
 
-    def resolve(self, layer: Callable[[Any], Layer], class_index: Callable[[Any], int]) -> Objective:
-        chosen = dataclasses.replace(self, classes=tuple(class_index(c) for c in self.classes))
-        return chosen if self.layer == OUTPUT else LayerTerm.resolve(chosen, layer, class_index)
+    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
+        found = [class_(c) for c in self.classes]
+        chosen = dataclasses.replace(self, classes=tuple(n for n, _ in found), called=tuple(name for _, name in found))
+        return chosen if self.layer == OUTPUT else LayerTerm.resolve(chosen, layer, class_)
 
     def check(self, layer: Layer) -> None:
         _check_channels((int(c) for c in self.classes), layer)
@@ -366,7 +379,7 @@ class Logit(LayerTerm):
         outputs = ops.shape(tap.value)[tap.axes.index("C")]
         for wanted in self.classes:
             if not 0 <= int(wanted) < outputs:
-                raise InvalidInput(f"no class {wanted}: the model has {outputs} outputs, 0 to {outputs - 1}")
+                raise InvalidInput(f"no class {wanted}: the model has {counted(outputs, 'output')}, 0 to {outputs - 1}")
         return ops.mean(tap.channels(ops, index), axis=1)
 
 

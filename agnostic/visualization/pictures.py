@@ -22,6 +22,7 @@ from agnostic.backend import Backend, Model
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.models.inputs import Size
+from agnostic.text import counted
 from agnostic.visualization.ascent import Ascent, Settings, prepare
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
@@ -186,7 +187,7 @@ def _ascend(
                 done += 1
     except KeyboardInterrupt:
         raise Interrupted(
-            f"{done} of {len(missing)} images are finished and kept in {str(drawing.folder)!r}; "
+            f"{done} of {counted(len(missing), 'image')} are finished and kept in {str(drawing.folder)!r}; "
             "the same command goes on from there"
         ) from None
 

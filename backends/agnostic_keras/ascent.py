@@ -23,6 +23,7 @@ from keras import layers as kl
 from agnostic.errors import InvalidInput, NonFinite
 from agnostic.ops import Array
 from agnostic.patching import Replacement
+from agnostic.text import counted
 from agnostic.visualization.ascent import Ascent, Climbed, Settings
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
@@ -284,7 +285,11 @@ class Network:
             except Stop:
                 return taps
         if not hasattr(output, "shape") or len(output.shape) != 2:
-            what = f"{len(output.shape)} axes" if hasattr(output, "shape") else f"type {type(output).__name__}"
+            what = (
+                counted(len(output.shape), "axis", "axes")
+                if hasattr(output, "shape")
+                else f"type {type(output).__name__}"
+            )
             raise InvalidInput(
                 f"the model's output has {what}, not (batch, classes): "
                 "give logit(..., layer=...) the layer of the logits"

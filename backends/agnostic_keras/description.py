@@ -12,6 +12,7 @@ import numpy as np
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import UnknownName, nearest
 from agnostic.reference.activations import FUNCTIONS, name_of
+from agnostic.text import counted
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 
@@ -25,7 +26,9 @@ def describe(model: keras.Layer, names: Sequence[str] | None = None) -> list[Lay
     found = []
     for name in known if names is None else names:
         if name not in known:
-            raise UnknownName(f"no layer {name!r} in {model.name} ({len(known)} layers){nearest(name, known)}")
+            raise UnknownName(
+                f"no layer {name!r} in {model.name} ({counted(len(known), 'layer')}){nearest(name, known)}"
+            )
         found.append(_describe(name, known[name]))
     return found
 

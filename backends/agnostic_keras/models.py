@@ -23,6 +23,7 @@ from agnostic.models.architecture import Architecture
 from agnostic.models.cards import ModelCard, Preprocessing, attach, card_from_text
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.specs import Weights, parse, parse_weights
+from agnostic.text import counted
 from agnostic.transfer.layouts import architecture_to_keras
 from agnostic_keras.archives import bounded_weights, check_archive, check_h5
 from agnostic_keras.weights import CARD, read_weights, set_weights
@@ -323,7 +324,9 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
             if hasattr(module, "preprocess_input"):
                 known.setdefault(x, module)
     if name not in known:
-        raise UnknownName(f"no model {name!r} in keras.applications ({len(known)} models){nearest(name, known)}")
+        raise UnknownName(
+            f"no model {name!r} in keras.applications ({counted(len(known), 'model')}){nearest(name, known)}"
+        )
     make = getattr(keras.applications, name, None) or getattr(known[name], name)
     try:
         with _own_randomness():

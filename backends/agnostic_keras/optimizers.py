@@ -21,6 +21,7 @@ from agnostic.optimizers import rules
 from agnostic.optimizers.groups import Group, Inventory
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Muon, Spec, as_dict, make, obstacles, replace
+from agnostic.text import counted
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers, tree
 from agnostic_keras.ops import KerasOps
@@ -264,7 +265,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if self._group_of is None:
             self._group_of = self._assign(variables)
         elif len(self._group_of) != len(variables):
-            raise InvalidInput(f"the optimizer moves {len(self._group_of)} variables, the model has {len(variables)}")
+            raise InvalidInput(
+                f"the optimizer moves {counted(len(self._group_of), 'variable')}, the model has {len(variables)}"
+            )
         super().build(variables)
         slots: list[dict[str, Variable]] = []
         for v, index in zip(variables, self._group_of, strict=True):

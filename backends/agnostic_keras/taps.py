@@ -25,6 +25,7 @@ from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
 from agnostic.patching import Replacement, patched
 from agnostic.taps.records import Activations
+from agnostic.text import counted
 from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
 from agnostic_keras.layers import tree as registered
@@ -60,7 +61,9 @@ def _chosen(model: keras.Layer, names: Sequence[str]) -> dict[str, keras.Layer]:
     found = named_layers(model)
     for name in names:
         if name not in found:
-            raise UnknownName(f"no layer {name!r} in {model.name} ({len(found)} layers){nearest(name, found)}")
+            raise UnknownName(
+                f"no layer {name!r} in {model.name} ({counted(len(found), 'layer')}){nearest(name, found)}"
+            )
     return {name: found[name] for name in names}
 
 
@@ -326,7 +329,7 @@ class Submodel(keras.Model):
         outputs = Run(self.model, self.names)(inputs)
         for name, calls in outputs.items():
             if len(calls) != 1:
-                times = f"ran {len(calls)} times" if calls else "did not run"
+                times = f"ran {counted(len(calls), 'time')}" if calls else "did not run"
                 raise _unwrapped(f"layer {name!r} {times}; a submodel returns layers that run once")
         found = [outputs[name][0] for name in self.names]
         return found[0] if len(found) == 1 else found

@@ -11,6 +11,7 @@ import torch
 from agnostic.errors import InvalidInput, nearest
 from agnostic.optimizers import rules
 from agnostic.optimizers.specs import Spec
+from agnostic.text import counted
 
 Tensor = torch.Tensor
 
@@ -50,8 +51,8 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
     saved = [dict(group) for group in state_dict["param_groups"]]
     if len(saved) != len(groups):
         raise InvalidInput(
-            f"the state has {len(saved)} groups of parameters and the optimizer {len(groups)}: build it with the "
-            "groups that the state was saved with"
+            f"the state has {counted(len(saved), 'group')} of parameters and the optimizer {len(groups)}: build it "
+            "with the groups that the state was saved with"
         )
     if all("param_names" in group for group in (*saved, *groups)):
         known = _matched([n for g in groups for n in g["param_names"]], [n for g in saved for n in g["param_names"]])
@@ -59,7 +60,8 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
     for index, (own, other) in enumerate(zip(groups, saved, strict=True)):
         if len(own["params"]) != len(other["params"]):
             raise InvalidInput(
-                f"group {index} has {len(other['params'])} parameters in the state and {len(own['params'])} in the "
+                f"group {index} has {counted(len(other['params']), 'parameter')} in the state and "
+                f"{len(own['params'])} in the "
                 "optimizer: build it for the parameters that the state was saved for"
             )
     return {**state_dict, "param_groups": saved, "state": dict(state_dict["state"])}

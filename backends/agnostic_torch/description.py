@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import UnknownName, nearest
+from agnostic.text import counted
 from agnostic.transfer.layouts import to_keras
 from agnostic_torch.layers import named_layers, unwrap
 
@@ -26,7 +27,7 @@ def describe(model: nn.Module, names: Sequence[str] | None = None) -> list[Layer
     for name in known if names is None else names:
         if name not in known:
             raise UnknownName(
-                f"no layer {name!r} in {type(model).__name__} ({len(known)} layers){nearest(name, known)}"
+                f"no layer {name!r} in {type(model).__name__} ({counted(len(known), 'layer')}){nearest(name, known)}"
             )
         found.append(_describe(name, known[name]))
     return found

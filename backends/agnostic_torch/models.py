@@ -22,6 +22,7 @@ from agnostic.models import efficientnet_lite
 from agnostic.models.architecture import Architecture, same_padding
 from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
 from agnostic.models.specs import Weights, parse, parse_weights
+from agnostic.text import counted
 from agnostic_torch.weights import read_state, set_state
 
 # What a download raises: no connection, a wrong checksum, a broken answer, or a damaged file in the cache.
@@ -146,7 +147,7 @@ def _torchvision(name: str, weights: Weights) -> tuple[nn.Module, ModelCard | No
     models = _library("torchvision", "'agnostic-ml[torch]'").models
     known = models.list_models()
     if name not in known:
-        raise UnknownName(f"no model {name!r} in torchvision ({len(known)} models){nearest(name, known)}")
+        raise UnknownName(f"no model {name!r} in torchvision ({counted(len(known), 'model')}){nearest(name, known)}")
     pretrained = getattr(models.get_model_weights(name), "DEFAULT", None)
     if weights == "default":
         if pretrained is None:

@@ -34,6 +34,7 @@ from agnostic.arrays import of_numbers
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
+from agnostic.text import counted
 from agnostic_torch import values
 from agnostic_torch.layers import Listing, named_layers, tree, unwrap
 
@@ -718,7 +719,7 @@ class Submodel(nn.Module):
             outputs, _ = Taps(self.__dict__["_model"], self._names)(*args, **kwargs)
         for name in self._names:
             if len(outputs[name]) != 1:
-                times = f"ran {len(outputs[name])} times" if outputs[name] else "did not run"
+                times = f"ran {counted(len(outputs[name]), 'time')}" if outputs[name] else "did not run"
                 raise InvalidInput(f"layer {name!r} {times}; a submodel returns layers that run once")
         found = [outputs[name][0] for name in self._names]
         return found[0] if len(found) == 1 else found

@@ -745,7 +745,7 @@ def test_folders_without_images_say_so_at_once(folder, tmp_path):
     generator = ImageDataGenerator(validation_split=0.1)
     for class_mode in ("categorical", None):
         with pytest.raises(
-            InvalidInput, match=r"no class folders in '.*cats/more', which has 1 images itself"
+            InvalidInput, match=r"no class folders in '.*cats/more', which has 1 image itself"
         ) as caught:
             generator.flow_from_directory(Path(folder, "cats", "more"), class_mode=class_mode)
     # What the sentence advises works.
@@ -759,7 +759,7 @@ def test_folders_without_images_say_so_at_once(folder, tmp_path):
         generator.flow_from_directory(folder, subset="validation")
     with (
         pytest.warns(UserWarning, match="none.png"),
-        pytest.raises(InvalidInput, match="none of the 1 rows has a picture file"),
+        pytest.raises(InvalidInput, match="of 1 row none has a picture file"),
     ):
         generator.flow_from_dataframe({"filename": ["none.png"]}, folder, class_mode=None)
 

@@ -52,6 +52,8 @@ def test_names_of_the_embedded_network(tmp_path: Path, capsys: Any) -> None:
         "0967-espresso.png", "0340-zebra.png", "0130-flamingo.png",
     ]  # fmt: skip
     assert all(Path(path).is_file() for path in (report["mosaic"], *report["images"]))
+    said = [json.loads(read_png_metadata(Path(path))["agnostic"])["label"] for path in report["images"]]
+    assert said == ["espresso", "zebra", "flamingo"]
 
 
 @pytest.mark.parametrize(

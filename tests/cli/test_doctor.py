@@ -184,3 +184,25 @@ def test_a_framework_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatc
 def test_the_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--help"]) == 0
     assert "agnostic doctor --json" in capsys.readouterr().out
+
+
+def test_without_a_home_keras_looks_in_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pwd
+
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert os.path.expanduser("~") == "~"
+    assert doctor.keras_engine({})[1].startswith(("KERAS_BACKEND is not set", f"{Path('/tmp')}/.keras"))
+    assert doctor.keras_engine({"KERAS_HOME": str(tmp_path)})[0] == "tensorflow"
+
+
+def test_the_doctor_runs_without_a_home(frameworks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    done = run(frameworks, "--json", KERAS_HOME="", KERAS_BACKEND="torch")
+    assert done.returncode in (0, 1), done.stderr
+    assert "broken" in json.loads(done.stdout)

@@ -313,3 +313,17 @@ def test_numbers_that_code_between_layers_draws_are_randomness(tmp_path: Path, i
 
     with pytest.raises(ag.InvalidInput, match=r"is random: .*, in the code before layer 'relu'"):
         ag.trace(Functional().eval(), images, tmp_path / "a.trace")
+
+
+def test_a_model_that_is_not_there_fails_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: np.ndarray[Any, Any]
+) -> None:
+    from agnostic.compare import processes
+
+    monkeypatch.setattr(processes, "started", lambda *_, **__: pytest.fail("a process was started"))
+    np.save(tmp_path / "x.npy", images)
+    options = ["--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "a.trace")]
+    for arguments in ([str(tmp_path / "none.keras")], ["torchvision:resnet18", "--weights", str(tmp_path / "no.pth")]):
+        assert main(["trace", *arguments, *options]) == 2
+        assert "agnostic: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]

@@ -127,10 +127,10 @@ def test_the_counter_of_batches_may_be_missing():
     ("change", "said"),
     [
         (lambda w: w.pop("fc.weight"), "1 of the model's 9 entries are missing, such as 'fc.weight'"),
-        (lambda w: w.update(head=np.zeros(1)), "1 entries are unknown to the model, such as 'head'"),
+        (lambda w: w.update(head=np.zeros(1)), "the model does not know 1 entry, such as 'head'"),
         (
             lambda w: w.update({"a": np.zeros(1), "fc.weights": w.pop("fc.weight")}),
-            "'fc.weight' and 2 entries are unknown to the model, such as 'fc.weights'",
+            "'fc.weight' and the model does not know 2 entries, such as 'fc.weights'",
         ),
         (lambda w: w.update({"fc.bias": np.zeros(5)}), r"entry 'fc.bias' has the shape (5,) and the model's has (2,)"),
     ],

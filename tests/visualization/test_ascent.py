@@ -466,7 +466,12 @@ def test_class_names_come_from_the_card(network: Any) -> None:
     attach(network, ModelCard("x", Preprocessing((0.5,) * 3, (0.5,) * 3), (16, 16), class_names=names))
     by_name, by_number = draw(network, ag.objectives.logit(["bee", "Dog"])), draw(network, ag.objectives.logit([1, 3]))
     np.testing.assert_array_equal(by_name, by_number)
-    assert by_name.labels == ("class 1", "class 3")
+    assert by_name.labels == by_number.labels == ("bee", "dog")
+    both = draw(network, ag.objectives.logit(1) - 0.5 * ag.objectives.logit("cat", layer=-1))
+    assert both.labels == ("bee + -1 * 0.5 * cat",)
+    attach(network, ModelCard("x", Preprocessing((0.5,) * 3, (0.5,) * 3), (16, 16), class_names=("ant", *names[:4])))
+    assert draw(network, ag.objectives.logit([0, 2])).labels == ("ant (0)", "bee")
+    attach(network, ModelCard("x", Preprocessing((0.5,) * 3, (0.5,) * 3), (16, 16), class_names=names))
     with pytest.raises(ag.UnknownName, match=r"no class 'bea'.*did you mean 'bee'"):
         draw(network, ag.objectives.logit("bea"))
     with pytest.raises(ag.InvalidInput, match="no class 5: the model has 5 classes"):
