@@ -19,6 +19,8 @@ CODES: Mapping[str, str] = {
 }  # fmt: skip
 """The type of the stored numbers, by code."""
 
+_AS_FLOAT32 = frozenset({"BF16", "F8_E4M3", "F8_E5M2"})
+
 LONGEST_HEADER = 100_000_000
 """In bytes; safetensors refuses longer ones as well."""
 
@@ -33,6 +35,11 @@ class Unreadable(ValueError):
 def width(code: str) -> int:
     """How many bytes a number takes in a file."""
     return np.dtype(CODES[code]).itemsize
+
+
+def decoded_width(code: str) -> int:
+    """How many bytes a number takes in an array of :func:`decoded`: more than in the file for the small floats."""
+    return 4 if code in _AS_FLOAT32 else width(code)
 
 
 def decoded(data: memoryview | bytearray | bytes, code: str, shape: tuple[int, ...]) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import mmap
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from agnostic.errors import InvalidWeights
 from agnostic.files import open_regular
 from agnostic.limits import allowance, refusal
 from agnostic.models import pickles
-from agnostic.tensors import CODES, Unreadable, decoded, width
+from agnostic.tensors import CODES, Unreadable, decoded, decoded_width, width
 from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +50,9 @@ _OTHERS = {
     "torch._utils._rebuild_nested_tensor": "nested",
 }
 """What torch rebuilds tensors by that are no plain arrays of numbers."""
+
+_OTHER_DTYPE = re.compile(r"torch\.((float|complex|bits|q?u?int)\d\w*)")
+"""Types of torch that are not among :data:`_DTYPES`."""
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights")
 """Keys under which training scripts keep the state dict, beside the epoch and the optimizer."""
@@ -132,6 +136,10 @@ def _forbidden(path: Path, name: str) -> InvalidWeights:
             f"{path} holds a {_OTHERS[name]} tensor, and weights are dense arrays of numbers: save what its "
             "dequantize() or to_dense() returns"
         )
+    if found := _OTHER_DTYPE.fullmatch(name):
+        return InvalidWeights(
+            f"{path} holds a tensor of type {found[1]}, which NumPy does not have: save it as float32 or complex64"
+        )
     return InvalidWeights(
         f"reading {path} would execute code ({name}), which agnostic never does: ask its author for a "
         ".safetensors file, or for what torch.save(model.state_dict(), file) writes"
@@ -182,7 +190,7 @@ class _Checkpoint:
 
     def check_size(self, tensors: Mapping[str, _Tensor]) -> None:
         """Views of one storage cost nothing until they are copied, as they will be."""
-        needed = sum(math.prod(x.shape) * width(x.code) for x in tensors.values())
+        needed = sum(math.prod(x.shape) * decoded_width(x.code) for x in tensors.values())
         if needed > allowance(self._size):
             raise InvalidWeights(refusal(str(self._path), needed, self._size))
 
@@ -205,11 +213,16 @@ class _Checkpoint:
         if folder + "byteorder" in members and archive.read(folder + "byteorder") != b"little":
             raise ValueError("big-endian numbers")
 
+        # Once, however many tensors are views of it: an array keeps what it is a view of.
+        found: dict[str, memoryview] = {}
+
         def raw(storage: _Storage) -> memoryview:
             member = members[f"{folder}data/{storage.key}"]
             if member.file_size < storage.bytes:
                 raise EOFError("a storage is cut off")
-            return self._member(archive, member)
+            if storage.key not in found:
+                found[storage.key] = self._member(archive, member)
+            return found[storage.key]
 
         return self._read(io.BytesIO(self._member(archive, members[pickled]))), raw
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,9 +65,6 @@ def _safetensors(path: Path) -> dict[str, Array]:
             header = read_header(file, len(mapped))
             data = memoryview(mapped)[header.start :]
             # The arrays lie one after the other in the file, so they are no larger than it, but for small floats.
-            return {
-                name: decoded(data[x.start : x.end], x.code, x.shape) if math.prod(x.shape) else np.zeros(x.shape)
-                for name, x in header.entries.items()
-            }
+            return {name: decoded(data[x.start : x.end], x.code, x.shape) for name, x in header.entries.items()}
         except Unreadable as error:
             raise InvalidWeights(f"{path} is no whole safetensors file ({error}): download or copy it again") from None

@@ -100,6 +100,9 @@ def test_tensors_that_are_no_plain_arrays_are_refused_by_what_they_are(tmp_path:
     for kind, tensor in made.items():
         torch.save({"a": tensor}, tmp_path / "a.pth")
         assert f"holds a {kind} tensor" in _refused(tmp_path / "a.pth")
+    for dtype in (torch.complex32, torch.float8_e4m3fnuz):
+        torch.save({"a": torch.zeros(3, dtype=dtype)}, tmp_path / "a.pth")
+        assert f"holds a tensor of type {str(dtype)[6:]}," in _refused(tmp_path / "a.pth")
     for code, shape, size in (("F4", [2], 1), ("F6_E2M3", [4], 3), ("F8_E8M0", [2], 2), ("X9", [1], 1)):
         _write(
             tmp_path / "a.safetensors", {"a": {"dtype": code, "shape": shape, "data_offsets": [0, size]}}, b"\0" * size
@@ -159,6 +162,12 @@ def _bombs(folder: Path) -> dict[str, str]:
     many = torch.zeros(1 << 16)
     torch.save({str(i): many for i in range(20_000)}, folder / "views.pth")
     torch.save({"a": torch.zeros(1).expand(1 << 31)}, folder / "expanded.pth")
+    torch.save({"a": torch.zeros(1).to(torch.float8_e5m2).expand(1 << 27)}, folder / "small.pth")
+    stored, numbers = io.BytesIO(), torch.zeros(25_000_000)
+    torch.save({str(i): numbers[i : i + 1] for i in range(8)}, stored)
+    with zipfile.ZipFile(stored) as file, zipfile.ZipFile(folder / "shared.pth", "w", zipfile.ZIP_DEFLATED) as other:
+        for name in file.namelist():
+            other.writestr(name, file.read(name))
     (folder / "memo.pth").write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")
     (folder / "long.pth").write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"a.")
     (folder / "hash.pth").write_bytes(b"\x80\x02})" + b"0)" + b"2\x86" * 100 + b"Ns.")
@@ -168,7 +177,7 @@ def _bombs(folder: Path) -> dict[str, str]:
     zipped("copies.pth", ordered + b"(" + calls + b"l.", b"", zipfile.ZIP_STORED)
     return {
         "views.pth": "are allowed for its", "expanded.pth": "are allowed for its",
-        "deflated.pth": "are allowed for its",
+        "deflated.pth": "are allowed for its", "small.pth": "are allowed for its", "shared.pth": "read",
         "memo.pth": "another magic number", "long.pth": "no weight file of PyTorch", "hash.pth": "a key of type tuple",
         "copies.pth": "more values than the file's size allows",
     }  # fmt: skip
