@@ -46,8 +46,9 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
             whatever DataParallel, torch.compile and FSDP put before it; else by position, as torch.optim does.
 
     Raises:
-        InvalidInput: the groups or the names are others.
+        InvalidInput: it is no state dict of an optimizer, or the groups or the names are others.
     """
+    _check_form(state_dict)
     saved = [dict(group) for group in state_dict["param_groups"]]
     if len(saved) != len(groups):
         raise InvalidInput(
@@ -65,6 +66,20 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
                 "optimizer: build it for the parameters that the state was saved for"
             )
     return {**state_dict, "param_groups": saved, "state": dict(state_dict["state"])}
+
+
+def _check_form(state_dict: Any) -> None:
+    given = state_dict if isinstance(state_dict, Mapping) else {}
+    groups = given.get("param_groups")
+    if isinstance(given.get("state"), Mapping) and isinstance(groups, list | tuple):
+        if all(isinstance(group, Mapping) and "params" in group for group in groups):
+            return
+    inside = [key for key, value in given.items() if isinstance(value, Mapping) and "param_groups" in value]
+    what = f"a dict of {_listed(list(given))}" if given else f"a {type(state_dict).__name__} without entries"
+    raise InvalidInput(
+        "what an optimizer's state_dict() returned was expected, with 'state' and 'param_groups', not "
+        + what + (f": give its entry {inside[0]!r}" if inside else "")
+    )  # fmt: skip
 
 
 def _matched(own: Sequence[str], saved: Sequence[str]) -> dict[str, str]:

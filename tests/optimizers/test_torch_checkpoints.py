@@ -55,6 +55,21 @@ def test_names_are_matched_through_wrappers_and_in_any_order(spec: specs.Spec) -
     assert saved["param_groups"][0]["param_names"][0] == "module._orig_mod.a.weight"
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=["ours", "native Adam", "native SGD"])
+def test_what_is_no_state_of_an_optimizer_is_refused(spec: specs.Spec) -> None:
+    net = network()
+    optimizer = ago.build(spec, net)
+    for given, said in [
+        (net.state_dict(), "not a dict of 'a.weight', 'a.bias', 'b.weight' and 3 more"),
+        ({"epoch": 3, "optimizer": optimizer.state_dict()}, "'epoch', 'optimizer': give its entry 'optimizer'"),
+        ({}, "not a dict without entries"),
+        ({"state": {}, "param_groups": [{"lr": 0.1}]}, "'state' and 'param_groups', not"),
+    ]:
+        with pytest.raises(InvalidInput) as error:
+            optimizer.load_state_dict(given)
+        assert said in str(error.value)
+
+
 def test_groups_are_found_by_what_is_in_them() -> None:
     source, target = network(), network()
     spec = ago.Adam.keras()
