@@ -26,7 +26,7 @@ _LARGEST_CONFIG = 1 << 26
 _BASES = (
     keras.Operation, keras.initializers.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint,
     keras.DTypePolicy, keras.Loss, keras.Metric, keras.Optimizer, keras.random.SeedGenerator, keras.Quantizer,
-    keras.optimizers.schedules.LearningRateSchedule,
+    keras.quantizers.QuantizationConfig, keras.optimizers.schedules.LearningRateSchedule,
 )  # fmt: skip
 """What a configuration may name: objects that compute. Layers and models are operations."""
 

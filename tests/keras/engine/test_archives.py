@@ -79,6 +79,14 @@ def test_what_agnostic_and_keras_write_is_read(archive: Path) -> None:
     assert model.get_layer("act").activation is keras.activations.softplus
 
 
+def test_a_quantized_model_is_read(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8,)), kl.Dense(4)])
+    model.quantize("int8")
+    model.save(tmp_path / "a.keras")
+    for ours, theirs in zip(model.get_weights(), ag.load(str(tmp_path / "a.keras")).get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     "named",
     [
