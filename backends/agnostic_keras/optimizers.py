@@ -117,7 +117,8 @@ def _absent(model: keras.Model, known: Collection[str]) -> list[tuple[Layer, str
 def _words(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
     """What people call layers by: attributes of subclassed models and layers, and positions."""
     yield from ((str(index), layer) for index, layer in enumerate(model.layers))
-    for word, value in vars(model).items():
+    # On the engine torch a layer is a module as well, and keeps the layers that are its attributes in a dict.
+    for word, value in {**vars(model), **vars(model).get("_modules", {})}.items():
         if isinstance(value, keras.Layer):
             yield word, value
         elif isinstance(value, list | tuple) and not word.startswith("_"):
@@ -157,6 +158,9 @@ def build(
     if isinstance(moving[0][0], Muon):
         # Keras moves everything but matrices by Adam there.
         exact = exact and all(len(v.shape) == 2 for _, v in moving[0][1].parameters)
+    if _takes_norms(moving[0][0]) and any(_is_half(v) for _, v in moving[0][1].parameters):
+        # Keras sums squares in the gradient's own type, and half precision holds few of them.
+        exact = False
     if moving[0][0].ema_momentum is not None and keras.config.backend() == "jax":
         # Keras' own fails at the second fit(): see RuleOptimizer.finalize_variable_values.
         exact = False
@@ -179,6 +183,14 @@ def build(
         for own, group in resolved
     ]
     return RuleOptimizer(groups, spec.learning_rate, **options)
+
+
+def _takes_norms(spec: Spec) -> bool:
+    return spec.clip_norm is not None or spec.clip_global_norm is not None or not rules.rule_of(spec).elementwise
+
+
+def _is_half(variable: Variable) -> bool:
+    return keras.backend.standardize_dtype(variable.dtype) in ("float16", "bfloat16")
 
 
 def _own_rate(rate: Any, base: Any) -> dict[str, Any]:

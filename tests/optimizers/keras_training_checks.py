@@ -156,7 +156,8 @@ def test_norms_hold_squares_of_any_size(dtype: str, size: float) -> None:
         keras.config.set_dtype_policy("float32")
         net.set_weights([start, 0 * wave])
         (held, _), g = values(net), keras.ops.cast(keras.ops.convert_to_tensor(gradient), dtype)
-        optimizer = ago.build(spec, net, native=False)
+        # In half precision ours is built by itself: Keras' own sums squares in the gradient's type.
+        optimizer = ago.build(spec, net, native=None if dtype == "float16" else False)
         optimizer.apply([g, keras.ops.zeros_like(g)], net.trainable_variables)
         exact = keras.ops.convert_to_numpy(g).astype(np.float64)
         expected = reference.replay(spec, [held.astype(np.float64)], [[exact]], outputs_last=True)[-1][0]
