@@ -71,15 +71,15 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
 def _check_form(state_dict: Any) -> None:
     given = state_dict if isinstance(state_dict, Mapping) else {}
     groups = given.get("param_groups")
-    if isinstance(given.get("state"), Mapping) and isinstance(groups, list | tuple):
-        if all(isinstance(group, Mapping) and "params" in group for group in groups):
-            return
+    listed = isinstance(given.get("state"), Mapping) and isinstance(groups, list | tuple)
+    if listed and all(isinstance(group, Mapping) and "params" in group for group in groups):
+        return
     inside = [key for key, value in given.items() if isinstance(value, Mapping) and "param_groups" in value]
     what = f"a dict of {_listed(list(given))}" if given else f"a {type(state_dict).__name__} without entries"
+    hint = f": give its entry {inside[0]!r}" if inside else ""
     raise InvalidInput(
-        "what an optimizer's state_dict() returned was expected, with 'state' and 'param_groups', not "
-        + what + (f": give its entry {inside[0]!r}" if inside else "")
-    )  # fmt: skip
+        f"what an optimizer's state_dict() returned was expected, with 'state' and 'param_groups', not {what}{hint}"
+    )
 
 
 def _matched(own: Sequence[str], saved: Sequence[str]) -> dict[str, str]:
