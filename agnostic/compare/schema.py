@@ -139,7 +139,7 @@ class About(Struct, forbid_unknown_fields=True):
     model: Model
     inputs: Inputs
     calls: Annotated[list[Call], Meta(min_length=1)]
-    outputs: list[Slot]
+    outputs: Annotated[list[Slot], Meta(min_length=1)]
     model_inputs: list[Slot]
     layers: dict[Name, Layer]
     digests: dict[Name, dict[Name, Name]]
@@ -148,13 +148,16 @@ class About(Struct, forbid_unknown_fields=True):
     checksums: dict[Name, Annotated[int, Meta(ge=0, lt=1 << 32)]]
 
 
-def validate(about: Any, entries: Mapping[str, Entry], path: Path) -> None:
+def validate(about: Any, entries: Mapping[str, Entry], path: Path) -> dict[str, Any]:
     """Whether metadata are as the schema says, and fit each other and the arrays.
 
     Args:
         about: the metadata, as JSON gives them.
         entries: the arrays, by name.
         path: of the file, for people.
+
+    Returns:
+        The metadata in the types of the schema: JSON may write a float as a whole number of any length.
 
     Raises:
         InvalidInput: they do not.
@@ -165,6 +168,8 @@ def validate(about: Any, entries: Mapping[str, Entry], path: Path) -> None:
         raise InvalidInput(f"the metadata of the trace {path} are damaged ({error}): record it again") from None
     for wrong in _contradictions(found, entries):
         raise InvalidInput(f"the metadata of the trace {path} contradict themselves ({wrong}): record it again")
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
 
 
 def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:

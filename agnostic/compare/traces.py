@@ -239,9 +239,7 @@ class Trace:
         stated = metadata.get("checksum", "")
         if len(stated) != len(_NO_SUM) or _signed(text.replace(stated.encode(), _NO_SUM.encode(), 1)) != stated:
             raise InvalidInput(f"the header of the trace {self.path} is damaged: record or copy it again")
-        validate(about, self._entries, self.path)
-        found: dict[str, Any] = about
-        return found
+        return validate(about, self._entries, self.path)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

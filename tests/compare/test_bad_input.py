@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import struct
 from collections.abc import Callable
@@ -133,6 +134,32 @@ def test_a_damaged_trace(
     with pytest.raises(ag.InvalidInput, match=said) as error:
         ag.compare(trace, _model())
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        # JSON may write a float as a whole number that no integer type holds.
+        (lambda about: about["calls"][0].update(sketch=[10**30] * 4), ""),
+        (lambda about: about.update(outputs=[]), "metadata of the trace .* are damaged"),
+    ],
+)
+def test_a_signed_trace_of_another_writer(change: Callable[[Any], Any], said: str, trace: Path) -> None:
+    content = trace.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["agnostic"])
+    change(about)
+    header["__metadata__"] = {"checksum": "0" * 64, "agnostic": json.dumps(about)}
+    text = json.dumps(header).encode()
+    whole = struct.pack("<Q", len(text)) + text
+    whole = whole.replace(b"0" * 64, hashlib.sha256(whole).hexdigest().encode(), 1)
+    trace.write_bytes(whole + content[8 + length :])
+    if not said:
+        assert not ag.compare(trace, _model()).divergences
+        return
+    with pytest.raises(ag.InvalidInput, match=said):
+        ag.compare(trace, _model())
 
 
 def test_no_trace_at_all(tmp_path: Path) -> None:
