@@ -20,22 +20,34 @@ def of_numbers(array: Array, what: str = "an input") -> Array:
         what: it is, for the error.
 
     Raises:
-        InvalidInput: it holds objects, text, dates or records, or numbers that no framework has (longdouble).
+        InvalidInput: it holds objects, text, dates or records, numbers that no framework has (longdouble), or masked
+            entries.
     """
     if array.dtype.kind not in "biufc" or array.dtype in (np.longdouble, np.clongdouble):
         fix = "" if array.dtype.kind != "O" else "; arrays of several shapes go in one by one"
         raise InvalidInput(f"{what} is an array of numbers of up to 64 bits, not of {array.dtype} {array.shape}{fix}")
+    if np.ma.is_masked(array):
+        raise InvalidInput(f"{what} is a masked array, whose masked entries have no value: give x.filled(value)")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def describe(value: Any) -> str:
-    """What an input is, in a few words: the type and shape of arrays, the kind of all else."""
+def describe(value: Any, depth: int = 2) -> str:
+    """What an input is, in a few words: the type and shape of arrays, the kind of all else.
+
+    Args:
+        value: anything.
+        depth: how far into lists, tuples and dicts.
+    """
+    if isinstance(value, Mapping | tuple | list) and len(value) and not depth:
+        return "..."
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in list(value.items())[:4]) + "}"
+        items = [f"{key!r}: {describe(item, depth - 1)}" for key, item in list(value.items())[:4]]
+        return "{" + ", ".join(items) + "}"
     if isinstance(value, tuple | list):
-        some = ", ".join(describe(item) for item in value[:4]) + (", ..." if len(value) > 4 else "")
+        items = [describe(item, depth - 1) for item in value[:4]] + ["..."] * (len(value) > 4)
+        some = "..." if set(items) == {"..."} else ", ".join(items)
         return f"({some})" if isinstance(value, tuple) else f"a list of {len(value)} ({some})"
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if dtype is not None and shape is not None:
-        return f"{str(dtype).rpartition('.')[2]} {tuple(shape)}"
-    return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+    try:
+        return f"{str(value.dtype).rpartition('.')[2]} {tuple(value.shape)}"
+    except (AttributeError, TypeError, RuntimeError):  # no array, or one that has no shape of its own (nested tensors)
+        return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"

@@ -60,9 +60,9 @@ def gradients(
         tensor([14., 22.])
     """
     arrays, single = _listed(inputs)
-    _check(reduce, unconnected)
+    _check(function, reduce, unconnected)
     engine, ops, arrays = _engine(arrays, backend)
-    found = engine.pullback(_many(function), arrays, lambda outputs: cotangents(ops, outputs, reduce))
+    found = engine.pullback(_many(ops, function), arrays, lambda outputs: cotangents(ops, outputs, reduce))
     result = [_connected(ops, g, x, i, unconnected) for i, (g, x) in enumerate(zip(found, arrays, strict=True))]
     return result[0] if single else result
 
@@ -89,13 +89,15 @@ def per_sample(
     """
     arrays, single = _listed(inputs)
     rows, _ = _listed(batch)
-    _check(reduce, unconnected)
+    _check(function, reduce, unconnected)
     engine, ops, arrays = _engine(arrays, backend)
-    rows = engine.detached([ops.asarray(row) for row in rows])
+    rows = engine.detached([_native(ops, row, f"array {i} of the batch") for i, row in enumerate(rows)])
     counts = {ops.shape(row)[0] if ops.shape(row) else "no axis" for row in rows}
+    if counts == {0}:
+        raise InvalidInput("there is no sample in the batch")
     if len(counts) != 1 or "no axis" in counts:
         raise InvalidInput(f"the arrays of a batch have one first axis in common, not {sorted(map(str, counts))}")
-    call = _many(function)
+    call = _many(ops, function)
     first = [row[0] for row in rows]
     known = engine.pullback(lambda *x: call(*x, *first), arrays, lambda outputs: cotangents(ops, outputs, reduce))
     for i, (g, x) in enumerate(zip(known, arrays, strict=True)):
@@ -121,14 +123,15 @@ def jacobian(
         function that returns several outputs, or a dict of them for one that returns a dict.
     """
     arrays, single = _listed(inputs)
-    engine, _, arrays = _engine(arrays, backend)
+    _check(function)
+    engine, ops, arrays = _engine(arrays, backend)
     returned: Any = None
 
     def call(*x: Array) -> list[Array]:
         nonlocal returned
         outputs = function(*x)
         returned = list(outputs) if isinstance(outputs, Mapping) else isinstance(outputs, list | tuple)
-        return _outputs(outputs)
+        return _outputs(ops, outputs)
 
     rows = [row[0] if single else row for row in engine.jacobian(call, arrays)]
     if isinstance(returned, list) and len(returned) == len(rows):
@@ -150,6 +153,8 @@ def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array
         raise InvalidInput(f"{counted(len(reduce), 'weight')} for {counted(len(outputs), 'output')}: give one for each")
     found = []
     for weight, y in zip(reduce, outputs, strict=True):
+        if isinstance(weight, str) or not (hasattr(weight, "shape") or isinstance(weight, int | float | list | tuple)):
+            raise InvalidInput(f"a weight is a number or an array of its output's shape, not {describe(weight)}")
         array = ops.cast(ops.asarray(weight), ops.dtype(y))
         if ops.shape(array) not in ((), ops.shape(y)):
             raise InvalidInput(f"a weight of shape {ops.shape(array)} for an output of shape {ops.shape(y)}")
@@ -172,22 +177,25 @@ def _filled(ops: Ops, like: Array, value: float) -> Array:
     return ops.where(like == like, single, single)
 
 
-def _many(function: Function) -> Callable[..., list[Array]]:
-    return lambda *x: _outputs(function(*x))
+def _many(ops: Ops, function: Function) -> Callable[..., list[Array]]:
+    return lambda *x: _outputs(ops, function(*x))
 
 
-def _outputs(value: Any) -> list[Array]:
+def _outputs(ops: Ops, value: Any) -> list[Array]:
     """The arrays in lists, tuples and dicts, in order."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return [x for item in value for x in _outputs(item)]
+        return [x for item in value for x in _outputs(ops, item)]
+    if isinstance(value, np.ndarray | np.generic):
+        value = ops.asarray(of_numbers(np.asarray(value), "an output"))
     if not hasattr(value, "shape"):
         raise InvalidInput(
             f"the function returns {describe(value)}, and gradients are of arrays: return the arrays alone, in lists, "
             "tuples or dicts"
         )
-    return [value]
+    # Nothing is connected to integers, and jax refuses them. As floating point they are constants in every framework.
+    return [ops.cast(value, "float32") if ops.dtype(value).startswith(("int", "uint", "bool")) else value]
 
 
 def _listed(inputs: Any) -> tuple[list[Array], bool]:
@@ -198,8 +206,10 @@ def _listed(inputs: Any) -> tuple[list[Array], bool]:
     return [inputs], True
 
 
-def _check(reduce: Reduce, unconnected: str) -> None:
-    if isinstance(reduce, str) and reduce not in ("sum", "mean"):
+def _check(function: Any, reduce: Reduce = "sum", unconnected: str = "raise") -> None:
+    if not callable(function):
+        raise InvalidInput(f"gradients are of a function, which is called with the inputs, not of {describe(function)}")
+    if reduce not in ("sum", "mean") if isinstance(reduce, str) else not hasattr(reduce, "__len__"):
         raise InvalidInput(f"reduce is 'sum', 'mean' or a list of weights, not {reduce!r}")
     if unconnected not in ("raise", "zero", "none"):
         raise InvalidInput(f"unconnected is 'raise', 'zero' or 'none', not {unconnected!r}")
@@ -244,7 +254,7 @@ def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[
         name = default_backend().name
     module = backend_module(name, "gradients")
     ops: Ops = module.ops_for(arrays)
-    native = [_native(ops, x, i) for i, x in enumerate(arrays)]
+    native = [_native(ops, x, f"input {i}") for i, x in enumerate(arrays)]
     for i, x in enumerate(native):
         if not ops.dtype(x).startswith(("float", "bfloat")):
             raise InvalidInput(
@@ -254,16 +264,16 @@ def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[
     return module, ops, native
 
 
-def _native(ops: Ops, x: Any, index: int) -> Array:
+def _native(ops: Ops, x: Any, what: str) -> Array:
     """An input as a native array: numbers and nested lists of them come as NumPy does."""
     if isinstance(x, int | float | list | tuple | np.generic | np.ndarray):
         try:
             x = np.asarray(x)
         except ValueError:  # lists of unequal lengths
-            raise InvalidInput(f"input {index} is {describe(x)}, of unequal lengths: give an array") from None
-        return ops.asarray(of_numbers(x, f"input {index}"))
+            raise InvalidInput(f"{what} is {describe(x)}, of unequal lengths: give an array") from None
+        return ops.asarray(of_numbers(x, what))
     if not hasattr(x, "shape"):
-        raise InvalidInput(f"input {index} is {describe(x)}, and gradients are of arrays: leave it out")
+        raise InvalidInput(f"{what} is {describe(x)}, and gradients are of arrays: leave it out")
     return ops.asarray(x)
 
 

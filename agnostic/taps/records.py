@@ -64,7 +64,7 @@ class Activations(Mapping[str, Any]):
         Raises:
             UnknownName: no such layer is recorded here.
         """
-        if isinstance(name, Integral):
+        if not isinstance(name, bool) and isinstance(name, Integral):
             if not -len(self) <= int(name) < len(self):
                 raise UnknownName(f"no layer {name} in this record: it holds {len(self)}, counted from 0")
             return list(self._layers.values())[int(name)]

@@ -33,11 +33,13 @@ def refusals(backend: Backend, model: Model, inputs: Any) -> Iterator[None]:
         if not backend.is_refusal(error):
             raise
         layer = _failing(backend, model, error)
-        where = "" if layer is None else f" at layer {layer!r}"
         expected = backend.expected(model, layer)
-        takes = "" if expected is None else f", which takes {expected}"
+        if layer is None:
+            what = "it fails" if expected is None else f"it takes {expected}"
+        else:
+            what = f"it fails at layer {layer!r}" + ("" if expected is None else f", which takes {expected}")
         raise InvalidInput(
-            f"{type(model).__name__} does not take {describe(inputs)}: it fails{where}{takes} ({_first_line(error)})"
+            f"{type(model).__name__} does not take {describe(inputs)}: {what} ({_first_line(error)})"
             + ("; images go through agnostic.prepare(model, images) first" if _like_images(inputs) else "")
         ) from error
 
@@ -54,7 +56,8 @@ def _failing(backend: Backend, model: Model, error: Exception) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    # Without colours, and without the names that TensorFlow gives to its kernels.
+    text = re.sub(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?| \[Op:\w+\]( name:)?", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip() and "Exception encountered" not in line]
     return (lines or [type(error).__name__])[0][:200]
 

@@ -218,7 +218,11 @@ def _asked(backend: Backend, model: Model, selectors: Any) -> list[Any]:
     one = named(selectors)
     if isinstance(one, str | bytes | Integral | Layer) or not isinstance(one, Iterable):
         return [one]
-    return [named(x) for x in one]
+    try:
+        several = list(one)
+    except (TypeError, NotImplementedError):  # symbolic tensors, and tensors without axes, refuse it
+        return [one]
+    return [named(x) for x in several]
 
 
 def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:

@@ -108,11 +108,26 @@ def predict(model: keras.Layer, inputs: Any) -> Any:
     """The model's output in inference mode: for one input, a tuple or list of positional ones, or a dict."""
     training = {"training": False} if "training" in inspect.signature(type(model).call).parameters else {}
     inputs = _native(model, inputs)
+    _check_declared(model, inputs)
     if isinstance(inputs, tuple) and not getattr(model, "inputs", None):
         return model(*inputs, **training)
     with _any_size(model, inputs):
         # A functional model takes all its inputs as one structure, and knows dicts by the names of its inputs.
         return model(list(inputs) if isinstance(inputs, tuple) else inputs, **training)
+
+
+def _check_declared(model: keras.Layer, inputs: Any) -> None:
+    """Raise ValueError for what Keras itself would drop: inputs beyond the declared ones, and imaginary parts."""
+    declared = getattr(model, "inputs", None)
+    if not declared:
+        return
+    given = tree.flatten(inputs)
+    if isinstance(inputs, tuple | list) and len(given) > len(declared):
+        raise ValueError(f"{len(given)} inputs were given, and the model has {len(declared)}")
+    if not any("complex" in str(x.dtype) for x in declared) and any(
+        "complex" in str(getattr(x, "dtype", "")) for x in given
+    ):
+        raise ValueError("the model's inputs are real numbers")
 
 
 @contextlib.contextmanager

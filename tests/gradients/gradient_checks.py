@@ -87,6 +87,33 @@ def test_weights_are_numbers_or_arrays() -> None:
         gradients(lambda x: x, x, reduce=[np.ones(3)])
 
 
+def test_wrong_arguments_are_one_sentence() -> None:
+    x = array(1.0, 2.0)
+    for reduce in ("max", None, 3):
+        with pytest.raises(InvalidInput, match="reduce is 'sum', 'mean' or a list of weights"):
+            gradients(lambda x: x, x, reduce=reduce)
+    for weight in (None, "a"):
+        with pytest.raises(InvalidInput, match="a weight is a number or an array"):
+            gradients(lambda x: x, x, reduce=[weight])
+    for verb in (lambda: gradients(3, x), lambda: per_sample(None, x, x), lambda: jacobian("f", x)):
+        with pytest.raises(InvalidInput, match="gradients are of a function"):
+            verb()
+    for batch, message in ((None, "array 0 of the batch is None"), (np.zeros((0, 2)), "no sample in the batch")):
+        with pytest.raises(InvalidInput, match=message):
+            per_sample(lambda x, row: x * row, x, batch)
+
+
+def test_outputs_that_are_integers_or_numpy_are_constants() -> None:
+    x = array(1.0, 2.0)
+    for constant in (lambda x: ops.cast(x, "int32"), lambda x: ops.cast(x, "bool"), lambda x: np.ones(2, np.float32)):
+        assert equal(gradients(lambda x, f=constant: [x**2, f(x)], x), [2, 4])
+        with pytest.raises(InvalidInput, match="no output depends on input 0"):
+            gradients(constant, x)
+        assert equal(jacobian(lambda x, f=constant: [x, f(x)], x)[1], np.zeros((2, 2)))
+    rows = per_sample(lambda x, row: [x * row, ops.cast(x, "int32")], x, array([1.0, 2], [3, 4]))
+    assert equal(rows, [[1, 2], [3, 4]])
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -56,6 +56,8 @@ GOOD = np.zeros((2, 3, 8, 8), np.float32)
         (np.array(["2020-01-01"], "datetime64[D]"), "not of datetime64"),
         (GOOD.astype(np.longdouble), "not of float128|not of longdouble"),
         (np.zeros(2, [("a", "f4")]), "array of numbers"),
+        (np.ma.masked_less(GOOD, 1), r"masked array, .*give x\.filled"),
+        (np.zeros((2, 3, 8, 8)).tolist(), r"a list of 2 \(a list of 3 \(\.\.\.\), a list of 3 \(\.\.\.\)\): "),
     ],
 )  # fmt: skip
 def test_a_wrong_input_is_one_sentence(inputs: Any, message: str) -> None:
@@ -86,6 +88,26 @@ def test_a_model_that_takes_a_list_is_given_one() -> None:
     images = [torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)]
     assert ag.capture(Nested(), images, "conv")["conv"].shape == (2, 4, 6, 6)
     assert ag.capture(Nested(), [GOOD[0], GOOD[1]], "conv")["conv"].shape == (2, 4, 6, 6)
+
+
+def test_nested_tensors_are_inputs() -> None:
+    model = nn.Sequential(nn.Linear(8, 3))
+    rows = [torch.ones(3, 8), torch.zeros(2, 8)]
+    for _ in range(2):  # the first run is watched more closely than the next ones
+        record = ag.capture(model, torch.nested.nested_tensor(rows, layout=torch.jagged), "0")
+        assert [x.shape for x in record.numpy()["0"]] == [(3, 3), (2, 3)]
+    with pytest.raises(InvalidInput, match="does not take a Tensor: it fails"):  # the older kind has no shape
+        ag.capture(model, torch.nested.nested_tensor(rows, layout=torch.strided), "0")
+
+
+def test_what_chooses_no_layer_is_not_blamed_on_the_inputs() -> None:
+    model = net()
+    record = ag.capture(model, GOOD, ["0", "1"])
+    for wrong in (torch.tensor(0), torch.tensor([0]), True, model[0].weight):
+        with pytest.raises(InvalidInput, match="a layer is chosen by a name"):
+            ag.capture(model, GOOD, wrong)
+    with pytest.raises(ag.UnknownName, match="not recorded here"):
+        record[True]
 
 
 def test_a_lack_of_memory_is_no_wrong_input() -> None:
