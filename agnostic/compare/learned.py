@@ -22,6 +22,7 @@ from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record
 from agnostic.compare.report import Divergence, Row
 from agnostic.optimizers.specs import as_dict
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +64,7 @@ def compare(a: Record, b: Record, pairs: Mapping[str, str], *, parted: bool) -> 
     if "updated" in ours and "updated" in theirs:
         steps = ours["update"]["steps"], theirs["update"]["steps"]
         if steps[0] != steps[1]:
-            notes.append(f"the weights after {steps[0]} steps of A and {steps[1]} of B are not compared")
+            notes.append(f"the weights after {counted(steps[0], 'step')} of A and {steps[1]} of B are not compared")
         else:
             shared = _parts(ours, theirs, pairs)
             notes += [*shared, *_other_shapes(a, b, pairs)]

@@ -168,4 +168,4 @@ def test_an_update_that_is_none(update: Any, model: Any, tmp_path: Path) -> None
 def test_other_numbers_of_steps_are_not_compared(model: Any, tmp_path: Path) -> None:
     spec = optimizers.SGD(0.1)
     found = _compared(tmp_path, (model, model), ((spec, 1), (spec, 2)))
-    assert any("after 1 steps of A and 2 of B are not compared" in note for note in found.notes)
+    assert any("after 1 step of A and 2 of B are not compared" in note for note in found.notes)

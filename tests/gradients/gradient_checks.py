@@ -81,7 +81,7 @@ def test_weights_are_numbers_or_arrays() -> None:
     x = array(1.0, 2.0)
     got = gradients(lambda x: [x**2, x**3], x, reduce=[0.5, np.array([1.0, -1.0])])
     assert equal(got, [1 + 3, 2 - 12])
-    with pytest.raises(InvalidInput, match="1 weights for 2 outputs"):
+    with pytest.raises(InvalidInput, match="1 weight for 2 outputs"):
         gradients(lambda x: [x, x], x, reduce=[1.0])
     with pytest.raises(InvalidInput, match=r"shape \(3,\) for an output of shape \(2,\)"):
         gradients(lambda x: x, x, reduce=[np.ones(3)])
