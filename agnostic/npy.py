@@ -26,6 +26,7 @@ Array = npt.NDArray[Any]
 
 _MAGIC = b"\x93NUMPY"
 _CHUNK = 1 << 20
+_LONGEST_HEADER = 10_000
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int | None = None) -> Array | dict[str, Array]:
@@ -118,11 +119,18 @@ def header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """
     try:
         version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"version {version} of the format is unknown")
+        # NumPy makes room for as long a header as is announced, 4 GB at most, and looks at the length afterwards.
+        announced = file.read(2 if version[0] == 1 else 4)
+        if int.from_bytes(announced, "little") > _LONGEST_HEADER:
+            raise ValueError(f"its header is longer than {_LONGEST_HEADER} bytes")
+        file.seek(-len(announced), os.SEEK_CUR)
         # Format 3 differs from 2 in the header's encoding alone, which is ASCII for every dtype that is taken here.
         read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
     except Exception as error:  # noqa: BLE001 - the header is a Python expression, whose parsing may fail anyhow
-        said = str(error).partition("\n")[0]
+        said = str(error).partition("\n")[0] or type(error).__name__
         raise InvalidInput(f"{where} holds an array that NumPy cannot read: {said}") from None
     return shape, dtype
 
@@ -148,4 +156,8 @@ def numbers(file: BinaryIO, size: int, where: str) -> Array:
             f"{where} is cut off: its array of shape {shape} and {dtype} has {due} bytes, {there} follow"
         )
     file.seek(start)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    try:
+        return np.lib.format.read_array(file, allow_pickle=False)
+    # A shape of no elements may have sides that no array has; a side may be True; the format may be a later one.
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"{where} holds an array that NumPy cannot read: {error}") from None

@@ -34,7 +34,7 @@ def brightness(image: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32
     """
     pixels = np.asarray(image, np.float32)
     low, high = image.min(), image.max()
-    if low >= 0 and high <= 1 and (pixels != np.trunc(pixels)).any():
+    if low >= 0 and 0 < high <= 1:
         warnings.warn(
             "brightness_range works on values of 0 to 255, which are truncated to whole numbers, and this image has "
             "values of 0 to 1: it becomes black; give images of 0 to 255 and rescale=1 / 255, or use Augmentation",

@@ -99,9 +99,13 @@ class ImageDataGenerator:
         self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if first else (3, 1, 2)
         if validation_split and not 0 < validation_split < 1:
             raise InvalidInput(f"validation_split is a fraction between 0 and 1, not {validation_split!r}")
-        if isinstance(zoom_range, int | float):
-            self.zoom_range = [1 - zoom_range, 1 + zoom_range]
-        elif len(zoom_range) == 2 and all(isinstance(z, int | float) for z in zoom_range):
+        if isinstance(zoom_range, numbers.Real):
+            self.zoom_range = [1 - float(zoom_range), 1 + float(zoom_range)]
+        elif (
+            isinstance(zoom_range, tuple | list | np.ndarray)
+            and len(zoom_range) == 2
+            and all(isinstance(z, numbers.Real) for z in zoom_range)
+        ):
             self.zoom_range = [zoom_range[0], zoom_range[1]]
         else:
             raise InvalidInput(f"zoom_range is a number or (low, high), not {zoom_range!r}")

@@ -171,6 +171,8 @@ def _rows(values: npt.ArrayLike, width: int, name: str, meaning: str) -> Float:
         rows = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         rows = np.full(1, np.nan)
+    except RuntimeError as error:  # of a tensor whose values are not at hand
+        raise InvalidInput(f"{name} cannot be made a NumPy array: {error}") from None
     if rows.shape == (0,):
         return rows.reshape(0, width)
     if rows.ndim == 0 or rows.shape[-1] != width or not np.isfinite(rows).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ from agnostic.text import counted
 
 LAYOUTS = ("NHWC", "NCHW")
 
-# A batch of pictures in the other layout: two sides of pictures where one side and the channels should be.
+# A batch of pictures in the other layout: two sides of pictures where one side and the channels should be. Lines of
+# text and spectrograms are long.
 _PICTURE_CHANNELS = (1, 3, 4)
 _SHORTEST_SIDE = 8
-_LARGEST_ASPECT = 4
+_LARGEST_ASPECT = 32
 
 
 def kind_of(images: Any) -> str:
@@ -26,12 +28,14 @@ def kind_of(images: Any) -> str:
     Raises:
         InvalidInput: it is no array of a framework that is known.
     """
-    for cls in type(images).__mro__:
-        root = cls.__module__.partition(".")[0]
-        if root in ("numpy", "torch", "tensorflow"):
-            return root
-        if root in ("jax", "jaxlib"):
-            return "jax"
+    # Of what frameworks have, arrays alone have all three.
+    if all(hasattr(type(images), name) for name in ("shape", "dtype", "__getitem__")):
+        for cls in type(images).__mro__:
+            root = cls.__module__.partition(".")[0]
+            if root in ("numpy", "torch", "tensorflow"):
+                return root
+            if root in ("jax", "jaxlib"):
+                return "jax"
     name = f"{type(images).__module__}.{type(images).__qualname__}"
     raise InvalidInput(
         f"images are a NumPy, torch, jax or tensorflow array with four axes, not {name}; "
@@ -113,6 +117,9 @@ def check_fill(name: str, value: float, dtype: np.dtype[Any]) -> None:
     elif dtype.kind in "iu":
         low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     else:
+        largest = float(np.finfo(dtype).max)
+        if math.isfinite(value) and abs(value) > largest:
+            raise InvalidInput(f"{name} {value!r} is beyond the largest value of dtype {dtype}, {largest:g}")
         return
     if not (low <= value <= high and value == int(value)):
         raise InvalidInput(
@@ -124,8 +131,8 @@ def check_fill(name: str, value: float, dtype: np.dtype[Any]) -> None:
 def indices_of(index: Any, count: int) -> Sequence[int]:
     """The index of each of ``count`` images: those from ``index`` on, or the ones given."""
     if hasattr(index, "__index__") and not getattr(index, "shape", ()):
-        first = whole_number("index", index, most=2**64 - 1)
-        return range(first, first + count)
+        first = whole_number("index", index, most=2**64 - max(count, 1))
+        return [first + k for k in range(count)]
     try:
         found = [whole_number("index", k, most=2**64 - 1) for k in index]
     except TypeError:

@@ -11,6 +11,7 @@ There the streams of :mod:`agnostic.augmentation.loaders` take over.
 from __future__ import annotations
 
 import multiprocessing
+import operator
 import os
 import sys
 import threading
@@ -100,6 +101,9 @@ class Iterator:
             return self._get_batches_of_transformed_samples(chosen)
 
     def __getitem__(self, idx: int) -> Any:
+        if not hasattr(idx, "__index__"):
+            raise InvalidType(f"a batch is asked for by one whole number, not {idx!r}")
+        idx = operator.index(idx)
         if not 0 <= idx < len(self):
             raise InvalidInput(f"no batch {idx}: there are {len(self)}, 0 to {len(self) - 1}")
         loading = loaders.loading(sys._getframe(1))
@@ -568,7 +572,7 @@ class DataFrameIterator(_FileIterator):
         if class_mode in ("binary", "categorical", "sparse"):
             if not isinstance(y_col, str):
                 raise InvalidType(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
-            labels = list(_column(dataframe, y_col))
+            labels = list(_column(dataframe, y_col, len(names)))
             labels, classes = _check_classes(labels, keep, classes, class_mode, y_col)
             keep &= np.array([label is not None for label in labels], bool)
             self.class_indices = {name: k for k, name in enumerate(classes)}
@@ -587,13 +591,14 @@ class DataFrameIterator(_FileIterator):
         elif class_mode == "multi_output":
             if isinstance(y_col, str):
                 raise InvalidType(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
-            self._targets = [np.array(list(_column(dataframe, name)))[rows] for name in y_col]
+            self._targets = [np.array(list(_column(dataframe, name, len(names))))[rows] for name in y_col]
         elif class_mode == "raw":
-            columns = [np.asarray(_column(dataframe, name)) for name in ([y_col] if isinstance(y_col, str) else y_col)]
+            chosen_columns = [y_col] if isinstance(y_col, str) else y_col
+            columns = [np.asarray(_column(dataframe, name, len(names))) for name in chosen_columns]
             self._targets = (columns[0] if isinstance(y_col, str) else np.stack(columns, axis=1))[rows]
         self._sample_weight: Array | None = None
         if weight_col is not None:
-            weights = np.asarray(_column(dataframe, weight_col))
+            weights = np.asarray(_column(dataframe, weight_col, len(names)))
             if weights.dtype.kind not in "iuf":
                 raise InvalidType(f"all values of weight_col {weight_col!r} must be numbers")
             self._sample_weight = weights[rows]
@@ -655,12 +660,18 @@ def _picture_files(folder: str, name: str, follow_links: bool) -> list[str]:
     return sorted(files, key=os.path.dirname)
 
 
-def _column(table: Any, name: str) -> Any:
+def _column(table: Any, name: str, rows: int | None = None) -> Any:
+    """A column of a table, of that many rows where a number is given."""
     try:
-        return table[name]
+        column = table[name]
     except KeyError as error:
         columns = [str(c) for c in getattr(table, "columns", table)]
         raise _UnknownColumn(f"the table has no column {name!r}{nearest(str(name), columns)}") from error
+    except TypeError:
+        raise InvalidType(f"dataframe is a pandas DataFrame or a dict of columns, not {type(table).__name__}") from None
+    if rows is not None and len(column) != rows:
+        raise InvalidInput(f"the column {name!r} has {len(column)} rows, and that of the file names has {rows}")
+    return column
 
 
 def _check_classes(

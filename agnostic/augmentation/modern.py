@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import color, geometry, inputs, parallel
-from agnostic.augmentation.warp import Path, to_dtype, warp
+from agnostic.augmentation.warp import Path, check_path, to_dtype, warp
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, nearest
 from agnostic.reference.warp import FillMode, check_order
@@ -99,7 +99,8 @@ class Augmentation:
         fill_value: what ``"constant"`` shows in images, in their own units.
         mask_fill_value: what ``"constant"`` shows in masks.
         order: 1 interpolates images bilinearly, 0 reads the nearest pixel, as is always done with masks.
-        value_range: (black, white) of images; None for (0, 1) (floating point) or 0 to the dtype's maximum (integers).
+        value_range: (black, white) of images; None for (0, 1) (floating point) or 0 to the dtype's maximum (uint8,
+            uint16). Other integers have changes of colour only where it is given.
         white: short for ``value_range=(0, white)``.
         path: how NumPy images are warped; see :func:`agnostic.augmentation.warp.warp`.
 
@@ -133,6 +134,7 @@ class Augmentation:
                 f"{nearest(str(self.fill_mode), FILL_MODES)}"
             )
         check_order(self.order)
+        check_path(self.path)
         for name, (least, most, meaning, example) in _RANGES.items():
             low, high = _range(name, getattr(self, name), example)
             if low < least or high > most or (name in _LOGARITHMIC and low <= 0):
@@ -169,8 +171,9 @@ class Augmentation:
         Raises:
             InvalidInput: the seed, the index or the epoch is out of range, or the shape is another.
         """
-        if len(shape) not in (2, 3):
-            raise InvalidInput(f"the shape of an image is (height, width) or with channels, not {tuple(shape)}")
+        if not isinstance(shape, Sequence) or len(shape) not in (2, 3):
+            raise InvalidInput(f"the shape of an image is (height, width) or with channels, not {shape!r}")
+        shape = [whole_number("shape", side) for side in shape]
         counter = (whole_number("epoch", epoch, most=2**64 - 1) << 192) | (
             whole_number("index", index, most=2**64 - 1) << 128
         )
@@ -203,6 +206,7 @@ class Augmentation:
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
         inputs.check_numbers(image)
+        inputs.layout_of("numpy", (1, *image.shape), None)
         return self._apply(image, parameters, None)
 
     def _apply(self, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
@@ -349,13 +353,19 @@ class Augmentation:
         """(black, white) of images of a dtype.
 
         Raises:
-            InvalidInput: the dtype has none.
+            InvalidInput: the dtype has none, or none that images commonly fill.
         """
         dtype = np.dtype(dtype)
         if dtype.kind == "b":
             raise InvalidInput("boolean images have no brightness, contrast or channels to shift: convert them first")
         if (declared := self.declared_range) is not None:
             return declared
+        if dtype.kind in "iu" and dtype not in (np.uint8, np.uint16):
+            # Whoever counts or measures in these rarely uses their whole range.
+            raise InvalidInput(
+                f"brightness, contrast and channel_shift do not know which values of {dtype} are black and white: give "
+                "value_range=(low, high) such as (0, 255), or convert to uint8 or floating point in [0, 1]"
+            )
         return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
 
     def _batch_parameters(

@@ -106,8 +106,7 @@ def warp(
         MissingDependency: ``path`` is ``"fast"`` and OpenCV is not installed.
         InvalidInput: see :func:`agnostic.reference.warp.warp`; or an unknown ``path``.
     """
-    if path not in ("auto", "exact", "fast"):
-        raise InvalidInput(f"path {path!r} is none of 'auto', 'exact', 'fast'")
+    check_path(path)
     if path == "fast" and opencv() is None:
         raise MissingDependency(
             "path 'fast' needs the package 'opencv-python-headless': pip install 'agnostic-ml[augment]'"
@@ -132,6 +131,12 @@ def warp(
         return result
     out[...] = result
     return out
+
+
+def check_path(path: str) -> None:
+    """Raise InvalidInput unless the path is known."""
+    if path not in ("auto", "exact", "fast"):
+        raise InvalidInput(f"path {path!r} is none of 'auto', 'exact', 'fast'")
 
 
 def spline(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agnostic.cli.common import Json, Out, Seed, example, print_json, progress, say
+from agnostic.cli.drawing import Force
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -46,6 +48,7 @@ def augment(
     channel_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the range.")] = (0, 0),
     fill_mode: Annotated[str, typer.Option(help="nearest, constant, reflect or wrap.")] = "nearest",
     seed: Seed = 0,
+    force: Force = False,
     out: Out = Path("pictures"),
     json: Json = False,
 ) -> None:
@@ -59,6 +62,7 @@ def augment(
     from agnostic.data import ImageFolder, UnreadableFile
     from agnostic.files import write_png
     from agnostic.visualization.mosaic import mosaic
+    from agnostic.visualization.pictures import KEYWORD, check_replaceable
 
     augmentation = Augmentation(
         rotation=rotation,
@@ -76,6 +80,17 @@ def augment(
     images = ImageFolder(folder, size=None, class_mode=None, dtype="uint8", first_frame=True)
     count = min(photos, len(images))
     chosen = [k * len(images) // count for k in range(count)]
+    path = out / f"augment-{folder.resolve().name or 'root'}.png"
+    made_by = {
+        "folder": str(folder.resolve()),
+        "photos": [images.files[k] for k in chosen],
+        "draws": draws,
+        "size": size,
+        "seed": seed,
+        "augmentation": repr(augmentation),
+    }
+    if not force:
+        check_replaceable(path, made_by)
     rows = []
     drawn: list[Path] = []
     left_out: list[str] = []
@@ -92,10 +107,7 @@ def augment(
             advance(1)
     if not drawn:
         raise InvalidInput(f"of {counted(count, 'photo')} none can be read: {left_out[0]}")
-    path = out / f"augment-{folder.resolve().name or 'root'}.png"
-    write_png(
-        path, mosaic(np.concatenate(rows), columns=draws + 1), {"augmentation": repr(augmentation), "seed": str(seed)}
-    )
+    write_png(path, mosaic(np.concatenate(rows), columns=draws + 1), {KEYWORD: json_text(made_by)})
     if json:
         about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
         print_json({"path": path, "photos": drawn, "left_out": left_out, **about})

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from agnostic.checks import whole_number
 from agnostic.data.sequences import NDArray, Ragged
 from agnostic.errors import InvalidInput
 from agnostic.files import open_regular
@@ -67,6 +68,11 @@ def load_imdb(
 
     Source: behaviour of ``keras.datasets.imdb.load_data``, Keras 3.15.
     """
+    seed = whole_number("seed", seed, most=2**32 - 1)
+    settings = {"num_words": num_words, "skip_top": skip_top, "maxlen": maxlen, "start_char": start_char}
+    for name, number in (settings | {"oov_char": oov_char, "index_from": index_from}).items():
+        if number is not None:
+            whole_number(name, number, -(2**62), 2**62)
     members = _read(Path(path), limit)
     if start_char is not None and index_from is None:
         raise InvalidInput("start_char needs an integer index_from; give 0 to leave the indices as they are")
@@ -182,8 +188,9 @@ class _Dtype:
 class _Array:
     """Stands in for ``numpy.ndarray`` and its reconstruction: takes the list of elements, and nothing else."""
 
-    def __init__(self, *_: Any) -> None:
-        self.items: list[Any] | None = None
+    items: list[Any] | None = None
+
+    def __init__(self, *_: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
         # NumPy's: version, shape, dtype, Fortran order, elements.

@@ -139,9 +139,13 @@ def pad_sequences(
     """
     if not hasattr(sequences, "__len__"):
         raise InvalidInput(f"sequences must be a list of sequences, not {type(sequences).__name__}; list() makes one")
-    if isinstance(dtype, _Default):
-        _warn_of_fractions(sequences)
+    chosen = not isinstance(dtype, _Default)
+    if not chosen:
         dtype = str(dtype)
+        rows = [sequences.values] if isinstance(sequences, Ragged) else sequences
+        if any(_is_floating(row) for row in rows if hasattr(row, "dtype")):
+            _warn_of_fractions()
+            chosen = True
     if dtype is None:
         dtype = np.asarray(value).dtype if not isinstance(value, str) else None
     if isinstance(sequences, Ragged):
@@ -162,25 +166,23 @@ def pad_sequences(
     read = _reader(rows, out.dtype, shape) if width else None
     if read is None or not _fill(out, rows, lengths, read, padding, truncating):
         _fill_singly(out, rows, shape, padding, truncating)
+        # Here, because lists of integers have no need of a look at each element.
+        if not chosen and any(map(_is_floating, rows)):
+            _warn_of_fractions()
     return out
 
 
-def _warn_of_fractions(sequences: Any) -> None:
-    """Warn where floating-point numbers become integers because nobody chose a dtype."""
-    rows = [sequences.values] if isinstance(sequences, Ragged) else sequences
-    for row in rows:
-        kind = getattr(row, "dtype", None)
-        if kind is None:
-            floating = isinstance(row, list | tuple) and len(row) > 0 and isinstance(row[0], float)
-        else:
-            floating = row.is_floating_point() if _is_tensor(row) else getattr(kind, "kind", "") == "f"
-        if floating:
-            warnings.warn(
-                "floating-point sequences become int32, the default dtype: their fractions are cut off, and gradients "
-                "end here; give dtype='float32' to keep them, or dtype='int32' to say that this is meant",
-                stacklevel=3,
-            )
-            return
+def _is_floating(row: Any) -> bool:
+    return bool(row.is_floating_point()) if _is_tensor(row) else np.asarray(row).dtype.kind == "f"
+
+
+def _warn_of_fractions() -> None:
+    """Warn that floating-point numbers become integers because nobody chose a dtype."""
+    warnings.warn(
+        "floating-point sequences become int32, the default dtype: their fractions are cut off, and gradients "
+        "end here; give dtype='float32' to keep them, or dtype='int32' to say that this is meant",
+        stacklevel=3,
+    )
 
 
 def check_sides(padding: str, truncating: str) -> None:

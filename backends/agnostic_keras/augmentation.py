@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import Augmentation, iterators
+from agnostic.augmentation import Augmentation, inputs, iterators
 from agnostic.augmentation.loaders import Loading
 from agnostic.errors import InvalidInput
 
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
 def check_concrete(images: Any) -> None:
     """Raise InvalidInput for what stands for values in a graph and has none yet."""
-    if type(images).__module__.partition(".")[0] == "tensorflow":
+    if inputs.kind_of(images) == "tensorflow":
         import tensorflow as tf
 
         if not tf.executing_eagerly() or not isinstance(images, tf.Tensor | tf.Variable):
@@ -61,6 +61,8 @@ def check_concrete(images: Any) -> None:
         return
     import jax
 
+    if not isinstance(images, jax.Array):
+        raise InvalidInput(f"images are a jax array, not {type(images).__name__}")
     if isinstance(images, jax.core.Tracer):
         raise InvalidInput(
             "images are traced by jax, and parameters are drawn outside: augment before the jitted function"
@@ -70,7 +72,7 @@ def check_concrete(images: Any) -> None:
 def through_numpy(change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: Any) -> Any:
     """A function of NumPy arrays on a jax or tensorflow array; the result is of its framework, on its device."""
     check_concrete(images)
-    if type(images).__module__.partition(".")[0] == "tensorflow":
+    if inputs.kind_of(images) == "tensorflow":
         import tensorflow as tf
 
         with tf.device(images.device):
@@ -108,15 +110,22 @@ def _layer_class() -> Any:
             first = keras.config.image_data_format() == "channels_first"
             self.augmentation = augmentation
             self.layout = layout or ("NCHW" if first else "NHWC")
+            self._layout_in_doubt = layout is None
             self.seed_of_augmentation = seed
             self.seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="seen")
 
-        def call(self, inputs: Any, training: bool = False) -> Any:
+        def build(self, input_shape: Any) -> None:
+            # Here, where the sentence reaches the user: inside a compiled step it would come wrapped by the engine.
+            shape = [1 if side is None else side for side in input_shape]
+            kind = "torch" if self.layout == "NCHW" else "numpy"
+            inputs.layout_of(kind, shape, None if self._layout_in_doubt else self.layout)
+
+        def call(self, images: Any, training: bool = False) -> Any:
             if not training:
-                return inputs
+                return images
             # The variable may change in place: it is counted up after it was read.
-            result = self._engine_call(inputs, self.seen.value)
-            self.seen.assign_add(keras.ops.shape(inputs)[0])
+            result = self._engine_call(images, self.seen.value)
+            self.seen.assign_add(keras.ops.shape(images)[0])
             return result
 
         def _change(self, images: Any, first: Any) -> npt.NDArray[Any]:
@@ -125,20 +134,20 @@ def _layer_class() -> Any:
             )
             return result
 
-        def _engine_call(self, inputs: Any, first: Any) -> Any:
+        def _engine_call(self, images: Any, first: Any) -> Any:
             engine = keras.backend.backend()
             if engine == "torch":
-                return self.augmentation(inputs, seed=self.seed_of_augmentation, index=int(first), layout=self.layout)
+                return self.augmentation(images, seed=self.seed_of_augmentation, index=int(first), layout=self.layout)
             if engine == "tensorflow":
                 import tensorflow as tf
 
-                result = tf.numpy_function(self._change, [inputs, first], inputs.dtype)
-                result.set_shape(inputs.shape)
+                result = tf.numpy_function(self._change, [images, first], images.dtype)
+                result.set_shape(images.shape)
                 return result
             import jax
 
-            shape = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
-            return jax.pure_callback(self._change, shape, inputs, first)
+            shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
+            return jax.pure_callback(self._change, shape, images, first)
 
         def compute_output_shape(self, input_shape: Any) -> Any:
             return input_shape

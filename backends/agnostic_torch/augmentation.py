@@ -164,10 +164,17 @@ def apply(
 def check_concrete(images: torch.Tensor) -> None:
     """Raise InvalidInput for tensors without pixels in memory, or without real numbers."""
     if images.layout != torch.strided or images.is_quantized or images.is_nested or images.device.type == "meta":
-        kind = "quantized" if images.is_quantized else "on the device 'meta'" if images.is_meta else str(images.layout)
+        kinds = {"quantized": images.is_quantized, "nested": images.is_nested, "on the device 'meta'": images.is_meta}
+        kind = next((name for name, found in kinds.items() if found), str(images.layout))
         raise InvalidInput(f"images are a dense tensor of numbers, and this one is {kind}: convert it first")
-    if images.dtype.is_complex:
+    if images.dtype not in _NUMBERS:
         raise InvalidInput(f"images have dtype {images.dtype}, and integers, floating point or booleans are expected")
+
+
+_NUMBERS = {torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+_NUMBERS |= {torch.int8, torch.int16, torch.int32, torch.int64}
+_NUMBERS |= {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+"""What has the operations that are needed here: types of 8 bits and less for storage have not."""
 
 
 def _wide(x: torch.Tensor) -> torch.dtype:
@@ -233,9 +240,9 @@ def loading(caller: FrameType) -> Loading | None:
 
 
 def numpy_dtype(images: torch.Tensor) -> np.dtype[Any]:
-    """NumPy's dtype that has the values of a tensor's; for all floating point it is float32."""
+    """NumPy's dtype that has the range of a tensor's: for bfloat16 it is float32."""
     check_concrete(images)
-    return np.dtype(np.float32 if images.is_floating_point() else str(images.dtype).removeprefix("torch."))
+    return np.dtype(np.float32 if images.dtype == torch.bfloat16 else str(images.dtype).removeprefix("torch."))
 
 
 class RandomAugmentation(torch.nn.Module):

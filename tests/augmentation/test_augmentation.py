@@ -304,6 +304,15 @@ model.save("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
 again = keras.saving.load_model("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
 os.remove("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
 assert again.layers[0].augmentation == a
+for shape in ((3, 16, 16), (16, 16)):
+    try:
+        keras.Sequential([keras.Input(shape), a.keras_layer(seed=3)])
+    except ValueError as error:
+        assert "layout" in str(error) or "four axes" in str(error), error
+    else:
+        raise AssertionError(shape)
+first = keras.Sequential([keras.Input((3, 16, 16)), a.keras_layer(seed=3, layout="NCHW")])
+assert first.output_shape[1:] == (3, 16, 16)
 flow = ImageDataGenerator(rotation_range=10).flow(x, np.zeros(8), batch_size=4, seed=0)
 assert isinstance(flow, keras.utils.PyDataset)
 model.fit(flow, epochs=2, verbose=0)

@@ -41,6 +41,20 @@ def test_a_row_a_photo_and_a_column_a_draw(run, folder, tmp_path):
     assert not np.array_equal(pixels, sheet(tmp_path / "d", "--rotation", 0, 0))
 
 
+def test_a_sheet_made_otherwise_is_written_over_by_force_only(run, folder, tmp_path):
+    from agnostic.errors import InvalidInput
+
+    sheet = [folder, "--photos", 1, "--draws", 1, "--size", 8, "--out", tmp_path]
+    for _ in range(2):
+        assert run(*sheet).exit_code == 0
+    (path,) = tmp_path.glob("*.png")
+    before = path.read_bytes()
+    assert isinstance(run(*sheet, "--seed", 1).exception, InvalidInput)
+    assert path.read_bytes() == before
+    assert run(*sheet, "--seed", 1, "--force").exit_code == 0
+    assert path.read_bytes() != before
+
+
 def test_wrong_folders_and_ranges_are_refused(run, folder, tmp_path):
     from agnostic.errors import InvalidInput
 

@@ -217,14 +217,14 @@ def test_brightness_of_any_range(low, high, factor):
 
 def test_brightness_of_images_of_0_to_1_warns(photos):
     generator = ImageDataGenerator(brightness_range=(0.9, 1.1))
-    for images in (photos / 255, photos / 300):
+    for images in (photos / 255, photos / 300, (photos > 100).astype(np.float32)):
         with pytest.warns(UserWarning, match="0 to 1: it becomes black"):
             batch = next(generator.flow(images, seed=0))
         assert batch.max() <= 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         next(generator.flow(photos, seed=0))
-        next(generator.flow((photos > 100).astype(np.float32), seed=0))  # nearly black, in whole numbers
+        next(generator.flow(photos * 0, seed=0))  # black already
 
 
 def test_augmented_validation_images_warn(photos, folder):
@@ -808,3 +808,20 @@ def test_deep_gray_pictures_keep_their_values_whatever_their_bytes(tmp_path):
     big_endian, floating = next(flow)[..., 0]
     np.testing.assert_array_equal(big_endian, values)
     np.testing.assert_array_equal(floating, values / 4)
+
+
+def test_odd_tables_indices_and_ranges_are_told_in_one_sentence(folder, photos):
+    generator = ImageDataGenerator(zoom_range=np.float32(0.25))
+    assert generator.zoom_range == [0.75, 1.25]
+    files = ["cats/a0.jpg", "dogs/a0.jpg"]
+    wrong = (
+        lambda: ImageDataGenerator(zoom_range=None),
+        lambda: generator.flow_from_dataframe({"filename": files, "class": ["cats"]}, folder),
+        lambda: generator.flow_from_dataframe({"filename": files, "class": [1]}, folder, class_mode="raw"),
+        lambda: generator.flow_from_dataframe(None, folder),
+        lambda: generator.flow(photos, seed=0)[0:1],
+        lambda: generator.flow(photos, seed=0)["0"],
+    )
+    for call in wrong:
+        with pytest.raises(AgnosticError):
+            call()

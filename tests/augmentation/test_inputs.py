@@ -71,13 +71,19 @@ def test_a_declared_range_is_worked_in(batch, framework):
         Augmentation(white=255, value_range=(0, 255))
 
 
-def test_signed_integers_below_black_are_refused(batch):
-    values = (batch * 2000 - 1000).astype(np.int16)
-    with pytest.raises(InvalidInput, match="value_range"):
-        Augmentation(brightness=(0.9, 1.1))(values * 30, seed=0)
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint32", "uint64"])
+def test_integers_whose_range_images_rarely_fill_need_a_range(batch, dtype):
+    # A channel shift of 0.05 of the dtype's range would add 4.6e17 to the levels of an int64 photo.
     torch = pytest.importorskip("torch")
-    with pytest.raises(InvalidInput, match="value_range"):
-        Augmentation(brightness=(0.9, 1.1))(torch.from_numpy(values * 30).movedim(3, 1), seed=0)
+    levels = (batch * 100).astype(dtype)
+    shift = Augmentation(channel_shift=(0.05, 0.05))
+    for images in (levels, torch.from_numpy(levels).movedim(3, 1)):
+        with pytest.raises(InvalidInput, match="value_range"):
+            shift(images, seed=0)
+    declared = dataclasses.replace(shift, value_range=(0, 120))
+    np.testing.assert_array_equal(declared(levels, seed=0), levels + 6)
+    np.testing.assert_array_equal(declared(images, seed=0).movedim(1, 3).numpy(), levels + 6)
+    np.testing.assert_array_equal(Augmentation(horizontal_flip=1.0)(levels, seed=0), levels[:, :, ::-1])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +149,12 @@ def test_a_layout_in_doubt_is_asked_for(batch):
     assert torch.equal(module(channels_last), TURN(channels_last, seed=0, layout="NHWC"))
     with pytest.raises(InvalidInput, match="layout"):
         TURN.torch_module(seed=0)(channels_last)
+    # Lines of text and spectrograms are long; one image by itself is asked as well.
+    for shape in ((2, 32, 200, 3), (2, 16, 128, 1)):
+        with pytest.raises(InvalidInput, match="layout='NHWC'"):
+            TURN(torch.rand(shape), seed=0)
+    with pytest.raises(InvalidInput, match="layout"):
+        TURN.apply(channels_first[0], TURN.parameters(0, 0, (32, 40, 3)))
     # Feature maps and small pictures are none of that.
     for shape in ((2, 64, 3, 3), (2, 512, 4, 1), (2, 3, 28, 3), (2, 64, 20, 20), (2, 1, 8, 1)):
         assert TURN(torch.rand(shape), seed=0).shape == shape
@@ -387,3 +399,26 @@ def test_a_dataset_keeps_its_epoch_through_a_file(batch):
     np.testing.assert_array_equal(dataset[1], TURN(batch, seed=0, epoch=5)[1])
     with pytest.raises(InvalidInput, match="epoch"):
         dataset.set_epoch(-1)
+
+
+def test_what_is_no_array_or_has_no_arithmetic_is_refused_in_one_sentence(batch):
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(batch).movedim(3, 1)
+    masks = torch.zeros(batch.shape[:3]).to(torch.float8_e4m3fn)
+    wrong = (
+        lambda: TURN(torch.nn.Identity(), seed=0),
+        lambda: TURN(np.dtype("f4"), seed=0),
+        lambda: TURN(tensor.to(torch.float8_e5m2), seed=0),
+        lambda: TURN(tensor.to(torch.uint8).view(torch.bits8), seed=0),
+        lambda: TURN.with_targets(tensor, seed=0, masks=masks),
+        lambda: TURN.with_targets(batch, seed=0, boxes=torch.zeros(len(batch), 1, 4, requires_grad=True)),
+        lambda: TURN(batch, seed=0, index=2**64 - 1),
+        lambda: TURN.parameters(0, 0, 3),
+        lambda: TURN.parameters(0, 0, (8, 8, "3")),
+        lambda: Augmentation(path="quick"),
+        lambda: Augmentation(fill_mode="constant", fill_value=70000)(batch.astype(np.float16), seed=0),
+        lambda: Augmentation(fill_mode="constant", fill_value=70000)(tensor.half(), seed=0),
+    )
+    for call in wrong:
+        with pytest.raises(InvalidInput):
+            call()

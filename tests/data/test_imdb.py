@@ -165,6 +165,8 @@ def test_nothing_in_a_file_runs(tmp_path, where, protocol):
         b"garbage",
         b"(l.",
         b"N.",
+        b"cnumpy\nndarray\n.",
+        b"\x80\x02cnumpy\nndarray\n)\x81.",
         b"cnumpy\nndarray\n(I1000000000\ntR.",
         b"cnumpy\nndarray\n)R}S'items'\nI5\nsb.",
         b"cnumpy\nndarray\n)R(I1\n(I1\ntNI0\nS'raw bytes'\ntb.",
@@ -206,3 +208,14 @@ def test_global_random_state_is_left_alone(tmp_path):
     before = np.random.get_state()[1].tolist()
     load_imdb(path)
     assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_words": "a"}, {"maxlen": 1.5}, {"skip_top": "a"}, {"seed": 1.5}, {"oov_char": "a"}, {"start_char": 2**70}],
+    ids=str,
+)
+def test_settings_are_integers(tmp_path, options):
+    path = write(tmp_path / "imdb.npz", [[1]], [[3]])
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        load_imdb(path, **options)

@@ -200,8 +200,17 @@ def test_without_a_dtype_the_value_decides_as_in_keras(rows, value):
 
 @pytest.mark.parametrize(
     "rows",
-    [[[1.5, 2.0], [3.0]], [[], [2.5]], [np.array([1.5])], np.ones((2, 3)), Ragged(np.ones(3), [1, 2])],
-    ids=["lists", "an empty list first", "arrays", "an array", "ragged"],
+    [
+        [[1.5, 2.0], [3.0]],
+        [[], [2.5]],
+        [[1, 2], [3, 4.5]],
+        [[np.float32(1.5)]],
+        [[[1.5, 2.0]]],
+        [np.array([1.5])],
+        np.ones((2, 3)),
+        Ragged(np.ones(3), [1, 2]),
+    ],
+    ids=["lists", "an empty list first", "one late", "NumPy's numbers", "nested", "arrays", "an array", "ragged"],
 )
 def test_fractions_are_cut_off_with_a_warning_unless_a_dtype_is_chosen(rows):
     with pytest.warns(UserWarning, match="give dtype='float32' to keep them") as warned:
