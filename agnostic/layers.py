@@ -34,7 +34,8 @@ class Layer:
         shape: shape of the output with None for the batch, in the framework's own layout; None for a layer that
             did not run or whose output is not one array.
         axes: one letter a dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
-            ``"NCHW"``; None where ``shape`` is None or has dimensions that no letter stands for.
+            ``"NCHW"``; None where ``shape`` is None, where nothing that the model does tells them, and where a
+            dimension has no letter (the windows of all images in a row, the heads of an attention).
         channels: length of the channel axis; None where there is none.
         parameters: number of scalar parameters in the layer, those of its children included.
         calls: how often the layer ran in one forward pass; 0 for a layer that did not run.
@@ -57,8 +58,8 @@ class Layer:
 
     @property
     def spatial(self) -> bool:
-        """Whether the output has a height and a width."""
-        return self.axes is not None and "H" in self.axes and "W" in self.axes
+        """Whether the output is of channels with a height and a width."""
+        return self.axes is not None and set("CHW") <= set(self.axes)
 
 
 Selector = str | int | Layer

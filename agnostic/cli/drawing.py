@@ -166,7 +166,7 @@ def spatial_layers(
             raise refused(model, trial, form.size)
         if not spatial or (len(spatial) < len(found) and not (is_glob(selector) or selector.startswith("kind:"))):
             flat = next(layer for layer in found if not layer.spatial)
-            raise no_spatial_output(flat.name, flat.axes)
+            raise no_spatial_output(flat.name, flat.axes, flat.shape)
         chosen.extend(layer for layer in spatial if layer not in chosen)
     return chosen
 

@@ -180,6 +180,7 @@ def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) ->
     """The chosen layers with and without height and width; one chosen by its name must have them."""
     from agnostic.backend import backend_of
     from agnostic.layers import chooses_many, select
+    from agnostic.visualization.taps import without_axes
 
     listing = backend_of(network).layers(network, inputs)
     spatial: dict[str, Layer] = {}
@@ -189,7 +190,9 @@ def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) ->
         flat = [x for x in found if not x.spatial]
         if len(flat) == len(found) or (flat and not chooses_many(selector)):
             what = (
-                f"its output is {flat[0].axes}" if flat[0].axes else "its output is no single array, or it does not run"
+                "it does not run"
+                if not flat[0].calls
+                else f"its output is {flat[0].axes or without_axes(flat[0].shape)}"
             )
             raise InvalidInput(
                 f"layer {flat[0].name!r} has no height and width to draw ({what}); choose a convolution or a block"

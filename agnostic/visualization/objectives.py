@@ -21,7 +21,7 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
 from agnostic.text import counted
-from agnostic.visualization.taps import Taps, no_spatial_output
+from agnostic.visualization.taps import Taps, no_spatial_output, without_axes
 
 __all__ = [
     "OUTPUT",
@@ -227,7 +227,7 @@ class LayerTerm(Term):
                 f"layer {found.name!r} ({found.kind}) did not run: the model does not call it for an image"
             )
         if found.channels is None:
-            what = "returns no single array" if found.axes is None else f"has no channels (axes {found.axes})"
+            what = f"has no channels (axes {found.axes})" if found.axes else f"returns {without_axes(found.shape)}"
             raise InvalidInput(f"layer {found.name!r} ({found.kind}) {what}; choose a layer inside or after it")
         self.check(found)
         return dataclasses.replace(self, layer=found.name)
@@ -299,7 +299,7 @@ class Channel(LayerTerm):
 
     def check(self, layer: Layer) -> None:
         if not layer.spatial:
-            raise no_spatial_output(layer.name, layer.axes)
+            raise no_spatial_output(layer.name, layer.axes, layer.shape)
         _check_channels(self.channels, layer)
 
     def score(self, ops: Ops, view: View) -> Array:
@@ -328,7 +328,7 @@ class Neuron(LayerTerm):
     def check(self, layer: Layer) -> None:
         _check_channels(self.channels, layer)
         if self.position is not None and not layer.spatial:
-            raise no_spatial_output(layer.name, layer.axes)
+            raise no_spatial_output(layer.name, layer.axes, layer.shape)
 
     def score(self, ops: Ops, view: View) -> Array:
         (index,) = next(view.arrays)

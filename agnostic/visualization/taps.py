@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agnostic.errors import InvalidInput
@@ -64,9 +64,17 @@ class Tap:
 Taps = Mapping[str, Tap]
 
 
-def no_spatial_output(layer: str, axes: str | None) -> InvalidInput:
+def without_axes(shape: Sequence[int | None] | None) -> str:
+    """What a layer returns whose axes are not known."""
+    if shape is None:
+        return "no single array"
+    said = ", ".join("N" if n is None else str(n) for n in shape)
+    return f"an array ({said}) whose dimensions are not known, or stand for no batch, channels and positions alone"
+
+
+def no_spatial_output(layer: str, axes: str | None, shape: Sequence[int | None] | None = None) -> InvalidInput:
     """The error for a layer whose output has no height and width."""
-    what = "one number a channel" if axes == "NC" else f"axes {axes}" if axes else "no single array"
+    what = "one number per channel" if axes == "NC" else f"axes {axes}" if axes else without_axes(shape)
     return InvalidInput(
         f"layer {layer!r} has no spatial output ({what}); choose a convolution or a block, "
         "or logit(...) and neuron(...) for layers without height and width"

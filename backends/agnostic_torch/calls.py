@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
-from agnostic_torch.layers import Axes, named_layers, unwrap
+from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.taps import Eager, _arguments, _mapped, leaves, to_numpy
 
 
@@ -50,11 +51,108 @@ def _replaced(structure: Any, arrays: Sequence[Tensor]) -> Any:
     return _mapped(lambda x: x if x.dtype == torch.bool else next(rest), structure)
 
 
+_CHANNELS_FIRST = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
+_CHANNELS_LAST = {2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
+_UNKNOWN = {0: "", 1: "N", 2: "NC", 3: "NLC", 4: "NCHW", 5: "NCDHW"}
+# Modules that put the features last, whatever their input; by class name, so that subclasses elsewhere count as well.
+_FEATURES_LAST = {"Linear", "Bilinear", "LayerNorm", "RMSNorm", "Embedding", "EmbeddingBag", "MultiheadAttention"}
+
+
+class _Axes:
+    """The letters of the dimensions of each module's output, as far as kinds of modules and shapes suggest them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # The last output of each number of dimensions: its letters and its shape.
+        self._last: dict[int, tuple[str, tuple[int, ...]]] = {}
+        # Modules inside of one that has the sequence first.
+        self._sequence_first: set[str] = set()
+        for name, module in model.named_modules():
+            if any(getattr(x, "batch_first", True) is False for x in (module, getattr(module, "self_attn", None))):
+                self._sequence_first.update(f"{name}.{x}".strip(".") for x, _ in module.named_modules())
+
+    def of(self, name: str, module: nn.Module, leaf: bool, args: tuple[Any, ...], output: Any) -> str | None:
+        """The letters of a layer's output, None for an output that is no array or has more dimensions than letters."""
+        if not _is_array(output):
+            for tensor in _arrays(output)[:1]:
+                self._remember(tensor, self._own(name, module, tensor) or self._inherited(tensor))
+            return None
+        axes = (self._own(name, module, output) or self._moved(module, args, output)) if leaf else None
+        axes = axes or self._inherited(output)
+        self._remember(output, axes)
+        return axes
+
+    def _remember(self, output: Tensor, axes: str | None) -> None:
+        if axes is not None:
+            self._last[output.ndim] = (axes, tuple(output.shape))
+
+    def _own(self, name: str, module: nn.Module, output: Tensor) -> str | None:
+        """What the kind of a layer alone tells."""
+        for cls in type(module).__mro__:
+            spatial = re.search(r"([123])d$", cls.__name__)
+            if spatial:
+                axes = _CHANNELS_FIRST[int(spatial[1])]
+                # One dimension less is an input without a batch, but two dimensions are a batch of features.
+                if output.ndim == len(axes):
+                    return axes
+                return axes[1:] if 2 < output.ndim == len(axes) - 1 else None
+            if cls.__name__ in _FEATURES_LAST and len(getattr(module, "normalized_shape", (1,))) == 1:
+                if output.ndim == 3 and (name in self._sequence_first or self._follows("LNC", output)):
+                    return "LNC"
+                return _CHANNELS_LAST.get(output.ndim)
+        return None
+
+    def _follows(self, axes: str, output: Tensor) -> bool:
+        """Whether the last output had these axes and the same length of all but the channels."""
+        last, shape = self._last.get(output.ndim, (None, ()))
+        return last == axes and all(a == b for a, b, x in zip(shape, output.shape, axes, strict=True) if x != "C")
+
+    def _moved(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> str | None:
+        """The letters after a module that only moves or merges dimensions."""
+        if not args or not _is_array(args[0]) or args[0].ndim not in self._last:
+            return None
+        before = self._last[args[0].ndim][0]
+        dims = getattr(module, "dims", None)
+        if type(module).__name__ == "Permute" and dims is not None and len(dims) == output.ndim == len(before):
+            return "".join(before[d] for d in dims)
+        if isinstance(module, nn.Flatten) and output.ndim == 3 and before == "NCHW":
+            return "NCL"
+        return None
+
+    def _inherited(self, output: Tensor) -> str | None:
+        """The letters of the last output with as many dimensions, moved where its shape says so."""
+        axes, shape = self._last.get(output.ndim, (_UNKNOWN.get(output.ndim), None))
+        if axes is None or shape is None or "C" not in axes or tuple(output.shape) == shape:
+            return axes
+        # A function that moves the channels between two modules shows in the shape alone.
+        channels, other = shape[axes.index("C")], axes[0] + _swap(axes[1:])
+        if output.shape[axes.index("C")] != channels and output.shape[other.index("C")] == channels:
+            return other
+        return axes
+
+
+def _swap(axes: str) -> str:
+    """Channels first to channels last and back, the batch left out."""
+    return axes[1:] + "C" if axes.startswith("C") else "C" + axes.replace("C", "")
+
+
+def _is_array(x: Any) -> bool:
+    """Whether something is a tensor with a shape: the parts of a nested one have several."""
+    return isinstance(x, Tensor) and not x.is_nested
+
+
+def _arrays(output: Any) -> list[Tensor]:
+    if _is_array(output):
+        return [output]
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    return [x for x in output if _is_array(x)] if isinstance(output, tuple | list) else []
+
+
 class Tracker:
     """Follows the layouts of arrays from module to module."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._axes, self._modules = Axes(model), named_layers(model)
+        self._axes, self._modules = _Axes(model), named_layers(model)
         # Of flattened arrays: by shape, the letters and lengths inside.
         self._flat: dict[tuple[int, ...], Layout] = {}
         self._spatial: tuple[str, tuple[int, ...]] | None = None

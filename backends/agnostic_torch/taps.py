@@ -301,7 +301,7 @@ class _ValuesAsked(TorchDispatchMode):
 
     asked = False
 
-    def __init__(self, operator: Callable[[str, Sequence[Any], Any], None]) -> None:
+    def __init__(self, operator: Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]) -> None:
         super().__init__()
         self._operator = operator
 
@@ -320,7 +320,7 @@ class _ValuesAsked(TorchDispatchMode):
         if self._TAGS.intersection(getattr(func, "tags", self._TAGS)):
             self.asked = True
         result = func(*args, **(kwargs or {}))
-        self._operator(getattr(func, "__name__", "").partition(".")[0], args, result)
+        self._operator(func, args, kwargs or {}, result)
         return result
 
 
@@ -517,7 +517,8 @@ class Taps:
     def _run(self, args: Any, kwargs: Any, plan: Plan | None, key: Hashable | None) -> tuple[_Run, Plan]:
         done = _Run(self._modules, self._events, plan)
         with Eager(), contextlib.ExitStack() as stack:
-            learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules))
+            given = tuple(leaves((args, kwargs)))
+            learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules, given))
             done.hook(stack.enter_context(hooks()))
             try:
                 self._model(*args, **kwargs)
@@ -538,15 +539,18 @@ class Taps:
 
 
 @contextlib.contextmanager
-def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Callable[[], Plan]]:
-    """Watch the whole of what the model does inside; afterwards, the plan."""
+def _listing(
+    model: nn.Module, modules: Mapping[str, nn.Module], given: Sequence[Tensor]
+) -> Iterator[Callable[[], Plan]]:
+    """Watch the whole of what the model does inside with given inputs; afterwards, the plan."""
     listing = Listing(model)
+    listing.axes.start(given)
     thread = threading.get_ident()
 
     def before(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == thread:
-                listing.enter(name)
+                listing.enter(name, args)
 
         return hook
 
@@ -562,7 +566,7 @@ def _listing(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Cal
         for name, module in modules.items():
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
-        with _ValuesTaken() as taken, _ValuesAsked(listing.operator) as asked, listing.flops:
+        with _ValuesTaken() as taken, _ValuesAsked(listing.axes.operator) as asked, listing.flops:
             yield lambda: Plan(listing.layers(), dict(listing.calls), fixed)
     fixed = not (asked.asked or taken.taken) and before_run == (_state(model), _drawn())
 

@@ -402,7 +402,7 @@ def test_a_signal_from_outside_is_the_same(model: Path, tmp_path: Path) -> None:
         (["--layer", "stem", "--channels", "-1"], "not as '-1'"),
         (["--layer", "stem", "--channels", ""], "not as ''"),
         (["--layer", "stem", "--channels", "3-1"], "channels go upwards: 1-3, not 3-1"),
-        (["--layer", "head"], "layer 'head' has no spatial output (one number a channel)"),
+        (["--layer", "head"], "layer 'head' has no spatial output (one number per channel)"),
         (["--layer", "flat"], "layer 'flat' has no spatial output"),
         (["--layer", "kind:Linear"], "layer 'head' has no spatial output"),
         (["--layer", "stem", "--recipe", "furier"], "no recipe 'furier'|'fourier'"),

@@ -132,6 +132,107 @@ def test_axes_of_swin():
     assert [found[name] for name in ("permute", "avgpool", "flatten", "head")] == ["NCHW", "NCHW", "NC", "NC"]
 
 
+class Steps(nn.Module):
+    """Functions between modules: each entry is a module, which is listed, or a function."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps = steps
+        for number, step in enumerate(steps):
+            if isinstance(step, nn.Module):
+                self.add_module(f"{number}", step)
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def _windows(x):  # (N, H, W, C) to (N x windows, 2 x 2 positions, C)
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(2, 3).reshape(-1, 4, c)
+
+
+def _image(x):  # and back
+    return x.reshape(2, 4, 4, 2, 2, 8).transpose(2, 3).reshape(2, 8, 8, 8)
+
+
+# All lengths are 8 where that is possible, so that no shape tells anything; what is right is told by the code.
+FOLLOWED = {
+    "tokens of an image": (
+        lambda: Steps(nn.Conv2d(3, 8, 1), lambda x: x.view(2, 8, 64).mT, nn.GELU(), lambda x: x.mT, nn.GELU()),
+        ["NCHW", "NLC", "NCL"],
+    ),
+    "tokens mixed by a product": (
+        lambda: Steps(
+            nn.Conv2d(3, 8, 1), nn.Flatten(2), nn.Linear(64, 8), nn.GELU(), lambda x: x.transpose(1, 2),
+            nn.Linear(8, 8), nn.GELU(),
+        ),
+        ["NCHW", "NCL", "NCL", "NCL", "NLC", "NLC"],
+    ),
+    "windows in a row": (
+        lambda: Steps(
+            nn.Conv2d(3, 8, 1), lambda x: x.permute(0, 2, 3, 1), nn.LayerNorm(8), _windows, nn.Linear(8, 8), nn.ReLU(),
+            _image, nn.Identity(),
+        ),
+        ["NCHW", "NHWC", None, None, "NHWC"],
+    ),
+    "heads of an attention": (
+        lambda: Steps(
+            nn.Conv2d(3, 8, 1), nn.Flatten(2), lambda x: x.mT.reshape(2, 64, 2, 4).transpose(1, 2), nn.Identity(),
+            lambda x: (x @ x.mT).softmax(-1) @ x, lambda x: x.transpose(1, 2).flatten(2), nn.Identity(),
+        ),
+        ["NCHW", "NCL", None, "NLC"],
+    ),
+    "patches by a product": (
+        lambda: Steps(
+            lambda x: x.reshape(2, 3, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(2, 4, 48), nn.Linear(48, 8),
+            nn.LayerNorm(8),
+        ),
+        ["NLC", "NLC"],
+    ),
+    "channels shuffled between groups": (
+        lambda: Steps(
+            nn.Conv2d(3, 8, 1), lambda x: x.view(2, 2, 4, 8, 8).transpose(1, 2).reshape(2, 8, 8, 8), nn.ReLU(),
+        ),
+        ["NCHW", "NCHW"],
+    ),
+    "pixels from channels": (
+        lambda: Steps(
+            nn.PixelUnshuffle(2), nn.Conv2d(12, 16, 1),
+            lambda x: x.view(2, 4, 2, 2, 4, 4).permute(0, 1, 4, 2, 5, 3).reshape(2, 4, 8, 8), nn.ReLU(),
+        ),
+        ["NCHW", "NCHW", "NCHW"],
+    ),
+    "a class token": (
+        lambda: Steps(
+            nn.Conv2d(3, 8, 1), lambda x: torch.cat([torch.zeros(1, 1, 8).expand(2, -1, -1), x.flatten(2).mT], 1),
+            nn.Dropout(), lambda x: x[:, 0], nn.Identity(),
+        ),
+        ["NCHW", "NLC", "NC"],
+    ),
+    "an operator that nobody knows": (
+        lambda: Steps(nn.Conv2d(3, 8, 1), lambda x: torch.linalg.inv(x), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU()),
+        ["NCHW", None, "NCHW", "NCHW"],
+    ),
+    "mean over the channels": (
+        lambda: Steps(nn.Conv2d(3, 8, 1), lambda x: x.mean(1), nn.ReLU()),
+        ["NCHW", "NHW"],
+    ),
+    "recurrent": (
+        lambda: Steps(nn.Embedding(9, 8), nn.GRU(8, 8, batch_first=True), lambda x: x[0], nn.Identity()),
+        ["NLC", None, "NLC"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_axes_are_followed_or_unknown(name):
+    make, expected = FOLLOWED[name]
+    x = torch.zeros(2, 8, dtype=torch.int64) if name == "recurrent" else torch.randn(2, 3, 8, 8)
+    assert [layer.axes for layer in ag.layers(make().eval(), x)] == expected
+
+
 CONVNEXT = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)]
 
 
