@@ -161,18 +161,20 @@ def tell(dimensions: Dimensions, names: str) -> None:
             dimension[0].letter.tell(name)
 
 
-def assume(dimensions: Dimensions, *, integers: bool = False) -> None:
+def assume(dimensions: Dimensions, *, integers: bool = False, channels_last: bool = False) -> None:
     """The letters of a model's input that no operator told.
 
     Where the channels are known, the batch comes first and the rest are positions. Where nothing is known, two
-    dimensions are a batch of features, or of token numbers, and four and five a batch of images and of volumes with
-    channels first, as convolutions take them.
+    dimensions are a batch of features, or of token numbers, and four and five a batch of images and of volumes in the
+    order in which the framework's convolutions take them.
     """
     found = [letter_of(dimension) for dimension in dimensions]
     if integers:
         tell(dimensions, ("N" + POSITIONS.get(len(found) - 1, ""))[: len(found)].ljust(len(found), "?"))
     elif not any(found):
-        names = {1: "N", 2: "NC", 4: "NCHW", 5: "NCDHW"}.get(len(found))
+        names = {1: "N", 2: "NC", 4: "NHWC" if channels_last else "NCHW", 5: "NDHWC" if channels_last else "NCDHW"}.get(
+            len(found)
+        )
         if names is not None:
             tell(dimensions, names)
     elif "C" in found:
@@ -295,14 +297,53 @@ def product(first: Dimensions | None, second: Dimensions | None, shape: Sequence
     return (*batch, mixed(second[-2], (*second[:-2], second[-1]), shape[-2]), second[-1])
 
 
-def convolved(given: Dimensions | None, shape: Sequence[int], spatial: int) -> Dimensions:
-    """Of a convolution over so many dimensions, with channels before them, and maybe a batch first."""
-    names = ("N" if len(shape) > spatial + 1 else "") + "C" + POSITIONS[spatial]
+def convolved(given: Dimensions | None, shape: Sequence[int], names: str) -> Dimensions:
+    """Of a convolution.
+
+    Args:
+        given: of what it was given; None where that is not known.
+        shape: of its result.
+        names: the letters in its layout, such as ``"NCHW"``.
+    """
     if given is None:
         return tuple(new(int(size), name) for size, name in zip(shape, names, strict=True))
     tell(given, names)
-    place = len(names) - spatial - 1
+    place = names.index("C")
     others = (*given[:place], *given[place + 1 :])
     found = [resized(d, int(size)) for d, size in zip(given, shape, strict=True)]
     found[place] = mixed(given[place], others, int(shape[place]))
+    return tuple(found)
+
+
+def einsum(equation: str, operands: Sequence[Dimensions | None], shape: Sequence[int]) -> Dimensions | None:
+    """Of a sum of products in Einstein's notation; None where the equation leaves dimensions unnamed.
+
+    Args:
+        equation: such as ``"nlc,cd->nld"``.
+        operands: of the operands; None for weights.
+        shape: of the result.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    if not arrow or "." in equation:
+        return None
+    known: dict[str, Dimension] = {}
+    weights: set[str] = set()
+    for names, given in zip(left.split(","), operands, strict=True):
+        if given is None:
+            weights.update(names)
+        else:
+            for name, dimension in zip(names, given, strict=True):
+                known.setdefault(name, dimension)
+    gone = [dimension for name, dimension in known.items() if name in weights and name not in right]
+    others = [known[name] for name in right if name in known]
+    made = [name for name in right if name not in known]
+    found = []
+    for name, size in zip(right, shape, strict=True):
+        if name in known:
+            found.append(resized(known[name], int(size)))
+        elif len(made) == len(gone) == 1:
+            found.append(mixed(gone[0], others, int(size)))
+        else:
+            # Channels made of several dimensions, or several of them: heads, and the channels of each.
+            found.append(new(int(size), "C" if made else None))
     return tuple(found)

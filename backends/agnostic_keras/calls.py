@@ -16,7 +16,7 @@ from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
 from agnostic.patching import Replacement
 from agnostic_keras import engines
-from agnostic_keras.layers import Listing, named_layers
+from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 from agnostic_keras.taps import check_built, predict, replaced
 
@@ -67,11 +67,17 @@ def _replaced(structure: Any, arrays: Sequence[Array]) -> Any:
     return tree.map_structure(lambda x: next(rest) if _is_array(x) else x, structure)
 
 
+_CHANNELS_LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
+_CHANNELS_FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+
+
 class Tracker:
     """Follows the layouts of arrays from layer to layer."""
 
     def __init__(self, model: keras.Layer) -> None:
-        self._listing = Listing(model)
+        self._modules = named_layers(model)
+        # The letters of the last output of each number of dimensions.
+        self._letters: dict[int, str] = {}
         # The last array of each number of dimensions: its letters and shape.
         self._last: dict[int, tuple[str, tuple[int, ...]]] = {}
         # Of flattened arrays: by shape, the letters and lengths inside.
@@ -82,11 +88,11 @@ class Tracker:
         shape = tuple(x.shape)
         if len(shape) == 2 and (flat := self._flattened(shape)) is not None:
             return flat
-        layer = self._listing.modules[name]
+        layer = self._modules[name]
         own = _has_own_axes(layer) or isinstance(layer, keras.layers.Dense)
-        axes = self._listing._axes(layer, len(shape)) if own else self._inherited(shape)
+        axes = self._axes(layer, len(shape)) if own else self._inherited(shape)
         if axes is None:
-            axes = self._listing._axes(layer, len(shape))
+            axes = self._axes(layer, len(shape))
         self._see(axes, shape)
         flat = (shape[0], math.prod(shape[1:])) if shape else ()
         if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first" and flat in self._flat:
@@ -95,7 +101,7 @@ class Tracker:
 
     def of_outputs(self, name: str, outputs: Sequence[Array]) -> tuple[Layout, ...]:
         """The layouts of what a layer returned."""
-        layer, found = self._listing.modules[name], []
+        layer, found = self._modules[name], []
         for output in outputs:
             shape = tuple(output.shape)
             dense = isinstance(layer, keras.layers.Dense)
@@ -106,7 +112,7 @@ class Tracker:
                 self._flat.pop(shape, None)
             own = dense or isinstance(layer, keras.layers.Permute) or _has_own_axes(layer)
             axes = None if own else self._inherited(shape)
-            axes = axes or self._listing._axes(layer, len(shape))
+            axes = axes or self._axes(layer, len(shape))
             self._see(axes, shape)
             found.append(Layout(axes))
         return tuple(found)
@@ -138,9 +144,25 @@ class Tracker:
         if axes is None or "C" not in axes:
             return
         self._last[len(shape)] = axes, shape
-        self._listing._last[len(shape)] = axes
+        self._letters[len(shape)] = axes
         if len(shape) > 3 and math.prod(shape[2:]) > 1:
             self._flat[(shape[0], math.prod(shape[1:]))] = Layout(f"N({axes[1:]})", shape[1:])
+
+    def _axes(self, layer: keras.Layer, ndim: int) -> str | None:
+        data_format = getattr(layer, "data_format", None)
+        if data_format is None and isinstance(layer, keras.layers.BatchNormalization) and isinstance(layer.axis, int):
+            data_format = "channels_last" if layer.axis % ndim == ndim - 1 else "channels_first"
+        if data_format is not None:
+            return (_CHANNELS_FIRST if data_format == "channels_first" else _CHANNELS_LAST).get(ndim)
+        if isinstance(layer, keras.layers.Permute) and ndim in self._letters:
+            before = self._letters[ndim]
+            return before[0] + "".join(before[d] for d in layer.dims)
+        if isinstance(layer, keras.layers.Dense):
+            return _CHANNELS_LAST.get(ndim)
+        if ndim in self._letters:
+            return self._letters[ndim]
+        first = keras.config.image_data_format() == "channels_first" and ndim > 3
+        return (_CHANNELS_FIRST if first else _CHANNELS_LAST).get(ndim)
 
 
 def _has_own_axes(layer: keras.Layer) -> bool:

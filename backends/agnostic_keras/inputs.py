@@ -161,7 +161,8 @@ def trial(model: keras.Layer, inputs: Any) -> Trial:
 
     def run(inputs: Any) -> Any:
         seen.given(inputs)
-        output = predict(model, inputs)
+        with listing.axes.following(inputs):
+            output = predict(model, inputs)
         first = next((x for x in tree.flatten(output) if hasattr(x, "shape")), None)
         seen.batch = None if first is None or not len(first.shape) else first.shape[0]
         return output

@@ -13,13 +13,12 @@ from typing import Any
 
 import keras
 
+from agnostic.axes import Dimensions, letters
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.cards import card_of
+from agnostic_keras.axes import Following
 from agnostic_keras.flops import flops
-
-_CHANNELS_LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
-_CHANNELS_FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 
 
 def named_layers(model: keras.Layer) -> dict[str, keras.Layer]:
@@ -107,14 +106,13 @@ class Listing:
         self.modules = named_layers(model)
         self.calls: dict[str, int] = {}
         """How often each layer was called."""
-        self._shapes: dict[str, tuple[tuple[int | None, ...], str | None] | None] = {}
+        self._shapes: dict[str, tuple[tuple[int | None, ...], Dimensions | None] | None] = {}
         self._open: list[tuple[str, int, int]] = []
         # What has been counted so far, and by layer; None where it is not known.
         self._total = 0
         self._unknown = 0
         self._spent: dict[str, int | None] = {}
-        # The letters of the last output of each number of dimensions.
-        self._last: dict[int, str] = {}
+        self.axes = Following()
 
     def enter(self, name: str) -> None:
         """A layer is being called."""
@@ -129,14 +127,13 @@ class Listing:
             if top == name:
                 self._count(name, flops(self.modules[name], inputs, output), total, unknown)
                 break
+        if isinstance(self.modules[name], keras.layers.RNN | keras.layers.Bidirectional):
+            self.axes.recurrent(next(iter(keras.tree.flatten(inputs)), None), output)
         if not hasattr(output, "shape"):
             self._shapes.setdefault(name, None)
             return
         sizes = tuple(output.shape)
-        axes = self._axes(self.modules[name], len(sizes))
-        if axes is not None:
-            self._last[len(sizes)] = axes
-        self._shapes.setdefault(name, (sizes, axes))
+        self._shapes.setdefault(name, (sizes, self.axes.of(output)))
 
     def _count(self, name: str, own: int | None, total: int, unknown: int) -> None:
         """Count what a call cost, and what ran inside it since there were ``total`` operations."""
@@ -146,22 +143,6 @@ class Listing:
         known = before is not None and self._unknown == unknown
         self._spent[name] = (before or 0) + self._total - total if known else None
 
-    def _axes(self, layer: keras.Layer, ndim: int) -> str | None:
-        data_format = getattr(layer, "data_format", None)
-        if data_format is None and isinstance(layer, keras.layers.BatchNormalization) and isinstance(layer.axis, int):
-            data_format = "channels_last" if layer.axis % ndim == ndim - 1 else "channels_first"
-        if data_format is not None:
-            return (_CHANNELS_FIRST if data_format == "channels_first" else _CHANNELS_LAST).get(ndim)
-        if isinstance(layer, keras.layers.Permute) and ndim in self._last:
-            before = self._last[ndim]
-            return before[0] + "".join(before[d] for d in layer.dims)
-        if isinstance(layer, keras.layers.Dense):
-            return _CHANNELS_LAST.get(ndim)
-        if ndim in self._last:
-            return self._last[ndim]
-        first = keras.config.image_data_format() == "channels_first" and ndim > 3
-        return (_CHANNELS_FIRST if first else _CHANNELS_LAST).get(ndim)
-
     def layers(self) -> list[Layer]:
         """In the order of the first call; those that did not run follow. A call that never returned does not count."""
         for name, *_ in self._open:
@@ -169,6 +150,7 @@ class Listing:
             if not self.calls[name]:
                 del self.calls[name]
         self._open.clear()
+        self.axes.ended()
         order = [*self.calls, *(name for name in self.modules if name not in self.calls)]
         return _with_aliases(self.model, [self._layer(name) for name in order])
 
@@ -178,8 +160,10 @@ class Listing:
         kind, parameters, calls = type(layer).__name__, _size(layer), self.calls.get(name, 0)
         if seen is None:
             return Layer(name, kind, None, None, None, parameters, calls, flops=spent)
-        sizes, axes = seen
+        sizes, dimensions = seen
+        axes = None if dimensions is None else letters(dimensions)
         if axes is None:
             return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=spent)
         channels = sizes[axes.index("C")] if "C" in axes else None
-        return Layer(name, kind, (None, *sizes[1:]), axes, channels, parameters, calls, flops=spent)
+        shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
+        return Layer(name, kind, shape, axes, channels, parameters, calls, flops=spent)

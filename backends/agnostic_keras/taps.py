@@ -218,6 +218,7 @@ class Run:
 
     def __call__(self, inputs: Any, listing: Listing | None = None) -> dict[str, list[Any]]:
         """What each call of each layer returned."""
+        inputs = _native(self.model, inputs)
         records: dict[str, list[Any]] = {name: [] for name in self.names}
         left = -1
         if self._counts is not None and all(self._counts[name] for name in self.names):
@@ -238,7 +239,8 @@ class Run:
         watching = [] if listing is None else _watching(listing)
         # The inner replacement of a layer is the listing's, so that it has seen the output when the run ends.
         keeping = [(layer, keep(name)) for name, layer in self._layers.items()]
-        with replaced([*watching, *keeping]), contextlib.suppress(Stop):
+        followed = contextlib.nullcontext() if listing is None else listing.axes.following(inputs)
+        with replaced([*watching, *keeping]), followed, contextlib.suppress(Stop):
             predict(self.model, inputs)
         return records
 

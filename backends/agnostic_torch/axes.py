@@ -235,7 +235,10 @@ def _linear(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 def _convolved(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Found:
     spatial = args[1].ndim - 2
-    return axes.convolved(following.of(args[0]), result.shape, spatial) if 1 <= spatial <= 3 else None
+    if not 1 <= spatial <= 3:
+        return None
+    names = ("N" if result.ndim > spatial + 1 else "") + "C" + axes.POSITIONS[spatial]
+    return axes.convolved(following.of(args[0]), result.shape, names)
 
 
 def _attended(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Found:
@@ -280,27 +283,7 @@ def _indexed(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _einsum(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Found:
-    left, arrow, right = args[0].replace(" ", "").partition("->")
-    if not arrow or "." in left:
-        return None
-    known: dict[str, axes.Dimension] = {}
-    weights: set[str] = set()
-    for letters, x in zip(left.split(","), _tensors(args[1]), strict=True):
-        given = following.of(x)
-        if given is None:
-            weights.update(letters)
-        else:
-            for letter, dimension in zip(letters, given, strict=True):
-                known.setdefault(letter, dimension)
-    gone = [known[x] for x in known if x in weights and x not in right]
-    others = [known[x] for x in right if x in known]
-    found = []
-    for letter, size in zip(right, result.shape, strict=True):
-        if letter in known:
-            found.append(axes.resized(known[letter], size))
-        else:
-            found.append(axes.mixed(gone[0], others, size) if len(gone) == 1 else axes.new(size))
-    return tuple(found)
+    return axes.einsum(args[0], [following.of(x) for x in _tensors(args[1])], result.shape)
 
 
 def _rules() -> dict[str, Rule]:

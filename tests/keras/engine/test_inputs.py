@@ -99,3 +99,37 @@ def test_logits_are_what_is_before_the_softmax() -> None:
         found = ag.visualize(keras.Model(image, end), ag.objectives.logit([1, 2]), **OPTIONS)
         # The same functions of the same numbers, compiled once more.
         np.testing.assert_allclose(found, right, rtol=0, atol=2**-20)
+
+
+class Mixed(keras.Model):
+    """Layers, operations and arithmetic, one after the other; all lengths are 8, so that no shape tells anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.tokens, self.norm = kl.Conv2D(8, 1), kl.ReLU(), kl.LayerNormalization()
+        self.attention, self.up, self.turned = kl.MultiHeadAttention(2, 4), kl.Dense(64), kl.Activation("relu")
+
+    def call(self, x: Any) -> Any:
+        x = self.tokens(keras.ops.reshape(self.conv(x), (-1, 64, 8)))
+        y = self.norm(x)
+        x = x + self.attention(y, y)
+        return self.turned(keras.ops.transpose(self.up(x), (0, 2, 1)))
+
+
+def test_axes_are_followed() -> None:
+    mixed = Mixed()
+    mixed(np.zeros((2, 8, 8, 3), np.float32))
+    axes = {x.kind: x.axes for x in ag.layers(mixed) if "." not in x.name}
+    assert axes == {
+        "Conv2D": "NHWC", "ReLU": "NLC", "LayerNormalization": "NLC", "MultiHeadAttention": "NLC", "Dense": "NLC",
+        "Activation": "NCL",
+    }  # fmt: skip
+    image = keras.Input((3, 8, 8))
+    x = kl.Conv2D(8, 1, data_format="channels_first")(image)
+    for layer in (
+        kl.BatchNormalization(axis=1), kl.Permute((3, 1, 2)), kl.ReLU(), kl.Permute((3, 1, 2)), kl.ReLU(),
+        kl.Reshape((64, 8)), kl.Permute((2, 1)), kl.Dense(8), kl.ReLU(), kl.GlobalAveragePooling1D("channels_first"),
+    ):  # fmt: skip
+        x = layer(x)
+    found = [x.axes for x in ag.layers(keras.Model(image, x))]
+    assert found == ["NCHW", "NCHW", "NWCH", "NWCH", "NHWC", "NHWC", "NLC", "NCL", "NCL", "NCL", "NC"]
