@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Out, Seed, example, print_json, progress, say
+from agnostic.cli.common import Json, Out, Seed, example, parse_size, print_json, progress, say
 from agnostic.cli.drawing import Force
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
@@ -35,7 +35,10 @@ def augment(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos, at any depth.")],
     photos: Annotated[int, typer.Option(min=1, help="How many photos: rows, evenly over the sorted files.")] = 6,
     draws: Annotated[int, typer.Option(min=1, help="How many draws of each: columns after the photo itself.")] = 8,
-    size: Annotated[int, typer.Option(min=8, help="Side of each picture in pixels; photos are cut to a square.")] = 150,
+    size: Annotated[
+        str,
+        typer.Option(metavar="H [W]", help="Height and width of each picture: 150, or 100 200; photos are cut to it."),
+    ] = "150",
     rotation: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Degrees counter-clockwise.")] = (-40, 40),
     height_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the height.")] = (-0.2, 0.2),
     width_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the width.")] = (-0.2, 0.2),
@@ -64,6 +67,7 @@ def augment(
     from agnostic.visualization.mosaic import mosaic
     from agnostic.visualization.pictures import KEYWORD, check_replaceable
 
+    height, width = parse_size(size) or (150, 150)
     augmentation = Augmentation(
         rotation=rotation,
         height_shift=height_shift,
@@ -97,7 +101,7 @@ def augment(
     with progress("augmenting", count) as advance:
         for row, k in enumerate(chosen):
             try:
-                photo = _square(images[k], size)
+                photo = _fitted(images[k], height, width)
             except UnreadableFile as error:
                 left_out.append(str(error))
             else:
@@ -117,10 +121,10 @@ def augment(
         say(f"left out: {reason}")
 
 
-def _square(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """(size, size, 3) in [0, 1]: the middle of a picture."""
+def _fitted(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.float32]:
+    """(height, width, 3) in [0, 1]: the middle of a picture."""
     import numpy as np
     from PIL import Image, ImageOps
 
-    fitted = ImageOps.fit(Image.fromarray(pixels), (size, size), Image.Resampling.BILINEAR)
+    fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BILINEAR)
     return np.asarray(fitted, np.float32) / np.float32(255)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Size, Trust, example, layers_shown, print_json, say, say_lines
+from agnostic.cli.common import Card, Json, Size, Trust, example, layers_shown, print_json, say, say_lines
 from agnostic.cli.trace import Count, Images, Inputs
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
@@ -46,6 +46,7 @@ def compare(
     weights_b: Annotated[str | None, typer.Option("--weights-b", help="B's weight file, or 'random'.")] = None,
     device_a: Annotated[str | None, typer.Option("--device-a", help="Where A runs: cpu, cuda or cuda:1.")] = None,
     device_b: Annotated[str | None, typer.Option("--device-b", help="Where B runs.")] = None,
+    card: Card = None,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +62,7 @@ def compare(
     from agnostic.errors import InvalidInput
 
     sides = [
-        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device)
+        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device, card)
         for spec, backend, engine, weights, device in (
             (a, backend_a, engine_a, weights_a, device_a), (b, backend_b, engine_b, weights_b, device_b),
         )

@@ -6,6 +6,7 @@ import typer
 
 from agnostic.cli.common import (
     Backend,
+    Card,
     ChannelsIn,
     Device,
     Engine,
@@ -40,6 +41,7 @@ def program(
     inputs: Inputs = None,
     backend: Backend = None,
     engine: Engine = None,
+    card: Card = None,
     trust: Trust = False,
     device: Device = None,
     json: Json = False,
@@ -54,7 +56,9 @@ def program(
     from agnostic.program.verb import program as read
 
     weights = None if parse(model).path is not None else "random"
-    with loaded(model, device=device, backend=backend, engine=engine, weights=weights, trust=trust) as network:
+    with loaded(
+        model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
+    ) as network:
         found = read(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
     if json:
         print_json(data(found))

@@ -9,6 +9,7 @@ import typer
 
 from agnostic.cli.common import (
     Backend,
+    Card,
     Device,
     Engine,
     Json,
@@ -72,6 +73,7 @@ def trace(
     weights: Weights = None,
     backend: Backend = None,
     engine: Engine = None,
+    card: Card = None,
     trust: Trust = False,
     device: Device = None,
     json: Json = False,
@@ -91,7 +93,7 @@ def trace(
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with layers_shown():
-        path = trace_elsewhere(Side(model, backend, engine, weights, trust, device), given, out, options)
+        path = trace_elsewhere(Side(model, backend, engine, weights, trust, device, card), given, out, options)
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

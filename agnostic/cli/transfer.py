@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Trust, example, print_json, progress, say, say_lines
+from agnostic.cli.common import Json, Size, Trust, example, parse_size, print_json, progress, say, say_lines
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 
@@ -41,10 +41,7 @@ def transfer(
         str | None, typer.Option("--to", help="The target's backend, where the specification does not say.")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="What Keras computes with: torch, jax, tensorflow.")] = "",
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Height and width of the images that both are run on; by default their own."),
-    ] = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
     trust: Trust = False,
     json: Json = False,
@@ -67,7 +64,7 @@ def transfer(
     with progress(f"{source} to {target}", total=4) as advance:
         report = between(
             source, target, out, weights=source_weights, source_backend=source_backend, target_backend=target_backend,
-            engine=engine or None, size=size, seed=seed, trust=trust, advance=advance,
+            engine=engine or None, size=parse_size(size), seed=seed, trust=trust, advance=advance,
         )  # fmt: skip
     if json:
         print_json({"out": out, **report["json"]})

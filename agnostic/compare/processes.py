@@ -40,7 +40,7 @@ class Side:
 
     Attributes:
         spec: what :func:`agnostic.load` takes.
-        backend, engine, weights, trust: its options.
+        backend, engine, weights, trust, card: its options.
         device: where it lies and runs; None: where its framework puts it.
     """
 
@@ -50,6 +50,7 @@ class Side:
     weights: str | None = None
     trust: bool = False
     device: str | None = None
+    card: Path | None = None
 
     def loaded(self) -> contextlib.AbstractContextManager[Any]:
         """The model, in this process; what runs inside runs on its device."""

@@ -36,7 +36,7 @@ def between(
     source_backend: str | None = None,
     target_backend: str | None = None,
     engine: str | None = None,
-    size: int | None = None,
+    size: tuple[int, int] | None = None,
     seed: int = 0,
     trust: bool = False,
     advance: Callable[[int], None] = lambda steps: None,
@@ -177,7 +177,7 @@ class _Held:
             )
         return {}
 
-    def record(self, inputs: list[Any] | None, size: int | None, seed: int, path: str) -> Any:
+    def record(self, inputs: list[Any] | None, size: list[int] | None, seed: int, path: str) -> Any:
         from agnostic.transfer.access import InputSpec
         from agnostic.transfer.recording import make_inputs, record, save
 
@@ -185,7 +185,7 @@ class _Held:
             if size is None:
                 return specs
             return [
-                InputSpec(tuple(size if x is None else x for x in s.shape[:-1]) + s.shape[-1:], s.high)
+                InputSpec((s.shape[0] or size[0], s.shape[1] or size[1], s.shape[2]), s.high)
                 if len(s.shape) == 3
                 else s
                 for s in specs

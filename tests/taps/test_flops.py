@@ -60,11 +60,14 @@ def test_a_layer_counts_what_is_inside_it_and_each_of_its_calls() -> None:
     assert {x.name: x.flops for x in ag.layers(model, torch.rand(1, 3, 6, 6))}["never"] is None
 
 
-def test_networks_cost_what_pytorchs_counter_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_cost_what_pytorchs_counter_says(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     torchvision = pytest.importorskip("torchvision")
     from torch.utils.flop_counter import FlopCounterMode
 
     # Its counter does not see what attention computes as one operator.
+    request.addfinalizer(lambda: torch.backends.mha.set_fastpath_enabled(True))
     monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)
     for model in (torchvision.models.resnet18(), torchvision.models.VisionTransformer(64, 16, 2, 4, 32, 64)):
         x = torch.rand(1, 3, 64, 64)
