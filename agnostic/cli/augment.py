@@ -89,7 +89,7 @@ def augment(
         "folder": str(folder.resolve()),
         "photos": [images.files[k] for k in chosen],
         "draws": draws,
-        "size": size,
+        "size": [height, width],
         "seed": seed,
         "augmentation": repr(augmentation),
     }
