@@ -720,6 +720,8 @@ def opened(trace: Trace) -> Record:
         InvalidInput: the trace lacks what it should have.
     """
     about = trace.about
+    if not about["outputs"]:
+        raise InvalidInput(f"the trace {trace.path} holds no output of its model: there is nothing to compare")
     try:
         steps = [
             Step(x["name"], x["number"], x["kind"], _slots(x["inputs"]), _slots(x["outputs"]), tuple(x["sketch"]))

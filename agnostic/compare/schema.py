@@ -139,7 +139,7 @@ class About(Struct, forbid_unknown_fields=True):
     model: Model
     inputs: Inputs
     calls: Annotated[list[Call], Meta(min_length=1)]
-    outputs: Annotated[list[Slot], Meta(min_length=1)]
+    outputs: list[Slot]
     model_inputs: list[Slot]
     layers: dict[Name, Layer]
     digests: dict[Name, dict[Name, Name]]
