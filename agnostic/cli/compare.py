@@ -61,8 +61,9 @@ def compare(
     from agnostic.compare.verbs import compare as run
     from agnostic.errors import InvalidInput
 
+    given_card = None if card is None else str(card)
     sides = [
-        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device, card)
+        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device, given_card)
         for spec, backend, engine, weights, device in (
             (a, backend_a, engine_a, weights_a, device_a), (b, backend_b, engine_b, weights_b, device_b),
         )

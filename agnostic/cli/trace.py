@@ -93,7 +93,12 @@ def trace(
         raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with layers_shown():
-        path = trace_elsewhere(Side(model, backend, engine, weights, trust, device, card), given, out, options)
+        path = trace_elsewhere(
+            Side(model, backend, engine, weights, trust, device, None if card is None else str(card)),
+            given,
+            out,
+            options,
+        )
     found = Trace(path)
     if json:
         print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),

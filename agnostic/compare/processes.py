@@ -50,7 +50,7 @@ class Side:
     weights: str | None = None
     trust: bool = False
     device: str | None = None
-    card: Path | None = None
+    card: str | None = None
 
     def loaded(self) -> contextlib.AbstractContextManager[Any]:
         """The model, in this process; what runs inside runs on its device."""

@@ -277,3 +277,17 @@ def test_both_words_for_a_gpu_are_one_device(monkeypatch):
     monkeypatch.setattr(devices.torch, "empty", lambda shape, device: asked.append(device))
     assert devices.usable_device("gpu:1") == devices.usable_device("cuda:1") == asked[0] == asked[1]
     assert str(asked[0]) == "cuda:1"
+
+
+def test_trace_takes_a_card(tmp_path):
+    from agnostic.compare.traces import Trace
+
+    (tmp_path / "card.json").write_text('{"size": [20, 24]}')
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())\n"
+    )
+    write_png(tmp_path / "photo.png", np.zeros((30, 40, 3), np.float32))
+    out = tmp_path / "a.trace"
+    options = ["--images", str(tmp_path / "photo.png"), "--card", str(tmp_path / "card.json"), "--out", str(out)]
+    assert cli.main(["trace", f"{tmp_path / 'net.py'}:make", *options]) == 0
+    assert Trace(out).about["model_inputs"][0]["shape"] == [1, 3, 20, 24]
