@@ -67,11 +67,24 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
+TAKES_NUMBERS = frozenset({"classes"})
+"""The commands whose arguments may be numbers, which could be meant for ``--size``."""
+
+
 def joined_sizes(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--size 48 96`` as ``--size 48x96``: an option has a fixed number of values."""
+    """The arguments with ``--size 48 96`` as ``--size 48x96``: an option has a fixed number of values.
+
+    Raises:
+        InvalidInput: the second number may be an argument of the command.
+    """
     found: list[str] = []
     for text in arguments:
         if found[-2:-1] == ["--size"] and found[-1].isdecimal() and text.isdecimal():
+            if found[0] in TAKES_NUMBERS:
+                raise InvalidInput(
+                    f"--size {found[-1]} {text} may be a height and a width, or a size and the class {text}: write "
+                    f"--size {found[-1]}x{text}, or --size={found[-1]} {text}"
+                )
             found[-1] += f"x{text}"
         else:
             found.append(text)

@@ -99,3 +99,8 @@ def assert_one_sentence(capsys: Any, words: list[str]) -> None:
     assert err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+def test_a_number_after_a_size_is_not_guessed_to_be_a_width_or_a_class(capsys: Any) -> None:
+    assert main(["classes", "net.py:make", "--size", "160", "130"]) == 2
+    assert "write --size 160x130, or --size=160 130" in capsys.readouterr().err
