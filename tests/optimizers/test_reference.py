@@ -60,7 +60,7 @@ def test_by_hand() -> None:
 def test_gradients_that_do_not_fit_are_errors() -> None:
     with pytest.raises(InvalidInput, match=r"step 2 have the shapes \(3,\), and the parameters \(2,\)"):
         reference.replay(ago.SGD(1.0), [np.zeros(2)], [[np.zeros(2)], [np.zeros(3)]])
-    with pytest.raises(InvalidInput, match="1 learning rates for 2 steps"):
+    with pytest.raises(InvalidInput, match="1 learning rate for 2 steps"):
         reference.replay(ago.SGD(1.0), [np.zeros(2)], [[np.zeros(2)]] * 2, [0.1])
     with pytest.raises(InvalidInput, match="give the rate of each step"):
         reference.replay(ago.SGD(lambda: 0.1), [np.zeros(2)], [[np.zeros(2)]])

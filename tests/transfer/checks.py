@@ -343,7 +343,7 @@ def a_function_takes_numbered_weights() -> None:
             np.testing.assert_array_equal(a, b)
         raises(InvalidWeights, f"{path} does not fit {other}:make", lambda: ag.load(f"{other}:make", weights=path))
         gone = Path(folder) / "none.weights.h5"
-        raises(InvalidWeights, f"{gone}: there is no such file", lambda: ag.load(f"{mine}:make", weights=gone))
+        raises(InvalidWeights, f"'{gone}': there is no such file", lambda: ag.load(f"{mine}:make", weights=gone))
 
 
 @check
