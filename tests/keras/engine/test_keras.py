@@ -365,14 +365,14 @@ def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
 
 def test_a_model_is_built_and_run_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.py").write_text(
-        "import keras\nmake = lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+        'import keras\nmake = lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])\n'
     )
     scopes: list[str] = []
     original = keras.device
     monkeypatch.setattr(keras, "device", lambda name: scopes.append(name) or original(name))
     with loaded(f"{tmp_path}/own.py:make", backend="keras", device="cpu") as model:
         assert scopes[-1] == "cpu"
-        assert ag.capture(model, np.ones((1, 3), np.float32), "dense")["dense"].shape == (1, 2)
+        assert ag.capture(model, np.ones((1, 3), np.float32), "head")["head"].shape == (1, 2)
 
 
 @pytest.mark.parametrize("word", ["cuda", "gpu"])
