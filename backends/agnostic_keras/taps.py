@@ -123,7 +123,7 @@ def _check_declared(model: keras.Layer, inputs: Any) -> None:
         return
     given = tree.flatten(inputs)
     if isinstance(inputs, tuple | list) and len(given) > len(declared):
-        raise ValueError(f"{len(given)} inputs were given, and the model has {len(declared)}")
+        raise ValueError(f"the model has {counted(len(declared), 'input')}, and is given {len(given)}")
     if not any("complex" in str(x.dtype) for x in declared) and any(
         "complex" in str(getattr(x, "dtype", "")) for x in given
     ):

@@ -174,11 +174,20 @@ def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
     return network.ops.numpy(value), network.ops.numpy(gradient)
 
 
-def ascents(model: Model, layer: str, dtype: str) -> Iterator[tuple[str, Array]]:
-    """Ten steps of each recipe: the images, their scores, their mosaic."""
-    for recipe in RECIPES:
+def ascents(model: Model, layer: str, dtype: str, *, preprocess: bool = False) -> Iterator[tuple[str, Array]]:
+    """Ten steps of each recipe: the images, their scores, their mosaic.
+
+    Args:
+        model: the network.
+        layer: whose channels.
+        dtype: what is computed in.
+        preprocess: hand the classic recipe's pixels to the network in [0, 1], not in [0, 255], where a tanh is 1 in
+            float32 and has no gradient.
+    """
+    for name in RECIPES:
+        recipe = ag.recipes.classic(preprocess=True) if preprocess and name == "classic" else name
         objective = ag.objectives.channel(layer, [3, 5, 0])
         images = ag.visualize(model, objective, recipe=recipe, size=SIZE, steps=STEPS, seed=1, dtype=dtype)
-        yield f"{recipe}, images", np.asarray(images)
-        yield f"{recipe}, scores", images.scores
-        yield f"{recipe}, mosaic", ag.mosaic(np.asarray(images), columns=2)
+        yield f"{name}, images", np.asarray(images)
+        yield f"{name}, scores", images.scores
+        yield f"{name}, mosaic", ag.mosaic(np.asarray(images), columns=2)

@@ -69,7 +69,7 @@ def main(framework: str, out: Path) -> None:
         small = cases.smooth(backend)
         small = small.double() if dtype == "float64" else small
         keep("gradients", cases.gradients(small, dtype))
-        keep("ascents/smooth", cases.ascents(small, "tanh", dtype))
+        keep("ascents/smooth", cases.ascents(small, "tanh", dtype, preprocess=True))
         if backend == "keras":
             assert backend_of(model).engine == rest
             assert rest != "tensorflow" or "torch" not in sys.modules

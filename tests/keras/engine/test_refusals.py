@@ -71,7 +71,7 @@ def test_a_wrong_input_is_one_sentence(model: keras.Model) -> None:
 
 def test_what_keras_would_drop_is_refused() -> None:
     refused(r"complex64 .*\(the model's inputs are real numbers\)", graph, GOOD.astype(np.complex64))
-    refused(r"2 inputs were given, and the model has 1", sequential, (GOOD, GOOD))
+    refused(r"the model has 1 input, and is given 2", sequential, (GOOD, GOOD))
     refused(r"it takes float32 \(None, 4\), float32 \(None, 5\)", two, {"a": Y, "b": X})
     refused(r"\{'a': float32 \(2, 4\)\}: it takes", two, {"a": X})
 
