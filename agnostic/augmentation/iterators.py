@@ -670,7 +670,9 @@ def _column(table: Any, name: str, rows: int | None = None) -> Any:
     except TypeError:
         raise InvalidType(f"dataframe is a pandas DataFrame or a dict of columns, not {type(table).__name__}") from None
     if rows is not None and len(column) != rows:
-        raise InvalidInput(f"the column {name!r} has {counted(len(column), 'row')}, and that of the file names has {rows}")
+        raise InvalidInput(
+            f"the column {name!r} has {counted(len(column), 'row')}, and that of the file names has {rows}"
+        )
     return column
 
 

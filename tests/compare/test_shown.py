@@ -156,6 +156,7 @@ def test_a_killed_recording_leaves_no_trace(tmp_path: Path) -> None:
                           env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"})  # fmt: skip
     assert done.returncode == -9
     assert not path.exists()
-    (left,) = tmp_path.iterdir()  # under another name, and no trace
+    (folder,) = tmp_path.iterdir()  # under another name, and no trace
+    (left,) = (x for x in folder.rglob("*") if x.suffix == ".trace")
     with pytest.raises(ag.InvalidInput, match="is no trace"):
         ag.compare(left, left)

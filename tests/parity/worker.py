@@ -69,6 +69,7 @@ def main(framework: str, out: Path) -> None:
         small = cases.smooth(backend)
         small = small.double() if dtype == "float64" else small
         keep("gradients", cases.gradients(small, dtype))
+        ag.set_card(small, {"range": [0, 1]})
         keep("ascents/smooth", cases.ascents(small, "tanh", dtype, preprocess=True))
         if backend == "keras":
             assert backend_of(model).engine == rest
