@@ -9,16 +9,20 @@ import pytest
 from tests.engines import ENGINES, run_on_engine
 
 HERE = Path(__file__).parent
-FILES = {
-    "torch": ("keras_checks.py", "keras_training_checks.py", "conversion_checks.py"),
-    "jax": ("keras_checks.py", "keras_training_checks.py", "conversion_checks.py", "preset_checks.py"),
-    # Conversions need torch.optim, which ends a process that has tensorflow in it.
-    "tensorflow": ("keras_checks.py", "keras_training_checks.py"),
-}
+
+
+def run(engine: str, *files: str, needs: tuple[str, ...] = ("keras",)) -> None:
+    run_on_engine(engine, *(HERE / file for file in files), needs=needs, variables={"JAX_ENABLE_X64": "1"})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_optimizers_on_engine(engine: str) -> None:
-    needs = ("keras",) if engine == "tensorflow" else ("keras", "torch")
-    run_on_engine(engine, *(HERE / x for x in FILES[engine]), needs=needs, variables={"JAX_ENABLE_X64": "1"})
+    run(engine, "keras_checks.py", "keras_training_checks.py")
+
+
+# Apart from those above: Keras imports tensorflow to save, on every engine, and torch.optim ends a process that has it.
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "jax"])
+def test_conversion_on_engine(engine: str) -> None:
+    run(engine, "conversion_checks.py", *["preset_checks.py"] * (engine == "jax"), needs=("keras", "torch"))
