@@ -238,7 +238,7 @@ def write_png(path: str | os.PathLike[str], image: npt.NDArray[Any], metadata: M
 
     if Path(path).suffix.lower() != ".png":
         raise InvalidInput(f"cannot write {str(path)!r} as PNG: its name must end in '.png'")
-    pixels = _to_uint8(np.asarray(image))
+    pixels = to_uint8(np.asarray(image))
     info = PngInfo()
     for keyword, text in (metadata or {}).items():
         info.add_text(keyword, text)
@@ -264,7 +264,7 @@ def read_png_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     return {k: str(v) for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
 
 
-def _to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """(H, W) or (H, W, 3 or 4), uint8."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or 0 in image.shape:
         raise InvalidInput(f"an image has the shape (H, W), or (H, W, C) with 1, 3 or 4 channels, not {image.shape}")

@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
+from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.text import counted
 
@@ -60,6 +61,37 @@ class Layer:
     def spatial(self) -> bool:
         """Whether the output is of channels with a height and a width."""
         return self.axes is not None and set("CHW") <= set(self.axes)
+
+
+class Layers(list[Layer]):
+    """The layers of a model, in execution order: a list whose ``print`` is a table of all of them."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Layers: ...
+    def __getitem__(self, index: Any) -> Layer | Layers:
+        found = super().__getitem__(index)
+        return Layers(found) if isinstance(index, slice) else found
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), 'layer')}: {display.listed(f'{x.name} ({x.kind})' for x in self)}>"
+
+    def __str__(self) -> str:
+        return display.columns([_TITLES, *map(_cells, self)])
+
+    def _repr_html_(self) -> str:
+        return display.table(counted(len(self), "layer"), _TITLES, [_cells(x) for x in self])
+
+
+_TITLES = ("name", "kind", "shape", "axes", "parameters", "FLOPs")
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    """What a table says of a layer."""
+    shape = "-" if layer.shape is None else " x ".join("N" if n is None else str(n) for n in layer.shape)
+    flops = "-" if layer.flops is None else f"{layer.flops:,}"
+    return layer.name, layer.kind, shape, layer.axes or "-", f"{layer.parameters:,}", flops
 
 
 Selector = str | int | Layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import warnings
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, iterators, parallel, streams
 from agnostic.augmentation.warp import Path, spline, warp
 from agnostic.backend import loaded_twins
@@ -148,6 +150,15 @@ class ImageDataGenerator:
         if samplewise_std_normalization:
             self._imply("samplewise_std_normalization", "samplewise_center", True)
         self._random = np.random.RandomState()
+
+    def __repr__(self) -> str:
+        usual, given = ImageDataGenerator(), []
+        for name in inspect.signature(ImageDataGenerator).parameters:
+            kept = "_validation_split" if name == "validation_split" else name
+            own, default = getattr(self, kept), getattr(usual, kept)
+            if not (own is default or np.array_equal(own, default)):
+                given.append(f"{name}={getattr(own, '__qualname__', None) or repr(own)}")
+        return f"{type(self).__name__}({display.listed(given, 250)})"
 
     def _check_numbers(self) -> None:
         """Raise InvalidInput for a setting that would fail when images are drawn."""

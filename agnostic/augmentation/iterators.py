@@ -70,6 +70,11 @@ class Iterator:
         else:
             self._random = np.random.RandomState(seed)
 
+    def __repr__(self) -> str:
+        order = "shuffled" if self.shuffle else "in order"
+        made = f"{counted(self.n, 'image')} in batches of {self.batch_size}, {order}, seed {self.seed}"
+        return f"<{type(self).__name__}: {made}, {self.image_data_generator!r}>"
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "lock"}
 

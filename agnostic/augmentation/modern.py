@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, parallel
 from agnostic.augmentation.warp import Path, check_path, to_dtype, warp
 from agnostic.checks import whole_number
@@ -70,8 +71,13 @@ class Augmented(NamedTuple):
     boxes: list[npt.NDArray[np.float64]] | None = None
     points: list[npt.NDArray[np.float64]] | None = None
 
+    def __repr__(self) -> str:
+        boxes, points = ("None" if x is None else f"of {counted(len(x), 'image')}" for x in (self.boxes, self.points))
+        arrays = f"images: {display.described(self.images)}, masks: {display.described(self.masks)}"
+        return f"Augmented({arrays}, boxes: {boxes}, points: {points})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Augmentation:
     """Random changes to images, described by explicit ranges.
 
@@ -153,6 +159,9 @@ class Augmentation:
             if low == high:
                 raise InvalidInput(f"value_range is (black, white) such as (0, 255), not {self.value_range!r}")
             object.__setattr__(self, "value_range", (low, high))
+
+    def __repr__(self) -> str:
+        return display.changed(self)
 
     # Parameters -----------------------------------------------------------------------------------------------------
     def parameters(self, seed: int, index: int, shape: Sequence[int], epoch: int = 0) -> Parameters:
@@ -475,6 +484,10 @@ class AugmentedDataset:
         self.seed = seed
         self.layout = layout
         self._epoch = _shared_number(0)
+
+    def __repr__(self) -> str:
+        samples = f"{counted(len(self), 'sample')} of a {type(self.samples).__name__}"
+        return f"<AugmentedDataset: {samples}, epoch {self.epoch}, {self.augmentation}>"
 
     @property
     def epoch(self) -> int:

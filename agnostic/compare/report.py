@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agnostic import display
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.noise import THRESHOLD
 from agnostic.text import printable
@@ -57,7 +58,7 @@ class Row:
         return "victim" if self.propagated is not None and self.propagated > THRESHOLD else "same"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Divergence:
     """A place where B does something else than A.
 
@@ -77,6 +78,10 @@ class Divergence:
     after: str
     error: float
     findings: tuple[Finding, ...] = ()
+
+    def __repr__(self) -> str:
+        why = f": {display.shortened(self.findings[0], 200)}" if self.findings else ""
+        return f"<Divergence at {display.shortened(self.where, 90)}{why}>"
 
     def __str__(self) -> str:
         return self.b
@@ -102,6 +107,9 @@ class Diagnosis(tuple[Finding, ...]):
         """The key of the best explanation; None where there is no difference."""
         return self[0].mistake if self else None
 
+    def __repr__(self) -> str:
+        return f"<Diagnosis: {display.shortened(self, 300)}>"
+
     def __str__(self) -> str:
         return str(self[0]) if self else "no difference"
 
@@ -124,7 +132,7 @@ class Pictures:
     isolated: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two models, layer by layer.
 
@@ -177,8 +185,23 @@ class Comparison:
         """The layers without a partner, of ``"a"`` and ``"b"``."""
         return {"a": self.unmatched_a, "b": self.unmatched_b}
 
+    def __repr__(self) -> str:
+        why = f" ({self.diagnosis.mistake})" if self.diagnosis.mistake else ""
+        return f"<Comparison: {display.shortened(headline(self), 200)}{display.shortened(why)}>"
+
     def __str__(self) -> str:
         return text(self)
+
+    def _repr_html_(self) -> str:
+        notes = [f"A: {name_of(self.a)}", f"B: {name_of(self.b)}"]
+        for found in self.divergences[:5]:
+            best = found.findings[0] if found.findings else ""
+            notes.append(f"{found.where}, {floors(found.error)} noise floors: {best}")
+        rows = [
+            (x.a, x.b, x.kind, floors(x.glue), floors(x.isolated), floors(x.propagated), x.verdict)
+            for x in [*self.table, *self.output]
+        ]
+        return display.table(headline(self), ("A", "B", "kind", "before", "alone", "all", ""), rows, notes)
 
     def html(self, path: str | os.PathLike[str]) -> None:
         """Write one page that shows all of it; it needs no other file.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.checks import whole_number
 from agnostic.data.folder import Array, ImageFolder
 from agnostic.data.images import UnreadableFile
@@ -35,7 +36,7 @@ class SkippedFiles(UserWarning):
     """Which files an epoch left out, and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A batch and what it took.
 
@@ -50,6 +51,10 @@ class Loaded:
     images: Array
     labels: Array | None
     skipped: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        arrays = f"images {display.described(self.images)}, labels {display.described(self.labels)}"
+        return f"<Loaded: {arrays}, {counted(len(self.skipped), 'file')} left out>"
 
     @property
     def batch(self) -> Any:
@@ -99,6 +104,10 @@ class Batches:
         self.epoch = 0
         self.position = 0
         self.skipped: list[tuple[str, str]] = []
+
+    def __repr__(self) -> str:
+        images = counted(len(self.folder), "image")
+        return f"<Batches of {self.batch_size} from {images}: epoch {self.epoch}, {self.position} handed out>"
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.backend import backend_name, get_backend
 from agnostic.checks import whole_number
 from agnostic.data.images import COLORS, Reading, read_image
 from agnostic.data.weights import class_weights
 from agnostic.errors import InvalidInput, nearest
 from agnostic.files import files_below, folders_in
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.data.batches import Batches
@@ -44,7 +46,7 @@ class Applied(Protocol):
 Augment = Applied | Callable[..., Array]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageFolder:
     """The images of a folder, listed once and read when asked for.
 
@@ -156,6 +158,14 @@ class ImageFolder:
             )
         labels = [label for label, files in enumerate(files_of) for _ in files]
         return names, tuple(file for files in files_of for file in files), labels
+
+    def __repr__(self) -> str:
+        size = "any size" if self.size is None else f"{self.size[0]} x {self.size[1]}"
+        classes = f", {counted(len(self.class_names), 'class', 'classes')} ({display.listed(self.class_names, 120)})"
+        return (
+            f"<ImageFolder {display.shortened(self.directory, 80)}: {counted(len(self), 'image')}"
+            f"{classes if self.class_names else ''}, {size}, {self.color}, {self.dtype}>"
+        )
 
     def __len__(self) -> int:
         return len(self.files)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.errors import InvalidInput, nearest
 from agnostic.text import counted
 
@@ -38,7 +39,7 @@ class _Default(str):
 _INT32 = _Default("int32")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ragged(Sequence[Any]):
     """Sequences of different lengths, one after the other in one array.
 
@@ -52,6 +53,10 @@ class Ragged(Sequence[Any]):
 
     values: Any
     lengths: Any
+
+    def __repr__(self) -> str:
+        spread = f" of {self.lengths.min()} to {self.lengths.max()}" if len(self.lengths) else ""
+        return f"<Ragged: {counted(len(self.lengths), 'sequence')}{spread}, values {display.described(self.values)}>"
 
     def __post_init__(self) -> None:
         if not _is_tensor(self.values):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.models.classes import imagenet_classes
 from agnostic.ops import Array, Ops
@@ -74,7 +75,7 @@ class Preprocessing:
         return images * ops.asarray(self.scale / std, dtype) - ops.asarray(mean / std, dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelCard:
     """What agnostic knows about a model beyond its layers.
 
@@ -91,6 +92,11 @@ class ModelCard:
     size: tuple[int, int] | None = None
     class_names: tuple[str, ...] | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names = "no class names" if self.class_names is None else counted(len(self.class_names), "class name")
+        size = "any size" if self.size is None else f"{self.size[0]} x {self.size[1]}"
+        return f"<ModelCard of {display.shortened(self.spec)}: {size}, {names}, {self.preprocessing}>"
 
     @property
     def channels(self) -> int | None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.layers import Layer, select
 from agnostic.optimizers.specs import Spec, make, replace
+from agnostic.text import counted
 
 SHARED = (
     "clip_value",
@@ -52,7 +54,7 @@ class Inventory:
     absent: Callable[[], Sequence[tuple[Layer, str]]] = tuple
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group:
     """Parameters that share their hyperparameters.
 
@@ -67,14 +69,35 @@ class Group:
     parameters: tuple[tuple[str, Any], ...]
     trainable: bool = True
 
+    def __repr__(self) -> str:
+        return f"Group({self.said}: {display.listed((name for name, _ in self.parameters), 200)})"
 
-@dataclass(frozen=True)
+    @property
+    def said(self) -> str:
+        """The options in words."""
+        options = display.listed((f"{name}={value!r}" for name, value in self.options.items()), 120)
+        return "frozen" if not self.trainable else options or "no options of its own"
+
+
+@dataclass(frozen=True, repr=False)
 class Groups:
     """What :func:`groups` returns: the groups of one model, every parameter in exactly one of them."""
 
     groups: tuple[Group, ...]
     backend: str
     model: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        groups = display.listed(f"{counted(len(x.parameters), 'parameter')} ({x.said})" for x in self.groups)
+        return f"<{counted(len(self.groups), 'group')}: {groups}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (i, x.said, len(x.parameters), display.listed((name for name, _ in x.parameters), 120))
+            for i, x in enumerate(self.groups)
+        ]
+        title = counted(len(self.groups), "group")
+        return display.table(title, ("", "options", "parameters", "names"), rows)
 
 
 def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[str, Any] | None = None) -> Groups:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.optimizers.specs import Spec
+from agnostic.text import counted
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParameterState:
     """The state of one parameter.
 
@@ -29,8 +31,12 @@ class ParameterState:
     step: int = 0
     slots: Mapping[str, Array] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        slots = display.listed(f"{name} {display.described(x)}" for name, x in self.slots.items())
+        return f"<ParameterState: {self.shape}, step {self.step}, {slots or 'no slots'}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """An optimizer and its state.
 
@@ -49,6 +55,17 @@ class Snapshot:
     outputs_last: bool
     learning_rate: Any
     in_order: bool = True
+
+    def __repr__(self) -> str:
+        groups = display.listed(f"{spec!r} of {counted(len(names), 'parameter')}" for spec, names in self.groups)
+        steps = sorted({state.step for state in self.states.values()})
+        return f"<Snapshot at step {display.listed(steps, 40) or 0}: {groups}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, "x".join(map(str, x.shape)), x.step, ", ".join(x.slots)) for name, x in self.states.items()
+        ]  # fmt: skip
+        return display.table(repr(self).strip("<>"), ("parameter", "shape", "step", "slots"), rows)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.optimizers.ranges import AT_LEAST_0, COUNT, DECAY, POSITIVE, SHARE, Range
 
@@ -71,7 +72,7 @@ class Native:
     fixed: Mapping[str, tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """What every optimizer has.
 
@@ -142,6 +143,9 @@ class Spec:
             raise InvalidInput(f"{kind}: {name} must be {allowed}{schedule}{none}, not {value!r}")
         object.__setattr__(self, name, number)
 
+    def __repr__(self) -> str:
+        return display.changed(self)
+
     @classmethod
     def torch(cls: type[S], **options: Any) -> S:
         """What PyTorch's optimizer of this kind computes by default; ``options`` replace single fields.
@@ -207,7 +211,7 @@ _COUPLED = {"decay": ("coupled",)}
 _BOTH = {"decay": ("coupled", "decoupled")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Spec):
     """Gradient descent, with momentum or without.
 
@@ -240,7 +244,7 @@ class SGD(Spec):
             raise InvalidInput("SGD: nesterov needs a momentum greater than 0, and a dampening of 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Spec):
     """Gradients divided by the root of their mean square.
 
@@ -277,7 +281,7 @@ class RMSprop(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Spec):
     """Gradients divided by the root of the sum of their squares.
 
@@ -306,7 +310,7 @@ class Adagrad(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adadelta(Spec):
     """Steps in the parameters' own unit; both frameworks compute the same, with other defaults.
 
@@ -330,7 +334,7 @@ class Adadelta(Spec):
 _AFTER, _BEFORE = "after correction", "before correction"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Spec):
     """Mean gradient over the root of the mean square, both corrected for their start at zero.
 
@@ -357,7 +361,7 @@ class Adam(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay.
 
@@ -378,7 +382,7 @@ class AdamW(Adam):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adamax(Spec):
     """Adam with the largest gradient, slowly forgotten, in place of the mean square.
 
@@ -403,7 +407,7 @@ class Adamax(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NAdam(Spec):
     """Adam with Nesterov momentum, whose momentum grows: ``beta_1 * (1 - 0.96 ** (t * momentum_decay) / 2)``.
 
@@ -433,7 +437,7 @@ class NAdam(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RAdam(Spec):
     """Adam whose first steps, while the mean square is too uncertain, go without it.
 
@@ -450,7 +454,7 @@ class RAdam(Spec):
     natives: ClassVar[Mapping[str, Native]] = {"torch": Native("RAdam", {"learning_rate": 1e-3}, _BOTH)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Spec):
     """The sign of a mix of gradient and momentum.
 
@@ -465,7 +469,7 @@ class Lion(Spec):
     natives: ClassVar[Mapping[str, Native]] = {"keras": Native("Lion", {"learning_rate": 1e-3}, _DECOUPLED)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adafactor(Spec):
     """Adam's mean square, kept as one number a row and one a column of the last two axes.
 
@@ -503,7 +507,7 @@ class Adafactor(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LAMB(Spec):
     """Adam's step, scaled for each parameter to the size of that parameter.
 
@@ -525,7 +529,7 @@ class LAMB(Spec):
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Muon(Spec):
     """Momentum made orthogonal, for matrices; other parameters need a group with another rule.
 

@@ -6,11 +6,15 @@ Each node applies one operator of :mod:`agnostic.program.vocabulary` to values t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+
+from agnostic import display
+from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
 Role = Literal["input", "parameter", "buffer", "constant"]
@@ -86,7 +90,7 @@ class Node:
         return "" if self.file is None else f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """What a model computes.
 
@@ -105,10 +109,24 @@ class Program:
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, Value], ...]
 
+    def __repr__(self) -> str:
+        return f"<{self._title}; print() shows the program>"
+
     def __str__(self) -> str:
         from agnostic.program.text import text
 
         return text(self)
+
+    def _repr_html_(self) -> str:
+        return display.lines(self._title, str(self).split("\n")[1:])
+
+    @property
+    def _title(self) -> str:
+        parameters = sum(math.prod(leaf.value.shape) for leaf in self.of_role("parameter"))
+        return (
+            f"Program of {display.shortened(self.name)} ({self.framework}): {counted(len(self.nodes), 'operator')}, "
+            f"{counted(parameters, 'parameter')}"
+        )
 
     def of_role(self, *roles: Role) -> list[Leaf]:
         """The leaves of these roles, in order."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
+from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.guards import count, error
 from agnostic.layers import Layer
@@ -171,7 +172,16 @@ class Activations(Mapping[str, Any]):
         )
 
     def __repr__(self) -> str:
-        return f"Activations({', '.join(f'{key}: {_describe(self.calls(key))}' for key in self)})"
+        return f"{type(self).__name__}({display.listed(f'{key}: {shape}' for key, shape in self._shapes())})"
+
+    def _repr_html_(self) -> str:
+        rows = [(key, self.layer(key).kind, shape, self.axes(key) or "-") for key, shape in self._shapes()]
+        title = f"What {counted(len(rows), 'layer')} of {self.about.get('model', 'a model')} returned"
+        return display.table(title, ("layer", "kind", "shape", "axes"), rows)
+
+    def _shapes(self) -> Iterator[tuple[str, str]]:
+        """Each key with the shape of what its layer returned, in words."""
+        return ((key, _describe(self.calls(key))) for key in self)
 
 
 def _same(x: Any) -> Any:

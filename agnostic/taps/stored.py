@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agnostic import __version__, tensors
+from agnostic import __version__, display, tensors
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, open_regular
 from agnostic.layers import Layer
@@ -190,8 +190,11 @@ class Stored(Activations):
         return tensors.decoded(data, entry.code, entry.shape)
 
     def __repr__(self) -> str:
-        shapes = [f"{key}: {', '.join(map(self._shape, self._said.calls[x.name]))}" for key, x in self.layers.items()]
-        return f"Stored({str(self.path)!r}, {', '.join(shapes)})"
+        shapes = display.listed(f"{key}: {shape}" for key, shape in self._shapes())
+        return f"Stored({display.shortened(self.path)!r}, {shapes})"
+
+    def _shapes(self) -> Iterator[tuple[str, str]]:
+        return ((key, ", ".join(map(self._shape, self._said.calls[x.name]))) for key, x in self.layers.items())
 
     def _shape(self, call: Any) -> str:
         return str(self._header.entries[call["array"]].shape) if "array" in call else next(iter(call))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
-from agnostic.layers import Layer, Selector, chooses_many, select
+from agnostic.layers import Layer, Layers, Selector, chooses_many, select
 from agnostic.models.cards import card_of
 from agnostic.models.inputs import Size, layers_of
 from agnostic.models.preparing import model_inputs
@@ -23,9 +23,7 @@ from agnostic.taps.refusals import refusals
 Selectors = Selector | Iterable[Selector]
 
 
-def layers(
-    model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None
-) -> list[Layer]:
+def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Layers:
     """The layers of a model in the order in which they first run; those that do not run follow.
 
     The model is run in inference mode: once, or a few times where it does not declare what its inputs look like.
@@ -45,8 +43,8 @@ def layers(
         if size is not None or channels_in is not None:
             raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
         with refusals(backend, model, inputs):
-            return backend.layers(model, inputs)
-    return list(layers_of(backend, model, size=size, channels=channels_in))
+            return Layers(backend.layers(model, inputs))
+    return Layers(layers_of(backend, model, size=size, channels=channels_in))
 
 
 def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from agnostic import display
 from agnostic.text import counted, printable
 
 
@@ -41,7 +42,7 @@ class Row:
     differs: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TransferReport:
     """What :func:`agnostic.transfer` did.
 
@@ -105,29 +106,40 @@ class TransferReport:
         mended = "" if self.mended_error is None else f" (with the known mends made: {self.mended_error:.1e})"
         return f"{self.target} does NOT compute what {self.source} does: {off} {self.allowed:.1e}{mended}"
 
+    def __repr__(self) -> str:
+        return f"<TransferReport: {counted(len(self.rows), 'layer')}; {display.shortened(self.verdict, 280)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [_cells(row) for row in self.rows]
+        return display.table(self.verdict, _TITLES, rows, [*self.differences, *self.notes])
+
     def __str__(self) -> str:
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE, pad_edge=False)
-        for title in ("target", "source", "kind", "arrays", "by"):
-            table.add_column(title)
-        for title in ("error", "floor"):
-            table.add_column(title, justify="right")
-        table.add_column("")
+        for title in _TITLES:
+            table.add_column(title, justify="right" if title in ("error", "floor") else "left")
         for row in self.rows:
-            cells = (
-                row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
-                _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),
-            )  # fmt: skip
-            table.add_row(*map(printable, cells))
+            table.add_row(*map(printable, _cells(row)))
         text = io.StringIO()
         Console(file=text, width=1000, markup=False, highlight=False, emoji=False, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
         lines += [f"* {difference}" for difference in self.differences]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(printable, [*lines, self.verdict]))
+
+
+_TITLES = ("target", "source", "kind", "arrays", "by", "error", "floor", "")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """What a table says of a row."""
+    return (
+        row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
+        _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),
+    )  # fmt: skip
 
 
 def _number(x: float | None) -> str:

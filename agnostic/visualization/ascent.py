@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.backend import Backend, Model, backend_of
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
@@ -22,6 +23,7 @@ from agnostic.models.preparing import preprocessing_of
 from agnostic.ops import Array, Ops
 from agnostic.text import counted
 from agnostic.visualization import recipes
+from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import OUTPUT, Channel, LayerTerm, Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.taps import Tap
@@ -322,6 +324,40 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         images.labels, images.scores, images.recipe = tuple(labels), scores, recipe
         images.remarks = tuple(remarks)
         return images
+
+    def __getitem__(self, index: Any) -> Any:
+        """The pixels; some of the images, chosen by a number, a slice or a list, keep what belongs to them."""
+        found = super().__getitem__(index)
+        first = index[0] if isinstance(index, tuple) and index else index
+        labelled = isinstance(found, Images) and hasattr(self, "labels") and self.ndim == 4
+        if labelled and isinstance(first, int | np.integer | slice | list):
+            chosen = np.atleast_1d(np.arange(len(self.labels))[first])
+            found.labels, found.remarks = (tuple(x[i] for i in chosen) for x in (self.labels, self.remarks))
+            found.scores, found.recipe = self.scores[:, chosen], self.recipe
+        return found
+
+    def __repr__(self) -> str:
+        labels = f": {display.listed(self.labels)}" if hasattr(self, "labels") else ""
+        return f"<Images {' x '.join(map(str, self.shape))} {self.dtype}{labels}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str | None:
+        if self.ndim != 4 or not hasattr(self, "labels") or self._repr_png_() is None:
+            return None
+        captions = [label for label, _ in zip(self.labels, self, strict=False)]
+        notes = [f"{label}: {remark}" for label, remark in zip(self.labels, self.remarks, strict=True) if remark]
+        title = f"{counted(len(self), 'image')}, recipe {self.recipe.name}"
+        return display.figures(title, np.asarray(self), captions, notes)
+
+    def _repr_png_(self) -> bytes | None:
+        pixels = np.asarray(self)
+        if pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.shape[-1] not in (1, 3):
+            return None
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            return None
+        return display.png(pixels if pixels.ndim == 3 else mosaic(pixels[: display.PICTURES]))
 
 
 def prepare(

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
@@ -220,6 +221,9 @@ class LayerTerm(Term):
 
     layer: str | int
 
+    def __repr__(self) -> str:
+        return display.changed(self)
+
     def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
         found = layer(self.layer)
         if not found.calls:
@@ -281,7 +285,7 @@ class Constant(Term):
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Channel(LayerTerm):
     """The spatial mean of one channel an image."""
 
@@ -307,7 +311,7 @@ class Channel(LayerTerm):
         return view.taps[str(self.layer)].channel_mean(ops, index, number)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Neuron(LayerTerm):
     """One channel at one position, or one unit of a layer without positions."""
 
@@ -343,7 +347,7 @@ class Neuron(LayerTerm):
         return values[:, y * width + x]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Logit(LayerTerm):
     """One output of the model before any softmax, one class an image.
 
@@ -383,7 +387,7 @@ class Logit(LayerTerm):
         return ops.mean(tap.channels(ops, index), axis=1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction(LayerTerm):
     """The mean over positions of the dot product of the activation vector with a given vector, one an image."""
 

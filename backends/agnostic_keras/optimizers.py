@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops as kops
 
+from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.optimizers import rules
@@ -269,6 +270,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._programs: Any = None
         self._pending: dict[str, Any] | None = None
         self._group_of = None if assignment is None else list(assignment)
+
+    def __repr__(self) -> str:
+        groups = (
+            f"{spec!r}: {counted(len(group['variables']), 'variable')}"
+            for spec, group in zip(self._specs, self._groups, strict=True)
+        )
+        return f"<RuleOptimizer: {display.listed(groups, width=160)}>"
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Make the slots of every variable that moves."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
@@ -21,6 +22,7 @@ from agnostic.optimizers.build import describe
 from agnostic.optimizers.groups import SHARED, TORCH_NAMES, Group, Inventory, renamed
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
+from agnostic.text import counted
 from agnostic_torch import checkpoints
 from agnostic_torch.checkpoints import NATIVE_STATE
 from agnostic_torch.fusion import Program, Programs
@@ -225,6 +227,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
         self._programs, self.averaging = Programs(), False
         super().__init__([dict(group) for group in groups], dict(defaults))
+
+    def __repr__(self) -> str:
+        groups = (f"{spec_of_group(x)!r}: {counted(len(x['params']), 'parameter')}" for x in self.param_groups)
+        return f"<RuleOptimizer: {display.listed(groups, width=160)}>"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.

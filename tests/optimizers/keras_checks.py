@@ -158,7 +158,10 @@ def test_groups_in_fit_give_layers_their_own_rate_decay_and_rule_and_freeze(jit:
             "**.bias": {"spec": ago.Adam(0.02)},
         },
     )
-    got = fit(net, ago.build(ago.SGD(0.01, 0.9), groups), jit=jit)
+    optimizer = ago.build(ago.SGD(0.01, 0.9), groups)
+    assert "SGD(learning_rate=0.001, momentum=0.5)" in repr(optimizer)
+    assert len(repr(optimizer)) < 400
+    got = fit(net, optimizer, jit=jit)
     names = [v.path for v in net.trainable_variables]
     moved = {n: not np.array_equal(a, b) for n, a, b in zip(names, before, got, strict=True)}
     assert [n for n in names if not moved[n]] == [v.path for v in net.get_layer("norm").trainable_variables]
