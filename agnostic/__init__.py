@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agnostic import augmentation, data, ops, optimizers, taps, testing
-    from agnostic.backend import backend_of
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
     from agnostic.models.cards import set_card
     from agnostic.models.load import load
     from agnostic.program.verb import program
+    from agnostic.registry import backend_of
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.transfer.report import TransferReport
     from agnostic.transfer.verb import transfer
@@ -73,7 +73,7 @@ _WHERE = {
     "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
     "augmentation": "agnostic.augmentation",
-    "backend_of": "agnostic.backend:backend_of",
+    "backend_of": "agnostic.registry:backend_of",
     "capture": "agnostic.taps.verbs:capture",
     "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from agnostic.arrays import describe, of_numbers
+from agnostic.contracts.gradients import GRADIENTS, Gradients
+from agnostic.contracts.ops import OPS
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
-from agnostic.optimizers.groups import backend_module
+from agnostic.registry import array_owner, default_backend, get_backend
 from agnostic.text import counted
 
 Reduce = Literal["sum", "mean"] | Sequence[Any]
@@ -215,14 +217,9 @@ def _check(function: Any, reduce: Reduce = "sum", unconnected: str = "raise") ->
         raise InvalidInput(f"unconnected is 'raise', 'zero' or 'none', not {unconnected!r}")
 
 
-_PACKAGES = {"torch": "torch", "keras": "keras", "jax": "keras", "jaxlib": "keras", "tensorflow": "keras"}
-
-
 def _owner(arrays: Sequence[Any]) -> str | None:
     """The backend whose arrays these are; None for NumPy's."""
-    names = {
-        name for x in arrays for cls in type(x).__mro__ if (name := _PACKAGES.get(cls.__module__.partition(".")[0]))
-    }
+    names = {found.name for x in arrays if (found := array_owner(x)) is not None}
     if len(names) > 1:
         raise InvalidInput(f"the inputs belong to several frameworks: {', '.join(sorted(names))}")
     return next(iter(names), None)
@@ -236,8 +233,7 @@ def ops_of(x: Any) -> Ops:
     """
     name = _owner([x])
     if name is not None:
-        found: Ops = backend_module(name, "gradients").ops_for([x])
-        return found
+        return get_backend(name)[OPS].ops_for([x])
     if not isinstance(x, np.ndarray | np.generic):
         raise InvalidInput(f"an array was expected, not {type(x).__name__}")
     from agnostic.reference.ops import ops
@@ -245,15 +241,11 @@ def ops_of(x: Any) -> Ops:
     return ops
 
 
-def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[Array]]:
-    """(the backend's module of gradients, its ops, native arrays)."""
+def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Gradients, Ops, list[Array]]:
+    """(the backend's gradients, its ops, native arrays)."""
     name = _owner(arrays) or backend
-    if name is None:
-        from agnostic.backend import default_backend
-
-        name = default_backend().name
-    module = backend_module(name, "gradients")
-    ops: Ops = module.ops_for(arrays)
+    owner = default_backend() if name is None else get_backend(name)
+    ops = owner[OPS].ops_for(arrays)
     native = [_native(ops, x, f"input {i}") for i, x in enumerate(arrays)]
     for i, x in enumerate(native):
         if not ops.dtype(x).startswith(("float", "bfloat")):
@@ -261,7 +253,7 @@ def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Any, Ops, list[
                 f"input {i} is {ops.dtype(x)}, and gradients are of real floating-point inputs: cast it, or leave it "
                 "out if it is no quantity, as labels are: gradients(lambda x: function(x, labels), x)"
             )
-    return module, ops, native
+    return owner[GRADIENTS], ops, native
 
 
 def _native(ops: Ops, x: Any, what: str) -> Array:

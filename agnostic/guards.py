@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from agnostic.errors import NonFinite
 from agnostic.ops import Array, Ops
+from agnostic.registry import registrations
 
 
 def check_finite(
@@ -100,10 +101,12 @@ def caller(*inside: str) -> tuple[str, str]:
     Args:
         inside: top-level packages whose frames are passed over.
     """
+    own = [name for registration in registrations().values() for name in registration.packages]
+    passed_over = {"agnostic", "contextlib", "functools", *own, *inside}
     frame: Any = sys._getframe(1)
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in ("agnostic", "agnostic_torch", "agnostic_keras", "contextlib", "functools", *inside):
+        if package not in passed_over:
             name, number = frame.f_code.co_filename, frame.f_lineno
             return linecache.getline(name, number).strip(), f"{Path(name).name}:{number}"
         frame = frame.f_back

@@ -7,7 +7,7 @@ import os
 import hypothesis
 import pytest
 
-from agnostic.backend import Backend, get_backend, registrations
+from agnostic.registry import Backend, get_backend, registrations
 
 # Two frameworks in one process may abort it, so one backend is tested a process; this names another.
 NAMES = tuple(os.environ.get("AGNOSTIC_TEST_BACKENDS", "torch").split(","))

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import agnostic as ag
-from agnostic.backend import backend_of
 from agnostic.cli import main
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.files import atomic_path, write_png
+from agnostic.registry import backend_of
 
 MESSAGE = r"^cannot write '\S+': file too large; make room or choose another folder$"
 
@@ -38,7 +39,7 @@ def room(size: int) -> Iterator[None]:
 def weights(path: Path) -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Linear(50, 50), torch.nn.Linear(50, 1000))
-    backend_of(model).save(model, path)
+    backend_of(model)[WEIGHTS].save(model, path)
 
 
 def picture(path: Path) -> None:

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, iterators, parallel, streams
 from agnostic.augmentation.warp import Path, spline, warp
-from agnostic.backend import loaded_twins
 from agnostic.checks import whole_number
+from agnostic.contracts.augmentation import AUGMENTATION
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode
+from agnostic.registry import loaded
 
 Parameters = dict[str, Any]
 _I = TypeVar("_I", bound=iterators.Iterator)
@@ -594,6 +595,6 @@ def _check_channels(shape: Sequence[int], axis: int, data_format: str) -> None:
 
 def _native(cls: type[_I]) -> type[_I]:
     """The iterator class, as the frameworks that are loaded want it."""
-    for twin in loaded_twins("augmentation"):
+    for twin in loaded(AUGMENTATION):
         cls = twin.dataset_class(cls)
     return cls

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
+from agnostic.registry import Backend, array_owner, get_backend, registrations
 from agnostic.text import counted
 
 LAYOUTS = ("NHWC", "NCHW")
@@ -22,32 +23,33 @@ _SHORTEST_SIDE = 8
 _LARGEST_ASPECT = 32
 
 
-def kind_of(images: Any) -> str:
-    """Which framework an array is of, by its class; nothing is imported.
+def backend_of_array(images: Any) -> Backend | None:
+    """The backend that an array belongs to; None for NumPy's. Nothing is imported.
 
     Raises:
-        InvalidInput: it is no array of a framework that is known.
+        InvalidInput: it is no array of NumPy or of a registered backend.
     """
+    if isinstance(images, np.ndarray | np.generic):
+        return None
     # Of what frameworks have, arrays alone have all three.
     if all(hasattr(type(images), name) for name in ("shape", "dtype", "__getitem__")):
-        for cls in type(images).__mro__:
-            root = cls.__module__.partition(".")[0]
-            if root in ("numpy", "torch", "tensorflow"):
-                return root
-            if root in ("jax", "jaxlib"):
-                return "jax"
+        found = array_owner(images)
+        if found is not None:
+            return get_backend(found.name)
+    titles = ", ".join(registration.title for registration in registrations().values())
     name = f"{type(images).__module__}.{type(images).__qualname__}"
     raise InvalidInput(
-        f"images are a NumPy, torch, jax or tensorflow array with four axes, not {name}; "
+        f"images are an array of NumPy or a framework ({titles}) with four axes, not {name}; "
         "numpy.stack makes one of a list of images"
     )
 
 
-def layout_of(kind: str, shape: Sequence[int], layout: str | None) -> str:
+def layout_of(kind: str, usual: str, shape: Sequence[int], layout: str | None) -> str:
     """The layout of a batch: the one given, else the one that the framework uses, unless the shape speaks against it.
 
     Args:
-        kind: see :func:`kind_of`.
+        kind: whose batch it is, in a sentence.
+        usual: the layout of that framework.
         shape: of the batch.
         layout: ``"NHWC"``, ``"NCHW"`` or None.
 
@@ -64,7 +66,7 @@ def layout_of(kind: str, shape: Sequence[int], layout: str | None) -> str:
         raise InvalidInput(f"images of shape {tuple(shape)} have no pixels: each of the last three axes is 1 or more")
     if layout is not None:
         return layout
-    usual, other = ("NCHW", "NHWC") if kind == "torch" else ("NHWC", "NCHW")
+    (other,) = (x for x in LAYOUTS if x != usual)
     if _looks_like(shape, other):
         raise InvalidInput(
             f"a {kind} batch is taken as {usual}, and shape {tuple(shape)} looks like {other}: "

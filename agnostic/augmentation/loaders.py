@@ -14,7 +14,8 @@ from types import FrameType
 
 import numpy as np
 
-from agnostic.backend import loaded_twins
+from agnostic.contracts.augmentation import AUGMENTATION
+from agnostic.registry import loaded
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ def loading(caller: FrameType) -> Loading | None:
     Args:
         caller: the frame that the batch is asked for from.
     """
-    for twin in loaded_twins("augmentation"):
+    for twin in loaded(AUGMENTATION):
         if (found := twin.loading(caller)) is not None:
-            return found  # type: ignore[no-any-return]
+            return found
     return None
 
 

@@ -17,8 +17,10 @@ from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, parallel
 from agnostic.augmentation.warp import Path, check_path, to_dtype, warp
 from agnostic.checks import whole_number
+from agnostic.contracts.augmentation import AUGMENTATION
 from agnostic.errors import InvalidInput, nearest
 from agnostic.reference.warp import FillMode, check_order
+from agnostic.registry import view, view_method
 from agnostic.text import counted
 
 Range: TypeAlias = tuple[float, float]
@@ -215,7 +217,7 @@ class Augmentation:
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
         inputs.check_numbers(image)
-        inputs.layout_of("numpy", (1, *image.shape), None)
+        inputs.layout_of("NumPy", "NHWC", (1, *image.shape), None)
         return self._apply(image, parameters, None)
 
     def _apply(self, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
@@ -407,13 +409,10 @@ class Augmentation:
 
     def _apply_batch(self, images: Any, chosen: Sequence[Parameters], layout: str, filling: str = "fill_value") -> Any:
         """Any framework's batch, changed; ``filling`` is what the user calls the value that fills what is outside."""
-        kind = inputs.kind_of(images)
-        if kind == "numpy":
-            return self._apply_numpy(images, chosen, layout, filling)
-        if kind == "torch":
-            self.check_fill(_twin(kind).numpy_dtype(images), filling)
-            return _twin(kind).apply(self, images, chosen, layout)
-        return _twin(kind).through_numpy(lambda values: self._apply_numpy(values, chosen, layout, filling), images)
+        backend = inputs.backend_of_array(images)
+        if backend is None:
+            return self.apply_numpy(images, chosen, layout, filling)
+        return backend[AUGMENTATION].apply(self, images, chosen, layout, filling)
 
     def check_fill(self, dtype: npt.DTypeLike, name: str = "fill_value") -> None:
         """Raise InvalidInput where images of a dtype cannot hold what fills what is outside of them."""
@@ -422,9 +421,10 @@ class Augmentation:
             if self.changes_color:
                 color.check_range(self.fill_value, self.fill_value, self.range_of(dtype))
 
-    def _apply_numpy(
+    def apply_numpy(
         self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str, filling: str
     ) -> npt.NDArray[Any]:
+        """See :meth:`agnostic.contracts.augmentation.Augmentations.apply`; of NumPy arrays."""
         inputs.check_numbers(images)
         images, dtype = np.asarray(images), images.dtype
         if dtype.name == "bfloat16":
@@ -443,25 +443,26 @@ class Augmentation:
         """A map-style dataset whose images are augmented, as torch's ``DataLoader`` takes it; see the class."""
         return AugmentedDataset(samples, self, seed, layout)
 
-    def torch_module(self, seed: int, layout: str | None = None) -> Any:
-        """A ``torch.nn.Module`` that augments batches in training mode and passes them through in evaluation.
+    def view(self, name: str, *args: Any, **options: Any) -> Any:
+        """This augmentation as a framework takes it; ``view("torch_module", seed=0)`` is ``torch_module(seed=0)``.
 
-        What it draws depends on the seed and on the number of images it saw; in a worker of a ``DataLoader`` also on
-        the seed of that worker, which differs by worker and by epoch.
+        The backends bring the views:
+
+        - ``torch_module(seed, layout=None)``: a ``torch.nn.Module`` that augments batches in training mode and passes
+          them through in evaluation. What it draws depends on the seed and on the number of images it saw; in a worker
+          of a ``DataLoader`` also on the seed of that worker, which differs by worker and by epoch.
+        - ``keras_layer(seed, layout=None)``: a Keras layer that augments batches in training and passes them through in
+          inference; without a layout, as Keras is configured (``image_data_format``).
+        - ``tensorflow_map(seed, epoch=0)``: a function ``(index, image) -> image`` for ``tf.data``:
+          ``dataset.enumerate().map(...)``; any parallelism.
+
+        Raises:
+            UnknownName: no registered backend has such a view.
         """
-        return _twin("torch").RandomAugmentation(self, seed, layout)
+        return view("augmentation", name)(self, *args, **options)
 
-    def keras_layer(self, seed: int, layout: str | None = None) -> Any:
-        """A Keras layer that augments batches in training and passes them through in inference.
-
-        Args:
-            layout: ``"NHWC"`` or ``"NCHW"``; None: as Keras is configured (``image_data_format``).
-        """
-        return _twin("keras").augmentation_layer(self, seed, layout)
-
-    def tensorflow_map(self, seed: int, epoch: int = 0) -> Any:
-        """A function ``(index, image) -> image`` for ``tf.data``: ``dataset.enumerate().map(...)``; any parallelism."""
-        return _twin("keras").tensorflow_map(self, seed, epoch)
+    def __getattr__(self, name: str) -> Any:
+        return view_method(self, "augmentation", name)
 
 
 class AugmentedDataset:
@@ -514,7 +515,7 @@ class AugmentedDataset:
     def __getitem__(self, index: int) -> Any:
         sample = self.samples[index]
         image, rest = (sample[0], tuple(sample[1:])) if isinstance(sample, tuple | list) else (sample, None)
-        inputs.kind_of(image)
+        inputs.backend_of_array(image)
         image = self.augmentation(image[None], seed=self.seed, index=int(index), epoch=self.epoch, layout=self.layout)[
             0
         ]
@@ -559,28 +560,25 @@ def _probability(name: str, value: Any) -> float:
     return probability
 
 
-def _twin(kind: str) -> Any:
-    """The backend's module that knows arrays of this kind."""
-    return importlib.import_module(f"agnostic_{'torch' if kind == 'torch' else 'keras'}.augmentation")
-
-
 def _checked(images: Any, layout: str | None) -> tuple[Any, str]:
     """A batch of which is known that it is one, and its layout."""
-    kind = inputs.kind_of(images)
-    if kind != "numpy":
-        _twin(kind).check_concrete(images)
-    return images, inputs.layout_of(kind, tuple(images.shape), layout)
+    backend = inputs.backend_of_array(images)
+    if backend is None:
+        return images, inputs.layout_of("NumPy", "NHWC", tuple(images.shape), layout)
+    backend[AUGMENTATION].check_concrete(images)
+    usual = "NHWC" if backend.facts.channels_last else "NCHW"
+    return images, inputs.layout_of(backend.registration.title, usual, tuple(images.shape), layout)
 
 
 def _checked_masks(masks: Any, layout: str, sides: tuple[int, int]) -> Any:
     """Masks of which is known that they lie over images of these sides."""
     if isinstance(masks, tuple | list):
         masks = inputs.as_array(masks, "masks")
-    kind = inputs.kind_of(masks)
-    if kind == "numpy":
+    backend = inputs.backend_of_array(masks)
+    if backend is None:
         inputs.check_numbers(masks, "masks")
     else:
-        _twin(kind).check_concrete(masks)
+        backend[AUGMENTATION].check_concrete(masks)
     shape = tuple(masks.shape)
     found = shape[1:] if len(shape) == 3 else shape[2:] if layout == "NCHW" else shape[1:3]
     if len(shape) not in (3, 4) or tuple(found) != sides or 0 in shape[1:]:

@@ -71,8 +71,8 @@ import tensorflow as tf
 answer = {"version": tf.__version__, "devices": [d.name for d in tf.config.list_physical_devices()]}
 """,
     "backends": """
-from agnostic.backend import registrations
-answer = {name: r.factory for name, r in registrations().items()}
+from agnostic.registry import registrations
+answer = {name: ', '.join(r.packages) for name, r in registrations().items()}
 """,
 }
 
@@ -96,7 +96,7 @@ class Report:
             the system does not tell.
         dependencies: name -> version; None where it is missing.
         frameworks: name -> what it says of itself; None where it is not installed, ``{}`` where it is broken.
-        backends: registered backend -> its factory.
+        backends: registered backend -> its packages.
         broken: what does not work.
         notes: what works, and is worth knowing.
     """

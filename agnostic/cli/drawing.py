@@ -146,9 +146,9 @@ def spatial_layers(
 
     Where none is chosen, the last layer at each resolution: a tour of the model in a few pictures.
     """
-    from agnostic.backend import backend_of
     from agnostic.layers import is_glob, select
     from agnostic.models.inputs import refused
+    from agnostic.registry import backend_of
     from agnostic.visualization import recipes
     from agnostic.visualization.ascent import shown
     from agnostic.visualization.taps import no_spatial_output

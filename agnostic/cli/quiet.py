@@ -24,7 +24,7 @@ def libraries_silent(process: bool) -> Iterator[None]:
     Args:
         process: whether the command has the process for itself, and so its descriptors.
     """
-    from agnostic.backend import registrations
+    from agnostic.registry import registrations
 
     added: dict[str, str] = {}
     for registration in registrations().values():

@@ -27,6 +27,7 @@ from agnostic.cli.common import (
     print_json,
     say,
 )
+from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -144,16 +145,16 @@ def _mosaics(
         about: what else the metadata say.
     """
     from agnostic import __version__
-    from agnostic.backend import backend_of
     from agnostic.files import write_png
+    from agnostic.registry import backend_of
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
     from agnostic.visualization.mosaic import mosaic
     from agnostic.visualization.pictures import check_replaceable, digest, fingerprint
 
     backend = backend_of(network)
-    whole = {"fingerprint": fingerprint(backend, network), "inputs": digest(backend.to_numpy(inputs))}
-    versions = {"agnostic": __version__, **backend.versions()}
+    whole = {"fingerprint": fingerprint(backend, network), "inputs": digest(backend[CALLS].numpy(inputs))}
+    versions = {"agnostic": __version__, **backend[CALLS].versions()}
     record = capture(network, inputs, [x.name for x in wanted]).numpy()
     called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
     whose, *others = names
@@ -178,11 +179,12 @@ def _summary(layer: Layer, wanted: Sequence[int]) -> str:
 
 def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) -> tuple[list[Layer], list[Layer]]:
     """The chosen layers with and without height and width; one chosen by its name must have them."""
-    from agnostic.backend import backend_of
     from agnostic.layers import chooses_many, select
+    from agnostic.models.inputs import run_layers
+    from agnostic.registry import backend_of
     from agnostic.visualization.taps import without_axes
 
-    listing = backend_of(network).layers(network, inputs)
+    listing = run_layers(backend_of(network), network, inputs)
     spatial: dict[str, Layer] = {}
     others: dict[str, Layer] = {}
     for selector in selectors:

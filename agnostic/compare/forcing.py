@@ -43,6 +43,7 @@ from agnostic.compare.layouts import Layout, fitted
 from agnostic.compare.mistakes.strays import Stray
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Live, Record, Slot, Step, layer_bound, nudge, part_of, rows_of, share_of
+from agnostic.contracts.calls import CALLS
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 
@@ -267,7 +268,7 @@ class Forced:
             shaped = fitted(truth, layouts[0].canonical_shape(tuple(outputs[0].shape)))
             assert shaped is not None
             values = np.ascontiguousarray(layouts[0].from_canonical(shaped))
-            handed[0] = self.live.backend.to_native(values, outputs[0])
+            handed[0] = self.live.backend[CALLS].native(values, outputs[0])
         else:
             made = inner(made)
             # B's own array goes on, with the noise that this layer has.
@@ -454,7 +455,7 @@ class Forced:
         values = np.ascontiguousarray(layout.from_canonical(shaped))
         if self._nudging:
             values = nudge(values, dtype)
-        return self.live.backend.to_native(values, like)
+        return self.live.backend[CALLS].native(values, like)
 
     def _feed(self, call: Call, step: Step, i: int, j: int, place: Place) -> list[Any]:
         """A's inputs for B's layer; measures how far B's own are from them."""
@@ -546,7 +547,7 @@ class Forced:
             # Of another shape than A's: what follows was made for A's.
             if handed[k] is x and len(slot.canonical_shape) == len(x.shape):
                 values = np.ascontiguousarray(layout.from_canonical(self.a.canonical(slot)))
-                handed[k] = self.live.backend.to_native(values, x)
+                handed[k] = self.live.backend[CALLS].native(values, x)
         return handed
 
     def _blame(self, place: Place, slot: Slot) -> None:
@@ -569,7 +570,7 @@ class Forced:
         again = [np.array(self.live.numpy(x)) for x in call.run(inputs)]
         dtype = step.inputs[0].dtype if step.inputs else "float32"
         other = call.run(
-            [self.live.backend.to_native(nudge(self.live.numpy(x), dtype), x) for x in self._fresh(call, step)]
+            [self.live.backend[CALLS].native(nudge(self.live.numpy(x), dtype), x) for x in self._fresh(call, step)]
         )
         floor = noise.difference(self.live.numpy(other[0]), again[0]) if other else 0.0
         layouts = call.output_layouts(outputs)

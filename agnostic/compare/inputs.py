@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agnostic.backend import Backend, Model
+from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput
 from agnostic.models.inputs import image_input
+from agnostic.registry import Backend, Model
 
 Array = np.ndarray[Any, Any]
 
@@ -99,7 +100,7 @@ def _numpy(backend: Backend, key: str | None, x: Any) -> Array:
     if isinstance(x, np.ndarray | np.generic | int | float | list):
         found = np.asarray(x)
     elif hasattr(x, "shape") and hasattr(x, "dtype"):
-        found = np.array(backend.to_numpy(x))
+        found = np.array(backend[CALLS].numpy(x))
     else:
         raise InvalidInput(f"an input is an array, not {type(x).__name__}" + (f" (input {key!r})" if key else ""))
     if found.dtype.kind not in "fiub":

@@ -24,6 +24,10 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.calls import Call
 from agnostic.compare.inputs import Inputs, prepared
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.description import DESCRIPTION
+from agnostic.contracts.learning import LEARNING
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, replace
 
@@ -145,10 +149,10 @@ def _steps(live: Live, inputs: Inputs, update: Update | None) -> Iterator[tuple[
     """(the gradients by the framework's names, the canonical weights after the last step) of each step."""
     given = prepared(live.backend, live.model, inputs)
     if update is None:
-        yield live.backend.gradients_of_loss(live.model, given), {}
+        yield live.backend[LEARNING].gradients(live.model, given), {}
         return
     rates = update.rates
-    with closing(live.backend.training_steps(live.model, given, update.optimizer, rates)) as steps:  # type: ignore[type-var]
+    with closing(live.backend[LEARNING].steps(live.model, given, update.optimizer, rates)) as steps:  # type: ignore[type-var]
         for number, (used, after) in enumerate(steps, 1):
             yield used, canonical(live, after, "updated") if number == len(rates) else {}
 
@@ -228,7 +232,7 @@ def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
             if "float" in type_of:
                 signs = np.random.default_rng((seed, next(numbers))).integers(0, 2, tuple(x.shape)) * 2 - 1
                 factor = (1 + 2 * noise.unit(type_of) * signs).astype(np.float32)
-                x = x * live.backend.to_native(factor, x)
+                x = x * live.backend[CALLS].native(factor, x)
             found.append(x)
         return found
 
@@ -238,27 +242,27 @@ def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
         found = noise.nudged(x, noise.unit("float32"), seed)
         return np.clip(found, 0, 1) if inputs.kind == "images" else found
 
-    before = live.backend.weights(live.model)
+    before = live.backend[WEIGHTS].weights(live.model)
     given = Inputs(inputs.kind, {k: moved(x) for k, x in inputs.arrays.items()}, inputs.form, inputs.channels_first)
     try:
-        live.backend.set_weights(live.model, {k: nudge(x, dtype, seed) for k, x in before.items()})
-        with live.backend.intercept(live.model, live.names, around):
+        live.backend[WEIGHTS].set_weights(live.model, {k: nudge(x, dtype, seed) for k, x in before.items()})
+        with live.backend[CALLS].intercept(live.model, live.names, around):
             yield given
     finally:
-        live.backend.set_weights(live.model, before)
+        live.backend[WEIGHTS].set_weights(live.model, before)
 
 
 def canonical(live: Live, values: Mapping[str, Array], what: str) -> Canonical:
     """Arrays by the framework's own names of weights, as descriptions have them."""
-    before = live.backend.weights(live.model)
+    before = live.backend[WEIGHTS].weights(live.model)
     # What was not given has no gradient, or was not moved.
     rest = {name: np.zeros_like(x) if what == "gradients" else x for name, x in before.items()}
     try:
-        live.backend.set_weights(live.model, {**rest, **{k: x for k, x in values.items() if k in rest}})
-        described = live.backend.describe(live.model, live.names)
+        live.backend[WEIGHTS].set_weights(live.model, {**rest, **{k: x for k, x in values.items() if k in rest}})
+        described = live.backend[DESCRIPTION].describe(live.model, live.names)
         return {x.name: {k: np.array(w) for k, w in x.weights.items() if not _statistic(k)} for x in described}
     finally:
-        live.backend.set_weights(live.model, before)
+        live.backend[WEIGHTS].set_weights(live.model, before)
 
 
 def _statistic(entry: str) -> bool:

@@ -73,9 +73,9 @@ class Photos:
 
     def read(self, model: Any) -> np.ndarray[Any, Any]:
         """(N, H, W, C), uint8: the middle of each photo."""
-        from agnostic.backend import backend_of
         from agnostic.models.inputs import image_input
         from agnostic.models.preparing import fitted
+        from agnostic.registry import backend_of
 
         backend = backend_of(model)
         # Photos of several shapes become one batch, also for a model that takes any.
@@ -239,8 +239,8 @@ def _received(given: Mapping[str, Any], model: Any) -> Any:
 
 def _update(given: Sequence[Any] | None, model: Any) -> tuple[Any, Any] | None:
     """An optimizer's text as the model's framework reads it, and the steps."""
-    from agnostic.backend import backend_of
     from agnostic.optimizers.text import specification
+    from agnostic.registry import backend_of
 
     return None if given is None else (specification(given[0], backend_of(model).name), given[1])
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.backend import Backend, Model, backend_of
 from agnostic.compare import noise
 from agnostic.compare.calls import Call
 from agnostic.compare.inputs import Inputs, image_channels, prepared
 from agnostic.compare.layouts import Layout
 from agnostic.compare.traces import Trace, Writer
 from agnostic.compare.watching import Counter
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.description import DESCRIPTION
 from agnostic.description import LayerDescription
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.cards import card_of
+from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
@@ -176,19 +178,19 @@ class Live:
 
     def __init__(self, model: Model, inputs: Inputs, spec: str | None = None) -> None:
         self.model, self.backend, self.inputs = model, backend_of(model), inputs
-        described = self.backend.describe(model)
+        described = self.backend[DESCRIPTION].describe(model)
         self.names = leaves(described)
         chosen = set(self.names)
         self._counter = Counter(len(self.names))
         self.descriptions = {x.name: x for x in described if x.name in chosen}
-        self.training = self.backend.is_training(model)
+        self.training = self.backend[CALLS].is_training(model)
         card = card_of(model)
         self.about: dict[str, Any] = {
             "class": type(model).__name__,
             "spec": spec or (card.spec if card else None),
             "backend": self.backend.name,
             "engine": self.backend.engine,
-            "versions": dict(self.backend.versions()),
+            "versions": dict(self.backend[CALLS].versions()),
             "training": self.training,
             "dtype": _dtype(described),
             "preprocessing": asdict(card.preprocessing) if card else None,
@@ -217,9 +219,9 @@ class Live:
 
         try:
             if around is None:
-                return self.backend.run(self.model, given, seed=seed)
-            with self.backend.intercept(self.model, self.names, carried):
-                return self.backend.run(self.model, given, seed=seed)
+                return self.backend[CALLS].run(self.model, given, seed=seed)
+            with self.backend[CALLS].intercept(self.model, self.names, carried):
+                return self.backend[CALLS].run(self.model, given, seed=seed)
         except _Carried as carrier:
             raise carrier.error from None
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
@@ -231,7 +233,7 @@ class Live:
 
     def numpy(self, x: Any) -> Array:
         """See :meth:`agnostic.backend.Backend.to_numpy`."""
-        return self.backend.to_numpy(x)
+        return self.backend[CALLS].numpy(x)
 
 
 def _dtype(described: Sequence[LayerDescription]) -> str:
@@ -440,7 +442,7 @@ def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: W
             raise _Mismatch
         if noise.difference(made, values) > bound:
             found.append(where)
-        return live.backend.to_native(values, x)
+        return live.backend[CALLS].native(values, x)
 
     def repeated(call: Call) -> Sequence[Any]:
         step = second.step(call)
@@ -585,7 +587,7 @@ class _Second:
 def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float) -> bool:
     """Floors by float64; False where the framework has none."""
     inputs = part_of(live, share)
-    with live.backend.in_float64(live.model) as exact:
+    with live.backend[CALLS].in_float64(live.model) as exact:
         if not exact:
             return False
         second = _Second(live, steps, arrays, share)
@@ -604,12 +606,12 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
                     if made.shape != values.shape:
                         raise _Mismatch
                     slot.floor = max(slot.floor, second.scaled(slot, noise.difference(made, values), values))
-                fed.append(live.backend.to_native(values, x, dtype="float64" if values.dtype.kind == "f" else None))
+                fed.append(live.backend[CALLS].native(values, x, dtype="float64" if values.dtype.kind == "f" else None))
             # A layer may change its input in place.
             other: list[Any] = []
             if step.kind not in DEMANDING and not live.training:
                 size = noise.unit(step.inputs[0].dtype) if step.inputs else 0.0
-                other = [live.backend.to_native(noise.nudged(live.numpy(x), size), x) for x in fed]
+                other = [live.backend[CALLS].native(noise.nudged(live.numpy(x), size), x) for x in fed]
             truths = [live.numpy(x) for x in call.run(fed)]
             if other:
                 truths = [np.array(x) for x in truths]
@@ -623,7 +625,7 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
                     slot.floor = max(slot.floor, second.scaled(slot, error, values))
                 like = fed[0] if fed else results[0]
                 handed.append(
-                    live.backend.to_native(
+                    live.backend[CALLS].native(
                         values, like, dtype="float64" if values.dtype.kind == "f" else values.dtype.name
                     )
                 )
@@ -670,7 +672,7 @@ def _estimated(
     backend = live.backend
 
     def nudged(values: Array, like: Any, dtype: str, seed: int) -> Any:
-        return backend.to_native(nudge(values, dtype, seed), like)
+        return backend[CALLS].native(nudge(values, dtype, seed), like)
 
     def isolated(call: Call) -> Sequence[Any]:
         step = second.step(call)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agnostic.backend import Model, backend_of
 from agnostic.compare import learning
 from agnostic.compare.alignment import Alignment, align
 from agnostic.compare.context import reordered
@@ -24,6 +23,7 @@ from agnostic.compare.report import Comparison, Divergence, Pictures, Row
 from agnostic.compare.settings import unseen
 from agnostic.compare.traces import SUFFIX, Trace, is_trace, writing
 from agnostic.errors import InvalidInput
+from agnostic.registry import Model, backend_of
 from agnostic.temporary import temporary_folder
 from agnostic.text import counted
 

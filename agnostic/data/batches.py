@@ -6,7 +6,6 @@ once, into its place. What is in memory is the batch being used and a fixed numb
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import warnings
 from collections import deque
@@ -23,6 +22,7 @@ from agnostic.checks import whole_number
 from agnostic.data.folder import Array, ImageFolder
 from agnostic.data.images import UnreadableFile
 from agnostic.errors import InvalidInput
+from agnostic.registry import view, view_method
 from agnostic.text import counted
 
 _AHEAD = 2
@@ -233,39 +233,28 @@ class Batches:
             pool.shutdown(cancel_futures=True)
 
     # Views --------------------------------------------------------------------------------------------------------
-    def torch(self) -> Any:
-        """These batches as a ``torch.utils.data.IterableDataset`` of (n, C, H, W) tensors."""
-        return importlib.import_module("agnostic_torch.data").ImageStream(self)
+    def view(self, name: str, **options: Any) -> Any:
+        """These batches as a framework's data set; ``view("dataloader")`` is ``dataloader()``.
 
-    def dataloader(self, **options: Any) -> Any:
-        """These batches as a ``torch.utils.data.DataLoader`` with ``state_dict`` and ``load_state_dict``.
+        The backends bring the views:
 
-        Args:
-            **options: of DataLoader, such as ``num_workers`` (0: the threads of these batches read) and ``pin_memory``.
-        """
-        return importlib.import_module("agnostic_torch.data").ImageLoader(self, **options)
-
-    def keras(self, **options: Any) -> Any:
-        """These batches as a ``keras.utils.PyDataset`` of an epoch, for ``model.fit(dataset, epochs=...)``.
-
-        Args:
-            **options: of PyDataset, such as ``workers``.
+        - ``torch()``: a ``torch.utils.data.IterableDataset`` of (n, C, H, W) tensors.
+        - ``dataloader(**options)``: a ``torch.utils.data.DataLoader`` with ``state_dict`` and ``load_state_dict``;
+          options are of DataLoader, such as ``num_workers`` (0: the threads of these batches read) and ``pin_memory``.
+        - ``keras(**options)``: a ``keras.utils.PyDataset`` of an epoch, for ``model.fit(dataset, epochs=...)``; options
+          are of PyDataset, such as ``workers``. InvalidInput where the epoch has begun already: an epoch of Keras has
+          one length.
+        - ``keras_stream(**options)``: a PyDataset, epoch after epoch without end, from the very next sample on:
+          ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
+          callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
 
         Raises:
-            InvalidInput: the epoch has begun already; an epoch of Keras has one length: :meth:`keras_stream` goes on.
+            UnknownName: no registered backend has such a view.
         """
-        return importlib.import_module("agnostic_keras.data").ImageSequence(self, **options)
+        return view("batches", name)(self, **options)
 
-    def keras_stream(self, **options: Any) -> Any:
-        """These batches, epoch after epoch without end, as a ``keras.utils.PyDataset`` from the very next sample on.
-
-        Use: ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
-        callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
-
-        Args:
-            **options: of PyDataset, such as ``workers``.
-        """
-        return importlib.import_module("agnostic_keras.data").ImageStream(self, **options)
+    def __getattr__(self, name: str) -> Any:
+        return view_method(self, "batches", name)
 
 
 class _Pending:

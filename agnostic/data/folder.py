@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.backend import backend_name, get_backend
 from agnostic.checks import whole_number
+from agnostic.contracts.data import DATA
 from agnostic.data.images import COLORS, Reading, read_image
 from agnostic.data.weights import class_weights
 from agnostic.errors import InvalidInput, nearest
 from agnostic.files import files_below, folders_in
+from agnostic.registry import backend_name, get_backend
 from agnostic.text import counted
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class ImageFolder:
             augmented = self.augmentation.apply(image, drawn)
         elif owner := _owner(self.augmentation):
             draws = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0]
-            augmented = get_backend(owner).transform_image(self.augmentation, image, int(draws) >> 1)
+            augmented = get_backend(owner)[DATA].transform_image(self.augmentation, image, int(draws) >> 1)
         else:
             augmented = cast("Callable[..., Array]", self.augmentation)(image, seed=seed, epoch=epoch, index=index)
         if getattr(augmented, "shape", None) != image.shape or augmented.dtype != image.dtype:
@@ -328,7 +329,7 @@ def _owner(augmentation: Any) -> str | None:
 
 def _check_augmentation(augmentation: Any) -> None:
     if owner := _owner(augmentation):
-        get_backend(owner).check_transform(augmentation)
+        get_backend(owner)[DATA].check_transform(augmentation)
         return
     if _applied(augmentation):
         return

@@ -19,9 +19,11 @@ import numpy.typing as npt
 
 from agnostic import decoding
 from agnostic.checks import whole_number
+from agnostic.contracts.data import DATA
 from agnostic.decoding import Flaw, decoder_errors, pillow
 from agnostic.errors import InvalidInput, MissingDependency, nearest
 from agnostic.files import read_regular
+from agnostic.registry import get_backend, registrations
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -30,7 +32,7 @@ COLORS = {"rgb": ("RGB", 3), "grayscale": ("L", 1), "rgba": ("RGBA", 4)}
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 DECODERS = ("auto", "opencv", "pillow")
-RESIZERS = ("pillow", "torch")
+OWN_RESIZER = "pillow"
 
 SCALED = 4
 """A JPEG is reduced during decoding (to 1/2, 1/4 or 1/8) while both sides stay at least this often as long as needed.
@@ -67,7 +69,7 @@ class Reading:
             ("color", tuple(COLORS)),
             ("interpolation", INTERPOLATIONS),
             ("decoder", DECODERS),
-            ("resizer", RESIZERS),
+            ("resizer", (OWN_RESIZER, *resizers())),
         ):
             given = getattr(self, name)
             if given not in choices:
@@ -80,14 +82,17 @@ class Reading:
             raise InvalidInput(f"background must be three integers of 0 to 255, not {self.background!r}")
         if self.decoder == "opencv" and _opencv() is None:
             raise MissingDependency("decoder 'opencv' needs OpenCV: pip install opencv-python-headless")
-        if self.resizer == "torch":
+        if self.resizer != OWN_RESIZER:
             if self.interpolation not in ("bilinear", "bicubic") or self.color == "rgba":
                 raise InvalidInput(
-                    f"resizer 'torch' is bilinear or bicubic, no alpha, not {self.interpolation!r} of {self.color!r}; "
-                    "use 'pillow'"
+                    f"resizer {self.resizer!r} is bilinear or bicubic, no alpha, not {self.interpolation!r} of "
+                    f"{self.color!r}; use {OWN_RESIZER!r}"
                 )
-            if importlib.util.find_spec("torch") is None:
-                raise MissingDependency("resizer 'torch' needs torch: pip install 'agnostic-ml[torch]'")
+            registration = registrations()[self.resizer]
+            if importlib.util.find_spec(registration.requires) is None:
+                raise MissingDependency(
+                    f"resizer {self.resizer!r} needs {registration.requires}: pip install '{registration.extra}'"
+                )
         pillow()
         if self.decoder == "auto":
             # Here, and not in the threads that read.
@@ -97,6 +102,11 @@ class Reading:
     def needed(self) -> tuple[int, int]:
         """(width, height) to resize to, as Pillow says it; (0, 0) for none."""
         return (0, 0) if self.size is None else (self.size[1], self.size[0])
+
+
+def resizers() -> list[str]:
+    """The backends that resize images, by name."""
+    return [name for name in registrations() if DATA in get_backend(name)]
 
 
 _importing = threading.Lock()
@@ -148,7 +158,8 @@ def _decode(data: bytes, reading: Reading) -> Pixels:
         if opened.format != "MPO" and not reading.first_frame and frames > 1:
             raise Flaw(f"has {frames} frames, and one image is wanted; first_frame=True takes the first of such files")
         turn = decoding.turn_of(opened)
-        image, box = opened, None
+        image: Any = opened
+        box = None
         if opened.format in ("JPEG", "MPO"):
             image, box = _jpeg(data, opened, turn, reading)
         else:
@@ -158,10 +169,10 @@ def _decode(data: bytes, reading: Reading) -> Pixels:
     image = _in_color(image, reading)
     target = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     if reading.size is not None and (_size(image) != target or box is not None):
-        if reading.resizer == "torch":
-            # What OpenCV decoded is writable, as torch wants it; what Pillow has must be copied.
+        if reading.resizer != OWN_RESIZER:
+            # What OpenCV decoded is writable, as frameworks want it; what Pillow has must be copied.
             pixels = image if isinstance(image, np.ndarray) else np.array(image)
-            image = importlib.import_module("agnostic_torch.data").resize(pixels, target[::-1], reading.interpolation)
+            image = get_backend(reading.resizer)[DATA].resize(pixels, target[::-1], reading.interpolation)
         else:
             image = _picture(image).resize(target, Image.Resampling[reading.interpolation.upper()], box=box)
     if turn is not None:
@@ -211,8 +222,8 @@ def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
         return 1
     needed = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     ratio = min(side // (SCALED * need) for side, need in zip(size, needed, strict=False))
-    # torch resizes whole pixels alone, so there the sides must divide.
-    whole = reading.resizer == "pillow"
+    # Frameworks resize whole pixels alone, so there the sides must divide.
+    whole = reading.resizer == OWN_RESIZER
     return next((s for s in (8, 4, 2) if ratio >= s and (whole or not any(side % s for side in size))), 1)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from agnostic.checks import whole_number
+from agnostic.contracts.data import DATA
 from agnostic.data.sequences import NDArray
 from agnostic.errors import InvalidInput
+from agnostic.registry import array_owner, get_backend
 
 
 class Permuted(Sequence[Any]):
@@ -92,11 +92,9 @@ def _take(array: Any, order: NDArray) -> Any:
         return Permuted(array, order)
     if isinstance(array, np.ndarray):
         return array[order]
-    for framework, twin in (("torch", "agnostic_torch"), ("jax", "agnostic_keras"), ("tensorflow", "agnostic_keras")):
-        module = sys.modules.get(framework)
-        kind = getattr(module, "Array" if framework == "jax" else "Tensor", None)
-        if isinstance(kind, type) and isinstance(array, kind):
-            return importlib.import_module(f"{twin}.data").take(array, order)
+    found = array_owner(array)
+    if found is not None:
+        return get_backend(found.name)[DATA].take(array, order)
     if hasattr(array, "iloc"):
         # A data frame's own brackets choose columns.
         return array.iloc[order]

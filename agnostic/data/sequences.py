@@ -6,9 +6,7 @@ lengths beside it. Whatever else there is (nested lists, strings, floats in list
 
 from __future__ import annotations
 
-import importlib
 import marshal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
+from agnostic.contracts.data import DATA, Data
 from agnostic.errors import InvalidInput, nearest
+from agnostic.registry import array_owner, get_backend
 from agnostic.text import counted
 
 NDArray = np.ndarray[Any, Any]
@@ -44,7 +44,7 @@ class Ragged(Sequence[Any]):
     """Sequences of different lengths, one after the other in one array.
 
     Attributes:
-        values: (total, ...), a NumPy array or a torch tensor.
+        values: (total, ...), an array of NumPy or of a framework.
         lengths: (n,) integers that add up to ``total``.
 
     Raises:
@@ -59,9 +59,11 @@ class Ragged(Sequence[Any]):
         return f"<Ragged: {counted(len(self.lengths), 'sequence')}{spread}, values {display.described(self.values)}>"
 
     def __post_init__(self) -> None:
-        if not _is_tensor(self.values):
+        if array_owner(self.values) is None:
             object.__setattr__(self, "values", np.asarray(self.values))
-        lengths = np.asarray(self.lengths.cpu() if _is_tensor(self.lengths) else self.lengths)
+        # An array on another device is not NumPy's to read.
+        owner = array_owner(self.lengths)
+        lengths = np.asarray(self.lengths if owner is None else get_backend(owner.name).ops.numpy(self.lengths))
         if lengths.ndim != 1 or (lengths.size and lengths.dtype.kind not in "iu"):
             raise InvalidInput(f"lengths must be a 1-D array of integers, not {lengths.ndim}-D of {lengths.dtype}")
         lengths = lengths.astype(np.int64)
@@ -154,12 +156,12 @@ def pad_sequences(
     if dtype is None:
         dtype = np.asarray(value).dtype if not isinstance(value, str) else None
     if isinstance(sequences, Ragged):
-        if _is_tensor(sequences.values):
-            return _torch().pad_ragged(sequences.values, sequences.lengths, maxlen, dtype, padding, truncating, value)
+        if (data := _data_of([sequences.values])) is not None:
+            return data.pad_ragged(sequences.values, sequences.lengths, maxlen, dtype, padding, truncating, value)
         return _pad_ragged(sequences, maxlen, dtype, padding, truncating, value)
     rows = list(sequences)
-    if rows and all(map(_is_tensor, rows)):
-        return _torch().pad_tensors(rows, maxlen, dtype, padding, truncating, value)
+    if rows and (data := _data_of(rows)) is not None:
+        return data.pad_rows(rows, maxlen, dtype, padding, truncating, value)
 
     lengths = np.array(_lengths(rows), np.int64)
     shape = _sample_shape(rows)
@@ -178,7 +180,9 @@ def pad_sequences(
 
 
 def _is_floating(row: Any) -> bool:
-    return bool(row.is_floating_point()) if _is_tensor(row) else np.asarray(row).dtype.kind == "f"
+    name = getattr(row, "dtype", None)
+    # A framework's array names its type; to make NumPy of it may cost a copy, or be refused.
+    return "float" in str(name) if name is not None else np.asarray(row).dtype.kind == "f"
 
 
 def _warn_of_fractions() -> None:
@@ -222,13 +226,18 @@ def _blank(lengths: NDArray, shape: tuple[int, ...], maxlen: int | None, dtype: 
     return np.zeros(size, dtype) if zero else np.full(size, value, dtype)
 
 
-def _is_tensor(x: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
+def _data_of(rows: Sequence[Any]) -> Data | None:
+    """The data functions of the backend that all of these arrays belong to; None for NumPy's, lists and mixtures."""
+    kinds = set(map(type, rows))
+    if any(issubclass(kind, np.ndarray | list | tuple | str | bytes) for kind in kinds):
+        return None
+    owners = {None if (found := array_owner(row)) is None else found.name for row in _one_of_each(rows, kinds)}
+    name = owners.pop() if len(owners) == 1 else None
+    return None if name is None else get_backend(name)[DATA]
 
 
-def _torch() -> Any:
-    return importlib.import_module("agnostic_torch.data")
+def _one_of_each(rows: Sequence[Any], kinds: set[type]) -> list[Any]:
+    return [next(row for row in rows if type(row) is kind) for kind in kinds]
 
 
 def _lengths(rows: list[Any]) -> list[int]:

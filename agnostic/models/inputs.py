@@ -1,8 +1,9 @@
 """What the inputs of a model look like: told by its user, by its card, by the model itself, or found by running it.
 
 One mechanism for every verb. A model that declares its inputs is believed. Any other is run on zeros: the layers with
-parameters tell what they were given and what they take (:class:`Received`), whatever the order in which they are
-registered and whatever the model did to its input before, and the next shape to try follows from the difference.
+parameters tell what they were given and what they take (:class:`agnostic.models.forms.Received`), whatever the order in
+which they are registered and whatever the model did to its input before, and the next shape to try follows from the
+difference.
 """
 
 from __future__ import annotations
@@ -12,135 +13,19 @@ import itertools
 import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.layers import Layer
 from agnostic.models.cards import card_of
-
-if TYPE_CHECKING:
-    from agnostic.backend import Backend, Model
-    from agnostic.layers import Layer
+from agnostic.models.forms import Input, Received, Takes, Trial
+from agnostic.registry import Backend, Model
 
 Size = int | Sequence[int]
 """Height and width in pixels: one number for both, or two."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a model.
-
-    Attributes:
-        shape: with a batch of one; None for a length that is free.
-        axes: one letter per dimension, as in :class:`agnostic.layers.Layer`: ``"NCHW"``, ``"NHWC"``, ``"NLC"``.
-        integer: whether it holds indices.
-    """
-
-    shape: tuple[int | None, ...]
-    axes: str
-    integer: bool = False
-
-    def length(self, axis: str) -> int | None:
-        """The length of an axis; None where it is free or there is no such axis."""
-        return self.shape[self.axes.index(axis)] if axis in self.axes else None
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it is a batch of images."""
-        return sorted(self.axes) == sorted("NCHW")
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(height, width) of an image, where both are known."""
-        height, width = self.length("H"), self.length("W")
-        return None if height is None or width is None else (height, width)
-
-    def having(self, **lengths: int) -> Input:
-        """The same with other lengths, by axis: ``having(H=48, W=96)``."""
-        shape = tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
-        return replace(self, shape=shape)
-
-    def zeros(self, default: int = 224) -> npt.NDArray[Any]:
-        """Zeros of this shape; a free length is ``default``."""
-        shape = [default if n is None else n for n in self.shape]
-        return np.zeros(shape, np.int64 if self.integer else np.float32)
-
-    def arrange(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Images (N, H, W, C) in the order of these axes."""
-        return np.ascontiguousarray(np.transpose(images, ["NHWC".index(axis) for axis in self.axes]))
-
-
-@dataclass(frozen=True)
-class Takes:
-    """What a layer with parameters takes.
-
-    Attributes:
-        ranks: numbers of dimensions that it takes; empty for any.
-        axis: the dimension whose length its parameters fix, from the front or, negative, from the end.
-        length: of that dimension.
-        integer: whether it takes indices.
-    """
-
-    ranks: tuple[int, ...]
-    axis: int
-    length: int
-    integer: bool = False
-
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a shape has the right number of dimensions, and the right length where it matters."""
-        if self.integer:
-            return True
-        if (self.ranks and len(shape) not in self.ranks) or not -len(shape) <= self.axis < len(shape):
-            return False
-        return shape[self.axis] == self.length
-
-
-@dataclass(frozen=True)
-class Received:
-    """What one layer was given in a run.
-
-    Attributes:
-        layer: its name.
-        takes: what it takes.
-        shape: of what it was given.
-        argument: the place among the model's inputs of what it was given; None where the model made it of them.
-    """
-
-    layer: str
-    takes: Takes
-    shape: tuple[int, ...]
-    argument: int | None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What one run of a model told, also where it failed.
-
-    Attributes:
-        layers: in the order in which they first ran; those that did not run follow, with no calls.
-        error: what the model raised; None where it ran to its end.
-        received: by the layers with parameters, in order.
-        failed_in: the layer with parameters inside which the run failed, if it was in one.
-        batch: the length of the first axis of the output; None where it has none, or nobody looked.
-    """
-
-    layers: Sequence[Layer]
-    error: Exception | None = None
-    received: Sequence[Received] = ()
-    failed_in: Received | None = None
-    batch: int | None = 1
-
-    @property
-    def reason(self) -> str:
-        """What went wrong, on one line."""
-        if self.error is None:
-            return ""
-        lines = [line.strip() for line in str(self.error).splitlines()]
-        said = next((x for x in lines if x and "Exception encountered" not in x), type(self.error).__name__)
-        return said.replace("\x1b[1m", "").replace("\x1b[0m", "")[:200]
 
 
 # The verbs' side -----------------------------------------------------------------------------------------------------
@@ -161,7 +46,7 @@ def inputs_of(
     own = None if card is None else card.size
     if channels is None and card is not None and card.channels is not None:
         channels = card.channels
-    stated = backend.stated_inputs(model)
+    stated = backend[INPUTS].stated_inputs(model)
     if stated is not None:
         found = tuple(_filled(x, own, channels) for x in stated)
     else:
@@ -207,7 +92,7 @@ def examples(backend: Backend, model: Model, *, size: Size | None = None, channe
         InvalidInput: see :func:`inputs_of`.
     """
     found = inputs_of(backend, model, size=size, channels=channels)
-    return backend.native_inputs(model, [x.zeros() for x in found])
+    return backend[INPUTS].native_inputs(model, [x.zeros() for x in found])
 
 
 def layers_of(
@@ -219,10 +104,26 @@ def layers_of(
         InvalidInput: see :func:`inputs_of`; or the model does not take images of this size.
     """
     given = examples(backend, model, size=size, channels=channels)
-    trial = backend.trial(model, given)
+    trial = backend[INPUTS].trial(model, given)
     if trial.error is not None:
         raise refused(model, trial, size)
     return trial.layers
+
+
+def run_layers(backend: Backend, model: Model, inputs: Any) -> list[Layer]:
+    """The model's layers in the order in which they first run on inputs; those that do not run follow at the end.
+
+    Args:
+        inputs: what the model is called with: a native array, a NumPy array in the model's own layout, or a tuple or
+            dict of them.
+
+    Raises:
+        Exception: what the model raises.
+    """
+    trial = backend[INPUTS].trial(model, inputs)
+    if trial.error is not None:
+        raise trial.error
+    return list(trial.layers)
 
 
 def refused(model: Model, trial: Trial, size: Size | None) -> Exception:
@@ -277,7 +178,7 @@ _found: weakref.WeakKeyDictionary[Any, Candidate] = weakref.WeakKeyDictionary()
 
 def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], channels: int | None) -> Candidate:
     """The first inputs that the model takes; of those that are tried next, the ones after the longest run first."""
-    count = backend.input_count(model)
+    count = backend[INPUTS].input_count(model)
     numbers = itertools.count()
     queue: list[tuple[int, int, Candidate]] = []
     tried: set[Candidate] = set()
@@ -299,7 +200,7 @@ def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], chan
         if not queue:
             break
         candidate = heapq.heappop(queue)[2]
-        trial = backend.trial(model, backend.native_inputs(model, [x.zeros() for x in candidate]))
+        trial = backend[INPUTS].trial(model, backend[INPUTS].native_inputs(model, [x.zeros() for x in candidate]))
         if isinstance(trial.error, AgnosticError):
             raise trial.error
         if trial.error is None and trial.batch in (None, 1):

@@ -11,10 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from agnostic.backend import Model, backend_name, default_backend, get_backend
+from agnostic.contracts.devices import DEVICES
+from agnostic.contracts.models import MODELS
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 from agnostic.models.cards import attach, card_as_given
 from agnostic.models.specs import Spec, Weights, parse, parse_weights
+from agnostic.registry import Model, backend_name, default_backend, get_backend
 
 ENGINES = ("torch", "jax", "tensorflow")
 
@@ -60,7 +63,7 @@ def load(
         assert parsed.path is not None
         model = _from_function(parsed.path, parsed.name, name, chosen)
     else:
-        model = (get_backend(name) if name is not None else default_backend()).load(spec, chosen, trust=trust)
+        model = (get_backend(name) if name is not None else default_backend())[MODELS].load(spec, chosen, trust=trust)
     if known is not None:
         attach(model, known)
     return model
@@ -91,7 +94,7 @@ def loaded(
             f"the model of {spec!r} is to be made on the device {device!r}, and only the function knows its framework: "
             "give the backend as well"
         )
-    with (get_backend(name) if name is not None else default_backend()).on_device(device) as place:
+    with (get_backend(name) if name is not None else default_backend())[DEVICES].on_device(device) as place:
         yield place(load(spec, backend=backend, engine=engine, **options))
 
 
@@ -139,7 +142,7 @@ def _from_function(path: Path, function: str, backend: str | None, weights: Weig
     if backend not in (None, owner):
         raise InvalidInput(f"{path}:{function} makes a model of the backend {owner!r}, not of {backend!r}")
     if isinstance(weights, Path):
-        get_backend(owner).load_weights(model, weights, f"{path}:{function}")
+        get_backend(owner)[WEIGHTS].load_weights(model, weights, f"{path}:{function}")
     return model
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.backend import Backend, Model, backend_of
+from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.models.cards import Preprocessing, card_of
-from agnostic.models.inputs import Input, Size, image_input
+from agnostic.models.forms import Input
+from agnostic.models.inputs import Size, image_input
+from agnostic.registry import Backend, Model, model_backend
 
 Pixels = npt.NDArray[Any]
 
@@ -22,7 +24,7 @@ _GREY = np.array([0.299, 0.587, 0.114])
 def preprocessing_of(backend: Backend, model: Model) -> Preprocessing | None:
     """From images in [0, 1] to what the model expects: as its card says, else as its own first layer shows; or None."""
     card = card_of(model)
-    return backend.stated_preprocessing(model) if card is None else card.preprocessing
+    return backend[INPUTS].stated_preprocessing(model) if card is None else card.preprocessing
 
 
 def model_inputs(
@@ -33,7 +35,7 @@ def model_inputs(
     channels_in: int | None = None,
 ) -> Any:
     """See :func:`agnostic.taps.verbs.prepare`."""
-    backend = backend_of(model)
+    backend = model_backend(model)
     form, pixels = fitted(backend, model, images, size=size, channels_in=channels_in)
     preprocessing = preprocessing_of(backend, model)
     if pixels.dtype == np.uint8:
@@ -43,7 +45,7 @@ def model_inputs(
         from agnostic.reference.ops import NumpyOps
 
         pixels = preprocessing.apply(NumpyOps(), pixels).astype(np.float32)
-    return backend.native_inputs(model, [form.arrange(pixels)])
+    return backend[INPUTS].native_inputs(model, [form.arrange(pixels)])
 
 
 def fitted(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from agnostic.optimizers.groups import backend_module, backend_of_optimizer
+from agnostic.contracts.optimizers import OPTIMIZERS
+from agnostic.registry import optimizer_backend
 
 
 def averaged_weights(optimizer: Any) -> AbstractContextManager[None]:
@@ -34,5 +35,4 @@ def averaged_weights(optimizer: Any) -> AbstractContextManager[None]:
         >>> with optimizers.averaged_weights(optimizer):
         ...     prediction = model(torch.ones(1, 2))
     """
-    context: AbstractContextManager[None] = backend_module(backend_of_optimizer(optimizer)).averaged_weights(optimizer)
-    return context
+    return optimizer_backend(optimizer)[OPTIMIZERS].averaged_weights(optimizer)

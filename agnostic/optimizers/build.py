@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agnostic.contracts.optimizers import OPTIMIZERS
 from agnostic.errors import InvalidInput
-from agnostic.optimizers.groups import Group, Groups, backend_module, from_dicts, groups, resolve
+from agnostic.optimizers.groups import Groups, from_dicts, groups, resolve
+from agnostic.optimizers.inventory import Group
 from agnostic.optimizers.specs import TERMS, Spec, obstacles
+from agnostic.registry import get_backend, owner
 
 
 def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **options: Any) -> Any:
@@ -47,7 +50,7 @@ def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **opt
                     f"the native {type(own).__name__} of {chosen.backend} computes something else: {describe(wrong)}; "
                     "leave native=True out to build ours"
                 )
-    return backend_module(chosen.backend).build(spec, resolved, native, options)
+    return get_backend(chosen.backend)[OPTIMIZERS].build(spec, resolved, native, options)
 
 
 def describe(terms: Iterable[str]) -> str:
@@ -74,9 +77,9 @@ def _backend_of_parameters(dicts: Iterable[Mapping[str, Any]]) -> str:
         items = params if isinstance(params, list | tuple) else [params]
         for item in items:
             value = item[1] if isinstance(item, tuple) and len(item) == 2 else item
-            for cls in type(value).__mro__:
-                if cls.__module__.partition(".")[0] in ("torch", "keras"):
-                    return cls.__module__.partition(".")[0]
+            # A layer or a model stands for its parameters.
+            if (found := owner(value)) is not None:
+                return found.name
     raise InvalidInput("the groups hold no parameter of a known framework: 'params' is a list of tensors or variables")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agnostic.contracts.optimizers import OPTIMIZERS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.optimizers import specs
 from agnostic.optimizers.build import describe
-from agnostic.optimizers.groups import Group, Inventory, backend_module, backend_of_optimizer, inventory_of
+from agnostic.optimizers.groups import inventory_of
+from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.snapshot import Layout, Snapshot, carried
 from agnostic.optimizers.specs import Spec, obstacles, replace
+from agnostic.registry import Facts, get_backend, optimizer_backend
 from agnostic.text import counted
 
 Pairs = Mapping[str, tuple[str, Layout]]
@@ -72,7 +75,7 @@ def convert(
                     f"leave native=True out, or allow={tuple(wrong)}"
                 )
         resolved = [(_native_form(spec, to), group) for spec, group in resolved]
-    backend = backend_module(to)
+    backend = get_backend(to)[OPTIMIZERS]
     whole = replace(resolved[0][0], {"learning_rate": moved.learning_rate})
     built = backend.build(whole, resolved, native, {})
     names = {id(p): name for name, p in target.parameters.items()}
@@ -90,8 +93,7 @@ def read(optimizer: Any, model: Any = None) -> Snapshot:
     Raises:
         InvalidInput: the optimizer is of no known framework, or of a kind that has no specification.
     """
-    snapshot: Snapshot = backend_module(backend_of_optimizer(optimizer)).read(optimizer, model)
-    return snapshot
+    return optimizer_backend(optimizer)[OPTIMIZERS].read(optimizer, model)
 
 
 def measured(spec: Spec, framework: str, terms: Sequence[str]) -> str:
@@ -132,7 +134,7 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
             "to move: "
             "give source=, the optimizer's own model, or pairs="
         )
-    last = target.backend == "keras"
+    last = get_backend(target.backend).facts.kernels_last
     found = {}
     origins = list(target.parameters) if set(names) == set(target.parameters) else names
     if origins is names and len(snapshot.groups) > 1 and not snapshot.in_order:
@@ -142,8 +144,9 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
         )
     for (name, parameter), origin in zip(target.parameters.items(), origins, strict=True):
         shape, wanted = snapshot.shapes[origin], tuple(parameter.shape)
-        keras_name = name if last else origin
-        kind = keras_name.replace("/", ".").rpartition(".")[2].partition("#")[0]
+        # Where kernels are (..., inputs, outputs), their names say what they are.
+        named = name if last else origin
+        kind = named.replace("/", ".").rpartition(".")[2].partition("#")[0]
         layout = _layout(shape, wanted, kind if snapshot.outputs_last != last else "", snapshot.outputs_last)
         if layout is None:
             raise InvalidInput(f"{origin!r} {shape} and {name!r} {wanted} are no layouts of one parameter: give pairs=")
@@ -152,7 +155,8 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
 
 
 def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_last: bool) -> Layout | None:
-    """The layout that takes ``shape`` to ``wanted``, or None; ``kind`` is Keras' name of the variable.
+    """The layout that takes ``shape`` to ``wanted``, or None; ``kind`` is the name of the one whose
+    outputs come last.
 
     Raises:
         InvalidInput: the gates of recurrent layers are ordered otherwise in each framework.
@@ -178,12 +182,13 @@ def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_las
 
 # Exactness ------------------------------------------------------------------------------------------------------------
 def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequence[str]) -> Snapshot:
-    to_last = target.backend == "keras"
+    facts = get_backend(target.backend).facts
+    to_last = facts.kernels_last
     crossing = snapshot.outputs_last != to_last
     back = {origin: (name, layout) for name, (origin, layout) in pairs.items()}
     groups, states = [], {}
     for spec, origins in snapshot.groups:
-        _number(spec.learning_rate, target.backend)
+        _number(spec.learning_rate, facts)
         names = []
         for origin in origins:
             if origin not in back:
@@ -197,13 +202,13 @@ def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequenc
         groups.append((_portable(spec, crossing, allow), tuple(names)))
     ordered = {name: states[name] for name in target.parameters if name in states}
     shapes = {name: tuple(parameter.shape) for name, parameter in target.parameters.items()}
-    rate = _number(snapshot.learning_rate, target.backend)
+    rate = _number(snapshot.learning_rate, facts)
     return Snapshot(tuple(groups), ordered, shapes, to_last, rate)
 
 
-def _number(rate: Any, to: str) -> Any:
+def _number(rate: Any, facts: Facts) -> Any:
     """A learning rate that the target can follow."""
-    if isinstance(rate, int | float) or to == "keras":
+    if isinstance(rate, int | float) or facts.rate_schedules:
         return rate
     raise InvalidInput(
         f"the learning rate follows a {type(rate).__name__}, which only Keras can evaluate: convert a copy whose rate "

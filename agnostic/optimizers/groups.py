@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agnostic import display
+from agnostic.contracts.optimizers import OPTIMIZERS
 from agnostic.errors import InvalidInput, UnknownName
-from agnostic.layers import Layer, select
+from agnostic.layers import select
+from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.specs import Spec, make, replace
+from agnostic.registry import get_backend, model_backend
 from agnostic.text import counted
 
 SHARED = (
@@ -34,49 +37,6 @@ TORCH_NAMES: Mapping[str, str] = {
     "ns_steps": "steps",
 }
 """PyTorch's names of fields, which lists of dicts are written in; those that hold two fields are in :func:`renamed`."""
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The trainable parameters of a model, and its layers, which they are chosen by.
-
-    Attributes:
-        parameters: by name, in the model's own order: ``"features.0.weight"``, ``"dense/kernel"``.
-        layers: every layer that has parameters, the parameters themselves among them, with the names of what it holds.
-        backend: the backend's name.
-        absent: finds the layers and parameters of the model that nothing can be chosen by, each with what it is: "is
-            frozen", "is called 'dense_3'".
-    """
-
-    parameters: Mapping[str, Any]
-    layers: Sequence[tuple[Layer, tuple[str, ...]]]
-    backend: str
-    absent: Callable[[], Sequence[tuple[Layer, str]]] = tuple
-
-
-@dataclass(frozen=True, repr=False)
-class Group:
-    """Parameters that share their hyperparameters.
-
-    Attributes:
-        options: fields of the specification by name, in place of the ones that :func:`build` is given. ``spec``
-            replaces the whole specification.
-        parameters: (name, native parameter).
-        trainable: False: these parameters are never moved.
-    """
-
-    options: Mapping[str, Any]
-    parameters: tuple[tuple[str, Any], ...]
-    trainable: bool = True
-
-    def __repr__(self) -> str:
-        return f"Group({self.said}: {display.listed((name for name, _ in self.parameters), 200)})"
-
-    @property
-    def said(self) -> str:
-        """The options in words."""
-        options = display.listed((f"{name}={value!r}" for name, value in self.options.items()), 120)
-        return "frozen" if not self.trainable else options or "no options of its own"
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,7 +156,7 @@ def from_dicts(dicts: Iterable[Mapping[str, Any]], backend: str) -> Groups:
     Raises:
         InvalidInput: a dict has no ``"params"``, or a parameter is in two of them.
     """
-    listing = backend_module(backend).members
+    listing = get_backend(backend)[OPTIMIZERS].members
     found = []
     seen: dict[int, int] = {}
     for index, given in enumerate(dicts):
@@ -234,38 +194,9 @@ def resolve(spec: Spec, groups: Groups) -> list[tuple[Spec, Group]]:
 
 
 def inventory_of(model: Any) -> Inventory:
-    """The parameters and layers of a model of any backend."""
-    from agnostic.backend import backend_name
-
-    inventory: Inventory = backend_module(backend_name(model)).inventory(model)
-    return inventory
-
-
-def backend_of_optimizer(optimizer: Any) -> str:
-    """The name of the backend that an optimizer belongs to.
+    """The parameters and layers of a model of any backend.
 
     Raises:
-        InvalidInput: none that is known.
+        InvalidInput: no backend knows the model, or its backend builds no optimizers.
     """
-    for cls in type(optimizer).__mro__:
-        framework = cls.__module__.partition(".")[0]
-        if framework in ("torch", "keras"):
-            return framework
-    raise InvalidInput(f"a torch or Keras optimizer was expected, not {type(optimizer).__qualname__}")
-
-
-def backend_module(backend: str, module: str = "optimizers") -> Any:
-    """The module of a backend's package that holds its optimizers, or another of its modules.
-
-    Raises:
-        UnknownName: no such backend is registered.
-    """
-    import importlib
-
-    from agnostic.backend import registrations
-
-    known = registrations()
-    if backend not in known:
-        raise UnknownName(f"no backend {backend!r} ({', '.join(known)} are registered)")
-    package = known[backend].factory.partition(":")[0].rpartition(".")[0]
-    return importlib.import_module(f"{package}.{module}")
+    return model_backend(model)[OPTIMIZERS].inventory(model)

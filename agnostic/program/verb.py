@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from agnostic.backend import Model, backend_of
+from agnostic.contracts.program import PROGRAM
 from agnostic.errors import InvalidInput
 from agnostic.models.inputs import Size, examples
 from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
+from agnostic.registry import Model, backend_of
 
 
 def program(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Program:
@@ -48,4 +49,4 @@ def program(model: Model, inputs: Any = None, *, size: Size | None = None, chann
         inputs = examples(backend, model, size=size, channels=channels_in)
     elif size is not None or channels_in is not None:
         raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
-    return simplified(backend.program(model, inputs))
+    return simplified(backend[PROGRAM].program(model, inputs))

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from agnostic.arrays import describe
-from agnostic.backend import Backend, Model
+from agnostic.contracts.inputs import INPUTS
+from agnostic.contracts.layers import LAYERS
 from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.registry import Backend, Model
 
 
 @contextmanager
@@ -30,10 +32,10 @@ def refusals(backend: Backend, model: Model, inputs: Any) -> Iterator[None]:
     except AgnosticError:
         raise
     except Exception as error:
-        if not backend.is_refusal(error):
+        if not backend[INPUTS].is_refusal(error):
             raise
         layer = _failing(backend, model, error)
-        expected = backend.expected(model, layer)
+        expected = backend[LAYERS].expected(model, layer)
         if layer is None:
             what = "it fails" if expected is None else f"it takes {expected}"
         else:
@@ -50,7 +52,7 @@ def _failing(backend: Backend, model: Model, error: Exception) -> str | None:
     while frames is not None:
         own = frames.tb_frame.f_locals.get("self")
         if own is not None:
-            found = backend.layer_name(model, own) or found
+            found = backend[LAYERS].layer_name(model, own) or found
         frames = frames.tb_next
     return found
 

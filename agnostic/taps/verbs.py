@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from agnostic.backend import Backend, Model, backend_of
+from agnostic.contracts.guards import GUARDS
+from agnostic.contracts.layers import LAYERS
+from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Layers, Selector, chooses_many, select
 from agnostic.models.cards import card_of
-from agnostic.models.inputs import Size, layers_of
+from agnostic.models.inputs import Size, layers_of, run_layers
 from agnostic.models.preparing import model_inputs
+from agnostic.registry import Backend, Model, model_backend
 from agnostic.taps.records import Activations
 from agnostic.taps.refusals import refusals
 
@@ -38,12 +41,12 @@ def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channe
     Raises:
         InvalidInput: the model does not take the inputs, or images of this size, or no shape can be found.
     """
-    backend = backend_of(model)
+    backend = model_backend(model)
     if inputs is not None:
         if size is not None or channels_in is not None:
             raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
         with refusals(backend, model, inputs):
-            return Layers(backend.layers(model, inputs))
+            return Layers(run_layers(backend, model, inputs))
     return Layers(layers_of(backend, model, size=size, channels=channels_in))
 
 
@@ -68,10 +71,10 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
         InvalidInput: the model does not take these inputs; a layer that was asked for by name or index did not run, or
             none of a glob's did.
     """
-    backend = backend_of(model)
+    backend = model_backend(model)
     with refusals(backend, model, inputs):
         chosen = _choose(backend, model, layers, inputs)
-        record = backend.capture(model, inputs, _names(chosen))
+        record = backend[TAPS].capture(model, inputs, _names(chosen))
     ran = []
     for selector, found in chosen:
         called = [record.layer(layer.name) for layer in found if record.calls(layer.name)]
@@ -82,7 +85,7 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
                 "agnostic.layers(model) tells how often each layer runs"
             )
         ran.append((selector, called))
-    return record.rekeyed(_keyed(ran), _about(backend, model, inputs), partial(backend.layer_name, model))
+    return record.rekeyed(_keyed(ran), _about(backend, model, inputs), partial(backend[LAYERS].layer_name, model))
 
 
 @contextmanager
@@ -133,15 +136,15 @@ def watch(
     """
     if nonfinite not in (None, "raise"):
         raise InvalidInput(f"nonfinite is 'raise' or None, not {nonfinite!r}")
-    backend = backend_of(model)
+    backend = model_backend(model)
     asked = _asked(backend, model, layers)
     chosen = _choose(backend, model, asked, None) if asked or nonfinite is None else []
     # The guard comes first, so that it sees what the model computed, and not a copy that was recorded.
     with (
-        nullcontext() if nonfinite is None else backend.guard(model),
-        backend.watch(model, _names(chosen), detach=detach) as record,
+        nullcontext() if nonfinite is None else backend[GUARDS].guard(model),
+        backend[TAPS].watch(model, _names(chosen), detach=detach) as record,
     ):
-        yield record.rekeyed(_keyed(chosen), _about(backend, model, None), partial(backend.layer_name, model))
+        yield record.rekeyed(_keyed(chosen), _about(backend, model, None), partial(backend[LAYERS].layer_name, model))
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
@@ -159,8 +162,8 @@ def submodel(model: Model, layers: Selectors) -> Model:
     Raises:
         UnknownName: a selector chooses no layer.
     """
-    backend = backend_of(model)
-    return backend.submodel(model, _names(_choose(backend, model, layers, None)))
+    backend = model_backend(model)
+    return backend[TAPS].submodel(model, _names(_choose(backend, model, layers, None)))
 
 
 def prepare(
@@ -199,7 +202,7 @@ def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -
     """The model is run only for an index, which counts in execution order."""
     asked = _asked(backend, model, selectors)
     by_index = any(isinstance(x, Integral) for x in asked)
-    listing = _listing(backend, model, inputs) if by_index else backend.tree(model)
+    listing = _listing(backend, model, inputs) if by_index else backend[LAYERS].tree(model)
     name = type(model).__name__
     if not asked:
         select(listing, asked, model=name)
@@ -210,7 +213,7 @@ def _asked(backend: Backend, model: Model, selectors: Any) -> list[Any]:
     """Selectors one by one, the model's own layer objects by their names."""
 
     def named(x: Any) -> Any:
-        return x if isinstance(x, str | Integral | Layer) else backend.layer_name(model, x) or x
+        return x if isinstance(x, str | Integral | Layer) else backend[LAYERS].layer_name(model, x) or x
 
     # A layer object may itself be a sequence of layers.
     one = named(selectors)
@@ -224,7 +227,7 @@ def _asked(backend: Backend, model: Model, selectors: Any) -> list[Any]:
 
 
 def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:
-    return layers_of(backend, model) if inputs is None else backend.layers(model, inputs)
+    return layers_of(backend, model) if inputs is None else run_layers(backend, model, inputs)
 
 
 def _about(backend: Backend, model: Model, inputs: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ For example ``assert not run(Subject(TinyBackend, make_model, layer="conv"))``.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import tempfile
 from collections.abc import Callable
@@ -15,12 +16,23 @@ from typing import Any
 import numpy as np
 
 import agnostic as ag
-from agnostic.backend import Backend, Model, backend_name
+from agnostic.contracts.ascent import ASCENT
+from agnostic.contracts.capability import Capability
+from agnostic.contracts.inputs import INPUTS
+from agnostic.contracts.layers import LAYERS
+from agnostic.contracts.models import MODELS
+from agnostic.contracts.ops import OPS
+from agnostic.contracts.taps import TAPS
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidWeights, UnknownName
-from agnostic.models.inputs import Input, image_input
+from agnostic.models.forms import Input
+from agnostic.models.inputs import image_input, run_layers
 from agnostic.reference.ops import NumpyOps
+from agnostic.registry import Backend, Model, backend_name
 from agnostic.testing import operations
 from agnostic.visualization.ascent import Settings, prepare
+
+KEYS: tuple[Capability[Any], ...] = (LAYERS, INPUTS, TAPS, ASCENT, MODELS, WEIGHTS, OPS)
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class Subject:
     """What is examined.
 
     Attributes:
-        factory: makes the backend, as the registration's factory does.
+        factory: gives the backend.
         model: makes a small model of it, with the same weights each time.
         layer: the name of one of its layers, with height, width and at least two channels, that runs once.
         size: height and width of the images to try.
@@ -49,9 +61,9 @@ class Broken(AssertionError):
 def run(subject: Subject) -> list[str]:
     """What is wrong with a backend: one sentence a broken promise, none if it conforms.
 
-    A method that is missing ends the examination, since a class that lacks one cannot be instantiated.
+    A function that is missing ends the examination.
     """
-    absent = missing(subject.factory)
+    absent = missing(subject.factory())
     if absent:
         return absent
     failures = []
@@ -65,17 +77,21 @@ def run(subject: Subject) -> list[str]:
     return failures
 
 
-def missing(factory: Callable[[], Backend]) -> list[str]:
-    """The methods that a backend class lacks, each with what it must return, in the contract's words."""
-    names = sorted(getattr(factory, "__abstractmethods__", ()))
-    return [_due(name) for name in names]
+def missing(backend: Backend) -> list[str]:
+    """The functions that the modules of a backend lack, each with what it must return, in the contract's words."""
+    found = []
+    for key in KEYS:
+        if key in backend:
+            module = importlib.import_module(backend.registration.provides[key.name])
+            found += [_due(key, name) for name in key.members if not hasattr(module, name)]
+    return found
 
 
-def _due(name: str) -> str:
-    method = getattr(Backend, name)
+def _due(key: Capability[Any], name: str) -> str:
+    method = getattr(key.contract, name)
     summary = (inspect.getdoc(method) or "").partition("\n")[0]
     returns = str(inspect.signature(method).return_annotation)
-    return f"method {name!r} is missing; it must return {returns}: {summary}"
+    return f"{key.name}: {name!r} is missing; it must return {returns}: {summary}"
 
 
 def _require(holds: bool, method: str, said: str) -> None:
@@ -84,14 +100,15 @@ def _require(holds: bool, method: str, said: str) -> None:
 
 
 def _contract(method: str) -> str:
-    summary = (inspect.getdoc(getattr(Backend, method, None)) or "").partition("\n")[0]
+    found = next((getattr(key.contract, method) for key in KEYS if method in key.members), None)
+    summary = (inspect.getdoc(found) or "").partition("\n")[0] if found is not None else ""
     return f"The contract of {method!r}: {summary}" if summary else f"See agnostic.ops.Ops.{method}"
 
 
 def _images(subject: Subject) -> tuple[Backend, Model, Any]:
     backend, model = subject.factory(), subject.model()
     pixels = np.random.default_rng(0).random((2, subject.size, subject.size, _image_channels(subject)), np.float32)
-    return backend, model, backend.native_inputs(model, [_form(subject).arrange(pixels)])
+    return backend, model, backend[INPUTS].native_inputs(model, [_form(subject).arrange(pixels)])
 
 
 def _form(subject: Subject) -> Input:
@@ -106,9 +123,6 @@ def _image_channels(subject: Subject) -> int:
 def a_model_is_recognized(subject: Subject) -> None:
     """``backend_of`` finds the backend by the model's class."""
     backend = subject.factory()
-    for attribute in ("name", "engine", "ops"):
-        if not hasattr(backend, attribute):
-            raise Broken(f"the attribute {attribute!r} is missing; see agnostic.backend.Backend")
     found = backend_name(subject.model())
     if found != backend.name:
         raise Broken(f"the model belongs to backend {found!r}, not {backend.name!r}: check Registration.model_classes")
@@ -129,31 +143,31 @@ def operations_equal_the_reference(subject: Subject) -> None:
 def layers_are_listed(subject: Subject) -> None:
     """``tree`` and ``layers`` name the same layers; shapes, axes and channels fit each other."""
     backend, model, images = _images(subject)
-    tree, listing = backend.tree(model), backend.layers(model, images)
+    tree, listing = backend[LAYERS].tree(model), run_layers(backend, model, images)
     names = [x.name for x in listing]
-    _require(len(set(names)) == len(names), "layers", "two layers have one name")
+    _require(len(set(names)) == len(names), "trial", "two layers have one name")
     _require({x.name for x in tree} == set(names), "tree", "tree and layers name different layers")
-    _require(subject.layer in names, "layers", f"layer {subject.layer!r} is not listed")
+    _require(subject.layer in names, "trial", f"layer {subject.layer!r} is not listed")
     _require(all(x.calls == 0 and x.shape is None for x in tree), "tree", "tree tells shapes or calls")
     for x in listing:
         if x.shape is not None and x.axes is not None:
-            _require(len(x.shape) == len(x.axes), "layers", f"{x.name}: {x.axes} are not the axes of {x.shape}")
+            _require(len(x.shape) == len(x.axes), "trial", f"{x.name}: {x.axes} are not the axes of {x.shape}")
             if "C" in x.axes:
-                _require(x.channels == x.shape[x.axes.index("C")], "layers", f"{x.name}: channels and shape differ")
+                _require(x.channels == x.shape[x.axes.index("C")], "trial", f"{x.name}: channels and shape differ")
 
 
 def captures_what_the_listing_says(subject: Subject) -> None:
     """``capture`` records one array of the listed shape, as ``watch`` and ``submodel`` do."""
     backend, model, images = _images(subject)
-    listed = next(x for x in backend.layers(model, images) if x.name == subject.layer)
-    captured = backend.capture(model, images, [subject.layer]).numpy()[subject.layer]
+    listed = next(x for x in run_layers(backend, model, images) if x.name == subject.layer)
+    captured = backend[TAPS].capture(model, images, [subject.layer]).numpy()[subject.layer]
     _require(captured.ndim == len(listed.shape or ()), "capture", f"shape {captured.shape}, listed {listed.shape}")
     fits = all(n in (None, m) for n, m in zip(listed.shape or (), captured.shape, strict=True))
     _require(fits, "capture", f"shape {captured.shape}, listed {listed.shape}")
-    part = backend.ops.numpy(backend.submodel(model, [subject.layer])(images))
+    part = backend.ops.numpy(backend[TAPS].submodel(model, [subject.layer])(images))
     most = operations.tolerance(captured)
     _require(np.abs(part - captured).max() <= most, "submodel", "a submodel returns something else than capture")
-    with backend.watch(model, [subject.layer]) as record:
+    with backend[TAPS].watch(model, [subject.layer]) as record:
         model(images)
         model(images)
     _require(len(record.calls(subject.layer)) == 2, "watch", "two calls of the model did not make two records")
@@ -177,18 +191,18 @@ def weights_go_out_and_in(subject: Subject) -> None:
     backend, model, images = _images(subject)
 
     def output() -> np.ndarray[Any, Any]:
-        return backend.capture(model, images, [subject.layer]).numpy()[subject.layer]  # type: ignore[no-any-return]
+        return backend[TAPS].capture(model, images, [subject.layer]).numpy()[subject.layer]  # type: ignore[no-any-return]
 
-    before, weights = output(), {name: np.array(x) for name, x in backend.weights(model).items()}
-    backend.set_weights(model, weights)
+    before, weights = output(), {name: np.array(x) for name, x in backend[WEIGHTS].weights(model).items()}
+    backend[WEIGHTS].set_weights(model, weights)
     _require(np.array_equal(output(), before), "set_weights", "the model's own weights changed its output")
-    backend.set_weights(model, {name: x + x.dtype.type(1) for name, x in weights.items()})
+    backend[WEIGHTS].set_weights(model, {name: x + x.dtype.type(1) for name, x in weights.items()})
     _require(not np.array_equal(output(), before), "set_weights", "other weights changed nothing")
-    backend.set_weights(model, weights)
+    backend[WEIGHTS].set_weights(model, weights)
     first, *others = weights
     for broken in ({name: weights[name] for name in others}, {**weights, first: np.zeros((1, 2, 3, 4, 5), np.float32)}):
         try:
-            backend.set_weights(model, broken)
+            backend[WEIGHTS].set_weights(model, broken)
         except InvalidWeights:
             continue
         raise Broken(f"a missing or misshapen {first!r} was accepted. {_contract('set_weights')}")
@@ -199,7 +213,7 @@ def missing_files_are_refused(subject: Subject) -> None:
     """``read_weights`` raises InvalidWeights."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            subject.factory().read_weights(Path(folder) / "none.safetensors")
+            subject.factory()[WEIGHTS].read_weights(Path(folder) / "none.safetensors")
         except InvalidWeights:
             return
     raise Broken(f"a file that is not there was read. {_contract('read_weights')}")
@@ -234,13 +248,13 @@ def an_ascent_climbs(subject: Subject) -> None:
 def silence_is_told(subject: Subject) -> None:
     """``Climbed.reached``: where all weights are zero, no gradient comes back to any image."""
     backend, model = subject.factory(), subject.model()
-    backend.set_weights(model, {name: np.zeros_like(x) for name, x in backend.weights(model).items()})
-    if any(x.any() for x in backend.weights(model).values()):
+    backend[WEIGHTS].set_weights(model, {name: np.zeros_like(x) for name, x in backend[WEIGHTS].weights(model).items()})
+    if any(x.any() for x in backend[WEIGHTS].weights(model).values()):
         return  # which weights_go_out_and_in says
     _, ascent = prepare(
         model, ag.objectives.channel(subject.layer, [0, 1]), recipe="classic", size=subject.size, steps=2
     )
-    for climbed in backend.ascend(model, ascent, Settings(dtype="float32")):
+    for climbed in backend[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
         _require(not climbed.reached.any(), "ascend", "a gradient is said to have come from a layer without weights")
 
 

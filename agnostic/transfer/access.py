@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.backend import Model
+from agnostic.contracts.capability import Model
 from agnostic.models.architecture import same_padding
 
 Array = np.ndarray[Any, Any]
@@ -153,14 +153,3 @@ class Access(ABC):
     def exact(self) -> Access | None:
         """A copy that computes in float64, or None where the framework has none that can be relied on."""
         return None
-
-
-def access(model: Model) -> Access:
-    """A model as transfer sees it.
-
-    Raises:
-        InvalidInput: no backend knows the model, or its backend cannot transfer.
-    """
-    from agnostic.backend import backend_of
-
-    return backend_of(model).access(model)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.specs import require_files
@@ -147,9 +148,10 @@ class _Held:
         trust: bool = False,
         fresh: bool = False,
     ) -> Any:
+        from agnostic.contracts.transfer import TRANSFER
         from agnostic.models.load import load
         from agnostic.models.specs import parse
-        from agnostic.transfer.access import access
+        from agnostic.registry import model_backend
 
         parsed = parse(spec)
         if fresh and parsed.path is None:
@@ -158,7 +160,7 @@ class _Held:
         engine = engine if name == "keras" else None
         self.model = load(spec, backend=backend, engine=engine, weights=weights, trust=trust)
         self.name = Path(spec).name if parsed.path is not None else spec
-        self.access = access(self.model)
+        self.access = model_backend(self.model)[TRANSFER].access(self.model)
         try:
             inputs = [[list(x.shape), x.high] for x in self.access.inputs()]
         except InvalidInput:
@@ -214,9 +216,9 @@ class _Held:
         return {"text": str(report), "json": report.json()}
 
     def write(self, out: str) -> Any:
-        from agnostic.backend import backend_of
+        from agnostic.registry import backend_of
 
-        backend_of(self.model).save(self.model, Path(out))
+        backend_of(self.model)[WEIGHTS].save(self.model, Path(out))
         return {}
 
 

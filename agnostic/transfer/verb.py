@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agnostic.backend import Model
+from agnostic.contracts.transfer import TRANSFER
 from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.cards import attach, card_of
+from agnostic.registry import Model, model_backend
 from agnostic.text import counted
-from agnostic.transfer.access import Access, Array, Slot, access
+from agnostic.transfer.access import Access, Array, Slot
 from agnostic.transfer.layouts import KINDS
 from agnostic.transfer.matching import (
     SAME,
@@ -77,7 +78,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
         InvalidWeights: layers are left without a counterpart; names them. The target is as it was.
         InvalidInput: the inputs do not suit, or the models are of two frameworks and cannot be run.
     """
-    there, here = access(source), access(target)
+    there, here = (model_backend(model)[TRANSFER].access(model) for model in (source, target))
     given = _inputs(there, here, inputs)
     return into(here, record(there, given, name_of(source)), name_of(target))
 

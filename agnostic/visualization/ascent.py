@@ -1,4 +1,4 @@
-"""Gradient ascent on images: the mathematics, once. A backend runs the loop; see :class:`agnostic.backend.Backend`."""
+"""Gradient ascent on images: the mathematics, once. A backend runs the loop; see :mod:`agnostic.contracts.ascent`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.backend import Backend, Model, backend_of
+from agnostic.contracts.ascent import ASCENT
+from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.cards import Preprocessing, card_of
 from agnostic.models.classes import class_index, class_label
-from agnostic.models.inputs import Input, Size, Trial, image_input, refused
+from agnostic.models.forms import Input, Trial
+from agnostic.models.inputs import Size, image_input, refused
 from agnostic.models.preparing import preprocessing_of
 from agnostic.ops import Array, Ops
+from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.mosaic import mosaic
@@ -440,7 +443,7 @@ def shown(
         InvalidInput: the model takes no images, or no layer takes images of this size.
     """
     form = image_input(backend, model, size=size, channels=channels_in, near=near)
-    trial = backend.trial(model, backend.native_inputs(model, [form.zeros()]))
+    trial = backend[INPUTS].trial(model, backend[INPUTS].native_inputs(model, [form.zeros()]))
     if trial.error is not None and not any(x.calls for x in trial.layers):
         raise refused(model, trial, form.size)
     return form, trial
@@ -524,7 +527,7 @@ def visualize(
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
     remarks: list[str] = []
-    for climbed in backend.ascend(model, ascent, settings):
+    for climbed in backend[ASCENT].ascend(model, ascent, settings):
         images = climbed.images
         pixels[images.start : images.stop] = climbed.pixels
         scores[:, images.start : images.stop] = climbed.scores

@@ -18,10 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import __version__, decoding
-from agnostic.backend import Backend, Model
+from agnostic.contracts.ascent import ASCENT
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.models.inputs import Size
+from agnostic.registry import Backend, Model
 from agnostic.text import counted
 from agnostic.visualization.ascent import Ascent, Settings, prepare
 from agnostic.visualization.mosaic import mosaic
@@ -82,7 +85,7 @@ def fingerprint(backend: Backend, model: Model) -> str:
     """A digest of the model's class and weights: images of another model are not taken for finished ones of this."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{type(model).__module__}.{type(model).__qualname__}".encode())
-    for name, array in sorted(backend.weights(model).items()):
+    for name, array in sorted(backend[WEIGHTS].weights(model).items()):
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
@@ -142,7 +145,7 @@ def draw(
         check_replaceable(drawing.path, mosaic_by)
         for item, own in zip(drawing.items, made_by, strict=True):
             check_replaceable(drawing.image_path(item), own)
-    about = {"model": drawing.spec, "versions": {"agnostic": __version__, **backend.versions()}}
+    about = {"model": drawing.spec, "versions": {"agnostic": __version__, **backend[CALLS].versions()}}
     # Opened first, so that a folder that cannot be written to is not found out at the end.
     with atomic_path(drawing.path) as temporary:
         missing = [i for i, item in enumerate(drawing.items) if not _finished(drawing.image_path(item), made_by[i])]
@@ -179,7 +182,7 @@ def _ascend(
 ) -> None:
     done = 0
     try:
-        for climbed in backend.ascend(model, ascent, settings):
+        for climbed in backend[ASCENT].ascend(model, ascent, settings):
             for place, (i, remark) in enumerate(zip(climbed.images, ascent.remarks(climbed), strict=True)):
                 text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
                 path = drawing.image_path(drawing.items[missing[i]])

@@ -54,7 +54,7 @@ Data = dict[str, Any]
 
 
 def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
-    """See :meth:`agnostic.backend.Backend.ascend`. Compiled engines report the steps of a micro-batch when it ends.
+    """See :mod:`agnostic.contracts.ascent`. Compiled engines report the steps of a micro-batch when it ends.
 
     Raises:
         InvalidInput: float64 is asked for, to which several of Keras' layers are not accurate on any engine.

@@ -6,14 +6,14 @@ Frameworks are imported by the functions that need them: whoever has jax alone n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.augmentation import Augmentation, inputs, iterators
+from agnostic.augmentation import Augmentation, Parameters, inputs, iterators
 from agnostic.augmentation.loaders import Loading
 from agnostic.errors import InvalidInput
 
@@ -48,9 +48,13 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _is_tensorflow(images: Any) -> bool:
+    return any(cls.__module__.partition(".")[0] == "tensorflow" for cls in type(images).__mro__)
+
+
 def check_concrete(images: Any) -> None:
     """Raise InvalidInput for what stands for values in a graph and has none yet."""
-    if inputs.kind_of(images) == "tensorflow":
+    if _is_tensorflow(images):
         import tensorflow as tf
 
         if not tf.executing_eagerly() or not isinstance(images, tf.Tensor | tf.Variable):
@@ -69,10 +73,15 @@ def check_concrete(images: Any) -> None:
         )
 
 
+def apply(augmentation: Augmentation, images: Any, parameters: Sequence[Parameters], layout: str, filling: str) -> Any:
+    """See :meth:`agnostic.contracts.augmentation.Augmentations.apply`."""
+    return through_numpy(lambda values: augmentation.apply_numpy(values, parameters, layout, filling), images)
+
+
 def through_numpy(change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: Any) -> Any:
     """A function of NumPy arrays on a jax or tensorflow array; the result is of its framework, on its device."""
     check_concrete(images)
-    if inputs.kind_of(images) == "tensorflow":
+    if _is_tensorflow(images):
         import tensorflow as tf
 
         with tf.device(images.device):
@@ -117,8 +126,7 @@ def _layer_class() -> Any:
         def build(self, input_shape: Any) -> None:
             # Here, where the sentence reaches the user: inside a compiled step it would come wrapped by the engine.
             shape = [1 if side is None else side for side in input_shape]
-            kind = "torch" if self.layout == "NCHW" else "numpy"
-            inputs.layout_of(kind, shape, None if self._layout_in_doubt else self.layout)
+            inputs.layout_of("Keras", self.layout, shape, None if self._layout_in_doubt else self.layout)
 
         def call(self, images: Any, training: bool = False) -> Any:
             if not training:

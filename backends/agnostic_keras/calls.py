@@ -178,7 +178,7 @@ def _channels_last(flat: Layout) -> Layout:
 
 @contextlib.contextmanager
 def intercept(model: keras.Layer, names: Sequence[str], around: Around) -> Iterator[None]:
-    """See :meth:`agnostic.backend.Backend.intercept`."""
+    """See :meth:`agnostic.contracts.calls.Calls.intercept`."""
     check_built(model)
     layers, tracker = named_layers(model), Tracker(model)
     counts: dict[str, int] = {}
@@ -196,8 +196,8 @@ def intercept(model: keras.Layer, names: Sequence[str], around: Around) -> Itera
         yield
 
 
-def run(model: keras.Layer, inputs: Any, seed: int) -> tuple[Array, ...]:
-    """See :meth:`agnostic.backend.Backend.run`."""
+def run(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
+    """See :meth:`agnostic.contracts.calls.Calls.run`."""
     # The states of random generators and statistics that a run would change stay in the scope.
     with keras.StatelessScope() as scope:
         for number, state in enumerate(_seeds(model)):
@@ -210,8 +210,13 @@ def _seeds(model: keras.Layer) -> list[keras.Variable]:
     return [v for v in model.variables if v.name.startswith("seed_generator_state")]
 
 
+def in_float64(model: keras.Layer) -> contextlib.AbstractContextManager[bool]:
+    """See :meth:`agnostic.contracts.calls.Calls.in_float64`: many of Keras' layers compute in float32 in any case."""
+    return contextlib.nullcontext(False)
+
+
 def is_training(model: keras.Layer) -> bool:
-    """See :meth:`agnostic.backend.Backend.is_training`; whether the model's own graph says so for a layer."""
+    """See :meth:`agnostic.contracts.calls.Calls.is_training`; whether the model's own graph says so for a layer."""
     from agnostic_keras.description import _training
 
     return any(_training(layer) for layer in named_layers(model).values())
@@ -230,7 +235,7 @@ def native(x: np.ndarray[Any, Any], like: Array, dtype: str | None = None) -> Ar
 
 
 def versions() -> Mapping[str, str]:
-    """See :meth:`agnostic.backend.Backend.versions`."""
+    """See :meth:`agnostic.contracts.calls.Calls.versions`."""
     import importlib.metadata
 
     engine = keras.config.backend()

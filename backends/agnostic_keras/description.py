@@ -21,7 +21,7 @@ Parts = tuple[str, dict[str, Any], dict[str, Array]]
 
 
 def describe(model: keras.Layer, names: Sequence[str] | None = None) -> list[LayerDescription]:
-    """See :meth:`agnostic.backend.Backend.describe`."""
+    """See :meth:`agnostic.contracts.description.Descriptions.describe`."""
     known = named_layers(model)
     found = []
     for name in known if names is None else names:

@@ -1,4 +1,4 @@
-"""Where models of Keras lie and run: see :mod:`agnostic.backend`."""
+"""Where models of Keras lie and run: see :mod:`agnostic.contracts.devices`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agnostic.errors import InvalidInput
 
 @contextmanager
 def on_device(name: str) -> Iterator[Callable[[keras.Layer], keras.Layer]]:
-    """See :meth:`agnostic.backend.Backend.on_device`. What is built inside lies there already."""
+    """See :meth:`agnostic.contracts.devices.Devices.on_device`. What is built inside lies there already."""
     with keras.device(usable_device(name)):
         yield lambda model: model
 

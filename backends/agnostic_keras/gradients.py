@@ -6,16 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agnostic_keras import engines
-from agnostic_keras.ops import KerasOps
 
 Array = Any
 Function = Callable[..., list[Array]]
 Cotangents = Callable[[list[Array]], list[Array]]
-
-
-def ops_for(arrays: Sequence[Any]) -> KerasOps:
-    """The operations of Keras' engine."""
-    return KerasOps()
 
 
 def detached(inputs: Sequence[Array]) -> list[Array]:

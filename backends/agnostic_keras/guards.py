@@ -28,7 +28,7 @@ _PASSED_OVER = ("keras", "jax", "jaxlib", "tensorflow", "torch")
 
 @contextlib.contextmanager
 def guard(model: keras.Layer) -> Iterator[None]:
-    """See :meth:`agnostic.backend.Backend.guard`."""
+    """See :meth:`agnostic.contracts.guards.Guards.guard`."""
     check_built(model)
     layers = {**named_layers(model), model.name: model}
     thread, state, engine = threading.get_ident(), _State(), engines.current()

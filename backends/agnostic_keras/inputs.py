@@ -15,7 +15,7 @@ from keras import layers as kl
 from keras import tree
 
 from agnostic.models.cards import Preprocessing
-from agnostic.models.inputs import Input, Received, Takes, Trial
+from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
 from agnostic.patching import Replacement
 from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
@@ -38,7 +38,7 @@ _LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
 
 # What a model declares -----------------------------------------------------------------------------------------------
 def stated_inputs(model: keras.Layer) -> Sequence[Input] | None:
-    """See :meth:`agnostic.backend.Backend.stated_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.stated_inputs`."""
     check_built(model)
     if getattr(model, "inputs", None):
         found = [_input(model, x.shape, str(x.dtype)) for x in tree.flatten(_graph(model).input)]
@@ -66,7 +66,7 @@ def _channels_first(model: keras.Layer) -> bool:
 
 
 def input_count(model: keras.Layer) -> int:
-    """See :meth:`agnostic.backend.Backend.input_count`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
     parameters = inspect.signature(type(model).call).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [
@@ -76,7 +76,7 @@ def input_count(model: keras.Layer) -> int:
 
 
 def native_inputs(model: keras.Layer, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """See :meth:`agnostic.backend.Backend.native_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.native_inputs`."""
     if getattr(model, "inputs", None):
         structure = _graph(model).input
         declared = tree.flatten(structure)
@@ -96,7 +96,7 @@ _UNCHANGED = (
 
 
 def stated_preprocessing(model: keras.Layer) -> Preprocessing | None:
-    """See :meth:`agnostic.backend.Backend.stated_preprocessing`: from a rescaling that comes first."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.stated_preprocessing`: from a rescaling that comes first."""
     first = next(_first_steps(model), None)
     match first:
         case kl.Rescaling():
@@ -155,7 +155,7 @@ def _steps_of(node: Any) -> Iterator[Any]:
 
 # What layers receive -------------------------------------------------------------------------------------------------
 def trial(model: keras.Layer, inputs: Any) -> Trial:
-    """See :meth:`agnostic.backend.Backend.trial`; where the engine can, shapes are computed without values."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.trial`; where the engine can, shapes are computed without values."""
     check_built(model)
     given, listing, seen = _native(model, inputs), Listing(model), _Seen()
 
@@ -243,3 +243,8 @@ def taken_by(layer: keras.Layer) -> Takes | None:
     rank = getattr(layer, "rank", None)
     ranks = (rank + 2,) if isinstance(rank, int) else () if spec.ndim is None else (spec.ndim,)
     return Takes(ranks, int(axis), int(length))
+
+
+def is_refusal(error: Exception) -> bool:
+    """See :meth:`agnostic.contracts.inputs.Inputs.is_refusal`."""
+    return is_python_refusal(error) or isinstance(error, engines.current().REFUSALS)

@@ -79,8 +79,17 @@ def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
     ]  # fmt: skip
 
 
-def expected(layer: keras.Layer) -> str | None:
-    """See :meth:`agnostic.backend.Backend.expected`: what the layer's input_spec, or the model's inputs, declare."""
+def layer_name(model: keras.Layer, layer: Any) -> str | None:
+    """See :meth:`agnostic.contracts.layers.Layers.layer_name`."""
+    return next((name for name, x in named_layers(model).items() if x is layer), None)
+
+
+def expected(model: keras.Layer, layer: str | None) -> str | None:
+    """See :meth:`agnostic.contracts.layers.Layers.expected`: what the input_spec, or the model's inputs, declare."""
+    return _declared(model if layer is None else named_layers(model)[layer])
+
+
+def _declared(layer: keras.Layer) -> str | None:
     declared = getattr(layer, "inputs", None)
     if declared:
         found = [f"{keras.backend.standardize_dtype(x.dtype)} {tuple(x.shape)}" for x in declared]

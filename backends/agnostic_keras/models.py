@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import random
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import keras
 import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
-from agnostic.files import open_regular
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite, twins
 from agnostic.models.architecture import Architecture
@@ -25,13 +23,13 @@ from agnostic.models.classes import imagenet_classes
 from agnostic.models.specs import Weights, parse, parse_weights
 from agnostic.text import counted
 from agnostic.transfer.layouts import architecture_to_keras
-from agnostic_keras.archives import bounded_weights, check_archive, check_h5
-from agnostic_keras.weights import CARD, read_weights, set_weights
+from agnostic_keras.archives import bounded_weights, check_archive
+from agnostic_keras.weights import CARD, fit_weights, load_weights, read_weights
 
 
 # Described architectures --------------------------------------------------------------------------------------------
 def build(architecture: Architecture) -> keras.Model:
-    """See :meth:`agnostic.backend.Backend.build`. The random weights are the same every time, on every engine."""
+    """See :mod:`agnostic.contracts.models`. The random weights are the same every time, on every engine."""
     first = next(node for _, node in described.leaves(architecture) if isinstance(node, described.Conv))
     sequences = any(isinstance(node, described.Sequence) for _, node in described.leaves(architecture))
     # A sequence has a learned position for each place, and so one length alone.
@@ -254,7 +252,7 @@ def _own_randomness() -> Iterator[None]:
 
 # Models by specification --------------------------------------------------------------------------------------------
 def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -> keras.Model:
-    """See :meth:`agnostic.backend.Backend.load`; of the embedded networks, keras.applications and ``.keras`` files."""
+    """See :mod:`agnostic.contracts.models`; of the embedded networks, keras.applications and ``.keras`` files."""
     parsed, chosen = parse(spec), parse_weights(weights)
     match parsed.family:
         case "embedded":
@@ -281,12 +279,12 @@ def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     if weights != "random":
         path = efficientnet_lite.weights_file(variant) if weights == "default" else weights
         if path.name.endswith(".weights.h5"):
-            fill(model, path, architecture.name)
+            load_weights(model, path, architecture.name)
         else:
             entries = read_weights(path)
             if path.suffix in (".pth", ".pt"):
                 entries = architecture_to_keras(architecture, efficientnet_lite.from_package(entries, architecture))
-            _fit(model, entries, path, architecture.name)
+            fit_weights(model, entries, path, architecture.name)
     return model, efficientnet_lite.card(variant)
 
 
@@ -300,12 +298,12 @@ def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     model = build(architecture)
     if isinstance(weights, Path):
         if weights.name.endswith(".weights.h5"):
-            fill(model, weights, name)
+            load_weights(model, weights, name)
         else:
             entries = read_weights(weights)
             if weights.suffix in (".pth", ".pt"):
                 entries = architecture_to_keras(architecture, entries)
-            _fit(model, entries, weights, name)
+            fit_weights(model, entries, weights, name)
     return model, twins.card(name)
 
 
@@ -342,7 +340,7 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
             "give their file as weights=..., or weights='random'"
         ) from error
     if isinstance(weights, Path):
-        fill(model, weights, f"keras:{name}")
+        load_weights(model, weights, f"keras:{name}")
     return model, _application_card(name, model, known[name].preprocess_input)
 
 
@@ -378,7 +376,7 @@ def _file(path: Path, weights: Weights, trust: bool) -> keras.Model:
     except Exception as error:  # whatever a damaged or foreign configuration raises
         raise InvalidWeights(f"{path} cannot be read as a model ({' '.join(str(error).split())[:200]})") from error
     if isinstance(weights, Path):
-        fill(model, weights, str(path))
+        load_weights(model, weights, str(path))
     return model
 
 
@@ -386,25 +384,3 @@ def _card_in(path: Path) -> ModelCard | None:
     """What agnostic wrote beside the model in its file, if it did."""
     with zipfile.ZipFile(path) as file:
         return card_from_text(file.read(CARD), str(path)) if CARD in file.namelist() else None
-
-
-def fill(model: keras.Layer, path: Path, name: str) -> None:
-    """See :meth:`agnostic.backend.Backend.load_weights`."""
-    if not path.name.endswith(".weights.h5"):
-        _fit(model, read_weights(path), path, name)
-        return
-    with open_regular(path, InvalidWeights) as file:
-        check_h5(path, path, os.fstat(file.fileno()).st_size)
-    before = [np.array(x) for x in model.get_weights()]
-    try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
-        model.set_weights(before)  # Keras has set those before the one that failed
-        raise InvalidWeights(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
-
-
-def _fit(model: keras.Layer, entries: Any, path: Path, name: str) -> None:
-    try:
-        set_weights(model, entries)
-    except InvalidWeights as error:
-        raise InvalidWeights(f"{path} does not fit {name}: {error}") from None

@@ -187,3 +187,15 @@ class KerasOps:
 
     def stop_gradient(self, x: Array) -> Array:
         return ops.stop_gradient(x)
+
+
+def ops_for(arrays: Sequence[Any] = ()) -> KerasOps:
+    """See :meth:`agnostic.contracts.ops.Operations.ops_for`: the same on every device."""
+    engines.current()  # an engine that cannot differentiate is refused here
+    return KerasOps()
+
+
+def engine() -> str:
+    """The engine that Keras is loaded with."""
+    engines.current()
+    return str(keras.config.backend())

@@ -19,7 +19,7 @@ from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.optimizers import rules
-from agnostic.optimizers.groups import Group, Inventory
+from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Muon, Spec, as_dict, make, obstacles, replace
 from agnostic.text import counted
@@ -726,14 +726,14 @@ def _to_native(slots: Mapping[str, Any]) -> dict[str, Any]:
     return {"row": slots["row"][..., 0], "column": slots["column"][..., 0, :]}
 
 
-def restore(optimizer: Any, snapshot: Snapshot, names: Mapping[int, str], variables: Iterable[Variable]) -> None:
+def restore(optimizer: Any, snapshot: Snapshot, names: Mapping[int, str], parameters: Iterable[Variable]) -> None:
     """Put a snapshot's state into a newly built optimizer.
 
     Args:
         names: the snapshot's name of each variable, by ``id``; variables without one are not moved.
-        variables: all trainable variables of the model, in its order.
+        parameters: all trainable variables of the model, in its order.
     """
-    held = list(variables)
+    held = list(parameters)
     optimizer.build(held)
     steps = {state.step for state in snapshot.states.values()}
     if len(steps) > 1:

@@ -246,7 +246,7 @@ class Run:
 
 
 def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activations:
-    """See :meth:`agnostic.backend.Backend.capture`."""
+    """See :meth:`agnostic.contracts.taps.Taps.capture`."""
     check_built(model)
     listing = Listing(model)
     run = Run(model, names)
@@ -258,7 +258,7 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
 
 @contextlib.contextmanager
 def watch(model: keras.Layer, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
-    """See :meth:`agnostic.backend.Backend.watch`.
+    """See :meth:`agnostic.contracts.taps.Taps.watch`.
 
     Compiled code, ``fit()`` and ``predict()`` among it, runs uncompiled inside. Entered inside a compiled function, the
     record holds the arrays of the trace.
@@ -362,7 +362,7 @@ class Submodel(keras.Model):
 
 
 def submodel(model: keras.Layer, names: Sequence[str]) -> keras.Model:
-    """See :meth:`agnostic.backend.Backend.submodel`: ``keras.Model(model.inputs, outputs)`` where there is a graph."""
+    """See :mod:`agnostic.contracts.taps`: ``keras.Model(model.inputs, outputs)`` where there is a graph."""
     check_built(model)
     chosen = _chosen(model, names)
     counts = calls_in(model)

@@ -402,3 +402,8 @@ def _changed(layer: keras.Layer, mend: Mapping[str, Any]) -> Iterator[None]:
 
     with _attributes(layer, {**values, "padding": "valid"}), taps.replaced([(layer, call)]):
         yield
+
+
+def access(model: keras.Layer) -> KerasAccess:
+    """See :meth:`agnostic.contracts.transfer.Transfers.access`."""
+    return KerasAccess(model)

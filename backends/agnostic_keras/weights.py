@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights
-from agnostic.files import atomic_path, safetensors_as_os_errors
+from agnostic.files import atomic_path, open_regular, safetensors_as_os_errors
 from agnostic.models.cards import card_of, card_to_json
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
+from agnostic_keras.archives import check_h5
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
 
@@ -27,7 +28,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.read_weights`.
+    """See :meth:`agnostic.contracts.weights.Weights.read_weights`.
 
     Args:
         path: ``.safetensors`` with the names of :func:`weights`; or ``.pth`` and ``.pt``, which are PyTorch's and come
@@ -41,8 +42,31 @@ def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.array(x) for name, x in read_arrays(path, SUFFIXES, "Keras").items()}
 
 
+def load_weights(model: keras.Layer, path: Path, name: str) -> None:
+    """See :meth:`agnostic.contracts.weights.Weights.load_weights`."""
+    if not path.name.endswith(".weights.h5"):
+        fit_weights(model, read_weights(path), path, name)
+        return
+    with open_regular(path, InvalidWeights) as file:
+        check_h5(path, path, os.fstat(file.fileno()).st_size)
+    before = [np.array(x) for x in model.get_weights()]
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
+        model.set_weights(before)  # Keras has set those before the one that failed
+        raise InvalidWeights(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
+
+
+def fit_weights(model: keras.Layer, entries: Any, path: Path, name: str) -> None:
+    """:func:`set_weights` of what a file holds, which an error names."""
+    try:
+        set_weights(model, entries)
+    except InvalidWeights as error:
+        raise InvalidWeights(f"{path} does not fit {name}: {error}") from None
+
+
 def save(model: keras.Layer, path: Path) -> None:
-    """See :meth:`agnostic.backend.Backend.save`: ``.keras`` is the model and its card, the others are weights."""
+    """See :mod:`agnostic.contracts.weights`: ``.keras`` is the model and its card, the others are weights."""
     if not path.name.endswith((".keras", ".weights.h5", ".safetensors")):
         raise InvalidInput(f"Keras writes .keras, .weights.h5 and .safetensors, not {path.name!r}")
     with atomic_path(path) as temporary:
@@ -77,13 +101,13 @@ def _find_room(path: Path, size: int) -> None:
 
 
 def weights(model: keras.Layer) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.weights`: ``"conv_stem.kernel"``, ``"bn1.moving_mean"``."""
+    """See :meth:`agnostic.contracts.weights.Weights.weights`: ``"conv_stem.kernel"``, ``"bn1.moving_mean"``."""
     ops = KerasOps()
     return {name: ops.numpy(variable.value) for name, variable in _variables(model).items()}
 
 
 def set_weights(model: keras.Layer, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """See :meth:`agnostic.backend.Backend.set_weights`. Nothing is set unless everything fits."""
+    """See :meth:`agnostic.contracts.weights.Weights.set_weights`. Nothing is set unless everything fits."""
     variables = _variables(model)
     expected = {name: tuple(v.shape) for name, v in variables.items()}
     pairs = fit(expected, {name: tuple(x.shape) for name, x in values.items()})

@@ -1,11 +1,35 @@
-"""The PyTorch backend. Importing this package imports no framework; :mod:`agnostic_torch.backend` does."""
+"""The PyTorch backend. Importing this package imports no framework; its modules do."""
 
-from agnostic.backend import Registration
+from agnostic.registry import Facts, Registration
+
+_CAPABILITIES = (
+    "ascent", "augmentation", "calls", "data", "description", "devices", "gradients", "guards", "inputs", "layers",
+    "learning", "models", "ops", "optimizers", "program", "taps", "transfer", "weights",
+)  # fmt: skip
 
 registration = Registration(
     name="torch",
-    model_classes=("torch.nn.modules.module:Module",),
-    factory="agnostic_torch.backend:TorchBackend",
+    title="PyTorch",
     requires="torch",
     extra="agnostic-ml[torch]",
+    provides={name: f"agnostic_torch.{name}" for name in _CAPABILITIES},
+    model_classes=("torch.nn:Module",),
+    array_classes=("torch:Tensor",),
+    optimizer_classes=("torch.optim:Optimizer",),
+    facts=Facts(
+        channels_last=False,
+        kernels_last=False,
+        momentum_kept=False,
+        recurrent_biases=2,
+        set_inference="call model.eval() first",
+    ),
+    specs={"torchvision": "torchvision:vgg16", "timm": "timm:resnet18"},
+    weight_files=(".pth", ".pt", ".safetensors"),
+    views={
+        "augmentation": {"torch_module": "agnostic_torch.augmentation:RandomAugmentation"},
+        "batches": {
+            "torch": "agnostic_torch.batches:ImageStream",
+            "dataloader": "agnostic_torch.batches:ImageLoader",
+        },
+    },
 )

@@ -48,7 +48,7 @@ class _Cut(BaseException):
 
 
 def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
-    """See :meth:`agnostic.backend.Backend.ascend`."""
+    """See :meth:`agnostic.contracts.ascent.Ascents.ascend`."""
     model = unwrap(model)
     first = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
     device = usable_device(settings.device) if settings.device else first.device

@@ -119,17 +119,10 @@ def _fold(position: torch.Tensor, length: int, mode: FillMode) -> torch.Tensor:
 
 
 def apply(
-    augmentation: Augmentation, images: torch.Tensor, parameters: Sequence[Parameters], layout: str
+    augmentation: Augmentation, images: torch.Tensor, parameters: Sequence[Parameters], layout: str, filling: str
 ) -> torch.Tensor:
-    """A batch of images, each changed by its parameters.
-
-    Args:
-        images: (N, C, H, W) or (N, H, W, C) by ``layout``, of any dtype and device.
-
-    Returns:
-        A tensor of the same shape, dtype and device.
-    """
-    check_concrete(images)
+    """See :meth:`agnostic.contracts.augmentation.Augmentations.apply`."""
+    augmentation.check_fill(numpy_dtype(images), filling)
     if images.device.type == "cpu" and not images.requires_grad and images.dtype in (torch.float32, torch.uint8):
         # OpenCV is several times faster than grid_sample there, and has no gradients to give.
         moved = torch.empty_like(images)

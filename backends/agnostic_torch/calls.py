@@ -203,7 +203,7 @@ class Tracker:
 
 @contextlib.contextmanager
 def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterator[None]:
-    """See :meth:`agnostic.backend.Backend.intercept`."""
+    """See :meth:`agnostic.contracts.calls.Calls.intercept`."""
     model = unwrap(model)
     tracker, counts = Tracker(model), dict[str, int]()
     changed: list[tuple[dict[str, Any], Any]] = []
@@ -235,8 +235,8 @@ def _wrapped(
     return call
 
 
-def run(model: nn.Module, inputs: Any, seed: int) -> tuple[Tensor, ...]:
-    """See :meth:`agnostic.backend.Backend.run`."""
+def run(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]:
+    """See :meth:`agnostic.contracts.calls.Calls.run`."""
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
     buffers = [(x, x.clone()) for x in model.buffers()]
@@ -255,7 +255,7 @@ def run(model: nn.Module, inputs: Any, seed: int) -> tuple[Tensor, ...]:
 
 @contextlib.contextmanager
 def in_float64(model: nn.Module) -> Iterator[bool]:
-    """See :meth:`agnostic.backend.Backend.in_float64`; exact, since each float32 number is a float64 number."""
+    """See :meth:`agnostic.contracts.calls.Calls.in_float64`; exact, since each float32 number is a float64 number."""
     model = unwrap(model)
     changed: list[tuple[Tensor, Tensor]] = []
     try:
@@ -270,7 +270,7 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
 
 
 def is_training(model: nn.Module) -> bool:
-    """See :meth:`agnostic.backend.Backend.is_training`."""
+    """See :meth:`agnostic.contracts.calls.Calls.is_training`."""
     return any(module.training for module in unwrap(model).modules())
 
 
@@ -289,5 +289,5 @@ def native(x: np.ndarray[Any, Any], like: Tensor, dtype: str | None = None) -> T
 
 
 def versions() -> Mapping[str, str]:
-    """See :meth:`agnostic.backend.Backend.versions`."""
+    """See :meth:`agnostic.contracts.calls.Calls.versions`."""
     return {"torch": torch.__version__}

@@ -20,7 +20,7 @@ Parts = tuple[str, dict[str, Any], dict[str, Array]]
 
 
 def describe(model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
-    """See :meth:`agnostic.backend.Backend.describe`."""
+    """See :meth:`agnostic.contracts.description.Descriptions.describe`."""
     model = unwrap(model)
     known = named_layers(model)
     found = []

@@ -1,4 +1,4 @@
-"""Where models of PyTorch lie and run: see :mod:`agnostic.backend`."""
+"""Where models of PyTorch lie and run: see :mod:`agnostic.contracts.devices`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agnostic.errors import InvalidInput
 
 @contextmanager
 def on_device(name: str) -> Iterator[Callable[[nn.Module], nn.Module]]:
-    """See :meth:`agnostic.backend.Backend.on_device`. Inputs follow a module to its device."""
+    """See :meth:`agnostic.contracts.devices.Devices.on_device`. Inputs follow a module to its device."""
     device = usable_device(name)
     yield lambda model: model.to(device)
 

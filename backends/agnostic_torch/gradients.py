@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 
 from agnostic.errors import InvalidInput
-from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
 Function = Callable[..., list[Tensor]]
 Cotangents = Callable[[list[Tensor]], list[Tensor]]
-
-
-def ops_for(arrays: Sequence[Any]) -> TorchOps:
-    """The operations for the device of the first tensor."""
-    return TorchOps(next((x.device for x in arrays if isinstance(x, Tensor)), "cpu"))
 
 
 def pullback(function: Function, inputs: Sequence[Tensor], cotangents: Cotangents) -> list[Tensor | None]:

@@ -42,7 +42,7 @@ def _numpy(x: Tensor) -> Any:
 
 @contextlib.contextmanager
 def guard(model: nn.Module) -> Iterator[None]:
-    """See :meth:`agnostic.backend.Backend.guard`.
+    """See :meth:`agnostic.contracts.guards.Guards.guard`.
 
     A loss term is a scalar that depends on weights, made outside the model's layers. A GradScaler expects infinite
     gradients and leaves out their steps: where one scales the loss, gradients are looked at when a step is made.

@@ -16,13 +16,29 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from agnostic.errors import InvalidInput
-from agnostic.models.inputs import Received, Takes, Trial
+from agnostic.models.cards import Preprocessing
+from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
 from agnostic_torch.layers import unwrap
 from agnostic_torch.taps import Taps, _arguments, _native, hooks, inference, leaves
 
 
+def stated_inputs(model: nn.Module) -> Sequence[Input] | None:
+    """None: a module does not declare its inputs."""
+    return None
+
+
+def stated_preprocessing(model: nn.Module) -> Preprocessing | None:
+    """None: a module does not say which range it expects."""
+    return None
+
+
+def is_refusal(error: Exception) -> bool:
+    """See :meth:`agnostic.contracts.inputs.Inputs.is_refusal`."""
+    return is_python_refusal(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
 def input_count(model: nn.Module) -> int:
-    """See :meth:`agnostic.backend.Backend.input_count`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
     model = unwrap(model)
     try:
         parameters = inspect.signature(model.forward).parameters.values()
@@ -35,13 +51,13 @@ def input_count(model: nn.Module) -> int:
 
 
 def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """See :meth:`agnostic.backend.Backend.native_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.native_inputs`."""
     found = tuple(_native(unwrap(model), np.ascontiguousarray(x)) for x in arrays)
     return found[0] if len(found) == 1 else found
 
 
 def trial(model: nn.Module, inputs: Any) -> Trial:
-    """See :meth:`agnostic.backend.Backend.trial`."""
+    """See :meth:`agnostic.contracts.inputs.Inputs.trial`."""
     model = unwrap(model)
     _check_initialized(model)
     args, kwargs = _arguments(model, inputs)

@@ -65,6 +65,7 @@ def _callable(module: nn.Module) -> bool:
 
 def tree(model: nn.Module) -> list[Layer]:
     """The layers as they are registered, without running the model."""
+    model = unwrap(model)
     modules, sizes = named_layers(model), _sizes(model)
     layers = (
         Layer(name, type(module).__name__, None, None, None, sizes[module], calls=0) for name, module in modules.items()
@@ -118,8 +119,16 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     ]  # fmt: skip
 
 
-def expected(module: nn.Module) -> str | None:
-    """See :meth:`agnostic.backend.Backend.expected`."""
+def layer_name(model: nn.Module, layer: Any) -> str | None:
+    """See :meth:`agnostic.contracts.layers.Layers.layer_name`."""
+    return next((name for name, x in named_layers(unwrap(model)).items() if x is layer), None)
+
+
+def expected(model: nn.Module, layer: str | None) -> str | None:
+    """See :meth:`agnostic.contracts.layers.Layers.expected`: what the layer's sizes say."""
+    if layer is None:
+        return None
+    module = named_layers(unwrap(model))[layer]
     weight = next(module.parameters(recurse=False), None)
     dtype = "" if weight is None else f"{str(weight.dtype).removeprefix('torch.')} "
     on = "" if weight is None or weight.device.type == "cpu" else f" on {weight.device}"

@@ -61,7 +61,7 @@ class GlobalAveragePool(nn.Module):
 
 
 def build(architecture: Architecture) -> nn.Module:
-    """See :meth:`agnostic.backend.Backend.build`. The random weights are the same every time."""
+    """See :meth:`agnostic.contracts.models.Models.build`. The random weights are the same every time."""
     with _own_randomness():
         return _sequential(architecture.layers).eval()
 
@@ -115,8 +115,8 @@ def _own_randomness() -> Iterator[None]:
 
 
 # Models by specification --------------------------------------------------------------------------------------------
-def load(spec: str, weights: str | Path | None = None) -> nn.Module:
-    """See :meth:`agnostic.backend.Backend.load`; of the embedded networks, torchvision and timm."""
+def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -> nn.Module:
+    """See :meth:`agnostic.contracts.models.Models.load`; of the embedded networks, torchvision and timm."""
     parsed, chosen = parse(spec), parse_weights(weights)
     match parsed.family:
         case "embedded":

@@ -185,3 +185,13 @@ class TorchOps:
 
     def stop_gradient(self, x: Tensor) -> Tensor:
         return x.detach()
+
+
+def ops_for(arrays: Sequence[Any] = ()) -> TorchOps:
+    """See :meth:`agnostic.contracts.ops.Operations.ops_for`."""
+    return TorchOps(next((x.device for x in arrays if isinstance(x, Tensor)), "cpu"))
+
+
+def engine() -> str:
+    """PyTorch computes by itself."""
+    return "torch"

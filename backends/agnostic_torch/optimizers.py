@@ -19,7 +19,8 @@ from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
 from agnostic.optimizers.build import describe
-from agnostic.optimizers.groups import SHARED, TORCH_NAMES, Group, Inventory, renamed
+from agnostic.optimizers.groups import SHARED, TORCH_NAMES, renamed
+from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
 from agnostic.text import counted

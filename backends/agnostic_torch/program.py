@@ -28,7 +28,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 
 
 def program(model: nn.Module, inputs: Any) -> Program:
-    """See :meth:`agnostic.backend.Backend.program`.
+    """See :meth:`agnostic.contracts.program.Programs.program`.
 
     Args:
         model: any module that ``torch.export`` can follow: without branches on values.

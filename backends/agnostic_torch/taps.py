@@ -627,7 +627,7 @@ def _set_mode(module: nn.Module, training: bool) -> None:
 
 # The verbs -----------------------------------------------------------------------------------------------------------
 def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
-    """See :meth:`agnostic.backend.Backend.capture`."""
+    """See :meth:`agnostic.contracts.taps.Taps.capture`."""
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
     with inference(model):
@@ -638,7 +638,7 @@ def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
 
 @contextlib.contextmanager
 def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> Iterator[Activations]:
-    """See :meth:`agnostic.backend.Backend.watch`."""
+    """See :meth:`agnostic.contracts.taps.Taps.watch`."""
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         raise InvalidInput("DataParallel runs copies of the model on several devices at once: watch its .module")
     model = unwrap(model)
@@ -752,5 +752,5 @@ class Submodel(nn.Module):
 
 
 def submodel(model: nn.Module, names: Sequence[str]) -> Submodel:
-    """See :meth:`agnostic.backend.Backend.submodel`."""
+    """See :meth:`agnostic.contracts.taps.Taps.submodel`."""
     return Submodel(unwrap(model), names)

@@ -503,3 +503,8 @@ def _padded(module: Any, mend: Mapping[str, Any]) -> Callable[..., Any]:
         return function(x, module.weight, module.bias, module.stride, 0, module.dilation, module.groups)
 
     return call
+
+
+def access(model: nn.Module) -> TorchAccess:
+    """See :meth:`agnostic.contracts.transfer.Transfers.access`."""
+    return TorchAccess(model)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agnostic.errors import InvalidInput
+from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
@@ -23,7 +23,7 @@ COUNTERS = ("num_batches_tracked",)
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.read_weights`."""
+    """See :meth:`agnostic.contracts.weights.Weights.read_weights`."""
     return {name: np.array(x) for name, x in read_arrays(path, SUFFIXES, "PyTorch").items()}
 
 
@@ -40,8 +40,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name: torch.from_numpy(x) for name, x in read_arrays(path, SUFFIXES, "PyTorch").items()}
 
 
+def load_weights(model: nn.Module, path: Path, name: str) -> None:
+    """See :meth:`agnostic.contracts.weights.Weights.load_weights`."""
+    entries = read_weights(path)
+    try:
+        set_weights(model, entries)
+    except InvalidWeights as error:
+        raise InvalidWeights(f"{path} does not fit {name}: {error}") from None
+
+
 def save(model: nn.Module, path: Path) -> None:
-    """See :meth:`agnostic.backend.Backend.save`: the state dict, as ``.safetensors``, ``.pth`` or ``.pt``."""
+    """See :meth:`agnostic.contracts.weights.Weights.save`: the state dict, as ``.safetensors``, ``.pth`` or ``.pt``."""
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise InvalidInput(f"PyTorch writes weights as .safetensors, .pth or .pt, not as {path.name!r}")
     # Parameters that share their memory are written once each, since safetensors has no notion of sharing.
@@ -87,12 +96,12 @@ def _save(state: Mapping[str, Tensor], file: io.RawIOBase) -> None:
 
 
 def weights(model: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.backend.Backend.weights`. The arrays are copies; bfloat16 comes as float32."""
+    """See :meth:`agnostic.contracts.weights.Weights.weights`. The arrays are copies; bfloat16 comes as float32."""
     return {name: _numpy(tensor) for name, tensor in _entries(model).items()}
 
 
 def set_weights(model: nn.Module, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """See :meth:`agnostic.backend.Backend.set_weights`. Nothing is set unless everything fits."""
+    """See :meth:`agnostic.contracts.weights.Weights.set_weights`. Nothing is set unless everything fits."""
     set_state(model, {name: torch.from_numpy(np.array(value)) for name, value in values.items()})
 
 

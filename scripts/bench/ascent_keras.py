@@ -30,6 +30,7 @@ import keras
 import numpy as np
 
 import agnostic as ag
+from agnostic.contracts.ascent import ASCENT
 from agnostic.files import atomic_path
 from agnostic.visualization.ascent import Settings, prepare
 
@@ -107,7 +108,7 @@ def ours(model: keras.Model, layer: str, steps: int, rounds: int, dtype: str | N
     backend, ascent = prepared(channels)
     size = micro_batch(ascent, dtype or chosen(model))
     backend, ascent = prepared(size * rounds)
-    for climbed in backend.ascend(model, ascent, settings):
+    for climbed in backend[ASCENT].ascend(model, ascent, settings):
         yield len(climbed.images)
 
 

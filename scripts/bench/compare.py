@@ -29,6 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
 from report import add_option, keep  # noqa: E402
 
+from agnostic.contracts.calls import CALLS  # noqa: E402
+from agnostic.contracts.weights import WEIGHTS  # noqa: E402
+
 
 def photos(count: int, size: int) -> np.ndarray[Any, Any]:
     """Crops of the photographs in scikit-learn, or smooth noise where it is missing."""
@@ -54,22 +57,22 @@ def megabytes() -> float:
 def side(job: dict[str, Any]) -> None:
     """One side, in a process of its own."""
     import agnostic as ag
-    from agnostic.backend import backend_of
     from agnostic.compare.recording import opened
     from agnostic.compare.traces import Trace
     from agnostic.compare.verbs import against, trace_model
+    from agnostic.registry import backend_of
 
     model = ag.load(job["spec"], backend=job["backend"], engine=job["engine"], weights=job["weights"])
     backend = backend_of(model)
     if job["save"]:
-        backend.save(model, Path(job["save"]))
+        backend[WEIGHTS].save(model, Path(job["save"]))
     images = photos(job["count"], job["size"])
     given = ag.prepare(model, images)
 
     def forward() -> float:
         start = time.perf_counter()
-        for x in backend.run(model, given):
-            backend.to_numpy(x)  # waits for it
+        for x in backend[CALLS].run(model, given):
+            backend[CALLS].numpy(x)  # waits for it
         return time.perf_counter() - start
 
     first = forward()

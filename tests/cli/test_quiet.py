@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agnostic.backend import Registration
 from agnostic.cli import main
+from agnostic.registry import Registration
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,6 +11,7 @@ from keras import layers as kl
 from keras import ops
 
 import agnostic as ag
+from agnostic.contracts.description import DESCRIPTION
 from agnostic.transfer.layouts import flattened_rows
 from tests.compare import networks as net
 from tests.compare.faults import Case, inputs_of
@@ -21,7 +22,7 @@ Options = dict[str, Any]
 def pour(source: Any, target: keras.Model) -> keras.Model:
     """Weights by name and canonical entry; Keras' layers are called as torch's, with '_' for '.'."""
     layers = {x.name: x for x in target._flatten_layers(False, True)}
-    for found in ag.backend_of(source).describe(source):
+    for found in ag.backend_of(source)[DESCRIPTION].describe(source):
         layer = layers.get(found.name.replace(".", "_"))
         if layer is None or not found.weights:
             continue
@@ -544,7 +545,7 @@ def pair_reset() -> Callable[[], Any]:
         a = net.randomized(net.Sequence("gru"))
         b = recurrent("gru")({"rnn": {"reset_after": False}})
         layers = {x.name: x for x in b.layers}
-        for found in ag.backend_of(a).describe(a):
+        for found in ag.backend_of(a)[DESCRIPTION].describe(a):
             for name, value in found.weights.items():
                 layer = layers[found.name]
                 variable = getattr(getattr(layer, "cell", layer), name)

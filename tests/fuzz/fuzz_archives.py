@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 import agnostic as ag
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError
 from agnostic.models.cards import ModelCard, Preprocessing, attach
 from tests.fuzz import mutations
@@ -26,7 +27,7 @@ def prepare(folder: Path) -> Callable[[random.Random], str]:
     model = keras.Model(x, keras.layers.Activation("softmax")(keras.layers.Dense(2)(y)))
     attach(model, ModelCard("x", Preprocessing((0.5,) * 2, (0.2,) * 2), (4, 4)))
     backend = ag.backend_of(model)
-    backend.save(model, folder / "a.keras")
+    backend[WEIGHTS].save(model, folder / "a.keras")
     with zipfile.ZipFile(folder / "a.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     whole = (folder / "a.keras").read_bytes()
@@ -40,7 +41,7 @@ def prepare(folder: Path) -> Callable[[random.Random], str]:
             path.write_bytes(mutations.damaged(rng, whole) if kind == "bytes" else _archive(rng, members, kind))
         try:
             if kind == "weights":
-                backend.load_weights(model, path, "it")
+                backend[WEIGHTS].load_weights(model, path, "it")
             else:
                 ag.load(str(path), backend="keras")
         except AgnosticError as error:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import agnostic as ag
-from agnostic.backend import backend_of
 from agnostic.models.inputs import inputs_of
+from agnostic.registry import backend_of
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import agnostic as ag
-from agnostic.backend import Model, backend_of
+from agnostic.contracts.weights import WEIGHTS
+from agnostic.registry import Model, backend_of
 from agnostic.taps.verbs import prepare as prepare_images
 from agnostic.transfer.layouts import to_keras
 from agnostic.visualization.ascent import prepare
@@ -105,7 +106,7 @@ def _smooth_torch(weights: dict[str, Array]) -> Model:
         "depthwise": nn.Conv2d(6, 6, 3, groups=6), "mean": GlobalAveragePool(), "dense": nn.Linear(6, 5),
     }  # fmt: skip
     model = nn.Sequential(OrderedDict(layers)).eval()
-    backend_of(model).set_weights(model, weights)
+    backend_of(model)[WEIGHTS].set_weights(model, weights)
     return model
 
 
@@ -120,7 +121,7 @@ def _smooth_keras(weights: dict[str, Array]) -> Model:
         kl.DepthwiseConv2D(3, name="depthwise"), kl.GlobalAveragePooling2D(name="mean"), kl.Dense(5, name="dense"),
     ]  # fmt: skip
     model = keras.Sequential([keras.Input((None, None, 3)), *layers])
-    backend_of(model).set_weights(model, weights)
+    backend_of(model)[WEIGHTS].set_weights(model, weights)
     return model
 
 

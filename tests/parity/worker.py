@@ -19,7 +19,7 @@ import cases  # noqa: E402
 import tolerances  # noqa: E402
 
 import agnostic as ag  # noqa: E402
-from agnostic.backend import backend_of  # noqa: E402
+from agnostic.registry import backend_of  # noqa: E402
 from agnostic.testing import operations  # noqa: E402
 from agnostic.visualization.ascent import Ascent  # noqa: E402
 

@@ -18,9 +18,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import agnostic as ag
-from agnostic.backend import backend_of
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
+from agnostic.registry import backend_of
 
 CHECKS: dict[str, Callable[[], None]] = {}
 
@@ -292,7 +293,7 @@ def the_card_goes_with_the_weights_and_into_the_file() -> None:
     assert ag.transfer(source, target).verified
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "target.keras"
-        backend_of(target).save(target, path)
+        backend_of(target)[WEIGHTS].save(target, path)
         loaded = ag.load(str(path))
         plain = keras.saving.load_model(path)
     card = card_of(loaded)
@@ -337,7 +338,7 @@ def a_function_takes_numbered_weights() -> None:
         mine.write_text(makes.format(3))
         other.write_text(makes.format(2))
         model = filled(ag.load(f"{mine}:make"))
-        backend_of(model).save(model, path)
+        backend_of(model)[WEIGHTS].save(model, path)
         again = ag.load(f"{mine}:make", weights=path)
         for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)

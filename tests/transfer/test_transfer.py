@@ -281,8 +281,13 @@ def test_the_report_is_a_table_and_json() -> None:
 
 
 def test_a_recording_survives_its_file(tmp_path: Path) -> None:
+    from agnostic.contracts.transfer import TRANSFER
+    from agnostic.registry import model_backend
     from agnostic.transfer import recording
-    from agnostic.transfer.access import access
+
+    def access(model):
+        return model_backend(model)[TRANSFER].access(model)
+
     from agnostic.transfer.verb import into
 
     there, target = access(network(0)), network(1)

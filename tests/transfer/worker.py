@@ -21,7 +21,8 @@ from checks import CHECKS  # noqa: E402
 from pairs import PAIRS, randomized  # noqa: E402
 
 import agnostic as ag  # noqa: E402
-from agnostic.backend import backend_of  # noqa: E402
+from agnostic.contracts.weights import WEIGHTS  # noqa: E402
+from agnostic.registry import backend_of  # noqa: E402
 
 TWINS = ("resnet18", "mobilenet_v2", "efficientnet_b0")
 
@@ -46,7 +47,7 @@ def both_ways(name: str) -> dict[str, Any]:
     native = x.movedim(-1, 1) if convolves else x
     there = ag.transfer(source, target, inputs=native)
     back = ag.transfer(target, other, inputs=x.numpy())
-    before, after = backend_of(source).weights(source), backend_of(other).weights(other)
+    before, after = backend_of(source)[WEIGHTS].weights(source), backend_of(other)[WEIGHTS].weights(other)
     same = [k for k in before if np.array_equal(before[k], after[k])]
     return {
         "there": there.json(), "back": back.json(), "text": str(there), "back_text": str(back),

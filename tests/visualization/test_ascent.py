@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import agnostic as ag
+from agnostic.contracts.ascent import ASCENT
 from agnostic.models.cards import ModelCard, Preprocessing, attach
 
 torch = pytest.importorskip("torch")
@@ -668,7 +669,7 @@ def test_folding_changes_nothing(name: str, layer: str) -> None:
     objective = channel("1", 1) if layer == "1" else channel("1", 1) + 0.5 * channel(layer, 2)
     # Not by visualize, which refuses a channel that is off.
     backend, ascent = prepare(model, objective, recipe="classic", size=16, steps=1)
-    (climbed,) = backend.ascend(model, ascent, Settings(dtype="float64"))
+    (climbed,) = backend[ASCENT].ascend(model, ascent, Settings(dtype="float64"))
     found = climbed.scores[0, 0]
     x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
     model.double()

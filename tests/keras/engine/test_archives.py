@@ -16,6 +16,7 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
 
 
@@ -30,7 +31,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.compile("sgd", "mse")
     attach(model, ModelCard("x", Preprocessing((0.5,) * 3, (0.2,) * 3), (4, 4)))
     path = tmp_path_factory.mktemp("archive") / "a.keras"
-    ag.backend_of(model).save(model, path)
+    ag.backend_of(model)[WEIGHTS].save(model, path)
     return path
 
 
@@ -191,7 +192,7 @@ def test_a_hostile_weights_file_is_one_sentence(archive: Path, tmp_path: Path) -
         with h5py.File(path, "r+") as file:
             change(file)
         with pytest.raises(ag.InvalidWeights) as caught:
-            ag.backend_of(model).load_weights(model, path, "it")
+            ag.backend_of(model)[WEIGHTS].load_weights(model, path, "it")
         assert "\n" not in str(caught.value)
         for a, b in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -223,7 +224,7 @@ def test_a_hostile_weights_file_is_one_sentence(archive: Path, tmp_path: Path) -
     assert "are allowed for its" in filled(replaced(shape=(1 << 20, 1 << 20), dtype="f4", chunks=(1024, 1024)))
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ag.InvalidWeights, match="is damaged"):
-        ag.backend_of(model).load_weights(model, path, "it")
+        ag.backend_of(model)[WEIGHTS].load_weights(model, path, "it")
 
 
 def test_damaged_weights_in_an_archive_are_seen(archive: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
+from agnostic.contracts.description import DESCRIPTION
 from agnostic.description import LayerDescription
 from agnostic.reference.layers import apply, obstacle
 
@@ -91,7 +92,7 @@ def described(layer: Any, shape: tuple[int, ...]) -> tuple[LayerDescription, Any
         if not w.name.startswith("seed"):
             # Positive, since one of them is a variance.
             w.assign((rng.random(w.shape) + 0.1).astype(np.float32) * (0.3 if "kernel" in w.name else 1.0))
-    (found,) = ag.backend_of(model).describe(model, [layer.name])
+    (found,) = ag.backend_of(model)[DESCRIPTION].describe(model, [layer.name])
     output = model(x, training=False)
     return found, x, np.asarray(ag.backend_of(model).ops.numpy(output), np.float64)
 
@@ -119,7 +120,7 @@ def test_an_activation_that_nobody_knows_is_other() -> None:
 def test_training_in_the_graph_is_seen() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.BatchNormalization(name="norm")(inputs, training=True))
-    (layer,) = ag.backend_of(model).describe(model)
+    (layer,) = ag.backend_of(model)[DESCRIPTION].describe(model)
     assert layer.config["training"] is True
 
 

@@ -10,9 +10,9 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
-from agnostic.backend import backend_of
 from agnostic.models.inputs import inputs_of
 from agnostic.models.preparing import preprocessing_of
+from agnostic.registry import backend_of
 
 OPTIONS: dict[str, Any] = {"steps": 2, "recipe": "classic", "dtype": "float32"}
 

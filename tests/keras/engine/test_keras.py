@@ -16,6 +16,7 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
+from agnostic.contracts.weights import WEIGHTS
 from agnostic.models.load import loaded
 from agnostic.testing import Subject, run
 from agnostic.visualization.ascent import Ascent
@@ -204,9 +205,13 @@ def test_gradients_flow_through_taps() -> None:
 
 # Ascent --------------------------------------------------------------------------------------------------------------
 def test_conforms() -> None:
-    from agnostic_keras.backend import KerasBackend
+    from agnostic.registry import get_backend
 
-    failures = run(Subject(KerasBackend, sequential, layer="conv", recipes=("classic", "fourier", "jitter", "maco")))
+    failures = run(
+        Subject(
+            lambda: get_backend("keras"), sequential, layer="conv", recipes=("classic", "fourier", "jitter", "maco")
+        )
+    )
     assert not failures, "\n".join(failures)
 
 
@@ -348,7 +353,7 @@ def test_where_there_is_no_room_for_a_file_it_is_one_sentence(tmp_path: Path) ->
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
             try:
                 with pytest.raises(ag.InvalidInput, match="file too large; make room or choose another folder"):
-                    backend.save(model, tmp_path / name)
+                    backend[WEIGHTS].save(model, tmp_path / name)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
             assert os.listdir(tmp_path) == []

@@ -1,0 +1,52 @@
+"""Capability: run a model and take part in the calls of its layers, for traces and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.compare.calls import Around
+
+
+class Calls(Protocol):
+    """Calls of layers, which may be replaced, and arrays from and to NumPy."""
+
+    def intercept(self, model: Model, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
+        """Inside, each call of the named layers is handed to ``around`` instead; eager on every engine."""
+
+    def run(self, model: Model, inputs: Any, seed: int = 0) -> tuple[Any, ...]:
+        """Run the model as it is, in the mode that it is in, without gradients.
+
+        What the run changes (running statistics, states of random generators) is as before afterwards.
+
+        Args:
+            inputs: as in :func:`agnostic.capture`.
+            seed: of what the model itself draws.
+
+        Returns:
+            The native arrays in what the model returned, in order.
+        """
+
+    def in_float64(self, model: Model) -> AbstractContextManager[bool]:
+        """Inside, the model computes in float64, and True is given; False where the framework has no exact float64."""
+
+    def is_training(self, model: Model) -> bool:
+        """Whether any layer is in training mode."""
+
+    def numpy(self, x: Any) -> npt.NDArray[Any]:
+        """A native array as NumPy, without a copy if possible; bfloat16 comes as float32."""
+
+    def native(self, x: npt.NDArray[Any], like: Any, dtype: str | None = None) -> Any:
+        """NumPy as a native array of the kind, device and type of another one, or of the named type."""
+
+    def versions(self) -> Mapping[str, str]:
+        """The versions of what computes, by package."""
+
+
+CALLS: Capability[Calls] = Capability("calls", Calls, "record what a model does in a trace")

@@ -1,0 +1,29 @@
+"""Capability: describe layers in words and weights that belong to no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.description import LayerDescription
+
+
+class Descriptions(Protocol):
+    """Descriptions of layers."""
+
+    def describe(self, model: Model, names: Sequence[str] | None = None) -> Sequence[LayerDescription]:
+        """What layers compute.
+
+        Args:
+            names: which layers, by the names of :meth:`agnostic.contracts.layers.Layers.tree`; None: all of them, in
+                that order.
+
+        Returns:
+            One description per name; kind ``"other"`` where this backend does not know better.
+        """
+
+
+DESCRIPTION: Capability[Descriptions] = Capability("description", Descriptions, "describe layers")

@@ -1,0 +1,50 @@
+"""Capability: find out what a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.models.cards import Preprocessing
+    from agnostic.models.forms import Input, Trial
+
+
+class Inputs(Protocol):
+    """The inputs of a model: what it declares, and what a run tells."""
+
+    def trial(self, model: Model, inputs: Any) -> Trial:
+        """Run the model once in inference mode, for what its layers receive and return; also where the run fails.
+
+        Args:
+            inputs: what the model is called with: a native array, a NumPy array in the model's own layout, or a tuple
+                or dict of them.
+
+        Returns:
+            What the run told. An error of the model is in ``Trial.error``, not raised.
+        """
+
+    def stated_inputs(self, model: Model) -> Sequence[Input] | None:
+        """The inputs that the model itself declares, in order; None where it declares none, and must be tried out."""
+
+    def stated_preprocessing(self, model: Model) -> Preprocessing | None:
+        """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell."""
+
+    def input_count(self, model: Model) -> int:
+        """Number of inputs that a call of the model requires."""
+
+    def native_inputs(self, model: Model, arrays: Sequence[npt.NDArray[Any]]) -> Any:
+        """What the model is called with, of NumPy arrays in its own layout: one array, or all of them in its structure.
+
+        Arrays are moved to the model's device and, if they are floating point, to its type.
+        """
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Whether an error of a run may say that the model does not take its inputs: not where memory ran out."""
+
+
+INPUTS: Capability[Inputs] = Capability("inputs", Inputs, "tell what a model takes")

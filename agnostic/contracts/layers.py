@@ -1,0 +1,27 @@
+"""Capability: name the layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.layers import Layer
+
+
+class Layers(Protocol):
+    """The layers of a model as they are registered; nothing is run."""
+
+    def tree(self, model: Model) -> Sequence[Layer]:
+        """The model's layers in the order of registration: no shapes, axes, channels or calls."""
+
+    def layer_name(self, model: Model, layer: Any) -> str | None:
+        """The name in :meth:`tree` of one of the model's own layer objects; None for anything else."""
+
+    def expected(self, model: Model, layer: str | None) -> str | None:
+        """What the named layer takes, or the model itself, in words for an error; None where that is not known."""
+
+
+LAYERS: Capability[Layers] = Capability("layers", Layers, "list the layers of a model")

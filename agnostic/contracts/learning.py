@@ -1,0 +1,41 @@
+"""Capability: gradients of a loss, and the steps of an optimizer on it, for traces and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.optimizers.specs import Spec
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Learning(Protocol):
+    """One loss, half the mean square of each output, and what is learned from it."""
+
+    def gradients(self, model: Model, inputs: Any) -> Arrays:
+        """The gradients of the loss of :mod:`agnostic.compare.learning`, by the names of the weights.
+
+        The model is as before afterwards.
+        """
+
+    def steps(self, model: Model, inputs: Any, spec: Spec, rates: Sequence[float]) -> Iterator[tuple[Arrays, Arrays]]:
+        """Take steps of an optimizer on that loss, one per learning rate.
+
+        The caller may set the model's weights between two steps, if it sets them back.
+
+        Args:
+            spec: the optimizer, all but its learning rate.
+
+        Yields:
+            (the gradients of a step, the trainable weights after it), by the names of the weights. Once it ends or is
+            closed the model is as before.
+        """
+
+
+LEARNING: Capability[Learning] = Capability("learning", Learning, "record gradients and the steps of an optimizer")

@@ -1,0 +1,36 @@
+"""Capability: record what layers return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agnostic.contracts.capability import Capability, Model
+
+if TYPE_CHECKING:
+    from agnostic.taps.records import Activations
+
+
+class Taps(Protocol):
+    """The outputs of layers."""
+
+    def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
+        """Run the model in inference mode, stop after the last of the named layers, and return what was recorded.
+
+        A layer that did not run has no calls in the record.
+
+        Args:
+            inputs: as in :func:`agnostic.capture`.
+        """
+
+    def watch(
+        self, model: Model, layers: Sequence[str], *, detach: bool = False
+    ) -> AbstractContextManager[Activations]:
+        """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+
+    def submodel(self, model: Model, layers: Sequence[str]) -> Model:
+        """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
+
+
+TAPS: Capability[Taps] = Capability("taps", Taps, "record layer outputs")

@@ -1,0 +1,132 @@
+"""What the inputs of a model look like, and what one run of a model tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.layers import Layer
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a model.
+
+    Attributes:
+        shape: with a batch of one; None for a length that is free.
+        axes: one letter per dimension, as in :class:`agnostic.layers.Layer`: ``"NCHW"``, ``"NHWC"``, ``"NLC"``.
+        integer: whether it holds indices.
+    """
+
+    shape: tuple[int | None, ...]
+    axes: str
+    integer: bool = False
+
+    def length(self, axis: str) -> int | None:
+        """The length of an axis; None where it is free or there is no such axis."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a batch of images."""
+        return sorted(self.axes) == sorted("NCHW")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of an image, where both are known."""
+        height, width = self.length("H"), self.length("W")
+        return None if height is None or width is None else (height, width)
+
+    def having(self, **lengths: int) -> Input:
+        """The same with other lengths, by axis: ``having(H=48, W=96)``."""
+        shape = tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
+        return replace(self, shape=shape)
+
+    def zeros(self, default: int = 224) -> npt.NDArray[Any]:
+        """Zeros of this shape; a free length is ``default``."""
+        shape = [default if n is None else n for n in self.shape]
+        return np.zeros(shape, np.int64 if self.integer else np.float32)
+
+    def arrange(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Images (N, H, W, C) in the order of these axes."""
+        return np.ascontiguousarray(np.transpose(images, ["NHWC".index(axis) for axis in self.axes]))
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a layer with parameters takes.
+
+    Attributes:
+        ranks: numbers of dimensions that it takes; empty for any.
+        axis: the dimension whose length its parameters fix, from the front or, negative, from the end.
+        length: of that dimension.
+        integer: whether it takes indices.
+    """
+
+    ranks: tuple[int, ...]
+    axis: int
+    length: int
+    integer: bool = False
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a shape has the right number of dimensions, and the right length where it matters."""
+        if self.integer:
+            return True
+        if (self.ranks and len(shape) not in self.ranks) or not -len(shape) <= self.axis < len(shape):
+            return False
+        return shape[self.axis] == self.length
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one layer was given in a run.
+
+    Attributes:
+        layer: its name.
+        takes: what it takes.
+        shape: of what it was given.
+        argument: the place among the model's inputs of what it was given; None where the model made it of them.
+    """
+
+    layer: str
+    takes: Takes
+    shape: tuple[int, ...]
+    argument: int | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one run of a model told, also where it failed.
+
+    Attributes:
+        layers: in the order in which they first ran; those that did not run follow, with no calls.
+        error: what the model raised; None where it ran to its end.
+        received: by the layers with parameters, in order.
+        failed_in: the layer with parameters inside which the run failed, if it was in one.
+        batch: the length of the first axis of the output; None where it has none, or nobody looked.
+    """
+
+    layers: Sequence[Layer]
+    error: Exception | None = None
+    received: Sequence[Received] = ()
+    failed_in: Received | None = None
+    batch: int | None = 1
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, on one line."""
+        if self.error is None:
+            return ""
+        lines = [line.strip() for line in str(self.error).splitlines()]
+        said = next((x for x in lines if x and "Exception encountered" not in x), type(self.error).__name__)
+        return said.replace("\x1b[1m", "").replace("\x1b[0m", "")[:200]
+
+
+def is_python_refusal(error: Exception) -> bool:
+    """Whether an error of a run is of a class that Python raises for inputs that do not fit, and no lack of memory."""
+    kinds = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+    return isinstance(error, kinds) and "RESOURCE_EXHAUSTED" not in str(error)
