@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agnostic.errors import InvalidInput
@@ -19,6 +19,7 @@ class Origin:
     kind: str = ""
     file: str | None = None
     line: int | None = None
+    calls: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         layer = f"layer {self.module!r} ({self.kind})" if self.module else self.kind or "the model"
@@ -75,7 +76,7 @@ class Builder:
         outputs = tuple(self.value(shape, dtype) for shape in (shapes if several else [shapes]))
         where = self.origin
         self.nodes.append(
-            Node(operator, operands, attributes, outputs, where.module, where.kind, where.file, where.line)
+            Node(operator, operands, attributes, outputs, where.module, where.kind, where.file, where.line, where.calls)
         )
         return outputs if several else outputs[0]
 
@@ -88,14 +89,14 @@ class Builder:
             node = self.nodes[place]
             if value in node.outputs:
                 outputs = tuple(changed if output == value else output for output in node.outputs)
-                self.nodes[place] = Node(
-                    node.operator, node.operands, node.attributes, outputs, node.module, node.kind, node.file, node.line
-                )
+                self.nodes[place] = replace(node, outputs=outputs)
                 break
         return changed
 
-    def program(self, name: str, framework: str, outputs: Mapping[str, Value]) -> Program:
+    def program(
+        self, name: str, framework: str, outputs: Mapping[str, Value], modules: Mapping[str, str] | None = None
+    ) -> Program:
         """What was written down."""
         order = {"input": 0, "parameter": 1, "buffer": 2, "constant": 3}
         leaves = sorted(self.leaves, key=lambda leaf: order[leaf.role])
-        return Program(name, framework, tuple(leaves), tuple(self.nodes), tuple(outputs.items()))
+        return Program(name, framework, tuple(leaves), tuple(self.nodes), tuple(outputs.items()), modules or {})

@@ -73,6 +73,9 @@ class Node:
         kind: that layer's class name.
         file: the user's source file; None where it is not known.
         line: the line there, from 1.
+        calls: the calls that were open when it ran, outermost first: a layer's path, and ``@n`` behind it in the call
+            after n others of the same layer, such as ``("", "block@1", "block.conv@1")``. () where a reader does not
+            tell.
     """
 
     operator: str
@@ -83,6 +86,7 @@ class Node:
     kind: str = ""
     file: str | None = None
     line: int | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -101,6 +105,7 @@ class Program:
         nodes: in an order in which they can run.
         outputs: the path in the model's result (``""`` for a single array, ``"0"``, ``"logits"``, ``"0.1"``) and the
             value.
+        modules: the class name of each layer by its path, also of those that run no operator themselves.
     """
 
     name: str
@@ -108,6 +113,7 @@ class Program:
     leaves: tuple[Leaf, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, Value], ...]
+    modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
         return f"<{self._title}; print() shows the program>"

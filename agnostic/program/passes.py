@@ -30,17 +30,21 @@ def without_identities(program: Program) -> Program:
 
 
 def _is_identity(node: Node) -> bool:
-    if node.operator == "identity":
-        return True
     source = node.operands[0] if node.operands else None
     if not isinstance(source, Value):
         return False
+    if node.operator == "identity":
+        return True
     if node.operator in ("reshape", "expand"):
         return source.shape == node.outputs[0].shape
     if node.operator == "permute":
         return list(node.attributes["axes"]) == sorted(node.attributes["axes"])
     if node.operator == "cast":
         return source.dtype == node.outputs[0].dtype
+    if node.operator == "pad":
+        return not any(map(any, node.attributes["widths"]))
+    if node.operator == "dropout":
+        return not node.attributes["rate"]
     if node.operator == "slice":
         return source.shape == node.outputs[0].shape and node.attributes.get("step", 1) == 1
     return False

@@ -215,8 +215,9 @@ def _batch_norm(c: Call) -> Value:
     if c["training"]:
         return c.emit("batch_norm_training", c["input"], c["weight"], c["bias"], epsilon=c["eps"])
     return c.emit(
-        "batch_norm", c["input"], c["running_mean"], c["running_var"], c["weight"], c["bias"], epsilon=c["eps"]
-    )
+        "batch_norm", c["input"], c["running_mean"], c["running_var"], c["weight"], c["bias"], epsilon=c["eps"],
+        momentum=float(c["momentum"]),
+    )  # fmt: skip
 
 
 @reads("instance_norm")

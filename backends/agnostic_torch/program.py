@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ def program(model: nn.Module, inputs: Any) -> Program:
     except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
         # What export raises is of many classes, none of which is its own.
         raise InvalidInput(_refusal(model, error)) from error
-    return _read(exported, type(model).__name__)
+    modules = {path: type(module).__name__ for path, module in model.named_modules()}
+    return _read(exported, type(model).__name__, modules)
 
 
 def _refusal(model: nn.Module, error: Exception) -> str:
@@ -70,7 +72,7 @@ def _user_frame(trace: str) -> tuple[str, int] | None:
     return own[-1] if own else None
 
 
-def _read(exported: torch.export.ExportedProgram, name: str) -> Program:
+def _read(exported: torch.export.ExportedProgram, name: str, modules: Mapping[str, str]) -> Program:
     builder, memory = Builder(), Memory()
     signature = exported.graph_signature
     targets = {spec.arg.name: (spec.kind, spec.target) for spec in signature.input_specs if hasattr(spec.arg, "name")}
@@ -99,7 +101,7 @@ def _read(exported: torch.export.ExportedProgram, name: str) -> Program:
     paths = _output_paths(exported)
     user = [r for r, s in zip(results, signature.output_specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
     outputs = {path: value for path, value in zip(paths, user, strict=True) if isinstance(value, Value)}
-    return builder.program(name, "torch", outputs)
+    return builder.program(name, "torch", outputs, modules)
 
 
 def _output_paths(exported: torch.export.ExportedProgram) -> list[str]:
@@ -197,13 +199,15 @@ def _typed(node: fx.Node, result: Any, builder: Builder) -> Any:
 
 
 def _origin(node: fx.Node, before: Origin) -> Origin:
-    stack = list(node.meta.get("nn_module_stack", {}).values())
+    stack = node.meta.get("nn_module_stack", {})
     if not stack:
         return before
-    path, cls = stack[-1]
+    # A key ends in @n in the call after n others.
+    calls = tuple(path + key[key.rfind("@") :] * ("@" in key) for key, (path, _) in stack.items())
+    path, cls = list(stack.values())[-1]
     kind = cls if isinstance(cls, str) else cls.__name__
     frame = _user_frame(node.meta.get("stack_trace") or "")
-    return Origin(path, kind.rpartition(".")[2], *(frame or (None, None)))
+    return Origin(path, kind.rpartition(".")[2], *(frame or (None, None)), calls)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

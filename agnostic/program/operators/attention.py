@@ -16,16 +16,18 @@ def _shape(query: Shape, key: Shape, value: Shape, mask: Any = None, **attribute
     return (*query[:-1], value[-1])
 
 
-def _flops(query: Shape, key: Shape, value: Shape, mask: Any = None, *, out: Shape, **attributes: Any) -> int:
-    return 2 * size(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def _flops(
+    query: Shape, key: Shape, value: Shape, mask: Any = None, *, out: Shape, place_axis: int = -2, **attributes: Any
+) -> int:
+    return 2 * size(query[:-1]) * key[place_axis] * (query[-1] + value[-1])
 
 
 @operator(shape=_shape, flops=_flops)
 def attention(
     query: Array, key: Array, value: Array, mask: Array | None = None, *, scale: float | None = None,
-    causal: bool = False, shared_heads: bool = False,
+    causal: bool = False, shared_heads: bool = False, place_axis: int = -2,
 ) -> Array:  # fmt: skip
-    """softmax(scale Q K^T + mask) V over the last two axes.
+    """softmax(scale Q K^T + mask) V over the axis of places and the last one.
 
     Args:
         query: (..., Q, D).
@@ -35,9 +37,12 @@ def attention(
         scale: 1 / sqrt(D) by default.
         causal: query i sees the keys up to i.
         shared_heads: axis -3 of key and value is shorter, and each of their heads serves several of the query's.
+        place_axis: -2; -3 where query, key, value and the result have the places before the heads.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1.
     """
+    if place_axis == -3:
+        query, key, value = (np.swapaxes(x, -2, -3) for x in (query, key, value))
     if shared_heads:
         times = query.shape[-3] // key.shape[-3]
         key, value = np.repeat(key, times, -3), np.repeat(value, times, -3)
@@ -47,4 +52,4 @@ def attention(
     if mask is not None:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     result: Array = activate("softmax", scores, {"axis": -1}) @ value
-    return result
+    return np.swapaxes(result, -2, -3) if place_axis == -3 else result

@@ -40,9 +40,11 @@ def _affine(x: Array, scale: Array | None, offset: Array | None) -> Array:
 @operator(shape=_same, flops=_flops)
 def batch_norm(
     x: Array, mean: Array, variance: Array, scale: Array | None = None, offset: Array | None = None, *,
-    epsilon: float, channel_axis: int = 1,
+    epsilon: float, momentum: float = 0.1, channel_axis: int = 1,
 ) -> Array:  # fmt: skip
     """Y = scale (x - mean) / sqrt(variance + epsilon) + offset, per channel, by given statistics.
+
+    ``momentum`` is the share of a batch in the statistics when the model is trained; it has no part in inference.
 
     Source: Ioffe, Szegedy, "Batch Normalization", 2015, algorithm 2.
     """

@@ -1,0 +1,151 @@
+"""The layers of a program as a tree: which calls were open when each operator ran."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agnostic.program.nodes import Node, Operand, Program, Value, values_in
+
+SMALL = 2
+"""A layer of at most so many operators, and no layers inside, is written where it is called."""
+
+
+@dataclass
+class Region:
+    """One call of a layer.
+
+    Attributes:
+        path: the layer's.
+        kind: its class name, ``""`` where it is not known.
+        items: operators, and calls of layers inside, in order.
+    """
+
+    path: str
+    kind: str
+    items: list[Node | Region] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All operators inside, in order."""
+        for item in self.items:
+            if isinstance(item, Region):
+                yield from item.nodes
+            else:
+                yield item
+
+    @property
+    def regions(self) -> Iterator[Region]:
+        """This call and all inside, in order."""
+        yield self
+        for item in self.items:
+            if isinstance(item, Region):
+                yield from item.regions
+
+
+def reads(node: Node) -> Iterator[Value]:
+    """The values that a node reads."""
+    for operand in node.operands:
+        yield from values_in(operand)
+
+
+def regions(program: Program) -> Region:
+    """The tree of a program's calls; the root is the model."""
+    root = Region("", program.name)
+    open_: list[tuple[str, Region]] = [("", root)]
+    for node in program.nodes:
+        keys = _keys(node)
+        depth = 0
+        while depth < len(keys) and depth + 1 < len(open_) and open_[depth + 1][0] == keys[depth]:
+            depth += 1
+        del open_[depth + 1 :]
+        for key in keys[depth:]:
+            path = key.partition("@")[0]
+            region = Region(path, program.modules.get(path, node.kind if path == node.module else ""))
+            open_[-1][1].items.append(region)
+            open_.append((key, region))
+        open_[-1][1].items.append(node)
+    _dissolve(root, {value for _, value in program.outputs})
+    return root
+
+
+def _keys(node: Node) -> list[str]:
+    """A key per open call below the model: its path, and which call of that path it is."""
+    known = {key.partition("@")[0]: key for key in node.calls}
+    names = node.module.split(".") if node.module else []
+    paths = [".".join(names[: end + 1]) for end in range(len(names))]
+    return [known.get(path, path) for path in paths]
+
+
+def _dissolve(root: Region, wanted: set[Value]) -> None:
+    """Write small calls, and calls of one layer that are not all the same, where they are made."""
+    _splice(root, lambda region: _is_small(region))
+    while True:
+        by_path: dict[str, list[Region]] = defaultdict(list)
+        for region in root.regions:
+            by_path[region.path].append(region)
+        readers: dict[Value, list[Node]] = defaultdict(list)
+        for node in root.nodes:
+            for value in reads(node):
+                readers[value].append(node)
+        unequal = {
+            path
+            for path, found in by_path.items()
+            if path and len(found) > 1 and len({signature(region, readers, wanted) for region in found}) > 1
+        }
+        if not unequal:
+            return
+        outer = {path for path in unequal if not any(path.startswith(f"{other}.") for other in unequal)}
+        _splice(root, lambda region, outer=outer: region.path in outer)
+
+
+def _is_small(region: Region) -> bool:
+    return len(region.items) <= SMALL and not any(isinstance(item, Region) for item in region.items)
+
+
+def _splice(region: Region, gone: object) -> None:
+    found: list[Node | Region] = []
+    for item in region.items:
+        if isinstance(item, Region):
+            _splice(item, gone)
+            if gone(item):  # type: ignore[operator]
+                found += item.items
+                continue
+        found.append(item)
+    region.items = found
+
+
+def interface(
+    region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]
+) -> tuple[list[Value], list[Value]]:
+    """What a call takes from outside, weights included, and what others read of what it gives; in order."""
+    inside = list(region.nodes)
+    made = {value for node in inside for value in node.outputs}
+    ids = {id(node) for node in inside}
+    taken = dict.fromkeys(value for node in inside for value in reads(node) if value not in made)
+    given = [
+        value
+        for node in inside
+        for value in node.outputs
+        if value in wanted or any(id(reader) not in ids for reader in readers.get(value, ()))
+    ]
+    return list(taken), given
+
+
+def signature(region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]) -> str:
+    """A text that two calls share if they compute the same of what they take, apart from its sizes."""
+    numbers: dict[Value, int] = {}
+
+    def number(operand: Operand) -> object:
+        if isinstance(operand, Value):
+            return f"%{numbers.setdefault(operand, len(numbers))}"
+        return tuple(map(number, operand)) if isinstance(operand, tuple) else operand
+
+    lines = []
+    for node in region.nodes:
+        lines.append((node.operator, tuple(map(number, node.operands)), sorted(node.attributes.items(), key=str)))
+        for value in node.outputs:
+            number(value)
+    given = [numbers[value] for value in interface(region, readers, wanted)[1]]
+    return repr((lines, given))

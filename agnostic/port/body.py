@@ -1,0 +1,130 @@
+"""The lines of a call: which values get a variable, which name it has, and what is written inside of what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agnostic.port.code import Apply, Code, Name, Ref, identifier, refs, replaced, text
+from agnostic.program.nodes import Value
+
+if TYPE_CHECKING:
+    from agnostic.port.writer import Blocks, Body, Statement
+
+WIDTH = 76
+"""Expressions longer than this are not written inside of others."""
+
+LETTERS = ("x", "y", "z", "u", "v", "w")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The call of a class: its arguments and its lines."""
+
+    inputs: list[str]
+    body: list[str]
+
+
+def lines_of(body: Body, statements: Sequence[Statement], blocks: Blocks, *, root: bool) -> Lines:
+    """The lines of a block's call."""
+    kept = _inlined(statements, body.outputs)
+    names: dict[Value, str] = {}
+    inputs = []
+    for value in body.inputs:
+        leaf = blocks.leaves.get(value)
+        if leaf is not None:
+            wanted = leaf.name.rpartition(".")[2]
+        else:
+            wanted = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
+        names[value] = identifier(wanted, {*names.values(), "self", "ops", "layers", "keras", "np", "torch", "nn", "F"})
+        inputs.append(names[value])
+    result = (
+        _result([path for path, _ in blocks.program.outputs], body.outputs) if root else tuple(map(Ref, body.outputs))
+    )
+    if isinstance(result, tuple) and len(result) == 1 and not root:
+        [result] = result
+    last: dict[Value, int] = {}
+    for place, (_, code) in enumerate(kept):
+        last |= dict.fromkeys(refs(code), place)
+    last |= dict.fromkeys(body.outputs, len(kept))
+    lines = []
+    for place, (targets, code) in enumerate(kept):
+        if place == len(kept) - 1 and len(targets) == 1 and result == Ref(targets[0]):
+            result = code
+            break
+        written = text(code, names.__getitem__)
+        dying = [names[v] for v in dict.fromkeys(refs(code)) if last[v] == place and v in names]
+        alive = {name for v, name in names.items() if last.get(v, -1) > place}
+        for target in targets:
+            reusable = next((name for name in dying if name not in alive), None)
+            name = reusable or next((x for x in LETTERS if x not in alive), None) or identifier("value", alive)
+            names[target] = name
+            alive.add(name)
+        lines.append(f"{', '.join(names[t] for t in targets)} = {written}")
+    lines.append(f"return {_bare(text(result, names.__getitem__), result)}")
+    return Lines(inputs, lines)
+
+
+def _bare(written: str, code: Code) -> str:
+    return written[1:-1] if isinstance(code, tuple) and len(code) > 1 else written
+
+
+def _inlined(statements: Sequence[Statement], outputs: Sequence[Value]) -> list[tuple[tuple[Value, ...], Code]]:
+    """Statements, with a value that only the next one reads written inside of it while that stays short."""
+    uses = Counter(value for statement in statements for value in refs(statement.code))
+    uses.update(outputs)
+    found: list[tuple[tuple[Value, ...], Code]] = []
+    for statement in statements:
+        code = statement.code
+        while found:
+            targets, inner = found[-1]
+            if len(targets) != 1 or uses[targets[0]] != 1 or targets[0] not in set(refs(code)):
+                break
+            [target] = targets
+
+            def instead(piece: Code, target: Value = target, inner: Code = inner) -> Code:
+                return inner if isinstance(piece, Ref) and piece.value == target else piece
+
+            joined = replaced(code, instead)
+            if len(text(joined, lambda v: "x")) > WIDTH or _depth(joined) > 4:
+                break
+            code = joined
+            found.pop()
+        found.append((statement.targets, code))
+    return found
+
+
+def _depth(code: Code) -> int:
+    if isinstance(code, Apply):
+        return 1 + max((_depth(part) for part in (*code.args, *(v for _, v in code.keywords))), default=0)
+    from agnostic.port.code import parts
+
+    return max((_depth(part) for part in parts(code)), default=0)
+
+
+def _result(paths: Sequence[str], outputs: Sequence[Value]) -> Code:
+    """What a model returns, from the paths of its outputs: one array, a tuple or a dict, nested as they say."""
+    if list(paths) == [""]:
+        return Ref(outputs[0])
+    heads = list(dict.fromkeys(path.partition(".")[0] for path in paths))
+    parts = []
+    for head in heads:
+        inner = [
+            (path.partition(".")[2], v)
+            for path, v in zip(paths, outputs, strict=True)
+            if path.partition(".")[0] == head
+        ]
+        parts.append(_result([path for path, _ in inner], [v for _, v in inner]))
+    if heads == [str(n) for n in range(len(heads))]:
+        return tuple(parts)
+    return (
+        Apply(Name("dict"), (), tuple(zip(heads, parts, strict=True)))
+        if all(head.isidentifier() for head in heads)
+        else _as_dict(tuple(zip(heads, parts, strict=True)))
+    )
+
+
+def _as_dict(items: tuple[tuple[str, Code], ...]) -> Code:
+    return Apply(Name("dict"), (tuple((key, value) for key, value in items),))

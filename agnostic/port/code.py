@@ -1,0 +1,224 @@
+"""Expressions of source code as data, so that two of them can be compared before they are written."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agnostic.program.nodes import Value
+
+Code = Any
+"""A :class:`Ref`, :class:`Name`, :class:`Apply`, :class:`Infix`, :class:`At` or :class:`Sequence_`; or a number,
+string, None, or tuple of these, which stand for themselves."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The variable that holds a value."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name, such as ``ops.relu`` or ``self.conv1``."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A call."""
+
+    function: Code
+    args: tuple[Code, ...] = ()
+    keywords: tuple[tuple[str, Code], ...] = ()
+
+
+@dataclass(frozen=True)
+class Infix:
+    """A sum, product, comparison and so on."""
+
+    operator: str
+    left: Code
+    right: Code
+
+
+@dataclass(frozen=True)
+class At:
+    """An item or slice: ``x[:, 0]``; the index is code, or text in a :class:`Name`."""
+
+    of: Code
+    index: Code
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list."""
+
+    parts: tuple[Code, ...]
+
+
+@dataclass(frozen=True)
+class Each:
+    """Several arguments: ``*(code for variable in range(start, stop))``."""
+
+    code: Code
+    variable: str
+    start: int
+    stop: int
+
+
+class Dim(int):
+    """A length that changes with the inputs.
+
+    Attributes:
+        sizes: the length in each of the programs that were read.
+    """
+
+    sizes: tuple[int, ...]
+
+    def __new__(cls, sizes: tuple[int, ...]) -> Dim:
+        """The lengths; as a number it is the first of them."""
+        found = super().__new__(cls, sizes[0])
+        found.sizes = sizes
+        return found
+
+    def __repr__(self) -> str:
+        return f"Dim{self.sizes}"
+
+
+def call(function: str | Code, *args: Code, **keywords: Code) -> Apply:
+    """A call of a function by its name; arguments that are ``...`` are left out."""
+    name = Name(function) if isinstance(function, str) else function
+    return Apply(name, args, tuple((key, value) for key, value in keywords.items() if value is not ...))
+
+
+def parts(code: Code) -> tuple[Code, ...]:
+    """What a piece of code is made of."""
+    if isinstance(code, Apply):
+        return (code.function, *code.args, *(value for _, value in code.keywords))
+    if isinstance(code, Infix):
+        return (code.left, code.right)
+    if isinstance(code, At):
+        return (code.of, code.index)
+    if isinstance(code, Listed):
+        return code.parts
+    if isinstance(code, Each):
+        return (code.code,)
+    return code if isinstance(code, tuple) else ()
+
+
+def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
+    """The code with each of its parts replaced by what the function gives for it."""
+    if isinstance(code, Apply):
+        return Apply(
+            function(code.function),
+            tuple(function(arg) for arg in code.args),
+            tuple((name, function(value)) for name, value in code.keywords),
+        )
+    if isinstance(code, Infix):
+        return Infix(code.operator, function(code.left), function(code.right))
+    if isinstance(code, At):
+        return At(function(code.of), function(code.index))
+    if isinstance(code, Listed):
+        return Listed(tuple(map(function, code.parts)))
+    if isinstance(code, Each):
+        return Each(function(code.code), code.variable, code.start, code.stop)
+    return tuple(map(function, code)) if isinstance(code, tuple) else code
+
+
+def replaced(code: Code, instead: Callable[[Code], Code]) -> Code:
+    """The code with pieces replaced, outermost first; what is given back as it was is looked into."""
+    found = instead(code)
+    if found is not code:
+        return found
+    return rebuilt(code, lambda part: replaced(part, instead))
+
+
+def refs(code: Code) -> Iterator[Value]:
+    """The values that a piece of code reads."""
+    if isinstance(code, Ref):
+        yield code.value
+    for part in parts(code):
+        yield from refs(part)
+
+
+_STRENGTH = {"or": 1, "and": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "|": 5, "^": 6, "&": 7,
+             "+": 9, "-": 9, "*": 10, "/": 10, "//": 10, "%": 10, "@": 10, "**": 12}  # fmt: skip
+
+
+def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
+    """Source text of a piece of code.
+
+    Args:
+        code: what to write.
+        names: the variable of each value.
+        strength: of the operator around it; a weaker one gets parentheses.
+    """
+    if isinstance(code, Ref):
+        return names(code.value)
+    if isinstance(code, Name):
+        return code.text
+    if isinstance(code, Apply):
+        args = [text(arg, names) for arg in code.args]
+        args += [f"{name}={text(value, names)}" for name, value in code.keywords]
+        return f"{text(code.function, names, 20)}({', '.join(args)})"
+    if isinstance(code, At):
+        return f"{text(code.of, names, 20)}[{text(code.index, names)}]"
+    if isinstance(code, Listed):
+        return f"[{', '.join(text(part, names) for part in code.parts)}]"
+    if isinstance(code, Each):
+        span = f"{code.start}, {code.stop}" if code.start else str(code.stop)
+        return f"*({text(code.code, names)} for {code.variable} in range({span}))"
+    if isinstance(code, Infix):
+        own = _STRENGTH[code.operator]
+        written = f"{text(code.left, names, own)} {code.operator} {text(code.right, names, own + 1)}"
+        return f"({written})" if own < strength else written
+    if isinstance(code, tuple):
+        inner = ", ".join(text(part, names) for part in code)
+        return f"({inner},)" if len(code) == 1 else f"({inner})"
+    written = literal(code)
+    return f"({written})" if strength and written.startswith("-") else written
+
+
+def literal(value: Any) -> str:
+    """Source text of a number, string or None."""
+    if isinstance(value, bool) or value is None:
+        return repr(value)
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return f'float("{value}")'
+        return repr(float(value))
+    if isinstance(value, str):
+        return '"' + repr(value)[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
+    raise TypeError(f"{value!r} has no literal")
+
+
+def identifier(name: str, taken: Mapping[str, Any] | frozenset[str] | set[str] = frozenset()) -> str:
+    """A name of Python's from any text: what else a name may hold becomes ``_``; never one that is taken."""
+    found = re.sub(r"[^A-Za-z0-9_]", "_", name) or "_"
+    found = re.sub(r"__+", "_", found)
+    if found[0].isdigit():
+        found = "_" + found
+    if keyword.iskeyword(found) or keyword.issoftkeyword(found):
+        found += "_"
+    chosen, number = found, 2
+    while chosen in taken:
+        chosen, number = f"{found.rstrip('_')}_{number}", number + 1
+    return chosen
+
+
+def class_name(kind: str, taken: set[str]) -> str:
+    """A class name from any text: ``_DenseLayer`` becomes ``DenseLayer``, ``multi head`` ``MultiHead``."""
+    words = re.findall(r"[A-Za-z0-9]+", kind) or ["Block"]
+    found = "".join(word[0].upper() + word[1:] for word in words)
+    if found[0].isdigit():
+        found = "Block" + found
+    return identifier(found, taken)

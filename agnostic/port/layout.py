@@ -1,0 +1,337 @@
+"""The pass that gives a program the axes of another framework: channels last, or channels first.
+
+The result is a program of the same vocabulary that computes the same numbers. Inputs and outputs may have other axes,
+and weights another order; :class:`LaidOut` says which. What can be said by naming axes differently moves nothing: the
+order is propagated, weights are reordered once, and the transposes that remain are listed with their reason.
+:mod:`agnostic.port.rules` has a rule per operator; one without a rule is given its operands as the source has them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from agnostic.port.laid import Axis, Laid, atoms, flat, fresh, natural, size
+from agnostic.program.builder import Builder, Origin
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, values_in
+
+IMAGES = frozenset(
+    {
+        "convolution", "transposed_convolution", "max_pool", "average_pool", "adaptive_average_pool",
+        "adaptive_max_pool", "batch_norm", "batch_norm_training", "group_norm", "prelu", "resize",
+    }
+)  # fmt: skip
+"""Operators that have a ``channel_axis``."""
+
+FOLLOWING = frozenset(
+    {"add", "subtract", "multiply", "divide", "unary", "activation", "cast", "clip", "pad", "concatenate", "slice"}
+)
+"""Operators through which an image stays an image."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a weight's numbers are reordered: a reshape, a permutation, a reshape."""
+
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Array) -> Array:
+        """The reordered numbers."""
+        return np.ascontiguousarray(x.reshape(self.split).transpose(self.axes).reshape(self.shape))
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it changes nothing but the shape."""
+        return self.axes == tuple(range(len(self.axes)))
+
+    def back(self, x: Array, shape: Sequence[int]) -> Array:
+        """The numbers in their old order and shape."""
+        moved = x.reshape([self.split[axis] for axis in self.axes])
+        return moved.transpose(np.argsort(self.axes)).reshape(tuple(shape))
+
+
+@dataclass(frozen=True)
+class Move:
+    """A transpose that remains.
+
+    Attributes:
+        node: of the new program.
+        operator: what needs its operand in that order.
+        module: whose.
+    """
+
+    node: Node
+    operator: str
+    module: str
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A program in the axes of another framework.
+
+    Attributes:
+        program: the program.
+        weights: how each parameter or buffer that changed is reordered, by name.
+        inputs: for each input the place of its axes in the source: (0, 2, 3, 1) for channels last of channels first.
+        outputs: the same for each output, by path.
+        moves: the transposes that remain.
+        places: for each value of the source that a value of the new program holds: that value, and as for outputs.
+    """
+
+    program: Program
+    weights: Mapping[str, Step]
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+    moves: tuple[Move, ...]
+    places: Mapping[Value, tuple[Value, tuple[int, ...]]]
+
+
+class _Pinned(Exception):
+    """A weight is needed in two orders; it has to stay in the source's."""
+
+
+@dataclass
+class State:
+    """What the rules of :mod:`agnostic.port.rules` work on.
+
+    Attributes:
+        builder: writes the new program.
+        channels: the axis of an image's channels in the target: 1 or -1.
+        node: of the source, at the moment.
+        consumers: the nodes that read each value of the source.
+    """
+
+    builder: Builder
+    channels: int
+    node: Node
+    consumers: Mapping[Value, Sequence[Node]]
+    pinned: frozenset[str] = frozenset()
+    laid: dict[Value, Laid] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    moves: list[Move] = field(default_factory=list)
+    pending: dict[Value, Leaf] = field(default_factory=dict)
+    _settled: dict[Value, tuple[Step, Value]] = field(default_factory=dict)
+    _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
+
+    def of(self, value: Value) -> Laid:
+        """How a value of the source lies."""
+        return self.laid[value]
+
+    def is_leaf(self, x: Laid) -> bool:
+        """Whether it is a weight or constant, which can be reordered for nothing."""
+        return x.value in self.pending
+
+    def realized(self, x: Laid, order: Sequence[Axis]) -> Value:
+        """The value with its numbers in a given order: the only place where numbers are moved.
+
+        Args:
+            x: what.
+            order: its factors, dealt out to the axes of the result.
+        """
+        order = tuple(order)
+        if self.is_leaf(x):
+            return self._leaf(x, order)
+        if x.order == order:
+            return x.value
+        key = (x.value, tuple(order))
+        if key not in self._realized:
+            before = len(self.moves)
+            self._realized[key] = self._moved(x.value, x.order, order)
+            if len(self.moves) > before:
+                self._remember(x, order, self._realized[key])
+        return self._realized[key]
+
+    def _remember(self, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
+        """What was moved once is not moved again: later readers start from the new order."""
+        for operand in (v for given in self.node.operands for v in values_in(given)):
+            known = self.laid[operand]
+            if known.value == x.value and known.axes == x.axes:
+                self.laid[operand] = Laid(value, x.axes, order)
+
+    def source(self, x: Laid) -> Value:
+        """The value with the axes of the source."""
+        return self.realized(x, x.axes)
+
+    def _moved(self, value: Value, have: tuple[Axis, ...], want: tuple[Axis, ...]) -> Value:
+        runs, wanted = atoms(flat(have), flat(want)), flat(want)
+        order = sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0]))
+        if order != list(range(len(runs))):
+            value = self._shaped(value, tuple(map(size, runs)))
+            value = self.builder.emit("permute", value, axes=tuple(order))
+            self.moves.append(Move(self.builder.nodes[-1], self.node.operator, self.node.module))
+        return self._shaped(value, tuple(map(size, want)))
+
+    def _shaped(self, value: Value, shape: tuple[int, ...]) -> Value:
+        if value.shape == shape:
+            return value
+        shaped: Value = self.builder.emit("reshape", value, shape=shape)
+        return shaped
+
+    def _leaf(self, x: Laid, order: tuple[Axis, ...]) -> Value:
+        leaf = self.pending[x.value]
+        have = flat(x.order)
+        runs, wanted = atoms(have, flat(order)), flat(order)
+        axes = tuple(sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0])))
+        step = Step(tuple(map(size, runs)), axes, tuple(map(size, order)))
+        if x.value in self._settled:
+            settled, value = self._settled[x.value]
+            if settled == step:
+                return value
+            if leaf.array is None or leaf.name in self.pinned:
+                return self._pinned(x, order, leaf)
+        elif leaf.name in self.pinned:
+            return self._pinned(x, order, leaf)
+        array = None if leaf.array is None else step(leaf.array)
+        name = leaf.name if x.value not in self._settled else f"{leaf.name}_{len(self.builder.leaves)}"
+        value = self.builder.leaf(name, leaf.role, step.shape, x.value.dtype, array)
+        self._settled[x.value] = (step, value)
+        if leaf.array is None and (not step.is_nothing or step.shape != leaf.value.shape):
+            self.steps[leaf.name] = step
+        return value
+
+    def _pinned(self, x: Laid, order: tuple[Axis, ...], leaf: Leaf) -> Value:
+        if leaf.name not in self.pinned:
+            raise _Pinned(leaf.name)
+        if x.value not in self._settled:
+            value = self.builder.leaf(leaf.name, leaf.role, leaf.value.shape, leaf.value.dtype)
+            step = Step(leaf.value.shape, tuple(range(len(leaf.value.shape))), leaf.value.shape)
+            self._settled[x.value] = (step, value)
+        value = self._settled[x.value][1]
+        key = (value, order)
+        if key not in self._realized:
+            self._realized[key] = self._moved(value, x.order, order)
+        return self._realized[key]
+
+    def emit(self, operands: Sequence[Any], attributes: Mapping[str, Any], operator: str | None = None) -> Any:
+        """A node of the new program for the node of the source: other operands, other attributes.
+
+        Returns:
+            Its output, or a tuple of outputs.
+        """
+        given = {name: value for name, value in attributes.items() if name != "dtype"}
+        return self.builder.emit(operator or self.node.operator, *operands, dtype=self.node.outputs[0].dtype, **given)
+
+    def give(self, axes: Sequence[Axis], order: Sequence[Axis], value: Value, output: int = 0) -> None:
+        """Say how an output of the node lies."""
+        found = Laid(value, tuple(axes), tuple(order))
+        assert found.shape == self.node.outputs[output].shape, (self.node, found)
+        assert tuple(map(size, order)) == value.shape, (self.node, found)
+        self.laid[self.node.outputs[output]] = found
+
+
+def laid_out(program: Program, channels: int) -> LaidOut:
+    """Give a program the axes of another framework.
+
+    Args:
+        program: simplified.
+        channels: the axis of channels of an image that the target wants: -1 (last), 1 (first).
+    """
+    pinned: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _laid_out(program, channels, pinned)
+        except _Pinned as found:
+            pinned |= {str(found)}
+
+
+def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
+    from agnostic.port.rules import RULES, default
+
+    consumers: dict[Value, list[Node]] = defaultdict(list)
+    for node in program.nodes:
+        for operand in node.operands:
+            for value in values_in(operand):
+                consumers[value].append(node)
+    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    state = State(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
+    inputs = {}
+    for leaf in program.leaves:
+        if leaf.role == "input":
+            places = _input_places(leaf.value, state)
+            axes = tuple(map(fresh, leaf.value.shape))
+            order = tuple(axes[axis] for axis in places)
+            value = state.builder.leaf(leaf.name, "input", tuple(map(size, order)), leaf.value.dtype)
+            state.laid[leaf.value] = Laid(value, axes, order)
+            inputs[leaf.name] = places
+        else:
+            state.laid[leaf.value] = natural(leaf.value)
+            state.pending[leaf.value] = leaf
+    for node in program.nodes:
+        state.node = node
+        state.builder.origin = Origin(node.module, node.kind, node.file, node.line, node.calls)
+        RULES.get(node.operator, default)(state, node)
+    # What is put in order for the result alone belongs to the model itself.
+    state.builder.origin = Origin("", program.name, calls=("",))
+    state.node = Node("output", (), {}, ())
+    results, outputs = {}, {}
+    for path, value in program.outputs:
+        results[path], outputs[path] = _output(state, value)
+    new = state.builder.program(program.name, program.framework, results, program.modules)
+    places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
+    return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
+
+
+def _input_places(value: Value, state: State) -> tuple[int, ...]:
+    """Where the axes of an input of the target are in the source: channels move if the value is used as an image."""
+    rank = len(value.shape)
+    same = tuple(range(rank))
+    axis = _channel_axis(value, state.consumers)
+    if axis is None or axis % rank == state.channels % rank:
+        return same
+    others = [place for place in same if place not in (0, axis % rank)]
+    return (0, *others, axis % rank) if state.channels == -1 else (0, axis % rank, *others)
+
+
+def _channel_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
+    """The axis of channels, by the first operator that sees the value as an image."""
+    seen, waiting = {value}, [value]
+    while waiting:
+        for node in consumers.get(waiting.pop(0), ()):
+            if node.operator in IMAGES and len(value.shape) > 2 and node.operands[0] in seen:
+                return int(node.attributes.get("channel_axis", 1))
+            if node.operator in FOLLOWING and len(node.outputs[0].shape) == len(value.shape):
+                waiting += [v for v in node.outputs if v not in seen]
+                seen.update(node.outputs)
+    return None
+
+
+def whole(x: Laid) -> tuple[Value, tuple[int, ...]] | None:
+    """The value and the places of its axes in the source, if each axis is one of the source's."""
+    if len(x.order) != len(x.axes):
+        return None
+    left = list(range(len(x.axes)))
+    places = []
+    for axis in x.order:
+        place = next((i for i in left if x.axes[i] == axis), None)
+        if place is None:
+            return None
+        left.remove(place)
+        places.append(place)
+    return x.value, tuple(places)
+
+
+def _output(state: State, value: Value) -> tuple[Value, tuple[int, ...]]:
+    """An output as it is, where it is an image with its channels moved; else with the axes of the source."""
+    x = state.of(value)
+    found, rank = whole(x), len(x.axes)
+    if found is not None and not state.is_leaf(x):
+        spatial = list(range(2, rank))
+        if found[1] in ((0, *spatial, 1), (0, rank - 1, *range(1, rank - 1))):
+            return found
+    return state.source(x), tuple(range(rank))
+
+
+def substituted(node: Node, operands: Sequence[Any]) -> Node:
+    """The node with other operands."""
+    return replace(node, operands=tuple(operands))
+
+
+def mapped(node: Node, function: Any) -> list[Any]:
+    """The operands with values replaced."""
+    return [map_values(operand, function) for operand in node.operands]

@@ -1,0 +1,123 @@
+"""From a model to source text and weights: the steps of a port in order, without running what was written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agnostic.port.classes import Classes
+from agnostic.port.code import Name, identifier, parts
+from agnostic.port.dialect import Class, Dialect, File, Written
+from agnostic.port.layout import LaidOut, Step, laid_out
+from agnostic.port.sizes import merged
+from agnostic.port.writer import Blocks, Body
+from agnostic.program.nodes import Array, Leaf, Program, Value
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was written, and how it relates to the source model.
+
+    Attributes:
+        program: the source's, at the first size.
+        laid: the same in the target's axes.
+        written: the source text, its weights and layers.
+    """
+
+    program: Program
+    laid: LaidOut
+    written: Written
+
+    def arrays(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """The new model's variables by path, from the source model's weights by name."""
+        found = {}
+        for path, (leaf, steps) in self.written.weights.items():
+            array = np.asarray(weights[leaf.name]) if leaf.array is None else leaf.array
+            first = [self.laid.weights[leaf.name]] if leaf.array is None and leaf.name in self.laid.weights else []
+            for step in [*first, *steps]:
+                array = step(array)
+            if array.dtype.kind == "f":
+                array = array.astype(np.float32)
+            elif array.dtype.kind in "iu" and array.dtype.itemsize > 4:
+                array = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+            found[path] = array
+        return found
+
+
+def drafted(programs: Sequence[Program], dialect: Dialect) -> Draft:
+    """Write the source of a program.
+
+    Args:
+        programs: the same model's, read at one or more sizes of its inputs; what differs stays open in the source.
+        dialect: the target's.
+
+    Raises:
+        InvalidInput: an operator cannot be written; says which, where.
+        Differ: the programs are not the same but for lengths.
+    """
+    laid = [laid_out(program, dialect.channels) for program in programs]
+    program = merged([found.program for found in laid]) if len(laid) > 1 else laid[0].program
+    blocks = Blocks(program, dialect)
+    root = blocks.root()
+    classes = Classes(blocks, root).all()
+    weights: dict[str, tuple[Leaf, tuple[Step, ...]]] = {}
+    layers: dict[str, Value] = {}
+    _collect(root, "", weights, layers)
+    helpers = _helpers(classes, dialect, blocks)
+    inputs = program.of_role("input")
+    file = File(
+        doc=f"{program.name} for {dialect.name.capitalize()}, ported from {program.framework}.",
+        classes=classes,
+        example=[((1, *map(int, leaf.value.shape[1:])), leaf.value.dtype) for leaf in inputs],
+        helpers=helpers,
+        register=identifier(program.name).lower(),
+    )
+    text = dialect.file(file)
+    notes = tuple(dict.fromkeys(blocks.notes))
+    return Draft(programs[0], laid[0], Written(text, weights, layers, notes))
+
+
+def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, Value]) -> None:
+    """The variables and layers of a body by their paths in the new model."""
+    for member in body.members:
+        inner = f"{path}/{member.layer}" if path else member.layer
+        if member.body is not None:
+            if len(member.body.outputs) == 1:
+                layers[inner.replace("/", ".")] = member.body.outputs[0]
+            _collect(member.body, inner, weights, layers)
+        elif member.leaf is not None:
+            weights[inner] = (member.leaf, ())
+        else:
+            if member.output is not None:
+                layers[inner.replace("/", ".")] = member.output
+            weights |= {f"{inner}/{name}": (leaf, steps) for name, leaf, steps in member.weights}
+
+
+def _helpers(classes: Sequence[Class], dialect: Dialect, blocks: Blocks) -> list[str]:
+    """The helpers that are named, in their own order, with those that they name."""
+    lines = [line for c in classes for line in c.body]
+    words = set(re.findall(r"(?<![.\w])\w+", "\n".join(lines)))
+
+    def see(code: Any) -> None:
+        if isinstance(code, Name):
+            words.update(re.findall(r"(?<![.\w])\w+", code.text))
+        for part in parts(code):
+            see(part)
+
+    for written in classes:
+        for attribute in written.attributes:
+            see(attribute.code)
+        if not written.root:
+            words.add("Block")
+    waiting, found = [name for name in dialect.helpers if name in words], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            called = set(re.findall(r"(?<![.\w])\w+", dialect.helpers[name]))
+            waiting += [other for other in dialect.helpers if other in called and other != name]
+    return [name for name in dialect.helpers if name in found]

@@ -1,0 +1,354 @@
+"""From a laid out program to classes: the neutral half of writing source. See :mod:`agnostic.port.dialect`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from agnostic.errors import InvalidInput
+from agnostic.port.blocks import Region, interface, reads, regions
+from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
+from agnostic.port.dialect import Dialect, Layer, Unwritable
+from agnostic.port.sizes import spelled
+from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
+
+
+@dataclass
+class Member:
+    """What a block has: a layer, a block inside, or a weight.
+
+    Attributes:
+        name: of the attribute.
+        layer: its name in the model, relative to the block.
+        constructor: of a layer.
+        body: of a block inside.
+        leaf: of a weight.
+        weights: of a layer: (name, leaf, steps) of each of its variables.
+        output: what a layer gives.
+    """
+
+    name: str
+    layer: str
+    constructor: Code = None
+    body: Body | None = None
+    leaf: Leaf | None = None
+    weights: tuple[Any, ...] = ()
+    output: Value | None = None
+
+
+@dataclass
+class Statement:
+    """Values that get a name, and the code that gives them."""
+
+    targets: tuple[Value, ...]
+    code: Code
+
+
+@dataclass
+class Body:
+    """A block: what it has and does.
+
+    Attributes:
+        path: of the layer.
+        kind: its class name in the source.
+        inputs: what its call takes.
+        outputs: what it returns.
+        members: in the order in which they are first used.
+        statements: in order.
+        is_chain: whether it does no more than call its members one after the other.
+    """
+
+    path: str
+    kind: str
+    inputs: list[Value]
+    outputs: list[Value]
+    members: list[Member] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    is_chain: bool = False
+
+    @property
+    def bodies(self) -> Iterator[Body]:
+        """Those inside, innermost first, and itself."""
+        for member in self.members:
+            if member.body is not None:
+                yield from member.body.bodies
+        yield self
+
+
+class Blocks:
+    """Writes the bodies of a program's blocks.
+
+    Args:
+        program: laid out for the dialect.
+        dialect: the target's.
+    """
+
+    def __init__(self, program: Program, dialect: Dialect) -> None:
+        self.program = program
+        self.dialect = dialect
+        self.notes: list[str] = []
+        self.tree = regions(program)
+        self.wanted = {value for _, value in program.outputs}
+        self.leaves = {leaf.value: leaf for leaf in program.leaves}
+        self.readers: dict[Value, list[Node]] = defaultdict(list)
+        for node in program.nodes:
+            for value in dict.fromkeys(reads(node)):
+                self.readers[value].append(node)
+        self.place: dict[int, str] = {}
+        for region in self.tree.regions:
+            for item in region.items:
+                if isinstance(item, Node):
+                    self.place[id(item)] = region.path
+        self.blocks = {region.path for region in self.tree.regions}
+        self.layers = self._layers()
+        owned = {w.value for _, layer in self.layers.values() for w in layer.weights}
+        self.homes = {v: self._home(v) for v, leaf in self.leaves.items() if v not in owned and leaf.role != "input"}
+        self._bodies: dict[str, Body] = {}
+        self._members: dict[str, dict[Any, Member]] = defaultdict(dict)
+
+    def root(self) -> Body:
+        """The model's body, with those of all blocks inside."""
+        return self.body(self.tree)
+
+    # Layers and weights -----------------------------------------------------------------------------------------------
+    def _layers(self) -> dict[int, tuple[Any, Layer]]:
+        """The layer of each node that becomes one, with a key that the calls of one layer share."""
+        keys: dict[Any, list[tuple[Node, Layer]]] = defaultdict(list)
+        users: dict[Value, set[Any]] = defaultdict(set)
+        for number, node in enumerate(self.program.nodes):
+            layer = self.dialect.layer(node)
+            if layer is None:
+                continue
+            known = [self.leaves.get(weight.value) for weight in layer.weights]
+            if any(leaf is None or leaf.role not in ("parameter", "buffer") for leaf in known):
+                continue
+            key = (tuple(w.value for w in layer.weights), repr(layer.constructor)) if layer.weights else number
+            keys[key].append((node, layer))
+            for weight in layer.weights:
+                users[weight.value].add(key)
+        found: dict[int, tuple[Any, Layer]] = {}
+        for key, nodes in keys.items():
+            places = {self.place[id(node)] for node, _ in nodes}
+            values = [w.value for w in nodes[0][1].weights]
+            alone = all(users[v] == {key} and len(self.readers[v]) == len(nodes) for v in values)
+            owner = self._owner(nodes[0][0], nodes[0][1])
+            [place] = places if len(places) == 1 else [None]
+            if alone and place is not None and (not place or f"{owner}.".startswith(f"{place}.")):
+                found |= {id(node): (key, layer) for node, layer in nodes}
+        return found
+
+    def _owner(self, node: Node, layer: Layer) -> str:
+        names = [self.leaves[w.value].name.rpartition(".")[0] for w in layer.weights]
+        return names[0] if names else node.module
+
+    def _home(self, value: Value) -> str:
+        """The innermost block inside which all readers are."""
+        places = [self.place[id(node)] for node in self.readers[value]] or [""]
+        names = places[0].split(".")
+        for place in places[1:]:
+            other = place.split(".")
+            names = [a for n, a in enumerate(names) if names[: n + 1] == other[: n + 1]]
+        while names and ".".join(names) not in self.blocks:
+            names.pop()
+        return ".".join(names)
+
+    # Bodies -----------------------------------------------------------------------------------------------------------
+    def body(self, region: Region) -> Body:
+        """A block's body; one for all calls of a layer."""
+        if region.path in self._bodies:
+            return self._bodies[region.path]
+        inputs, outputs = self._interface(region)
+        body = Body(region.path, region.kind, inputs, outputs)
+        self._bodies[region.path] = body
+        for item in region.items:
+            if isinstance(item, Region):
+                self._call(body, item)
+            else:
+                self._node(body, item)
+        body.is_chain = bool(region.path) and self._is_chain(body)
+        return body
+
+    def _interface(self, region: Region) -> tuple[list[Value], list[Value]]:
+        if not region.path:
+            return [leaf.value for leaf in self.program.of_role("input")], [v for _, v in self.program.outputs]
+        taken, given = interface(region, self.readers, self.wanted)
+        owned = {w.value for node in region.nodes if id(node) in self.layers for w in self.layers[id(node)][1].weights}
+        inside = f"{region.path}."
+        inputs = [
+            value
+            for value in taken
+            if value not in owned
+            and self._literal(value) is None
+            and not (value in self.homes and f"{self.homes[value]}.".startswith(inside))
+        ]
+        return inputs, given
+
+    def _call(self, body: Body, region: Region) -> None:
+        inner = self.body(region)
+        known = self._members[body.path]
+        if region.path not in known:
+            relative = region.path.removeprefix(f"{body.path}.") if body.path else region.path
+            known[region.path] = Member(self._attribute(body, relative, region.kind), _flat(relative), body=inner)
+            body.members.append(known[region.path])
+        inputs, outputs = self._interface(region)
+        args = [self._operand(body, value) for value in inputs]
+        body.statements.append(Statement(tuple(outputs), Apply(Name(f"self.{known[region.path].name}"), tuple(args))))
+
+    def _node(self, body: Body, node: Node) -> None:
+        operands = [self._operands(body, operand) for operand in node.operands]
+        key, layer = self.layers.get(id(node), (None, None))
+        try:
+            if layer is None:
+                code = self.dialect.expression(node, operands)
+            else:
+                known = self._members[body.path]
+                if key not in known:
+                    known[key] = self._layer(body, node, layer)
+                    body.members.append(known[key])
+                code = layer.apply(Name(f"self.{known[key].name}"), operands)
+        except Unwritable as error:
+            where = f", {node.place}" if node.place else ""
+            raise InvalidInput(
+                f"operator {node.operator} {error.message}: layer {node.module!r} ({node.kind}){where}"
+            ) from None
+        code = self._sized(body, node, code)
+        body.statements.append(Statement(node.outputs, code))
+
+    def _layer(self, body: Body, node: Node, layer: Layer) -> Member:
+        owner = self._owner(node, layer)
+        relative = owner if not body.path else owner.removeprefix(body.path).removeprefix(".")
+        if not relative:
+            names = [self.leaves[w.value].name.rpartition(".")[2] for w in layer.weights]
+            relative = _common(names) or layer.stem
+        taken = {member.layer for member in body.members}
+        name, number = _flat(relative), 2
+        while name in taken:
+            name, number = f"{_flat(relative)}_{number}", number + 1
+        weights = tuple((w.name, self.leaves[w.value], () if w.step is None else (w.step,)) for w in layer.weights)
+        attribute = self._attribute(body, name, layer.stem)
+        return Member(attribute, name, layer.constructor, weights=weights, output=node.outputs[0])
+
+    def _attribute(self, body: Body, relative: str, stem: str) -> str:
+        taken = {member.name for member in body.members} | self.dialect.reserved
+        if relative[:1].isdigit():
+            relative = f"{_snake(stem) or 'block'}_{relative}"
+        return identifier(relative, taken)
+
+    def _operands(self, body: Body, operand: Operand) -> Code:
+        if isinstance(operand, tuple):
+            return tuple(self._operands(body, part) for part in operand)
+        return self._operand(body, operand) if isinstance(operand, Value) else operand
+
+    def _operand(self, body: Body, value: Value) -> Code:
+        literal = self._literal(value)
+        if literal is not None:
+            return literal
+        if self.homes.get(value) != body.path or value not in self.homes:
+            return Ref(value)
+        known = self._members[body.path]
+        if value not in known:
+            leaf = self.leaves[value]
+            if leaf.role == "constant":
+                relative = (
+                    {"b": "mask", "i": "index", "u": "index"}.get(np.dtype(leaf.value.dtype).kind, "table")
+                    if leaf.value.dtype != "bfloat16"
+                    else "table"
+                )
+            else:
+                relative = leaf.name.removeprefix(f"{body.path}.") if body.path else leaf.name
+            taken = {member.layer for member in body.members}
+            name, number = _flat(relative), 2
+            while name in taken:
+                name, number = f"{_flat(relative)}_{number}", number + 1
+            known[value] = Member(self._attribute(body, name, "weight"), name, leaf=leaf)
+            body.members.append(known[value])
+        return Name(f"self.{known[value].name}")
+
+    def _literal(self, value: Value) -> Any:
+        leaf = self.leaves.get(value)
+        if leaf is None or leaf.array is None or leaf.array.size > 1 or leaf.array.dtype.kind not in "fiub":
+            return None
+        return leaf.array.reshape(()).item() if leaf.array.ndim == 0 else None
+
+    # Sizes ------------------------------------------------------------------------------------------------------------
+    def _sized(self, body: Body, node: Node, code: Code) -> Code:
+        """The code with lengths that change said by the shapes of values."""
+        near = [v for v in reads(node) if v not in self.homes]
+        near += [v for v in body.inputs if v not in near]
+        near += [v for s in body.statements for v in s.targets if v not in near]
+
+        def instead(piece: Code) -> Code:
+            if isinstance(piece, Dim):
+                found = spelled(piece, near, self.dialect.shape)
+                if found is None:
+                    self.notes.append(f"a length of {node.operator} in layer {node.module!r} is fixed: {int(piece)}")
+                    return int(piece)
+                return found
+            return piece
+
+        if node.operator == "reshape":
+            code = replaced(code, lambda piece: self._open(piece, near))
+        return replaced(code, instead)
+
+    def _open(self, piece: Code, near: Sequence[Value]) -> Code:
+        """A shape with one of its changing lengths left to the framework: -1."""
+        if not isinstance(piece, tuple) or not any(isinstance(n, Dim) for n in piece):
+            return piece
+        places = [i for i, n in enumerate(piece) if isinstance(n, Dim)]
+        hard = [i for i in places if spelled(piece[i], near, self.dialect.shape) is None]
+        chosen = hard[0] if hard else places[0]
+        return tuple(-1 if i == chosen else n for i, n in enumerate(piece))
+
+    # Chains -----------------------------------------------------------------------------------------------------------
+    def _is_chain(self, body: Body) -> bool:
+        """Whether each statement calls one of its members, or a layer without weights, on what the last one gave."""
+        if len(body.inputs) != 1 or len(body.outputs) != 1 or len(body.statements) < 1:
+            return False
+        current = body.inputs[0]
+        called = []
+        for statement in body.statements:
+            if len(statement.targets) != 1:
+                return False
+            code = statement.code
+            simple = isinstance(code, Apply) and code.args == (Ref(current),) and not code.keywords
+            name = code.function.text if simple and isinstance(code.function, Name) else ""
+            if simple and name.startswith("self."):
+                called.append(name)
+            else:
+                node = next(n for n in self.program.nodes if statement.targets[0] in n.outputs)
+                layer = self.dialect.as_layer(node)
+                if layer is None or list(reads(node)) != [current]:
+                    return False
+                called.append("")
+            current = statement.targets[0]
+        if any(count > 1 for count in Counter(v for s in body.statements for v in refs(s.code)).values()):
+            return False
+        named = [name for name in called if name]
+        return current == body.outputs[0] and len(set(named)) == len(named) == len(body.members)
+
+
+def _flat(relative: str) -> str:
+    """A name for a layer that may stand in a path."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in relative)
+
+
+def _snake(kind: str) -> str:
+    words = "".join(
+        f"_{c.lower()}" if c.isupper() and n and not kind[n - 1].isupper() else c.lower() for n, c in enumerate(kind)
+    )
+    return "".join(c for c in words if c.isascii() and (c.isalnum() or c == "_")).strip("_")
+
+
+def _common(names: Sequence[str]) -> str:
+    """What names begin with alike, up to a ``_``: in_proj of in_proj_weight and in_proj_bias."""
+    words = [name.split("_") for name in names]
+    found = []
+    for column in zip(*words, strict=False):
+        if len(set(column)) > 1 or column[0] in ("weight", "bias"):
+            break
+        found.append(column[0])
+    return "_".join(found)

@@ -1,0 +1,1004 @@
+"""How source for Keras is spelled. See :mod:`agnostic.port.dialect`.
+
+The source needs Keras and NumPy alone, on any of its engines. Images have their channels last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agnostic.port.code import Apply, At, Code, Dim, Infix, Name, call, text
+from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
+from agnostic.port.layout import Step
+from agnostic.program.nodes import Node, Value
+from agnostic_keras.helpers import HELPERS
+
+Spelling = Callable[["_Call"], Code]
+SPELLINGS: dict[str, Spelling] = {}
+
+
+class _Call:
+    """One node with the code of its operands."""
+
+    def __init__(self, node: Node, operands: Sequence[Code]) -> None:
+        self.node = node
+        self.operands = operands
+
+    def __getitem__(self, name: str) -> Any:
+        return self.node.attributes[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or its default."""
+        return self.node.attributes.get(name, default)
+
+    @property
+    def x(self) -> Code:
+        """The code of the first operand."""
+        return self.operands[0]
+
+    def operand(self, place: int) -> Code:
+        """The code of an operand; None where there is none."""
+        return self.operands[place] if place < len(self.operands) else None
+
+    def shape(self, place: int = 0) -> tuple[int, ...]:
+        """The shape of an operand."""
+        operand = self.node.operands[place]
+        return operand.shape if isinstance(operand, Value) else ()
+
+    def is_given(self, place: int) -> bool:
+        """Whether there is an operand."""
+        return place < len(self.node.operands) and self.node.operands[place] is not None
+
+
+def spells(*operators: str) -> Callable[[Spelling], Spelling]:
+    """Make a function the spelling of operators."""
+
+    def register(function: Spelling) -> Spelling:
+        SPELLINGS.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def _one(numbers: Sequence[Any]) -> Any:
+    """A number instead of several equal ones, as Keras' layers take it."""
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def _ones(numbers: Sequence[int]) -> bool:
+    return all(n == 1 for n in numbers)
+
+
+def _name(operator: str, *args: Code, **keywords: Code) -> Apply:
+    return call(f"ops.{operator}", *args, **keywords)
+
+
+def _step(shape: Sequence[int], axes: Sequence[int], result: Sequence[int] | None = None) -> Step:
+    shape = tuple(int(n) for n in shape)
+    return Step(shape, tuple(axes), tuple(shape[a] for a in axes) if result is None else tuple(map(int, result)))
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+def _value(node: Node, place: int) -> Value | None:
+    found = node.operands[place] if place < len(node.operands) else None
+    return found if isinstance(found, Value) else None
+
+
+def _weights(node: Node, **places: int) -> tuple[Weight, ...]:
+    found = [(name, _value(node, place)) for name, place in places.items()]
+    return tuple(Weight(name, value) for name, value in found if value is not None)
+
+
+def _direct(layer: Code, operands: Sequence[Code]) -> Code:
+    return Apply(layer, (operands[0],))
+
+
+def _padded(x: Code, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Code:
+    """The image with numbers around it, or itself."""
+    if not any(map(any, padding)):
+        return x
+    widths = tuple((int(low), int(high)) for low, high in padding)
+    if len(set(widths)) == 1 and widths[0][0] == widths[0][1]:
+        amount: Any = widths[0][0]
+    else:
+        amount = widths
+    return call("pad_image", x, amount, **({} if value == 0 else {"value": value}))
+
+
+def _same(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Any) -> bool:
+    """Whether padding="same" of Keras pads just so, at any size."""
+    return _ones(stride) and all(
+        low + high == (k - 1) * d and low == (low + high) // 2
+        for (low, high), k, d in zip(padding, kernel, dilation, strict=True)
+    )
+
+
+def _convolution_layer(node: Node) -> Layer | None:
+    given = node.attributes
+    kernel = _value(node, 1)
+    if kernel is None or len(kernel.shape) not in (3, 4, 5):
+        return None
+    rank = len(kernel.shape) - 2
+    sizes, (out, inner) = kernel.shape[2:], kernel.shape[:2]
+    groups, bias = int(given.get("groups", 1)), _value(node, 2)
+    stride, dilation, padding = given["stride"], given["dilation"], given["padding"]
+    if not _ones(stride) and not _ones(dilation):
+        if all(k == 1 for k in sizes):
+            dilation = (1,) * rank
+        else:
+            return None
+    same = any(map(any, padding)) and _same(sizes, stride, dilation, padding)
+    depthwise = (
+        groups > 1 and inner == 1 and rank < 3 and _one(stride) is not tuple and not isinstance(_one(stride), tuple)
+    )
+    if groups > 1 and not depthwise and rank == 3:
+        return None
+    options = {
+        "kernel_size": _one(sizes),
+        "strides": ... if _ones(stride) else _one(stride),
+        "padding": "same" if same else ...,
+        "dilation_rate": ... if _ones(dilation) else _one(dilation),
+    }
+    spatial = tuple(range(2, rank + 2))
+    if depthwise:
+        step = Step((groups, out // groups, *sizes), (*(s for s in spatial), 0, 1), (*sizes, groups, out // groups))
+        options["depth_multiplier"] = ... if out == groups else out // groups
+        constructor = call(f"layers.DepthwiseConv{rank}D", **options, use_bias=... if bias is not None else False)
+    else:
+        step = _step(kernel.shape, (*spatial, 1, 0))
+        constructor = call(
+            f"layers.Conv{rank}D", filters=out, **options, groups=... if groups == 1 else groups,
+            use_bias=... if bias is not None else False,
+        )  # fmt: skip
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return Apply(layer, (operands[0] if same else _padded(operands[0], padding),))
+
+    return Layer(constructor, apply, (Weight("kernel", kernel, step), *_weights(node, bias=2)), "conv")
+
+
+def _transposed_layer(node: Node) -> Layer | None:
+    given, kernel = node.attributes, _value(node, 1)
+    if kernel is None or given.get("groups", 1) != 1 or not _ones(given["dilation"]):
+        return None
+    rank = len(kernel.shape) - 2
+    if any(more > high for (_, high), more in zip(given["crop"], given["extra"], strict=True)):
+        return None
+    spatial = tuple(range(2, rank + 2))
+    constructor = call(
+        f"layers.Conv{rank}DTranspose", filters=kernel.shape[1], kernel_size=_one(kernel.shape[2:]),
+        strides=... if _ones(given["stride"]) else _one(given["stride"]),
+        use_bias=... if _value(node, 2) is not None else False,
+    )  # fmt: skip
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return _cropped(Apply(layer, (operands[0],)), node)
+
+    step = _step(kernel.shape, (*spatial, 1, 0))
+    return Layer(constructor, apply, (Weight("kernel", kernel, step), *_weights(node, bias=2)), "conv")
+
+
+def _cropped(code: Code, node: Node) -> Code:
+    """What Keras' transposed convolution gives beyond what is wanted, cut away."""
+    given, kernel = node.attributes, node.operands[1]
+    assert isinstance(kernel, Value)
+    cuts = []
+    for (low, high), more, k, s in zip(given["crop"], given["extra"], kernel.shape[2:], given["stride"], strict=True):
+        # Keras gives at least one stride for each place, also where the kernel is smaller.
+        cuts.append((low, high - more + max(s - k, 0)))
+    if not any(map(any, cuts)):
+        return code
+    index = [":"] + [f"{low or ''}:{-high if high else ''}" for low, high in cuts]
+    return At(code, Name(", ".join(index)))
+
+
+def _linear_layer(node: Node) -> Layer | None:
+    weight = _value(node, 1)
+    if weight is None or len(weight.shape) != 2:
+        return None
+    constructor = call("layers.Dense", units=weight.shape[0], use_bias=... if _value(node, 2) is not None else False)
+    kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
+    return Layer(constructor, _direct, (kernel, *_weights(node, bias=2)), "dense")
+
+
+def _batch_norm_layer(node: Node) -> Layer | None:
+    given = node.attributes
+    if _value(node, 1) is None or _value(node, 2) is None:
+        return None
+    scale, offset = _value(node, 3), _value(node, 4)
+    constructor = call(
+        "layers.BatchNormalization", epsilon=given["epsilon"], momentum=round(1 - given.get("momentum", 0.1), 10),
+        center=... if offset is not None else False, scale=... if scale is not None else False,
+    )  # fmt: skip
+    weights = _weights(node, moving_mean=1, moving_variance=2, gamma=3, beta=4)
+    return Layer(constructor, _direct, weights, "norm")
+
+
+def _layer_norm_layer(node: Node) -> Layer | None:
+    scale, offset = _value(node, 1), _value(node, 2)
+    if len(node.attributes["axes"]) != 1 or (scale is None and offset is None):
+        return None
+    constructor = call(
+        "layers.LayerNormalization", epsilon=node.attributes["epsilon"], center=... if offset is not None else False,
+        scale=... if scale is not None else False,
+    )  # fmt: skip
+    return Layer(constructor, _direct, _weights(node, gamma=1, beta=2), "norm")
+
+
+def _rms_norm_layer(node: Node) -> Layer | None:
+    if len(node.attributes["axes"]) != 1 or _value(node, 1) is None:
+        return None
+    constructor = call("layers.RMSNormalization", epsilon=node.attributes["epsilon"])
+    return Layer(constructor, _direct, _weights(node, scale=1), "norm")
+
+
+def _group_norm_layer(node: Node) -> Layer | None:
+    scale, offset = _value(node, 1), _value(node, 2)
+    x = _value(node, 0)
+    if scale is None or offset is None or x is None or isinstance(x.shape[-1], Dim):
+        return None
+    constructor = call(
+        "layers.GroupNormalization", groups=node.attributes["groups"], epsilon=node.attributes["epsilon"]
+    )
+    return Layer(constructor, _direct, _weights(node, gamma=1, beta=2), "norm")
+
+
+def _prelu_layer(node: Node) -> Layer | None:
+    x, slope = _value(node, 0), _value(node, 1)
+    if x is None or slope is None or slope.shape != x.shape[-1:]:
+        return None
+    shared = tuple(range(1, len(x.shape) - 1))
+    constructor = call("layers.PReLU", shared_axes=shared or ...)
+    step = Step(slope.shape, (0,), ((1,) * len(shared)) + slope.shape)
+    return Layer(constructor, _direct, (Weight("alpha", slope, step),), "prelu")
+
+
+def _embedding_layer(node: Node) -> Layer | None:
+    table = _value(node, 0)
+    if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
+        return None
+    constructor = call("layers.Embedding", input_dim=table.shape[0], output_dim=table.shape[1])
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return Apply(layer, (operands[1],))
+
+    return Layer(constructor, apply, _weights(node, embeddings=0), "embedding")
+
+
+def _dropout_layer(node: Node) -> Layer | None:
+    return Layer(call("layers.Dropout", rate=node.attributes["rate"]), _direct, (), "dropout")
+
+
+LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
+    "convolution": _convolution_layer,
+    "transposed_convolution": _transposed_layer,
+    "linear": _linear_layer,
+    "batch_norm": _batch_norm_layer,
+    "layer_norm": _layer_norm_layer,
+    "rms_norm": _rms_norm_layer,
+    "group_norm": _group_norm_layer,
+    "prelu": _prelu_layer,
+    "embedding": _embedding_layer,
+    "dropout": _dropout_layer,
+}
+
+
+# Products with weights that are no layer's own ------------------------------------------------------------------
+@spells("linear")
+def _linear(c: _Call) -> Code:
+    product = _name("matmul", c.x, _name("transpose", c.operands[1]) if len(c.shape(1)) == 2 else c.operands[1])
+    return Infix("+", product, c.operands[2]) if c.is_given(2) else product
+
+
+@spells("convolution")
+def _convolution(c: _Call) -> Code:
+    rank = len(c.shape(1)) - 2
+    sizes, stride, dilation = c.shape(1)[2:], c["stride"], c["dilation"]
+    kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 1, 0))
+    groups = int(c.get("groups", 1))
+    x = _padded(c.x, c["padding"])
+    options = {"strides": _one(stride)} if not _ones(stride) else {}
+    if not _ones(dilation) and not _ones(sizes):
+        if not _ones(stride):
+            # Keras has no strides with dilation: each place is computed, and every stride-th kept.
+            options = {}
+        options["dilation_rate"] = _one(dilation)
+    if groups > 1 and rank == 3:
+        code: Code = call("grouped_conv", x, kernel, groups, **options)
+    else:
+        code = _name("conv", x, kernel, **options)
+    if "dilation_rate" in options and not _ones(stride):
+        code = At(code, Name(", ".join([":"] + [f"::{s}" for s in stride])))
+    return Infix("+", code, c.operands[2]) if c.is_given(2) else code
+
+
+@spells("transposed_convolution")
+def _transposed(c: _Call) -> Code:
+    rank = len(c.shape(1)) - 2
+    kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 0, 1))
+    crop = tuple((int(low), int(high) - int(more)) for (low, high), more in zip(c["crop"], c["extra"], strict=True))
+    code: Code = call(
+        "conv_transpose", c.x, kernel, strides=tuple(c["stride"]), dilation=tuple(c["dilation"]), crop=crop,
+        groups=int(c.get("groups", 1)),
+    )  # fmt: skip
+    return Infix("+", code, c.operands[2]) if c.is_given(2) else code
+
+
+@spells("embedding")
+def _embedding(c: _Call) -> Code:
+    return _name("take", c.x, c.operands[1], axis=0)
+
+
+def _affine(code: Code, scale: Code, offset: Code) -> Code:
+    code = code if scale is None else Infix("*", code, scale)
+    return code if offset is None else Infix("+", code, offset)
+
+
+@spells("batch_norm")
+def _batch_norm(c: _Call) -> Code:
+    root = _name("sqrt", Infix("+", c.operands[2], c["epsilon"]))
+    return _affine(Infix("/", Infix("-", c.x, c.operands[1]), root), c.operand(3), c.operand(4))
+
+
+@spells("batch_norm_training")
+def _batch_norm_training(c: _Call) -> Code:
+    axes = tuple(range(len(c.shape()) - 1))
+    return _affine(call("standardize", c.x, axes, c["epsilon"]), c.operand(1), c.operand(2))
+
+
+@spells("layer_norm")
+def _layer_norm(c: _Call) -> Code:
+    axes = tuple(c["axes"])
+    return _affine(
+        call("standardize", c.x, axes[0] if len(axes) == 1 else axes, c["epsilon"]), c.operand(1), c.operand(2)
+    )
+
+
+@spells("rms_norm")
+def _rms_norm(c: _Call) -> Code:
+    axes = tuple(c["axes"])
+    mean = _name("mean", _name("square", c.x), axis=axes[0] if len(axes) == 1 else axes, keepdims=True)
+    return _affine(Infix("*", c.x, _name("rsqrt", Infix("+", mean, c["epsilon"]))), c.operand(1), None)
+
+
+@spells("group_norm")
+def _group_norm(c: _Call) -> Code:
+    return _affine(call("group_norm", c.x, int(c["groups"]), c["epsilon"]), c.operand(1), c.operand(2))
+
+
+@spells("prelu")
+def _prelu(c: _Call) -> Code:
+    return _name("where", Infix(">=", c.x, 0), c.x, Infix("*", c.operands[1], c.x))
+
+
+# Activations ----------------------------------------------------------------------------------------------------------
+_PLAIN = {
+    "relu": "relu", "relu6": "relu6", "selu": "selu", "silu": "silu", "sigmoid": "sigmoid", "tanh": "tanh",
+    "log_sigmoid": "log_sigmoid", "hard_sigmoid": "hard_sigmoid", "hard_silu": "hard_silu", "mish": None,
+    "linear": None, "softsign": "softsign", "tanh_shrink": "tanh_shrink", "exponential": "exp",
+}  # fmt: skip
+
+
+@spells("activation")
+def _activation(c: _Call) -> Code:
+    function = c["function"]
+    options = {name: value for name, value in c.node.attributes.items() if name != "function"}
+    if function == "gelu":
+        return _name("gelu", c.x, approximate=False)
+    if function == "gelu_tanh":
+        return _name("gelu", c.x, approximate=True)
+    if function == "softplus":
+        beta = options.get("beta", 1)
+        if beta == 1:
+            return _name("softplus", c.x)
+        return Infix("/", _name("softplus", Infix("*", c.x, beta)), beta)
+    if function == "hard_tanh":
+        return _name("clip", c.x, options.get("low", -1), options.get("high", 1))
+    if function == "leaky_relu":
+        return _name("leaky_relu", c.x, negative_slope=options.get("negative_slope", 0.01))
+    if function in ("elu", "celu"):
+        return _name(function, c.x, alpha=options.get("alpha", 1.0))
+    if function == "mish":
+        return Infix("*", c.x, _name("tanh", _name("softplus", c.x)))
+    if function in ("soft_shrink", "hard_shrink"):
+        return _name(function, c.x, threshold=options.get("threshold", 0.5))
+    if function == "threshold":
+        return _name("where", Infix(">", c.x, options["threshold"]), c.x, options["value"])
+    if function == "glu":
+        return _name("glu", c.x, axis=options.get("axis", -1))
+    if function == "softmax":
+        return _name("softmax", c.x, axis=options.get("axis", -1))
+    if options or not _PLAIN.get(function):
+        raise Unwritable(f"of function {function!r} has no spelling in Keras")
+    return _name(_PLAIN[function], c.x)
+
+
+@spells("softmax", "log_softmax")
+def _softmax(c: _Call) -> Code:
+    axis = c["axis"] - len(c.shape()) if c["axis"] >= 0 else c["axis"]
+    return _name(c.node.operator, c.x, **({} if axis == -1 else {"axis": axis}))
+
+
+@spells("dropout", "identity")
+def _identity(c: _Call) -> Code:
+    return c.x
+
+
+# Pooling and resizing -------------------------------------------------------------------------------------------------
+def _overhang(c: _Call) -> list[tuple[int, int]]:
+    """The padding, with what a last window of ceil_mode hangs over."""
+    if not c.get("ceil_mode", False):
+        return [(int(a), int(b)) for a, b in c["padding"]]
+    if any(isinstance(n, Dim) for n in c.shape()[1:-1]):
+        raise Unwritable("with ceil_mode at any size")
+    found = []
+    dilation = c.get("dilation") or (1,) * len(c["kernel"])
+    for n, count, k, s, d, (low, high) in zip(
+        c.shape()[1:-1], c.node.outputs[0].shape[1:-1], c["kernel"], c["stride"], dilation, c["padding"], strict=True
+    ):
+        found.append((int(low), max(int(high), (count - 1) * s + (k - 1) * d + 1 - n - low)))
+    return found
+
+
+@spells("max_pool")
+def _max_pool(c: _Call) -> Code:
+    if c.get("ceil_mode", False) or not _ones(c["dilation"]):
+        return call(
+            "max_pool", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(map(tuple, c["padding"])),
+            tuple(c["dilation"]), ceil_mode=bool(c.get("ceil_mode", False)),
+        )  # fmt: skip
+    x = _padded(c.x, c["padding"], float("-inf"))
+    return _name("max_pool", x, pool_size=_one(c["kernel"]), strides=_one(c["stride"]))
+
+
+@spells("average_pool")
+def _average_pool(c: _Call) -> Code:
+    padded = any(map(any, c["padding"]))
+    if c.get("ceil_mode", False) or c.get("divisor") or (padded and not c.get("count_padding", True)):
+        return call(
+            "average_pool", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(map(tuple, c["padding"])),
+            ceil_mode=bool(c.get("ceil_mode", False)), count_padding=bool(c.get("count_padding", True)),
+            divisor=c.get("divisor"),
+        )  # fmt: skip
+    return _name("average_pool", _padded(c.x, c["padding"]), pool_size=_one(c["kernel"]), strides=_one(c["stride"]))
+
+
+@spells("adaptive_average_pool", "adaptive_max_pool")
+def _adaptive(c: _Call) -> Code:
+    word = "mean" if "average" in c.node.operator else "max"
+    sizes = tuple(c["sizes"])
+    rank = len(sizes)
+    if all(n == 1 for n in sizes):
+        return _name(word, c.x, axis=tuple(range(1, rank + 1)), keepdims=True)
+    return call(f"adaptive_{word}", c.x, sizes)
+
+
+@spells("resize")
+def _resize(c: _Call) -> Code:
+    method, scales = c["method"], c.get("scales")
+    sizes = tuple(c["sizes"])
+    before = c.shape()[1:-1]
+    exact = scales is None or all(
+        s is None or abs(s - n / m) < 1e-9 for s, n, m in zip(scales, sizes, before, strict=True)
+    )
+    if (
+        len(sizes) == 2 and method == "nearest" and exact and not c.get("half_pixel", True)
+        and all(n % m == 0 and not isinstance(n, Dim) for n, m in zip(sizes, before, strict=True))
+    ):  # fmt: skip
+        code: Code = c.x
+        for axis, (n, m) in enumerate(zip(sizes, before, strict=True), 1):
+            code = code if n == m else _name("repeat", code, n // m, axis=axis)
+        return code
+    options: dict[str, Any] = {}
+    if c.get("align_corners"):
+        options["align_corners"] = True
+    if not c.get("half_pixel", True):
+        options["half_pixel"] = False
+    if c.get("antialias"):
+        options["antialias"] = True
+    if method == "bicubic":
+        options["cubic"] = c.get("cubic", -0.75)
+    if not exact:
+        options["scales"] = tuple(scales)
+    return call("resize", c.x, sizes, method, **options)
+
+
+# What moves numbers ---------------------------------------------------------------------------------------------------
+@spells("reshape")
+def _reshape(c: _Call) -> Code:
+    return _name("reshape", c.x, tuple(c["shape"]))
+
+
+@spells("permute")
+def _permute(c: _Call) -> Code:
+    return _name("transpose", c.x, tuple(c["axes"]))
+
+
+@spells("expand")
+def _expand(c: _Call) -> Code:
+    return _name("broadcast_to", c.x, tuple(c["shape"]))
+
+
+def _indexed(c: _Call, axis: int, index: str) -> Code:
+    rank = len(c.shape())
+    axis %= rank
+    if axis == rank - 1 and rank > 2:
+        return At(c.x, Name(f"..., {index}"))
+    return At(c.x, Name(", ".join([":"] * axis + [index])))
+
+
+@spells("slice")
+def _slice(c: _Call) -> Code:
+    axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
+    length = c.shape()[axis]
+    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
+    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
+        raise Unwritable("between places that depend on the size")
+    if step != 1:
+        parts.append(str(int(step)))
+    return _indexed(c, axis, ":".join(parts))
+
+
+@spells("select")
+def _select(c: _Call) -> Code:
+    if isinstance(c["index"], Dim):
+        if c["index"] + 1 == c.shape()[c["axis"]]:
+            return _indexed(c, c["axis"], "-1")
+        raise Unwritable("at a place that depends on the size")
+    return _indexed(c, c["axis"], str(int(c["index"])))
+
+
+@spells("update")
+def _update(c: _Call) -> Code:
+    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
+
+
+@spells("concatenate")
+def _concatenate(c: _Call) -> Code:
+    axis = c["axis"]
+    rank = len(c.node.outputs[0].shape)
+    return _name("concatenate", _listed(c.x), axis=-1 if axis == rank - 1 else axis)
+
+
+def _listed(parts: Any) -> Code:
+    from agnostic.port.code import Listed
+
+    return Listed(tuple(parts))
+
+
+@spells("stack")
+def _stack(c: _Call) -> Code:
+    return _name("stack", _listed(c.x), axis=c["axis"])
+
+
+@spells("pad")
+def _pad(c: _Call) -> Code:
+    widths = tuple((int(a), int(b)) for a, b in c["widths"])
+    mode = c.get("mode", "constant")
+    if any(n < 0 for pair in widths for n in pair) or mode in ("replicate", "circular"):
+        return call("pad", c.x, widths, mode=mode, value=c.get("value", 0.0))
+    if mode == "constant":
+        value = c.get("value", 0.0)
+        return _name("pad", c.x, widths, **({"constant_values": value} if value else {}))
+    return _name("pad", c.x, widths, mode=mode)
+
+
+@spells("roll")
+def _roll(c: _Call) -> Code:
+    code = c.x
+    for shift, axis in zip(c["shifts"], c["axes"], strict=True):
+        code = _name("roll", code, shift, axis=axis)
+    return code
+
+
+@spells("flip")
+def _flip(c: _Call) -> Code:
+    return _name("flip", c.x, axis=tuple(c["axes"]) if len(c["axes"]) > 1 else c["axes"][0])
+
+
+@spells("tile")
+def _tile(c: _Call) -> Code:
+    return _name("tile", c.x, tuple(c["counts"]))
+
+
+@spells("repeat")
+def _repeat(c: _Call) -> Code:
+    return _name("repeat", c.x, c["count"], axis=c["axis"])
+
+
+@spells("triangle")
+def _triangle(c: _Call) -> Code:
+    return _name("triu" if c.get("upper") else "tril", c.x, k=c.get("diagonal", 0))
+
+
+@spells("unfold")
+def _unfold(c: _Call) -> Code:
+    return call("unfold", c.x, int(c["axis"]), int(c["length"]), int(c["step"]))
+
+
+@spells("patches")
+def _patches(c: _Call) -> Code:
+    return call("patches", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(c["padding"]), tuple(c["dilation"]))
+
+
+_DTYPES = {"int64": "int32", "float64": "float32", "uint64": "uint32"}
+
+
+def _dtype(name: str) -> str:
+    """A type that all engines have: jax has no 64 bits unless told so."""
+    return _DTYPES.get(name, name)
+
+
+@spells("cast")
+def _cast(c: _Call) -> Code:
+    return _name("cast", c.x, _dtype(c["dtype"]))
+
+
+@spells("full")
+def _full(c: _Call) -> Code:
+    return _name("full", tuple(c["shape"]), c.x, dtype=_dtype(c["dtype"]))
+
+
+@spells("arange")
+def _arange(c: _Call) -> Code:
+    start, stop, step = c.operands
+    return _name("arange", start, stop, step, dtype=_dtype(c["dtype"]))
+
+
+# Reductions -----------------------------------------------------------------------------------------------------------
+def _axis(c: _Call) -> dict[str, Any]:
+    axes = c.get("axes")
+    found: dict[str, Any] = {}
+    if axes is not None:
+        found["axis"] = axes[0] if len(axes) == 1 else tuple(axes)
+    if c.get("keep", False):
+        found["keepdims"] = True
+    return found
+
+
+_REDUCTIONS = {"sum": "sum", "mean": "mean", "product": "prod", "max": "max", "min": "min", "any": "any", "all": "all",
+               "logsumexp": "logsumexp"}  # fmt: skip
+
+
+@spells("reduce")
+def _reduce(c: _Call) -> Code:
+    if c["function"] not in _REDUCTIONS:
+        raise Unwritable(f"of function {c['function']!r} has no spelling in Keras")
+    return _name(_REDUCTIONS[c["function"]], c.x, **_axis(c))
+
+
+@spells("variance")
+def _variance(c: _Call) -> Code:
+    correction = c.get("correction", 0)
+    axes = c.get("axes")
+    sizes = [c.shape()[a] for a in (range(len(c.shape())) if axes is None else axes)]
+    if correction and any(isinstance(n, Dim) for n in sizes):
+        raise Unwritable("with a correction at any size")
+    code: Code = _name("var", c.x, **_axis(c))
+    n = math.prod(sizes)
+    if correction:
+        code = Infix("*", code, n / (n - correction))
+    return _name("sqrt", code) if c.get("root") else code
+
+
+@spells("norm")
+def _norm(c: _Call) -> Code:
+    order = c.get("order", 2)
+    if order == 2:
+        return _name("sqrt", _name("sum", _name("square", c.x), **_axis(c)))
+    if order == 1:
+        return _name("sum", _name("abs", c.x), **_axis(c))
+    if math.isinf(order):
+        return _name("max" if order > 0 else "min", _name("abs", c.x), **_axis(c))
+    if order == 0:
+        raise Unwritable("of order 0 has no spelling in Keras")
+    return Infix("**", _name("sum", Infix("**", _name("abs", c.x), order), **_axis(c)), 1 / order)
+
+
+@spells("argmax", "argmin")
+def _place(c: _Call) -> Code:
+    return _name(c.node.operator, c.x, axis=c.get("axis"), **({"keepdims": True} if c.get("keep") else {}))
+
+
+@spells("cumulative")
+def _cumulative(c: _Call) -> Code:
+    function = {"sum": "cumsum", "product": "cumprod"}.get(c.get("function", "sum"))
+    if function is None:
+        raise Unwritable(f"of function {c['function']!r} has no spelling in Keras")
+    return _name(function, c.x, axis=c["axis"])
+
+
+@spells("top")
+def _top(c: _Call) -> Code:
+    return call("top", c.x, c["count"], c.get("axis", -1), largest=c.get("largest", True))
+
+
+# Element by element ---------------------------------------------------------------------------------------------------
+_SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"}
+
+
+@spells(*_SIGNS)
+def _arithmetic(c: _Call) -> Code:
+    return Infix(_SIGNS[c.node.operator], c.x, c.operands[1])
+
+
+@spells("maximum", "minimum")
+def _larger(c: _Call) -> Code:
+    return _name(c.node.operator, c.x, c.operands[1])
+
+
+@spells("where")
+def _where(c: _Call) -> Code:
+    return _name("where", *c.operands)
+
+
+@spells("clip")
+def _clip(c: _Call) -> Code:
+    low, high = c.operand(1), c.operand(2)
+    if low is None:
+        return _name("minimum", c.x, high)
+    return _name("maximum", c.x, low) if high is None else _name("clip", c.x, low, high)
+
+
+_UNARY = {
+    "negative": "negative", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
+    "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
+    "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+    "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "erf": "erf",
+    "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
+    "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2",
+}  # fmt: skip
+
+
+@spells("unary")
+def _unary(c: _Call) -> Code:
+    function = c["function"]
+    if function == "fraction":
+        return Infix("-", c.x, _name("trunc", c.x))
+    if function not in _UNARY:
+        raise Unwritable(f"of function {function!r} has no spelling in Keras")
+    return _name(_UNARY[function], c.x)
+
+
+_BINARY = {
+    "equal": "equal", "not_equal": "not_equal", "less": "less", "less_equal": "less_equal", "greater": "greater",
+    "greater_equal": "greater_equal", "and": "logical_and", "or": "logical_or", "xor": "logical_xor",
+    "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "atan2": "arctan2",
+    "floor_divide": "floor_divide", "remainder": "mod",
+}  # fmt: skip
+
+
+@spells("binary")
+def _binary(c: _Call) -> Code:
+    function = c["function"]
+    if function == "truncated_divide":
+        return _name("trunc", Infix("/", c.x, c.operands[1]))
+    if function not in _BINARY:
+        raise Unwritable(f"of function {function!r} has no spelling in Keras")
+    return _name(_BINARY[function], c.x, c.operands[1])
+
+
+# Products -------------------------------------------------------------------------------------------------------------
+@spells("matmul")
+def _matmul(c: _Call) -> Code:
+    return _name("matmul", c.x, c.operands[1])
+
+
+@spells("einsum")
+def _einsum(c: _Call) -> Code:
+    return _name("einsum", c["equation"], *c.x)
+
+
+@spells("outer")
+def _outer(c: _Call) -> Code:
+    a, b = len(c.shape(0)), len(c.shape(1))
+    if a == b == 1:
+        return _name("outer", c.x, c.operands[1])
+    raise Unwritable("of more than vectors has no spelling in Keras")
+
+
+@spells("attention")
+def _attention(c: _Call) -> Code:
+    options: dict[str, Any] = {}
+    if c.is_given(3):
+        options["mask"] = c.operands[3]
+    if c.get("causal"):
+        options["causal"] = True
+    if c.get("scale") is not None and not math.isclose(c["scale"], c.shape(0)[-1] ** -0.5, rel_tol=1e-9):
+        options["scale"] = c["scale"]
+    if c.get("place_axis", -2) == -3 and len(c.shape()) == 4 and not c.get("shared_heads"):
+        return call("attention", *c.operands[:3], **options)
+    if c.get("shared_heads"):
+        options["shared_heads"] = True
+    if c.get("place_axis", -2) == -3:
+        options["heads_last"] = True
+    return call("general_attention", *c.operands[:3], **options)
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+@spells("take")
+def _take(c: _Call) -> Code:
+    return _name("take", c.x, c.operands[1], axis=c["axis"])
+
+
+@spells("gather")
+def _gather(c: _Call) -> Code:
+    index, shape = c.shape(1), c.shape(0)
+    if any(n != m for axis, (n, m) in enumerate(zip(index, shape, strict=True)) if axis != c["axis"] % len(shape)):
+        raise Unwritable("whose places are fewer along another axis has no spelling in Keras")
+    return _name("take_along_axis", c.x, c.operands[1], axis=c["axis"])
+
+
+@spells("index")
+def _index(c: _Call) -> Code:
+    indices = c.operands[1]
+    kept = [axis for axis, index in enumerate(indices) if index is not None]
+    if len(kept) == 1:
+        return _name("take", c.x, indices[kept[0]], axis=kept[0])
+    if kept != list(range(kept[0], kept[-1] + 1)):
+        raise Unwritable("at places along axes that are apart has no spelling in Keras")
+    return call("pick", c.x, tuple(indices[axis] for axis in kept), kept[0])
+
+
+@spells("write")
+def _write(c: _Call) -> Code:
+    raise Unwritable("at computed places has no spelling in Keras yet")
+
+
+@spells("one_hot")
+def _one_hot(c: _Call) -> Code:
+    return _name("one_hot", c.x, c["classes"])
+
+
+# Recurrent layers -----------------------------------------------------------------------------------------------------
+@spells("lstm", "gru", "rnn")
+def _recurrent(c: _Call) -> Code:
+    options = {name: value for name, value in c.node.attributes.items() if value not in (False,)}
+    return call(c.node.operator, *c.operands, **options)
+
+
+@spells("sample")
+def _sample(c: _Call) -> Code:
+    return call(
+        "sample", c.x, c.operands[1], method=c.get("method", "bilinear"), fill=c.get("fill", "zeros"),
+        align_corners=c.get("align_corners", False),
+    )  # fmt: skip
+
+
+# The dialect ----------------------------------------------------------------------------------------------------------
+RESERVED = frozenset({
+    "activity_regularizer", "add_loss", "add_metric", "add_weight", "autocast", "build", "build_from_config",
+    "built", "call", "compile", "compiled", "compute_dtype", "compute_mask", "compute_output_shape",
+    "compute_output_spec", "count_params", "dtype", "dtype_policy", "evaluate", "export", "fit", "from_config",
+    "get_config", "get_layer", "get_weights", "input", "input_dtype", "input_spec", "inputs", "jit_compile",
+    "keras", "kwargs", "layers", "load_weights", "loss", "losses", "metrics", "metrics_variables", "name",
+    "non_trainable_variables", "non_trainable_weights", "np", "ops", "optimizer", "output", "outputs", "parts",
+    "path", "predict", "quantize", "register", "rematerialize", "reset_metrics", "run_eagerly", "save",
+    "save_weights", "self", "set_weights", "stack", "stateless_call", "stop_training", "summary",
+    "supports_masking", "symbolic_call", "test_step", "train_step", "trainable", "trainable_variables",
+    "trainable_weights", "training", "variable_dtype", "variables", "weights",
+})  # fmt: skip
+"""What Keras' layers and models have as attributes, and what the source itself names."""
+
+
+class KerasDialect:
+    """Source for Keras 3, channels last."""
+
+    name = "keras"
+    channels = -1
+    reserved = RESERVED
+    helpers: Mapping[str, str] = HELPERS
+
+    def expression(self, node: Node, operands: Sequence[Code]) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.expression`."""
+        spelling = SPELLINGS.get(node.operator)
+        if spelling is None:
+            raise Unwritable("has no spelling in Keras yet")
+        return spelling(_Call(node, operands))
+
+    def layer(self, node: Node) -> Layer | None:
+        """See :meth:`agnostic.port.dialect.Dialect.layer`."""
+        found = LAYERS.get(node.operator)
+        return None if found is None else found(node)
+
+    def as_layer(self, node: Node) -> Code | None:
+        """See :meth:`agnostic.port.dialect.Dialect.as_layer`."""
+        given = dict(node.attributes)
+        if node.operator == "activation":
+            function = given.pop("function")
+            if function == "gelu":
+                return call("layers.Activation", Name("gelu"))
+            if function == "leaky_relu":
+                return call("layers.LeakyReLU", negative_slope=given.get("negative_slope", 0.01))
+            if not given and _PLAIN.get(function):
+                return call("layers.Activation", str(_PLAIN[function]))
+            return None
+        if node.operator == "reshape" and len(node.outputs[0].shape) == 2 and len(given["shape"]) == 2:
+            source = node.operands[0]
+            assert isinstance(source, Value)
+            return call("layers.Flatten") if source.shape[0] == node.outputs[0].shape[0] else None
+        return None
+
+    def named(self, constructor: Code, name: Code) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.named`."""
+        assert isinstance(constructor, Apply)
+        return Apply(constructor.function, constructor.args, (*constructor.keywords, ("name", name)))
+
+    def stacked(self, layers: Sequence[Code]) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.stacked`."""
+        return Apply(Name("Stack"), tuple(layers))
+
+    def shape(self, array: Code) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.shape`."""
+        return call("ops.shape", array)
+
+    def file(self, file: File) -> str:
+        """See :meth:`agnostic.port.dialect.Dialect.file`."""
+        lines = [f'"""{file.doc}"""', "", "import keras", "import numpy as np", "from keras import layers, ops", ""]
+        lines += [f'register = keras.saving.register_keras_serializable("{file.register}")', ""]
+        for helper in file.helpers:
+            lines += ["", HELPERS[helper].strip(), ""]
+        for written in file.classes:
+            lines += ["", *self._class(written), ""]
+        lines += ["", *_make_model(file)]
+        return "\n".join(lines) + "\n"
+
+    def _class(self, written: Class) -> list[str]:
+        base = "keras.Model" if written.root else "Block"
+        given = "".join(f", {n}" if d is ... else f", {n}={text(d, str)}" for n, d in written.parameters)
+        lines = ["@register", f"class {written.name}({base}):", f'    """{written.doc}"""', ""]
+        layers = [a for a in written.attributes if a.leaf is None]
+        weights = [a for a in written.attributes if a.leaf is not None]
+        if layers or given:
+            lines += [f"    def __init__(self{given}, **kwargs):", "        super().__init__(**kwargs)"]
+            lines += [f"        self.{a.name} = {text(self._made(a), str)}" for a in layers]
+            lines.append("")
+        if weights or written.root:
+            lines += ["    def build(self, input_shape):"]
+            lines += [f"        self.{a.name} = {_weight(a)}" for a in weights] or ["        pass"]
+            lines.append("")
+        inputs = list(written.inputs)
+        if written.root and len(inputs) > 1:
+            lines += ["    def call(self, inputs):", f"        {', '.join(inputs)} = inputs"]
+        else:
+            lines += [f"    def call({', '.join(['self', *inputs])}):"]
+        return lines + [f"        {line}" for line in written.body]
+
+    def _made(self, attribute: Attribute) -> Code:
+        return self.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
+
+
+def _weight(attribute: Attribute) -> str:
+    leaf = attribute.leaf
+    assert leaf is not None
+    shape = text(attribute.code, str)
+    options = f'shape={shape}, name="{attribute.layer}"'
+    if leaf.role != "parameter":
+        dtype = _dtype(leaf.value.dtype)
+        options += f', dtype="{dtype}", initializer="zeros", trainable=False'
+    return f"self.add_weight({options})"
+
+
+def _make_model(file: File) -> list[str]:
+    root = file.classes[-1].name
+    examples = []
+    for shape, dtype in file.example:
+        sizes = text(tuple(int(n) for n in shape), str)
+        examples.append(f'np.zeros({sizes}, "{_dtype(dtype)}")')
+    example = examples[0] if len(examples) == 1 else f"[{', '.join(examples)}]"
+    return [
+        "def make_model(weights=None):",
+        f'    """{root} with random weights, or with those of a file."""',
+        f"    model = {root}()",
+        f"    model({example})  # makes the weights",
+        "    if weights is not None:",
+        "        with np.load(weights) as arrays:",
+        "            for variable in model.weights:",
+        '                variable.assign(arrays[variable.path.partition("/")[2]])',
+        "    return model",
+    ]
+
+
+DIALECT = KerasDialect()
