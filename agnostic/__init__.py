@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
-    from agnostic.models.cards import set_card
+    from agnostic.models.attached import set_card
     from agnostic.models.load import load
     from agnostic.program.verb import program
     from agnostic.registry import backend_of
@@ -87,7 +87,7 @@ _WHERE = {
     "optimizers": "agnostic.optimizers",
     "program": "agnostic.program.verb:program",
     "recipes": "agnostic.visualization.recipes",
-    "set_card": "agnostic.models.cards:set_card",
+    "set_card": "agnostic.models.attached:set_card",
     "submodel": "agnostic.taps.verbs:submodel",
     "taps": "agnostic.taps",
     "testing": "agnostic.testing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,19 @@ def of_numbers(array: Array, what: str = "an input") -> Array:
     if np.ma.is_masked(array):
         raise InvalidInput(f"{what} is a masked array, whose masked entries have no value: give x.filled(value)")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def dtype_name(value: Any) -> str:
+    """The type of an array's elements by the name that NumPy and frameworks share; ``""`` for what has no type.
+
+    Example:
+        >>> import torch
+        >>> dtype_name(torch.ones(2))
+        'float32'
+    """
+    # "float32", "torch.float32", "<dtype: 'float32'>"
+    words = re.findall(r"\w+", str(getattr(value, "dtype", "")))
+    return words[-1] if words else ""
 
 
 def describe(value: Any, depth: int = 2) -> str:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agnostic.arrays import dtype_name
 from agnostic.text import printable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def described(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is None:
         return "None" if value is None else type(value).__name__
-    return f"{tuple(shape)} {str(value.dtype).removeprefix('torch.')}"
+    return f"{tuple(shape)} {dtype_name(value)}"
 
 
 def changed(value: Any) -> str:

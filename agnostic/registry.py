@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agnostic import contracts
 from agnostic.contracts.capability import Capability, Model
 from agnostic.contracts.ops import OPS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
@@ -43,13 +45,17 @@ __all__ = [
     "default_backend",
     "facts_of",
     "get_backend",
+    "keys",
     "loaded",
     "model_backend",
+    "model_owner",
     "optimizer_backend",
+    "own_registrations",
     "owner",
     "registrations",
     "view",
     "view_method",
+    "weight_reader",
 ]
 
 
@@ -63,6 +69,7 @@ class Facts:
         momentum_kept: whether the momentum of a batch normalization is the share of the old statistics that is kept,
             else the share that is replaced.
         recurrent_biases: number of bias vectors per recurrent layer.
+        attention_inputs: what the positional inputs of an attention layer are, in order.
         rate_schedules: whether a learning rate may be a schedule, a function of the step.
         set_inference: what to do so that a model runs in inference mode, as a clause: ``"call model.eval() first"``.
     """
@@ -71,6 +78,7 @@ class Facts:
     kernels_last: bool = True
     momentum_kept: bool = True
     recurrent_biases: int = 1
+    attention_inputs: tuple[str, str, str] = ("query", "key", "value")
     rate_schedules: bool = False
     set_inference: str = "switch the model to inference mode first"
 
@@ -96,6 +104,9 @@ class Registration:
         model_files: suffixes of files that hold a whole model: ``(".keras",)``.
         weight_files: suffixes of files that it writes.
         engines: what it can compute by, one of them per process; empty where it computes by itself.
+        engine_variable: the environment variable that chooses among them before the framework is imported.
+        weight_readers: suffix of a weight file -> ``"module:callable"`` that reads it as NumPy arrays by name, and
+            imports no framework, so that every backend can read it: ``{".pth": "agnostic_torch.pth:read_checkpoint"}``.
         views: what objects of the core can be seen as in this framework: kind of object -> name of the view ->
             ``"module:callable"``, which is called with the object. The kinds are ``"augmentation"``
             (:class:`agnostic.augmentation.Augmentation`) and ``"batches"`` (:class:`agnostic.data.Batches`).
@@ -115,6 +126,8 @@ class Registration:
     model_files: tuple[str, ...] = ()
     weight_files: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
+    engine_variable: str = ""
+    weight_readers: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     quiet: Mapping[str, str] = field(default_factory=dict)
 
@@ -136,6 +149,7 @@ class Backend:
 
     def __init__(self, registration: Registration) -> None:
         self.registration = registration
+        self._modules: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
@@ -160,6 +174,19 @@ class Backend:
         """The array operations that shared mathematics is written in."""
         return self[OPS].ops_for()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # What were methods of a backend are functions of its capabilities.
+            for key in () if name.startswith("_") else keys():
+                if name in key.members:
+                    label = key.name.upper()
+                    raise AttributeError(
+                        f"a backend has no {name!r}; it is backend[{label}].{name}, with {label} of "
+                        f"agnostic.contracts.{key.name}"
+                    )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     def __contains__(self, key: Capability[Any]) -> bool:
         return key.name in self.registration.provides
 
@@ -170,13 +197,21 @@ class Backend:
             InvalidInput: the backend does not provide it, or not all of its functions; says which.
             MissingDependency: the framework is not installed.
         """
-        found: C = _implementation(self.name, key)
+        if key.name not in self._modules:
+            self._modules[key.name] = _implementation(self.registration, key)
+        found: C = self._modules[key.name]
         return found
 
 
-@functools.cache
-def _implementation(name: str, key: Capability[Any]) -> Any:
-    registration = registrations()[name]
+def keys() -> tuple[Capability[Any], ...]:
+    """Every capability that there is, by its name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(contracts.__path__))
+    found = [importlib.import_module(f"agnostic.contracts.{name}") for name in names if name != "capability"]
+    return tuple(getattr(module, module.__name__.rpartition(".")[2].upper()) for module in found)
+
+
+def _implementation(registration: Registration, key: Capability[Any]) -> Any:
+    name = registration.name
     if key.name not in registration.provides:
         raise InvalidInput(
             f"the backend {name!r} cannot {key.purpose}: its Registration provides no {key.name!r} "
@@ -216,7 +251,7 @@ def registrations() -> Mapping[str, Registration]:
         InvalidInput: two packages register one name, or an entry point names no Registration.
     """
     found: dict[str, Registration] = {}
-    for registration in (*_own(), *_from_entry_points()):
+    for registration in (*own_registrations(), *_from_entry_points()):
         if found.setdefault(registration.name, registration) != registration:
             first, second = found[registration.name].packages, registration.packages
             raise InvalidInput(
@@ -226,7 +261,8 @@ def registrations() -> Mapping[str, Registration]:
     return found
 
 
-def _own() -> Iterator[Registration]:
+def own_registrations() -> Iterator[Registration]:
+    """The registrations of the backends that come with agnostic."""
     for module in _OURS:
         try:
             yield importlib.import_module(module).registration
@@ -296,7 +332,7 @@ def model_backend(model: Model) -> Backend:
     Raises:
         InvalidInput: the value is no model of a registered backend.
     """
-    return _known(model, _owner(model, ("model_classes",)), "model")
+    return _known(model, model_owner(model), "model")
 
 
 def optimizer_backend(optimizer: Any) -> Backend:
@@ -306,6 +342,11 @@ def optimizer_backend(optimizer: Any) -> Backend:
         InvalidInput: the value is no optimizer of a registered backend.
     """
     return _known(optimizer, _owner(optimizer, ("optimizer_classes",)), "optimizer")
+
+
+def model_owner(value: Any) -> Registration | None:
+    """The registration that a model belongs to; None for anything else."""
+    return _owner(value, ("model_classes",))
 
 
 def array_owner(value: Any) -> Registration | None:
@@ -364,6 +405,15 @@ def loaded(key: Capability[C]) -> Iterator[C]:
     for registration in registrations().values():
         if sys.modules.get(registration.requires) is not None and key.name in registration.provides:
             yield get_backend(registration.name)[key]
+
+
+def weight_reader(suffix: str) -> Callable[..., Any] | None:
+    """What reads weight files of a suffix as NumPy arrays by name, without a framework; None where nothing does."""
+    for registration in registrations().values():
+        if suffix in registration.weight_readers:
+            found: Callable[..., Any] = _imported(registration, registration.weight_readers[suffix])
+            return found
+    return None
 
 
 def view(kind: str, name: str) -> Callable[..., Any]:

@@ -68,7 +68,7 @@ def test_every_reader_opens_regular_files_only(use: str, kind: str, tmp_path: Pa
     from agnostic.compare.processes import read_inputs
     from agnostic.compare.traces import Trace
     from agnostic.data import load_imdb
-    from agnostic.models.checkpoints import read_checkpoint
+    from agnostic_torch.pth import read_checkpoint
 
     readers = {
         "trace": Trace,

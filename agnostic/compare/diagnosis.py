@@ -16,7 +16,7 @@ from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, evident, 
 from agnostic.compare.mistakes.segments import parts, separated
 from agnostic.compare.mistakes.strays import Stray, replays
 from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
-from agnostic.compare.mistakes.words import CATALOGUE
+from agnostic.compare.mistakes.words import CATALOGUE, mend
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import VECTOR, activate
@@ -160,16 +160,15 @@ class _Diagnosis:
 
     # Words -----------------------------------------------------------------------------------------------------------
     def _finding(self, mistake: str, values: Mapping[str, Any], note: str, after: float, layer: str = "") -> Finding:
-        entry = CATALOGUE[mistake]
         shown = {"a": "A's", "b": "B's", "layer": layer or self.layer, **values}
         shown["place"] = ("after " if self.culprit.place == "layer" else "before ") + str(shown["layer"])
-        what = entry.what
+        what = CATALOGUE[mistake]
         for key, value in shown.items():
             what = what.replace("{" + key + "}", str(value))
         place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
         sentence = f"{place} {what}" + (f" ({note})." if note else ".")
-        mend = str(values["mend"]) if "mend" in values else entry.mend(self.framework, **shown)
-        return Finding(mistake, sentence, mend, self.before, after)
+        fix = str(values["mend"]) if "mend" in values else mend(mistake, self.framework, **shown)
+        return Finding(mistake, sentence, fix, self.before, after)
 
     def _unexplained(self) -> Finding:
         tried = tuple(dict.fromkeys(self.tried))

@@ -309,8 +309,7 @@ def followed(
     bound = spec.clip_global_norm
     if bound is not None:
         spec = replace(spec, {"clip_global_norm": None})
-        slack = 1e-6 if spec.clip_convention == "torch" else 0.0
-        scales = [min(1.0, bound / (n + slack)) if n + slack > 0 else 1.0 for n in norms]
+        scales = [rules.clip_scale(spec, bound, n) for n in norms]
         gradients = [g * s for g, s in zip(gradients, scales, strict=True)]
     try:
         with np.errstate(all="ignore"):

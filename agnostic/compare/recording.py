@@ -20,7 +20,7 @@ from agnostic.contracts.calls import CALLS
 from agnostic.contracts.description import DESCRIPTION
 from agnostic.description import LayerDescription
 from agnostic.errors import AgnosticError, InvalidInput
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 
@@ -426,7 +426,7 @@ def check_repeatable(live: Live, steps: Sequence[Step], outputs: Sequence[Slot],
     except _Mismatch:
         where = ", in which layers it calls and with what"
     if where is not None:
-        mend = "call model.eval() first" if live.backend.name == "torch" else "call its layers with training=False"
+        mend = live.backend.facts.set_inference
         raise InvalidInput(f"{live.title} is random: it gives something else for the same inputs{where}; {mend}")
 
 

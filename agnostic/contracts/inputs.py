@@ -10,7 +10,7 @@ import numpy.typing as npt
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
-    from agnostic.models.cards import Preprocessing
+    from agnostic.models.cards import ModelCard, Preprocessing
     from agnostic.models.forms import Input, Trial
 
 
@@ -33,6 +33,9 @@ class Inputs(Protocol):
 
     def stated_preprocessing(self, model: Model) -> Preprocessing | None:
         """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell."""
+
+    def stated_card(self, model: Model) -> ModelCard | None:
+        """What the model's own description says it expects and returns; None where it has none."""
 
     def input_count(self, model: Model) -> int:
         """Number of inputs that a call of the model requires."""

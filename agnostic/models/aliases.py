@@ -16,18 +16,18 @@ _CONV, _DENSE = "Conv2d", "Linear"
 _INSIDE = {"BatchNorm2d": "bn", "ReLU": "relu"}
 
 
-def aliases_of(model_class_path: str, leaves: Sequence[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
+def aliases_of(family: str, leaves: Sequence[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
     """The other names of a model's layers, for models that are known to have some.
 
     Args:
-        model_class_path: module and qualified name of the model's class: ``"torchvision.models.vgg.VGG"``.
+        family: of networks: ``"vgg"``; anything else has no other names.
         leaves: (name, kind) of every layer without children, in execution order, such as ``("features.0", "Conv2d")``.
 
     Returns:
-        The other names by layer name; a layer that has none is left out, so an unknown class gives an empty mapping.
+        The other names by layer name; a layer that has none is left out, so an unknown family gives an empty mapping.
     """
-    family = _FAMILIES.get(model_class_path)
-    return {} if family is None else {name: (alias,) for name, alias in family(leaves).items()}
+    names = _FAMILIES.get(family)
+    return {} if names is None else {name: (alias,) for name, alias in names(leaves).items()}
 
 
 def _vgg(leaves: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -59,4 +59,4 @@ def _vgg(leaves: Sequence[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-_FAMILIES = {"torchvision.models.vgg.VGG": _vgg}
+_FAMILIES = {"vgg": _vgg}

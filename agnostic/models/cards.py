@@ -11,7 +11,6 @@ import numpy as np
 
 from agnostic import display
 from agnostic.errors import InvalidInput
-from agnostic.models.classes import imagenet_classes
 from agnostic.ops import Array, Ops
 from agnostic.text import counted
 
@@ -226,55 +225,3 @@ def _given_schema() -> Any:
         ("class_names", list[str] | None, None),
     ]  # fmt: skip
     return defstruct("GivenCard", fields, forbid_unknown_fields=True)
-
-
-def set_card(model: Any, card: Any) -> None:
-    """Tell what a model of one's own expects and says, for every verb that is given the model.
-
-    Args:
-        model: a native model; the card becomes an attribute of it.
-        card: see :func:`card_as_given`.
-
-    Raises:
-        InvalidInput: it is no card.
-
-    Example:
-        >>> class Model: ...
-        >>> set_card(Model(), {"range": [0, 255], "size": [28, 28], "class_names": ["cat", "dog"]})
-    """
-    before = card_of(model)
-    attach(model, card_as_given(card, type(model).__name__ if before is None else before.spec))
-
-
-def attach(model: Any, card: ModelCard) -> None:
-    """Let the card travel with the model, in place of the one that it had."""
-    setattr(model, ATTRIBUTE, card)
-
-
-def card_of(model: Any) -> ModelCard | None:
-    """The card that travels with a model, or that its own description implies, or None.
-
-    A model of timm describes itself (``pretrained_cfg``), whoever made it. No other library's models do, so those that
-    :func:`agnostic.load` did not make have no card until one is attached.
-    """
-    card = getattr(model, ATTRIBUTE, None)
-    if isinstance(card, ModelCard):
-        return card
-    described = getattr(model, "pretrained_cfg", None)
-    return _timm_card(model, described) if isinstance(described, Mapping) else None
-
-
-def _timm_card(model: Any, described: Mapping[str, Any]) -> ModelCard | None:
-    mean, std, size = (described.get(key) for key in ("mean", "std", "input_size"))
-    if not (mean and std and size and len(mean) == len(std) and len(size) == 3):
-        return None
-    name, tag = described.get("architecture"), described.get("tag")
-    # A thousand classes are ImageNet's in every model that timm ships; a head of the user's own has another number.
-    classes = getattr(model, "num_classes", None)
-    names = imagenet_classes() if classes == 1000 == described.get("num_classes") else None
-    return ModelCard(
-        spec=f"timm:{name}.{tag}" if tag else f"timm:{name}",
-        preprocessing=Preprocessing(mean=tuple(mean), std=tuple(std)),
-        size=(size[1], size[2]),
-        class_names=names,
-    )

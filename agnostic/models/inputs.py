@@ -20,7 +20,7 @@ import numpy as np
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.layers import Layer
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.models.forms import Input, Received, Takes, Trial
 from agnostic.registry import Backend, Model
 

@@ -15,11 +15,10 @@ from agnostic.contracts.devices import DEVICES
 from agnostic.contracts.models import MODELS
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
-from agnostic.models.cards import attach, card_as_given
+from agnostic.models.attached import attach
+from agnostic.models.cards import card_as_given
 from agnostic.models.specs import Spec, Weights, parse, parse_weights
-from agnostic.registry import Model, backend_name, default_backend, get_backend
-
-ENGINES = ("torch", "jax", "tensorflow")
+from agnostic.registry import Model, backend_name, default_backend, get_backend, registrations
 
 
 def load(
@@ -104,28 +103,31 @@ def _maker(parsed: Spec, spec: str, backend: str | None, engine: str | None) -> 
         raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
     name = backend or parsed.backend
     if engine is not None:
-        name = name or "keras"
-        _choose_engine(engine, name)
+        name = _with_engine(engine, name)
     return name
 
 
-def _choose_engine(engine: str, backend: str | None) -> None:
-    """Let Keras compute with ``engine``, as long as it is not loaded with another."""
-    if engine not in ENGINES:
-        raise UnknownName(f"no engine {engine!r}: there are {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
-    if backend != "keras":
+def _with_engine(engine: str, backend: str | None) -> str:
+    """The name of the backend that computes with ``engine`` from now on, unless it is loaded with another."""
+    known = {name: x for x in registrations().values() for name in x.engines}
+    if engine not in known:
+        raise UnknownName(f"no engine {engine!r}: there are {', '.join(known)}{nearest(engine, known)}")
+    owner = known[engine]
+    if backend not in (None, owner.name):
         raise InvalidInput(
-            f"engine={engine!r} is for Keras, and the backend is {backend!r}: give backend='keras' as well"
+            f"engine={engine!r} is for {owner.title}, and the backend is {backend!r}: give backend={owner.name!r} as "
+            "well"
         )
-    keras = sys.modules.get("keras")
-    if keras is None and importlib.util.find_spec(engine) is None:
-        raise MissingDependency(f"engine {engine!r} is not installed: pip install 'agnostic-ml[{engine}]'")
-    if keras is None:
-        os.environ["KERAS_BACKEND"] = engine
-    elif (loaded := keras.config.backend()) != engine:
+    if sys.modules.get(owner.requires) is None:
+        if importlib.util.find_spec(engine) is None:
+            raise MissingDependency(f"engine {engine!r} is not installed: pip install 'agnostic-ml[{engine}]'")
+        os.environ[owner.engine_variable] = engine
+    elif (loaded := get_backend(owner.name).engine) != engine:
         raise InvalidInput(
-            f"Keras is loaded with the engine {loaded!r}, and a process has only one: start another for {engine!r}"
+            f"{owner.title} is loaded with the engine {loaded!r}, and a process has only one: start another for "
+            f"{engine!r}"
         )
+    return owner.name
 
 
 def _from_function(path: Path, function: str, backend: str | None, weights: Weights) -> Model:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
-from agnostic.models.cards import Preprocessing, card_of
+from agnostic.models.attached import card_of
+from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, image_input
 from agnostic.registry import Backend, Model, model_backend

@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.files import open_regular
 from agnostic.models.efficientnet_lite import VARIANTS
 from agnostic.models.twins import TWINS
-
-Family = Literal["embedded", "twin", "torchvision", "timm", "keras", "keras-file", "function"]
+from agnostic.registry import registrations
 
 Weights: TypeAlias = Literal["default", "random"] | Path
 """The spec's own weights, random ones, or those in a file."""
@@ -23,11 +22,13 @@ EMBEDDED = {f"efficientnet_{variant}": variant for variant in VARIANTS}
 
 Beside them stand the twins, by torchvision's names: torchvision's own networks for PyTorch, described for Keras."""
 
-_BACKENDS = {"torchvision": "torch", "timm": "torch", "keras": "keras", "keras-file": "keras"}
 
-FORMS = (
-    "'efficientnet_lite0', 'torchvision:vgg16', 'timm:resnet18', 'keras:VGG16', 'model.keras' or 'file.py:make_model'"
-)
+def forms() -> str:
+    """The forms of specifications, by examples."""
+    known = registrations().values()
+    examples = [example for registration in known for example in registration.specs.values()]
+    files = [f"model{suffix}" for registration in known for suffix in registration.model_files]
+    return f"{', '.join(map(repr, ['efficientnet_lite0', *examples, *files]))} or 'file.py:make_model'"
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,26 @@ class Spec:
 
     Attributes:
         text: as it was given.
-        family: where the model comes from.
-        name: of the model within its family; of the function for ``"function"``; ``""`` for ``"keras-file"``.
+        family: where the model comes from: ``"embedded"``, ``"twin"``, ``"function"``, ``"file"`` for a file that holds
+            a whole model, or the prefix of a backend's own models, such as ``"torchvision"``.
+        name: of the model within its family; of the function for ``"function"``; ``""`` for ``"file"``.
         path: of the file, for the families that are files.
     """
 
     text: str
-    family: Family
+    family: str
     name: str
     path: Path | None = None
 
     @property
     def backend(self) -> str | None:
         """The only backend that can make it, or None where several can, or where only running it tells."""
-        return _BACKENDS.get(self.family)
+        for registration in registrations().values():
+            if self.family in registration.specs or (
+                self.family == "file" and str(self.path).endswith(registration.model_files)
+            ):
+                return registration.name
+        return None
 
 
 def parse(text: str) -> Spec:
@@ -60,7 +67,7 @@ def parse(text: str) -> Spec:
         InvalidInput: a file of Python code is named without a function, or a family without a model.
     """
     if not isinstance(text, str):
-        raise InvalidInput(f"a model is specified by a string such as {FORMS}, not by {text!r}")
+        raise InvalidInput(f"a model is specified by a string such as {forms()}, not by {text!r}")
     before, colon, name = text.rpartition(":")
     if colon and before.endswith(".py"):
         if not name.isidentifier():
@@ -68,17 +75,18 @@ def parse(text: str) -> Spec:
         return Spec(text, "function", name, Path(before).expanduser())
     if text.endswith(".py"):
         raise InvalidInput(f"{text!r} does not say which function makes the model: write '{text}:make_model'")
-    if text.endswith(".keras"):
-        return Spec(text, "keras-file", "", Path(text).expanduser())
-    if before in ("torchvision", "timm", "keras"):
+    known = registrations().values()
+    if text.endswith(tuple(suffix for registration in known for suffix in registration.model_files)):
+        return Spec(text, "file", "", Path(text).expanduser())
+    if any(before in registration.specs for registration in known):
         if not name:
-            raise InvalidInput(f"{text!r} names no model; a specification is {FORMS}")
-        return Spec(text, cast(Family, before), name)
+            raise InvalidInput(f"{text!r} names no model; a specification is {forms()}")
+        return Spec(text, before, name)
     if text in EMBEDDED:
         return Spec(text, "embedded", EMBEDDED[text])
     if text in TWINS:
         return Spec(text, "twin", text)
-    raise UnknownName(f"no model {text!r}: a specification is {FORMS}{nearest(text, [*EMBEDDED, *TWINS])}")
+    raise UnknownName(f"no model {text!r}: a specification is {forms()}{nearest(text, [*EMBEDDED, *TWINS])}")
 
 
 def require_files(*specs: str, weights: Sequence[str | None] = ()) -> None:

@@ -67,16 +67,12 @@ def card(name: str) -> ModelCard:
     )
 
 
-_TORCHVISION = {"vgg": "torchvision.models.vgg.VGG"}
 _KINDS = {Conv: "Conv2d", BatchNorm: "BatchNorm2d", Activation: "ReLU", MaxPool: "MaxPool2d", Dense: "Linear"}
 
 
 def _aliases(name: str) -> Mapping[str, tuple[str, ...]]:
     """The names that torchvision's network of this name answers to beside its own."""
-    path = _TORCHVISION.get(name[:3])
-    if path is None:
-        return {}
-    return aliases_of(path, [(layer, _KINDS.get(type(node), "")) for layer, node in leaves(twin(name))])
+    return aliases_of(name[:3], [(layer, _KINDS.get(type(node), "")) for layer, node in leaves(twin(name))])
 
 
 def _conv(name: str, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:

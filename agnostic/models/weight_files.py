@@ -11,7 +11,7 @@ import numpy as np
 
 from agnostic.errors import InvalidWeights, nearest
 from agnostic.files import open_regular
-from agnostic.models.checkpoints import read_checkpoint
+from agnostic.registry import weight_reader
 from agnostic.tensors import Unreadable, decoded, read_header
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +41,13 @@ def read_arrays(path: Path, suffixes: Sequence[str], framework: str) -> dict[str
     if path.suffix not in suffixes:
         raise InvalidWeights(f"{path} is no weight file of {framework}, whose names end in {', '.join(suffixes)}")
     _refuse_what_is_no_weights(path)
-    return _safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    reader = weight_reader(path.suffix)
+    if reader is None:
+        raise InvalidWeights(f"{path} is no weight file that a registered backend reads: give a .safetensors file")
+    found: dict[str, Array] = reader(path)
+    return found
 
 
 def _refuse_what_is_no_weights(path: Path) -> None:

@@ -26,7 +26,7 @@ SHARED = (
 )
 """What is done to all parameters together, and so cannot differ between groups."""
 
-TORCH_NAMES: Mapping[str, str] = {
+FIELD_ALIASES: Mapping[str, str] = {
     "lr": "learning_rate",
     "eps": "epsilon",
     "alpha": "rho",
@@ -142,7 +142,7 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "adjust_lr_fn":
             found["scale"] = value or "original"
         else:
-            found[TORCH_NAMES.get(name, name)] = value
+            found[FIELD_ALIASES.get(name, name)] = value
     return found
 
 

@@ -182,6 +182,12 @@ def _shrink(ops: Ops, spec: specs.Spec, most: float, length: Array) -> Array:
     return most / ops.maximum(length, most)
 
 
+def clip_scale(spec: specs.Spec, most: float, length: float) -> float:
+    """What gradients of a known norm are multiplied by so that it becomes ``most``; 1 where it is less."""
+    divisor = length + 1e-6 if spec.clip_convention == "torch" else length
+    return min(1.0, most / divisor) if divisor > 0 else 1.0
+
+
 def _scaled(ops: Ops, x: Array, factor: Array) -> Array:
     """``x * factor`` in the type of ``x``; half precision may hold the product and not the factor."""
     wide = widened(ops, x)

@@ -168,14 +168,15 @@ class Spec:
     def _preset(cls: type[S], framework: Framework, options: Mapping[str, Any]) -> S:
         if framework not in cls.natives:
             raise InvalidInput(
-                f"{_TITLES[framework]} has no {cls.__name__}; {cls.__name__}(...) builds ours there all the same"
+                f"{TITLES[framework]} has no {cls.__name__}; {cls.__name__}(...) builds ours there all the same"
             )
         native = cls.natives[framework]
         fixed = {name: values[0] for name, values in native.fixed.items()}
         return make(cls, {"clip_convention": framework, **fixed, **native.defaults, **options})
 
 
-_TITLES: Mapping[str, str] = {"torch": "PyTorch", "keras": "Keras"}
+TITLES: Mapping[str, str] = {"torch": "PyTorch", "keras": "Keras"}
+"""The frameworks that conventions are named after, in sentences."""
 
 
 def make(cls: type[S], options: Mapping[str, Any]) -> S:

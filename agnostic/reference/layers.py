@@ -20,6 +20,7 @@ from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import FUNCTIONS, activate
 from agnostic.reference.resampling import resize_matrix
+from agnostic.registry import facts_of
 from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
@@ -579,16 +580,10 @@ def _rnn_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, s
 
 
 def _attention(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
-    # PyTorch's positions are query, key, value; Keras' query, value, key, the last of them optional.
-    query = inputs[0]
-    if config.get("framework") == "keras":
-        value = inputs[1] if len(inputs) > 1 else query
-        key = inputs[2] if len(inputs) > 2 else value
-    else:
-        key = inputs[1] if len(inputs) > 1 else query
-        value = inputs[2] if len(inputs) > 2 else key
+    # An input that is not given is the one before it.
+    given = [*inputs, *inputs[-1:] * 2][:3]
     heads = {}
-    for name, x in (("query", query), ("key", key), ("value", value)):
+    for name, x in zip(facts_of(str(config.get("framework"))).attention_inputs, given, strict=True):
         projected = np.tensordot(x, weights[f"{name}_kernel"], (-1, 0))
         heads[name] = projected + weights[f"{name}_bias"] if f"{name}_bias" in weights else projected
     scores = np.einsum("nqhd,nkhd->nhqk", heads["query"], heads["key"], optimize=True) * config["scale"]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agnostic import __version__, display, tensors
+from agnostic.arrays import dtype_name
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, open_regular
 from agnostic.layers import Layer
@@ -101,7 +102,7 @@ def _written(
 
     if isinstance(plain, np.ndarray | np.generic):
         name = next(names)
-        array, own = np.asarray(plain), _type_name(native)
+        array, own = np.asarray(plain), dtype_name(native)
         arrays[name] = _encoded(array, own, layer)
         if own and own != array.dtype.name:
             types[name] = own
@@ -117,11 +118,6 @@ def _written(
     if plain is None or isinstance(plain, bool | int | float | str):
         return {"value": plain}
     raise InvalidInput(f"layer {layer!r} returned {type(plain).__name__}, which no file of arrays can hold")
-
-
-def _type_name(x: Any) -> str:
-    """A native array's own type, in NumPy's manner of naming them."""
-    return str(getattr(x, "dtype", "")).removeprefix("torch.").removeprefix("<dtype: '").removesuffix("'>")
 
 
 def _encoded(x: Array, own: str, layer: str) -> tuple[str, Array]:

@@ -16,7 +16,7 @@ from agnostic.contracts.layers import LAYERS
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Layers, Selector, chooses_many, select
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.models.inputs import Size, layers_of, run_layers
 from agnostic.models.preparing import model_inputs
 from agnostic.registry import Backend, Model, model_backend

@@ -61,7 +61,7 @@ _NOT_TRANSFERRED = ("num_batches_tracked",)
 """Counters that inference never reads, and that Keras does not keep."""
 
 
-def to_keras(kind: str, weights: Arrays, *, channels: int | None = None, groups: int = 1, heads: int = 1,
+def to_canonical(kind: str, weights: Arrays, *, channels: int | None = None, groups: int = 1, heads: int = 1,
              channels_first: bool = False) -> dict[str, Array]:  # fmt: skip
     """A layer's weights, by PyTorch's names and in its layout, as Keras has them.
 
@@ -82,26 +82,27 @@ def to_keras(kind: str, weights: Arrays, *, channels: int | None = None, groups:
     _check_names(kind, given, _KINDS[_known(kind)][0])
     match kind:
         case "conv_transpose":
-            moved = {name: _transposed_to_keras(x, groups) if name == "weight" else x for name, x in given.items()}
+            moved = {name: _transposed_to_canonical(x, groups) if name == "weight" else x for name, x in given.items()}
         case "depthwise_conv":
             moved = {
-                name: _depthwise_to_keras(x, channels or len(x)) if name == "weight" else x for name, x in given.items()
+                name: _depthwise_to_canonical(x, channels or len(x)) if name == "weight" else x
+                for name, x in given.items()
             }
         case "layer_norm":
             moved = {name: np.moveaxis(x, 0, -1) if channels_first else x for name, x in given.items()}
         case "lstm" | "gru" | "rnn":
-            return _contiguous(_recurrent_to_keras(kind, given))
+            return _contiguous(_recurrent_to_canonical(kind, given))
         case "attention":
-            return _contiguous(_attention_to_keras(given, heads))
+            return _contiguous(_attention_to_canonical(given, heads))
         case _:
             moved = {name: _to_last(kind, name, x) for name, x in given.items()}
     names = dict(zip(*_KINDS[kind], strict=True))
     return _contiguous({names[name]: x for name, x in moved.items()})
 
 
-def to_torch(kind: str, weights: Arrays, *, groups: int = 1, packed: bool = True,
+def from_canonical(kind: str, weights: Arrays, *, groups: int = 1, packed: bool = True,
              channels_first: bool = False) -> dict[str, Array]:  # fmt: skip
-    """The inverse of :func:`to_keras`.
+    """The inverse of :func:`to_canonical`.
 
     Args:
         packed: whether an attention keeps its three projections in one array, as PyTorch does where query, key and
@@ -116,20 +117,22 @@ def to_torch(kind: str, weights: Arrays, *, groups: int = 1, packed: bool = True
     _check_names(kind, given, _KINDS[_known(kind)][1])
     match kind:
         case "conv_transpose":
-            moved = {name: _transposed_to_torch(x, groups) if name == "kernel" else x for name, x in given.items()}
+            moved = {
+                name: _transposed_from_canonical(x, groups) if name == "kernel" else x for name, x in given.items()
+            }
         case "depthwise_conv":
-            moved = {name: _depthwise_to_torch(x) if name == "kernel" else x for name, x in given.items()}
+            moved = {name: _depthwise_from_canonical(x) if name == "kernel" else x for name, x in given.items()}
         case "layer_norm":
             moved = {name: np.moveaxis(x, -1, 0) if channels_first else x for name, x in given.items()}
         case "prelu":
-            moved = {name: _alpha_to_torch(x) for name, x in given.items()}
+            moved = {name: _alpha_from_canonical(x) for name, x in given.items()}
         case "lstm" | "gru" | "rnn":
-            return _contiguous(_recurrent_to_torch(kind, given))
+            return _contiguous(_recurrent_from_canonical(kind, given))
         case "attention":
-            return _contiguous(_attention_to_torch(given, packed))
+            return _contiguous(_attention_from_canonical(given, packed))
         case _:
             moved = {name: _to_first(kind, name, x) for name, x in given.items()}
-    names = {keras: torch for torch, keras in zip(*_KINDS[kind], strict=True)}
+    names = {canonical: first for first, canonical in zip(*_KINDS[kind], strict=True)}
     return _contiguous({names[name]: x for name, x in moved.items()})
 
 
@@ -199,7 +202,7 @@ def _to_first(kind: str, name: str, x: Array) -> Array:
     return x
 
 
-def _depthwise_to_keras(x: Array, channels: int) -> Array:
+def _depthwise_to_canonical(x: Array, channels: int) -> Array:
     """(C * M, 1, *size) to (*size, C, M): output c * M + m comes from channel c in both frameworks."""
     if channels < 1 or len(x) % channels:
         raise InvalidWeights(f"a depthwise kernel {x.shape} does not have a multiple of {channels} outputs")
@@ -207,12 +210,12 @@ def _depthwise_to_keras(x: Array, channels: int) -> Array:
     return by_channel.transpose(*range(2, by_channel.ndim), 0, 1)
 
 
-def _depthwise_to_torch(x: Array) -> Array:
+def _depthwise_from_canonical(x: Array) -> Array:
     by_channel = x.transpose(x.ndim - 2, x.ndim - 1, *range(x.ndim - 2))
     return by_channel.reshape(-1, 1, *x.shape[:-2])
 
 
-def _transposed_to_keras(x: Array, groups: int) -> Array:
+def _transposed_to_canonical(x: Array, groups: int) -> Array:
     """(I, O / groups, *size) to (*size, O, I). Keras has no groups: they are blocks, and what lies between is zero."""
     inputs, outputs = x.shape[:2]
     full = np.zeros((inputs, outputs * groups, *x.shape[2:]), x.dtype)
@@ -221,7 +224,7 @@ def _transposed_to_keras(x: Array, groups: int) -> Array:
     return full.transpose(*range(2, full.ndim), 1, 0)
 
 
-def _transposed_to_torch(x: Array, groups: int) -> Array:
+def _transposed_from_canonical(x: Array, groups: int) -> Array:
     full = x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
     inputs, outputs = full.shape[:2]
     kept = np.zeros((inputs, outputs // groups, *full.shape[2:]), x.dtype)
@@ -268,7 +271,7 @@ def flattened_rows(channels: int, positions: int) -> Array:
     return np.arange(channels * positions).reshape(channels, positions).T.reshape(-1)
 
 
-def _alpha_to_torch(x: Array) -> Array:
+def _alpha_from_canonical(x: Array) -> Array:
     """One slope a channel; Keras may have one at each position, which must then be the same at all."""
     by_position = x.reshape(-1, x.shape[-1])
     if (by_position != by_position[0]).any():
@@ -287,7 +290,7 @@ def _reordered(kind: str, x: Array, axis: int) -> Array:
     return np.concatenate([gates[g] for g in GATES[kind]], axis)
 
 
-def _recurrent_to_keras(kind: str, given: Arrays) -> dict[str, Array]:
+def _recurrent_to_canonical(kind: str, given: Arrays) -> dict[str, Array]:
     found = {}
     for theirs, ours in (("weight_ih", "kernel"), ("weight_hh", "recurrent_kernel")):
         if theirs in given:
@@ -301,7 +304,7 @@ def _recurrent_to_keras(kind: str, given: Arrays) -> dict[str, Array]:
     return found
 
 
-def _recurrent_to_torch(kind: str, given: Arrays) -> dict[str, Array]:
+def _recurrent_from_canonical(kind: str, given: Arrays) -> dict[str, Array]:
     found = {}
     for ours, theirs in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
         if ours in given:
@@ -322,7 +325,7 @@ def _recurrent_to_torch(kind: str, given: Arrays) -> dict[str, Array]:
 
 
 # Attention ----------------------------------------------------------------------------------------------------------
-def _attention_to_keras(given: Arrays, heads: int) -> dict[str, Array]:
+def _attention_to_canonical(given: Arrays, heads: int) -> dict[str, Array]:
     if "in_proj_weight" in given:
         kernels = np.split(given["in_proj_weight"], 3)
     else:
@@ -341,7 +344,7 @@ def _attention_to_keras(given: Arrays, heads: int) -> dict[str, Array]:
     return found
 
 
-def _attention_to_torch(given: Arrays, packed: bool) -> dict[str, Array]:
+def _attention_from_canonical(given: Arrays, packed: bool) -> dict[str, Array]:
     found: dict[str, Array] = {}
     kernels = {name: x.reshape(len(x), -1).T for name in _PROJECTIONS if (x := given.get(f"{name}_kernel")) is not None}
     if packed and kernels:
@@ -381,7 +384,7 @@ def kind_of(node: Leaf) -> str | None:
     return None
 
 
-def architecture_to_keras(architecture: Architecture, weights: Mapping[str, Array]) -> dict[str, Array]:
+def architecture_to_canonical(architecture: Architecture, weights: Mapping[str, Array]) -> dict[str, Array]:
     """All weights of a described network, ``path.weight`` and so on, as Keras has them, ``path.kernel`` and so on.
 
     Entries of layers that the network does not have stay as they are, for the model to refuse.
@@ -400,16 +403,16 @@ def architecture_to_keras(architecture: Architecture, weights: Mapping[str, Arra
             continue
         own = {name.removeprefix(f"{path}."): left.pop(name) for name in list(left) if name.startswith(f"{path}.")}
         heads = node.heads if isinstance(node, SelfAttention) else 1
-        arrays = to_keras(kind, own, heads=heads)
+        arrays = to_canonical(kind, own, heads=heads)
         if isinstance(node, Dense) and flat is not None:
             if "kernel" in arrays:
                 arrays["kernel"] = arrays["kernel"][flattened_rows(flat.channels, flat.positions)]
             flat = None
-        converted |= {f"{path}.{_in_keras(kind, name)}": x for name, x in arrays.items()}
+        converted |= {f"{path}.{_in_canonical(kind, name)}": x for name, x in arrays.items()}
     return converted | left
 
 
-def _in_keras(kind: str, name: str) -> str:
+def _in_canonical(kind: str, name: str) -> str:
     """The path of an array within its layer, where the layer has layers of its own."""
     if kind != "attention":
         return name

@@ -20,9 +20,14 @@ from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.specs import require_files
 from agnostic.processes import describe, raise_described, started
+from agnostic.registry import get_backend, registrations
 from agnostic.temporary import temporary_folder
 
-FORMATS = (".keras", ".weights.h5", ".pth", ".pt", ".safetensors")
+
+def formats() -> tuple[str, ...]:
+    """The suffixes of weight files that registered backends write."""
+    return tuple(dict.fromkeys(x for registration in registrations().values() for x in registration.weight_files))
+
 
 _MARK = "agnostic-answer:"
 """Before every answer: frameworks print as well."""
@@ -46,7 +51,7 @@ def between(
 
     Args:
         source, target: specifications, as of :func:`agnostic.load`.
-        out: ends in one of :data:`FORMATS`.
+        out: ends in one of :func:`formats`.
         weights: of the source.
         engine: of Keras.
         size: height and width of the images, where the models leave that open.
@@ -120,7 +125,7 @@ class _Process:
 
 @contextmanager
 def _process(engine: str | None) -> Iterator[_Process]:
-    environment = {} if engine is None else {"KERAS_BACKEND": engine}
+    environment = {x.engine_variable: engine for x in registrations().values() if engine in x.engines and engine}
     with (
         tempfile.TemporaryFile() as said,
         started(
@@ -157,7 +162,8 @@ class _Held:
         if fresh and parsed.path is None:
             weights = "random"  # they are overwritten: nothing is downloaded for that
         name = backend or parsed.backend
-        engine = engine if name == "keras" else None
+        has_engines = name is not None and bool(get_backend(name).registration.engines)
+        engine = engine if has_engines else None
         self.model = load(spec, backend=backend, engine=engine, weights=weights, trust=trust)
         self.name = Path(spec).name if parsed.path is not None else spec
         self.access = model_backend(self.model)[TRANSFER].access(self.model)
@@ -169,13 +175,11 @@ class _Held:
 
     def check(self, out: str) -> Any:
         """Whether the model can be written in that format, before anything long begins."""
-        keras = self.access.framework == "keras"
-        wrong = (".pth", ".pt") if keras else (".keras", ".weights.h5")
-        if out.endswith(wrong):
-            right = ".keras, .weights.h5" if keras else ".pth"
+        owner = registrations()[self.access.framework]
+        if out.endswith(formats()) and not out.endswith(owner.weight_files):
             raise InvalidInput(
-                f"{self.name} is a model of {'Keras' if keras else 'PyTorch'}, which cannot be written to "
-                f"{Path(out).name!r}: give a name that ends in {right} or .safetensors"
+                f"{self.name} is a model of {owner.title}, which cannot be written to {Path(out).name!r}: give a name "
+                f"that ends in {', '.join(owner.weight_files[:-1])} or {owner.weight_files[-1]}"
             )
         return {}
 

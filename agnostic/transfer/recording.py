@@ -15,7 +15,8 @@ import numpy as np
 
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, safetensors_as_os_errors
-from agnostic.models.cards import ModelCard, card_from_json, card_of, card_to_json
+from agnostic.models.attached import card_of
+from agnostic.models.cards import ModelCard, card_from_json, card_to_json
 from agnostic.text import counted
 from agnostic.transfer.access import Access, Array, InputSpec, Slot
 

@@ -14,8 +14,8 @@ import numpy as np
 from agnostic.contracts.transfer import TRANSFER
 from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
-from agnostic.models.cards import attach, card_of
-from agnostic.registry import Model, model_backend
+from agnostic.models.attached import attach, card_of
+from agnostic.registry import Model, facts_of, model_backend
 from agnostic.text import counted
 from agnostic.transfer.access import Access, Array, Slot
 from agnostic.transfer.layouts import KINDS
@@ -85,7 +85,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
 
 def name_of(model: Model) -> str:
     """What a model is called: by its specification, its own name, or its class."""
-    from agnostic.models.cards import card_of
+    from agnostic.models.attached import card_of
 
     card = card_of(model)
     if card is not None:
@@ -741,7 +741,7 @@ class _Transfer:
                 notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")
             if match.arrangement.rows is None and slot.kind == "parameter" and match.how != "name":
                 notes.append("matched by shape and order")
-            if slot.kind in ("lstm", "rnn") and self.recording.framework == "torch" != self.target.framework:
+            if slot.kind in ("lstm", "rnn") and _biases(self.recording.framework) > _biases(self.target.framework):
                 notes.append("two biases added up")
             error = seen.error
             differs = error is not None and error > ALLOWED * max(seen.floor, LEAST)
@@ -822,3 +822,8 @@ def _shapes(slot: Slot) -> str:
 def _numbers(x: Array) -> str:
     rounded = [f"{float(v):.5g}" for v in x]
     return rounded[0] if len(set(rounded)) == 1 else f"({', '.join(rounded)})"
+
+
+def _biases(framework: str) -> int:
+    """Number of bias vectors per recurrent layer."""
+    return facts_of(framework).recurrent_biases

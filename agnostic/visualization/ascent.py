@@ -17,7 +17,8 @@ from agnostic.contracts.ascent import ASCENT
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
-from agnostic.models.cards import Preprocessing, card_of
+from agnostic.models.attached import card_of
+from agnostic.models.cards import Preprocessing
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.forms import Input, Trial
 from agnostic.models.inputs import Size, image_input, refused

@@ -3,8 +3,8 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "augmentation", "calls", "data", "description", "devices", "gradients", "guards", "inputs", "layers",
-    "learning", "models", "ops", "optimizers", "taps", "transfer", "weights",
+    "ascent", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
+    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "taps", "transfer", "weights",
 )  # fmt: skip
 
 registration = Registration(
@@ -24,11 +24,16 @@ registration = Registration(
         "tensorflow:RaggedTensor",
     ),
     optimizer_classes=("keras:Optimizer",),
-    facts=Facts(rate_schedules=True, set_inference="call its layers with training=False"),
+    facts=Facts(
+        rate_schedules=True,
+        attention_inputs=("query", "value", "key"),
+        set_inference="call its layers with training=False",
+    ),
     specs={"keras": "keras:VGG16"},
     model_files=(".keras",),
     weight_files=(".keras", ".weights.h5", ".safetensors"),
     engines=("torch", "jax", "tensorflow"),
+    engine_variable="KERAS_BACKEND",
     views={
         "augmentation": {
             "keras_layer": "agnostic_keras.augmentation:augmentation_layer",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from keras import layers as kl
 from keras import tree
 
-from agnostic.models.cards import Preprocessing
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
 from agnostic.patching import Replacement
 from agnostic_keras import engines
@@ -243,6 +243,11 @@ def taken_by(layer: keras.Layer) -> Takes | None:
     rank = getattr(layer, "rank", None)
     ranks = (rank + 2,) if isinstance(rank, int) else () if spec.ndim is None else (spec.ndim,)
     return Takes(ranks, int(axis), int(length))
+
+
+def stated_card(model: keras.Layer) -> ModelCard | None:
+    """None: Keras' models do not describe what they expect."""
+    return None
 
 
 def is_refusal(error: Exception) -> bool:

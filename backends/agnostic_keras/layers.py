@@ -16,7 +16,7 @@ import keras
 from agnostic.axes import Dimensions, letters
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic_keras.axes import Following
 from agnostic_keras.flops import flops
 

@@ -18,11 +18,12 @@ from agnostic.errors import InvalidInput, InvalidWeights, UnknownName, nearest
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite, twins
 from agnostic.models.architecture import Architecture
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_from_text
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing, card_from_text
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.specs import Weights, parse, parse_weights
 from agnostic.text import counted
-from agnostic.transfer.layouts import architecture_to_keras
+from agnostic.transfer.layouts import architecture_to_canonical
 from agnostic_keras.archives import bounded_weights, check_archive
 from agnostic_keras.weights import CARD, fit_weights, load_weights, read_weights
 
@@ -261,7 +262,7 @@ def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -
             model, card = _twin(parsed.name, chosen)
         case "keras":
             model, card = _application(parsed.name, chosen)
-        case "keras-file":
+        case "file":
             assert parsed.path is not None
             model, card = _file(parsed.path, chosen, trust), _card_in(parsed.path)
         case _:
@@ -283,7 +284,7 @@ def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
         else:
             entries = read_weights(path)
             if path.suffix in (".pth", ".pt"):
-                entries = architecture_to_keras(architecture, efficientnet_lite.from_package(entries, architecture))
+                entries = architecture_to_canonical(architecture, efficientnet_lite.from_package(entries, architecture))
             fit_weights(model, entries, path, architecture.name)
     return model, efficientnet_lite.card(variant)
 
@@ -302,7 +303,7 @@ def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
         else:
             entries = read_weights(weights)
             if weights.suffix in (".pth", ".pt"):
-                entries = architecture_to_keras(architecture, entries)
+                entries = architecture_to_canonical(architecture, entries)
             fit_weights(model, entries, weights, name)
     return model, twins.card(name)
 

@@ -14,7 +14,7 @@ from keras import tree
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps

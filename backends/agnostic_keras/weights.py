@@ -14,7 +14,8 @@ import numpy as np
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.files import atomic_path, open_regular, safetensors_as_os_errors
-from agnostic.models.cards import card_of, card_to_json
+from agnostic.models.attached import card_of
+from agnostic.models.cards import card_to_json
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
 from agnostic_keras.archives import check_h5

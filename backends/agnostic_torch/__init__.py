@@ -3,8 +3,9 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "augmentation", "calls", "data", "description", "devices", "gradients", "guards", "inputs", "layers",
-    "learning", "models", "ops", "optimizers", "program", "taps", "transfer", "weights",
+    "ascent", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
+    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "program", "taps", "transfer",
+    "weights",
 )  # fmt: skip
 
 registration = Registration(
@@ -24,6 +25,7 @@ registration = Registration(
         set_inference="call model.eval() first",
     ),
     specs={"torchvision": "torchvision:vgg16", "timm": "timm:resnet18"},
+    weight_readers=dict.fromkeys((".pth", ".pt", ".bin", ".ckpt"), "agnostic_torch.pth:read_checkpoint"),
     weight_files=(".pth", ".pt", ".safetensors"),
     views={
         "augmentation": {"torch_module": "agnostic_torch.augmentation:RandomAugmentation"},

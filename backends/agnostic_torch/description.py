@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import UnknownName, nearest
 from agnostic.text import counted
-from agnostic.transfer.layouts import to_keras
+from agnostic.transfer.layouts import to_canonical
 from agnostic_torch.layers import named_layers, unwrap
 
 Parts = tuple[str, dict[str, Any], dict[str, Array]]
@@ -95,8 +95,8 @@ def _conv(module: Any) -> Parts:
     }
     weights = _arrays(module)
     if module.groups == module.in_channels > 1:
-        return "depthwise_conv", config, to_keras("depthwise_conv", weights, channels=module.in_channels)
-    return "conv", {**config, "groups": module.groups}, to_keras("conv", weights)
+        return "depthwise_conv", config, to_canonical("depthwise_conv", weights, channels=module.in_channels)
+    return "conv", {**config, "groups": module.groups}, to_canonical("conv", weights)
 
 
 def _conv_transpose(module: Any) -> Parts:
@@ -114,11 +114,11 @@ def _conv_transpose(module: Any) -> Parts:
         "activation": "linear",
         "data_format": "channels_first",
     }
-    return "conv_transpose", config, to_keras("conv_transpose", _arrays(module), groups=module.groups)
+    return "conv_transpose", config, to_canonical("conv_transpose", _arrays(module), groups=module.groups)
 
 
 def _dense(module: Any) -> Parts:
-    return "dense", {"activation": "linear"}, to_keras("dense", _arrays(module))
+    return "dense", {"activation": "linear"}, to_canonical("dense", _arrays(module))
 
 
 # Norms ----------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _batch_norm(module: Any) -> Parts:
         "training": bool(module.training or module.running_mean is None),
         "data_format": "channels_first",
     }
-    return "batch_norm", config, to_keras("batch_norm", _arrays(module))
+    return "batch_norm", config, to_canonical("batch_norm", _arrays(module))
 
 
 def _instance_norm(module: Any) -> Parts:
@@ -141,25 +141,25 @@ def _instance_norm(module: Any) -> Parts:
         return _batch_norm(module)
     config = {"groups": module.num_features, "epsilon": float(module.eps), "data_format": "channels_first"}
     affine = {name: x for name, x in _arrays(module).items() if not name.startswith("running")}
-    return "group_norm", config, to_keras("group_norm", affine)
+    return "group_norm", config, to_canonical("group_norm", affine)
 
 
 def _group_norm(module: Any) -> Parts:
     config = {"groups": module.num_groups, "epsilon": float(module.eps), "data_format": "channels_first"}
-    return "group_norm", config, to_keras("group_norm", _arrays(module))
+    return "group_norm", config, to_canonical("group_norm", _arrays(module))
 
 
 def _layer_norm(module: Any) -> Parts:
     axes = tuple(range(-len(module.normalized_shape), 0))
     # Three axes or more are an image's, channels first.
-    weights = to_keras("layer_norm", _arrays(module), channels_first=len(axes) > 2)
+    weights = to_canonical("layer_norm", _arrays(module), channels_first=len(axes) > 2)
     return "layer_norm", {"axes": axes, "epsilon": float(module.eps)}, weights
 
 
 def _rms_norm(module: Any) -> Parts:
     axes = tuple(range(-len(module.normalized_shape), 0))
     epsilon = torch.finfo(torch.float32).eps if module.eps is None else float(module.eps)
-    return "rms_norm", {"axes": axes, "epsilon": epsilon}, to_keras("rms_norm", _arrays(module))
+    return "rms_norm", {"axes": axes, "epsilon": epsilon}, to_canonical("rms_norm", _arrays(module))
 
 
 # Activations ----------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def _along(name: str) -> Callable[[Any], Parts]:
 
 
 def _prelu(module: Any) -> Parts:
-    return "activation", {"activation": "prelu", "activation_options": {}}, to_keras("prelu", _arrays(module))
+    return "activation", {"activation": "prelu", "activation_options": {}}, to_canonical("prelu", _arrays(module))
 
 
 # Pools ----------------------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def _stochastic_depth(module: Any) -> Parts:
 
 # Sequences ------------------------------------------------------------------------------------------------------------
 def _embedding(module: Any) -> Parts:
-    return "embedding", {"padding_index": module.padding_idx}, to_keras("embedding", _arrays(module))
+    return "embedding", {"padding_index": module.padding_idx}, to_canonical("embedding", _arrays(module))
 
 
 def _recurrent(kind: str) -> Callable[[Any], Parts]:
@@ -338,7 +338,7 @@ def _recurrent(kind: str) -> Callable[[Any], Parts]:
 def _cell(arrays: Mapping[str, Array], suffix: str, kind: str) -> dict[str, Array]:
     own = {name.removesuffix(suffix): x for name, x in arrays.items() if name.endswith(suffix)}
     projection = own.pop("weight_hr", None)
-    found = to_keras(kind, own)
+    found = to_canonical(kind, own)
     return found if projection is None else {**found, "projection": np.ascontiguousarray(projection.T)}
 
 
@@ -355,7 +355,7 @@ def _attention(module: Any) -> Parts:
     if extra or module.add_zero_attn:
         # More keys than the inputs have: no other framework's layer, nor the reference, has them.
         config["overridden"] = True
-    return "attention", config, to_keras("attention", arrays, heads=module.num_heads) | extra
+    return "attention", config, to_canonical("attention", arrays, heads=module.num_heads) | extra
 
 
 def _constant(kind: str, **config: Any) -> Callable[[Any], Parts]:
@@ -372,7 +372,7 @@ _RULES: Mapping[str, Callable[[Any], Parts]] = {
     "torchvision.ops.misc.FrozenBatchNorm2d": lambda module: (
         "batch_norm",
         {"axis": 1, "epsilon": float(module.eps), "momentum": 1.0, "training": False, "data_format": "channels_first"},
-        to_keras("batch_norm", _arrays(module)),
+        to_canonical("batch_norm", _arrays(module)),
     ),
     **{f"torch.nn.modules.instancenorm.InstanceNorm{n}d": _instance_norm for n in (1, 2, 3)},
     "torch.nn.modules.normalization.GroupNorm": _group_norm,

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from agnostic.errors import InvalidInput
-from agnostic.models.cards import Preprocessing
+from agnostic.models.cards import ModelCard, Preprocessing
+from agnostic.models.classes import imagenet_classes
 from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
 from agnostic_torch.layers import unwrap
 from agnostic_torch.taps import Taps, _arguments, _native, hooks, inference, leaves
@@ -30,6 +31,26 @@ def stated_inputs(model: nn.Module) -> Sequence[Input] | None:
 def stated_preprocessing(model: nn.Module) -> Preprocessing | None:
     """None: a module does not say which range it expects."""
     return None
+
+
+def stated_card(model: nn.Module) -> ModelCard | None:
+    """See :meth:`agnostic.contracts.inputs.Inputs.stated_card`: timm's ``pretrained_cfg``, whoever made the model."""
+    described = getattr(model, "pretrained_cfg", None)
+    if not isinstance(described, Mapping):
+        return None
+    mean, std, size = (described.get(key) for key in ("mean", "std", "input_size"))
+    if not (mean and std and size and len(mean) == len(std) and len(size) == 3):
+        return None
+    name, tag = described.get("architecture"), described.get("tag")
+    # A thousand classes are ImageNet's in every model that timm ships; a head of the user's own has another number.
+    classes = getattr(model, "num_classes", None)
+    names = imagenet_classes() if classes == 1000 == described.get("num_classes") else None
+    return ModelCard(
+        spec=f"timm:{name}.{tag}" if tag else f"timm:{name}",
+        preprocessing=Preprocessing(mean=tuple(mean), std=tuple(std)),
+        size=(size[1], size[2]),
+        class_names=names,
+    )
 
 
 def is_refusal(error: Exception) -> bool:

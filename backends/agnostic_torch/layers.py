@@ -14,7 +14,7 @@ from agnostic.axes import Dimensions, letters
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic_torch.axes import Following
 from agnostic_torch.flops import Flops
 
@@ -106,7 +106,7 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     parents = {x.name.rpartition(".")[0] for x in layers}
     leaves = [(x.name, x.kind) for x in layers if x.name not in parents]
     card = card_of(model)
-    known = dict(aliases_of(f"{type(model).__module__}.{type(model).__qualname__}", leaves))
+    known = dict(aliases_of(family(model), leaves))
     if card is not None:
         known |= card.aliases
     taken = {x.name for x in layers}.union(*names.values())
@@ -117,6 +117,15 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
         )
         for x in layers
     ]  # fmt: skip
+
+
+FAMILIES = {"torchvision.models.vgg.VGG": "vgg"}
+"""The families of :mod:`agnostic.models.aliases`, by the model's class."""
+
+
+def family(model: nn.Module) -> str:
+    """The family of a model's class; ``""`` for none that is known."""
+    return FAMILIES.get(f"{type(model).__module__}.{type(model).__qualname__}", "")
 
 
 def layer_name(model: nn.Module, layer: Any) -> str | None:

@@ -20,7 +20,8 @@ from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, Unk
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite
 from agnostic.models.architecture import Architecture, same_padding
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
+from agnostic.models.attached import attach, card_of
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.specs import Weights, parse, parse_weights
 from agnostic.text import counted
 from agnostic_torch.weights import read_state, set_state

@@ -19,7 +19,7 @@ from agnostic.layers import Layer
 from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
 from agnostic.optimizers.build import describe
-from agnostic.optimizers.groups import SHARED, TORCH_NAMES, renamed
+from agnostic.optimizers.groups import FIELD_ALIASES, SHARED, renamed
 from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
@@ -27,7 +27,7 @@ from agnostic.text import counted
 from agnostic_torch import checkpoints
 from agnostic_torch.checkpoints import NATIVE_STATE
 from agnostic_torch.fusion import Program, Programs
-from agnostic_torch.layers import unwrap
+from agnostic_torch.layers import family, unwrap
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
@@ -36,7 +36,7 @@ Tensor = torch.Tensor
 _SMALL = 2**14
 _TOGETHER = 16
 
-_OUR_NAMES = {ours: theirs for theirs, ours in TORCH_NAMES.items()}
+_OUR_NAMES = {ours: theirs for theirs, ours in FIELD_ALIASES.items()}
 _SAME_NAME = ("weight_decay", "momentum", "dampening", "nesterov", "centered", "lr_decay", "amsgrad", "momentum_decay")
 
 
@@ -47,8 +47,7 @@ def inventory(model: nn.Module) -> Inventory:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modules = dict(model.named_modules())
     leaves = [(name, type(m).__name__) for name, m in modules.items() if not list(m.children())]
-    cls = type(model)
-    aliases = aliases_of(f"{cls.__module__}.{cls.__qualname__}", leaves)
+    aliases = aliases_of(family(model), leaves)
     layers = []
     for name, module in modules.items():
         own = tuple(n for n in parameters if n.startswith(f"{name}."))

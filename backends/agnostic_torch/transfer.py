@@ -18,9 +18,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from agnostic.errors import InvalidInput, InvalidWeights
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
-from agnostic.transfer.layouts import to_keras, to_torch
+from agnostic.transfer.layouts import from_canonical, to_canonical
 from agnostic_torch.layers import unwrap
 
 _CONV = nn.modules.conv._ConvNd
@@ -100,7 +100,7 @@ class TorchAccess(Access):
                 continue
             full = f"{name}.{part.removeprefix('_')}".rstrip(".").lstrip(".") or type(module).__name__
             self._owners[full] = (module, part, there, back)
-            yield Slot(full, kind, name or ROOT, to_keras(kind, native, **there), _config(kind, module))
+            yield Slot(full, kind, name or ROOT, to_canonical(kind, native, **there), _config(kind, module))
 
     def _bare(self, name: str, module: nn.Module) -> Iterator[Slot]:
         own = {**module._parameters, **{k: v for k, v in module._buffers.items() if _kept(module, k, v)}}
@@ -120,7 +120,7 @@ class TorchAccess(Access):
             native = dict(weights)
         else:
             native = {
-                _native_name(slot.kind, name, part): x for name, x in to_torch(slot.kind, weights, **back).items()
+                _native_name(slot.kind, name, part): x for name, x in from_canonical(slot.kind, weights, **back).items()
             }
             if slot.kind == "embedding" and getattr(module, "padding_idx", None) is not None:
                 native["weight"] = np.array(native["weight"])
@@ -191,7 +191,7 @@ class TorchAccess(Access):
 
 # What a module is ---------------------------------------------------------------------------------------------------
 def _kind(module: nn.Module) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-    """(kind, what to_keras has to know, what to_torch has to know)."""
+    """(kind, what to_canonical has to know, what from_canonical has to know)."""
     match module:
         case _TRANSPOSED():
             return "conv_transpose", {"groups": module.groups}, {"groups": module.groups}

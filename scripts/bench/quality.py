@@ -21,7 +21,7 @@ from report import add_option, headline, keep
 
 import agnostic as ag
 from agnostic.files import write_png
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.visualization.robustness import Crops
 
 CLASSES = (

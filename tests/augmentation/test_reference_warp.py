@@ -127,9 +127,9 @@ def test_flip_is_a_matrix(size, horizontal, vertical):
 )
 def test_both_ways_to_the_keras_matrix_agree(values, size, horizontal, vertical):
     parameters = dict(zip(("theta", "tx", "ty", "shear", "zx", "zy"), values, strict=True))
-    product = geometry.keras_product(parameters, size)
+    product = geometry.classic_product(parameters, size)
     flips = {"flip_horizontal": horizontal, "flip_vertical": vertical}
-    matrix = geometry.keras_matrix(parameters | flips, size)
+    matrix = geometry.classic_matrix(parameters | flips, size)
     assert (product is None) == (matrix is None)
     if matrix is not None:
         # Some ten roundings of numbers below 1000.
@@ -201,6 +201,6 @@ def test_the_largest_images_of_each_routine_agree(side, fill_mode):
     image = np.repeat(np.indices((side, side)).sum(axis=0)[..., None] % 2 * np.float32(255), 3, axis=2)
     for theta, zoom, shift in ((40, 1.2, 0.2), (-37, 0.83, -0.2), (3, 1.01, 0.013)):
         parameters = {"theta": theta, "zx": zoom, "zy": 1 / zoom, "tx": shift * side, "ty": -shift * side, "shear": 0.2}
-        matrix = geometry.keras_matrix(parameters | {"flip_horizontal": theta > 0}, (side, side))
+        matrix = geometry.classic_matrix(parameters | {"flip_horizontal": theta > 0}, (side, side))
         exact = reference.warp(image, matrix, fill_mode=fill_mode)
         assert np.abs(warp(image, matrix, fill_mode=fill_mode) - exact).max() < AGREEMENT

@@ -14,6 +14,7 @@ import pytest
 import agnostic
 from agnostic import cli
 from agnostic.cli import doctor
+from agnostic_keras import doctor as keras_doctor
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,21 +155,21 @@ def test_instruction_sets_are_read_from_the_flags(tmp_path: Path) -> None:
 def test_keras_engine_is_found_where_keras_looks(tmp_path: Path) -> None:
     put(tmp_path / "keras.json", '{"backend": "jax"}')
     home = {"KERAS_HOME": str(tmp_path)}
-    assert doctor.keras_engine({**home, "KERAS_BACKEND": "torch"})[0] == "torch"
-    assert doctor.keras_engine(home) == ("jax", f"{tmp_path / 'keras.json'} names")
+    assert keras_doctor.engine_of({**home, "KERAS_BACKEND": "torch"})[0] == "torch"
+    assert keras_doctor.engine_of(home) == ("jax", f"{tmp_path / 'keras.json'} names")
     put(tmp_path / "keras.json", "not json")
-    assert doctor.keras_engine(home)[0] == "tensorflow"
-    assert doctor.keras_engine({"KERAS_HOME": str(tmp_path / "none")})[0] == "tensorflow"
+    assert keras_doctor.engine_of(home)[0] == "tensorflow"
+    assert keras_doctor.engine_of({"KERAS_HOME": str(tmp_path / "none")})[0] == "tensorflow"
 
 
 def test_an_engine_that_is_not_installed_is_a_finding() -> None:
-    assert doctor.check_engine(("torch", "KERAS_BACKEND names"), ["keras", "torch"]) is None
-    finding = doctor.check_engine(("jax", "KERAS_BACKEND names"), ["keras", "torch"])
+    assert keras_doctor.check_engine(("torch", "KERAS_BACKEND names"), ["keras", "torch"]) is None
+    finding = keras_doctor.check_engine(("jax", "KERAS_BACKEND names"), ["keras", "torch"])
     assert finding == doctor.Finding(
         "KERAS_BACKEND names the engine 'jax', which is not installed",
         "export KERAS_BACKEND=torch or pip install 'agnostic-ml[jax]'",
     )
-    finding = doctor.check_engine(("numpy", "KERAS_BACKEND names"), ["keras", "torch"])
+    finding = keras_doctor.check_engine(("numpy", "KERAS_BACKEND names"), ["keras", "torch"])
     assert finding is not None
     assert "does not know" in finding.what
 
@@ -197,8 +198,8 @@ def test_without_a_home_keras_looks_in_the_folder_for_temporary_files(
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert os.path.expanduser("~") == "~"
-    assert doctor.keras_engine({})[1].startswith(("KERAS_BACKEND is not set", f"{Path('/tmp')}/.keras"))
-    assert doctor.keras_engine({"KERAS_HOME": str(tmp_path)})[0] == "tensorflow"
+    assert keras_doctor.engine_of({})[1].startswith(("KERAS_BACKEND is not set", f"{Path('/tmp')}/.keras"))
+    assert keras_doctor.engine_of({"KERAS_HOME": str(tmp_path)})[0] == "tensorflow"
 
 
 def test_the_doctor_runs_without_a_home(frameworks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,8 @@ def test_what_was_made_otherwise_is_written_over_by_force_alone(
 
 
 WITH_A_CARD = """
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 
 def make():
     made = plain()

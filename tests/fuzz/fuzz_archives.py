@@ -15,7 +15,8 @@ import keras
 import agnostic as ag
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 from tests.fuzz import mutations
 
 

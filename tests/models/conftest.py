@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.models.load import load
 from agnostic.reference.ops import NumpyOps
 

@@ -23,9 +23,10 @@ def build(name):
 
 
 def aliases(model):
-    cls = type(model)
+    from agnostic_torch.layers import family
+
     leaves = [(n, type(m).__name__) for n, m in model.named_modules() if not list(m.children())]
-    return aliases_of(f"{cls.__module__}.{cls.__qualname__}", leaves)
+    return aliases_of(family(model), leaves)
 
 
 @pytest.mark.parametrize("name", sorted(CONVOLUTIONS))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import agnostic as ag
 from agnostic.errors import InvalidInput
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
+from agnostic.models.attached import attach, card_of
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import imagenet_classes
 from agnostic.reference.ops import NumpyOps
 
@@ -101,7 +102,8 @@ def test_timm_models_describe_themselves():
 
 
 def test_a_card_as_people_write_it(tmp_path: Path) -> None:
-    from agnostic.models.cards import card_as_given, card_of
+    from agnostic.models.attached import card_of
+    from agnostic.models.cards import card_as_given
 
     path = tmp_path / "card.json"
     path.write_text('{"range": [-1, 1], "size": [4, 6], "class_names": ["cat", "dog"]}')

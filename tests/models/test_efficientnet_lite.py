@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agnostic.errors import MissingDependency, UnknownName
 from agnostic.models.architecture import Conv, leaves, parameters, same_padding, weight_shapes
-from agnostic.models.cards import card_of
+from agnostic.models.attached import card_of
 from agnostic.models.efficientnet_lite import efficientnet_lite, from_package, package_names, weights_file
 from agnostic.models.load import load
 from agnostic_torch.models import Conv2dSame, build

@@ -11,10 +11,12 @@ import torch
 import torchvision
 
 from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName
-from agnostic.models.cards import Preprocessing, card_of
+from agnostic.models.attached import card_of
+from agnostic.models.cards import Preprocessing
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.load import load
 from agnostic.models.specs import parse, parse_weights
+from agnostic.registry import Backend
 
 
 # Specifications -----------------------------------------------------------------------------------------------------
@@ -25,7 +27,7 @@ from agnostic.models.specs import parse, parse_weights
         ("torchvision:vgg16", "torchvision", "vgg16", None, "torch"),
         ("timm:resnet18.a1_in1k", "timm", "resnet18.a1_in1k", None, "torch"),
         ("keras:VGG16", "keras", "VGG16", None, "keras"),
-        ("folder/model.keras", "keras-file", "", "folder/model.keras", "keras"),
+        ("folder/model.keras", "file", "", "folder/model.keras", "keras"),
         ("my.folder/file.py:make_model", "function", "make_model", "my.folder/file.py", None),
         (r"C:\models\file.py:make", "function", "make", r"C:\models\file.py", None),
     ],
@@ -80,8 +82,8 @@ def test_options_that_contradict_the_specification(options, error, said):
 
 
 def test_an_engine_that_is_not_the_loaded_one(monkeypatch):
-    keras = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: "tensorflow"))
-    monkeypatch.setitem(sys.modules, "keras", keras)
+    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace())
+    monkeypatch.setattr(Backend, "engine", "tensorflow")
     with pytest.raises(InvalidInput, match="loaded with the engine 'tensorflow', and a process has only one"):
         load("keras:VGG16", engine="jax")
 

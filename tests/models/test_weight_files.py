@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.limits import VARIABLE, allowance
-from agnostic.models.checkpoints import read_checkpoint
 from agnostic.models.weight_files import read_arrays
+from agnostic_torch.pth import read_checkpoint
 from agnostic_torch.weights import read_state, set_weights, weights
 
 SUFFIXES = (".safetensors", ".pth")
@@ -138,7 +138,7 @@ def test_an_impossible_header_is_refused(header: Any, data: bytes, tmp_path: Pat
 # Memory --------------------------------------------------------------------------------------------------------------
 LIMITED = """
 import resource, sys, pathlib
-from agnostic.models.checkpoints import read_checkpoint
+from agnostic_torch.pth import read_checkpoint
 from agnostic.errors import InvalidWeights
 used = int(next(x for x in open("/proc/self/status") if x.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)

@@ -16,7 +16,7 @@ import agnostic as ag
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.registry import Model, backend_of
 from agnostic.taps.verbs import prepare as prepare_images
-from agnostic.transfer.layouts import to_keras
+from agnostic.transfer.layouts import to_canonical
 from agnostic.visualization.ascent import prepare
 
 Array = np.ndarray[Any, Any]
@@ -92,7 +92,9 @@ def smooth(framework: str) -> Model:
     }  # fmt: skip
     if framework == "torch":
         return _smooth_torch({f"{x}.{k}": v for x, (_, own) in weights.items() for k, v in own.items()})
-    return _smooth_keras({f"{x}.{k}": v for x, (kind, own) in weights.items() for k, v in to_keras(kind, own).items()})
+    return _smooth_keras(
+        {f"{x}.{k}": v for x, (kind, own) in weights.items() for k, v in to_canonical(kind, own).items()}
+    )
 
 
 def _smooth_torch(weights: dict[str, Array]) -> Model:

@@ -4,7 +4,8 @@ import pytest
 
 import agnostic as ag
 from agnostic.errors import InvalidInput
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")

@@ -5,7 +5,8 @@ import pytest
 
 import agnostic as ag
 from agnostic.errors import InvalidInput, UnknownName
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.taps.verbs import prepare
 
 torch = pytest.importorskip("torch")

@@ -20,7 +20,8 @@ from torch.nn.utils import parametrizations, prune
 import agnostic as ag
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, InvalidWeights
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
+from agnostic.models.attached import attach, card_of
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.registry import backend_of
 
 CHECKS: dict[str, Callable[[], None]] = {}

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.transfer import layouts
-from agnostic.transfer.layouts import KINDS, to_keras, to_torch
+from agnostic.transfer.layouts import KINDS, from_canonical, to_canonical
 
 SIZES = st.integers(1, 4)
 
 
 @st.composite
 def torch_layers(draw: st.DrawFn) -> tuple[str, dict, dict, dict]:
-    """(kind, PyTorch's arrays, facts for to_keras, facts for to_torch)."""
+    """(kind, PyTorch's arrays, facts for to_canonical, facts for from_canonical)."""
     kind = draw(st.sampled_from(KINDS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = tuple(draw(st.lists(SIZES, min_size=1, max_size=3)))
@@ -67,7 +67,7 @@ def torch_layers(draw: st.DrawFn) -> tuple[str, dict, dict, dict]:
 @given(torch_layers())
 def test_from_torch_and_back(layer: tuple[str, dict, dict, dict]) -> None:
     kind, arrays, there, back = layer
-    returned = to_torch(kind, to_keras(kind, arrays, **there), **back)
+    returned = from_canonical(kind, to_canonical(kind, arrays, **there), **back)
     assert returned.keys() == arrays.keys()
     for name, x in arrays.items():
         np.testing.assert_array_equal(returned[name], x, strict=True)
@@ -77,8 +77,8 @@ def test_from_torch_and_back(layer: tuple[str, dict, dict, dict]) -> None:
 @given(torch_layers())
 def test_from_keras_and_back(layer: tuple[str, dict, dict, dict]) -> None:
     kind, arrays, there, back = layer
-    keras = to_keras(kind, arrays, **there)
-    returned = to_keras(kind, to_torch(kind, keras, **back), **there)
+    keras = to_canonical(kind, arrays, **there)
+    returned = to_canonical(kind, from_canonical(kind, keras, **back), **there)
     assert returned.keys() == keras.keys()
     for name, x in keras.items():
         np.testing.assert_array_equal(returned[name], x, strict=True)
@@ -91,9 +91,9 @@ def test_two_biases_that_are_added_are_one() -> None:
         "bias_ih": np.arange(4.0),
         "bias_hh": np.ones(4),
     }
-    keras = to_keras("lstm", arrays)
+    keras = to_canonical("lstm", arrays)
     np.testing.assert_array_equal(keras["bias"], [1, 2, 3, 4])
-    back = to_torch("lstm", keras)
+    back = from_canonical("lstm", keras)
     np.testing.assert_array_equal(back["bias_ih"] + back["bias_hh"], arrays["bias_ih"] + arrays["bias_hh"])
 
 
@@ -102,7 +102,7 @@ def test_the_gates_of_a_gru_change_places_and_its_biases_stay_apart() -> None:
         "weight_ih": np.array([[1.0], [2], [3]]), "weight_hh": np.array([[4.0], [5], [6]]),
         "bias_ih": np.array([7.0, 8, 9]), "bias_hh": np.array([10.0, 11, 12]),
     }  # fmt: skip
-    keras = to_keras("gru", arrays)
+    keras = to_canonical("gru", arrays)
     assert keras["kernel"].tolist() == [[2, 1, 3]]
     assert keras["recurrent_kernel"].tolist() == [[5, 4, 6]]
     assert keras["bias"].tolist() == [[8, 7, 9], [11, 10, 12]]
@@ -111,12 +111,12 @@ def test_the_gates_of_a_gru_change_places_and_its_biases_stay_apart() -> None:
 def test_a_gru_that_resets_before_has_no_counterpart() -> None:
     keras = {"kernel": np.ones((1, 3)), "recurrent_kernel": np.ones((1, 3)), "bias": np.ones(3)}
     with pytest.raises(InvalidWeights, match="reset_after=True"):
-        to_torch("gru", keras)
+        from_canonical("gru", keras)
 
 
 def test_the_order_of_a_depthwise_kernel_with_a_multiplier() -> None:
     weight = np.arange(6.0).reshape(6, 1, 1, 1)  # output c * M + m, for C = 3 and M = 2
-    assert to_keras("depthwise_conv", {"weight": weight}, channels=3)["kernel"][0, 0].tolist() == [
+    assert to_canonical("depthwise_conv", {"weight": weight}, channels=3)["kernel"][0, 0].tolist() == [
         [0, 1],
         [2, 3],
         [4, 5],
@@ -125,7 +125,7 @@ def test_the_order_of_a_depthwise_kernel_with_a_multiplier() -> None:
 
 def test_weights_between_the_groups_are_refused() -> None:
     with pytest.raises(InvalidWeights, match="between the groups"):
-        to_torch("conv_transpose", {"kernel": np.ones((1, 1, 4, 4))}, groups=2)
+        from_canonical("conv_transpose", {"kernel": np.ones((1, 1, 4, 4))}, groups=2)
 
 
 @given(SIZES, SIZES, SIZES)
@@ -148,12 +148,12 @@ def test_a_separable_convolution_is_two_layers() -> None:
 
 def test_a_slope_at_each_position_is_refused() -> None:
     with pytest.raises(InvalidWeights, match="shared_axes"):
-        to_torch("prelu", {"alpha": np.arange(8.0).reshape(2, 2, 2)})
-    assert to_torch("prelu", {"alpha": np.arange(2.0).reshape(1, 1, 2)})["weight"].tolist() == [0, 1]
+        from_canonical("prelu", {"alpha": np.arange(8.0).reshape(2, 2, 2)})
+    assert from_canonical("prelu", {"alpha": np.arange(2.0).reshape(1, 1, 2)})["weight"].tolist() == [0, 1]
 
 
 def test_wrong_names_name_the_right_ones() -> None:
     with pytest.raises(InvalidInput, match="no rule to transfer a layer of kind 'fold'"):
-        to_keras("fold", {})
+        to_canonical("fold", {})
     with pytest.raises(InvalidWeights, match="did you mean 'running_var'"):
-        to_keras("batch_norm", {"running_vars": np.ones(3)})
+        to_canonical("batch_norm", {"running_vars": np.ones(3)})

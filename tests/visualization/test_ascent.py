@@ -13,7 +13,8 @@ import pytest
 
 import agnostic as ag
 from agnostic.contracts.ascent import ASCENT
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

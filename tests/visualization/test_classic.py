@@ -132,7 +132,8 @@ def test_scores_are_the_mean_of_the_channel_before_every_step(network: Any, up_t
 
 
 def test_without_its_preprocessing_unless_asked_for(network: Any, up_to: Any) -> None:
-    from agnostic.models.cards import ModelCard, Preprocessing, attach
+    from agnostic.models.attached import attach
+    from agnostic.models.cards import ModelCard, Preprocessing
 
     attach(network, ModelCard("x", Preprocessing((100.0, 110.0, 120.0), (2.0, 3.0, 4.0), 255.0, "BGR"), (16, 16)))
     objective = ag.objectives.channel("down", 1)

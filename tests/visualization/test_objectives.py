@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agnostic as ag
-from agnostic.models.cards import ModelCard, Preprocessing, attach
+from agnostic.models.attached import attach
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.reference.ops import NumpyOps
 from agnostic.visualization import objectives as o
 from agnostic.visualization.ascent import Ascent

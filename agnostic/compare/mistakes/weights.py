@@ -10,6 +10,7 @@ import numpy as np
 
 from agnostic.description import Array, LayerDescription
 from agnostic.reference.rounding import fits, rounded
+from agnostic.registry import facts_of
 
 NEGLIGIBLE = 2.0**-22
 """Relative difference below which two float32 weights are the same: one rounding more on the way."""
@@ -132,7 +133,7 @@ def _statistics(a: LayerDescription, b: LayerDescription, names: list[str]) -> F
 
 
 def _native_momentum(kept: float, framework: str) -> float:
-    return round(1 - kept, 10) if framework == "torch" else kept
+    return kept if facts_of(framework).momentum_kept else round(1 - kept, 10)
 
 
 def _turned(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:

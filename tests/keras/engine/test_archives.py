@@ -17,7 +17,8 @@ from keras import layers as kl
 
 import agnostic as ag
 from agnostic.contracts.weights import WEIGHTS
-from agnostic.models.cards import ModelCard, Preprocessing, attach, card_of
+from agnostic.models.attached import attach, card_of
+from agnostic.models.cards import ModelCard, Preprocessing
 
 
 @pytest.fixture(scope="module")

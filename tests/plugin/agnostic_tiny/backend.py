@@ -203,6 +203,10 @@ def stated_preprocessing(model: Tiny) -> None:
     """None: images stay in [0, 1]."""
 
 
+def stated_card(model: Tiny) -> None:
+    """None: it has no card."""
+
+
 def input_count(model: Tiny) -> int:
     """One."""
     return 1

@@ -1,0 +1,21 @@
+"""Capability: say in the framework's words how a mistake that a comparison found is fixed."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agnostic.contracts.capability import Capability
+
+
+class Fixes(Protocol):
+    """Words for fixes. The module imports no framework: traces are compared without one."""
+
+    def fix(self, mistake: str) -> str:
+        """What to write; ``{a}`` is A's value, ``{b}`` B's, ``{layer}`` the name of B's layer.
+
+        Args:
+            mistake: a key of :data:`agnostic.compare.mistakes.words.CATALOGUE`.
+        """
+
+
+FIXES: Capability[Fixes] = Capability("fixes", Fixes, "say how a mistake is fixed")

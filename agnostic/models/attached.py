@@ -1,0 +1,46 @@
+"""The card that travels with a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agnostic.contracts.inputs import INPUTS
+from agnostic.models.cards import ATTRIBUTE, ModelCard, card_as_given
+from agnostic.registry import get_backend, model_owner
+
+
+def set_card(model: Any, card: Any) -> None:
+    """Tell what a model of one's own expects and says, for every verb that is given the model.
+
+    Args:
+        model: a native model; the card becomes an attribute of it.
+        card: see :func:`card_as_given`.
+
+    Raises:
+        InvalidInput: it is no card.
+
+    Example:
+        >>> class Model: ...
+        >>> set_card(Model(), {"range": [0, 255], "size": [28, 28], "class_names": ["cat", "dog"]})
+    """
+    before = card_of(model)
+    attach(model, card_as_given(card, type(model).__name__ if before is None else before.spec))
+
+
+def attach(model: Any, card: ModelCard) -> None:
+    """Let the card travel with the model, in place of the one that it had."""
+    setattr(model, ATTRIBUTE, card)
+
+
+def card_of(model: Any) -> ModelCard | None:
+    """The card that travels with a model, or that its own description implies, or None.
+
+    A model of timm describes itself, whoever made it. No other library's models do, so those that :func:`agnostic.load`
+    did not make have no card until one is attached.
+    """
+    card = getattr(model, ATTRIBUTE, None)
+    if isinstance(card, ModelCard):
+        return card
+    found = model_owner(model)
+    backend = None if found is None else get_backend(found.name)
+    return backend[INPUTS].stated_card(model) if backend is not None and INPUTS in backend else None
