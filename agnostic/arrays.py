@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.errors import InvalidInput
+from agnostic.text import type_named
 
 Array = np.ndarray[Any, Any]
 
@@ -64,4 +65,4 @@ def describe(value: Any, depth: int = 2) -> str:
     try:
         return f"{str(value.dtype).rpartition('.')[2]} {tuple(value.shape)}"
     except (AttributeError, TypeError, RuntimeError):  # no array, or one that has no shape of its own (nested tensors)
-        return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+        return repr(value) if value is None or isinstance(value, bool | int | float) else type_named(value)

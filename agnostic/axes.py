@@ -148,6 +148,10 @@ def letters(dimensions: Dimensions) -> str | None:
     found = [letter_of(dimension) for dimension in dimensions]
     if len(found) == 2 and found[0] == "N" and found[1] is None:
         found[1] = "C"  # all numbers of a sample in one row are its features
+    if len(found) == 3 and None in found and {"N", "C"} < {*found}:
+        place = found.index(None)
+        if length(dimensions[place]) == 1:
+            found[place] = "L"  # a row of one position, such as a class token that was taken out of its row
     if None in found or len(set(found)) != len(found):
         return None
     return "".join(filter(None, found))

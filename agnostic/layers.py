@@ -22,7 +22,7 @@ from typing import Any, SupportsIndex, overload
 
 from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _select_one(layers: Sequence[Layer], selector: Any, model: str) -> list[Laye
     if isinstance(selector, Layer):
         selector = selector.name
     if isinstance(selector, bool) or not isinstance(selector, str | Integral):
-        kind = selector if isinstance(selector, bool | float | None) else f"a {type(selector).__name__}"
+        kind = selector if isinstance(selector, bool | float | None) else type_named(selector)
         raise InvalidInput(
             f"a layer is chosen by a name, a glob, an index, 'kind:Conv2d' or a layer of the model, not by {kind}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def printable(value: object) -> str:
     r"""Text on one line, without a character that acts instead of being shown.
@@ -35,3 +37,23 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     """
     digits = f"{number:,}" if number >= 10_000 else f"{number}"
     return f"{digits} {noun if number == 1 else plural or noun + 's'}"
+
+
+_SPELT = frozenset("AEFHILMNORSX")  # letters whose names begin with a vowel
+
+
+def with_article(noun: object) -> str:
+    """``"a Tensor"``, ``"an Image"``, ``"an LSTM"``, ``"a uint8"``: a name with the article that it is read with."""
+    word = str(noun)
+    if word[:1].isupper() and word[1:2].isupper():
+        vowel = word[0] in _SPELT  # an abbreviation is spelt
+    else:
+        vowel = word[:1].lower() in {*"aeio"} or (
+            word[:1].lower() == "u" and not re.match("uint|uni|use|us[ui]", word.lower())
+        )
+    return f"{'an' if vowel else 'a'} {word}"
+
+
+def type_named(value: object) -> str:
+    """The class of a value with its article, such as ``"an Image"``."""
+    return with_article(type(value).__name__)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agnostic import cli
 from agnostic.cli import common
 from agnostic.errors import InvalidInput
-from agnostic.text import counted, printable, printable_lines
+from agnostic.text import counted, printable, printable_lines, type_named, with_article
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202edcba\u2066e\ud800f\x00\r\x7f\u200b[red]g[/red]\x85"
 
@@ -109,3 +109,11 @@ def test_a_count_and_its_noun_agree() -> None:
         "10,000 images",
     ]
     assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_the_article_of_a_name():
+    for name in ("Image", "int", "LSTM", "UpSampling2D", "SGD", "Adam", "NCHW", "object"):
+        assert with_article(name) == f"an {name}"
+    for name in ("Tensor", "uint8", "str", "ndarray", "GRU", "ReLU", "user", ""):
+        assert with_article(name) == f"a {name}"
+    assert type_named(3) == "an int"

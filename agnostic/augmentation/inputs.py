@@ -12,7 +12,7 @@ import numpy.typing as npt
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
 from agnostic.registry import Backend, array_owner, get_backend, registrations
-from agnostic.text import counted
+from agnostic.text import counted, with_article
 
 LAYOUTS = ("NHWC", "NCHW")
 
@@ -69,7 +69,7 @@ def layout_of(kind: str, usual: str, shape: Sequence[int], layout: str | None) -
     (other,) = (x for x in LAYOUTS if x != usual)
     if _looks_like(shape, other):
         raise InvalidInput(
-            f"a {kind} batch is taken as {usual}, and shape {tuple(shape)} looks like {other}: "
+            f"{with_article(kind)} batch is taken as {usual}, and shape {tuple(shape)} looks like {other}: "
             f"give layout='{other}', or layout='{usual}' if that is what it is"
         )
     return usual

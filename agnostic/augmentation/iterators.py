@@ -27,7 +27,7 @@ from agnostic.augmentation import inputs, loaders, parallel, pictures, streams
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 if TYPE_CHECKING:
     from agnostic.augmentation.generator import ImageDataGenerator
@@ -253,7 +253,7 @@ class NumpyArrayIterator(_Saving, Iterator):
         if isinstance(x, tuple | list):
             if len(x) != 2:
                 raise InvalidInput(
-                    f"x is an array of images, or a pair of it and further arrays, not a {type(x).__name__} of "
+                    f"x is an array of images, or a pair of it and further arrays, not {type_named(x)} of "
                     f"{len(x)}; numpy.stack makes an array of a list of images"
                 )
             further = [np.asarray(a) for a in (x[1] if isinstance(x[1], list) else [x[1]])]

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Json, Size, Trust, example, parse_size, print_json, progress, say, say_lines
+from agnostic.cli.common import (
+    Card,
+    Device,
+    Json,
+    Size,
+    Trust,
+    example,
+    parse_size,
+    print_json,
+    progress,
+    say,
+    say_lines,
+)
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 
@@ -41,6 +53,8 @@ def transfer(
         str | None, typer.Option("--to", help="The target's backend, where the specification does not say.")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="What Keras computes with: torch, jax, tensorflow.")] = "",
+    device: Device = None,
+    card: Card = None,
     size: Size = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
     trust: Trust = False,
@@ -65,7 +79,8 @@ def transfer(
     with progress(f"{source} to {target}", total=4) as advance:
         report = between(
             source, target, out, weights=source_weights, source_backend=source_backend, target_backend=target_backend,
-            engine=engine or None, size=parse_size(size), seed=seed, trust=trust, advance=advance,
+            engine=engine or None, device=device, card=None if card is None else str(card), size=parse_size(size),
+            seed=seed, trust=trust, advance=advance,
         )  # fmt: skip
     if json:
         print_json({"out": out, **report["json"]})

@@ -30,6 +30,7 @@ from agnostic.contracts.learning import LEARNING
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, replace
+from agnostic.text import type_named
 
 if TYPE_CHECKING:
     from agnostic.compare.recording import Live
@@ -65,7 +66,7 @@ class Update:
                 if isinstance(self.optimizer.learning_rate, int | float):
                     return
                 raise InvalidInput(
-                    f"the learning rate is a {type(self.optimizer.learning_rate).__name__}: give the rate of each step "
+                    f"the learning rate is {type_named(self.optimizer.learning_rate)}: give the rate of each step "
                     "in place of their number, such as (optimizer, [0.1, 0.1, 0.01])"
                 )
             if isinstance(self.steps, Sequence) and self.steps and all(_rate(x) for x in self.steps):

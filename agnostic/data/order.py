@@ -12,6 +12,7 @@ from agnostic.contracts.data import DATA
 from agnostic.data.sequences import NDArray
 from agnostic.errors import InvalidInput
 from agnostic.registry import array_owner, get_backend
+from agnostic.text import type_named
 
 
 class Permuted(Sequence[Any]):
@@ -77,11 +78,11 @@ def _length(array: Any, position: int) -> int:
         length = len(array)
     except TypeError:
         raise InvalidInput(
-            f"the array at position {position} is a {type(array).__name__} without a length; make it a list first"
+            f"the array at position {position} is {type_named(array)} without a length; make it a list first"
         ) from None
     if isinstance(array, dict | set | frozenset | str | bytes) or not hasattr(array, "__getitem__"):
         raise InvalidInput(
-            f"the array at position {position} is a {type(array).__name__}, which has no rows to reorder; "
+            f"the array at position {position} is {type_named(array)}, which has no rows to reorder; "
             "give an array, a tensor or a list"
         )
     return length

@@ -14,7 +14,7 @@ from agnostic.optimizers.inventory import Group, Inventory
 from agnostic.optimizers.snapshot import Layout, Snapshot, carried
 from agnostic.optimizers.specs import Spec, obstacles, replace
 from agnostic.registry import Facts, get_backend, optimizer_backend
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 Pairs = Mapping[str, tuple[str, Layout]]
 
@@ -211,7 +211,7 @@ def _number(rate: Any, facts: Facts) -> Any:
     if isinstance(rate, int | float) or facts.rate_schedules:
         return rate
     raise InvalidInput(
-        f"the learning rate follows a {type(rate).__name__}, which only Keras can evaluate: convert a copy whose rate "
+        f"the learning rate follows {type_named(rate)}, which only Keras can evaluate: convert a copy whose rate "
         "is a number, and put a torch.optim.lr_scheduler on the result"
     )
 

@@ -15,7 +15,7 @@ from agnostic.errors import InvalidInput
 from agnostic.optimizers import rules
 from agnostic.optimizers.specs import Spec, replace
 from agnostic.reference.ops import ops
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 Float64 = npt.NDArray[np.float64]
 Gradient = Callable[[list[Float64]], Sequence[Float64]]
@@ -99,9 +99,7 @@ def replay(
     """
     if rates is None:
         if not isinstance(spec.learning_rate, int | float):
-            raise InvalidInput(
-                f"the learning rate is a {type(spec.learning_rate).__name__}: give the rate of each step"
-            )
+            raise InvalidInput(f"the learning rate is {type_named(spec.learning_rate)}: give the rate of each step")
         rates = [float(spec.learning_rate)] * len(gradients)
     if len(rates) != len(gradients):
         raise InvalidInput(

@@ -11,7 +11,7 @@ from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.guards import count, error
 from agnostic.layers import Layer
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 Key = Any
 """What a record is asked by: a name, a place in the record, a Layer, or one of the model's own layer objects."""
@@ -72,7 +72,7 @@ class Activations(Mapping[str, Any]):
         if isinstance(name, Layer):
             name = name.name
         elif not isinstance(name, str):
-            name = self._own_name(name) or f"a {type(name).__name__}"
+            name = self._own_name(name) or type_named(name)
         if name in self._layers:
             return self._layers[name]
         for layer in self._layers.values():

@@ -11,17 +11,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
+from agnostic.models.attached import attach, card_of
 from agnostic.models.specs import require_files
 from agnostic.processes import describe, raise_described, started
 from agnostic.registry import get_backend, registrations
 from agnostic.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from agnostic.transfer.access import InputSpec
 
 
 def formats() -> tuple[str, ...]:
@@ -42,6 +47,8 @@ def between(
     source_backend: str | None = None,
     target_backend: str | None = None,
     engine: str | None = None,
+    device: str | None = None,
+    card: str | None = None,
     size: tuple[int, int] | None = None,
     seed: int = 0,
     trust: bool = False,
@@ -54,7 +61,9 @@ def between(
         out: ends in one of :func:`formats`.
         weights: of the source.
         engine: of Keras.
-        size: height and width of the images, where the models leave that open.
+        device: where both run, as of :func:`agnostic.models.load.loaded`.
+        card: the path of a card in place of the source's; it goes with the weights.
+        size: height and width of the images, where the models take any; None: what their cards say.
         trust: as of :func:`agnostic.load`.
         advance: told each time that one of four steps is done.
 
@@ -67,14 +76,15 @@ def between(
     require_files(source, target, weights=[weights])
     with atomic_path(out) as written, temporary_folder() as folder, _process(engine) as there, _process(engine) as here:
         # Both load at the same time.
-        there.ask("load", spec=source, backend=source_backend, weights=weights, engine=engine, trust=trust)
-        here.ask("load", spec=target, backend=target_backend, weights=None, engine=engine, trust=trust, fresh=True)
+        common = {"engine": engine, "device": device, "size": size, "trust": trust}
+        there.ask("load", spec=source, backend=source_backend, weights=weights, card=card, **common)
+        here.ask("load", spec=target, backend=target_backend, weights=None, fresh=True, **common)
         loaded = here.answer()
         there.answer()
         advance(1)
         here.ask("check", out=str(out))
         here.answer()
-        there.ask("record", inputs=loaded["inputs"], size=size, seed=seed, path=str(folder / "recording"))
+        there.ask("record", inputs=loaded["inputs"], seed=seed, path=str(folder / "recording"))
         there.answer()
         there.end()
         advance(1)
@@ -140,9 +150,12 @@ def _process(engine: str | None) -> Iterator[_Process]:
 class _Held:
     """The one model of a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, scopes: ExitStack) -> None:
+        """Hold nothing yet; what a model needs around it stays open in ``scopes``."""
         self.model: Any = None
         self.name = ""
+        self.inputs: list[InputSpec] | None = None
+        self._scopes = scopes
 
     def load(
         self,
@@ -150,11 +163,14 @@ class _Held:
         backend: str | None,
         weights: str | None,
         engine: str | None,
+        device: str | None = None,
+        card: str | None = None,
+        size: list[int] | None = None,
         trust: bool = False,
         fresh: bool = False,
     ) -> Any:
         from agnostic.contracts.transfer import TRANSFER
-        from agnostic.models.load import load
+        from agnostic.models.load import loaded
         from agnostic.models.specs import parse
         from agnostic.registry import model_backend
 
@@ -164,14 +180,44 @@ class _Held:
         name = backend or parsed.backend
         has_engines = name is not None and bool(get_backend(name).registration.engines)
         engine = engine if has_engines else None
-        self.model = load(spec, backend=backend, engine=engine, weights=weights, trust=trust)
+        model = loaded(spec, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
+        self.model = self._scopes.enter_context(model)
         self.name = Path(spec).name if parsed.path is not None else spec
         self.access = model_backend(self.model)[TRANSFER].access(self.model)
+        self.inputs = self._inputs(size)
+        return {"inputs": self.inputs and [[list(x.shape), x.high] for x in self.inputs]}
+
+    def _inputs(self, size: list[int] | None) -> list[InputSpec] | None:
+        """What the model is called with, images in the size that was asked for; None where the model does not tell.
+
+        Raises:
+            InvalidInput: the model takes another size alone.
+        """
+        card = card_of(self.model)
+        if size is not None and card is not None:
+            attach(self.model, replace(card, size=None))  # what it is usually given does not bind
         try:
-            inputs = [[list(x.shape), x.high] for x in self.access.inputs()]
+            found = self.access.inputs()
         except InvalidInput:
-            inputs = None
-        return {"inputs": inputs}
+            return None
+        finally:
+            if card is not None:
+                attach(self.model, card)
+        return found if size is None else [self._sized(x, (size[0], size[1])) for x in found]
+
+    def _sized(self, spec: InputSpec, size: tuple[int, int]) -> InputSpec:
+        if len(spec.shape) != 3:
+            return spec
+        from agnostic.transfer.access import InputSpec
+
+        *own, channels = spec.shape
+        if any(mine not in (None, asked) for mine, asked in zip(own, size, strict=True)):
+            only = " x ".join("any" if n is None else str(n) for n in own)
+            raise InvalidInput(
+                f"{self.name} takes images of {only} pixels, and the size asked for is {size[0]} x {size[1]}: "
+                "leave size out"
+            )
+        return InputSpec((*size, channels), spec.high)
 
     def check(self, out: str) -> Any:
         """Whether the model can be written in that format, before anything long begins."""
@@ -183,33 +229,16 @@ class _Held:
             )
         return {}
 
-    def record(self, inputs: list[Any] | None, size: list[int] | None, seed: int, path: str) -> Any:
+    def record(self, inputs: list[Any] | None, seed: int, path: str) -> Any:
         from agnostic.transfer.access import InputSpec
         from agnostic.transfer.recording import make_inputs, record, save
 
-        def sized(specs: list[InputSpec]) -> list[InputSpec]:
-            if size is None:
-                return specs
-            return [
-                InputSpec((s.shape[0] or size[0], s.shape[1] or size[1], s.shape[2]), s.high)
-                if len(s.shape) == 3
-                else s
-                for s in specs
-            ]
-
-        ours: list[InputSpec] | None
-        try:
-            ours = self.access.inputs()
-        except InvalidInput:
-            if inputs is None:
-                raise
-            ours = None
         theirs = None if inputs is None else [InputSpec(tuple(shape), high) for shape, high in inputs]
-        first, second = theirs or ours, ours or theirs
-        assert first is not None
-        assert second is not None
-        recording = record(self.access, make_inputs(sized(first), sized(second), seed), self.name)
-        save(recording, Path(path))
+        first, second = theirs or self.inputs, self.inputs or theirs
+        if first is None or second is None:
+            self.access.inputs()  # raises what is missing
+            raise AssertionError
+        save(record(self.access, make_inputs(first, second, seed), self.name), Path(path))
         return {}
 
     def receive(self, path: str) -> Any:
@@ -228,13 +257,14 @@ class _Held:
 
 def serve() -> None:
     """Do what the lines on standard input say."""
-    held = _Held()
-    for line in sys.stdin:
-        asked: Mapping[str, Any] = json.loads(line)
-        arguments = {key: value for key, value in asked.items() if key != "what"}
-        try:
-            answer = getattr(held, asked["what"])(**arguments)
-        except (AgnosticError, OSError) as error:
-            answer = describe(error)
-        sys.stdout.write(f"{_MARK}{json.dumps(answer)}\n")
-        sys.stdout.flush()
+    with ExitStack() as scopes:
+        held = _Held(scopes)
+        for line in sys.stdin:
+            asked: Mapping[str, Any] = json.loads(line)
+            arguments = {key: value for key, value in asked.items() if key != "what"}
+            try:
+                answer = getattr(held, asked["what"])(**arguments)
+            except (AgnosticError, OSError) as error:
+                answer = describe(error)
+            sys.stdout.write(f"{_MARK}{json.dumps(answer)}\n")
+            sys.stdout.flush()

@@ -21,7 +21,7 @@ from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
-from agnostic.text import counted
+from agnostic.text import counted, with_article
 from agnostic.visualization.taps import Taps, no_spatial_output, without_axes
 
 __all__ = [
@@ -243,7 +243,7 @@ class LayerTerm(Term):
 def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
     values = _each(value)
     if not values or not all(map(_is_integer, values)):
-        raise InvalidInput(f"a {what} is an integer or a non-empty sequence of integers, not {value!r}")
+        raise InvalidInput(f"{with_article(what)} is an integer or a non-empty sequence of integers, not {value!r}")
     return tuple(int(v) for v in values)
 
 

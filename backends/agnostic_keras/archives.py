@@ -19,6 +19,7 @@ import numpy as np
 from agnostic.errors import InvalidWeights
 from agnostic.files import open_regular
 from agnostic.limits import allowance, refusal
+from agnostic.text import type_named
 
 _DEEPEST = 200
 _LARGEST_CONFIG = 1 << 26
@@ -130,7 +131,7 @@ def _unknown(config: dict[str, Any]) -> str | None:
     """The name of what a configuration would make or call, if that is not allowed; as Keras looks it up."""
     name, inner, module = config["class_name"], config.get("config"), config.get("module")
     if not isinstance(name, str):
-        return f"a {type(name).__name__}"
+        return type_named(name)
     if name in _SPECIAL:
         dtype = inner.get("dtype", "bool") if isinstance(inner, dict) else "bool"
         return None if isinstance(dtype, str) and _DTYPE.fullmatch(dtype) else f"an array of type {dtype!r}"

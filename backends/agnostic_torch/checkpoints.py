@@ -11,7 +11,7 @@ import torch
 from agnostic.errors import InvalidInput, nearest
 from agnostic.optimizers import rules
 from agnostic.optimizers.specs import Spec
-from agnostic.text import counted
+from agnostic.text import counted, type_named
 
 Tensor = torch.Tensor
 
@@ -75,7 +75,7 @@ def _check_form(state_dict: Any) -> None:
     if listed and all(isinstance(group, Mapping) and "params" in group for group in groups):
         return
     inside = [key for key, value in given.items() if isinstance(value, Mapping) and "param_groups" in value]
-    what = f"a dict of {_listed(list(given))}" if given else f"a {type(state_dict).__name__} without entries"
+    what = f"a dict of {_listed(list(given))}" if given else f"{type_named(state_dict)} without entries"
     hint = f": give its entry {inside[0]!r}" if inside else ""
     raise InvalidInput(
         f"what an optimizer's state_dict() returned was expected, with 'state' and 'param_groups', not {what}{hint}"

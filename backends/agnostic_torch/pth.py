@@ -24,7 +24,7 @@ from agnostic.files import open_regular
 from agnostic.limits import allowance, refusal
 from agnostic.models import pickles
 from agnostic.tensors import CODES, Unreadable, decoded, decoded_width, width
-from agnostic.text import counted
+from agnostic.text import counted, with_article
 
 Array = np.ndarray[Any, Any]
 
@@ -133,8 +133,8 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
 def _forbidden(path: Path, name: str) -> InvalidWeights:
     if name in _OTHERS:
         return InvalidWeights(
-            f"{path} holds a {_OTHERS[name]} tensor, and weights are dense arrays of numbers: save what its "
-            "dequantize() or to_dense() returns"
+            f"{path} holds {with_article(_OTHERS[name])} tensor, and weights are dense arrays of numbers: save what "
+            "its dequantize() or to_dense() returns"
         )
     if found := _OTHER_DTYPE.fullmatch(name):
         return InvalidWeights(

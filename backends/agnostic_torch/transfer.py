@@ -19,6 +19,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.attached import card_of
+from agnostic.text import type_named
 from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import from_canonical, to_canonical
 from agnostic_torch.layers import unwrap
@@ -352,7 +353,7 @@ def _assign_computed(module: nn.Module, name: str, wanted: Tensor) -> None:
     _compute(module)
     if said or not torch.allclose(getattr(module, name), wanted, rtol=1e-5, atol=1e-6 * float(wanted.abs().max())):
         raise InvalidWeights(
-            f"a {type(module).__name__} computes its {name} from others (a parametrization, spectral norm, or pruning) "
+            f"{type_named(module)} computes its {name} from others (a parametrization, spectral norm, or pruning) "
             f"in such a way that it cannot be what the source has{said}: take that off, as with "
             "torch.nn.utils.parametrize.remove_parametrizations, and put it on again afterwards"
         )

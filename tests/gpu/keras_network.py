@@ -11,5 +11,5 @@ def make() -> keras.Model:
     keras.utils.set_random_seed(0)
     return keras.Sequential([
         keras.Input((24, 24, 3)), kl.Conv2D(8, 3, padding="same", activation="relu", name="stem"),
-        kl.Conv2D(8, 3, strides=2, name="conv"), kl.GlobalAveragePooling2D(), kl.Dense(5, name="head"),
+        kl.Conv2D(8, 3, strides=2, name="conv"), kl.GlobalAveragePooling2D(name="pool"), kl.Dense(5, name="head"),
     ])  # fmt: skip

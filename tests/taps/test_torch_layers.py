@@ -51,6 +51,13 @@ def test_outputs_that_are_no_array_have_no_shape():
     assert (lstm.shape, lstm.axes, lstm.calls) == (None, None, 1)
 
 
+class FirstToken(nn.Module):
+    """Attention from one token alone, as the class attention of timm's xcit, cait and volo."""
+
+    def forward(self, x):
+        return x[:, 0].unsqueeze(1)
+
+
 # Axes, told by the code of the networks themselves -------------------------------------------------------------------
 CASES = {
     "sequence": (nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU()), (1, 2, 9), ["NCL"] * 3),
@@ -74,6 +81,8 @@ CASES = {
         (5, 2, 6),
         [None, "NLC", "NLC", "NLC", "NLC", "NLC", "NLC", "NLC", None],
     ),
+    "a token of its own": (nn.Sequential(nn.LayerNorm(4), FirstToken(), nn.Linear(4, 6)), (2, 5, 4), ["NLC"] * 3),
+    "windows in the batch": (nn.Sequential(nn.LayerNorm(4), nn.Flatten(0, 1)), (2, 5, 4), ["NLC", None]),
     "grey": (nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), (), ["NCHW", "NCHW", "NC"]),
     "unknown": (nn.Sequential(nn.ReLU()), (1, 3, 4, 4), ["NCHW"]),
     "too many": (nn.Sequential(nn.ReLU()), (1, 1, 1, 1, 1, 1), [None]),

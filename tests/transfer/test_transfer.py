@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -384,6 +385,65 @@ def test_the_command_says_that_two_models_differ(models: Path, capsys: pytest.Ca
     assert "between 'conv2d' and 'dense'" in capsys.readouterr().out
     assert main(["transfer", "models.py:torch_model", "models.py:keras_model", "--out", "a.pth"]) == 2
     assert "cannot be written to 'a.pth': give a name that ends in .keras" in capsys.readouterr().err
+
+
+ANY_SIZE = """
+from pathlib import Path
+
+def torch_model():
+    import torch
+    from torch import nn
+
+    class Told(nn.Sequential):
+        def forward(self, x):
+            with open(Path(__file__).with_name("shapes"), "a") as file:
+                print(*x.shape[1:], x.device.type, file=file)
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    return Told(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+
+def keras_model(size=(None, None)):
+    import keras
+    from keras import layers
+    return keras.Sequential([keras.Input((*size, 3)), layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(2, 3)])
+
+def keras_small():
+    return keras_model((16, 16))
+"""
+
+
+@pytest.mark.slow
+def test_size_card_and_device_of_the_command(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images have the size asked for, not the card's, and the card is in the file that is written."""
+    from agnostic.cli import main
+
+    (models / "any.py").write_text(ANY_SIZE)
+    card = {"range": [-1, 1], "size": [16, 16], "class_names": ["cat", "dog"]}
+    (models / "card.json").write_text(json.dumps(card))
+    command = ["transfer", "any.py:torch_model", "any.py:keras_model", "--engine", "torch", "--card", "card.json"]
+    places = ["--from", "torch", "--to", "keras", "--device", "cpu"]
+    assert main([*command, *places, "--size", "12", "20", "--out", "a.keras"]) == 0, capsys.readouterr()
+    shapes = set((models / "shapes").read_text().splitlines())
+    assert shapes == {"3 12 20 cpu"}
+    with zipfile.ZipFile(models / "a.keras") as archive:
+        held = json.loads(next(archive.read(name) for name in archive.namelist() if "agnostic" in name))
+    assert held["class_names"] == ["cat", "dog"]
+    assert held["size"] == [16, 16]
+    capsys.readouterr()
+    (models / "shapes").unlink()
+    assert main([*command, *places, "--out", "b.weights.h5"]) == 0, capsys.readouterr()
+    assert set((models / "shapes").read_text().splitlines()) == {"3 16 16 cpu"}  # the card's
+    capsys.readouterr()
+    small = ["transfer", "any.py:torch_model", "any.py:keras_small", "--engine", "torch", "--out", "c.weights.h5"]
+    assert main([*small, "--size", "12x20"]) == 2
+    said = "any.py:keras_small takes images of 16 x 16 pixels, and the size asked for is 12 x 20: leave size out"
+    assert said in capsys.readouterr().err
+    assert main([*command, *places[:-1], "cuda:77", "--out", "c.weights.h5"]) == 2
+    assert "the device 'cuda:77' cannot be used" in capsys.readouterr().err
+    assert main([*command, "--device", "cpu", "--out", "c.weights.h5"]) == 2
+    assert "give the backend as well" in capsys.readouterr().err
+    assert not (models / "c.weights.h5").exists()
 
 
 def test_a_file_of_no_known_format(capsys: pytest.CaptureFixture[str]) -> None:
