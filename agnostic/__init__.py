@@ -7,7 +7,7 @@ loads no framework and next to nothing else.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import os
 import sys
 import warnings
 from types import ModuleType
@@ -135,8 +135,21 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
+def _has_namesake(folder: str) -> bool:
+    """Whether a folder of installed packages has metadata of a distribution ``agnostic``, by their names alone."""
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:  # no folder: an archive, or not there
+        return False
+    return any(name.startswith(("agnostic-", "agnostic.")) and name.endswith("-info") for name in names)
+
+
 def _namesake() -> tuple[str, str] | None:
     """What the other distribution that installs a package ``agnostic`` does, and the mend; None where it is absent."""
+    if not any(map(_has_namesake, dict.fromkeys(sys.path))):
+        return None
+    import importlib.metadata  # takes most of the time of this import, and a signal that arrives meanwhile is nobody's
+
     try:
         other = importlib.metadata.distribution("agnostic")
     except importlib.metadata.PackageNotFoundError:

@@ -12,7 +12,9 @@ def run() -> NoReturn:
     """Run the command line of this process, and end it."""
     signals.install()
     from agnostic.cli import main  # takes a moment, in which a signal may arrive
+    from agnostic.cli.quiet import show_traceback
 
+    sys.excepthook = show_traceback
     sys.exit(main())
 
 

@@ -23,7 +23,7 @@ import typer
 from typer.main import get_command
 
 from agnostic.cli.common import joined_sizes, say, say_lines
-from agnostic.cli.quiet import libraries_silent
+from agnostic.cli.quiet import everything_said, libraries_silent
 from agnostic.errors import AgnosticError
 from agnostic.signals import unwinding
 
@@ -125,7 +125,7 @@ def _run(arguments: list[str], debug: bool, process: bool) -> int:
         command = get_command(build())
         helps = not arguments or {"-h", "--help", "--version"} & set(arguments)
         with (
-            nullcontext() if debug or helps else libraries_silent(process),
+            nullcontext() if helps else everything_said() if debug else libraries_silent(process),
             command.make_context("agnostic", joined_sizes(arguments)) as context,
         ):
             command.invoke(context)

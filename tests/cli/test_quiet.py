@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,11 +66,62 @@ def test_debug_shows_everything(talks: str) -> None:
         assert part in lines
 
 
+ACTS = """
+import logging, os, warnings
+import torch
+
+BAD = "a\\x1b]0;title\\x07\\nagnostic: all is well\\u202e"
+
+def make():
+    warnings.warn(BAD)
+    logging.getLogger("library").error("%s", BAD)
+    os.write(2, b"E0000 x\\x1b]0;title\\x07\\n")
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+
+def fails():
+    raise SystemError(BAD)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--debug"]], ids=["", "debug"])
+def test_what_libraries_say_does_not_act_on_the_terminal(options: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "acts.py").write_text(ACTS)
+    model = f"{tmp_path / 'acts.py'}:make"
+    done = subprocess.run(
+        [sys.executable, "-m", "agnostic", "layers", model, *options], cwd=ROOT, capture_output=True, check=True
+    )
+    text = done.stderr.decode()
+    # Only --debug leaves the descriptor of C++ code as it is.
+    lines = [line for line in text.split("\n") if not (options and line.startswith("E0000"))]
+    assert all(line.isprintable() for line in lines), text
+    assert text.count("a\\x1b]0;title\\x07") == 2
+    assert "\nagnostic: all is well" not in text
+
+
+def test_a_traceback_does_not_act_on_the_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "acts.py").write_text(ACTS)
+    model = f"{tmp_path / 'acts.py'}:fails"
+    done = subprocess.run(
+        [sys.executable, "-m", "agnostic", "layers", model, "--debug"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
+
+
 def test_afterwards_everything_is_as_it_was(talks: str, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
-    before = dict(os.environ), warnings.showwarning, list(warnings.filters), sys.stderr
+
+    def state() -> Any:
+        # PyTorch names its compiler's cache in the environment when that is first imported.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
+        return ours, warnings.showwarning, list(warnings.filters), sys.stderr, logging.getLogRecordFactory()
+
+    before = state()
     assert main(["layers", talks]) == 0
-    assert (dict(os.environ), warnings.showwarning, list(warnings.filters), sys.stderr) == before
+    assert state() == before
     assert logging.getLogger().isEnabledFor(logging.WARNING)
     capfd.readouterr()
     os.write(2, b"I0000 still shown\n")
