@@ -13,7 +13,15 @@ from agnostic.text import printable_lines
 
 
 class AgnosticError(Exception):
-    """Base class of all errors raised on purpose."""
+    """Base class of all errors raised on purpose.
+
+    Example:
+        >>> try:
+        ...     ag.capture(model, ag.prepare(model, images), "cnov")
+        ... except ag.AgnosticError as error:
+        ...     print(error)
+        no layer 'cnov' in Sequential (6 layers); did you mean 'conv' or 'norm'?
+    """
 
     def __str__(self) -> str:
         # LookupError subclasses such as KeyError would print the repr of the message. A message quotes names and other
@@ -22,7 +30,13 @@ class AgnosticError(Exception):
 
 
 class InvalidInput(AgnosticError, ValueError):
-    """An argument has a value, a shape or a combination that cannot be used."""
+    """An argument has a value, a shape or a combination that cannot be used.
+
+    Example:
+        >>> ag.mosaic(np.zeros(3))
+        Traceback (most recent call last):
+        agnostic.errors.InvalidInput: a mosaic is made of images (N, H, W, C) or (N, H, W) with N > 0, not (3,)
+    """
 
 
 class InvalidType(InvalidInput, TypeError):
@@ -30,19 +44,43 @@ class InvalidType(InvalidInput, TypeError):
 
 
 class UnknownName(AgnosticError, LookupError):
-    """A layer, class, recipe or backend of that name does not exist."""
+    """A layer, class, recipe or backend of that name does not exist.
+
+    Example:
+        >>> ag.recipes.get("furier")
+        Traceback (most recent call last):
+        agnostic.errors.UnknownName: no recipe 'furier'; ...
+    """
 
 
 class MissingDependency(AgnosticError, ImportError):
-    """An optional package is needed and not installed; the message names the extra that brings it."""
+    """An optional package is needed and not installed; the message names the extra that brings it.
+
+    Example:
+        >>> issubclass(ag.MissingDependency, ImportError)
+        True
+    """
 
 
 class InvalidWeights(AgnosticError, ValueError):
-    """A weight file is missing, corrupt, does not fit the model, or would need code to be executed to read it."""
+    """A weight file is missing, corrupt, does not fit the model, or would need code to be executed to read it.
+
+    Example:
+        >>> ag.load("efficientnet_lite0", weights="missing.pth")
+        Traceback (most recent call last):
+        agnostic.errors.InvalidWeights: ...
+    """
 
 
 class NonFinite(AgnosticError, ArithmeticError):
-    """A loss or a gradient stopped being a finite number; the message says where."""
+    """A loss or a gradient stopped being a finite number; the message says where.
+
+    Example:
+        >>> with ag.watch(model, nonfinite="raise"):
+        ...     model(torch.full((1, 3, 8, 8), torch.inf))
+        Traceback (most recent call last):
+        agnostic.errors.NonFinite: ...
+    """
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

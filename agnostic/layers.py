@@ -45,6 +45,11 @@ class Layer:
             that the model ran on (one image, where no inputs were given): two for each multiply-add of convolutions,
             matrix products, attention and recurrent steps. What costs a few operations per number (activations,
             normalizations, pools, biases, sums, resampling) and embeddings count as 0. None where it is not known.
+
+    Example:
+        >>> layer = ag.layers(model)[0]
+        >>> layer.name, layer.kind, layer.axes, layer.parameters
+        ('conv', 'Conv2d', 'NCHW', 224)
     """
 
     name: str
@@ -64,7 +69,16 @@ class Layer:
 
 
 class Layers(list[Layer]):
-    """The layers of a model, in execution order: a list whose ``print`` is a table of all of them."""
+    """The layers of a model, in execution order: a list whose ``print`` is a table of all of them.
+
+    Example:
+        >>> ag.layers(model)[:3]
+        <3 layers: conv (Conv2d), norm (BatchNorm2d), relu (ReLU)>
+        >>> print(ag.layers(model, ag.prepare(model, images))[:2])
+        name  kind         shape            axes  parameters  FLOPs
+        conv  Conv2d       N x 8 x 16 x 16  NCHW  224         221,184
+        norm  BatchNorm2d  N x 8 x 16 x 16  NCHW  16          0
+    """
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Layer: ...

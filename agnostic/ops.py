@@ -44,7 +44,25 @@ Axis: TypeAlias = int | Sequence[int] | None
 
 
 class Ops(Protocol):
-    """Array operations of one framework, for one device. ``dtype`` is always a name, such as ``"float32"``."""
+    """Array operations of one framework, for one device. ``dtype`` is always a name, such as ``"float32"``.
+
+    The operations take
+
+    - ``x``, ``a``, ``b``, ``condition``, ``indices``, ``real``, ``imaginary``, ``arrays``, ``operands``: native arrays
+      of any shape and dtype that the operation makes sense for; what is elementwise broadcasts;
+    - ``axis``, ``axes``: axes counted from 0, or from the end by negative numbers; None is all axes;
+    - ``keepdims``: keep the axes that are reduced, with length 1;
+    - ``shape``, ``widths``, ``repeats``, ``low``, ``high``, ``weight``, ``beta``, ``alpha``, ``equation``, ``value``:
+      Python numbers, tuples and texts, never arrays,
+
+    and return a new native array of the dtype of their array, unless they say otherwise.
+
+    Example:
+        >>> from agnostic.reference.ops import NumpyOps
+        >>> ops = NumpyOps()
+        >>> ops.mean(ops.square(ops.asarray([1.0, 3.0]))).item()
+        5.0
+    """
 
     name: str
 
@@ -56,13 +74,26 @@ class Ops(Protocol):
         """A NumPy array that shares no memory with later changes; bfloat16 comes as float32."""
 
     # Type and shape
-    def dtype(self, x: Array) -> str: ...
-    def cast(self, x: Array, dtype: str) -> Array: ...
-    def shape(self, x: Array) -> tuple[int, ...]: ...
-    def reshape(self, x: Array, shape: Sequence[int]) -> Array: ...
-    def transpose(self, x: Array, axes: Sequence[int]) -> Array: ...
-    def concatenate(self, arrays: Sequence[Array], axis: int = 0) -> Array: ...
-    def stack(self, arrays: Sequence[Array], axis: int = 0) -> Array: ...
+    def dtype(self, x: Array) -> str:
+        """The name of the type of the elements, such as ``"float32"``."""
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        """The same numbers in another type."""
+
+    def shape(self, x: Array) -> tuple[int, ...]:
+        """The sizes of the axes; in a trace those that are not known may be symbols."""
+
+    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
+        """``np.reshape``: -1 stands for what is left."""
+
+    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
+        """``np.transpose``: axis i of the result is axis ``axes[i]`` of ``x``."""
+
+    def concatenate(self, arrays: Sequence[Array], axis: int = 0) -> Array:
+        """``np.concatenate``."""
+
+    def stack(self, arrays: Sequence[Array], axis: int = 0) -> Array:
+        """``np.stack``: along a new axis."""
 
     def expand(self, x: Array, shape: Sequence[int]) -> Array:
         """``np.broadcast_to``: a view where the framework has views. Writing to it is an error."""
@@ -70,7 +101,9 @@ class Ops(Protocol):
     def repeat(self, x: Array, repeats: int, axis: int) -> Array:
         """``np.repeat``: each element ``repeats`` times in a row along ``axis``, as a copy."""
 
-    def flip(self, x: Array, axis: Axis) -> Array: ...
+    def flip(self, x: Array, axis: Axis) -> Array:
+        """``np.flip``: the elements along ``axis`` in reverse order."""
+
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Array:
         """Constant padding: ``widths`` is one (before, after) a dimension."""
 
@@ -78,34 +111,73 @@ class Ops(Protocol):
     def take(self, x: Array, indices: Array, axis: int) -> Array:
         """``np.take``: ``indices`` is an integer array, whose shape replaces ``axis``."""
 
-    def take_along_axis(self, x: Array, indices: Array, axis: int) -> Array: ...
-    def where(self, condition: Array, a: Array, b: Array) -> Array: ...
+    def take_along_axis(self, x: Array, indices: Array, axis: int) -> Array:
+        """``np.take_along_axis``: ``indices`` is an integer array with as many axes as ``x``."""
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        """``a`` where the condition is true, else ``b``; the three broadcast."""
 
     # Elementwise
-    def abs(self, x: Array) -> Array: ...
-    def sign(self, x: Array) -> Array: ...
-    def sqrt(self, x: Array) -> Array: ...
-    def square(self, x: Array) -> Array: ...
-    def exp(self, x: Array) -> Array: ...
-    def log(self, x: Array) -> Array: ...
-    def sin(self, x: Array) -> Array: ...
-    def cos(self, x: Array) -> Array: ...
-    def tanh(self, x: Array) -> Array: ...
-    def sigmoid(self, x: Array) -> Array: ...
-    def floor(self, x: Array) -> Array: ...
-    def maximum(self, a: Array, b: Array | float) -> Array: ...
-    def minimum(self, a: Array, b: Array | float) -> Array: ...
-    def clip(self, x: Array, low: float, high: float) -> Array: ...
-    def isfinite(self, x: Array) -> Array: ...
+    def abs(self, x: Array) -> Array:
+        """The absolute value."""
+
+    def sign(self, x: Array) -> Array:
+        """-1, 0 or 1."""
+
+    def sqrt(self, x: Array) -> Array:
+        """The square root."""
+
+    def square(self, x: Array) -> Array:
+        """The square."""
+
+    def exp(self, x: Array) -> Array:
+        """The exponential."""
+
+    def log(self, x: Array) -> Array:
+        """The natural logarithm."""
+
+    def sin(self, x: Array) -> Array:
+        """The sine, of radians."""
+
+    def cos(self, x: Array) -> Array:
+        """The cosine, of radians."""
+
+    def tanh(self, x: Array) -> Array:
+        """The hyperbolic tangent."""
+
+    def sigmoid(self, x: Array) -> Array:
+        """``1 / (1 + exp(-x))``."""
+
+    def floor(self, x: Array) -> Array:
+        """The greatest integer that is not above."""
+
+    def maximum(self, a: Array, b: Array | float) -> Array:
+        """The greater of two, element by element."""
+
+    def minimum(self, a: Array, b: Array | float) -> Array:
+        """The smaller of two, element by element."""
+
+    def clip(self, x: Array, low: float, high: float) -> Array:
+        """``minimum(maximum(x, low), high)``."""
+
+    def isfinite(self, x: Array) -> Array:
+        """True where an element is neither infinite nor NaN."""
 
     def lerp(self, a: Array, b: Array, weight: float) -> Array:
         """``a + weight * (b - a)``, as exactly as the framework has it."""
 
     # Reductions; ``axis`` None is all axes
-    def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
-    def mean(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
-    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
-    def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array: ...
+    def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        """The sum over ``axis``."""
+
+    def mean(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        """The mean over ``axis``."""
+
+    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        """The greatest over ``axis``."""
+
+    def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        """The smallest over ``axis``."""
 
     def norm(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         """``sqrt(sum(x ** 2))`` as it stands, with gradient 0 at 0: squares may be too large or too small for the type.
@@ -117,12 +189,14 @@ class Ops(Protocol):
         """The value of an array of one element where it is at hand; None in a trace, or where it takes waiting for."""
 
     # Products and transforms
-    def matmul(self, a: Array, b: Array) -> Array: ...
+    def matmul(self, a: Array, b: Array) -> Array:
+        """``np.matmul``."""
 
     def addmm(self, x: Array, a: Array, b: Array, beta: float, alpha: float) -> Array:
         """``beta * x + alpha * (a @ b)`` of matrices; in half precision it is rounded once, at the end."""
 
-    def einsum(self, equation: str, *operands: Array) -> Array: ...
+    def einsum(self, equation: str, *operands: Array) -> Array:
+        """``np.einsum``, with an explicit output."""
 
     def irfft2(self, real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
         """``np.fft.irfft2(real + 1j * imaginary, s=shape, norm="ortho")`` over the last two axes."""
@@ -140,7 +214,8 @@ class Ops(Protocol):
             (N, height, width, C), of the dtype of ``images``. Differentiable with respect to ``images``.
         """
 
-    def stop_gradient(self, x: Array) -> Array: ...
+    def stop_gradient(self, x: Array) -> Array:
+        """``x``, through which no gradient flows."""
 
 
 # Norms ----------------------------------------------------------------------------------------------------------------
@@ -164,7 +239,20 @@ _SAFE: Mapping[str, _Safe] = {
 
 
 def widened(ops: Ops, x: Array) -> Array:
-    """float16 and bfloat16 as float32; other types as they are."""
+    """float16 and bfloat16 as float32; other types as they are.
+
+    Args:
+        ops: the operations of the framework at hand.
+        x: floating point, any shape.
+
+    Returns:
+        float32 or float64, of the same shape.
+
+    Example:
+        >>> from agnostic.reference.ops import NumpyOps
+        >>> ag.ops.widened(NumpyOps(), np.ones(2, np.float16)).dtype
+        dtype('float32')
+    """
     return ops.cast(x, "float32") if ops.dtype(x) in ("float16", "bfloat16") else x
 
 
@@ -172,13 +260,21 @@ def norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array
     """The Euclidean norm, whose squares neither overflow nor vanish; its gradient at 0 is 0.
 
     Args:
-        x: of a floating-point type.
+        ops: the operations of the framework at hand.
+        x: floating point, any shape.
+        axis: what to sum over; None: all axes.
+        keepdims: keep those axes, with length 1.
 
     Returns:
         The norm over ``axis``, in float32 for half precision, in whose own type it may not fit; else in the type of
         ``x``. Infinite elements give infinity, NaN gives NaN.
 
     Source: Blue, "A Portable Fortran Program to Find the Euclidean Norm of a Vector", 1978.
+
+    Example:
+        >>> from agnostic.reference.ops import NumpyOps
+        >>> float(ag.ops.norm(NumpyOps(), np.array([3e200, 4e200]))) / 1e200
+        5.0
     """
     if axis is None and not keepdims:
         return norms(ops, [x])[0]
@@ -195,6 +291,18 @@ def norms(ops: Ops, arrays: Sequence[Array]) -> Array:
     """The Euclidean norm of each of several arrays, as by :func:`norm`: (arrays,), in the widest of their types.
 
     Costs one pass over an array where its norm is at hand (:meth:`Ops.known`), else three, as a maximum comes first.
+
+    Args:
+        ops: the operations of the framework at hand.
+        arrays: floating point, any shapes; at least one.
+
+    Returns:
+        (arrays,), float32 or float64.
+
+    Example:
+        >>> from agnostic.reference.ops import NumpyOps
+        >>> ag.ops.norms(NumpyOps(), [np.array([3.0, 4.0]), np.array([2.0])]).tolist()
+        [5.0, 2.0]
     """
     wide = [widened(ops, x) for x in arrays]
     dtype = "float64" if any(ops.dtype(x) == "float64" for x in wide) else "float32"
@@ -256,6 +364,15 @@ def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:
         ops: may be left out: ``safe_log(x)``.
         x: of a floating-point type.
         least: greater than 0. In float16 it is at least 2^-14, whose reciprocal that type can hold.
+
+    Returns:
+        The shape and dtype of ``x``; at least ``log(least)``.
+
+    Example:
+        >>> x = torch.tensor([0.0, 1.0], requires_grad=True)
+        >>> ag.ops.safe_log(x).sum().backward()
+        >>> x.grad
+        tensor([0., 1.])
     """
     least = max(least, _LEAST.get(ops.dtype(x), 0.0))
     low = x < least
@@ -264,14 +381,40 @@ def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:
 
 @_ops_inferred
 def safe_sqrt(ops: Ops, x: Array) -> Array:
-    """The square root; 0 with gradient 0 where ``x`` is 0 or negative. NaN stays NaN."""
+    """The square root; 0 with gradient 0 where ``x`` is 0 or negative. NaN stays NaN.
+
+    Args:
+        ops: the operations of the framework at hand; may be left out.
+        x: floating point, any shape.
+
+    Returns:
+        The shape and dtype of ``x``; 0 or more.
+
+    Example:
+        >>> x = torch.tensor([0.0, 4.0], requires_grad=True)
+        >>> ag.ops.safe_sqrt(x).sum().backward()
+        >>> x.grad
+        tensor([0.0000, 0.2500])
+    """
     low = x <= 0
     return ops.where(low, _constant(ops, x, 0.0), ops.sqrt(ops.where(low, _constant(ops, x, 1.0), x)))
 
 
 @_ops_inferred
 def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
-    """``a / b``; 0 with gradients 0 where ``b`` is 0. NaN stays NaN."""
+    """``a / b``; 0 with gradients 0 where ``b`` is 0. NaN stays NaN.
+
+    Args:
+        ops: the operations of the framework at hand; may be left out.
+        a, b: floating point, of shapes that broadcast.
+
+    Returns:
+        The shape that ``a`` and ``b`` broadcast to.
+
+    Example:
+        >>> ag.ops.safe_divide(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0]))
+        tensor([0.0000, 0.5000])
+    """
     zero = b == 0
     quotient = a / ops.where(zero, _constant(ops, b, 1.0), b)
     return ops.where(zero, _constant(ops, quotient, 0.0), quotient)
@@ -279,5 +422,21 @@ def safe_divide(ops: Ops, a: Array, b: Array) -> Array:
 
 @_ops_inferred
 def safe_norm(ops: Ops, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-    """:func:`norm` in the type of ``x``; its gradient at 0 is 0, where jax and TensorFlow give NaN."""
+    """:func:`norm` in the type of ``x``; its gradient at 0 is 0, where jax and TensorFlow give NaN.
+
+    Args:
+        ops: the operations of the framework at hand; may be left out.
+        x: floating point, any shape.
+        axis: what to sum over; None: all axes.
+        keepdims: keep those axes, with length 1.
+
+    Returns:
+        The dtype of ``x``; 0 or more.
+
+    Example:
+        >>> x = torch.zeros(2, requires_grad=True)
+        >>> ag.ops.safe_norm(x).backward()
+        >>> x.grad
+        tensor([0., 0.])
+    """
     return ops.cast(norm(ops, x, axis, keepdims), ops.dtype(x))

@@ -315,6 +315,12 @@ def _loaded(paths: Sequence[str]) -> Iterator[type]:
 def backend_of(value: Any) -> Backend:
     """The backend that a model, an array or an optimizer belongs to; no framework is imported.
 
+    Args:
+        value: a model, an array or an optimizer of a registered backend.
+
+    Returns:
+        The backend, whose ``name`` is ``"torch"`` or ``"keras"`` for ours.
+
     Raises:
         InvalidInput: no backend knows the value's class.
 

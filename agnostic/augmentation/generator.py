@@ -64,6 +64,13 @@ class ImageDataGenerator:
         InvalidInput: an argument has a value that cannot be used.
 
     Source: https://keras.io/2/api/data_loading/image/, and the behaviour of ``keras.src.legacy.preprocessing.image``.
+
+    Example:
+        >>> generator = ag.augmentation.ImageDataGenerator(rescale=1 / 255, rotation_range=40, horizontal_flip=True)
+        >>> batches = generator.flow(images * 255, np.array([0, 1]), batch_size=2, seed=0)
+        >>> x, y = next(batches)
+        >>> x.shape, y.shape
+        ((2, 16, 16, 3), (2,))
     """
 
     warp_path: Path = "auto"
@@ -222,7 +229,27 @@ class ImageDataGenerator:
         ignore_class_split: bool = False,
         subset: str | None = None,
     ) -> iterators.NumpyArrayIterator:
-        """Endless batches of an array in memory; see :class:`agnostic.augmentation.iterators.NumpyArrayIterator`."""
+        """Endless batches of an array in memory; see :class:`agnostic.augmentation.iterators.NumpyArrayIterator`.
+
+        Args:
+            x: (N, H, W, C), or (N, C, H, W) with channels first; or a pair of it and further arrays of length N, which
+                come along unchanged.
+            y: labels of length N, or None.
+            batch_size: images in a batch; the last one of an epoch may have fewer.
+            shuffle: draw a new order for each epoch.
+            sample_weight: weights of length N, or None.
+            seed: of the order and the changes, 0 .. 2^32 - 1; None: the generator's own stream.
+            save_to_dir, save_prefix, save_format: a folder for the transformed images, what their names begin with, and
+                their format.
+            ignore_class_split: do not ask that both subsets have the same classes.
+            subset: ``"training"``, ``"validation"``, or None for all.
+
+        Returns:
+            An iterator of ``x``, ``(x, y)`` or ``(x, y, weight)``, x of the generator's dtype.
+
+        Raises:
+            InvalidInput: lengths differ, the images have no four axes, or a subset lacks a class.
+        """
         self._check_subset(subset)
         return _native(iterators.NumpyArrayIterator)(
             x,
@@ -259,7 +286,40 @@ class ImageDataGenerator:
         interpolation: str = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> iterators.DirectoryIterator:
-        """Endless batches of a folder of classes; see :class:`agnostic.augmentation.iterators.DirectoryIterator`."""
+        """Endless batches of a folder of classes; see :class:`agnostic.augmentation.iterators.DirectoryIterator`.
+
+        Args:
+            directory: a folder with one folder per class.
+            target_size: (height, width) that each image is resized to.
+            color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
+            classes: names in the order of their labels; None: all, sorted.
+            class_mode: ``"categorical"`` (one-hot), ``"binary"``, ``"sparse"`` (index), ``"input"`` (the images) or
+                None.
+            batch_size: images in a batch; the last one of an epoch may have fewer.
+            shuffle: draw a new order for each epoch.
+            seed: of the order and the changes, 0 .. 2^32 - 1; None: the generator's own stream.
+            save_to_dir, save_prefix, save_format: a folder for the transformed images, what their names begin with, and
+                their format.
+            follow_links: look into linked folders.
+            subset: ``"training"``, ``"validation"``, or None for all.
+            interpolation: how images are resized: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"hamming"``,
+                ``"box"`` or ``"lanczos"``.
+            keep_aspect_ratio: cut the centre before resizing.
+
+        Returns:
+            An iterator of (images (n, H, W, C), labels), or of the images alone.
+
+        Raises:
+            InvalidInput: a folder is missing or has no images, or an option is unknown.
+
+        Example:
+            >>> generator = ag.augmentation.ImageDataGenerator(rescale=1 / 255)
+            >>> batches = generator.flow_from_directory("photos", target_size=(8, 8), class_mode="binary", batch_size=4)
+            Found 6 images belonging to 2 classes.
+            >>> x, y = next(batches)
+            >>> x.shape, batches.class_indices
+            ((4, 8, 8, 3), {'cat': 0, 'dog': 1})
+        """
         self._check_subset(subset)
         return _native(iterators.DirectoryIterator)(
             directory,
@@ -307,6 +367,40 @@ class ImageDataGenerator:
         """Endless batches of files named in a table; see :class:`agnostic.augmentation.iterators.DataFrameIterator`.
 
         What the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warns and does nothing.
+
+        Args:
+            dataframe: a pandas DataFrame, or anything that gives a column by ``table[name]``, such as a dict of lists.
+            directory: where relative names start; None: the working folder.
+            x_col: the column of file names.
+            y_col: the column of labels, or a list of columns.
+            weight_col: the column of sample weights, or None.
+            target_size: (height, width) that each image is resized to.
+            color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
+            classes: names in the order of their labels; None: all, sorted.
+            class_mode: see :class:`agnostic.augmentation.iterators.DataFrameIterator`.
+            batch_size: images in a batch; the last one of an epoch may have fewer.
+            shuffle: draw a new order for each epoch.
+            seed: of the order and the changes, 0 .. 2^32 - 1; None: the generator's own stream.
+            save_to_dir, save_prefix, save_format: a folder for the transformed images, what their names begin with, and
+                their format.
+            subset: ``"training"``, ``"validation"``, or None for all.
+            interpolation: see :meth:`flow_from_directory`.
+            validate_filenames: leave out rows without a file, with a warning.
+            **kwargs: ``drop_duplicates``, ``has_ext`` and ``sort`` of the legacy class, which do nothing.
+
+        Returns:
+            An iterator, as of :meth:`flow_from_directory`.
+
+        Raises:
+            InvalidInput: the classes do not suit ``class_mode``, a column is missing, or no row has a file.
+
+        Example:
+            >>> table = {"filename": ["cat/0.png", "dog/0.png"], "class": ["cat", "dog"]}
+            >>> generator = ag.augmentation.ImageDataGenerator()
+            >>> batches = generator.flow_from_dataframe(table, "photos", target_size=(8, 8), class_mode="sparse")
+            Found 2 validated image filenames belonging to 2 classes.
+            >>> next(batches)[0].shape
+            (2, 8, 8, 3)
         """
         for name in kwargs:
             if name not in ("has_ext", "sort", "drop_duplicates"):
@@ -351,6 +445,9 @@ class ImageDataGenerator:
         Returns:
             ``theta``, ``shear`` in degrees; ``tx``, ``ty`` in pixels; ``zx``, ``zy``; ``flip_horizontal``,
             ``flip_vertical``; ``channel_shift_intensity`` and ``brightness``, which may be None.
+
+        Raises:
+            InvalidInput: a shift range is of a kind that cannot be drawn from, or the shape has no height and width.
         """
         if len(img_shape) != 3:
             raise InvalidInput(f"the shape of one image has three axes, not {tuple(img_shape)}")
@@ -432,7 +529,15 @@ class ImageDataGenerator:
         return image.transpose(2, 0, 1) if first else image
 
     def random_transform(self, x: npt.NDArray[Any], seed: int | None = None) -> npt.NDArray[Any]:
-        """Draw parameters and transform one image by them."""
+        """Draw parameters and transform one image by them.
+
+        Args:
+            x: one image in this generator's ``data_format``.
+            seed: seeds the stream first, 0 .. 2^32 - 1; None: go on in it.
+
+        Returns:
+            A new image of the same shape.
+        """
         x = _one_image(x)
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
@@ -483,6 +588,12 @@ class ImageDataGenerator:
         """Preprocess, rescale, centre, scale and whiten an image or a batch, as this generator is set to.
 
         The array itself is changed where that is possible, as the legacy class does it; give a copy to keep it.
+
+        Args:
+            x: (H, W, C) or (N, H, W, C), floating point, or channels first as the generator is set.
+
+        Returns:
+            The array, changed in place where that is possible.
         """
         if self.preprocessing_function:
             x = self.preprocessing_function(x)

@@ -57,6 +57,10 @@ class Parameters:
         brightness: factor of all values.
         contrast: factor of the distance from the image's mean.
         channel_shift: (C,) float64, added to each channel, as a fraction of the range of values.
+
+    Example:
+        >>> ag.augmentation.Augmentation(horizontal_flip=1.0).parameters(0, 0, (8, 8)).matrix.tolist()
+        [[1.0, 0.0, 0.0], [0.0, -1.0, 7.0]]
     """
 
     matrix: npt.NDArray[np.float64]
@@ -66,7 +70,12 @@ class Parameters:
 
 
 class Augmented(NamedTuple):
-    """Images and what moved with them; what was not given is None."""
+    """Images and what moved with them; what was not given is None.
+
+    Example:
+        >>> ag.augmentation.Augmentation().with_targets(images, seed=0)
+        Augmented(images: (2, 16, 16, 3) float32, masks: None, boxes: None, points: None)
+    """
 
     images: Any
     masks: Any = None
@@ -114,6 +123,12 @@ class Augmentation:
 
     Raises:
         InvalidInput: a range is none, or out of bounds.
+
+    Example:
+        >>> augmentation = ag.augmentation.Augmentation(rotation=(-40, 40), horizontal_flip=0.5)
+        >>> augmented = augmentation(images, seed=0)
+        >>> augmented.shape, augmented.dtype
+        ((2, 16, 16, 3), dtype('float32'))
     """
 
     rotation: Range = (0.0, 0.0)
@@ -179,8 +194,16 @@ class Augmentation:
             shape: (height, width) or (height, width, channels) of the image; 3 channels if not said.
             epoch: which pass over the dataset, 0 .. 2^64 - 1.
 
+        Returns:
+            The parameters of image ``index`` in pass ``epoch``; no two images share random numbers.
+
         Raises:
             InvalidInput: the seed, the index or the epoch is out of range, or the shape is another.
+
+        Example:
+            >>> augmentation = ag.augmentation.Augmentation(brightness=(0.5, 2))
+            >>> augmentation.parameters(0, 7, (16, 16)).brightness == augmentation.parameters(0, 7, (32, 32)).brightness
+            True
         """
         if not isinstance(shape, Sequence) or len(shape) not in (2, 3):
             raise InvalidInput(f"the shape of an image is (height, width) or with channels, not {shape!r}")
@@ -213,7 +236,18 @@ class Augmentation:
 
     # Images ---------------------------------------------------------------------------------------------------------
     def apply(self, image: npt.NDArray[Any], parameters: Parameters) -> npt.NDArray[Any]:
-        """One NumPy image (H, W, C), changed by the given parameters; dtype and shape stay."""
+        """One NumPy image (H, W, C), changed by the given parameters; dtype and shape stay.
+
+        Args:
+            image: (H, W, C), floating point or integers.
+            parameters: what :meth:`parameters` returned, or parameters of your own.
+
+        Returns:
+            A new array of the same shape and dtype.
+
+        Raises:
+            InvalidInput: no NumPy array with three axes, or values outside of ``value_range``.
+        """
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
         inputs.check_numbers(image)
@@ -256,6 +290,17 @@ class Augmentation:
         """NumPy images (N, H, W, C), each changed by its parameters, in threads; the result is ``out`` or a new array.
 
         Either may be a view of (N, C, H, W).
+
+        Args:
+            images: (N, H, W, C), floating point or integers.
+            parameters: N of them.
+            out: where to write; None: a new array.
+
+        Returns:
+            (N, H, W, C), ``out`` where it was given.
+
+        Raises:
+            InvalidInput: as many parameters as images are not given.
         """
         result = np.empty(images.shape, images.dtype) if out is None else out
 
@@ -323,9 +368,19 @@ class Augmentation:
                 (0, 0, width, height). They come back as the smallest upright boxes, clipped to the image. A box follows
                 the thing itself, not the copies of it that ``fill_mode`` ``"reflect"`` and ``"wrap"`` show.
             points: for each image (K, 2), each (x, y) with (0, 0) the centre of the first pixel; not clipped.
+            seed, index, epoch, layout: see :meth:`__call__`.
+
+        Returns:
+            The images, and each kind of target that was given, in its own form.
 
         Raises:
             InvalidInput: see :meth:`__call__`; or a target does not fit the images.
+
+        Example:
+            >>> augmentation = ag.augmentation.Augmentation(horizontal_flip=1.0)
+            >>> found = augmentation.with_targets(images, seed=0, boxes=[[[0, 0, 4, 8]], []])
+            >>> found.boxes[0].tolist()
+            [[12.0, 0.0, 16.0, 8.0]]
         """
         images, layout = _checked(images, layout)
         chosen = self._batch_parameters(images.shape, layout, seed, index, epoch)
@@ -362,6 +417,12 @@ class Augmentation:
 
     def range_of(self, dtype: npt.DTypeLike) -> Range:
         """(black, white) of images of a dtype.
+
+        Args:
+            dtype: of the images.
+
+        Returns:
+            ``value_range``, or (0, 1) for floating point and (0, maximum) for uint8 and uint16.
 
         Raises:
             InvalidInput: the dtype has none, or none that images commonly fill.
@@ -415,7 +476,15 @@ class Augmentation:
         return backend[AUGMENTATION].apply(self, images, chosen, layout, filling)
 
     def check_fill(self, dtype: npt.DTypeLike, name: str = "fill_value") -> None:
-        """Raise InvalidInput where images of a dtype cannot hold what fills what is outside of them."""
+        """Check that images of a dtype can hold ``fill_value``.
+
+        Args:
+            dtype: of the images.
+            name: of the field, for the error.
+
+        Raises:
+            InvalidInput: they cannot.
+        """
         if self.fill_mode == "constant":
             inputs.check_fill(name, self.fill_value, np.dtype(dtype))
             if self.changes_color:
@@ -424,7 +493,20 @@ class Augmentation:
     def apply_numpy(
         self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str, filling: str
     ) -> npt.NDArray[Any]:
-        """See :meth:`agnostic.contracts.augmentation.Augmentations.apply`; of NumPy arrays."""
+        """A batch of NumPy arrays, each changed by its parameters; what backends fall back on.
+
+        Args:
+            images: (N, H, W, C) or (N, C, H, W).
+            chosen: N parameters.
+            layout: ``"NHWC"`` or ``"NCHW"``.
+            filling: the field that says what shows outside the image: ``"fill_value"`` or ``"mask_fill_value"``.
+
+        Returns:
+            A new array of the same shape and dtype.
+
+        Raises:
+            InvalidInput: the images are no numbers, or cannot hold what fills them.
+        """
         inputs.check_numbers(images)
         images, dtype = np.asarray(images), images.dtype
         if dtype.name == "bfloat16":
@@ -440,7 +522,22 @@ class Augmentation:
 
     # Views ----------------------------------------------------------------------------------------------------------
     def dataset(self, samples: Any, seed: int, layout: str | None = None) -> AugmentedDataset:
-        """A map-style dataset whose images are augmented, as torch's ``DataLoader`` takes it; see the class."""
+        """A map-style dataset whose images are augmented, as torch's ``DataLoader`` takes it; see the class.
+
+        Args:
+            samples: see :class:`AugmentedDataset`.
+            seed: 0 .. 2^128 - 1; the same seed draws the same changes.
+            layout: ``"NHWC"`` or ``"NCHW"``; None: that of the framework.
+
+        Returns:
+            The dataset; call its ``set_epoch`` before each epoch.
+
+        Example:
+            >>> dataset = ag.augmentation.Augmentation(rotation=(-9, 9)).dataset([(images[0], 1)], seed=0)
+            >>> image, label = dataset[0]
+            >>> image.shape, label
+            ((16, 16, 3), 1)
+        """
         return AugmentedDataset(samples, self, seed, layout)
 
     def view(self, name: str, *args: Any, **options: Any) -> Any:
@@ -456,8 +553,20 @@ class Augmentation:
         - ``tensorflow_map(seed, epoch=0)``: a function ``(index, image) -> image`` for ``tf.data``:
           ``dataset.enumerate().map(...)``; any parallelism.
 
+        Args:
+            name: of the view.
+            *args, **options: of the view; ``seed`` is 0 .. 2^128 - 1, ``layout`` ``"NHWC"`` or ``"NCHW"``.
+
+        Returns:
+            What the framework takes.
+
         Raises:
             UnknownName: no registered backend has such a view.
+
+        Example:
+            >>> module = ag.augmentation.Augmentation(rotation=(-9, 9)).torch_module(seed=0)
+            >>> module.train()(torch.zeros(2, 3, 8, 8)).shape
+            torch.Size([2, 3, 8, 8])
         """
         return view("augmentation", name)(self, *args, **options)
 
@@ -468,6 +577,10 @@ class Augmentation:
 class AugmentedDataset:
     """A map-style dataset whose images are augmented by their index and the epoch, and by nothing else.
 
+
+    Call :meth:`set_epoch` before each epoch; workers that live on between epochs (``persistent_workers=True``) hear of
+    it too.
+
     Args:
         samples: anything with a length and items that are an image, or a tuple whose first element is one: (H, W, C)
             NumPy, or (C, H, W) torch.
@@ -475,8 +588,12 @@ class AugmentedDataset:
         seed: see :meth:`Augmentation.parameters`.
         layout: see :meth:`Augmentation.__call__`.
 
-    Call :meth:`set_epoch` before each epoch; workers that live on between epochs (``persistent_workers=True``) hear of
-    it too.
+    Example:
+        >>> augmentation = ag.augmentation.Augmentation(rotation=(-9, 9))
+        >>> dataset = ag.augmentation.AugmentedDataset(images, augmentation, seed=0)
+        >>> dataset.set_epoch(1)
+        >>> len(dataset), dataset[0].shape
+        (2, (16, 16, 3))
     """
 
     def __init__(self, samples: Any, augmentation: Augmentation, seed: int, layout: str | None = None) -> None:
@@ -496,7 +613,14 @@ class AugmentedDataset:
         return int(self._epoch.value)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other parameters from now on: those of this epoch."""
+        """Draw other parameters from now on: those of this epoch.
+
+        Args:
+            epoch: 0 .. 2^64 - 1.
+
+        Raises:
+            InvalidInput: no whole number in that range.
+        """
         self._epoch.value = whole_number("epoch", epoch, most=2**64 - 1)
 
     def __getstate__(self) -> dict[str, Any]:

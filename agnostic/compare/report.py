@@ -146,6 +146,12 @@ class Comparison:
         notes: sentences on what could not be measured.
         pictures: of some layers.
         isolated: whether the layers could be judged alone.
+
+    Example:
+        >>> found = ag.compare(model, copy.deepcopy(model), images)
+        >>> found
+        <Comparison: the same: ...>
+        >>> found.html("report.html")
     """
 
     a: Mapping[str, Any]
@@ -206,6 +212,9 @@ class Comparison:
     def html(self, path: str | os.PathLike[str]) -> None:
         """Write one page that shows all of it; it needs no other file.
 
+        Args:
+            path: of the file.
+
         Raises:
             InvalidInput: the file cannot be written.
         """
@@ -214,7 +223,11 @@ class Comparison:
         write(self, path)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the pictures, as JSON can carry it; an infinite number is the text ``"inf"``."""
+        """Everything but the pictures, as JSON can carry it; an infinite number is the text ``"inf"``.
+
+        Returns:
+            Lists, dicts, texts, numbers and None.
+        """
         first = self.first_divergence
         plain: dict[str, Any] = _plain(
             {

@@ -55,6 +55,11 @@ def trace(
 
     Raises:
         InvalidInput: the inputs do not fit or are not finite, the model is random, or the file cannot be written.
+
+    Example:
+        >>> path = ag.trace(model, images, "model.trace")
+        >>> ag.compare(path, model).same
+        True
     """
     return trace_model(model, inputs, path, gradients=gradients, update=update)
 
@@ -92,8 +97,20 @@ def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None
             preprocessing; or an array, tuple or dict as A takes them. None where A is a trace: those of the trace.
         map: B's layer for layers of A that the alignment should not look for itself.
 
+    Returns:
+        The table of layers, ``same``, ``first_divergence`` and ``diagnosis``; ``print`` shows all, ``html(path)``
+        writes a page.
+
     Raises:
         InvalidInput: the inputs do not fit, or A gives something else every time.
+
+    Example:
+        >>> import copy
+        >>> other = copy.deepcopy(model)
+        >>> other.norm.eps = 0.1
+        >>> found = ag.compare(model, other, images)
+        >>> found.same, str(found.first_divergence), found.diagnosis.mistake
+        (False, 'norm', 'batch_norm_epsilon')
     """
     from agnostic.compare.processes import is_elsewhere
 

@@ -33,7 +33,12 @@ Span = tuple[int, int]
 
 
 class SkippedFiles(UserWarning):
-    """Which files an epoch left out, and why."""
+    """Which files an epoch left out, and why.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", ag.data.SkippedFiles)  # fail where on_error="skip" would only warn
+    """
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,6 +88,13 @@ class Batches:
 
     Raises:
         InvalidInput: an argument is out of its range.
+
+    Example:
+        >>> batches = ag.data.ImageFolder("photos", size=(8, 8)).batches(4, seed=0)
+        >>> [images.shape for images, labels in batches]
+        [(4, 8, 8, 3), (2, 8, 8, 3)]
+        >>> batches.epoch
+        1
     """
 
     def __init__(
@@ -122,20 +134,38 @@ class Batches:
 
     # Position -----------------------------------------------------------------------------------------------------
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """(n,) The images of an epoch in its order."""
+        """(n,) The images of an epoch in its order.
+
+        Args:
+            epoch: from 0.
+
+        Returns:
+            (n,) int64 indices into the folder's files.
+        """
         n = len(self.folder)
         if not self.shuffle:
             return np.arange(n)
         return np.random.default_rng([self.seed, epoch]).permutation(n)
 
     def spans(self, start: int | None = None) -> list[Span]:
-        """The batches of an epoch from position ``start`` on; None: from where it stands."""
+        """The batches of an epoch from position ``start`` on; None: from where it stands.
+
+        Args:
+            start: a position in the epoch, 0 .. number of images; None: the present one.
+
+        Returns:
+            (first position, position after the last) of each batch.
+        """
         n, step = len(self.folder), self.batch_size
         starts = range(self.position if start is None else start, n, step)
         return [(a, min(a + step, n)) for a in starts if not self.drop_last or a + step <= n]
 
     def advance(self, loaded: Loaded) -> None:
-        """Take note that this batch was handed out."""
+        """Take note that this batch was handed out.
+
+        Args:
+            loaded: the batch.
+        """
         self.position = loaded.stop
         self.skipped += loaded.skipped
 
@@ -146,7 +176,11 @@ class Batches:
         self.report(skipped)
 
     def report(self, skipped: Sequence[tuple[str, str]]) -> None:
-        """Warn once of the files and the empty class folders that an epoch left out, if it left out any."""
+        """Warn once of the files and the empty class folders that an epoch left out, if it left out any.
+
+        Args:
+            skipped: (file, reason) of each file that was left out.
+        """
         empty = self.folder.empty_classes
         parts = []
         if skipped:
@@ -158,7 +192,20 @@ class Batches:
             warnings.warn("; ".join(parts), SkippedFiles, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, as values that JSON can hold: the batches handed out so far count, those read ahead do not."""
+        """The position, as values that JSON can hold: the batches handed out so far count, those read ahead do not.
+
+        Returns:
+            A dict for :meth:`load_state_dict`.
+
+        Example:
+            >>> batches = ag.data.ImageFolder("photos", size=(8, 8)).batches(4, seed=0)
+            >>> _ = next(iter(batches))
+            >>> state = batches.state_dict()
+            >>> other = ag.data.ImageFolder("photos", size=(8, 8)).batches(4)
+            >>> other.load_state_dict(state)
+            >>> other.position
+            4
+        """
         return {
             "version": 1,
             "epoch": self.epoch,
@@ -171,6 +218,9 @@ class Batches:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to a saved position; seed and order become those of the state, the batch size may be another.
+
+        Args:
+            state: what :meth:`state_dict` returned.
 
         Raises:
             InvalidInput: the state is none, or the folder has other files than when it was saved.
@@ -200,11 +250,28 @@ class Batches:
 
     # Reading ------------------------------------------------------------------------------------------------------
     def load(self, epoch: int, span: Span) -> Loaded:
-        """Read one batch here and now; any batch of any epoch, in any order."""
+        """Read one batch here and now; any batch of any epoch, in any order.
+
+        Args:
+            epoch: from 0.
+            span: one of :meth:`spans`.
+
+        Returns:
+            The batch, with the files that were left out.
+        """
         return next(self.produce(epoch, [span], workers=0))
 
     def produce(self, epoch: int, spans: Sequence[Span], workers: int | None = None) -> Iterator[Loaded]:
-        """Read these batches of an epoch, ahead by ``workers`` threads; the position is not touched."""
+        """Read these batches of an epoch, ahead by ``workers`` threads; the position is not touched.
+
+        Args:
+            epoch: from 0.
+            spans: of the batches, as :meth:`spans` gives them.
+            workers: threads that read ahead; 0: read when asked; None: as the batches are set.
+
+        Returns:
+            The batches in the order of ``spans``.
+        """
         workers = self.workers if workers is None else workers
         order = self.order(epoch)
         if not workers:
@@ -248,8 +315,20 @@ class Batches:
           ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
           callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
 
+        Args:
+            name: of the view.
+            **options: of the view.
+
+        Returns:
+            What the framework takes.
+
         Raises:
             UnknownName: no registered backend has such a view.
+
+        Example:
+            >>> loader = ag.data.ImageFolder("photos", size=(8, 8)).batches(4, seed=0).dataloader()
+            >>> next(iter(loader))[0].shape
+            torch.Size([4, 3, 8, 8])
         """
         return view("batches", name)(self, **options)
 

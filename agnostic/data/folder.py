@@ -51,6 +51,11 @@ Augment = Applied | Callable[..., Array]
 class ImageFolder:
     """The images of a folder, listed once and read when asked for.
 
+
+    What becomes of odd files: EXIF orientation is applied. CMYK is converted to RGB, colour profiles are not used.
+    16 bits become 8 by their range (colour files by their high byte). Truncated, empty and foreign files, broken links,
+    floating-point images and (unless ``first_frame``) animations are errors that name the file.
+
     Args:
         directory: the folder. Its subfolders are the classes, in the order of their names; images may lie at any depth
             below. Names that begin with a dot, and files without an image's extension, are passed over.
@@ -83,13 +88,16 @@ class ImageFolder:
         labels: (n,) int64 class indices; -1 where ``class_mode`` is None.
         class_names: the classes in the order of their indices.
 
-    What becomes of odd files: EXIF orientation is applied. CMYK is converted to RGB, colour profiles are not used.
-    16 bits become 8 by their range (colour files by their high byte). Truncated, empty and foreign files, broken links,
-    floating-point images and (unless ``first_frame``) animations are errors that name the file.
-
     Raises:
         InvalidInput: there is no such folder, class or image, a class is empty (with ``on_error="skip"`` it keeps its
             index), or ``class_mode="binary"`` and the classes are not two.
+
+    Example:
+        >>> folder = ag.data.ImageFolder("photos", size=(8, 8))
+        >>> len(folder), folder.class_names, folder.labels.tolist()
+        (6, ('cat', 'dog'), [0, 0, 0, 1, 1, 1])
+        >>> folder[0].shape, folder[0].dtype
+        ((8, 8, 3), dtype('float32'))
     """
 
     directory: str | os.PathLike[str]
@@ -187,11 +195,26 @@ class ImageFolder:
         return COLORS[self.color][1]
 
     def path(self, index: int) -> Path:
-        """Where the file at ``index`` is."""
+        """Where the file at ``index`` is.
+
+        Args:
+            index: of an image, 0 .. n - 1.
+
+        Returns:
+            The path of its file.
+        """
         return Path(self.directory, self.files[index])
 
     def sample(self, index: int, *, seed: int = 0, epoch: int = 0) -> Array:
         """The image at ``index`` as a batch of that epoch has it: (H, W, C) in ``dtype``, augmented.
+
+        Args:
+            index: of an image, 0 .. n - 1.
+            seed: of the augmentation, a non-negative integer.
+            epoch: from 0; each epoch draws other changes.
+
+        Returns:
+            (H, W, C); in [0, 1] where the dtype is floating point and ``scaled`` is True, else in [0, 255].
 
         Raises:
             InvalidInput: the file cannot be read, or the augmentation changes the shape or the dtype.
@@ -214,7 +237,15 @@ class ImageFolder:
         return augmented
 
     def sample_into(self, out: Array, index: int, seed: int, epoch: int) -> None:
-        """Write :meth:`sample` to ``out``, in one pass where nothing is augmented."""
+        """Write :meth:`sample` to ``out``, in one pass where nothing is augmented.
+
+        Args:
+            out: (H, W, C), of the folder's dtype; it is written.
+            index, seed, epoch: see :meth:`sample`.
+
+        Raises:
+            InvalidInput: see :meth:`sample`.
+        """
         if self.augmentation is None and self.dtype == "float32":
             np.multiply(self._read(index), _UNIT, out=out)
         else:
@@ -231,8 +262,16 @@ class ImageFolder:
                 least stays.
             seed: of the choice.
 
+        Returns:
+            (training, validation).
+
         Raises:
             InvalidInput: the fraction is not between 0 and 1, or a class has one image only.
+
+        Example:
+            >>> training, validation = ag.data.ImageFolder("photos", size=(8, 8)).split(0.3)
+            >>> len(training), len(validation)
+            (4, 2)
         """
         if not isinstance(validation, int | float) or not 0 < validation < 1:
             raise InvalidInput(f"validation must be a fraction between 0 and 1, such as 0.2, not {validation!r}")
@@ -258,6 +297,9 @@ class ImageFolder:
     def class_weights(self) -> dict[int, float]:
         """A weight for each class that makes all classes count alike; see :func:`agnostic.data.class_weights`.
 
+        Returns:
+            A weight by class index.
+
         Raises:
             InvalidInput: the folder has no classes.
         """
@@ -266,7 +308,14 @@ class ImageFolder:
         return class_weights(self.labels, len(self.class_names))
 
     def targets(self, indices: npt.NDArray[np.int64]) -> Array | None:
-        """The labels of these images in the form of ``class_mode``; None where that is None."""
+        """The labels of these images in the form of ``class_mode``; None where that is None.
+
+        Args:
+            indices: (k,) of images.
+
+        Returns:
+            (k,) int64 for ``"sparse"``, (k,) float32 for ``"binary"``, (k, classes) float32 for ``"categorical"``.
+        """
         labels = self.labels[indices]
         if self.class_mode is None:
             return None
@@ -277,7 +326,11 @@ class ImageFolder:
         return labels
 
     def digest(self) -> str:
-        """A hash of the files' names in their order: whether a saved position still means what it meant."""
+        """A hash of the files' names in their order: whether a saved position still means what it meant.
+
+        Returns:
+            Hexadecimal digits.
+        """
         names = "\0".join(self.files)
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -298,6 +351,18 @@ class ImageFolder:
             shuffle: a new order every epoch; False: the order of ``files``.
             workers: threads that read ahead; 0: read when asked. The batches are the same for any number.
             drop_last: leave out a last batch that is incomplete.
+
+        Returns:
+            The batches, at the beginning of epoch 0.
+
+        Raises:
+            InvalidInput: an argument is out of its range.
+
+        Example:
+            >>> for images, labels in ag.data.ImageFolder("photos", size=(8, 8)).batches(4, seed=0):
+            ...     print(images.shape, labels.shape)
+            (4, 8, 8, 3) (4,)
+            (2, 8, 8, 3) (2,)
         """
         from agnostic.data.batches import Batches
 

@@ -48,7 +48,12 @@ _OPENCV_PIXELS = 1 << 30
 
 
 class UnreadableFile(InvalidInput):
-    """A file is no image, or one that could be read in distortion only; ``on_error="skip"`` lets it pass."""
+    """A file is no image, or one that could be read in distortion only; ``on_error="skip"`` lets it pass.
+
+    Example:
+        >>> issubclass(ag.data.UnreadableFile, ag.InvalidInput)
+        True
+    """
 
 
 @dataclass(frozen=True)

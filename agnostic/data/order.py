@@ -21,6 +21,10 @@ class Permuted(Sequence[Any]):
     Args:
         source: anything with a length and integer indices: a list, a memory map, an HDF5 dataset.
         order: (n,) indices into ``source``.
+
+    Example:
+        >>> ag.data.shuffle(["a", "b", "c"], seed=1)
+        Permuted(3 of list)
     """
 
     def __init__(self, source: Any, order: NDArray) -> None:
@@ -59,6 +63,11 @@ def shuffle(*arrays: Any, seed: int) -> Any:
 
     Raises:
         InvalidInput: none was given, their lengths differ, one has no length or no order, or the seed is none.
+
+    Example:
+        >>> x, y = ag.data.shuffle(np.arange(4), np.arange(4) * 10, seed=0)
+        >>> bool((y == x * 10).all())
+        True
     """
     seed = whole_number("seed", seed)
     if not arrays:

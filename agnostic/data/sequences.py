@@ -49,6 +49,11 @@ class Ragged(Sequence[Any]):
 
     Raises:
         InvalidInput: the lengths are not integers, are negative, or do not add up.
+
+    Example:
+        >>> ragged = ag.data.Ragged.from_lists([[1, 2, 3], [4]])
+        >>> len(ragged), ragged[1].tolist()
+        (2, [4])
     """
 
     values: Any
@@ -84,6 +89,12 @@ class Ragged(Sequence[Any]):
         Args:
             sequences: lists of numbers, or arrays of equal trailing shape.
             dtype: of the values.
+
+        Returns:
+            The sequences, copied.
+
+        Raises:
+            InvalidInput: an element is no number, or does not fit the dtype.
         """
         rows = list(sequences)
         target = np.dtype(dtype)
@@ -143,6 +154,11 @@ def pad_sequences(
             NumPy's error (ValueError, TypeError or OverflowError), as in Keras.
 
     Source: behaviour of ``keras.utils.pad_sequences``, Keras 3.15.
+
+    Example:
+        >>> ag.data.pad_sequences([[1, 2, 3], [4]], maxlen=2)
+        array([[2, 3],
+               [0, 4]], dtype=int32)
     """
     if not hasattr(sequences, "__len__"):
         raise InvalidInput(f"sequences must be a list of sequences, not {type(sequences).__name__}; list() makes one")

@@ -49,11 +49,19 @@ def load(
         card: what the model expects and what its outputs stand for, as in :func:`agnostic.set_card`: a mapping, or the
             path of a JSON file; in place of the card that the spec brings.
 
+    Returns:
+        A ``torch.nn.Module``, a ``keras.Model``, or a model of a plug-in.
+
     Raises:
         UnknownName: no such model, function or backend; names the nearest.
         InvalidInput: the spec is incomplete, or contradicts ``backend`` or ``engine``; or a user's file fails.
         MissingDependency: a package is not installed; says how to install it.
         InvalidWeights: the weights are missing, damaged, do not fit, cannot be downloaded, or would execute code.
+
+    Example:
+        >>> network = ag.load("efficientnet_lite0", weights="random")
+        >>> type(network).__name__, len(ag.layers(network))
+        ('Sequential', 157)
     """
     parsed, chosen = parse(spec), parse_weights(weights)
     known = None if card is None else card_as_given(card, spec)

@@ -34,9 +34,10 @@ def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **opt
     Example:
         >>> import torch
         >>> model = torch.nn.Linear(2, 1)
-        >>> type(build(SGD(0.1, momentum=0.9), model)).__module__
+        >>> type(ag.optimizers.build(ag.optimizers.SGD(0.1, momentum=0.9), model)).__module__
         'torch.optim.sgd'
-        >>> type(build(SGD(0.1, momentum=0.9, convention="keras"), model)).__name__
+        >>> spec = ag.optimizers.SGD(0.1, momentum=0.9, convention="keras")
+        >>> type(ag.optimizers.build(spec, model)).__name__
         'RuleOptimizer'
     """
     if not isinstance(spec, Spec):

@@ -51,6 +51,12 @@ def convert(
     Raises:
         InvalidInput: no exact form exists; says which term differs, and by how much after 5 steps of the standard
             problem of :mod:`agnostic.reference.optimizers`. Or the parameters of the two cannot be paired.
+
+    Example:
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        >>> again = ag.optimizers.convert(optimizer, "torch", model)
+        >>> type(again).__name__
+        'Adam'
     """
     target = inventory_of(model)
     if target.backend != to:
@@ -90,8 +96,16 @@ def read(optimizer: Any, model: Any = None) -> Snapshot:
         optimizer: torch.optim.Optimizer or keras.optimizers.Optimizer.
         model: whose names and order the parameters are given in.
 
+    Returns:
+        Specifications, states and shapes by parameter name, as NumPy arrays.
+
     Raises:
         InvalidInput: the optimizer is of no known framework, or of a kind that has no specification.
+
+    Example:
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> ag.optimizers.read(optimizer, model)
+        <Snapshot at step 0: SGD(learning_rate=0.1, momentum=0.9) of 6 parameters>
     """
     return optimizer_backend(optimizer)[OPTIMIZERS].read(optimizer, model)
 

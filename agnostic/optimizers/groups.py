@@ -41,7 +41,17 @@ FIELD_ALIASES: Mapping[str, str] = {
 
 @dataclass(frozen=True, repr=False)
 class Groups:
-    """What :func:`groups` returns: the groups of one model, every parameter in exactly one of them."""
+    """What :func:`groups` returns: the groups of one model, every parameter in exactly one of them.
+
+    Attributes:
+        groups: each with its options and its (name, parameter) pairs.
+        backend: the backend's name.
+        model: the model that they belong to; None for a list of dicts.
+
+    Example:
+        >>> len(ag.optimizers.groups(model, {"norm": {"learning_rate": 0.1}}).groups)
+        2
+    """
 
     groups: tuple[Group, ...]
     backend: str
@@ -72,9 +82,18 @@ def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[
             the later overrides the earlier, option by option, or altogether where it brings a ``spec``.
         default: options of all parameters, which the rules override.
 
+    Returns:
+        Groups for :func:`build`: each trainable parameter is in one of them.
+
     Raises:
         UnknownName: a selector chooses nothing that has trainable parameters; the message says what is frozen, shared
             or called otherwise, or names the nearest layers.
+
+    Example:
+        >>> groups = ag.optimizers.groups(model, {"norm": {"weight_decay": 0.0}, "conv": {"trainable": False}})
+        >>> groups
+        <3 groups: 2 parameters (frozen), 2 parameters (weight_decay=0.0), 2 parameters (no options of its own)>
+        >>> optimizer = ag.optimizers.build(ag.optimizers.AdamW(1e-3), groups)
     """
     inventory = inventory_of(model)
     chosen: dict[str, dict[str, Any]] = {name: renamed(default or {}) for name in inventory.parameters}

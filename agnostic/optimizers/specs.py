@@ -90,6 +90,10 @@ class Spec:
             as a copy of the weights after the first step.
         ema_overwrite: put the average in the weights' place every so many steps; None: only when asked to.
         accumulate: average the gradients of so many calls before a step is made.
+
+    Example:
+        >>> isinstance(ag.optimizers.SGD(0.1), ag.optimizers.Spec)
+        True
     """
 
     learning_rate: Any
@@ -150,8 +154,18 @@ class Spec:
     def torch(cls: type[S], **options: Any) -> S:
         """What PyTorch's optimizer of this kind computes by default; ``options`` replace single fields.
 
+        Args:
+            **options: fields by name, in place of the defaults.
+
+        Returns:
+            A specification of this kind.
+
         Raises:
             InvalidInput: PyTorch has none.
+
+        Example:
+            >>> ag.optimizers.Adam.torch(learning_rate=0.1).epsilon
+            1e-08
         """
         return cls._preset("torch", options)
 
@@ -159,8 +173,18 @@ class Spec:
     def keras(cls: type[S], **options: Any) -> S:
         """What Keras' optimizer of this kind computes by default; ``options`` replace single fields.
 
+        Args:
+            **options: fields by name, in place of the defaults.
+
+        Returns:
+            A specification of this kind.
+
         Raises:
             InvalidInput: Keras has none.
+
+        Example:
+            >>> ag.optimizers.Adam.keras(learning_rate=0.1).epsilon
+            1e-07
         """
         return cls._preset("keras", options)
 
@@ -225,6 +249,12 @@ class SGD(Spec):
             new rate to all past gradients, the others leave each gradient its own.
 
     Source: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+
+    Example:
+        >>> spec = ag.optimizers.SGD(0.1, momentum=0.9)
+        >>> spec
+        SGD(learning_rate=0.1, momentum=0.9)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     momentum: float = 0.0
@@ -254,8 +284,16 @@ class RMSprop(Spec):
         epsilon_place: "outside" the root, ``sqrt(v) + epsilon``, or "inside", ``sqrt(v + epsilon)``.
         centered: subtract the square of the mean gradient.
         convention: of the momentum buffer, as in :class:`SGD`.
+        momentum: in [0, 1], of the divided gradients.
+        epsilon: 0 or more, added to what the step is divided by.
 
     Source: Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012.
+
+    Example:
+        >>> spec = ag.optimizers.RMSprop(0.01, rho=0.95)
+        >>> spec
+        RMSprop(learning_rate=0.01, rho=0.95)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     rho: float = 0.99
@@ -290,8 +328,15 @@ class Adagrad(Spec):
         initial_accumulator: what the sum starts with.
         epsilon_place: "outside" the root, ``sqrt(v) + epsilon``, or "inside", ``sqrt(v + epsilon)``.
         lr_decay: the learning rate is divided by ``1 + (t - 1) * lr_decay``.
+        epsilon: 0 or more, added to what the step is divided by.
 
     Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods", 2011.
+
+    Example:
+        >>> spec = ag.optimizers.Adagrad(0.01)
+        >>> spec
+        Adagrad(learning_rate=0.01)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     initial_accumulator: float = 0.0
@@ -316,9 +361,16 @@ class Adadelta(Spec):
     """Steps in the parameters' own unit; both frameworks compute the same, with other defaults.
 
     Attributes:
+        rho: in [0, 1), how much of the two averages of squares a step keeps.
         epsilon: greater than 0: without it the first step, and so every other, is 0.
 
     Source: Zeiler, "ADADELTA", 2012, algorithm 1.
+
+    Example:
+        >>> spec = ag.optimizers.Adadelta(1.0)
+        >>> spec
+        Adadelta(learning_rate=1.0)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     rho: float = 0.9
@@ -340,12 +392,20 @@ class Adam(Spec):
     """Mean gradient over the root of the mean square, both corrected for their start at zero.
 
     Attributes:
+        beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
+        epsilon: 0 or more, added to what the step is divided by.
         epsilon_place: "after correction": ``m_hat / (sqrt(v / (1 - beta_2^t)) + epsilon)``. "before correction":
             ``m_hat * sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)``, which is the former with
             ``epsilon / sqrt(1 - beta_2^t)``.
         amsgrad: the mean square never shrinks.
 
     Source: Kingma, Ba, "Adam", 2015, algorithm 1, and the end of section 2 for "before correction".
+
+    Example:
+        >>> spec = ag.optimizers.Adam(1e-3, beta_1=0.8)
+        >>> spec
+        Adam(learning_rate=0.001, beta_1=0.8)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -367,6 +427,12 @@ class AdamW(Adam):
     """Adam with decoupled weight decay.
 
     Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019.
+
+    Example:
+        >>> spec = ag.optimizers.AdamW(1e-3, weight_decay=0.1)
+        >>> spec
+        AdamW(learning_rate=0.001, weight_decay=0.1)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     _: KW_ONLY
@@ -388,9 +454,17 @@ class Adamax(Spec):
     """Adam with the largest gradient, slowly forgotten, in place of the mean square.
 
     Attributes:
+        beta_1, beta_2: in [0, 1), how much of the average gradient, and of its greatest magnitude, a step keeps.
+        epsilon: 0 or more, added to what the step is divided by.
         epsilon_place: "inside" the maximum, ``u = max(beta_2 u, |g| + epsilon)``, or "outside", ``u + epsilon``.
 
     Source: Kingma, Ba, "Adam", 2015, algorithm 2.
+
+    Example:
+        >>> spec = ag.optimizers.Adamax(1e-3)
+        >>> spec
+        Adamax(learning_rate=0.001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -413,11 +487,19 @@ class NAdam(Spec):
     """Adam with Nesterov momentum, whose momentum grows: ``beta_1 * (1 - 0.96 ** (t * momentum_decay) / 2)``.
 
     Attributes:
+        beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
+        epsilon: 0 or more, added to what the step is divided by.
         momentum_decay: 0.004 in PyTorch and in the paper, 1 in Keras.
         product_dtype: the product of all momenta so far is kept in "float32" (PyTorch, whatever the parameters) or in
             the "parameter"'s type.
 
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+
+    Example:
+        >>> spec = ag.optimizers.NAdam(1e-3)
+        >>> spec
+        NAdam(learning_rate=0.001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -444,8 +526,18 @@ class RAdam(Spec):
 
     Epsilon is added before the bias correction, as in PyTorch.
 
+    Attributes:
+        beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
+        epsilon: 0 or more, added to what the step is divided by.
+
     Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020, algorithm 2, with the
     threshold of 5 of its authors' code in place of 4.
+
+    Example:
+        >>> spec = ag.optimizers.RAdam(1e-3)
+        >>> spec
+        RAdam(learning_rate=0.001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -459,7 +551,16 @@ class RAdam(Spec):
 class Lion(Spec):
     """The sign of a mix of gradient and momentum.
 
+    Attributes:
+        beta_1, beta_2: in [0, 1): the step mixes the average gradient by beta_1, the average is updated by beta_2.
+
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, program 1.
+
+    Example:
+        >>> spec = ag.optimizers.Lion(1e-4)
+        >>> spec
+        Lion(learning_rate=0.0001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -489,6 +590,12 @@ class Adafactor(Spec):
             ``g ** 2 + epsilon_1``, and after (Keras).
 
     Source: Shazeer, Stern, "Adafactor", 2018, algorithm 4.
+
+    Example:
+        >>> spec = ag.optimizers.Adafactor(1e-3)
+        >>> spec
+        Adafactor(learning_rate=0.001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_2_decay: float = -0.8
@@ -513,9 +620,17 @@ class LAMB(Spec):
     """Adam's step, scaled for each parameter to the size of that parameter.
 
     Attributes:
+        beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
+        epsilon: 0 or more, added to what the step is divided by.
         decay: as in :class:`Spec`, or "ratio" as in the paper: the weights are added to the step before it is scaled.
 
     Source: You et al., "Large Batch Optimization for Deep Learning", 2020, algorithm 2. Keras decays outside the ratio.
+
+    Example:
+        >>> spec = ag.optimizers.LAMB(1e-3)
+        >>> spec
+        LAMB(learning_rate=0.001)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     beta_1: float = 0.9
@@ -535,6 +650,9 @@ class Muon(Spec):
     """Momentum made orthogonal, for matrices; other parameters need a group with another rule.
 
     Attributes:
+        momentum: in [0, 1], of the gradients.
+        nesterov: look ahead by one step of the momentum.
+        epsilon_place: see :class:`Adam`, of the parameters that Adam moves.
         coefficients: of the quintic Newton-Schulz iteration.
         steps: of that iteration.
         epsilon: the norm that the momentum is divided by is at least this ("floor"), or has this added ("added").
@@ -544,6 +662,12 @@ class Muon(Spec):
         iteration_dtype: "bfloat16" (PyTorch) or the "parameter"'s type (Keras).
 
     Source: Jordan et al., "Muon", 2024; Liu et al., "Muon is Scalable for LLM Training", 2025, for "match_rms_adamw".
+
+    Example:
+        >>> spec = ag.optimizers.Muon(0.02)
+        >>> spec
+        Muon(learning_rate=0.02)
+        >>> _ = ag.optimizers.build(spec, model)
     """
 
     momentum: float = 0.95

@@ -106,6 +106,11 @@ class Program:
         outputs: the path in the model's result (``""`` for a single array, ``"0"``, ``"logits"``, ``"0.1"``) and the
             value.
         modules: the class name of each layer by its path, also of those that run no operator themselves.
+
+    Example:
+        >>> program = ag.program(model, ag.prepare(model, images))
+        >>> [node.operator for node in program.nodes][:2]
+        ['convolution', 'batch_norm']
     """
 
     name: str
@@ -135,7 +140,14 @@ class Program:
         )
 
     def of_role(self, *roles: Role) -> list[Leaf]:
-        """The leaves of these roles, in order."""
+        """The leaves of these roles, in order.
+
+        Args:
+            roles: ``"input"``, ``"parameter"``, ``"buffer"`` or ``"constant"``.
+
+        Returns:
+            The leaves.
+        """
         return [leaf for leaf in self.leaves if leaf.role in roles]
 
     @property

@@ -29,6 +29,13 @@ class Activations(Mapping[str, Any]):
 
     A layer that ran several times has one record a call, in ``.calls(name)``; ``[name]`` is then an error, since
     neither the first nor the last call speaks for all of them.
+
+    Example:
+        >>> record = ag.capture(model, ag.prepare(model, images), ["conv", "head"])
+        >>> record["head"].shape, record.axes("conv")
+        (torch.Size([2, 4]), 'NCHW')
+        >>> record.numpy()["head"].dtype
+        dtype('float32')
     """
 
     def __init__(
@@ -62,6 +69,12 @@ class Activations(Mapping[str, Any]):
     def layer(self, name: Key) -> Layer:
         """The layer of a key, of its own name or an alias, of its place in this record, or that is itself given.
 
+        Args:
+            name: its key, own name or alias, its place from 0, or the model's own layer object.
+
+        Returns:
+            The layer.
+
         Raises:
             UnknownName: no such layer is recorded here.
         """
@@ -89,7 +102,14 @@ class Activations(Mapping[str, Any]):
         return {**vars(self), "_name_of": None}
 
     def calls(self, name: Key) -> list[Any]:
-        """What each call of a layer returned, in the order of the calls; empty for a layer that did not run."""
+        """What each call of a layer returned, in the order of the calls; empty for a layer that did not run.
+
+        Args:
+            name: its key, own name or alias, its place from 0, or the model's own layer object.
+
+        Returns:
+            Native arrays, or the tuples and dicts of them that the layer returned.
+        """
         return list(self._calls.get(self.layer(name).name, ()))
 
     def __getitem__(self, name: Key) -> Any:
@@ -115,7 +135,14 @@ class Activations(Mapping[str, Any]):
         return any(name in (key, layer.name, *layer.aliases) for key, layer in self._layers.items())
 
     def axes(self, name: Key) -> str | None:
-        """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known."""
+        """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known.
+
+        Args:
+            name: its key, own name or alias, its place from 0, or the model's own layer object.
+
+        Returns:
+            Such as ``"NCHW"``.
+        """
         return self.layer(name).axes
 
     def check(self, terms: Mapping[str, Any], *, kind: str = "loss term") -> None:
@@ -134,12 +161,23 @@ class Activations(Mapping[str, Any]):
                 raise error(kind, name, values)
 
     def numpy(self) -> Activations:
-        """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32."""
+        """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32.
+
+        Returns:
+            A new record.
+        """
         calls = {x.name: [self._to_numpy(call) for call in self.calls(x.name)] for x in self._layers.values()}
         return Activations(self._layers, calls, _same, self.about, self._name_of)
 
     def both(self, name: str) -> Iterator[tuple[Any, Any]]:
-        """What each call of a layer returned, as it is and with NumPy arrays in place of native ones."""
+        """What each call of a layer returned, as it is and with NumPy arrays in place of native ones.
+
+        Args:
+            name: its key, own name or alias, its place from 0, or the model's own layer object.
+
+        Returns:
+            An iterator of (native, NumPy).
+        """
         return ((call, self._to_numpy(call)) for call in self.calls(name))
 
     def save(self, path: str | os.PathLike[str], note: Mapping[str, Any] | None = None) -> None:
@@ -165,7 +203,16 @@ class Activations(Mapping[str, Any]):
         about: Mapping[str, Any] | None = None,
         name_of: Callable[[Any], str | None] | None = None,
     ) -> Activations:
-        """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here."""
+        """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here.
+
+        Args:
+            layers: by their new keys.
+            about: in place of this record's; None: as it is.
+            name_of: in place of this record's; None: as it is.
+
+        Returns:
+            A record over the same arrays.
+        """
         chosen = {key: self.layer(x.name) for key, x in layers.items()}
         return Activations(
             chosen, self._calls, self._to_numpy, self.about if about is None else about, name_of or self._name_of

@@ -162,6 +162,12 @@ class Stored(Activations):
         path: of the file.
         about: the model and its inputs, and what computed, as far as the record knew them.
         note: what was given to ``save``.
+
+    Example:
+        >>> ag.capture(model, ag.prepare(model, images), "conv").save("conv.safetensors", note={"photo": "cat"})
+        >>> stored = ag.taps.open("conv.safetensors")
+        >>> stored.note, stored.dtype("conv")
+        ({'photo': 'cat'}, 'float32')
     """
 
     def __init__(self, path: Path, header: tensors.Header, said: Said) -> None:
@@ -170,7 +176,18 @@ class Stored(Activations):
         super().__init__(said.layers, _Calls(said.calls, self._read), _same, said.about)
 
     def dtype(self, name: str) -> str:
-        """The type that a layer's first array had when it was recorded, such as ``"bfloat16"``, read as float32."""
+        """The type that a layer's first array had when it was recorded, such as ``"bfloat16"``, read as float32.
+
+        Args:
+            name: of the layer.
+
+        Returns:
+            NumPy's name of the type, or ``"bfloat16"``.
+
+        Raises:
+            InvalidInput: the layer has no array in the record.
+            UnknownName: no such layer.
+        """
         names = [n for call in self._said.calls[self.layer(name).name] for n in _arrays_in(call)]
         if not names:
             raise InvalidInput(f"layer {name!r} has no array in this record")
@@ -236,8 +253,16 @@ def open_record(path: str | os.PathLike[str]) -> Stored:
     Args:
         path: of a file that ``record.save`` wrote.
 
+    Returns:
+        A record whose arrays are NumPy's.
+
     Raises:
         InvalidInput: there is no such file, it holds no record, or it is damaged.
+
+    Example:
+        >>> ag.capture(model, ag.prepare(model, images), "conv").save("conv.safetensors")
+        >>> ag.taps.open("conv.safetensors")["conv"].shape
+        (2, 8, 16, 16)
     """
     where = Path(path)
     with open_regular(where) as file:

@@ -38,8 +38,15 @@ def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channe
         size: height and width of the images, one number or two; None: the model's own.
         channels_in: channels of the images, where the model does not tell.
 
+    Returns:
+        A list; ``print`` shows it as a table.
+
     Raises:
         InvalidInput: the model does not take the inputs, or images of this size, or no shape can be found.
+
+    Example:
+        >>> [(layer.name, layer.kind, layer.shape) for layer in ag.layers(model)][:2]
+        [('conv', 'Conv2d', (None, 8, 224, 224)), ('norm', 'BatchNorm2d', (None, 8, 224, 224))]
     """
     backend = model_backend(model)
     if inputs is not None:
@@ -70,6 +77,13 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
         UnknownName: a selector chooses no layer.
         InvalidInput: the model does not take these inputs; a layer that was asked for by name or index did not run, or
             none of a glob's did.
+
+    Example:
+        >>> record = ag.capture(model, ag.prepare(model, images), ["conv", "kind:ReLU"])
+        >>> record
+        Activations(conv: (2, 8, 16, 16), relu: (2, 8, 16, 16))
+        >>> record["relu"].min() >= 0
+        tensor(True)
     """
     backend = model_backend(model)
     with refusals(backend, model, inputs):
@@ -122,6 +136,9 @@ def watch(
         detach: keep copies without gradients.
         nonfinite: ``"raise"``, or None to let numbers be what they are.
 
+    Returns:
+        A context manager that yields the record.
+
     Raises:
         UnknownName: a selector chooses no layer.
         NonFinite: see above.
@@ -161,6 +178,10 @@ def submodel(model: Model, layers: Selectors) -> Model:
 
     Raises:
         UnknownName: a selector chooses no layer.
+
+    Example:
+        >>> ag.submodel(model, ["conv", "pool"])(ag.prepare(model, images))[1].shape
+        torch.Size([2, 8, 1, 1])
     """
     backend = model_backend(model)
     return backend[TAPS].submodel(model, _names(_choose(backend, model, layers, None)))
@@ -189,6 +210,12 @@ def prepare(
 
     Raises:
         InvalidInput: another shape, type or range, or another number of channels than the model takes.
+
+    Example:
+        >>> ag.prepare(model, images).shape
+        torch.Size([2, 3, 16, 16])
+        >>> ag.prepare(model, "photos/cat/0.png", size=8).shape
+        torch.Size([1, 3, 8, 8])
     """
     return model_inputs(model, images, size=size, channels_in=channels_in)
 

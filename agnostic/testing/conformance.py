@@ -45,6 +45,10 @@ class Subject:
         layer: the name of one of its layers, with height, width and at least two channels, that runs once.
         size: height and width of the images to try.
         recipes: those that the backend can climb by.
+
+    Example:
+        >>> ag.testing.Subject(lambda: ag.backend_of(model), lambda: model, layer="conv").size
+        16
     """
 
     factory: Callable[[], Backend]
@@ -62,6 +66,17 @@ def run(subject: Subject) -> list[str]:
     """What is wrong with a backend: one sentence a broken promise, none if it conforms.
 
     A function that is missing ends the examination.
+
+    Args:
+        subject: the backend, and a small model of it.
+
+    Returns:
+        Sentences; empty where the backend conforms.
+
+    Example:
+        >>> subject = ag.testing.Subject(lambda: ag.backend_of(model), lambda: copy.deepcopy(model), layer="conv")
+        >>> ag.testing.run(subject)
+        []
     """
     absent = missing(subject.factory())
     if absent:

@@ -14,6 +14,9 @@ def assert_same_model(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, s
 
     Raises:
         AssertionError: they differ; says where first, and why.
+
+    Example:
+        >>> ag.testing.assert_same_model(model, model, images)
     """
     __tracebackhide__ = True
     from agnostic.compare.verbs import compare

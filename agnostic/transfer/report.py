@@ -57,6 +57,11 @@ class TransferReport:
         differences: where the architectures differ, one sentence each; empty where they are equal.
         notes: what else there is to know.
         inputs: what both models were run on, for people.
+        details: what the command line shows beside it.
+
+    Example:
+        >>> print(ag.transfer(model, copy.deepcopy(model), inputs=ag.prepare(model, images)).verdict)
+        Sequential computes what Sequential does: ...
     """
 
     source: str
@@ -82,7 +87,11 @@ class TransferReport:
         return self.verified or (self.mended_error is not None and self.mended_error <= self.allowed)
 
     def json(self) -> dict[str, Any]:
-        """As what JSON can carry."""
+        """As what JSON can carry.
+
+        Returns:
+            Lists, dicts, texts, numbers and None; what is not finite becomes None.
+        """
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
         found["rows"] = [dataclasses.asdict(row) for row in self.rows]
         for row in found["rows"]:

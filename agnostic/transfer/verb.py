@@ -77,6 +77,15 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
     Raises:
         InvalidWeights: layers are left without a counterpart; names them. The target is as it was.
         InvalidInput: the inputs do not suit, or the models are of two frameworks and cannot be run.
+
+    Example:
+        >>> target = copy.deepcopy(model)
+        >>> nn.init.zeros_(target.head.weight)
+        Parameter containing:
+        ...
+        >>> report = ag.transfer(model, target, inputs=ag.prepare(model, images))
+        >>> report.verified
+        True
     """
     there, here = (model_backend(model)[TRANSFER].access(model) for model in (source, target))
     given = _inputs(there, here, inputs)

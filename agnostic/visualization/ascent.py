@@ -307,6 +307,11 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         recipe: how they were found.
         remarks: one sentence for each image that does not show what was asked for, such as one that no gradient
             reached; an empty string for every other image.
+
+    Example:
+        >>> found = ag.visualize(model, ag.objectives.channel("conv", range(3)), size=16, steps=2)
+        >>> found[1:].labels, found.scores.shape
+        (('conv:1', 'conv:2'), (2, 3))
     """
 
     labels: tuple[str, ...]
@@ -323,7 +328,15 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         recipe: Recipe,
         remarks: Sequence[str],
     ) -> Images:
-        """The same memory, seen as Images."""
+        """The same memory, seen as Images.
+
+        Args:
+            pixels: (N, H, W, C) float32 in [0, 1].
+            labels, scores, recipe, remarks: see the attributes.
+
+        Returns:
+            A view of ``pixels``.
+        """
         images = pixels.view(cls)
         images.labels, images.scores, images.recipe = tuple(labels), scores, recipe
         images.remarks = tuple(remarks)
@@ -520,6 +533,11 @@ def visualize(
         UnknownName, InvalidInput: see :func:`prepare`.
         InvalidInput: no gradient reaches any of the images.
         NonFinite: the objective or its gradient stopped being finite; says at which step.
+
+    Example:
+        >>> found = ag.visualize(model, ag.objectives.channel("conv", [0, 5]), size=16, steps=2, seed=0)
+        >>> found
+        <Images 2 x 16 x 16 x 3 float32: conv:0, conv:5>
     """
     backend, ascent = prepare(
         model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, channels_in=channels_in

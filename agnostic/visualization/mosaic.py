@@ -24,6 +24,10 @@ def mosaic(images: _Array, columns: int = 8, gap: int = 5) -> _Array:
 
     Raises:
         InvalidInput: not a batch of images, an empty one, less than one column or a negative gap.
+
+    Example:
+        >>> ag.mosaic(images, columns=2, gap=1).shape
+        (18, 35, 3)
     """
     images = np.asarray(images)
     if images.ndim not in (3, 4) or not len(images):

@@ -73,6 +73,10 @@ class View:
         pixels: (rows, H, W, C), the views themselves, in [0, 1] (the classic recipe: in 0..255).
         views: views an image.
         arrays: the arrays of each term (:meth:`Term.arrays`), repeated for the views, in the order of ``terms()``.
+
+    Example:
+        >>> [field for field in ag.objectives.View.__dataclass_fields__][:2]
+        ['taps', 'pixels']
     """
 
     taps: Taps
@@ -82,7 +86,13 @@ class View:
 
 
 class Objective(ABC):
-    """A scalar for each image of a batch, to be maximized."""
+    """A scalar for each image of a batch, to be maximized.
+
+    Example:
+        >>> objective = ag.objectives.channel("conv", [0, 1]) - 0.1 * ag.objectives.total_variation()
+        >>> objective.count, objective.layers()
+        (2, ('conv',))
+    """
 
     @property
     @abstractmethod
@@ -91,22 +101,54 @@ class Objective(ABC):
 
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """A short name for each image."""
+        """A short name for each image.
+
+        Returns:
+            ``count`` texts.
+        """
 
     @abstractmethod
     def terms(self) -> Iterator[Term]:
-        """The terms it is composed of, from left to right."""
+        """The terms it is composed of, from left to right.
+
+        Returns:
+            An iterator of the terms.
+        """
 
     @abstractmethod
     def score(self, ops: Ops, view: View) -> Array:
-        """(rows,): the value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`."""
+        """(rows,): the value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`.
+
+        Args:
+            ops: the operations of the framework at hand.
+            view: what the model and its layers returned for the images.
+
+        Returns:
+            (rows,), of the dtype of the layer's output.
+        """
 
     @abstractmethod
     def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        """The same objective with the model's own layer names and class numbers, checked against the model."""
+        """The same objective with the model's own layer names and class numbers, checked against the model.
+
+        Args:
+            layer: finds the layer of a selector.
+            class_: finds the number of a class and what it is called.
+
+        Returns:
+            An objective of the same kind.
+
+        Raises:
+            InvalidInput: the layer has no such channel or position, did not run, or cannot serve the objective.
+            UnknownName: no such layer or class.
+        """
 
     def layers(self) -> tuple[str, ...]:
-        """The layers that are looked at, each once."""
+        """The layers that are looked at, each once.
+
+        Returns:
+            Their names or indices as texts; ``""`` is the model's output.
+        """
         return tuple(dict.fromkeys(str(term.layer) for term in self.terms() if isinstance(term, LayerTerm)))
 
     @property
@@ -143,6 +185,12 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class _Pair(Objective):
+    """Two objectives as one.
+
+    Attributes:
+        left, right: of one image, or of as many images as the other.
+    """
+
     left: Objective
     right: Objective
 
@@ -173,7 +221,12 @@ class _Pair(Objective):
 
 @dataclass(frozen=True)
 class Sum(_Pair):
-    """left + right."""
+    """left + right.
+
+    Example:
+        >>> ag.objectives.channel("conv", 0) + 1
+        Sum(left=Channel(layer='conv', channels=(0,)), right=Constant(value=1.0))
+    """
 
     def labels(self) -> tuple[str, ...]:
         return self._labels(" + ")
@@ -185,7 +238,12 @@ class Sum(_Pair):
 
 @dataclass(frozen=True)
 class Product(_Pair):
-    """left * right."""
+    """left * right.
+
+    Example:
+        >>> 2 * ag.objectives.deepdream("conv")
+        Product(left=Constant(value=2.0), right=DeepDream(layer='conv'))
+    """
 
     def labels(self) -> tuple[str, ...]:
         return self._labels(" * ")
@@ -196,7 +254,12 @@ class Product(_Pair):
 
 
 class Term(Objective):
-    """An objective that is not composed of others."""
+    """An objective that is not composed of others.
+
+    Example:
+        >>> len(list((ag.objectives.channel("conv", 0) + ag.objectives.deepdream("relu")).terms()))
+        2
+    """
 
     couples = False
 
@@ -208,7 +271,11 @@ class Term(Objective):
         yield self
 
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """What differs from image to image, leading axis ``count``, for the backends to carry as data."""
+        """What differs from image to image, leading axis ``count``, for the backends to carry as data.
+
+        Returns:
+            A tuple of NumPy arrays, as many as :meth:`score` takes from ``view.arrays``.
+        """
         return ()
 
     def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
@@ -217,7 +284,15 @@ class Term(Objective):
 
 @dataclass(frozen=True)
 class LayerTerm(Term):
-    """A term that looks at one layer."""
+    """A term that looks at one layer.
+
+    Attributes:
+        layer: name, alias or index of the layer; the framework's own name once it is resolved.
+
+    Example:
+        >>> ag.objectives.deepdream("conv").layer
+        'conv'
+    """
 
     layer: str | int
 
@@ -237,7 +312,14 @@ class LayerTerm(Term):
         return dataclasses.replace(self, layer=found.name)
 
     def check(self, layer: Layer) -> None:
-        """Raise InvalidInput where the layer cannot serve this objective."""
+        """Check that a layer can serve this objective.
+
+        Args:
+            layer: as the model has it.
+
+        Raises:
+            InvalidInput: it cannot.
+        """
 
 
 def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
@@ -273,7 +355,15 @@ def _check_channels(channels: Iterable[int], layer: Layer) -> None:
 
 @dataclass(frozen=True)
 class Constant(Term):
-    """A number; what scalars in ``2 * objective`` become."""
+    """A number; what scalars in ``2 * objective`` become.
+
+    Attributes:
+        value: the number.
+
+    Example:
+        >>> ag.objectives.Constant(2.0).labels()
+        ('2',)
+    """
 
     value: float
 
@@ -287,7 +377,15 @@ class Constant(Term):
 
 @dataclass(frozen=True, repr=False)
 class Channel(LayerTerm):
-    """The spatial mean of one channel an image."""
+    """The spatial mean of one channel an image.
+
+    Attributes:
+        channels: one per image, 0 .. channels of the layer - 1.
+
+    Example:
+        >>> ag.objectives.channel("conv", [3, 5]).labels()
+        ('conv:3', 'conv:5')
+    """
 
     channels: tuple[int, ...]
 
@@ -313,7 +411,16 @@ class Channel(LayerTerm):
 
 @dataclass(frozen=True, repr=False)
 class Neuron(LayerTerm):
-    """One channel at one position, or one unit of a layer without positions."""
+    """One channel at one position, or one unit of a layer without positions.
+
+    Attributes:
+        channels: one per image, 0 .. channels of the layer - 1.
+        position: (row, column) in the layer's output; None: its centre.
+
+    Example:
+        >>> ag.objectives.neuron("conv", 3, (0, 7)).labels()
+        ('conv:3@0,7',)
+    """
 
     channels: tuple[int, ...]
     position: tuple[int, int] | None
@@ -354,6 +461,10 @@ class Logit(LayerTerm):
     Attributes:
         classes: numbers, or names until they are resolved.
         called: what each is called; empty where only the model's card could tell.
+
+    Example:
+        >>> ag.objectives.logit(["zebra", 2]).labels()
+        ('zebra', 'class 2')
     """
 
     classes: tuple[int | str, ...]
@@ -389,7 +500,15 @@ class Logit(LayerTerm):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direction(LayerTerm):
-    """The mean over positions of the dot product of the activation vector with a given vector, one an image."""
+    """The mean over positions of the dot product of the activation vector with a given vector, one an image.
+
+    Attributes:
+        vectors: (images, channels) float64.
+
+    Example:
+        >>> ag.objectives.direction("conv", np.ones((2, 8))).count
+        2
+    """
 
     vectors: npt.NDArray[np.float64]
 
@@ -417,7 +536,12 @@ class Direction(LayerTerm):
 
 @dataclass(frozen=True)
 class DeepDream(LayerTerm):
-    """The mean square of a whole layer: whatever the layer sees already, more of it."""
+    """The mean square of a whole layer: whatever the layer sees already, more of it.
+
+    Example:
+        >>> ag.objectives.deepdream("conv").labels()
+        ('conv:deepdream',)
+    """
 
     def labels(self) -> tuple[str, ...]:
         return (f"{self.layer}:deepdream",)
@@ -434,6 +558,10 @@ class Diversity(LayerTerm):
     Every view of an image is compared with every view of every other image.
 
     Source: "Feature Visualization", section "Diversity"; the correlations are Gatys' Gram matrices.
+
+    Example:
+        >>> ag.objectives.diversity("conv").coupled
+        True
     """
 
     couples = True
@@ -459,7 +587,12 @@ class Diversity(LayerTerm):
 
 @dataclass(frozen=True)
 class TotalVariation(Term):
-    """The mean absolute difference of neighbouring pixels; used with a negative factor, it smooths."""
+    """The mean absolute difference of neighbouring pixels; used with a negative factor, it smooths.
+
+    Example:
+        >>> ag.objectives.total_variation().labels()
+        ('total variation',)
+    """
 
     def labels(self) -> tuple[str, ...]:
         return ("total variation",)
@@ -477,12 +610,39 @@ def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
     Args:
         layer: name, alias or index of a layer with height and width.
         index: a channel, or several: one image each.
+
+    Returns:
+        An objective of one image per channel.
+
+    Raises:
+        InvalidInput: a channel is no integer.
+
+    Example:
+        >>> found = ag.visualize(model, ag.objectives.channel("conv", range(4)), size=16, steps=2)
+        >>> found.shape, found.labels
+        ((4, 16, 16, 3), ('conv:0', 'conv:1', 'conv:2', 'conv:3'))
     """
     return Channel(layer, _indices(index, "channel"))
 
 
 def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, int] | None = None) -> Objective:
-    """One channel at one position (row, column) of the layer's output; the centre if None."""
+    """One channel at one position (row, column) of the layer's output; the centre if None.
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+        index: a channel, or several: one image each.
+        position: (row, column) from 0 in the layer's output; None: its centre.
+
+    Returns:
+        An objective of one image per channel.
+
+    Raises:
+        InvalidInput: a channel or a position is no integer.
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.neuron("conv", 0, (4, 4)), size=16, steps=2).labels
+        ('conv:0@4,4',)
+    """
     if position is not None:
         place = _each(position)
         if len(place) != 2 or not all(_is_integer(n) and n >= 0 for n in place):
@@ -501,6 +661,16 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
     Args:
         class_: a number or a name, or several: one image each.
         layer: name, alias or index of the layer of the logits; the model's output by default.
+
+    Returns:
+        An objective of one image per class.
+
+    Raises:
+        InvalidInput: a class is neither a number nor a name, or there is none.
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.logit([0, 3]), size=16, steps=2).labels
+        ('class 0', 'class 3')
     """
     classes = _each(class_)
     if not classes:
@@ -512,7 +682,24 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
 
 
 def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
-    """The dot product with ``vector``, (channels,) or (images, channels), averaged over positions."""
+    """The dot product with ``vector``, (channels,) or (images, channels), averaged over positions.
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+        vector: (channels,) or (images, channels), finite numbers; its length scales the objective.
+
+    Returns:
+        An objective of one image per vector.
+
+    Raises:
+        InvalidInput: no finite vector, or several of different lengths.
+
+    Example:
+        >>> towards = np.zeros(8)
+        >>> towards[:2] = 1, -1
+        >>> ag.visualize(model, ag.objectives.direction("conv", towards), size=16, steps=2).shape
+        (1, 16, 16, 3)
+    """
     try:
         vectors = np.atleast_2d(np.array(vector, np.float64))
     except (TypeError, ValueError):  # words, or rows of different lengths
@@ -525,20 +712,61 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
 
 
 def deepdream(layer: str | int) -> Objective:
-    """The mean square of a whole layer (Mordvintsev, Olah, Tyka, "Inceptionism", 2015)."""
+    """The mean square of a whole layer (Mordvintsev, Olah, Tyka, "Inceptionism", 2015).
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+
+    Returns:
+        An objective of one image.
+
+    Example:
+        >>> dream = ag.visualize(model, ag.objectives.deepdream("relu"), start=images[0], steps=2)
+        >>> dream.shape
+        (1, 16, 16, 3)
+    """
     return DeepDream(layer)
 
 
 def diversity(layer: str | int) -> Objective:
-    """Rewards images of one batch for differing: ``channel(layer, [5] * 4) + 10 * diversity(layer)``."""
+    """Rewards images of one batch for differing: ``channel(layer, [5] * 4) + 10 * diversity(layer)``.
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+
+    Returns:
+        A term that is added to an objective of several images.
+
+    Example:
+        >>> objective = ag.objectives.channel("conv", [5] * 2) + 10 * ag.objectives.diversity("conv")
+        >>> ag.visualize(model, objective, size=16, steps=2).shape
+        (2, 16, 16, 3)
+    """
     return Diversity(layer)
 
 
 def total_variation() -> Objective:
-    """The roughness of the image; ``objective - 0.1 * total_variation()`` smooths."""
+    """The roughness of the image; ``objective - 0.1 * total_variation()`` smooths.
+
+    Returns:
+        A term: the mean absolute difference of neighbouring pixels, 0 or more.
+
+    Example:
+        >>> objective = ag.objectives.channel("conv", 5) - 0.1 * ag.objectives.total_variation()
+        >>> ag.visualize(model, objective, size=16, steps=2).shape
+        (1, 16, 16, 3)
+    """
     return TotalVariation()
 
 
 def names() -> Sequence[str]:
-    """The names of the functions above, for error messages and help texts."""
+    """The names of the functions above, for error messages and help texts.
+
+    Returns:
+        Names of functions of this module.
+
+    Example:
+        >>> "deepdream" in ag.objectives.names()
+        True
+    """
     return ("channel", "neuron", "logit", "direction", "deepdream", "diversity", "total_variation")

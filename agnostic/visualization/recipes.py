@@ -47,6 +47,11 @@ class Recipe:
         size: height and width in pixels, where the call gives none.
         preprocess: whether the model's own preprocessing stands between the image and the model. Without it the
             model is given the image's own values.
+
+    Example:
+        >>> import dataclasses
+        >>> dataclasses.replace(ag.recipes.fourier(), steps=256).steps
+        256
     """
 
     name: str
@@ -63,7 +68,18 @@ class Recipe:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is an integer of at least 1."""
+    """Whether a value is an integer of at least 1.
+
+    Args:
+        value: anything.
+
+    Returns:
+        True for Python's and NumPy's integers from 1 on, False for anything else.
+
+    Example:
+        >>> ag.recipes.is_count(3), ag.recipes.is_count(0), ag.recipes.is_count(True)
+        (True, False, False)
+    """
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
@@ -81,19 +97,74 @@ def classic(**changes: Any) -> Recipe:
     The model is given values around 128 whatever its preprocessing is, as the book does;
     ``classic(preprocess=True)`` puts the model's own preprocessing in between.
 
+    Args:
+        **changes: fields of :class:`Recipe` in place of its own.
+
+    Returns:
+        A recipe.
+
+    Raises:
+        UnknownName: :class:`Recipe` has no such field.
+        InvalidInput: fewer than one step or pixel.
+
     Source: Chollet, "Deep Learning with Python", 2017, section 5.4.2.
+
+    Example:
+        >>> recipe = ag.recipes.classic(steps=2)
+        >>> recipe.name, recipe.steps, recipe.size
+        ('classic', 2, 150)
+        >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
+        (1, 16, 16, 3)
     """
     recipe = Recipe("classic", Pixels(), Whole(), NormalizedGradient(), steps=40, size=150, preprocess=False)
     return _changed(recipe, changes)
 
 
 def fourier(**changes: Any) -> Recipe:
-    """The default: a scaled spectrum in decorrelated colours, seen through two random crops a step, by Adam."""
+    """The default: a scaled spectrum in decorrelated colours, seen through two random crops a step, by Adam.
+
+    Args:
+        **changes: fields of :class:`Recipe` in place of its own.
+
+    Returns:
+        A recipe.
+
+    Raises:
+        UnknownName: :class:`Recipe` has no such field.
+        InvalidInput: fewer than one step or pixel.
+
+    Example:
+        >>> recipe = ag.recipes.fourier(steps=2)
+        >>> recipe.name, recipe.steps, recipe.size
+        ('fourier', 2, 160)
+        >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
+        (1, 16, 16, 3)
+    """
     return _changed(Recipe("fourier", Fourier(), Crops(), Adam(), steps=128, size=160), changes)
 
 
 def jitter(**changes: Any) -> Recipe:
-    """The recipe of Lucid: as ``fourier``, but seen whole, shifted, turned and scaled a little."""
+    """The recipe of Lucid: as ``fourier``, but seen whole, shifted, turned and scaled a little.
+
+    Args:
+        **changes: fields of :class:`Recipe` in place of its own.
+
+    Returns:
+        A recipe.
+
+    Raises:
+        UnknownName: :class:`Recipe` has no such field.
+        InvalidInput: fewer than one step or pixel.
+
+    Source: Olah, Mordvintsev, Schubert, "Feature Visualization", Distill, 2017, section "Transformation robustness".
+
+    Example:
+        >>> recipe = ag.recipes.jitter(steps=2)
+        >>> recipe.name, recipe.steps, recipe.size
+        ('jitter', 2, 160)
+        >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
+        (1, 16, 16, 3)
+    """
     return _changed(Recipe("jitter", Fourier(), Jitter(), Adam(), steps=128, size=160), changes)
 
 
@@ -105,7 +176,24 @@ def maco(**changes: Any) -> Recipe:
     all phases towards its own part of the image, and the objective hardly rises. So crops stay at half the side, where
     the authors' begin, and a step is 0.2 radian.
 
+    Args:
+        **changes: fields of :class:`Recipe` in place of its own.
+
+    Returns:
+        A recipe.
+
+    Raises:
+        UnknownName: :class:`Recipe` has no such field.
+        InvalidInput: fewer than one step or pixel.
+
     Source: Fel et al., 2023 (see :class:`agnostic.visualization.parameterization.Phase`).
+
+    Example:
+        >>> recipe = ag.recipes.maco(steps=2)
+        >>> recipe.name, recipe.steps, recipe.size
+        ('maco', 2, 224)
+        >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
+        (1, 16, 16, 3)
     """
     return _changed(Recipe("maco", Phase(), Crops(noise=0.08), Adam(0.2), steps=256, size=224), changes)
 
@@ -114,15 +202,34 @@ _RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (fourier, c
 
 
 def names() -> tuple[str, ...]:
-    """The names of all recipes, the default first."""
+    """The names of all recipes, the default first.
+
+    Returns:
+        Names that :func:`get` and ``visualize(recipe=...)`` take.
+
+    Example:
+        >>> ag.recipes.names()
+        ('fourier', 'classic', 'jitter', 'maco')
+    """
     return tuple(_RECIPES)
 
 
 def get(recipe: str | Recipe, **changes: Any) -> Recipe:
     """The recipe of that name, or the recipe itself, changed.
 
+    Args:
+        recipe: a name of :func:`names`, or a recipe.
+        **changes: fields of :class:`Recipe` in place of its own.
+
+    Returns:
+        A recipe.
+
     Raises:
         UnknownName: no recipe of that name, or no field of a name in ``changes``.
+
+    Example:
+        >>> ag.recipes.get("maco", size=64).size
+        64
     """
     if isinstance(recipe, Recipe):
         return _changed(recipe, changes)

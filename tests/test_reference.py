@@ -1,0 +1,184 @@
+"""The reference: every public object is documented, its arguments by name, and its examples run."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import doctest
+import importlib
+import inspect
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import agnostic as ag
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+
+RETURNED = (
+    "agnostic.layers.Layer", "agnostic.layers.Layers", "agnostic.taps.records.Activations",
+    "agnostic.taps.stored.Stored", "agnostic.visualization.ascent.Images", "agnostic.compare.report.Comparison",
+    "agnostic.compare.report.Divergence", "agnostic.compare.report.Diagnosis", "agnostic.compare.report.Row",
+    "agnostic.compare.diagnosis.Finding", "agnostic.program.nodes.Program", "agnostic.program.nodes.Node",
+    "agnostic.program.nodes.Leaf", "agnostic.program.nodes.Value", "agnostic.optimizers.groups.Group",
+    "agnostic.optimizers.snapshot.Snapshot", "agnostic.optimizers.snapshot.ParameterState",
+    "agnostic.data.batches.Loaded", "agnostic.augmentation.iterators.NumpyArrayIterator",
+    "agnostic.augmentation.iterators.DirectoryIterator", "agnostic.augmentation.iterators.DataFrameIterator",
+    "agnostic.transfer.report.Row",
+)  # fmt: skip
+"""Classes of values that public functions return, which a user reads and does not make."""
+
+TYPES = ("ops.Array", "ops.Axis", "objectives.FindClass", "objectives.OUTPUT", "optimizers.KINDS")
+"""Types and constants, which a text below them explains: Python keeps none at run time."""
+
+WITHOUT_EXAMPLE = {"data.load_imdb": "the file is not shipped", "ops.Array": "any", "objectives.FindClass": "a type"}
+"""What of ``__all__`` shows no example, and why."""
+
+
+def public() -> dict[str, Any]:
+    """Every public object by its name below ``agnostic``: what ``__all__`` names, and the methods of classes."""
+    found: dict[str, Any] = {}
+    for name in ag.__all__:
+        value = getattr(ag, name)
+        found[name] = value
+        if isinstance(value, ModuleType):
+            found |= {f"{name}.{x}": getattr(value, x) for x in value.__all__}
+    found |= {path.removeprefix("agnostic."): _at(path) for path in RETURNED}
+    methods = {
+        f"{name}.{key}": method
+        for name, cls in found.items()
+        if inspect.isclass(cls)
+        for key, method in vars(cls).items()
+        if not key.startswith("_") and not isinstance(method, property) and inspect.isroutine(_plain(method))
+    }
+    return {**found, **methods}
+
+
+def _at(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _plain(method: Any) -> Any:
+    return method.__func__ if isinstance(method, classmethod | staticmethod) else method
+
+
+PUBLIC = public()
+NAMED = {name: x for name, x in PUBLIC.items() if inspect.isclass(x) or inspect.isroutine(_plain(x))}
+
+
+def documented(name: str) -> tuple[Any, str, str]:
+    """An object, its docstring (that of the method that it overrides, where it has none), and its class' docstring."""
+    value = _plain(PUBLIC[name])
+    owner = PUBLIC.get(name.rpartition(".")[0])
+    around = inspect.getdoc(owner) or "" if inspect.isclass(owner) else ""
+    doc = inspect.getdoc(value) or ""
+    if not doc and inspect.isclass(owner):
+        bound = getattr(owner, name.rpartition(".")[2])
+        doc = inspect.getdoc(bound) or ""
+    return value, doc, around
+
+
+def faults(name: str) -> Iterator[str]:
+    """What a docstring lacks."""
+    value, doc, around = documented(name)
+    if name in TYPES:
+        return
+    if not doc:
+        yield "has no docstring"
+        return
+    if inspect.isclass(value):
+        if dataclasses.is_dataclass(value):
+            yield from _unnamed(value, doc, [x.name for x in dataclasses.fields(value) if x.init])
+        return
+    if not inspect.isroutine(value):
+        return
+    inherited = not value.__doc__
+    if inherited:  # what its base says holds
+        return
+    signature = inspect.signature(value)
+    parameters = [x for x in signature.parameters if x not in ("self", "cls")]
+    yield from _unnamed(value, doc, parameters, around)
+    returns = signature.return_annotation not in (None, "None") and "and return a new" not in around
+    if returns and not re.search(r"^(Returns|Yields):", doc, re.M):
+        yield "has no Returns"
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(value))))
+    if any(isinstance(x, ast.Raise) and x.exc is not None for x in ast.walk(tree)) and "Raises:" not in doc:
+        yield "raises, and has no Raises"
+
+
+def _unnamed(value: Any, doc: str, parameters: list[str], around: str = "") -> Iterator[str]:
+    bases = [inspect.getdoc(x) or "" for x in getattr(value, "__mro__", ())[1:-1]]
+    sections = re.findall(r"^(?:Args|Attributes):\n((?:[ ].*\n?|\n)+)", "\n".join([doc, *bases, ""]), re.M)
+    for parameter in parameters:
+        explained = re.search(rf"^ +(?:[\w*]+, )*\*{{0,2}}{parameter}(?:, [\w*]+)*: ", "\n".join(sections), re.M)
+        if not (explained or f"``{parameter}``" in around):
+            yield f"does not say what {parameter} is"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_object_is_documented(name: str) -> None:
+    assert list(faults(name)) == []
+
+
+@pytest.mark.parametrize("name", [x for x in NAMED if x.count(".") < 2 and not x.startswith("ops.Ops.")])
+def test_every_public_function_and_class_has_an_example(name: str) -> None:
+    owner = PUBLIC.get(name.rpartition(".")[0])
+    if inspect.isclass(owner) or name in WITHOUT_EXAMPLE:
+        return  # a method is shown with its class
+    assert ">>>" in documented(name)[1]
+
+
+# The examples run -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the set-up of docs/reference/index.md defines, in a folder of its own."""
+    torch = pytest.importorskip("torch")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (REFERENCE / "index.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        folder = tmp_path_factory.mktemp("examples")
+        patch.chdir(folder)
+        exec(compile(code, str(REFERENCE / "index.md"), "exec"), names)  # noqa: S102 - our own text
+        yield names
+
+
+EXAMPLES = [name for name, value in NAMED.items() if ">>>" in (getattr(_plain(value), "__doc__", "") or "")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str, start: dict[str, Any]) -> None:
+    value = _plain(PUBLIC[name])
+    # Each example by itself: a model that one of them changes is whole again for the next.
+    names = {**start, "model": copy.deepcopy(start["model"]), **vars(importlib.import_module(value.__module__))}
+    names |= {key: start[key] for key in ("ag", "np", "copy", "images")}
+    test = doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", names, name, None, None)
+    failures: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ag.data.SkippedFiles)
+        runner.run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+# The pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_public_object_is_on_a_page_of_the_reference() -> None:
+    shown = {x for page in REFERENCE.glob("*.md") for x in re.findall(r"^::: agnostic\.(\S+)", page.read_text(), re.M)}
+    due = set()
+    for name, value in PUBLIC.items():
+        if not isinstance(value, ModuleType) and not inspect.isclass(PUBLIC.get(name.rpartition(".")[0])):
+            home = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}".removeprefix("agnostic.")
+            due.add(name if name in shown or home not in shown else home)
+    assert due - shown == set(), "give each of them a line ':::' on its page of docs/reference"
