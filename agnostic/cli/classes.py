@@ -13,6 +13,8 @@ from agnostic.cli.common import (
     ChannelsIn,
     Device,
     Engine,
+    Image,
+    Inputs,
     Json,
     Out,
     Seed,
@@ -21,6 +23,8 @@ from agnostic.cli.common import (
     Trust,
     Weights,
     example,
+    example_inputs,
+    parse_image,
     parse_size,
 )
 
@@ -43,6 +47,8 @@ def classes(
     columns: drawing.Columns = 4,
     seed: Seed = 0,
     start: drawing.Start = None,
+    inputs: Inputs = None,
+    image: Image = None,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
     backend: Backend = None,
@@ -66,6 +72,7 @@ def classes(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
+    called_with = example_inputs(inputs or [])
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     known = card_of(network)
     names = None if known is None else known.class_names
@@ -75,7 +82,7 @@ def classes(
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
     items = tuple(numbers)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    given = drawing.options_name(recipe, size, steps, seed, dtype, start)
+    given = drawing.options_name(recipe, size, steps, seed, dtype, start, inputs, image)
     chosen = Drawing(
         path=out / f"{drawing.file_name(whose, layer, 'classes', drawing.items_name(items, 'classes'), *given)}.png",
         folder=out / drawing.file_name(whose, layer, "classes", *given),
@@ -89,5 +96,5 @@ def classes(
     )
     drawing.draw_all(
         network, [chosen], options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
-        channels_in=channels_in, force=force, as_json=json,
+        channels_in=channels_in, inputs=called_with, image=parse_image(image), force=force, as_json=json,
     )  # fmt: skip

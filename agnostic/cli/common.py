@@ -68,6 +68,12 @@ Inputs = Annotated[
         "once per input.",
     ),
 ]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        "--image", help="Position or name of the input that takes the images, where --inputs does not tell which."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
@@ -128,6 +134,11 @@ def example_inputs(given: Sequence[str]) -> Any:
         else:
             found.append(np.zeros([int(n) for n in match[1].split("x")], np.int64 if match[2] else np.float32))
     return None if not found else found[0] if len(found) == 1 else tuple(found)
+
+
+def parse_image(text: str | None) -> int | str | None:
+    """The position, or the name, of an input."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def example(*lines: str) -> str:

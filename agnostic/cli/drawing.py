@@ -95,7 +95,14 @@ def _runs(numbers: Sequence[int]) -> list[str]:
 
 
 def options_name(
-    recipe: str, size: object, steps: int | None, seed: int, dtype: str | None, start: Path | None
+    recipe: str,
+    size: object,
+    steps: int | None,
+    seed: int,
+    dtype: str | None,
+    start: Path | None,
+    inputs: Sequence[str] | None = None,
+    image: str | None = None,
 ) -> tuple[str | None, ...]:
     """What the options that were given are called in a file name."""
     return (
@@ -105,6 +112,15 @@ def options_name(
         f"seed{seed}" if seed else None,
         dtype,
         None if start is None else f"from-{start.stem}",
+        *inputs_name(inputs, image),
+    )
+
+
+def inputs_name(inputs: Sequence[str] | None, image: str | None) -> tuple[str | None, ...]:
+    """What the options --inputs and --image are called in a file name."""
+    return (
+        f"with-{'_'.join(Path(text).stem for text in inputs)}" if inputs else None,
+        None if image is None else f"for-{image}",
     )
 
 
@@ -140,7 +156,13 @@ def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]
 
 
 def spatial_layers(
-    model: Any, selectors: Sequence[str], size: Size | None, recipe: str, channels_in: int | None = None
+    model: Any,
+    selectors: Sequence[str],
+    size: Size | None,
+    recipe: str,
+    channels_in: int | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
 ) -> list[Layer]:
     """The chosen layers that have a height and a width; one chosen by its name must have them.
 
@@ -154,7 +176,9 @@ def spatial_layers(
     from agnostic.visualization.taps import no_spatial_output
 
     near = recipes.get(recipe).size
-    form, trial = shown(backend_of(model), model, size=size, near=near, channels_in=channels_in)
+    form, _, trial = shown(
+        backend_of(model), model, size=size, near=near, inputs=inputs, image=image, channels_in=channels_in
+    )
     listing = trial.layers
     if not selectors:
         return _last_at_each_resolution(listing)
@@ -199,6 +223,8 @@ def draw_all(
     start: Path | None,
     force: bool,
     channels_in: int | None,
+    inputs: Any,
+    image: int | str | None,
     as_json: bool,
 ) -> None:
     """Draw, and say what was written as soon as it is.
@@ -216,8 +242,8 @@ def draw_all(
     remarks: list[str] = []
     for drawing in drawings:
         drawn = draw(
-            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, channels_in=channels_in,
-            settings=settings, force=force, progress=progress,
+            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, inputs=inputs,
+            image=image, channels_in=channels_in, settings=settings, force=force, progress=progress,
         )  # fmt: skip
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]
         remarks += [drawn.remarks.get(item, "") for item in drawing.items]

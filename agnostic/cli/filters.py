@@ -15,6 +15,8 @@ from agnostic.cli.common import (
     ChannelsIn,
     Device,
     Engine,
+    Image,
+    Inputs,
     Json,
     Out,
     Seed,
@@ -23,6 +25,8 @@ from agnostic.cli.common import (
     Trust,
     Weights,
     example,
+    example_inputs,
+    parse_image,
     parse_size,
 )
 
@@ -37,6 +41,7 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "agnostic filters efficientnet_lite0",
             "agnostic filters efficientnet_lite0 --layer 'blocks.3.*' --channels 0-63",
+            "agnostic filters my_file.py:make_model --inputs 1x3x64x64 --inputs age.npy",
             "agnostic filters torchvision:vgg16 --weights vgg16.pth --recipe classic --layer block1_conv1 --size 150",
         ),
     )(filters)
@@ -64,6 +69,8 @@ def filters(
     columns: drawing.Columns = 8,
     seed: Seed = 0,
     start: drawing.Start = None,
+    inputs: Inputs = None,
+    image: Image = None,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
     backend: Backend = None,
@@ -84,11 +91,14 @@ def filters(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
+    called_with = example_inputs(inputs or [])
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    chosen = drawing.spatial_layers(network, layer or [], parse_size(size), recipe, channels_in)
+    chosen = drawing.spatial_layers(
+        network, layer or [], parse_size(size), recipe, channels_in, called_with, parse_image(image)
+    )
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
-    given = drawing.options_name(recipe, size, steps, seed, dtype, start)
+    given = drawing.options_name(recipe, size, steps, seed, dtype, start, inputs, image)
     drawings = []
     for found, name in zip(chosen, names.values(), strict=True):
         wanted = drawing.parse_channels(channels, found, first=64 if layer else 8)
@@ -106,7 +116,7 @@ def filters(
         )
     drawing.draw_all(
         network, drawings, options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
-        channels_in=channels_in, force=force, as_json=json,
+        channels_in=channels_in, inputs=called_with, image=parse_image(image), force=force, as_json=json,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from agnostic.cli.common import (
     ChannelsIn,
     Device,
     Engine,
+    Image,
+    Inputs,
     Json,
     Out,
     Size,
@@ -23,6 +25,8 @@ from agnostic.cli.common import (
     Trust,
     Weights,
     example,
+    example_inputs,
+    parse_image,
     parse_size,
     print_json,
     say,
@@ -58,6 +62,8 @@ def taps(
     size: Size = None,
     channels_in: ChannelsIn = None,
     card: Card = None,
+    inputs: Inputs = None,
+    image: Image = None,
     columns: drawing.Columns = 8,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
@@ -76,10 +82,10 @@ def taps(
     from agnostic.models.load import loaded
     from agnostic.taps.verbs import prepare
 
-    photos = _photos(photo)
+    photos, called_with = _photos(photo), example_inputs(inputs or [])
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    parts = (None if channels is None else f"channels-{channels}", size)
+    parts = (None if channels is None else f"channels-{channels}", size, *drawing.inputs_name(inputs, image))
     report: list[dict[str, Any]] = []
     flat: dict[str, None] = {}
     unreadable: list[str] = []
@@ -92,11 +98,14 @@ def taps(
             except InvalidInput as error:
                 unreadable.append(str(error))
                 continue
-            inputs = prepare(network, picture, size=parse_size(size), channels_in=channels_in)
-            spatial, left_out = _spatial(network, inputs, layer, model)
+            shown = prepare(
+                network, picture, inputs=called_with, image=parse_image(image), size=parse_size(size),
+                channels_in=channels_in,
+            )  # fmt: skip
+            spatial, left_out = _spatial(network, shown, layer, model)
             wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
-            about = {"model": model, "photo": path.name}
-            for made in _mosaics(network, inputs, wanted, columns, out, (whose, name, *parts), about, force):
+            about = {"model": model, "photo": path.name, "inputs": inputs, "image": image}
+            for made in _mosaics(network, shown, wanted, columns, out, (whose, name, *parts), about, force):
                 report.append(made)
                 if not json:
                     say(f"{made['path']} ({made.pop('summary')})")
@@ -150,10 +159,10 @@ def _mosaics(
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
     from agnostic.visualization.mosaic import mosaic
-    from agnostic.visualization.pictures import check_replaceable, digest, fingerprint
+    from agnostic.visualization.pictures import check_replaceable, fingerprint
 
     backend = backend_of(network)
-    whole = {"fingerprint": fingerprint(backend, network), "inputs": digest(backend[CALLS].numpy(inputs))}
+    whole = {"fingerprint": fingerprint(backend, network), "inputs": _digest(backend, inputs)}
     versions = {"agnostic": __version__, **backend[CALLS].versions()}
     record = capture(network, inputs, [x.name for x in wanted]).numpy()
     called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
@@ -175,6 +184,18 @@ def _mosaics(
 def _summary(layer: Layer, wanted: Sequence[int]) -> str:
     sizes = dict(zip(layer.axes or "", layer.shape or (), strict=True))
     return f"{len(wanted)} of {layer.channels} channels, {sizes['H']} x {sizes['W']}"
+
+
+def _digest(backend: Any, inputs: Any) -> Any:
+    """Of one input, or of each of several in their structure."""
+    from agnostic.contracts.calls import CALLS
+    from agnostic.visualization.pictures import digest
+
+    if isinstance(inputs, dict):
+        return {key: _digest(backend, x) for key, x in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return [_digest(backend, x) for x in inputs]
+    return digest(backend[CALLS].numpy(inputs)) if hasattr(inputs, "shape") else repr(inputs)
 
 
 def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) -> tuple[list[Layer], list[Layer]]:

@@ -31,14 +31,24 @@ class Inputs(Protocol):
     def stated_inputs(self, model: Model) -> Sequence[Input] | None:
         """The inputs that the model itself declares, in order; None where it declares none, and must be tried out."""
 
-    def stated_preprocessing(self, model: Model) -> Preprocessing | None:
-        """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell."""
+    def stated_preprocessing(self, model: Model, place: int = 0) -> Preprocessing | None:
+        """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell.
+
+        Args:
+            place: of the images among the model's inputs.
+        """
 
     def stated_card(self, model: Model) -> ModelCard | None:
         """What the model's own description says it expects and returns; None where it has none."""
 
     def input_count(self, model: Model) -> int:
         """Number of inputs that a call of the model requires."""
+
+    def input_names(self, model: Model) -> Sequence[str]:
+        """The names of the model's inputs, in the order of :meth:`stated_inputs`, those that a call requires first.
+
+        Empty where inputs have no names.
+        """
 
     def native_inputs(self, model: Model, arrays: Sequence[npt.NDArray[Any]]) -> Any:
         """What the model is called with, of NumPy arrays in its own layout: one array, or all of them in its structure.

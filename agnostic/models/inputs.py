@@ -12,10 +12,12 @@ import heapq
 import itertools
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import AgnosticError, InvalidInput
@@ -55,10 +57,64 @@ def inputs_of(
     if size is not None:
         height, width = sides(size)
         if not any(x.is_image for x in found):
-            raise InvalidInput(f"{type(model).__name__} takes no images ({_said(found)}): leave the size out")
+            raise InvalidInput(f"{type(model).__name__} takes no images ({said(found)}): leave the size out")
         return tuple(x.having(H=height, W=width) if x.is_image else x for x in found)
-    height, width = sides(near or 224)
-    return tuple(x.having(H=height, W=width) if x.is_image and x.size is None else x for x in found)
+    return tuple(sized(x, near or 224) if x.is_image and x.size is None else x for x in found)
+
+
+def sized(image: Input, size: Size) -> Input:
+    """An image of a height and width."""
+    height, width = sides(size)
+    return image.having(H=height, W=width)
+
+
+def stated_image(
+    backend: Backend, model: Model, place: int | None, size: tuple[int, int] | None, channels: int | None
+) -> Input | None:
+    """The input that a model declares at a place, its free lengths as given; None where it declares none there."""
+    stated = backend[INPUTS].stated_inputs(model)
+    if stated is None or place is None or place >= len(stated):
+        return None
+    return _filled(stated[place], size, channels)
+
+
+def find_image(
+    backend: Backend,
+    model: Model,
+    sizes: Sequence[tuple[int, int]],
+    channels: int | None,
+    run: Callable[[npt.NDArray[Any]], Trial],
+    place: int,
+) -> Input:
+    """The one input of a model that takes images, found by running it with its other inputs given.
+
+    Args:
+        sizes: to try first.
+        channels: of the images, where they are known.
+        run: a trial with these images.
+        place: of the images among the arrays that the model is called with, as in :attr:`Received.argument`.
+
+    Raises:
+        InvalidInput: none is found.
+    """
+
+    def trial(candidate: Candidate) -> Trial:
+        found = run(candidate[0].zeros())
+        received = tuple(_seen_from(x, place) for x in found.received)
+        failed_in = None if found.failed_in is None else _seen_from(found.failed_in, place)
+        return replace(found, received=received, failed_in=failed_in)
+
+    return _find(backend, model, sizes, channels, _Search(1, trial, place))[0]
+
+
+def _seen_from(received: Received, place: int) -> Received:
+    """The same, where the images are the only input that can change; -1 stands for any other."""
+    if received.argument is None:
+        return received
+    return replace(received, argument=0 if received.argument == place else _OTHER)
+
+
+_OTHER = -1
 
 
 def image_input(
@@ -75,14 +131,16 @@ def image_input(
     if len(found) == 1 and found[0].is_image:
         return found[0]
     raise InvalidInput(
-        f"{type(model).__name__} does not take one batch of images: {_said(found)}; "
-        "give a model that takes images alone"
+        f"{type(model).__name__} does not take one batch of images: {said(found)}; give a model that takes images alone"
     )
 
 
-def _said(found: Sequence[Input]) -> str:
-    what = " and ".join(f"{x.axes} {tuple('free' if n is None else n for n in x.shape)}" for x in found)
-    return f"its {'inputs are' if found[1:] else 'input is'} {what}"
+def said(found: Sequence[Input], names: Sequence[str] = ()) -> str:
+    """The inputs of a model in words, with their names where it has several."""
+    shapes = [f"{x.axes} {tuple('free' if n is None else n for n in x.shape)}" for x in found]
+    if len(found) > 1 and len(names) >= len(found):
+        shapes = [f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=False)]
+    return f"its {'inputs are' if found[1:] else 'input is'} {' and '.join(shapes)}"
 
 
 def examples(backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None) -> Any:
@@ -172,23 +230,50 @@ _FIRST = 1_000_000
 _MOST_CHANNELS = 512
 """More channels than that are features, not an image's."""
 
-_found: weakref.WeakKeyDictionary[Any, Candidate] = weakref.WeakKeyDictionary()
-"""What was found for a model: tried first, and so checked, the next time."""
+_found: weakref.WeakKeyDictionary[Any, dict[int | None, Candidate]] = weakref.WeakKeyDictionary()
+"""What was found for a model: tried first, and so checked, the next time. By the images' place, None for all inputs."""
 
 
-def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], channels: int | None) -> Candidate:
+@dataclass(frozen=True)
+class _Search:
+    """What is searched for.
+
+    Attributes:
+        count: number of inputs.
+        trial: a run on zeros.
+        place: of the images, where the other inputs are given.
+    """
+
+    count: int
+    trial: Callable[[Candidate], Trial]
+    place: int | None = None
+
+
+def _find(
+    backend: Backend,
+    model: Model,
+    sizes: Sequence[tuple[int, int]],
+    channels: int | None,
+    search: _Search | None = None,
+) -> Candidate:
     """The first inputs that the model takes; of those that are tried next, the ones after the longest run first."""
-    count = backend[INPUTS].input_count(model)
+    inputs = backend[INPUTS]
+    search = search or _Search(
+        inputs.input_count(model),
+        lambda candidate: inputs.trial(model, inputs.native_inputs(model, [x.zeros() for x in candidate])),
+    )
+    count, known = search.count, _found.setdefault(model, {})
     numbers = itertools.count()
     queue: list[tuple[int, int, Candidate]] = []
     tried: set[Candidate] = set()
 
     def later(candidate: Candidate, progress: int) -> None:
-        if candidate not in tried:
+        images = search.place is None or candidate[0].is_image
+        if images and candidate not in tried:
             tried.add(candidate)
             heapq.heappush(queue, (-progress, next(numbers), candidate))
 
-    before = _found.get(model)
+    before = known.get(search.place)
     if before is not None and (channels is None or all(x.length("C") == channels for x in before if x.is_image)):
         for height, width in sizes:
             later(tuple(x.having(H=height, W=width) if x.is_image else x for x in before), _FIRST)
@@ -200,11 +285,11 @@ def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], chan
         if not queue:
             break
         candidate = heapq.heappop(queue)[2]
-        trial = backend[INPUTS].trial(model, backend[INPUTS].native_inputs(model, [x.zeros() for x in candidate]))
+        trial = search.trial(candidate)
         if isinstance(trial.error, AgnosticError):
             raise trial.error
         if trial.error is None and trial.batch in (None, 1):
-            _found[model] = candidate
+            known[search.place] = candidate
             return candidate
         progress = len(trial.received) - (trial.failed_in is not None)
         if best is None or progress > best[0]:
@@ -212,6 +297,12 @@ def _find(backend: Backend, model: Model, sizes: Sequence[tuple[int, int]], chan
         for other in _next(candidate, trial, channels):
             later(other, progress)
     reason = best[1].reason if best is not None else ""
+    if search.place is not None:
+        raise InvalidInput(
+            f"{type(model).__name__} does not take these inputs with any images that were tried"
+            f"{f' ({reason})' if reason else ''}: give an example of the images in their place as well, their height "
+            "and width as size=, or their channels as channels_in="
+        )
     raise InvalidInput(
         f"what the inputs of {type(model).__name__} look like is not declared, and cannot be found by running it"
         f"{f' ({reason})' if reason else ''}: give example inputs as inputs=, the height and width of its images as "
@@ -223,7 +314,9 @@ def _next(candidate: Candidate, trial: Trial, channels: int | None) -> Iterator[
     """What to try after a candidate that failed."""
     at = trial.failed_in
     if trial.error is None and trial.received:  # it ran, but took one sample for several
-        at = trial.received[0]
+        at = next((x for x in trial.received if x.argument != _OTHER), None)
+    if at is not None and at.argument == _OTHER:
+        return
     places = range(len(candidate)) if at is None or at.argument is None else [at.argument]
     for place in places:
         ways = (

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.models.attached import card_of
+from agnostic.models.call import Call, image_among, number_of, picture_call
 from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, image_input
@@ -22,31 +23,50 @@ _GREY = np.array([0.299, 0.587, 0.114])
 """Of red, green and blue in grey: Rec. ITU-R BT.601-7, section 2.5.1, as Pillow's conversion to "L"."""
 
 
-def preprocessing_of(backend: Backend, model: Model) -> Preprocessing | None:
-    """From images in [0, 1] to what the model expects: as its card says, else as its own first layer shows; or None."""
+def preprocessing_of(backend: Backend, model: Model, place: int = 0) -> Preprocessing | None:
+    """From images in [0, 1] to what the model expects: as its card says, else as its own first layer shows; or None.
+
+    Args:
+        place: of the images among the model's inputs.
+    """
     card = card_of(model)
-    return backend[INPUTS].stated_preprocessing(model) if card is None else card.preprocessing
+    return backend[INPUTS].stated_preprocessing(model, place) if card is None else card.preprocessing
 
 
 def model_inputs(
     model: Model,
     images: npt.ArrayLike | str | os.PathLike[str],
     *,
+    inputs: Any = None,
+    image: int | str | None = None,
     size: Size | None = None,
     channels_in: int | None = None,
 ) -> Any:
     """See :func:`agnostic.taps.verbs.prepare`."""
-    backend = model_backend(model)
-    form, pixels = fitted(backend, model, images, size=size, channels_in=channels_in)
-    preprocessing = preprocessing_of(backend, model)
+    backend, array = model_backend(model), _batch(images)
+    near = _size(array)
+    if inputs is None:
+        form, place = image_among(backend, model, image=image, size=size, channels=channels_in, near=near)
+        call = Call()
+    else:
+        form, call = picture_call(
+            backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
+        )
+        place = number_of(backend, model, call)
+    pixels = preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
+    return call.native(backend, model, form.arrange(pixels))
+
+
+def preprocessed(pixels: Pixels, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:
+    """(N, H, W, C), uint8 or floating point in [0, 1], in the range that a model expects."""
     if pixels.dtype == np.uint8:
         pixels = pixels / np.float32(255)
-    pixels = pixels.astype(np.float32, copy=False)
+    found: npt.NDArray[np.float32] = pixels.astype(np.float32, copy=False)
     if preprocessing is not None:
         from agnostic.reference.ops import NumpyOps
 
-        pixels = preprocessing.apply(NumpyOps(), pixels).astype(np.float32)
-    return backend[INPUTS].native_inputs(model, [form.arrange(pixels)])
+        found = preprocessing.apply(NumpyOps(), found).astype(np.float32)
+    return found
 
 
 def fitted(
@@ -64,6 +84,13 @@ def fitted(
     Returns:
         The model's input, and (N, H, W, C), uint8 or floating point in [0, 1].
     """
+    array = _batch(images)
+    form = image_input(backend, model, size=size, channels=channels_in, near=_size(array))
+    return form, _fit(form, array, images)
+
+
+def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> Pixels:
+    """(N, H, W, C) of whatever images may be given as; any other array as it is."""
     if isinstance(images, str | os.PathLike):
         from agnostic.files import read_image
 
@@ -71,11 +98,15 @@ def fitted(
     array = np.asarray(images)
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim == 3:
-        array = array[None]
-    own = (int(array.shape[1]), int(array.shape[2])) if array.ndim == 4 and 0 not in array.shape else None
-    form = image_input(backend, model, size=size, channels=channels_in, near=own)
-    channels = form.length("C")
+    return array[None] if array.ndim == 3 else array
+
+
+def _size(array: Pixels) -> tuple[int, int] | None:
+    return (int(array.shape[1]), int(array.shape[2])) if array.ndim == 4 and 0 not in array.shape else None
+
+
+def _fit(form: Input, array: Pixels, images: Any) -> Pixels:
+    own, channels = _size(array), form.length("C")
     grey = channels == 1 and array.ndim == 4 and array.shape[3] == 3
     if own is None or (array.shape[3] != channels and not grey):
         raise InvalidInput(
@@ -86,7 +117,7 @@ def fitted(
         array = _grey(array)
     if form.size not in (None, own):
         array = np.stack([resized(x, *form.size) for x in array])
-    return form, array
+    return array
 
 
 def _check_range(array: Pixels) -> None:

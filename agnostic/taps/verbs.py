@@ -191,6 +191,8 @@ def prepare(
     model: Model,
     images: npt.ArrayLike | str | os.PathLike[str],
     *,
+    inputs: Any = None,
+    image: int | str | None = None,
     size: Size | None = None,
     channels_in: int | None = None,
 ) -> Any:
@@ -202,14 +204,21 @@ def prepare(
         model: a native model, whose card says how images are preprocessed; without a card they stay in [0, 1], or in
             the range that the model's own first layer expects.
         images: (N, H, W, C), (H, W, C) or (H, W) for grey; uint8, or floating point in [0, 1]. Or an image file.
+        inputs: of a model with several inputs, what it is called with beside the images, as in :func:`capture`, with
+            None (or nothing, for a name) in their place: ``(None, age)`` or ``{"age": age}``. A batch of 1 is repeated
+            for every image.
+        image: position or name of the input that takes the images, where ``inputs`` does not tell.
         size: height and width, one number or two; None: the model's own where it has one, else that of the images.
         channels_in: channels of the model's images, where it does not tell.
 
     Returns:
-        The argument of the model, a batch of N images, or of one.
+        What the model is called with: the batch of N images, or of one; with ``inputs``, the tuple or dict of all its
+        inputs. Without ``inputs``, for a model with several, the images alone.
 
     Raises:
-        InvalidInput: another shape, type or range, or another number of channels than the model takes.
+        InvalidInput: another shape, type or range, or another number of channels than the model takes; it does not
+            follow which of several inputs takes the images.
+        UnknownName: no input is called ``image``.
 
     Example:
         >>> ag.prepare(model, images).shape
@@ -217,7 +226,7 @@ def prepare(
         >>> ag.prepare(model, "photos/cat/0.png", size=8).shape
         torch.Size([1, 3, 8, 8])
     """
-    return model_inputs(model, images, size=size, channels_in=channels_in)
+    return model_inputs(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
 
 
 # Choosing ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,19 @@ from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.attached import card_of
+from agnostic.models.call import Call, number_of, picture_call
 from agnostic.models.cards import Preprocessing
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.forms import Input, Trial
-from agnostic.models.inputs import Size, image_input, refused
-from agnostic.models.preparing import preprocessing_of
+from agnostic.models.inputs import Size, refused
+from agnostic.models.preparing import preprocessed, preprocessing_of
 from agnostic.ops import Array, Ops
 from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import OUTPUT, Channel, LayerTerm, Objective, View
+from agnostic.visualization.reach import calls_reached
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.taps import Tap
 from agnostic.visualization.updates import State
@@ -78,12 +80,15 @@ class Climbed:
         scores: (steps, n) float64: the objective before each update.
         reached: (n,) whether, in any step, any number of the gradient that the network passed back to any view of the
             image differed from zero. An image that no gradient reached is still its start; see :meth:`Ascent.remarks`.
+        parts: (n, parts) the same of each of the objective's parts alone (:meth:`Ascent.part_scores`), at the start or
+            at the end; None where the objective has one part.
     """
 
     images: range
     pixels: npt.NDArray[np.float32]
     scores: Float64
     reached: npt.NDArray[np.bool_]
+    parts: npt.NDArray[np.bool_] | None = None
 
 
 def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
@@ -91,6 +96,7 @@ def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
         raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
 
 
+_IMAGES_ALONE = Call()
 _AS_COMPUTED = Input((None, None, None, None), "NHWC")
 
 
@@ -122,6 +128,10 @@ class Ascent:
     """(1 or images, H, W, C) in [0, 1]: what the images start from; None to start from noise."""
     input: Input = _AS_COMPUTED
     """What one image is to the model; by default in the order in which images are computed."""
+    call: Call = _IMAGES_ALONE
+    """What the model is called with around the images; by default them alone."""
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+    """By layer the number of the call that the objective looks at, from 0; the last one of a layer that is not here."""
 
     @property
     def count(self) -> int:
@@ -200,6 +210,14 @@ class Ascent:
             arrays.append(tuple(np.repeat(a[images.start : images.stop], self.views, axis=0) for a in own))
         return arrays
 
+    def others(self, images: range) -> list[npt.NDArray[Any]]:
+        """What the model is given beside images, leading axis images * views; see :meth:`Call.having`."""
+        return self.call.rows(images, self.count, self.views)
+
+    def last_call(self, layer: str) -> int:
+        """The number, from 0, of the call of a layer that the objective looks at."""
+        return self.looked_at.get(layer, max(self.listing[layer].calls, 1) - 1)
+
     def channel_means(self, images: range) -> dict[str, list[npt.NDArray[np.int64]]]:
         """For each layer of which nothing but spatial means of single channels is wanted: their indices (images,).
 
@@ -218,9 +236,21 @@ class Ascent:
         """For each image of a micro-batch what a user must know about it; empty where there is nothing to say."""
         labels = self.objective.labels()
         return [
-            "" if reached else f"no gradient reaches the image from {labels[image]!r}, so it stays {_SILENT}"
-            for image, reached in zip(climbed.images, climbed.reached.tolist(), strict=True)
+            self._silent_part(labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist())
+            if reached
+            else f"{_UNREACHED} {labels[image]!r}, so it stays unchanged: {_SILENT}"
+            for place, (image, reached) in enumerate(zip(climbed.images, climbed.reached.tolist(), strict=True))
         ]
+
+    def _silent_part(self, label: str, image: int, reached: Sequence[bool]) -> str:
+        names = [part.labels() for part, _ in self.objective.parts()]
+        silent = [own[image % len(own)] for own, seen in zip(names, reached, strict=False) if not seen]
+        if not silent:
+            return ""
+        return (
+            f"of {label!r} the part {' and the part '.join(map(repr, silent))} does nothing: no gradient reaches the "
+            f"image from it, neither at the start nor at the end: {_SILENT}"
+        )
 
     # Functions of one step, over Ops --------------------------------------------------------------------------------
     def score(
@@ -233,6 +263,30 @@ class Ascent:
         constants: Mapping[str, Array],
     ) -> Array:
         """(images,): the objective, averaged over the views of each image."""
+        return self._scores(ops, forward, parameters, now, arrays, constants, [(self.objective, 0)])[0]
+
+    def part_scores(
+        self,
+        ops: Ops,
+        forward: Forward,
+        parameters: Array,
+        now: Mapping[str, Array],
+        arrays: Sequence[tuple[Array, ...]],
+        constants: Mapping[str, Array],
+    ) -> list[Array]:
+        """The same of each of the objective's parts, see :meth:`Objective.parts`, from one run of the network."""
+        return self._scores(ops, forward, parameters, now, arrays, constants, self.objective.parts())
+
+    def _scores(
+        self,
+        ops: Ops,
+        forward: Forward,
+        parameters: Array,
+        now: Mapping[str, Array],
+        arrays: Sequence[tuple[Array, ...]],
+        constants: Mapping[str, Array],
+        parts: Sequence[tuple[Objective, int]],
+    ) -> list[Array]:
         images = self.recipe.image.image(ops, parameters, constants, self.shape)
         height, width, _ = self.shape
         rows = ops.repeat(images, self.views, 0) if self.views > 1 else images
@@ -244,9 +298,12 @@ class Ascent:
         if self.preprocessing is not None:
             white = self.recipe.image.white
             inputs = self.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
-        view = View(forward(inputs), rows, self.views, iter(_numbered(self.objective, arrays)))
-        scores = self.objective.score(ops, view)
-        return ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, self.views)), axis=1)
+        taps, numbered = forward(inputs), list(_numbered(self.objective, arrays))
+        found = []
+        for part, first in parts:
+            scores = part.score(ops, View(taps, rows, self.views, iter(numbered[first:])))
+            found.append(ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, self.views)), axis=1))
+        return found
 
     def _noise(self, ops: Ops, field: Array, corners: Array) -> Array:
         height, width, _ = self.shape
@@ -265,9 +322,11 @@ class Ascent:
         return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shape))
 
 
+_UNREACHED = "no gradient reaches the image from"
+
 # Zeros are all that can be seen: no framework tells a unit that is off from a path that is cut.
 _SILENT = (
-    "unchanged: the unit gives a constant (a ReLU that is off everywhere, weights of zero), or the model cuts the way "
+    "the unit gives a constant (a ReLU that is off everywhere, weights of zero), or the model cuts the way "
     "back (detach, stop_gradient, no_grad, rounding); choose a layer before the activation or before the cut, or try "
     "another seed or start"
 )
@@ -280,11 +339,12 @@ def check_reached(labels: Sequence[str], remarks: Sequence[str]) -> None:
         labels: of the images.
         remarks: on them, see :meth:`Ascent.remarks`.
     """
-    if len(remarks) == 1 and remarks[0]:
+    if not remarks or not all(remark.startswith(_UNREACHED) for remark in remarks):
+        return
+    if len(remarks) == 1:
         raise InvalidInput(remarks[0])
-    if remarks and all(remarks):
-        which = f"any of the {counted(len(labels), 'image')}, from {labels[0]!r} to {labels[-1]!r}"
-        raise InvalidInput(f"no gradient reaches {which}, so they stay {_SILENT}")
+    which = f"any of the {counted(len(labels), 'image')}, from {labels[0]!r} to {labels[-1]!r}"
+    raise InvalidInput(f"no gradient reaches {which}, so they stay unchanged: {_SILENT}")
 
 
 def _numbered(objective: Objective, arrays: Sequence[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
@@ -306,7 +366,7 @@ class Images(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         scores: (steps, N) float64: the objective before each update.
         recipe: how they were found.
         remarks: one sentence for each image that does not show what was asked for, such as one that no gradient
-            reached; an empty string for every other image.
+            reached, or that a part of its objective did not; an empty string for every other image.
 
     Example:
         >>> found = ag.visualize(model, ag.objectives.channel("conv", range(3)), size=16, steps=2)
@@ -386,13 +446,17 @@ def prepare(
     steps: int | None = None,
     seed: int = 0,
     start: npt.ArrayLike | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
     channels_in: int | None = None,
 ) -> tuple[Backend, Ascent]:
     """Resolve and check everything that :func:`visualize` is given, without computing an image.
 
     Raises:
         UnknownName: no such layer, class or recipe; names the nearest.
-        InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind.
+        InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind;
+            of several inputs it does not follow which one is meant, one is missing or has another number of rows, or
+            the layer does not depend on the one that the picture is made for.
     """
     if not isinstance(objective, Objective):
         raise InvalidInput(
@@ -404,7 +468,9 @@ def prepare(
     backend, card = backend_of(model), card_of(model)
     if start is not None and size is None:
         size = np.shape(start)[-3:-1]
-    form, trial = shown(backend, model, size=size, near=chosen.size, channels_in=channels_in)
+    form, call, trial = shown(
+        backend, model, size=size, near=chosen.size, inputs=inputs, image=image, channels_in=channels_in
+    )
     listing = trial.layers
     shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
     first = None if start is None else _images(start, shape[2])
@@ -429,38 +495,60 @@ def prepare(
         _check_start(first, shape[:2], resolved.count)
     if trial.error is not None and OUTPUT in resolved.layers():
         raise refused(model, trial, form.size)
+    place = number_of(backend, model, call)
     ascent = Ascent(
         objective=resolved,
         recipe=chosen,
         shape=shape,
         seed=int(seed),
-        preprocessing=preprocessing_of(backend, model) if chosen.preprocess else None,
+        preprocessing=preprocessing_of(backend, model, place) if chosen.preprocess else None,
         start=first,
         listing={x.name: x for x in listing if x.name in resolved.layers()},
         input=form,
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
+        call=call,
     )
+    ascent.others(range(ascent.count))  # rows that do not fit the images are told now
+    if call.place and trial.error is None:
+        ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
     return backend, ascent
 
 
+def _looked_at(backend: Backend, model: Model, ascent: Ascent) -> Mapping[str, int]:
+    def picture(number: int) -> npt.NDArray[np.float32]:
+        noise = np.random.default_rng(number).random((1, *ascent.shape))
+        return ascent.input.arrange(preprocessed(noise, ascent.preprocessing))
+
+    layers = [x for x in ascent.objective.layers() if x != OUTPUT]
+    return calls_reached(backend, model, ascent.call.first(), picture, layers) if layers else {}
+
+
 def shown(
-    backend: Backend, model: Model, *, size: Size | None, near: Size, channels_in: int | None = None
-) -> tuple[Input, Trial]:
-    """What the model's images look like, and a run on one of that shape.
+    backend: Backend,
+    model: Model,
+    *,
+    size: Size | None,
+    near: Size,
+    inputs: Any = None,
+    image: int | str | None = None,
+    channels_in: int | None = None,
+) -> tuple[Input, Call, Trial]:
+    """What the model's images look like, what it is called with around them, and a run on one of that shape.
 
     The run may have failed beyond some layer, as where a dense head does not fit another size.
 
     Args:
         size: None: the model's own; where it has none, ``near``.
+        inputs, image: see :func:`visualize`.
 
     Raises:
         InvalidInput: the model takes no images, or no layer takes images of this size.
     """
-    form = image_input(backend, model, size=size, channels=channels_in, near=near)
-    trial = backend[INPUTS].trial(model, backend[INPUTS].native_inputs(model, [form.zeros()]))
+    form, call = picture_call(backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near)
+    trial = backend[INPUTS].trial(model, call.first().native(backend, model, form.zeros()))
     if trial.error is not None and not any(x.calls for x in trial.layers):
         raise refused(model, trial, form.size)
-    return form, trial
+    return form, call, trial
 
 
 def _images(start: npt.ArrayLike, channels: int) -> Float64:
@@ -499,6 +587,8 @@ def visualize(
     steps: int | None = None,
     seed: int = 0,
     start: npt.ArrayLike | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
     channels_in: int | None = None,
     micro_batch: int | None = None,
     dtype: str | None = None,
@@ -522,6 +612,13 @@ def visualize(
             floating point in [0, 1]. Recipes in ``fourier``'s way of writing an image down take it as it is but for
             black and white, ``classic`` shows it with its own contrast, and ``maco`` takes its phase, which has the
             edges.
+        inputs: of a model with several inputs, what it is called with, as in :func:`agnostic.capture`: a tuple of
+            positional inputs, or a dict of named ones, nested as the model takes them. None, or nothing for a name,
+            stands in the place of the picture: ``(None, age)`` or ``{"age": age}``; an example of the picture is taken
+            for its shape alone. The others are fixed: native or NumPy arrays in the model's own layout and range, with
+            a batch of 1 for all images, or a row for each.
+        image: position or name of the input that the picture is made for, where ``inputs`` does not tell. Of a layer
+            that runs several times, as a tower that two inputs share, the last call that depends on it is looked at.
         channels_in: channels of the images, where the model does not tell.
         micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
 
@@ -540,8 +637,9 @@ def visualize(
         <Images 2 x 16 x 16 x 3 float32: conv:0, conv:5>
     """
     backend, ascent = prepare(
-        model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, channels_in=channels_in
-    )
+        model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs, image=image,
+        channels_in=channels_in,
+    )  # fmt: skip
     settings = Settings(micro_batch, dtype, memory_format, device, on_step)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))

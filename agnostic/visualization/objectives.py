@@ -161,6 +161,14 @@ class Objective(ABC):
         """Whether the value of one image depends on the others, so that all must be computed together."""
         return any(term.couples for term in self.terms())
 
+    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
+        """What is added up to this objective, of that which looks at a layer: each with the number of its first term.
+
+        Args:
+            first: the number of this objective's first term.
+        """
+        return ((self, first),) if self.layers() else ()
+
     def __add__(self, other: Objective | float) -> Objective:
         return Sum(self, other if isinstance(other, Objective) else Constant(float(other)))
 
@@ -228,6 +236,9 @@ class Sum(_Pair):
         Sum(left=Channel(layer='conv', channels=(0,)), right=Constant(value=1.0))
     """
 
+    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
+        return self.left.parts(first) + self.right.parts(first + sum(1 for _ in self.left.terms()))
+
     def labels(self) -> tuple[str, ...]:
         return self._labels(" + ")
 
@@ -244,6 +255,13 @@ class Product(_Pair):
         >>> 2 * ag.objectives.deepdream("conv")
         Product(left=Constant(value=2.0), right=DeepDream(layer='conv'))
     """
+
+    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
+        second = first + sum(1 for _ in self.left.terms())
+        left, right = self.left.parts(first), self.right.parts(second)
+        # A factor that looks at no layer is one of every part of a sum: -1 * (a + b).
+        several = left if not right else right if not left else ()
+        return several if len(several) > 1 else super().parts(first)
 
     def labels(self) -> tuple[str, ...]:
         return self._labels(" * ")

@@ -104,6 +104,8 @@ def draw(
     steps: int | None = None,
     seed: int = 0,
     start: npt.NDArray[np.uint8] | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
     channels_in: int | None = None,
     settings: Settings | None = None,
     force: bool = False,
@@ -113,6 +115,7 @@ def draw(
 
     Args:
         start: (H, W, 3), the picture to start from; its middle is taken, in the size of the images.
+        inputs, image: see :func:`agnostic.visualization.ascent.visualize`; the fixed inputs are batches of 1.
         force: write also over files that hold something else than this work.
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
@@ -127,8 +130,9 @@ def draw(
     def prepared(items: Sequence[str], start: Any) -> tuple[Backend, Ascent]:
         objective = drawing.objective(items)
         return prepare(
-            model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, channels_in=channels_in
-        )
+            model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs,
+            image=image, channels_in=channels_in,
+        )  # fmt: skip
 
     backend, ascent = prepared(drawing.items, None)
     if ascent.shape[2] not in (1, 3):
@@ -208,6 +212,7 @@ def _work(
         "preprocessing": repr(ascent.preprocessing),
         "dtype": settings.dtype or "auto",
         "start": None if start is None else digest(start),
+        "inputs": [ascent.call.label, *map(digest, ascent.call.others)] if ascent.call.place else None,
     }
 
 

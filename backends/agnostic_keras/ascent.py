@@ -140,6 +140,7 @@ def _climbed(
     }
     data = network.shared | {
         "arrays": [tuple(filled(array, rows=views) for array in own) for own in ascent.arrays(images)],
+        "others": [filled(array, rows=views) for array in ascent.others(images)],
         "channels": {
             layer: [filled(index) for index in indices]
             for layer, indices in ascent.channel_means(images).items()
@@ -147,11 +148,16 @@ def _climbed(
         },
     }
     step = None if on_step is None else functools.partial(on_step, len(images))
-    pixels, scores, finite, reached = map(ops.numpy, climb(parameters, state, schedule, data, step))
+    pixels, scores, finite, reached, parts = map(ops.numpy, climb(parameters, state, schedule, data, step))
     count = len(images)
-    return Climbed(
-        images, pixels[:count].astype(np.float32), scores[:, :count].astype(np.float64), reached.any(0)[:count]
-    ), finite[:, :count]
+    climbed = Climbed(
+        images,
+        pixels[:count].astype(np.float32),
+        scores[:, :count].astype(np.float64),
+        reached.any(0)[:count],
+        parts[:count] if parts.shape[1] else None,
+    )
+    return climbed, finite[:, :count]
 
 
 def _check_finite(
@@ -222,6 +228,26 @@ class Network:
 
         return self.ascent.score(self.ops, forward, parameters, now, data["arrays"], data["constants"])
 
+    def parts_reached(self, parameters: Array, probe: Array, now: Mapping[str, Array], data: Data) -> Array:
+        """(images, parts): whether a gradient of each part of the objective comes back; none where there is one part.
+
+        See :attr:`agnostic.visualization.ascent.Climbed.parts`.
+        """
+        parts = len(self.ascent.objective.parts())
+        if parts < 2:
+            return keras.ops.zeros((parameters.shape[0], 0), "bool")
+
+        def score(number: int, point: tuple[Array, Array]) -> Array:
+            def forward(inputs: Array) -> Mapping[str, Tap]:
+                return self._forward(inputs + point[1], data)
+
+            arrays, constants = data["arrays"], data["constants"]
+            return self.ascent.part_scores(self.ops, forward, point[0], now, arrays, constants)[number]
+
+        differentiate = engines.current().value_and_gradient
+        found = [differentiate(functools.partial(score, i), (parameters, probe))[1][1] for i in range(parts)]
+        return keras.ops.stack([self.reached(received) for received in found], 1)
+
     def update(self, parameters: Array, gradient: Array, state: Any, now: Mapping[str, Array]) -> tuple[Array, Any]:
         """New parameters and state."""
         return self.ascent.update(self.ops, parameters, gradient, state, now)
@@ -242,16 +268,18 @@ class Network:
     # The network, cut -----------------------------------------------------------------------------------------------
     def _forward(self, inputs: Array, data: Data) -> Mapping[str, Tap]:
         taps: dict[str, Tap] = {}
-        left = sum(self.ascent.listing[layer].calls for layer in self._wanted)
+        # Calls of each layer that are still to come, the last of them the one that is looked at.
+        left = {layer: self.ascent.last_call(layer) + 1 for layer in self._wanted}
         cut = OUTPUT not in self.ascent.objective.layers()
 
         def tapping(name: str, layer: keras.Layer) -> Replacement:
             axes = self.ascent.listing[name].axes or ""
 
             def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-                nonlocal left
-                left -= 1
-                last = cut and left == 0
+                if not left[name]:
+                    return original(*args, **kwargs)
+                left[name] -= 1
+                last = cut and not any(left.values())
                 output = None
                 if name in self.sliced:
                     x = args[0] if args else kwargs["inputs"]
@@ -281,7 +309,7 @@ class Network:
             replaced([*self._quick, *taped]),
         ):
             try:
-                output = predict(self._model, inputs)
+                output = predict(self._model, self.ascent.call.having(inputs, data["others"]))
             except Stop:
                 return taps
         if not hasattr(output, "shape") or len(output.shape) != 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from agnostic_keras.taps import (
     _last,
     _native,
     _watching,
+    call_parameters,
     check_built,
     data_format,
     ops,
@@ -67,12 +67,18 @@ def _channels_first(model: keras.Layer) -> bool:
 
 def input_count(model: keras.Layer) -> int:
     """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
-    parameters = inspect.signature(type(model).call).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [
-        x for x in parameters if x.default is x.empty and x.kind in kinds and x.name not in ("training", "mask")
-    ]
-    return max(1, len(required) - 1)  # the model itself comes first
+    if getattr(model, "inputs", None):
+        return len(tree.flatten(_graph(model).input))
+    return max(1, sum(x.default is x.empty for x in call_parameters(model)))
+
+
+def input_names(model: keras.Layer) -> Sequence[str]:
+    """See :meth:`agnostic.contracts.inputs.Inputs.input_names`."""
+    if getattr(model, "inputs", None):
+        structure = _graph(model).input
+        # As tree.flatten orders them.
+        return sorted(structure) if isinstance(structure, dict) else [x.name for x in tree.flatten(structure)]
+    return [x.name for x in sorted(call_parameters(model), key=lambda x: x.default is not x.empty)]
 
 
 def native_inputs(model: keras.Layer, arrays: Sequence[npt.NDArray[Any]]) -> Any:
@@ -95,9 +101,9 @@ _UNCHANGED = (
 """Layers after which pixels are in the range in which they were."""
 
 
-def stated_preprocessing(model: keras.Layer) -> Preprocessing | None:
+def stated_preprocessing(model: keras.Layer, place: int = 0) -> Preprocessing | None:
     """See :meth:`agnostic.contracts.inputs.Inputs.stated_preprocessing`: from a rescaling that comes first."""
-    first = next(_first_steps(model), None)
+    first = next(_first_steps(model, place), None)
     match first:
         case kl.Rescaling():
             largest = float(np.abs(np.asarray(first.scale, np.float64)).max())
@@ -117,12 +123,20 @@ _HALFWAY = 32
 and the like leave 1 to 5, those for [0, 1] 255 and more."""
 
 
-def _first_steps(model: keras.Layer) -> Iterator[Any]:
-    """The layers and operations that change an image's values, in order; a number for a product with it."""
+def _first_steps(model: keras.Layer, place: int) -> Iterator[Any]:
+    """The layers and operations that change an image's values, in order; a number for a product with it.
+
+    Args:
+        place: of the image among the model's inputs: what follows from others alone is passed by.
+    """
     if hasattr(_graph(model), "_nodes_by_depth") and _is_graph(model):
         depths = _graph(model)._nodes_by_depth
+        reached = {id(tree.flatten(_graph(model).input)[place])}
         for node in (node for depth in sorted(depths, reverse=True) for node in depths[depth]):
-            yield from _steps_of(node)
+            at = next((i for i, x in enumerate(node.input_tensors) if id(x) in reached), None)
+            if at is not None and not node.is_input:
+                reached.update(map(id, node.output_tensors))
+                yield from _steps_of(node, at)
         return
     if not any(isinstance(x, kl.Rescaling | kl.Normalization) for x in named_layers(model).values()):
         return
@@ -130,18 +144,20 @@ def _first_steps(model: keras.Layer) -> Iterator[Any]:
     if stated is None:
         return
     found = trial(model, native_inputs(model, [x.zeros() for x in stated]))
-    named, ran = named_layers(model), [x.name for x in found.layers if x.calls]
+    # Of several inputs only the images have four dimensions, as far as can be told.
+    images = [x for x in found.layers if x.calls and (len(stated) == 1 or len(x.shape or ()) == 4)]
+    named, ran = named_layers(model), [x.name for x in images]
     for name in ran:
         if not named[name]._flatten_layers(False, False) and not isinstance(named[name], _UNCHANGED):
             yield named[name]
 
 
-def _steps_of(node: Any) -> Iterator[Any]:
+def _steps_of(node: Any, place: int) -> Iterator[Any]:
     operation = node.operation
-    if node.is_input or isinstance(operation, _UNCHANGED):
+    if isinstance(operation, _UNCHANGED):
         return
     if isinstance(operation, keras.Model):
-        yield from _first_steps(operation)
+        yield from _first_steps(operation, place)
         return
     numbers = [x for x in node.arguments.args if isinstance(x, int | float)]
     match type(operation).__name__, numbers:
@@ -192,12 +208,21 @@ class _Seen:
 
     def given(self, inputs: Any) -> None:
         """The run begins, on these arrays."""
-        self._arguments = {id(x): place for place, x in enumerate(tree.flatten(inputs))}
+        self._arguments = {id(x): place for place, x in enumerate(_in_order(inputs))}
 
     def enter(self, name: str, takes: Takes, x: Any) -> None:
         """A layer is called with an array."""
         self.received.append(Received(name, takes, tuple(x.shape), self._arguments.get(id(x))))
         self.open.append(self.received[-1])
+
+
+def _in_order(inputs: Any) -> Iterator[Any]:
+    """The arrays in nested inputs as they are written: Keras' tree sorts the names of dicts."""
+    if isinstance(inputs, dict | tuple | list):
+        for x in inputs.values() if isinstance(inputs, dict) else inputs:
+            yield from _in_order(x)
+    elif hasattr(inputs, "shape"):
+        yield inputs
 
 
 @contextlib.contextmanager

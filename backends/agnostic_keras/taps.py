@@ -109,11 +109,33 @@ def predict(model: keras.Layer, inputs: Any) -> Any:
     training = {"training": False} if "training" in inspect.signature(type(model).call).parameters else {}
     inputs = _native(model, inputs)
     _check_declared(model, inputs)
-    if isinstance(inputs, tuple) and not getattr(model, "inputs", None):
-        return model(*inputs, **training)
+    if not getattr(model, "inputs", None):
+        args, kwargs = _arguments(model, inputs)
+        return model(*args, **kwargs, **training)
     with _any_size(model, inputs):
         # A functional model takes all its inputs as one structure, and knows dicts by the names of its inputs.
         return model(list(inputs) if isinstance(inputs, tuple) else inputs, **training)
+
+
+def call_parameters(model: keras.Layer) -> list[inspect.Parameter]:
+    """The named parameters of a model's ``call`` that take inputs."""
+    parameters = list(inspect.signature(type(model).call).parameters.values())[1:]  # the model itself comes first
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [x for x in parameters if x.kind not in unnamed and x.name not in ("training", "mask")]
+
+
+def _arguments(model: keras.Layer, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a model without declared inputs.
+
+    A dict of names of ``call``'s parameters is those parameters, and any other one input.
+    """
+    if isinstance(inputs, tuple):
+        return inputs, {}
+    names = [x.name for x in call_parameters(model)]
+    if isinstance(inputs, dict) and names and names[0] in inputs and all(x in names for x in inputs):
+        # Keras wants the first one by position.
+        return (inputs[names[0]],), {name: x for name, x in inputs.items() if name != names[0]}
+    return (inputs,), {}
 
 
 def _check_declared(model: keras.Layer, inputs: Any) -> None:
@@ -136,13 +158,16 @@ def _any_size(model: keras.Layer, inputs: Any) -> Iterator[None]:
 
     So a convolutional part, which takes any size, runs as far as it is wanted.
     """
-    declared = getattr(model, "inputs", None) or []
+    structure = _graph(model).input if getattr(model, "inputs", None) else []
+    declared, given = tree.flatten(structure), tree.flatten(inputs)
+    if isinstance(inputs, dict) and not isinstance(structure, dict):
+        given = [inputs.get(x.name) for x in declared]
     others = False
-    if len(declared) == 1 and hasattr(inputs, "shape"):
-        shape, wanted = tuple(inputs.shape), tuple(declared[0].shape)
+    for x, one in zip(given, declared, strict=False) if len(given) == len(declared) else ():
+        shape, wanted = tuple(getattr(x, "shape", ())), tuple(one.shape)
         images = len(shape) == len(wanted) == 4
         channel = 1 if images and data_format(model) == "channels_first" else -1
-        others = images and shape[channel] == wanted[channel] and shape[1:] != wanted[1:]
+        others |= images and shape[channel] == wanted[channel] and shape[1:] != wanted[1:]
     if not others:
         yield
         return

@@ -31,7 +31,7 @@ from agnostic_torch.layers import unwrap
 from agnostic_torch.logits import Logits
 from agnostic_torch.models import Conv2dSame, Residual
 from agnostic_torch.ops import TorchOps
-from agnostic_torch.taps import leaves
+from agnostic_torch.taps import _arguments, leaves
 
 Tensor = torch.Tensor
 
@@ -131,7 +131,11 @@ def frozen(
             memo[id(hook)] = hook
     network = copy.deepcopy(model, memo).eval().to(device, torch.promote_types(dtype, torch.float32))
     _fold_batch_norms(network, keep)
-    return network.to(dtype=dtype, memory_format=memory_format).requires_grad_(False)
+    network.to(dtype=dtype).requires_grad_(False)
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        if tensor.ndim == 4:  # kernels of volumes have no such format
+            tensor.data = tensor.data.contiguous(memory_format=memory_format)
+    return network
 
 
 # Where a module keeps its parameters, buffers and children.
@@ -177,6 +181,7 @@ class _Loop:
         self.real = "float64" if dtype == torch.float64 else "float32"
         self.constants = {name: self.ops.asarray(a, self.real) for name, a in ascent.constants().items()}
         self.arrays = [tuple(self._data(a) for a in own) for own in ascent.arrays(images)]
+        self.others = [self._given(x) for x in ascent.others(images)]
         self.channel_means = {
             layer: indices
             for layer, indices in ascent.channel_means(images).items()
@@ -187,6 +192,12 @@ class _Loop:
         self.affine: dict[str, list[tuple[Tensor, Tensor]]] = {}
         # Of each image, whether a gradient came back from the network in any step.
         self.reached = torch.zeros(len(images), dtype=torch.bool, device=device)
+        self.inputs = torch.empty(0)  # what the network was given last
+
+    def _given(self, array: npt.NDArray[Any]) -> Tensor:
+        """An input that stays as it is, floating point in the network's type."""
+        x = torch.from_numpy(np.ascontiguousarray(array)).to(self.ops.device)
+        return x.to(self.dtype) if x.is_floating_point() else x
 
     def _data(self, array: npt.NDArray[Any]) -> Tensor:
         return self.ops.asarray(array, self.real if array.dtype.kind == "f" else None)
@@ -198,6 +209,7 @@ class _Loop:
         state = ascent.recipe.update.initial_state(parameters)
         schedule = {name: self._data(a) for name, a in ascent.schedule(self.images).items()}
         history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype)
+        parts = self._parts_reached(parameters, {name: a[0] for name, a in schedule.items()})
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
             parameters = parameters.detach().requires_grad_()
@@ -210,9 +222,25 @@ class _Loop:
                 parameters, state = ascent.update(ops, parameters, gradient, state, now)
             if on_step is not None:
                 on_step(len(self.images))
+        if parts is not None:
+            parts = parts | self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
         with torch.no_grad():
             pixels = ops.numpy(ascent.display(ops, parameters.detach(), self.constants))
-        return Climbed(self.images, pixels.astype(np.float32), history.double().numpy(), self.reached.cpu().numpy())
+        scores, reached = history.double().numpy(), self.reached.cpu().numpy()
+        return Climbed(self.images, pixels.astype(np.float32), scores, reached, parts)
+
+    def _parts_reached(self, parameters: Tensor, now: Mapping[str, Tensor]) -> npt.NDArray[np.bool_] | None:
+        """(images, parts): whether a gradient of each part of the objective comes back; None where there is one."""
+        if len(self.ascent.objective.parts()) < 2:
+            return None
+        with torch.enable_grad():
+            scores = self.ascent.part_scores(
+                self.ops, self._forward, parameters.detach().requires_grad_(), now, self.arrays, self.constants
+            )
+            gradients = [_gradient(x, self.inputs, keep=True) for x in scores]
+        found = [(x != 0).reshape(len(self.images), -1).any(1) for x in gradients]
+        reached: npt.NDArray[np.bool_] = torch.stack(found, 1).cpu().numpy()
+        return reached
 
     def _check_finite(self, step: int, scores: Tensor, gradient: Tensor) -> None:
         # A sum is finite only if all its terms are, and costs one pass without a temporary.
@@ -232,20 +260,26 @@ class _Loop:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
         inputs = inputs.view_as(inputs)
         inputs.register_hook(self._receive)
+        self.inputs = inputs
         axes = self.ascent.input.axes
         rows = inputs.permute(*("NHWC".index(axis) for axis in axes)).to(self.dtype)
         rows = rows.contiguous(memory_format=self.memory_format) if axes == "NCHW" else rows.contiguous()
         wanted = self.ascent.objective.layers()
         taps: dict[str, Tap] = {}
-        left = sum(self.ascent.listing[layer].calls for layer in wanted if layer != OUTPUT)
+        # Calls of each layer that are still to come, the last of them the one that is looked at.
+        left = {layer: self.ascent.last_call(layer) + 1 for layer in wanted if layer != OUTPUT}
         cut = OUTPUT not in wanted
         logits = Logits()
 
+        def ends(layer: str) -> bool:
+            return cut and all(n == (1 if x == layer else 0) for x, n in left.items())
+
         def record(layer: str, tap: Callable[[], Tap]) -> None:
-            nonlocal left
-            left -= 1
-            taps[layer] = tap()
-            if cut and left == 0:
+            if not left[layer]:
+                return
+            taps[layer], last = tap(), ends(layer)
+            left[layer] -= 1
+            if last:
                 raise _Cut
 
         def output_hook(layer: str) -> Callable[..., None]:
@@ -254,7 +288,7 @@ class _Loop:
                 axes, before = self.ascent.listing[layer].axes or "", logits.before(output)
 
                 def tap() -> Tap:
-                    if cut and left == 0:
+                    if ends(layer):
                         return Tap(layer, output, axes, logits=before)
                     return Tap(layer, output.clone(), axes, logits=None if before is None else before.clone())
 
@@ -265,7 +299,7 @@ class _Loop:
         def input_hook(layer: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
                 x = args[0] if args else kwargs["input"]
-                record(layer, lambda: self._affine_tap(layer, module, x if cut and left == 0 else x.clone()))
+                record(layer, lambda: self._affine_tap(layer, module, x if ends(layer) else x.clone()))
 
             return hook
 
@@ -279,7 +313,8 @@ class _Loop:
                     handles.append(self.network.get_submodule(layer).register_forward_hook(output_hook(layer)))
             try:
                 with logits if self.ascent.objective.wants_logits else contextlib.nullcontext():
-                    output = self.network(rows)
+                    args, kwargs = _arguments(self.network, self.ascent.call.having(rows, self.others))
+                    output = self.network(*args, **kwargs)
             except _Cut:
                 return taps
         finally:
@@ -316,11 +351,15 @@ class _Loop:
         return Tap(layer, None, "NCHW", channel_mean)
 
 
-def _gradient(values: Tensor, x: Tensor) -> Tensor:
-    """The gradient of the sum of some values for ``x``; zeros where nothing connects them."""
+def _gradient(values: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:
+    """The gradient of the sum of some values for ``x``; zeros where nothing connects them.
+
+    Args:
+        keep: what connects them, for another gradient.
+    """
     if not values.requires_grad:
         return torch.zeros_like(x)
-    return torch.autograd.grad(values.sum(), x, allow_unused=True, materialize_grads=True)[0]
+    return torch.autograd.grad(values.sum(), x, retain_graph=keep, allow_unused=True, materialize_grads=True)[0]
 
 
 def _is_affine(module: nn.Module) -> bool:

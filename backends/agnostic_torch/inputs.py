@@ -28,7 +28,7 @@ def stated_inputs(model: nn.Module) -> Sequence[Input] | None:
     return None
 
 
-def stated_preprocessing(model: nn.Module) -> Preprocessing | None:
+def stated_preprocessing(model: nn.Module, place: int = 0) -> Preprocessing | None:
     """None: a module does not say which range it expects."""
     return None
 
@@ -60,15 +60,22 @@ def is_refusal(error: Exception) -> bool:
 
 def input_count(model: nn.Module) -> int:
     """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
-    model = unwrap(model)
+    return max(1, sum(x.default is x.empty for x in _parameters(model)))
+
+
+def input_names(model: nn.Module) -> Sequence[str]:
+    """See :meth:`agnostic.contracts.inputs.Inputs.input_names`."""
+    parameters = _parameters(model)
+    return [x.name for x in sorted(parameters, key=lambda x: x.default is not x.empty)]
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    """The named parameters of a model's ``forward``; none where it is no Python function."""
     try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):  # no Python function
-        return 1
-    required = [
-        x for x in parameters if x.default is x.empty and x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD)
-    ]
-    return max(1, len(required))
+        parameters = inspect.signature(unwrap(model).forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [x for x in parameters if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)]
 
 
 def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
@@ -88,7 +95,7 @@ def trial(model: nn.Module, inputs: Any) -> Trial:
     with (
         inference(model),
         torch.random.fork_rng(devices=[x.index for x in devices if x.type == "cuda"]),
-        _receiving(model, (*args, *kwargs.values())) as seen,
+        _receiving(model, tuple(leaves((args, kwargs)))) as seen,
     ):
         try:
             layers = taps.run(args, kwargs)[1].layers

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import inspect
 import itertools
 import random
 import sys
@@ -129,9 +130,21 @@ def _arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str
     inputs = _native(model, inputs)
     if isinstance(inputs, tuple):
         return inputs, {}
-    if type(inputs) is dict and all(isinstance(key, str) for key in inputs):
+    if type(inputs) is dict and all(isinstance(key, str) for key in inputs) and not _takes_one_dict(model, inputs):
         return (), inputs
     return (inputs,), {}
+
+
+def _takes_one_dict(model: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether a model cannot be called with these names, and can with the dict as its one input."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # no Python function
+        return False
+    parameters = [x for x in signature.parameters.values() if x.kind is not x.VAR_POSITIONAL]
+    if any(x.name in inputs or x.kind is x.VAR_KEYWORD for x in parameters):
+        return False
+    return sum(x.default is x.empty and x.kind is not x.KEYWORD_ONLY for x in parameters) == 1
 
 
 # Records that nothing changes afterwards -----------------------------------------------------------------------------

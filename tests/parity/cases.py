@@ -163,6 +163,7 @@ def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
     images = range(ascent.count)
     data = network.shared | {
         "arrays": [tuple(map(network.data, own)) for own in ascent.arrays(images)],
+        "others": list(map(network.data, ascent.others(images))),
         "channels": {
             layer: list(map(network.data, own))
             for layer, own in ascent.channel_means(images).items()

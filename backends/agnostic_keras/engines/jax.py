@@ -103,8 +103,11 @@ def climber(network: Any) -> Callable[..., Any]:
             seen = scores, network.finite(gradient), network.reached(received)
             return network.update(parameters, gradient, state, now), seen
 
+        first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
+        parts = network.parts_reached(parameters, probe, first, data)
         (parameters, _), seen = lax.scan(step, (parameters, state), schedule)
-        return network.display(parameters, data), *seen
+        parts |= network.parts_reached(parameters, probe, last, data)
+        return network.display(parameters, data), *seen, parts
 
     def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
         results = jax.block_until_ready(compiled(parameters, state, schedule, data))

@@ -109,12 +109,15 @@ def climber(network: Any) -> Callable[..., Any]:
             now_seen = values, network.finite(gradient), network.reached(received)
             return t + 1, parameters, state, tuple(all_.write(t, x) for all_, x in zip(seen, now_seen, strict=True))
 
+        first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
+        parts = network.parts_reached(parameters, probe, first, data)
         seen = tuple(tf.TensorArray(dtype, steps) for dtype in (parameters.dtype, tf.bool, tf.bool))
         _, parameters, _, seen = tf.while_loop(
             lambda t, *_: t < steps, step, (tf.constant(0), parameters, state, seen),
             parallel_iterations=1, maximum_iterations=steps,
         )  # fmt: skip
-        return network.display(parameters, data), *(x.stack() for x in seen)
+        parts |= network.parts_reached(parameters, probe, last, data)
+        return network.display(parameters, data), *(x.stack() for x in seen), parts
 
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None

@@ -109,7 +109,9 @@ def climber(network: Any) -> Callable[..., Any]:
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
     ) -> tuple[Tensor, ...]:
         seen, probe = [], network.probe(parameters)
+        first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
         with eagerly():
+            parts = network.parts_reached(parameters, probe, first, data)
             for t in range(len(next(iter(schedule.values())))):
                 now = {name: array[t] for name, array in schedule.items()}
                 values, (gradient, received) = value_and_gradient(
@@ -120,7 +122,8 @@ def climber(network: Any) -> Callable[..., Any]:
                     seen.append((values, network.finite(gradient), network.reached(received)))
                 if on_step is not None:
                     on_step()
+            parts = parts | network.parts_reached(parameters, probe, last, data)
             with torch.no_grad():
-                return network.display(parameters, data), *(torch.stack(x) for x in zip(*seen, strict=True))
+                return network.display(parameters, data), *(torch.stack(x) for x in zip(*seen, strict=True)), parts
 
     return climb

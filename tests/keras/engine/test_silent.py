@@ -58,3 +58,10 @@ def test_a_dead_channel_among_others_has_a_remark() -> None:
         assert repr(f"{layer}:1") in images.remarks[1]
         with pytest.raises(ag.InvalidInput, match=f"'{layer}:1'"):
             draw(model(), channel(layer, 1), recipe="classic")
+
+
+def test_a_silent_part_of_a_sum_has_a_remark() -> None:
+    objective = channel("relu", [0, 1]) - 0.5 * (channel("conv", 2) + channel("conv", 3))
+    other, silent = draw(model(), objective - ag.objectives.total_variation(), micro_batch=1).remarks
+    assert other == ""
+    assert "the part 'relu:1' does nothing" in silent

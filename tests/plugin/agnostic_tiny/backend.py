@@ -199,7 +199,7 @@ def expected(model: Tiny, layer: str | None) -> None:
     """None: not known."""
 
 
-def stated_preprocessing(model: Tiny) -> None:
+def stated_preprocessing(model: Tiny, place: int = 0) -> None:
     """None: images stay in [0, 1]."""
 
 
@@ -210,6 +210,11 @@ def stated_card(model: Tiny) -> None:
 def input_count(model: Tiny) -> int:
     """One."""
     return 1
+
+
+def input_names(model: Tiny) -> list[str]:
+    """It has no name."""
+    return []
 
 
 def is_refusal(error: Exception) -> bool:
