@@ -31,7 +31,7 @@ def patients(*, dicts: bool = False, fixed: bool = False) -> keras.Model:
     if not fixed:
         return model
     numbers = keras.ops.convert_to_numpy(keras.ops.stop_gradient(years(AGE.astype(np.float32))))
-    judged = mixed(kl.Lambda(lambda x: x * numbers[:, None, None], name="times")(seen))
+    judged = mixed(kl.Lambda(lambda x: keras.ops.multiply(x, numbers[:, None, None]), name="times")(seen))
     return keras.Model(image, kl.GlobalAveragePooling2D(name="mean")(judged))
 
 
