@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import decoding
+from agnostic.arrays import describe
 from agnostic.errors import AgnosticError, InvalidInput, nearest
 from agnostic.temporary import temporary_folder
 
@@ -28,6 +29,19 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def as_path(given: Any) -> Path:
+    """The path that a user gives.
+
+    Raises:
+        InvalidInput: it is no path, or none that a file can have.
+    """
+    if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
+        raise InvalidInput(f"a path is text, such as 'photo.png', or a pathlib.Path, not {describe(given)}")
+    if "\0" in os.fspath(given):
+        raise InvalidInput(f"a path has no null character, and {os.fspath(given)!r} has one")
+    return Path(given)
 
 
 def open_regular(path: str | os.PathLike[str], error: type[AgnosticError] = InvalidInput) -> BinaryIO:
@@ -177,7 +191,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InvalidInput: the folder cannot be made or written to, ``path`` is a folder, or there is no room for the file.
     """
-    target = Path(path)
+    target = as_path(path)
     if target.is_dir():
         raise InvalidInput(f"cannot write {str(target)!r}: it is a folder, and a file name was expected")
     with ExitStack() as stack:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from agnostic import __version__, display, tensors
-from agnostic.arrays import dtype_name
+from agnostic.arrays import describe, dtype_name
 from agnostic.errors import InvalidInput
-from agnostic.files import atomic_path, open_regular
+from agnostic.files import as_path, atomic_path, open_regular
 from agnostic.layers import Layer
 from agnostic.taps.records import Activations
 from agnostic.text import counted
@@ -39,6 +39,8 @@ _CODES = {
 # Writing -------------------------------------------------------------------------------------------------------------
 def save(record: Activations, path: str | os.PathLike[str], note: Mapping[str, Any] | None = None) -> None:
     """See :meth:`agnostic.taps.records.Activations.save`."""
+    if not isinstance(note, Mapping | None):
+        raise InvalidInput(f"a note is a dict, such as {{'photo': 'cat.jpg'}}, not {describe(note)}")
     arrays: dict[str, tuple[str, Array]] = {}
     types: dict[str, str] = {}
     calls: dict[str, list[Any]] = {}
@@ -59,7 +61,7 @@ def save(record: Activations, path: str | os.PathLike[str], note: Mapping[str, A
     }
     try:
         text = json.dumps(about, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"a note holds what JSON can: numbers, words, lists and dicts of them ({error})") from None
     # The widest numbers first, so that each array begins where its type may.
     order = sorted(arrays, key=lambda name: -tensors.width(arrays[name][0]))
@@ -264,7 +266,7 @@ def open_record(path: str | os.PathLike[str]) -> Stored:
         >>> ag.taps.open("conv.safetensors")["conv"].shape
         (2, 8, 16, 16)
     """
-    where = Path(path)
+    where = as_path(path)
     with open_regular(where) as file:
         try:
             header = tensors.read_header(file, os.fstat(file.fileno()).st_size)

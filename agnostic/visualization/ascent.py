@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
+from agnostic.arrays import describe
 from agnostic.contracts.ascent import ASCENT
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
@@ -467,7 +468,7 @@ def prepare(
     chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
     backend, card = backend_of(model), card_of(model)
     if start is not None and size is None:
-        size = np.shape(start)[-3:-1]
+        size = _pixels(start)
     form, call, trial = shown(
         backend, model, size=size, near=chosen.size, inputs=inputs, image=image, channels_in=channels_in
     )
@@ -549,6 +550,15 @@ def shown(
     if trial.error is not None and not any(x.calls for x in trial.layers):
         raise refused(model, trial, form.size)
     return form, call, trial
+
+
+def _pixels(start: npt.ArrayLike) -> tuple[int, int]:
+    """Height and width of what a user gives to start from."""
+    given = np.asarray(start)
+    if given.ndim not in (3, 4) or not given.size:
+        what = f"shape {given.shape}" if given.ndim else describe(start)
+        raise InvalidInput(f"a start is an image (H, W, C) or one for each image (N, H, W, C), not {what}")
+    return given.shape[-3], given.shape[-2]
 
 
 def _images(start: npt.ArrayLike, channels: int) -> Float64:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from agnostic.data.sequences import Ragged, pad_sequences
 from agnostic.errors import InvalidInput
+from agnostic.text import type_named
 
 
 def take(array: Any, order: npt.NDArray[np.int64]) -> Any:
@@ -64,8 +65,8 @@ def resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int], interpolation: 
 def check_transform(transform: Any) -> None:
     """See :meth:`agnostic.contracts.data.Data.check_transform`: the random state of a layer cannot be set per image."""
     raise InvalidInput(
-        f"augmentation is a {type(transform).__name__}, and modules of its framework cannot be seeded for each "
-        "image; wrap it in a function (image, *, seed, epoch, index), or give an agnostic Augmentation"
+        f"augmentation is {type_named(transform)}, and modules of its framework cannot be seeded for each image; "
+        "wrap it in a function (image, *, seed, epoch, index), or give an agnostic Augmentation"
     )
 
 

@@ -192,3 +192,19 @@ def test_what_no_file_can_hold(tmp_path: Path) -> None:
     with pytest.raises(ag.InvalidInput, match="a note holds what JSON can"):
         Activations(layers, {}, lambda x: x).save(tmp_path / "a.st", note={"x": {1, 2}})
     assert not list(tmp_path.iterdir())
+
+
+def test_wrong_paths_and_notes_are_one_sentence(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    record = ag.capture(model, torch.zeros(1, 2), "0")
+    for path, said in ((None, "not None"), (3, "not 3"), (b"a.safetensors", "not a bytes"), ("a\0b", "null character")):
+        for call in (ag.taps.open, record.save):
+            with pytest.raises(ag.InvalidInput, match=f"a path .*{said}"):
+                call(path)
+    deep = []
+    for _ in range(3000):
+        deep = [deep]
+    for note, said in (("photo", "a note is a dict"), ({"a": deep}, "a note holds"), ({"a": {1}}, "a note holds")):
+        with pytest.raises(ag.InvalidInput, match=said):
+            record.save(tmp_path / "a.safetensors", note)
+    assert not list(tmp_path.iterdir())

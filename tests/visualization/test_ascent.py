@@ -828,3 +828,12 @@ def test_black_and_white_starts_are_finite(network: Any) -> None:
 def test_starts_that_do_not_fit(network: Any, start: Any, words: str) -> None:
     with pytest.raises(ag.InvalidInput, match=words):
         draw(network, start=start)
+
+
+@pytest.mark.parametrize("start", ["photo.jpg", [None], [[0.5] * 4] * 4, np.zeros((0, 4, 3), np.float32)])
+def test_what_is_no_image_to_start_from_is_said_of_the_start(start: Any) -> None:
+    """Not of a size that nobody gave."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+    with pytest.raises(ag.InvalidInput, match=r"a start is an image \(H, W, C\) or one for each image"):
+        ag.visualize(model, ag.objectives.channel("0", 0), steps=1, start=start)
