@@ -78,7 +78,9 @@ _FIXES: Mapping[str, str] = {
     "layer_doubled": "Call {layer} once.",
     "dropout_on": "Call the model with training=False.",
     "random": "Call the model with training=False.",
-    "dtype": "Compute in float32: keras.config.set_dtype_policy('float32') before the model is made.",
+    "dtype": "Compute in float32: keras.config.set_dtype_policy('float32') before the model is made; on a GPU switch "
+    "TF32 off: jax.config.update('jax_default_matmul_precision', 'highest'), "
+    "tf.config.experimental.enable_tensor_float_32_execution(False), torch.backends.cudnn.allow_tf32 = False.",
     "not_finite": "Look for an overflow, a division by zero or a logarithm of zero.",
     "constant_factor": "Divide by {b}.",
     "constant_offset": "Subtract {b}.",

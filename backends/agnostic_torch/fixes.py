@@ -76,7 +76,8 @@ _FIXES: Mapping[str, str] = {
     "layer_doubled": "Call {layer} once.",
     "dropout_on": "Call model.eval(), and give functional dropout training=self.training.",
     "random": "Call model.eval().",
-    "dtype": "Compute in float32: model.float(), no autocast, torch.backends.cuda.matmul.allow_tf32 = False.",
+    "dtype": "Compute in float32: model.float(), no autocast; on a GPU torch.backends.cuda.matmul.allow_tf32 = "
+    "torch.backends.cudnn.allow_tf32 = False.",
     "not_finite": "Look for an overflow, a division by zero or a logarithm of zero.",
     "constant_factor": "Divide by {b}.",
     "constant_offset": "Subtract {b}.",

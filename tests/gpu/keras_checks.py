@@ -176,7 +176,9 @@ def check_the_command(device: str) -> None:
         both = ["compare", MODEL, MODEL, "--inputs", "photo.npy"]
         for side in "ab":
             both += [f"--backend-{side}", "keras", f"--engine-{side}", ENGINE]
-        succeeded(*both, "--device-a", device, "--device-b", "cpu")
+        code, out, err = command(*both, "--device-a", device, "--device-b", "cpu")
+        # An engine that multiplies in TF32 by default gives other numbers on a GPU, which is what has to be said.
+        assert code == 0 or (code == 1 and "fewer digits: tf32" in out and "weights differ" not in out), out + err
 
 
 def check_a_model_that_is_copied_stays_where_it_is(device: str) -> None:
