@@ -88,6 +88,15 @@ def per_sample(
 
     Returns:
         (N, *shape of the input), or a list of them.
+
+    Raises:
+        InvalidInput: an input is not real floating point, or unconnected; the arrays of the batch differ in length.
+
+    Example:
+        >>> x, batch = torch.tensor([1.0, 2.0]), torch.eye(2)
+        >>> per_sample(lambda x, row: (x * row).sum() ** 2, x, batch)
+        tensor([[2., 0.],
+                [0., 4.]])
     """
     arrays, single = _listed(inputs)
     rows, _ = _listed(batch)
@@ -123,6 +132,11 @@ def jacobian(
     Returns:
         (*shape of the output, *shape of the input); a list of them for a list of inputs, and a list of those for a
         function that returns several outputs, or a dict of them for one that returns a dict.
+
+    Example:
+        >>> jacobian(lambda x: x**2, torch.tensor([1.0, 2.0]))
+        tensor([[2., 0.],
+                [0., 4.]])
     """
     arrays, single = _listed(inputs)
     _check(function)

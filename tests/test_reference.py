@@ -32,9 +32,9 @@ RETURNED = (
     "agnostic.optimizers.snapshot.Snapshot", "agnostic.optimizers.snapshot.ParameterState",
     "agnostic.data.batches.Loaded", "agnostic.augmentation.iterators.NumpyArrayIterator",
     "agnostic.augmentation.iterators.DirectoryIterator", "agnostic.augmentation.iterators.DataFrameIterator",
-    "agnostic.transfer.report.Row",
+    "agnostic.transfer.report.Row", "agnostic.gradients.per_sample", "agnostic.gradients.jacobian",
 )  # fmt: skip
-"""Classes of values that public functions return, which a user reads and does not make."""
+"""What is public by its module alone: above all classes of values that public functions return."""
 
 TYPES = ("ops.Array", "ops.Axis", "objectives.FindClass", "objectives.OUTPUT", "optimizers.KINDS")
 """Types and constants, which a text below them explains: Python keeps none at run time."""
