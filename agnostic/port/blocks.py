@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from agnostic.program.nodes import Node, Operand, Program, Value, values_in
 
 SMALL = 2
-"""A layer of at most so many operators, and no layers inside, is written where it is called."""
+"""A layer of at most so many operators that compute, and no layers inside, is written where it is called."""
 
 
 @dataclass
@@ -101,7 +101,9 @@ def _dissolve(root: Region, wanted: set[Value]) -> None:
 
 
 def _is_small(region: Region) -> bool:
-    return len(region.items) <= SMALL and not any(isinstance(item, Region) for item in region.items)
+    if any(isinstance(item, Region) for item in region.items):
+        return False
+    return sum(node.operator not in ("reshape", "permute") for node in region.nodes) <= SMALL
 
 
 def _splice(region: Region, gone: object) -> None:

@@ -14,6 +14,7 @@ from agnostic.port.body import Lines, lines_of
 from agnostic.port.code import (
     Apply,
     At,
+    Attr,
     Code,
     Each,
     Infix,
@@ -296,6 +297,8 @@ def visited(code: Code, hint: str, visit: Visit) -> Code:
             visited(code.of, hint, visit),
             code.index if isinstance(code.index, int) else visited(code.index, hint, visit),
         )
+    if isinstance(code, Attr):
+        return Attr(visited(code.of, hint, visit), code.name)
     if isinstance(code, Listed):
         return Listed(tuple(visited(part, hint, visit) for part in code.parts))
     if isinstance(code, Each):

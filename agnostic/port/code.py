@@ -12,8 +12,8 @@ from typing import Any
 from agnostic.program.nodes import Value
 
 Code = Any
-"""A :class:`Ref`, :class:`Name`, :class:`Apply`, :class:`Infix`, :class:`At` or :class:`Sequence_`; or a number,
-string, None, or tuple of these, which stand for themselves."""
+"""A :class:`Ref`, :class:`Name`, :class:`Apply`, :class:`Infix`, :class:`At`, :class:`Attr`, :class:`Listed` or
+:class:`Each`; or a number, string, None, or tuple of these, which stand for themselves."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ class At:
 
     of: Code
     index: Code
+
+
+@dataclass(frozen=True)
+class Attr:
+    """An attribute: ``x.shape``."""
+
+    of: Code
+    name: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ def parts(code: Code) -> tuple[Code, ...]:
         return (code.left, code.right)
     if isinstance(code, At):
         return (code.of, code.index)
+    if isinstance(code, Attr):
+        return (code.of,)
     if isinstance(code, Listed):
         return code.parts
     if isinstance(code, Each):
@@ -125,6 +135,8 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
         return Infix(code.operator, function(code.left), function(code.right))
     if isinstance(code, At):
         return At(function(code.of), function(code.index))
+    if isinstance(code, Attr):
+        return Attr(function(code.of), code.name)
     if isinstance(code, Listed):
         return Listed(tuple(map(function, code.parts)))
     if isinstance(code, Each):
@@ -170,6 +182,8 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         return f"{text(code.function, names, 20)}({', '.join(args)})"
     if isinstance(code, At):
         return f"{text(code.of, names, 20)}[{text(code.index, names)}]"
+    if isinstance(code, Attr):
+        return f"{text(code.of, names, 20)}.{code.name}"
     if isinstance(code, Listed):
         return f"[{', '.join(text(part, names) for part in code.parts)}]"
     if isinstance(code, Each):

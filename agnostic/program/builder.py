@@ -93,6 +93,14 @@ class Builder:
                 break
         return changed
 
+    def is_weight(self, value: Value) -> bool:
+        """Whether a value is a parameter or buffer."""
+        return any(leaf.value == value and leaf.role in ("parameter", "buffer") for leaf in self.leaves)
+
+    def giver(self, value: Value) -> Node | None:
+        """The node that gives a value; None for a leaf."""
+        return next((node for node in reversed(self.nodes) if value in node.outputs), None)
+
     def program(
         self, name: str, framework: str, outputs: Mapping[str, Value], modules: Mapping[str, str] | None = None
     ) -> Program:

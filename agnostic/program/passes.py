@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from agnostic.program.nodes import Leaf, Node, Program, Value, substituted, values_in
+from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, substituted, values_in
 from agnostic.program.vocabulary import evaluate, get
 
 LARGEST_CONSTANT = 1 << 24
@@ -82,6 +85,47 @@ def used(program: Program) -> Program:
             needed |= {value for operand in node.operands for value in values_in(operand)}
     leaves = tuple(leaf for leaf in program.leaves if leaf.role != "constant" or leaf.value in needed)
     return replace(program, nodes=tuple(reversed(kept)), leaves=leaves)
+
+
+_WITH_BIAS = ("linear", "convolution", "transposed_convolution")
+
+
+def biases_absorbed(program: Program) -> Program:
+    """Make the addition of a weight per channel, right after a product without a bias, that product's bias."""
+    weights = {leaf.value for leaf in program.leaves if leaf.role in ("parameter", "buffer")}
+    givers = {value: node for node in program.nodes for value in node.outputs}
+    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
+    uses.update(value for _, value in program.outputs)
+    instead: dict[Value, Node | None] = {}
+    for node in program.nodes:
+        if node.operator != "add":
+            continue
+        for product, bias in (node.operands, node.operands[::-1]):
+            giver = givers.get(product) if isinstance(product, Value) and uses[product] == 1 else None
+            vector = _bias_of(giver, bias, givers, weights) if giver is not None else None
+            if giver is not None and vector is not None and giver.module == node.module:
+                operands = (*giver.operands[:2], vector)
+                fused = replace(giver, operands=operands, outputs=node.outputs)
+                instead |= {giver.outputs[0]: None, node.outputs[0]: fused}
+                break
+    kept = (instead.get(node.outputs[0], node) for node in program.nodes)
+    return used(replace(program, nodes=tuple(node for node in kept if node is not None)))
+
+
+def _bias_of(product: Node, bias: Operand, givers: Mapping[Value, Node], weights: Collection[Value]) -> Value | None:
+    """The vector that an addition adds to each channel of a product; None where it does another thing."""
+    if product.operator not in _WITH_BIAS or (len(product.operands) > 2 and product.operands[2] is not None):
+        return None
+    if not isinstance(bias, Value):
+        return None
+    shape, rank = bias.shape, len(product.outputs[0].shape)
+    axis = product.attributes.get("channel_axis", -1) % rank
+    place = axis - (rank - len(shape))
+    if place < 0 or shape[place] != product.outputs[0].shape[axis] or math.prod(shape) != shape[place]:
+        return None
+    giver = givers.get(bias)
+    source = giver.operands[0] if giver is not None and giver.operator == "reshape" else bias
+    return source if isinstance(source, Value) and source in weights and len(source.shape) == 1 else None
 
 
 def simplified(program: Program) -> Program:

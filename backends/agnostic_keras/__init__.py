@@ -4,7 +4,7 @@ from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
     "ascent", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
-    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "taps", "transfer", "weights",
+    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "program", "taps", "transfer", "weights",
 )  # fmt: skip
 
 registration = Registration(

@@ -1,0 +1,403 @@
+"""Read what a Keras model computes: the twin of :mod:`agnostic.program`.
+
+The model is called once on Keras' own symbolic tensors, which have a shape and no numbers. Each layer runs its own
+``call`` on them, which leads to the operations of ``keras.ops``; :mod:`agnostic_keras.operations` writes each of those
+in the vocabulary. Weights are symbolic tensors as well, so that nothing is computed, and every engine reads the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src import backend, ops
+from keras.src.layers import layer as layer_module
+from keras.src.ops.operation import Operation
+from keras.src.utils import tf_utils
+
+from agnostic.errors import InvalidInput
+from agnostic.patching import Replacement, patched
+from agnostic.program.builder import Builder, Origin
+from agnostic.program.nodes import Program, Value
+from agnostic.program.passes import biases_absorbed
+from agnostic_keras import recurrence
+from agnostic_keras.calls import numpy
+from agnostic_keras.layers import named_layers
+from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
+from agnostic_keras.taps import _native, check_built
+from agnostic_keras.weights import _variables
+
+_INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
+"""Packages whose lines are not the user's."""
+
+
+def program(model: keras.Layer, inputs: Any) -> Program:
+    """See :meth:`agnostic.contracts.program.Programs.program`.
+
+    Args:
+        model: any built model or layer whose ``call`` is written in Keras: without branches on values, and without
+            functions of the engine.
+        inputs: as in :func:`agnostic.capture`.
+
+    Raises:
+        InvalidInput: the model branches on values or leaves Keras, or runs an operation that has no translation; says
+            which, in which layer, and on which line where that is known.
+    """
+    check_built(model)
+    recorder = Recorder(model)
+    given = recorder.inputs(_native(model, inputs))
+    keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
+    with recorder.recording():
+        try:
+            results = model(*given, **keywords)
+            outputs = {path: recorder.value(x) for path, x in _paths(results) if x is not None}
+        except Unreadable as error:
+            raise InvalidInput(f"{error}: {recorder.failed or recorder.origin()}") from None
+        except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
+            # What layers of strangers raise on tensors without numbers is of many classes.
+            raise InvalidInput(_refusal(model, error, recorder)) from error
+    modules = {path: type(layer).__name__ for path, layer in {"": model, **named_layers(model)}.items()}
+    found = recorder.builder.program(_title(model), "keras", outputs, modules)
+    return biases_absorbed(found)
+
+
+def _refusal(model: keras.Layer, error: Exception, recorder: Recorder) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return (
+        f"{type(model).__name__} cannot be followed in {recorder.failed or recorder.origin()}: {first[:200]}; "
+        "a program needs layers that are written in keras.ops, without branches on values and functions of the engine"
+    )
+
+
+def _paths(results: Any) -> Iterator[tuple[str, Any]]:
+    """A path per output: keys and places joined by dots; ``""`` for a lone tensor."""
+    if isinstance(results, Mapping):
+        for key, part in results.items():
+            yield from ((f"{key}.{path}".rstrip("."), x) for path, x in _paths(part))
+    elif isinstance(results, list | tuple):
+        for place, part in enumerate(results):
+            yield from ((f"{place}.{path}".rstrip("."), x) for path, x in _paths(part))
+    else:
+        yield "", results
+
+
+@dataclass
+class Recorder:
+    """Writes down what a model does with symbolic tensors.
+
+    Attributes:
+        model: that is read.
+        builder: holds what was written.
+        failed: where an error was raised; None if there was none.
+    """
+
+    model: keras.Layer
+    builder: Builder = field(default_factory=Builder)
+    failed: Origin | None = None
+
+    def __post_init__(self) -> None:
+        self._values: dict[int, Value] = {}
+        # An identity is a tensor's only as long as the tensor is there.
+        self._kept: list[Any] = []
+        self._open: list[tuple[str, str]] = []
+        self._calls: list[str] = []
+        self._counts: dict[int, int] = {}
+        self._names = {id(layer): name for name, layer in named_layers(self.model).items()}
+        self._names[id(self.model)] = ""
+        self._lowering: list[type] = []
+        self._drawn: dict[int, Origin] = {}
+        self._symbols: dict[int, Any] = {}
+        self._variables: dict[int, Any] = {}
+        self.scope = keras.StatelessScope()
+        trainable = _trainable(self.model)
+        for name, variable in _variables(self.model).items():
+            role = "parameter" if id(variable) in trainable else "buffer"
+            dtype = keras.backend.standardize_dtype(variable.dtype)
+            value = self.builder.leaf(name, role, variable.shape, dtype)  # type: ignore[arg-type]
+            self._variables[id(variable)] = self.scope.state_mapping[id(variable)] = self.bind(
+                keras.KerasTensor(variable.shape, dtype), value
+            )
+
+    def inputs(self, given: Any) -> tuple[Any, ...]:
+        """Symbolic tensors in the place of the arrays that the model is called with, and leaves for them."""
+        names = iter(_input_names(self.model, given))
+
+        def symbol(x: Any) -> Any:
+            dtype = keras.backend.standardize_dtype(x.dtype)
+            shape = tuple(int(n) for n in x.shape)
+            return self.bind(keras.KerasTensor(shape, dtype), self.builder.leaf(next(names), "input", shape, dtype))
+
+        several = isinstance(given, list | tuple) and not getattr(self.model, "inputs", None)
+        found = tree.map_structure(symbol, given)
+        return tuple(found) if several else (found,)
+
+    def bind(self, symbol: Any, value: Value) -> Any:
+        """Make a symbolic tensor stand for a value."""
+        self._values[id(symbol)] = value
+        self._kept.append(symbol)
+        return symbol
+
+    def value(self, x: Any) -> Any:
+        """What an argument is in a program: a value, a number, or a tuple of these."""
+        if isinstance(x, keras.Variable):
+            x = x.value
+        if isinstance(x, keras.KerasTensor):
+            if id(x) in self._drawn:
+                self.failed = self._drawn[id(x)]
+                raise Unreadable("random numbers are drawn in inference")
+            if id(x) not in self._values:
+                raise Unreadable("a symbolic tensor is used that this call of the model did not make")
+            return self._values[id(x)]
+        if isinstance(x, list | tuple):
+            return tuple(self.value(part) for part in x)
+        if keras.ops.is_tensor(x) or isinstance(x, np.ndarray | np.generic):
+            return self._constant(x)
+        return x
+
+    def _constant(self, x: Any) -> Any:
+        if id(x) in self._values:
+            return self._values[id(x)]
+        array = x if isinstance(x, np.ndarray | np.generic) else numpy(x)
+        if array.ndim == 0:
+            return array.item()
+        name = f"constant_{len(self._kept)}"
+        value = self.builder.leaf(name, "constant", array.shape, str(array.dtype), np.array(array))
+        return self._values[id(self.bind(x, value))]
+
+    # Where things happen ------------------------------------------------------------------------------------------
+    def origin(self, error: Exception | None = None) -> Origin:
+        """The layer that runs now, and the user's line that led here, or to an error."""
+        path, kind = self._open[-1] if self._open else ("", type(self.model).__name__)
+        return Origin(path, kind, *_user_line(error), tuple(self._calls))
+
+    @contextmanager
+    def _inside(self, layer: keras.Layer) -> Iterator[None]:
+        # A layer that is made while the model runs has no name.
+        name = self._names.get(id(layer), self._open[-1][0] if self._open else "")
+        number = self._counts.get(id(layer), 0)
+        self._counts[id(layer)] = number + 1
+        self._open.append((name, type(layer).__name__))
+        self._calls.append(f"{name}@{number}" if number else name)
+        try:
+            yield
+        except Exception as error:
+            self.failed = self.failed or self.origin(error)
+            raise
+        finally:
+            self._open.pop()
+            self._calls.pop()
+
+    # What happens -------------------------------------------------------------------------------------------------
+    def _layer(self, original: Callable[..., Any], layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        with self._inside(layer):
+            if getattr(layer, "quantization_mode", None) is not None:
+                raise Unreadable(f"a layer of class {type(layer).__name__} computes in {layer.quantization_mode}")
+            reader = LAYERS.get(type(layer).__name__) if type(layer).__module__.startswith("keras.") else None
+            found = NotImplemented if reader is None else reader(self, layer, *args, **kwargs)
+            return layer.call(*args, **kwargs) if found is NotImplemented else found
+
+    def operation(self, original: Callable[..., Any], operation: Operation, *args: Any, **kwargs: Any) -> Any:
+        """Write one operation of ``keras.ops``; returns symbolic tensors."""
+        kind = type(operation)
+        reader = READERS.get(kind.__name__) if kind.__module__.startswith("keras.") else None
+        self.builder.origin = self.origin()
+        args, kwargs = tree.map_structure(self._known, (args, kwargs))
+        if self._drawn and any(id(x) in self._drawn for x in tree.flatten((args, kwargs))):
+            return tree.map_structure(self._marked, operation.compute_output_spec(*args, **kwargs))
+        if reader is None:
+            return self._lowered(operation, args, kwargs)
+        spec = None if kind.__name__ in OWN_SHAPES else operation.compute_output_spec(*args, **kwargs)
+        if any(None in x.shape for x in tree.flatten(spec) if isinstance(x, keras.KerasTensor)):
+            raise Unreadable(f"operation {kind.__name__} gives a shape that depends on the data")
+        try:
+            result = reader(Call.of(operation, args, kwargs, self, spec))
+        except Unreadable as error:
+            raise Unreadable(f"operation {kind.__name__} {error}") from None
+        return self.symbolic(result) if spec is None else self._results(kind.__name__, spec, result)
+
+    def _lowered(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        """Without a reader: what its own ``call`` does, if that is written in other operations."""
+        kind = type(operation)
+        if kind in self._lowering:
+            raise Unreadable(f"operation {kind.__name__} has no translation yet")
+        self._lowering.append(kind)
+        try:
+            return operation.call(*args, **kwargs)
+        except Unreadable:
+            raise
+        except (TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError) as error:
+            raise Unreadable(f"operation {kind.__name__} has no translation yet") from error
+        finally:
+            self._lowering.pop()
+
+    def _results(self, name: str, spec: Any, result: Any) -> Any:
+        symbols, values = tree.flatten(spec), list(result) if isinstance(result, tuple) else [result]
+        if len(symbols) != len(values):
+            raise AssertionError(f"{name} gives {len(symbols)} tensors, and its translation {len(values)}")
+        for symbol, value in zip(symbols, values, strict=True):
+            if not isinstance(value, Value):
+                value = self.builder.emit("full", value, shape=symbol.shape, dtype=symbol.dtype)
+            if tuple(symbol.shape) != value.shape:
+                raise AssertionError(f"{name} gives {symbol.shape}, and its translation {value.shape}: {self.origin()}")
+            self.bind(symbol, self.builder.retype(value, keras.backend.standardize_dtype(symbol.dtype)))
+        return spec
+
+    def symbolic(self, result: Any) -> Any:
+        """Symbolic tensors for values that a reader of a whole layer wrote."""
+        if isinstance(result, Value):
+            return self.bind(keras.KerasTensor(result.shape, result.dtype), result)
+        return tuple(map(self.symbolic, result))
+
+    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Any:
+        """Write a node of the layer that runs now."""
+        self.builder.origin = self.origin()
+        return self.builder.emit(operator, *operands, **attributes)
+
+    def _draw(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What a layer draws and does not use in inference is no harm."""
+        drawn = original(*args, **kwargs)
+        return self._marked(keras.KerasTensor(drawn.shape, keras.backend.standardize_dtype(drawn.dtype)))
+
+    def _marked(self, symbol: Any) -> Any:
+        self._kept.append(symbol)
+        self._drawn[id(symbol)] = self.origin()
+        return symbol
+
+    # How it is seen -----------------------------------------------------------------------------------------------
+    def _known(self, x: Any) -> Any:
+        return x.value if isinstance(x, keras.Variable) and id(x) in self._variables else x
+
+    def _symbol(self, x: Any) -> Any:
+        if not keras.ops.is_tensor(x):
+            return x
+        if id(x) not in self._symbols:
+            array = numpy(x)
+            value = self.builder.leaf(f"constant_{len(self._kept)}", "constant", array.shape, str(array.dtype), array)
+            self._kept.append(x)
+            self._symbols[id(x)] = self.symbolic(value)
+        return self._symbols[id(x)]
+
+    def _through(self, function: Callable[..., Any]) -> Replacement:
+        """A function of the engine, which on symbolic tensors is a function of ``keras.ops``."""
+
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            given = tree.map_structure(self._known, (args, kwargs))
+            if not backend.any_symbolic_tensors(*given):
+                return original(*args, **kwargs)
+            # keras.ops looks at some of its arguments only to see whether they are symbolic.
+            args, kwargs = tree.map_structure(self._symbol, given)
+            return function(*args, **kwargs)
+
+        return call
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Inside, layers and operations on symbolic tensors are written down."""
+        patches: list[tuple[Any, str, Replacement]] = [
+            (Operation, "symbolic_call", self.operation),
+            (layer_module.Layer, "symbolic_call", self._layer),
+            # What the model's own layers are called with now must leave no trace in them.
+            (layer_module, "Node", lambda original, *args, **kwargs: None),
+            # TensorFlow's own way, from which the layer turns to the general one where it raises this.
+            (tf_utils, "tf_encode_categorical_inputs", _no_value),
+            *recurrence.patches(self),
+            *((module, name, self._through(function)) for module, name, function in _engine_functions()),
+            *((backend.random, name, self._draw) for name in _DRAWS),
+        ]
+        # What a layer draws or counts while it is read is not the model's.
+        with patched(patches), self.scope, _whole_errors():
+            yield
+
+
+@contextmanager
+def _whole_errors() -> Iterator[None]:
+    """Inside, Keras raises what was raised, and no sentence of its own about it."""
+    before = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if before:
+            keras.config.enable_traceback_filtering()
+
+
+def _no_value(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    raise ValueError("a symbolic tensor has no values")
+
+
+def _converted(x: Any, dtype: Any = None, **options: Any) -> Any:
+    same = dtype is None or keras.backend.standardize_dtype(dtype) == keras.backend.standardize_dtype(x.dtype)
+    return x if same else ops.cast(x, dtype)
+
+
+_DRAWS = ("normal", "uniform", "categorical", "randint", "truncated_normal", "dropout", "shuffle", "gamma", "binomial",
+          "beta")  # fmt: skip
+
+
+_COMMON = ("keras.src.backend.common", "keras.src.backend.config")
+
+
+def _engine_functions() -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+    """The engine's functions, wherever Keras looks them up, with those of ``keras.ops`` that have their names."""
+    skipped = {"shape", "is_tensor", "convert_to_numpy", "custom_gradient"}
+    package = sys.modules[f"keras.src.backend.{keras.config.backend()}"]
+    families = (backend.core, backend.numpy, backend.nn, backend.math, backend.linalg)
+    for module, public in (*((x, ops) for x in (backend, package, *families)), (backend.image, ops.image)):
+        for name, function in vars(module).items():
+            found = _converted if name == "convert_to_tensor" else getattr(public, name, None)
+            home = str(getattr(function, "__module__", None))
+            engine = home.startswith("keras.src.backend.") and not home.startswith(_COMMON)
+            if engine and not isinstance(function, type) and callable(found) and name not in skipped:
+                yield module, name, found
+
+
+def _trainable(model: keras.Layer) -> set[int]:
+    owners = (model, *named_layers(model).values())
+    return {id(variable) for owner in owners for variable in owner._trainable_variables}
+
+
+_UNNAMED = re.compile(r"input_layer(_\d+)?")
+_PLAIN = ("Functional", "Sequential")
+
+
+def _title(model: keras.Layer) -> str:
+    """The model's class name; the name of a model of no class of its own."""
+    kind = type(model).__name__
+    return kind if kind not in _PLAIN or re.fullmatch(rf"{kind.lower()}(_\d+)?", model.name) else str(model.name)
+
+
+def _input_names(model: keras.Layer, given: Any) -> list[str]:
+    count = len(tree.flatten(given))
+    declared = getattr(model, "inputs", None)
+    if declared:
+        names = [str(x._keras_history.operation.name) for x in declared]
+        names = ["inputs"] if len(names) == 1 and _UNNAMED.fullmatch(names[0]) else names
+    elif isinstance(given, Mapping):
+        names = [".".join(map(str, path)) for path, _ in tree.flatten_with_path(given)]
+    else:
+        names = [name for name in model._call_signature.parameters if name not in ("training", "mask")]
+    return names if len(names) == count and len(set(names)) == count else [f"input_{i}" for i in range(count)]
+
+
+def _user_line(error: Exception | None = None) -> tuple[str | None, int | None]:
+    """File and line of the innermost frame that belongs to neither Keras, its engine, nor us: now, or of an error."""
+    frames = traceback.walk_stack(sys._getframe(1)) if error is None else traceback.walk_tb(error.__traceback__)
+    found = None, None
+    for frame, line in frames:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if error is None and package == "agnostic_keras" and frame.f_code.co_name == "program":
+            break
+        if package not in _INTERNAL and os.path.isabs(frame.f_code.co_filename):
+            found = frame.f_code.co_filename, line
+            if error is None:
+                break
+    return found

@@ -1,0 +1,132 @@
+"""Recurrent layers of Keras in a program: one operator a layer where there is one, else their cell time by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import tree
+from keras.src import activations, backend, ops
+from keras.src.layers.rnn import gru, lstm, rnn
+
+from agnostic.patching import Replacement
+from agnostic.program.nodes import Value
+
+if TYPE_CHECKING:
+    from agnostic_keras.program import Recorder
+
+
+def patches(recorder: Recorder) -> list[tuple[Any, str, Replacement]]:
+    """What is replaced while a model is read."""
+
+    def inner(original: Callable[..., Any], layer: Any, sequences: Any, initial_state: Any, mask: Any,
+              training: bool = False) -> Any:  # fmt: skip
+        found = None if tree.flatten(mask)[0] is not None else _whole(recorder, layer, sequences, initial_state)
+        if found is not None:
+            return found
+        return original(layer, sequences, initial_state, mask=mask, training=training)
+
+    fused = ("lstm", "gru", "bidirectional_lstm", "bidirectional_gru")
+    return [
+        *((cls, "inner_loop", inner) for cls in (lstm.LSTM, gru.GRU, rnn.RNN)),
+        *((backend, name, _not_here) for name in fused if hasattr(backend, name)),
+        (backend, "rnn", _unrolled),
+    ]
+
+
+def _not_here(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError  # so that the layer takes its general way
+
+
+def _whole(recorder: Recorder, layer: Any, sequences: Any, initial_state: Any) -> Any:
+    """(last output, outputs, states) by one operator of the vocabulary; None where none is the layer's."""
+    cell, kind = layer.cell, type(layer).__name__
+    if kind not in ("LSTM", "GRU", "SimpleRNN") or not type(layer).__module__.startswith("keras."):
+        return None
+    names = {"tanh": activations.tanh, "relu": activations.relu}
+    function = next((name for name, known in names.items() if cell.activation is known), None)
+    gates = getattr(cell, "recurrent_activation", activations.sigmoid)
+    if gates is not activations.sigmoid or function is None or (function == "relu" and kind != "SimpleRNN"):
+        return None
+    operator, extra = {
+        "LSTM": ("lstm", {}),
+        "GRU": ("gru", {"reset_after": bool(getattr(cell, "reset_after", True))}),
+        "SimpleRNN": ("rnn", {"function": function}),
+    }[kind]
+    states = [recorder.value(state) for state in tree.flatten(initial_state)]
+    x = recorder.emit("permute", recorder.value(sequences), axes=(1, 0, 2))
+    weights = _weights(recorder, cell, kind)
+    run, *last = recorder.emit(operator, x, *states, *weights, reverse=bool(layer.go_backwards), **extra)
+    # Keras gives the outputs in the order in which they were computed.
+    outputs = None
+    if layer.return_sequences:
+        run = recorder.emit("flip", run, axes=(0,)) if layer.go_backwards else run
+        outputs = recorder.symbolic(recorder.emit("permute", run, axes=(1, 0, 2)))
+    symbols = [recorder.symbolic(value) for value in last]
+    return symbols[0], symbols[0] if outputs is None else outputs, symbols
+
+
+def _weights(recorder: Recorder, cell: Any, kind: str) -> list[Value | None]:
+    """Kernel, recurrent kernel and biases as the vocabulary has them: gates along the first axis, r before z."""
+
+    def gates(value: Value) -> Value:
+        if kind != "GRU":
+            return value
+        n, axis = cell.units, len(value.shape) - 1
+        parts = [recorder.emit("slice", value, axis=axis, start=i * n, stop=(i + 1) * n) for i in (1, 0, 2)]
+        result: Value = recorder.emit("concatenate", tuple(parts), axis=axis)
+        return result
+
+    matrices = [
+        recorder.emit("permute", gates(recorder.value(matrix)), axes=(1, 0))
+        for matrix in (cell.kernel, cell.recurrent_kernel)
+    ]
+    if not cell.use_bias:
+        return [*matrices, None, None]
+    bias = recorder.value(cell.bias)
+    if len(bias.shape) == 1:
+        return [*matrices, gates(bias), None]
+    return [*matrices, *(gates(recorder.emit("select", bias, axis=0, index=i)) for i in (0, 1))]
+
+
+def _unrolled(
+    original: Callable[..., Any], step: Callable[..., Any], inputs: Any, initial_states: Any,
+    go_backwards: bool = False, mask: Any = None, constants: Any = None, unroll: bool = False, input_length: Any = None,
+    time_major: bool = False, zero_output_for_mask: bool = False, return_all_outputs: bool = True,
+) -> Any:  # fmt: skip
+    """``keras.backend.rnn`` on symbolic tensors: the step once for each time. Source: Keras 3, ``backend.jax.rnn``."""
+    axis = 0 if time_major else 1
+    length = tree.flatten(inputs)[0].shape[axis]
+
+    def at(x: Any, time: int) -> Any:
+        return x[time] if time_major else x[:, time]
+
+    states, outputs = list(initial_states), []
+    for time in reversed(range(length)) if go_backwards else range(length):
+        current = tree.map_structure(lambda x, time=time: at(x, time), inputs)
+        output, new = step(current, (*states, *(constants or ())))
+        new = list(new)
+        if mask is not None:
+            there = ops.cast(at(mask, time), "bool")
+            if zero_output_for_mask or (unroll and not outputs):
+                before = ops.zeros_like(output)
+            else:
+                before = outputs[-1] if unroll else _last_output(states)
+            output = _chosen(there, output, before)
+            new = tree.map_structure(lambda n, s, there=there: _chosen(there, n, s), new, states)
+        states = new
+        outputs.append(output)
+    every = ops.stack(outputs, axis=axis) if return_all_outputs else ops.expand_dims(outputs[-1], axis)
+    return outputs[-1], every, states
+
+
+def _last_output(states: list[Any]) -> Any:
+    """By Keras' convention the first state is the last output, and of stacked cells that of the last cell."""
+    return states[-1][0] if keras.tree.is_nested(states[0]) else states[0]
+
+
+def _chosen(mask: Any, new: Any, old: Any) -> Any:
+    while len(mask.shape) < len(new.shape):
+        mask = ops.expand_dims(mask, -1)
+    return ops.where(mask, new, old)

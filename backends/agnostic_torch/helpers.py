@@ -1,0 +1,147 @@
+"""Functions that ported torch source may call: written into the file that calls them, so that it needs torch alone."""
+
+from __future__ import annotations
+
+HELPERS: dict[str, str] = {
+    "pad_same": '''
+def pad_same(x, kernel, stride, dilation=1, value=0.0):
+    """Pad an image so that there is a window for each stride; the smaller half comes first."""
+    widths = []
+    for axis in range(x.ndim - 1, 1, -1):
+        k, s, d = (n if isinstance(n, int) else n[axis - 2] for n in (kernel, stride, dilation))
+        total = max((-(-x.shape[axis] // s) - 1) * s + (k - 1) * d + 1 - x.shape[axis], 0)
+        widths += [total // 2, total - total // 2]
+    return F.pad(x, widths, value=value)
+''',
+    "average_pool": '''
+def average_pool(x, kernel, stride, padding=None):
+    """The mean of each window without what was padded; padding: before and after each axis, or None for SAME."""
+    pool = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
+    ones = torch.ones_like(x[:1, :1])
+    if padding is None:
+        x, ones = (pad_same(y, kernel, stride) for y in (x, ones))
+    else:
+        widths = [n for pair in reversed(padding) for n in pair]
+        x, ones = (F.pad(y, widths) for y in (x, ones))
+    return pool(x, kernel, stride) / pool(ones, kernel, stride)
+''',
+    "attention": '''
+def attention(query, key, value, **options):
+    """Attention of arrays with the places before the heads."""
+    query, key, value = (x.transpose(-2, -3) for x in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, **options).transpose(-2, -3)
+''',
+    "recurrent": '''
+def recurrent(layer, x, *states, reverse=False):
+    """All outputs and the last states of a recurrent layer; without states it starts from zeros."""
+    x = x.flip(0) if reverse else x
+    states = [state[None] for state in states if state is not None]
+    outputs, last = layer(x, *([tuple(states)] if len(states) > 1 else states))
+    last = last if isinstance(last, tuple) else (last,)
+    return (outputs.flip(0) if reverse else outputs, *(state[0] for state in last))
+''',
+    "gru": '''
+def gru(x, h, kernel, recurrent, bias=None, recurrent_bias=None, reset_after=True, reverse=False):
+    """A gated recurrent unit with its gates in the order r, z, n."""
+    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
+    fixed, units, outputs = F.linear(x, kernel, bias), h.shape[-1], []
+    second = None if recurrent_bias is None else recurrent_bias[2 * units :]
+    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
+        first = None if recurrent_bias is None else recurrent_bias[: 2 * units]
+        xr, xz, xn = fixed[t].chunk(3, dim=-1)
+        gates = F.linear(h, recurrent[: 2 * units], first)
+        r, z = torch.sigmoid(xr + gates[:, :units]), torch.sigmoid(xz + gates[:, units:])
+        if reset_after:
+            n = torch.tanh(xn + r * F.linear(h, recurrent[2 * units :], second))
+        else:
+            n = torch.tanh(xn + F.linear(r * h, recurrent[2 * units :], second))
+        h = (1 - z) * n + z * h
+        outputs.append(h)
+    return torch.stack(outputs[::-1] if reverse else outputs), h
+''',
+    "lstm": '''
+def lstm(x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, reverse=False):
+    """A long short-term memory with its gates in the order i, f, g, o."""
+    c = x.new_zeros(x.shape[1], len(recurrent) // 4) if c is None else c
+    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
+    fixed, outputs = F.linear(x, kernel, bias), []
+    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
+        i, f, g, o = (fixed[t] + F.linear(h, recurrent, recurrent_bias)).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        h = h if projection is None else F.linear(h, projection)
+        outputs.append(h)
+    return torch.stack(outputs[::-1] if reverse else outputs), h, c
+''',
+    "rnn": '''
+def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh", reverse=False):
+    """A plain recurrent layer."""
+    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
+    fixed, outputs = F.linear(x, kernel, bias), []
+    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
+        h = getattr(torch, function)(fixed[t] + F.linear(h, recurrent, recurrent_bias))
+        outputs.append(h)
+    return torch.stack(outputs[::-1] if reverse else outputs), h
+''',
+    "without": '''
+def without(layer, *names):
+    """A layer without some of its weights."""
+    for name in names:
+        layer.register_parameter(name, None)
+    return layer
+''',
+    "zeroed": '''
+def zeroed(layer, *names):
+    """A layer with some of its weights zero for good."""
+    for name in names:
+        getattr(layer, name).requires_grad_(False).zero_()
+    return layer
+''',
+    "pad": '''
+def pad(x, widths, mode):
+    """Numbers of the array itself before and after each axis."""
+    for axis, (low, high) in enumerate(widths):
+        n = x.shape[axis]
+        places = torch.arange(-low, n + high, device=x.device)
+        if mode == "circular":
+            places = places % n
+        elif mode == "replicate":
+            places = places.clamp(0, n - 1)
+        else:
+            places = places.abs()
+            places = (n - 1) - (n - 1 - places).abs()
+        x = x.index_select(axis, places) if low or high else x
+    return x
+''',
+    "update": '''
+def update(x, value, axis, start, stop, step=1):
+    """The array with the places start, start + step, ... of an axis replaced."""
+    places = torch.arange(start, stop, step, device=x.device)
+    shape = list(x.shape)
+    shape[axis] = len(places)
+    return x.index_copy(axis, places, torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(shape))
+''',
+    "take": '''
+def take(x, ids, axis):
+    """The places of one axis, in the shape of ids."""
+    found = x.index_select(axis, ids.reshape(-1))
+    return found.reshape(*x.shape[:axis], *ids.shape, *x.shape[axis + 1 :])
+''',
+    "read_weights": '''
+def read_weights(path):
+    """The tensors of a .safetensors file: a length, a header in JSON, the numbers."""
+    types = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+             "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+    data = bytearray(Path(path).read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    found = {}
+    for name, entry in json.loads(data[8 : 8 + size]).items():
+        if name != "__metadata__":
+            start, stop = (8 + size + n for n in entry["data_offsets"])
+            dtype = getattr(torch, types[entry["dtype"]])
+            numbers = torch.frombuffer(data[start:stop], dtype=dtype) if stop > start else torch.empty(0, dtype=dtype)
+            found[name] = numbers.reshape(entry["shape"])
+    return found
+''',
+}
+"""By name. Each is text, since it is not run here; tests run all of them."""

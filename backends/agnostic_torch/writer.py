@@ -1,0 +1,1115 @@
+"""How source for torch is spelled. See :mod:`agnostic.port.dialect`.
+
+The source needs torch alone. Images have their channels first, and a state_dict has the source model's names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, literal, text
+from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
+from agnostic.program.nodes import Node, Value
+from agnostic_torch.helpers import HELPERS
+
+Spelling = Callable[["_Call"], Code]
+SPELLINGS: dict[str, Spelling] = {}
+
+
+class _Call:
+    """One node with the code of its operands."""
+
+    def __init__(self, node: Node, operands: Sequence[Code]) -> None:
+        self.node = node
+        self.operands = operands
+
+    def __getitem__(self, name: str) -> Any:
+        return self.node.attributes[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or its default."""
+        return self.node.attributes.get(name, default)
+
+    @property
+    def x(self) -> Code:
+        """The code of the first operand."""
+        return self.operands[0]
+
+    def operand(self, place: int) -> Code:
+        """The code of an operand; None where there is none."""
+        return self.operands[place] if place < len(self.operands) else None
+
+    def shape(self, place: int = 0) -> tuple[int, ...]:
+        """The shape of an operand."""
+        operand = self.node.operands[place]
+        return operand.shape if isinstance(operand, Value) else ()
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the first operand."""
+        return len(self.shape())
+
+
+def spells(*operators: str) -> Callable[[Spelling], Spelling]:
+    """Make a function the spelling of operators."""
+
+    def register(function: Spelling) -> Spelling:
+        SPELLINGS.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def _one(numbers: Sequence[Any]) -> Any:
+    """A number instead of several equal ones, as torch's layers take it."""
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def _ones(numbers: Sequence[int]) -> bool:
+    return all(n == 1 for n in numbers)
+
+
+def _name(function: str, *args: Code, **keywords: Code) -> Apply:
+    return call(f"torch.{function}", *args, **keywords)
+
+
+def _functional(function: str, *args: Code, **keywords: Code) -> Apply:
+    return call(f"F.{function}", *args, **keywords)
+
+
+def _method(x: Code, name: str, *args: Code, **keywords: Code) -> Apply:
+    return call(Attr(x, name), *args, **keywords)
+
+
+# Padding --------------------------------------------------------------------------------------------------------------
+def _symmetric(padding: Sequence[tuple[int, int]]) -> bool:
+    return all(low == high and not isinstance(low, Dim) and not isinstance(high, Dim) for low, high in padding)
+
+
+def _is_same(node: Node, kernel: Sequence[int]) -> bool:
+    """Whether the padding is that of SAME, which changes with the size of the image."""
+    x, given = node.operands[0], node.attributes
+    assert isinstance(x, Value)
+    dilation = given.get("dilation") or (1,) * len(kernel)
+    sizes = x.shape[2:]
+    for n, k, s, d, (low, high) in zip(sizes, kernel, given["stride"], dilation, given["padding"], strict=True):
+        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        if (low, high) != (total // 2, total - total // 2):
+            return False
+    return True
+
+
+def _widths(padding: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """As F.pad takes them: from the last axis."""
+    return tuple(int(n) for pair in reversed(padding) for n in pair)
+
+
+def _padded(x: Code, node: Node, kernel: Sequence[int], value: float = 0.0) -> Code:
+    """The image with the padding that a layer of torch cannot do itself."""
+    given = node.attributes
+    options = {"value": value} if value else {}
+    if _is_same(node, kernel):
+        dilation = given.get("dilation") or (1,) * len(kernel)
+        if not _ones(dilation):
+            options["dilation"] = _one(dilation)
+        return call("pad_same", x, _one(kernel), _one(given["stride"]), **options)
+    if any(isinstance(n, Dim) for pair in given["padding"] for n in pair):
+        raise Unwritable("with a padding that changes with the size")
+    return _functional("pad", x, _widths(given["padding"]), **options)
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+def _value(node: Node, place: int) -> Value | None:
+    found = node.operands[place] if place < len(node.operands) else None
+    return found if isinstance(found, Value) else None
+
+
+def _weights(node: Node, **places: int) -> tuple[Weight, ...]:
+    found = [(name, _value(node, place)) for name, place in places.items()]
+    return tuple(Weight(name, value) for name, value in found if value is not None)
+
+
+def _direct(layer: Code, operands: Sequence[Code]) -> Code:
+    return Apply(layer, (operands[0],))
+
+
+def _without(constructor: Apply, node: Node, **places: int) -> Apply:
+    """The layer without the weights that are not there."""
+    missing = [name for name, place in places.items() if _value(node, place) is None]
+    return call("without", constructor, *missing) if missing else constructor
+
+
+def _convolution_options(node: Node, kernel: Value) -> tuple[dict[str, Any], bool]:
+    """Options that a convolution is called or made with, and whether it pads itself."""
+    given = node.attributes
+    inside = _symmetric(given["padding"])
+    padding = tuple(low for low, _ in given["padding"])
+    return {
+        "stride": ... if _ones(given["stride"]) else _one(given["stride"]),
+        "padding": _one(padding) if inside and any(padding) else ...,
+        "dilation": ... if _ones(given["dilation"]) else _one(given["dilation"]),
+        "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
+    }, inside
+
+
+def _convolution_layer(node: Node) -> Layer | None:
+    kernel = _value(node, 1)
+    if kernel is None or len(kernel.shape) not in (3, 4, 5):
+        return None
+    rank, sizes = len(kernel.shape) - 2, kernel.shape[2:]
+    options, inside = _convolution_options(node, kernel)
+    constructor = call(
+        f"nn.Conv{rank}d", in_channels=kernel.shape[1] * int(node.attributes.get("groups", 1)),
+        out_channels=kernel.shape[0], kernel_size=_one(sizes), **options,
+        bias=... if _value(node, 2) is not None else False,
+    )  # fmt: skip
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return Apply(layer, (operands[0] if inside else _padded(operands[0], node, sizes),))
+
+    return Layer(constructor, apply, _weights(node, weight=1, bias=2), "conv")
+
+
+def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """Options of a transposed convolution, and what is to be cut from what it gives."""
+    given = node.attributes
+    padding, more, cuts = [], [], []
+    for (low, high), extra, s, d in zip(given["crop"], given["extra"], given["stride"], given["dilation"], strict=True):
+        behind = low - high + extra  # what torch is to add behind, if it cuts as much there as in front
+        if 0 <= behind < max(s, d):
+            padding.append(low)
+            more.append(behind)
+            cuts.append((0, 0))
+        elif behind < 0:
+            padding.append(low)
+            more.append(0)
+            cuts.append((0, -behind))
+        else:
+            raise Unwritable("that adds more than a stride behind its result")
+    options = {
+        "stride": ... if _ones(given["stride"]) else _one(given["stride"]),
+        "padding": _one(padding) if any(padding) else ...,
+        "output_padding": _one(more) if any(more) else ...,
+        "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
+        "dilation": ... if _ones(given["dilation"]) else _one(given["dilation"]),
+    }
+    return options, cuts
+
+
+def _cut(code: Code, cuts: Sequence[tuple[int, int]]) -> Code:
+    if not any(map(any, cuts)):
+        return code
+    return At(code, Name(", ".join([":", ":"] + [f"{low or ''}:{-high if high else ''}" for low, high in cuts])))
+
+
+def _transposed_layer(node: Node) -> Layer | None:
+    kernel = _value(node, 1)
+    if kernel is None:
+        return None
+    rank, groups = len(kernel.shape) - 2, int(node.attributes.get("groups", 1))
+    try:
+        options, cuts = _transposed_parts(node)
+    except Unwritable:
+        return None
+    constructor = call(
+        f"nn.ConvTranspose{rank}d", in_channels=kernel.shape[0], out_channels=kernel.shape[1] * groups,
+        kernel_size=_one(kernel.shape[2:]), **options, bias=... if _value(node, 2) is not None else False,
+    )  # fmt: skip
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return _cut(Apply(layer, (operands[0],)), cuts)
+
+    return Layer(constructor, apply, _weights(node, weight=1, bias=2), "conv")
+
+
+def _linear_layer(node: Node) -> Layer | None:
+    weight = _value(node, 1)
+    if weight is None or len(weight.shape) != 2:
+        return None
+    constructor = call(
+        "nn.Linear", in_features=weight.shape[1], out_features=weight.shape[0],
+        bias=... if _value(node, 2) is not None else False,
+    )  # fmt: skip
+    return Layer(constructor, _direct, _weights(node, weight=1, bias=2), "linear")
+
+
+def _batch_norm_layer(node: Node) -> Layer | None:
+    given, mean, x = node.attributes, _value(node, 1), _value(node, 0)
+    if mean is None or _value(node, 2) is None or x is None or not 2 <= len(x.shape) <= 5:
+        return None
+    affine = _value(node, 3) is not None or _value(node, 4) is not None
+    constructor = call(
+        f"nn.BatchNorm{max(len(x.shape) - 2, 1)}d", num_features=mean.shape[0],
+        eps=... if given["epsilon"] == 1e-5 else given["epsilon"],
+        momentum=... if given.get("momentum", 0.1) == 0.1 else given["momentum"], affine=... if affine else False,
+    )  # fmt: skip
+    constructor = _without(constructor, node, weight=3, bias=4) if affine else constructor
+    weights = _weights(node, running_mean=1, running_var=2, weight=3, bias=4)
+    return Layer(constructor, _direct, weights, "norm")
+
+
+def _layer_norm_layer(node: Node) -> Layer | None:
+    scale, offset = _value(node, 1), _value(node, 2)
+    weight = scale if scale is not None else offset
+    if weight is None:
+        return None
+    epsilon = node.attributes["epsilon"]
+    constructor = call(
+        "nn.LayerNorm", normalized_shape=_sizes(weight.shape), eps=... if epsilon == 1e-5 else epsilon,
+        bias=... if offset is not None else False,
+    )  # fmt: skip
+    constructor = _without(constructor, node, weight=1)
+    return Layer(constructor, _direct, _weights(node, weight=1, bias=2), "norm")
+
+
+def _sizes(shape: Sequence[int]) -> Any:
+    return int(shape[0]) if len(shape) == 1 else tuple(map(int, shape))
+
+
+def _rms_norm_layer(node: Node) -> Layer | None:
+    scale = _value(node, 1)
+    if scale is None:
+        return None
+    constructor = call("nn.RMSNorm", normalized_shape=_sizes(scale.shape), eps=node.attributes["epsilon"])
+    return Layer(constructor, _direct, _weights(node, weight=1), "norm")
+
+
+def _group_norm_layer(node: Node) -> Layer | None:
+    scale, offset = _value(node, 1), _value(node, 2)
+    weight = scale if scale is not None else offset
+    if weight is None:
+        return None
+    epsilon = node.attributes["epsilon"]
+    constructor = call(
+        "nn.GroupNorm", num_groups=int(node.attributes["groups"]), num_channels=weight.shape[0],
+        eps=... if epsilon == 1e-5 else epsilon,
+    )  # fmt: skip
+    return Layer(_without(constructor, node, weight=1, bias=2), _direct, _weights(node, weight=1, bias=2), "norm")
+
+
+def _prelu_layer(node: Node) -> Layer | None:
+    slope = _value(node, 1)
+    if slope is None or len(slope.shape) != 1:
+        return None
+    constructor = call("nn.PReLU", num_parameters=slope.shape[0])
+    return Layer(constructor, _direct, _weights(node, weight=1), "prelu")
+
+
+def _embedding_layer(node: Node) -> Layer | None:
+    table = _value(node, 0)
+    if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
+        return None
+    constructor = call("nn.Embedding", num_embeddings=table.shape[0], embedding_dim=table.shape[1])
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        return Apply(layer, (operands[1],))
+
+    return Layer(constructor, apply, _weights(node, weight=0), "embedding")
+
+
+def _dropout_layer(node: Node) -> Layer | None:
+    x = _value(node, 0)
+    spatial = node.kind in ("SpatialDropout2D", "Dropout2d") and x is not None and len(x.shape) == 4
+    return Layer(call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), _direct, (), "dropout")
+
+
+def _recurrent_layer(node: Node) -> Layer | None:
+    given, operator = node.attributes, node.operator
+    states = 2 if operator == "lstm" else 1
+    kernel, recurrent = _value(node, 1 + states), _value(node, 2 + states)
+    projection = _value(node, 5 + states) if operator == "lstm" else None
+    if kernel is None or recurrent is None or not given.get("reset_after", True):
+        return None
+    if given.get("function", "tanh") not in ("tanh", "relu"):
+        return None
+    places = {"weight_ih_l0": 1 + states, "weight_hh_l0": 2 + states, "bias_ih_l0": 3 + states,
+              "bias_hh_l0": 4 + states}  # fmt: skip
+    biases = [_value(node, place) is not None for place in (3 + states, 4 + states)]
+    units = len(range(recurrent.shape[0])) // {"lstm": 4, "gru": 3, "rnn": 1}[operator]
+    options: dict[str, Any] = {"bias": ... if any(biases) else False}
+    if projection is not None:
+        options["proj_size"] = projection.shape[0]
+        places["weight_hr_l0"] = 5 + states
+    if given.get("function", "tanh") != "tanh":
+        options["nonlinearity"] = given["function"]
+    constructor = call(f"nn.{operator.upper()}", input_size=kernel.shape[1], hidden_size=units, **options)
+    if any(biases) and not all(biases):
+        constructor = call("zeroed", constructor, "bias_hh_l0" if biases[0] else "bias_ih_l0")
+    reverse = {"reverse": True} if given.get("reverse") else {}
+
+    def apply(layer: Code, operands: Sequence[Code]) -> Code:
+        given = [state for state in operands[1 : 1 + states] if state is not None]
+        return call("recurrent", layer, operands[0], *given, **reverse)
+
+    return Layer(constructor, apply, _weights(node, **places), operator)
+
+
+LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
+    "convolution": _convolution_layer,
+    "transposed_convolution": _transposed_layer,
+    "linear": _linear_layer,
+    "batch_norm": _batch_norm_layer,
+    "layer_norm": _layer_norm_layer,
+    "rms_norm": _rms_norm_layer,
+    "group_norm": _group_norm_layer,
+    "prelu": _prelu_layer,
+    "embedding": _embedding_layer,
+    "dropout": _dropout_layer,
+    "lstm": _recurrent_layer,
+    "gru": _recurrent_layer,
+    "rnn": _recurrent_layer,
+}
+
+
+# Products with weights that are no layer's own ------------------------------------------------------------------------
+@spells("linear")
+def _linear(c: _Call) -> Code:
+    return _functional("linear", c.x, c.operands[1], *([] if c.operand(2) is None else [c.operands[2]]))
+
+
+@spells("convolution")
+def _convolution(c: _Call) -> Code:
+    kernel = _value(c.node, 1)
+    assert kernel is not None
+    options, inside = _convolution_options(c.node, kernel)
+    x = c.x if inside else _padded(c.x, c.node, kernel.shape[2:])
+    bias = ... if c.operand(2) is None else c.operands[2]
+    return _functional(f"conv{len(kernel.shape) - 2}d", x, c.operands[1], bias=bias, **options)
+
+
+@spells("transposed_convolution")
+def _transposed(c: _Call) -> Code:
+    options, cuts = _transposed_parts(c.node)
+    bias = ... if c.operand(2) is None else c.operands[2]
+    return _cut(_functional(f"conv_transpose{len(c.shape(1)) - 2}d", c.x, c.operands[1], bias=bias, **options), cuts)
+
+
+@spells("embedding")
+def _embedding(c: _Call) -> Code:
+    if len(c.shape(0)) != 2:
+        return call("take", c.x, c.operands[1], 0)
+    return _functional("embedding", c.operands[1], c.x)
+
+
+def _affine(c: _Call, first: int) -> dict[str, Code]:
+    names = {"weight": c.operand(first), "bias": c.operand(first + 1)}
+    return {name: code for name, code in names.items() if code is not None}
+
+
+@spells("batch_norm")
+def _batch_norm(c: _Call) -> Code:
+    return _functional("batch_norm", c.x, c.operands[1], c.operands[2], **_affine(c, 3), eps=c["epsilon"])
+
+
+@spells("batch_norm_training")
+def _batch_norm_training(c: _Call) -> Code:
+    return _functional("batch_norm", c.x, None, None, **_affine(c, 1), training=True, eps=c["epsilon"])
+
+
+@spells("layer_norm")
+def _layer_norm(c: _Call) -> Code:
+    shape = tuple(int(n) for n in c.shape()[-len(c["axes"]) :])
+    return _functional("layer_norm", c.x, shape, **_affine(c, 1), eps=c["epsilon"])
+
+
+@spells("rms_norm")
+def _rms_norm(c: _Call) -> Code:
+    shape = tuple(int(n) for n in c.shape()[-len(c["axes"]) :])
+    weight = {} if c.operand(1) is None else {"weight": c.operands[1]}
+    return _functional("rms_norm", c.x, shape, **weight, eps=c["epsilon"])
+
+
+@spells("group_norm")
+def _group_norm(c: _Call) -> Code:
+    return _functional("group_norm", c.x, int(c["groups"]), **_affine(c, 1), eps=c["epsilon"])
+
+
+@spells("prelu")
+def _prelu(c: _Call) -> Code:
+    return _functional("prelu", c.x, c.operands[1])
+
+
+# Activations ----------------------------------------------------------------------------------------------------------
+_PLAIN = {
+    "relu": "F.relu", "relu6": "F.relu6", "selu": "F.selu", "silu": "F.silu", "sigmoid": "torch.sigmoid",
+    "tanh": "torch.tanh", "log_sigmoid": "F.logsigmoid", "hard_sigmoid": "F.hardsigmoid", "hard_silu": "F.hardswish",
+    "mish": "F.mish", "softsign": "F.softsign", "tanh_shrink": "F.tanhshrink", "exponential": "torch.exp",
+    "gelu": "F.gelu", "softplus": "F.softplus", "square": "torch.square", "absolute": "torch.abs",
+}  # fmt: skip
+_OPTIONS = {
+    "leaky_relu": ("F.leaky_relu", {"negative_slope": "negative_slope"}, {"negative_slope": 0.01}),
+    "elu": ("F.elu", {"alpha": "alpha"}, {"alpha": 1.0}),
+    "celu": ("F.celu", {"alpha": "alpha"}, {"alpha": 1.0}),
+    "hard_tanh": ("F.hardtanh", {"low": "min_val", "high": "max_val"}, {"low": -1.0, "high": 1.0}),
+    "soft_shrink": ("F.softshrink", {"threshold": "lambd"}, {"threshold": 0.5}),
+    "hard_shrink": ("F.hardshrink", {"threshold": "lambd"}, {"threshold": 0.5}),
+    "threshold": ("F.threshold", {"threshold": "threshold", "value": "value"}, {}),
+    "glu": ("F.glu", {"axis": "dim"}, {"axis": -1}),
+    "softmax": ("F.softmax", {"axis": "dim"}, {}),
+    "softplus": ("F.softplus", {"beta": "beta", "threshold": "threshold"}, {"beta": 1.0, "threshold": 20.0}),
+}
+
+
+@spells("activation")
+def _activation(c: _Call) -> Code:
+    function = c["function"]
+    options = {name: value for name, value in c.node.attributes.items() if name != "function"}
+    if function == "linear":
+        return c.x
+    if function in _PLAIN and not options:
+        return call(_PLAIN[function], c.x)
+    if function in _OPTIONS:
+        name, names, defaults = _OPTIONS[function]
+        if function in ("softmax", "glu"):
+            options.setdefault("axis", -1)
+        given = {names[n]: v for n, v in options.items() if n in names and v is not None and v != defaults.get(n)}
+        return call(name, c.x, **given)
+    if function == "gelu_tanh":
+        return _functional("gelu", c.x, approximate="tanh")
+    if function == "quick_gelu":
+        return Infix("*", c.x, _name("sigmoid", Infix("*", c.x, 1.702)))
+    if function == "sparse_sigmoid":
+        return _name("clamp", Infix("*", Infix("+", c.x, 1), 0.5), 0, 1)
+    if function == "sparse_plus":
+        middle = Infix("*", _name("square", Infix("+", c.x, 1)), 0.25)
+        return _name("where", Infix("<=", c.x, -1), 0.0, _name("where", Infix(">=", c.x, 1), c.x, middle))
+    if function == "squareplus":
+        root = _name("sqrt", Infix("+", Infix("*", c.x, c.x), options.get("b", 4.0)))
+        return Infix("/", Infix("+", c.x, root), 2)
+    raise Unwritable(f"of function {function!r} has no spelling in torch")
+
+
+@spells("softmax", "log_softmax")
+def _softmax(c: _Call) -> Code:
+    axis = c["axis"] - c.rank if c["axis"] == c.rank - 1 else c["axis"]
+    return _functional(c.node.operator, c.x, dim=axis)
+
+
+@spells("dropout", "identity")
+def _identity(c: _Call) -> Code:
+    return c.x
+
+
+# Pooling and resizing -------------------------------------------------------------------------------------------------
+def _pooled(c: _Call, function: str, x: Code, padding: Any, **options: Any) -> Code:
+    rank = len(c["kernel"])
+    stride = ... if tuple(c["stride"]) == tuple(c["kernel"]) else _one(c["stride"])
+    return _functional(
+        f"{function}{rank}d", x, kernel_size=_one(c["kernel"]), stride=stride, padding=padding, **options
+    )
+
+
+def _half(c: _Call) -> bool:
+    """Whether torch's pools can pad so: as much on both sides, half a window at most."""
+    return _symmetric(c["padding"]) and all(
+        low <= k // 2 for (low, _), k in zip(c["padding"], c["kernel"], strict=True)
+    )
+
+
+@spells("max_pool")
+def _max_pool(c: _Call) -> Code:
+    options = {
+        "dilation": ... if _ones(c["dilation"]) else _one(c["dilation"]),
+        "ceil_mode": True if c.get("ceil_mode") else ...,
+    }
+    if not _half(c):
+        return _pooled(c, "max_pool", _padded(c.x, c.node, c["kernel"], -math.inf), ..., **options)
+    padding = tuple(low for low, _ in c["padding"])
+    return _pooled(c, "max_pool", c.x, _one(padding) if any(padding) else ..., **options)
+
+
+@spells("average_pool")
+def _average_pool(c: _Call) -> Code:
+    counted, divisor = c.get("count_padding", True), c.get("divisor")
+    options = {
+        "ceil_mode": True if c.get("ceil_mode") else ...,
+        "divisor_override": ... if divisor is None else divisor,
+    }
+    if not _half(c):
+        if counted or divisor is not None:
+            return _pooled(c, "avg_pool", _padded(c.x, c.node, c["kernel"]), ..., **options)
+        if c.get("ceil_mode"):
+            raise Unwritable("with ceil_mode and another padding on each side has no spelling in torch")
+        same = _is_same(c.node, c["kernel"])
+        around = {} if same else {"padding": tuple(map(tuple, c["padding"]))}
+        return call("average_pool", c.x, _one(c["kernel"]), _one(c["stride"]), **around)
+    padding = tuple(low for low, _ in c["padding"])
+    if any(padding) and not counted:
+        options["count_include_pad"] = False
+    return _pooled(c, "avg_pool", c.x, _one(padding) if any(padding) else ..., **options)
+
+
+@spells("adaptive_average_pool", "adaptive_max_pool")
+def _adaptive(c: _Call) -> Code:
+    word = "avg" if "average" in c.node.operator else "max"
+    return _functional(f"adaptive_{word}_pool{len(c['sizes'])}d", c.x, _one(c["sizes"]))
+
+
+@spells("resize")
+def _resize(c: _Call) -> Code:
+    method, scales, sizes = c["method"], c.get("scales"), tuple(c["sizes"])
+    before = c.shape()[2:]
+    linear = ("linear", "bilinear", "trilinear")[len(sizes) - 1]
+    modes = {"nearest": "nearest", "bilinear": linear, "bicubic": "bicubic", "area": "area"}
+    if method not in modes:
+        raise Unwritable(f"of method {method!r} has no spelling in torch")
+    options: dict[str, Any] = {}
+    mode = modes[method]
+    if method == "nearest" and c.get("half_pixel", True):
+        mode = "nearest-exact"
+    if c.get("align_corners"):
+        options["align_corners"] = True
+    grows = all(n >= m for n, m in zip(sizes, before, strict=True))
+    if c.get("antialias") and not (method == "bilinear" and grows):
+        options["antialias"] = True
+    elif method == "bicubic" and c.get("cubic", -0.75) != -0.75:
+        if not grows:
+            raise Unwritable("with Keys' own cubic without antialiasing has no spelling in torch")
+        options["antialias"] = True  # which has Keys' cubic, and filters no image that grows
+    exact = scales is None or all(
+        s is None or abs(s - n / m) < 1e-9 for s, n, m in zip(scales, sizes, before, strict=True)
+    )
+    where = {"size": sizes} if exact else {"scale_factor": _one(scales)}
+    return _functional("interpolate", c.x, **where, mode=mode, **options)
+
+
+# What moves numbers ---------------------------------------------------------------------------------------------------
+@spells("reshape")
+def _reshape(c: _Call) -> Code:
+    out = c.node.outputs[0].shape
+    if len(out) == 2 and c.rank > 2 and out[0] == c.shape()[0]:
+        return _method(c.x, "flatten", 1)
+    return _method(c.x, "reshape", tuple(c["shape"]))
+
+
+@spells("permute")
+def _permute(c: _Call) -> Code:
+    axes = tuple(c["axes"])
+    moved = [i for i, axis in enumerate(axes) if i != axis]
+    if len(moved) == 2:
+        return _method(c.x, "transpose", *moved)
+    return _method(c.x, "permute", axes)
+
+
+@spells("expand")
+def _expand(c: _Call) -> Code:
+    return _method(c.x, "expand", tuple(c["shape"]))
+
+
+def _indexed(c: _Call, axis: int, index: str) -> Code:
+    axis %= c.rank
+    if axis == c.rank - 1 and c.rank > 2:
+        return At(c.x, Name(f"..., {index}"))
+    return At(c.x, Name(", ".join([":"] * axis + [index])))
+
+
+@spells("slice")
+def _slice(c: _Call) -> Code:
+    axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
+    length = c.shape()[axis]
+    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
+    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
+        raise Unwritable("between places that depend on the size")
+    if step != 1:
+        parts.append(str(int(step)))
+    return _indexed(c, axis, ":".join(parts))
+
+
+@spells("select")
+def _select(c: _Call) -> Code:
+    if isinstance(c["index"], Dim):
+        if c["index"] + 1 == c.shape()[c["axis"]]:
+            return _indexed(c, c["axis"], "-1")
+        raise Unwritable("at a place that depends on the size")
+    return _indexed(c, c["axis"], str(int(c["index"])))
+
+
+@spells("update")
+def _update(c: _Call) -> Code:
+    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
+
+
+@spells("concatenate")
+def _concatenate(c: _Call) -> Code:
+    return _name("cat", Listed(tuple(c.x)), dim=c["axis"])
+
+
+@spells("stack")
+def _stack(c: _Call) -> Code:
+    return _name("stack", Listed(tuple(c.x)), dim=c["axis"])
+
+
+@spells("pad")
+def _pad(c: _Call) -> Code:
+    widths, mode, value = [tuple(w) for w in c["widths"]], c.get("mode", "constant"), c.get("value", 0.0)
+    if any(isinstance(n, Dim) for pair in widths for n in pair):
+        raise Unwritable("by widths that change with the size")
+    first = next((i for i, pair in enumerate(widths) if any(pair)), len(widths) - 1)
+    if mode == "constant":
+        return _functional("pad", c.x, _widths(widths[first:]), **({"value": value} if value else {}))
+    if first >= 2 and len(widths) - 2 <= 3 and all(n >= 0 for pair in widths for n in pair):
+        return _functional("pad", c.x, _widths(widths[2:]), mode=mode)
+    return call("pad", c.x, tuple(widths), mode)
+
+
+@spells("roll")
+def _roll(c: _Call) -> Code:
+    return _name("roll", c.x, _one_of(c["shifts"]), dims=_one_of(c["axes"]))
+
+
+def _one_of(numbers: Sequence[Any]) -> Any:
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+@spells("flip")
+def _flip(c: _Call) -> Code:
+    return _name("flip", c.x, tuple(c["axes"]))
+
+
+@spells("tile")
+def _tile(c: _Call) -> Code:
+    return _name("tile", c.x, tuple(c["counts"]))
+
+
+@spells("repeat")
+def _repeat(c: _Call) -> Code:
+    return _name("repeat_interleave", c.x, c["count"], dim=c["axis"])
+
+
+@spells("triangle")
+def _triangle(c: _Call) -> Code:
+    diagonal = {"diagonal": c["diagonal"]} if c.get("diagonal") else {}
+    return _name("triu" if c.get("upper") else "tril", c.x, **diagonal)
+
+
+@spells("unfold")
+def _unfold(c: _Call) -> Code:
+    return _method(c.x, "unfold", int(c["axis"]), int(c["length"]), int(c["step"]))
+
+
+@spells("patches")
+def _patches(c: _Call) -> Code:
+    options = {name: _one(c[name]) for name in ("dilation", "padding", "stride")}
+    return _functional("unfold", c.x, _one(c["kernel"]), **options)
+
+
+def _dtype(name: str) -> Name:
+    return Name(f"torch.{name}")
+
+
+@spells("cast")
+def _cast(c: _Call) -> Code:
+    return _method(c.x, "to", _dtype(c["dtype"]))
+
+
+@spells("full")
+def _full(c: _Call) -> Code:
+    return _name("full", tuple(c["shape"]), c.x, dtype=_dtype(c["dtype"]))
+
+
+@spells("arange")
+def _arange(c: _Call) -> Code:
+    return _name("arange", *c.operands, dtype=_dtype(c["dtype"]))
+
+
+# Reductions -----------------------------------------------------------------------------------------------------------
+def _axis(c: _Call) -> dict[str, Any]:
+    axes = c.get("axes")
+    found: dict[str, Any] = {}
+    if axes is not None:
+        found["dim"] = axes[0] if len(axes) == 1 else tuple(axes)
+    if c.get("keep", False):
+        found["dim"] = found.get("dim", tuple(range(c.rank)))
+        found["keepdim"] = True
+    return found
+
+
+_REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin", "any": "any", "all": "all",
+               "logsumexp": "logsumexp"}  # fmt: skip
+
+
+@spells("reduce")
+def _reduce(c: _Call) -> Code:
+    function = c["function"]
+    options = _axis(c)
+    if function == "product":
+        code = c.x
+        for axis in sorted((a % c.rank for a in c.get("axes") or range(c.rank)), reverse=True):
+            code = _name("prod", code, dim=axis, **({"keepdim": True} if c.get("keep") else {}))
+        return code
+    if function not in _REDUCTIONS:
+        raise Unwritable(f"of function {function!r} has no spelling in torch")
+    if function in ("max", "min", "logsumexp") and "dim" not in options:
+        options = {"dim": tuple(range(c.rank))}
+    return _method(c.x, _REDUCTIONS[function], **options)
+
+
+@spells("variance")
+def _variance(c: _Call) -> Code:
+    options = _axis(c)
+    options.setdefault("dim", tuple(range(c.rank)))
+    return _name("std" if c.get("root") else "var", c.x, correction=int(c.get("correction", 0)), **options)
+
+
+@spells("norm")
+def _norm(c: _Call) -> Code:
+    order = {"ord": c["order"]} if c.get("order", 2) != 2 else {}
+    return _name("linalg.vector_norm", c.x, **order, **_axis(c))
+
+
+@spells("argmax", "argmin")
+def _place(c: _Call) -> Code:
+    return _name(c.node.operator, c.x, dim=c.get("axis"), **({"keepdim": True} if c.get("keep") else {}))
+
+
+@spells("cumulative")
+def _cumulative(c: _Call) -> Code:
+    function = {"sum": "cumsum", "product": "cumprod", "max": "cummax", "min": "cummin"}[c.get("function", "sum")]
+    code = _name(function, c.x, dim=c["axis"])
+    return At(code, 0) if function in ("cummax", "cummin") else code
+
+
+@spells("top")
+def _top(c: _Call) -> Code:
+    axis, largest = c.get("axis", -1) % c.rank, c.get("largest", True)
+    if c["count"] == c.shape()[axis]:
+        return _name("sort", c.x, dim=axis, descending=bool(largest), stable=True)
+    return _name("topk", c.x, c["count"], dim=axis, largest=bool(largest))
+
+
+# Element by element ---------------------------------------------------------------------------------------------------
+_SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"}
+
+
+@spells(*_SIGNS)
+def _arithmetic(c: _Call) -> Code:
+    return Infix(_SIGNS[c.node.operator], c.x, c.operands[1])
+
+
+@spells("maximum", "minimum")
+def _larger(c: _Call) -> Code:
+    a, b = c.x, c.operands[1]
+    for number, code in ((a, b), (b, a)):
+        if isinstance(number, int | float):
+            return _name("clamp", code, **{"min" if c.node.operator == "maximum" else "max": number})
+    return _name(c.node.operator, a, b)
+
+
+@spells("where")
+def _where(c: _Call) -> Code:
+    return _name("where", *c.operands)
+
+
+@spells("clip")
+def _clip(c: _Call) -> Code:
+    bounds = {"min": c.operand(1), "max": c.operand(2)}
+    return _name("clamp", c.x, **{name: bound for name, bound in bounds.items() if bound is not None})
+
+
+_UNARY = {
+    "negative": "neg", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
+    "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
+    "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan",
+    "sinh": "sinh", "cosh": "cosh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf",
+    "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
+    "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2", "fraction": "frac",
+}  # fmt: skip
+
+
+@spells("unary")
+def _unary(c: _Call) -> Code:
+    if c["function"] not in _UNARY:
+        raise Unwritable(f"of function {c['function']!r} has no spelling in torch")
+    return _name(_UNARY[c["function"]], c.x)
+
+
+_COMPARED = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+_BINARY = {
+    "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "bit_and": "bitwise_and", "bit_or": "bitwise_or",
+    "bit_xor": "bitwise_xor", "atan2": "atan2", "floor_divide": "floor_divide", "remainder": "remainder",
+    "fmod": "fmod",
+}  # fmt: skip
+
+
+@spells("binary")
+def _binary(c: _Call) -> Code:
+    function = c["function"]
+    if function in _COMPARED:
+        return Infix(_COMPARED[function], c.x, c.operands[1])
+    if function == "truncated_divide":
+        return _name("div", c.x, c.operands[1], rounding_mode="trunc")
+    if function not in _BINARY:
+        raise Unwritable(f"of function {function!r} has no spelling in torch")
+    return _name(_BINARY[function], c.x, c.operands[1])
+
+
+# Products -------------------------------------------------------------------------------------------------------------
+@spells("matmul")
+def _matmul(c: _Call) -> Code:
+    return Infix("@", c.x, c.operands[1])
+
+
+@spells("einsum")
+def _einsum(c: _Call) -> Code:
+    return _name("einsum", c["equation"], *c.x)
+
+
+@spells("outer")
+def _outer(c: _Call) -> Code:
+    if c.rank == len(c.shape(1)) == 1:
+        return _name("outer", c.x, c.operands[1])
+    return _name("tensordot", c.x, c.operands[1], dims=0)
+
+
+@spells("attention")
+def _attention(c: _Call) -> Code:
+    options: dict[str, Any] = {}
+    if c.operand(3) is not None:
+        options["attn_mask"] = c.operands[3]
+    if c.get("causal"):
+        options["is_causal"] = True
+    if c.get("scale") is not None and not math.isclose(c["scale"], c.shape(0)[-1] ** -0.5, rel_tol=1e-9):
+        options["scale"] = c["scale"]
+    if c.get("shared_heads"):
+        options["enable_gqa"] = True
+    if c.get("place_axis", -2) == -3:
+        return call("attention", *c.operands[:3], **options)
+    return _functional("scaled_dot_product_attention", *c.operands[:3], **options)
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+@spells("take")
+def _take(c: _Call) -> Code:
+    if len(c.shape(1)) == 1:
+        return _name("index_select", c.x, c["axis"], c.operands[1])
+    return call("take", c.x, c.operands[1], c["axis"])
+
+
+def _long(code: Code, value: Any) -> Code:
+    """Places as torch wants them in most functions: of 64 bits."""
+    return code if isinstance(value, Value) and value.dtype == "int64" else _method(code, "long")
+
+
+@spells("gather")
+def _gather(c: _Call) -> Code:
+    return _name("gather", c.x, c["axis"], _long(c.operands[1], c.node.operands[1]))
+
+
+@spells("index")
+def _index(c: _Call) -> Code:
+    parts = tuple(Name("slice(None)") if index is None else index for index in c.operands[1])
+    return At(c.x, parts[0] if len(parts) == 1 else parts)
+
+
+@spells("write")
+def _write(c: _Call) -> Code:
+    indices = c.operands[1]
+    if any(index is None for index in indices):
+        raise Unwritable("along some axes alone has no spelling in torch yet")
+    accumulate = {"accumulate": True} if c.get("accumulate") else {}
+    value = c.operands[2] if isinstance(c.node.operands[2], Value) else _name("full_like", c.x, c.operands[2])
+    return _name("index_put", c.x, tuple(indices), value, **accumulate)
+
+
+@spells("scatter")
+def _scatter(c: _Call) -> Code:
+    places = _long(c.operands[1], c.node.operands[1])
+    function = "scatter_add" if c.get("accumulate") else "scatter"
+    return _name(function, c.x, c["axis"], places, c.operands[2])
+
+
+@spells("one_hot")
+def _one_hot(c: _Call) -> Code:
+    return _functional("one_hot", _long(c.x, c.node.operands[0]), c["classes"])
+
+
+# Recurrent layers whose weights are no layer's own --------------------------------------------------------------------
+@spells("lstm", "gru", "rnn")
+def _recurrent(c: _Call) -> Code:
+    options = {name: value for name, value in c.node.attributes.items() if (name, value) not in (
+        ("reverse", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
+    return call(c.node.operator, *c.operands, **options)
+
+
+@spells("sample")
+def _sample(c: _Call) -> Code:
+    return _functional(
+        "grid_sample", c.x, c.operands[1], mode=c.get("method", "bilinear"), padding_mode=c.get("fill", "zeros"),
+        align_corners=bool(c.get("align_corners", False)),
+    )  # fmt: skip
+
+
+# Complex numbers ------------------------------------------------------------------------------------------------------
+@spells("as_complex")
+def _as_complex(c: _Call) -> Code:
+    return _name("view_as_complex", _method(c.x, "contiguous"))
+
+
+@spells("as_real")
+def _as_real(c: _Call) -> Code:
+    return _name("view_as_real", c.x)
+
+
+@spells("fourier")
+def _fourier(c: _Call) -> Code:
+    inverse, half, axes = c.get("inverse"), c.get("half"), tuple(c["axes"])
+    options: dict[str, Any] = {"dim": axes}
+    if c.get("norm", "backward") != "backward":
+        options["norm"] = c["norm"]
+    if half and inverse and c.get("length"):
+        options["s"] = (*(int(c.shape()[a]) for a in axes[:-1]), int(c["length"]))
+    return _name(f"fft.{'i' if inverse else ''}{'r' if half else ''}fftn", c.x, **options)
+
+
+# The dialect ----------------------------------------------------------------------------------------------------------
+RESERVED = frozenset(dir(nn.Module)) | {"training", "torch", "nn", "F", "self", "json", "Path"}
+"""What modules of torch have as attributes, and what the source itself names."""
+
+_ACTIVATIONS = {
+    "relu": "ReLU", "relu6": "ReLU6", "selu": "SELU", "silu": "SiLU", "sigmoid": "Sigmoid", "tanh": "Tanh",
+    "log_sigmoid": "LogSigmoid", "hard_sigmoid": "Hardsigmoid", "hard_silu": "Hardswish", "mish": "Mish",
+    "softsign": "Softsign", "tanh_shrink": "Tanhshrink", "gelu": "GELU", "softplus": "Softplus",
+}  # fmt: skip
+
+
+class TorchDialect:
+    """Source for torch, channels first."""
+
+    name = "torch"
+    channels = 1
+    reserved = RESERVED
+    helpers: Mapping[str, str] = HELPERS
+
+    def expression(self, node: Node, operands: Sequence[Code]) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.expression`."""
+        spelling = SPELLINGS.get(node.operator)
+        if spelling is None:
+            raise Unwritable("has no spelling in torch yet")
+        return spelling(_Call(node, operands))
+
+    def layer(self, node: Node) -> Layer | None:
+        """See :meth:`agnostic.port.dialect.Dialect.layer`."""
+        found = LAYERS.get(node.operator)
+        return None if found is None else found(node)
+
+    def as_layer(self, node: Node) -> Code | None:
+        """See :meth:`agnostic.port.dialect.Dialect.as_layer`."""
+        given, operator = dict(node.attributes), node.operator
+        if operator == "activation":
+            function = given.pop("function")
+            if function == "gelu_tanh":
+                return call("nn.GELU", approximate="tanh")
+            if function == "leaky_relu":
+                return call("nn.LeakyReLU", given.get("negative_slope", 0.01))
+            if function not in _ACTIVATIONS or any(value is not None for value in given.values()):
+                return None
+            return call(f"nn.{_ACTIVATIONS[function]}")
+        if operator in ("max_pool", "average_pool", "adaptive_average_pool", "adaptive_max_pool", "reshape"):
+            return _as_layer(SPELLINGS[operator](_Call(node, [Name("x")])))
+        return None
+
+    def named(self, constructor: Code, name: Code) -> Code:
+        """A pair, which :meth:`stacked` takes apart."""
+        return (name, constructor)
+
+    def stacked(self, layers: Sequence[Code]) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.stacked`."""
+        place, plain = 0, True
+        for layer in layers:
+            name, count = (layer.code[0], layer.stop - layer.start) if isinstance(layer, Each) else (layer[0], 1)
+            numbered = (
+                name == Name("str(i)") and layer.start == place if isinstance(layer, Each) else name == str(place)
+            )
+            plain, place = plain and numbered, place + count
+        if plain:
+            return Apply(Name("nn.Sequential"), tuple(
+                Each(layer.code[1], layer.variable, layer.start, layer.stop) if isinstance(layer, Each) else layer[1]
+                for layer in layers
+            ))  # fmt: skip
+        return call("nn.Sequential", call("OrderedDict", Listed(tuple(layers))))
+
+    def shape(self, array: Code) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.shape`."""
+        return Attr(array, "shape")
+
+    def file(self, file: File) -> str:
+        """See :meth:`agnostic.port.dialect.Dialect.file`."""
+        classes = [line for written in file.classes for line in ("", *_class(written), "")]
+        helpers = [*file.helpers, *(name for name in ("read_weights",) if name not in file.helpers)]
+        body = "\n".join(classes)
+        lines = [f'"""{file.doc}"""', "", "import json"]
+        lines += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
+        lines += ["from pathlib import Path", "", "import torch", "from torch import nn"]
+        used = "\n".join([body, *(HELPERS[name] for name in helpers)])
+        lines += ["from torch.nn import functional as F"] if re.search(r"\bF\.", used) else []
+        for helper in helpers:
+            lines += ["", "", HELPERS[helper].strip()]
+        return "\n".join([*lines, "", *classes, "", *_make_model(file)]) + "\n"
+
+
+_LAYERS = {"avg_pool": "AvgPool", "max_pool": "MaxPool", "adaptive_avg_pool": "AdaptiveAvgPool",
+           "adaptive_max_pool": "AdaptiveMaxPool"}  # fmt: skip
+
+
+def _as_layer(code: Code) -> Code | None:
+    """The layer that does what a call of a function of x does; None where torch has none."""
+    if code == _method(Name("x"), "flatten", 1):
+        return call("nn.Flatten")
+    if not isinstance(code, Apply) or not isinstance(code.function, Name) or code.args[:1] != (Name("x"),):
+        return None
+    found = re.fullmatch(r"F\.(\w+_pool)(\d)d", code.function.text)
+    if found is None:
+        return None
+    return Apply(Name(f"nn.{_LAYERS[found[1]]}{found[2]}d"), code.args[1:], code.keywords)
+
+
+def _class(written: Class) -> list[str]:
+    given = "".join(f", {n}" if d is ... else f", {n}={text(d, str)}" for n, d in written.parameters)
+    lines = [f"class {written.name}(nn.Module):", f'    """{written.doc}"""', ""]
+    if written.attributes or given:
+        lines += [f"    def __init__(self{given}):", "        super().__init__()"]
+        lines += [f"        {_made(a)}" for a in written.attributes]
+        lines.append("")
+    lines.append(f"    def forward({', '.join(['self', *written.inputs])}):")
+    body = "\n".join(f"        {line}" for line in written.body)
+    for a in written.attributes:
+        if a.layer and a.layer != a.name:
+            body = re.sub(rf"\bself\.{re.escape(a.name)}\b", f"getattr(self, {literal(a.layer)})", body)
+    return [*lines, *body.split("\n")]
+
+
+def _made(attribute: Attribute) -> str:
+    """The statement that makes an attribute, under the name that it has in the model."""
+    name, leaf = attribute.layer or attribute.name, attribute.leaf
+    if leaf is None:
+        code = text(attribute.code, str)
+        return f"self.{name} = {code}" if name == attribute.name else f"self.add_module({literal(name)}, {code})"
+    shape = text(attribute.code, str)
+    if leaf.role == "parameter":
+        code = f"nn.Parameter(torch.empty({shape}))"
+        return (
+            f"self.{name} = {code}" if name == attribute.name else f"self.register_parameter({literal(name)}, {code})"
+        )
+    dtype = leaf.value.dtype
+    options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
+    return f"self.register_buffer({literal(name)}, torch.zeros({shape}{options}))"
+
+
+def _make_model(file: File) -> list[str]:
+    root = file.classes[-1].name
+    return [
+        'def make_model(weights=Path(__file__).with_suffix(".safetensors")):',
+        f'    """{root} with the weights of a file, by default the one beside this; None: random weights."""',
+        f"    model = {root}()",
+        "    if weights is not None:",
+        "        model.load_state_dict(read_weights(weights))",
+        "    return model.eval()",
+    ]
+
+
+DIALECT = TorchDialect()
