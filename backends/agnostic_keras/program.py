@@ -29,6 +29,7 @@ from agnostic.patching import Replacement, patched
 from agnostic.program.builder import Builder, Origin
 from agnostic.program.nodes import Program, Value
 from agnostic.program.passes import biases_absorbed
+from agnostic.text import counted
 from agnostic_keras import recurrence
 from agnostic_keras.calls import numpy
 from agnostic_keras.layers import named_layers
@@ -242,7 +243,7 @@ class Recorder:
     def _results(self, name: str, spec: Any, result: Any) -> Any:
         symbols, values = tree.flatten(spec), list(result) if isinstance(result, tuple) else [result]
         if len(symbols) != len(values):
-            raise AssertionError(f"{name} gives {len(symbols)} tensors, and its translation {len(values)}")
+            raise AssertionError(f"{name} gives {counted(len(symbols), 'tensor')}, and its translation {len(values)}")
         for symbol, value in zip(symbols, values, strict=True):
             if not isinstance(value, Value):
                 value = self.builder.emit("full", value, shape=symbol.shape, dtype=symbol.dtype)
