@@ -280,6 +280,71 @@ def test_the_links_in_the_documents_lead_somewhere() -> None:
                 assert (document.parent / target).exists(), f"{document.name} points to {target}, which is not there"
 
 
+def _map() -> dict[str, str]:
+    """The paths that the map in CONTRIBUTING.md names, each with what it says of them."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## The map of the house")[2].partition("Rules that")[0]
+    found: dict[str, str] = {}
+    above: list[tuple[int, str]] = []
+    for indent, name, said in re.findall(r"^( {4,})([\w./]+)(?: {2,}(\S.*))?$", text, re.MULTILINE):
+        above = [x for x in above if x[0] < len(indent)]
+        path = "".join(part for _, part in above) + name
+        found[path] = said
+        if name.endswith("/"):
+            above.append((len(indent), name))
+    return {path.removeprefix("backends/") or path: said for path, said in found.items()}
+
+
+def test_the_map_names_what_is_there() -> None:
+    named = _map()
+    for path in named:
+        assert (ROOT / path).exists() or (ROOT / "backends" / path).exists(), (
+            f"the map names {path}, which is not there"
+        )
+
+
+def test_the_map_names_every_package_and_module_of_the_core() -> None:
+    named = {path.rstrip("/") for path in _map()}
+    listed = (ROOT / "setup.cfg").read_text().partition("\npackages =\n")[2].partition("\ninstall_requires")[0].split()
+    # A package within one that the map describes is part of it.
+    packages = {x.replace(".", "/") for x in listed if x.count(".") < 2}
+    modules = {f"agnostic/{path.name}" for path in (ROOT / "agnostic").glob("*.py")}
+    others = {f"tests/{x}" for x in ("parity", "keras", "fuzz", "plugin")} | {"scripts", "docs"}
+    assert (packages | modules | others) - named == set(), "describe it on the map in CONTRIBUTING.md"
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert {page for page in pages if not re.search(rf"[ :]{re.escape(page)}$", site, re.MULTILINE)} == set()
+
+
+def test_hosted_checks_run_every_python_that_the_package_is_for() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    offered = set(re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text()))
+    assert set(re.findall(r'"(3\.\d+)"', workflow)) == offered
+    for script in re.findall(r"bash (scripts/\S+)", workflow):
+        assert (ROOT / script).is_file()
+
+
+def test_the_scripts_make_the_environment_with_the_python_that_is_asked_for() -> None:
+    find = "source scripts/lib; find_python"
+
+    def found(python: str | None) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHON"}
+        environment |= {} if python is None else {"PYTHON": python}
+        return subprocess.run(["bash", "-c", find], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    assert found(sys.executable).stdout.strip() == sys.executable
+    assert found("no-such-python").returncode == 1
+    assert "is no Python 3.11 or newer" in found("no-such-python").stderr
+
+
+def test_a_release_is_refused_for_another_version_than_the_one_written() -> None:
+    done = subprocess.run(["bash", "scripts/release", "99.0.0"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"agnostic/__init__.py says version {agnostic.__version__}, not 99.0.0" in done.stderr
+
+
 @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test"])
 def test_the_scripts_that_the_readme_names_are_there(script: str) -> None:
     assert f"bash {script}" in (ROOT / "README.md").read_text()
