@@ -41,11 +41,11 @@ __all__ = [
     "array_owner",
     "backend_name",
     "backend_of",
+    "capabilities",
     "capability",
     "default_backend",
     "facts_of",
     "get_backend",
-    "keys",
     "loaded",
     "model_backend",
     "model_owner",
@@ -93,8 +93,8 @@ class Registration:
         name: the backend's name, as users give it.
         requires: the module that must be importable, such as ``"torch"``.
         extra: what to install when it is not, such as ``"agnostic-ml[torch]"``.
-        provides: capability -> the module that implements it, for example ``{"taps": "agnostic_torch.taps"}``; see
-            :mod:`agnostic.contracts`.
+        provides: capability -> ``"module"`` or ``"module:object"`` that implements it, for example
+            ``{"taps": "agnostic_torch.taps"}``; see :mod:`agnostic.contracts`.
         model_classes: classes whose instances are this backend's models.
         array_classes: classes whose instances are its arrays and parameters.
         optimizer_classes: classes whose instances are its optimizers.
@@ -138,7 +138,7 @@ class Registration:
     @property
     def packages(self) -> tuple[str, ...]:
         """The import packages that implement the backend."""
-        return tuple(dict.fromkeys(module.partition(".")[0] for module in self.provides.values()))
+        return tuple(dict.fromkeys(path.partition(":")[0].partition(".")[0] for path in self.provides.values()))
 
 
 class Backend:
@@ -178,7 +178,7 @@ class Backend:
 
         def __getattr__(self, name: str) -> Any:
             # What were methods of a backend are functions of its capabilities.
-            for key in () if name.startswith("_") else keys():
+            for key in () if name.startswith("_") else capabilities():
                 if name in key.members:
                     label = key.name.upper()
                     raise AttributeError(
@@ -190,8 +190,12 @@ class Backend:
     def __contains__(self, key: Capability[Any]) -> bool:
         return key.name in self.registration.provides
 
+    def implementation(self, key: Capability[Any]) -> Any:
+        """The module or object that is registered for a capability, complete or not."""
+        return _imported(self.registration, self.registration.provides[key.name])
+
     def __getitem__(self, key: Capability[C]) -> C:
-        """The module that implements a capability.
+        """What implements a capability.
 
         Raises:
             InvalidInput: the backend does not provide it, or not all of its functions; says which.
@@ -203,7 +207,7 @@ class Backend:
         return found
 
 
-def keys() -> tuple[Capability[Any], ...]:
+def capabilities() -> tuple[Capability[Any], ...]:
     """Every capability that there is, by its name."""
     names = sorted(module.name for module in pkgutil.iter_modules(contracts.__path__))
     found = [importlib.import_module(f"agnostic.contracts.{name}") for name in names if name != "capability"]
@@ -217,14 +221,13 @@ def _implementation(registration: Registration, key: Capability[Any]) -> Any:
             f"the backend {name!r} cannot {key.purpose}: its Registration provides no {key.name!r} "
             f"(see agnostic.contracts.{key.name})"
         )
-    module = _imported(registration, registration.provides[key.name])
-    for member in key.members:
-        if not hasattr(module, member):
-            raise InvalidInput(
-                f"the backend {name!r} cannot {key.purpose}: {registration.provides[key.name]} has no {member}() "
-                f"(see agnostic.contracts.{key.name})"
-            )
-    return module
+    found = _imported(registration, registration.provides[key.name])
+    if missing := key.missing(found):
+        raise InvalidInput(
+            f"the backend {name!r} cannot {key.purpose}: {registration.provides[key.name]} has no "
+            f"{', '.join(f'{member}()' for member in missing)} (see agnostic.contracts.{key.name})"
+        )
+    return found
 
 
 def _imported(registration: Registration, path: str) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from agnostic.compare.calls import Around
 
 

@@ -38,3 +38,20 @@ class Capability(Generic[C]):
     def members(self) -> tuple[str, ...]:
         """The names of the functions that implement it."""
         return tuple(name for name in vars(self.contract) if not name.startswith("_"))
+
+    def returns(self, member: str) -> str:
+        """What a function must return, as the protocol writes it."""
+        return str(getattr(self.contract, member).__annotations__["return"])
+
+    def missing(self, implementation: Any) -> list[str]:
+        """The functions that an implementation lacks.
+
+        An object that inherits from the protocol has them all; one that may return None may be left as it is there.
+        """
+        found = []
+        for member in self.members:
+            function = getattr(implementation, member, None)
+            inherited = getattr(function, "__func__", None) is getattr(self.contract, member)
+            if function is None or (inherited and not self.returns(member).endswith("| None")):
+                found.append(member)
+        return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from agnostic.models.cards import ModelCard, Preprocessing
     from agnostic.models.forms import Input, Trial
 

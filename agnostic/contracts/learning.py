@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from agnostic.optimizers.specs import Spec
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 
 class Learning(Protocol):

@@ -13,12 +13,21 @@ from agnostic.ops import Axis
 _Array = np.ndarray[Any, Any]
 
 
+def _array(x: Any) -> _Array:
+    """An array where NumPy gave a number; what is an array by NumPy's protocols stays what it is."""
+    return np.asarray(x) if isinstance(x, np.generic) else x
+
+
 def _axis(axis: Axis) -> int | tuple[int, ...] | None:
     return tuple(axis) if isinstance(axis, Sequence) else axis
 
 
 class NumpyOps:
-    """See :class:`agnostic.ops.Ops`. Types follow NumPy's promotion: float64 in, float64 out."""
+    """See :class:`agnostic.ops.Ops`. Types follow NumPy's promotion: float64 in, float64 out.
+
+    Nothing is made a NumPy array that is one by NumPy's protocols (``__array_ufunc__``, ``__array_function__``): a
+    backend whose arrays follow them can use these operations.
+    """
 
     name = "numpy"
 
@@ -117,32 +126,32 @@ class NumpyOps:
         return np.isfinite(x)
 
     def sum(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.asarray(np.sum(x, axis=_axis(axis), keepdims=keepdims))
+        return _array(np.sum(x, axis=_axis(axis), keepdims=keepdims))
 
     def mean(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.asarray(np.mean(x, axis=_axis(axis), keepdims=keepdims))
+        return _array(np.mean(x, axis=_axis(axis), keepdims=keepdims))
 
     def max(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.asarray(np.max(x, axis=_axis(axis), keepdims=keepdims))
+        return _array(np.max(x, axis=_axis(axis), keepdims=keepdims))
 
     def min(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
-        return np.asarray(np.min(x, axis=_axis(axis), keepdims=keepdims))
+        return _array(np.min(x, axis=_axis(axis), keepdims=keepdims))
 
     def lerp(self, a: _Array, b: _Array, weight: float) -> _Array:
-        return np.asarray(a + weight * (b - a))
+        return _array(a + weight * (b - a))
 
     def norm(self, x: _Array, axis: Axis = None, keepdims: bool = False) -> _Array:
         with np.errstate(over="ignore", under="ignore"):
-            return np.asarray(np.sqrt(np.sum(np.square(x), axis=_axis(axis), keepdims=keepdims)))
+            return _array(np.sqrt(np.sum(np.square(x), axis=_axis(axis), keepdims=keepdims)))
 
     def known(self, x: _Array) -> float | None:
         return None  # the reference computes in one way alone
 
     def addmm(self, x: _Array, a: _Array, b: _Array, beta: float, alpha: float) -> _Array:
-        return np.asarray(beta * x + alpha * np.matmul(a, b))
+        return _array(beta * x + alpha * np.matmul(a, b))
 
     def matmul(self, a: _Array, b: _Array) -> _Array:
-        return np.asarray(np.matmul(a, b))
+        return _array(np.matmul(a, b))
 
     def einsum(self, equation: str, *operands: _Array) -> _Array:
         result: _Array = np.einsum(equation, *operands, optimize=len(operands) > 2)
@@ -164,7 +173,8 @@ class NumpyOps:
         upper = images[n, top, left] * (1 - across) + images[n, top, right] * across
         lower = images[n, bottom, left] * (1 - across) + images[n, bottom, right] * across
         warped = upper * (1 - down) + lower * down
-        return np.asarray(warped.reshape(count, *shape, -1), images.dtype)
+        result: _Array = warped.reshape(count, *shape, -1).astype(images.dtype, copy=False)
+        return result
 
     def stop_gradient(self, x: _Array) -> _Array:
         return x

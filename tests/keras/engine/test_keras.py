@@ -205,13 +205,8 @@ def test_gradients_flow_through_taps() -> None:
 
 # Ascent --------------------------------------------------------------------------------------------------------------
 def test_conforms() -> None:
-    from agnostic.registry import get_backend
-
-    failures = run(
-        Subject(
-            lambda: get_backend("keras"), sequential, layer="conv", recipes=("classic", "fourier", "jitter", "maco")
-        )
-    )
+    recipes = ("classic", "fourier", "jitter", "maco")
+    failures = run(Subject("keras", sequential, layer="conv", recipes=recipes))
     assert not failures, "\n".join(failures)
 
 
