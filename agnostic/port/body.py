@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,10 @@ class Lines:
     body: list[str]
 
 
-def lines_of(body: Body, statements: Sequence[Statement], blocks: Blocks, *, root: bool) -> Lines:
-    """The lines of a block's call."""
+def lines_of(
+    body: Body, statements: Sequence[Statement], blocks: Blocks, modules: Collection[str], *, root: bool
+) -> Lines:
+    """The lines of a block's call; no argument is called as one of the modules that the file imports."""
     kept = _inlined(statements, body.outputs)
     names: dict[Value, str] = {}
     inputs = []
@@ -38,7 +40,7 @@ def lines_of(body: Body, statements: Sequence[Statement], blocks: Blocks, *, roo
             wanted = leaf.name.rpartition(".")[2]
         else:
             wanted = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
-        names[value] = identifier(wanted, {*names.values(), "self", "ops", "layers", "keras", "np", "torch", "nn", "F"})
+        names[value] = identifier(wanted, {*names.values(), "self", *modules})
         inputs.append(names[value])
     result = (
         _result([path for path, _ in blocks.program.outputs], body.outputs) if root else tuple(map(Ref, body.outputs))

@@ -194,7 +194,7 @@ class Classes:
             attributes.append(Attribute(member.name, member.layer, shown, member.leaf))
         shown_statements = [replace(s, code=visited(s.code, "", in_call)) for s in statements]
         keep = [Attribute(name, "", Name(name)) for name in group.parameters if name in used_in_call]
-        lines: Lines = lines_of(first, shown_statements, self.blocks, root=not first.path)
+        lines: Lines = lines_of(first, shown_statements, self.blocks, self.dialect.modules, root=not first.path)
         self.classes.append(
             Class(
                 group.name, _doc(first), [(name, ...) for name in group.parameters], [*keep, *attributes],

@@ -121,6 +121,9 @@ class Dialect(Protocol):
     reserved: frozenset[str]
     """Names that attributes of a class must not have, since the framework uses them."""
 
+    modules: frozenset[str]
+    """Names by which a file of the framework imports modules."""
+
     helpers: Mapping[str, str]
     """Functions that may be called, by name, with their source; written into the file if they are used."""
 

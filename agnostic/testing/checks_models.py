@@ -179,7 +179,7 @@ def programs_compute_the_same(subject: Subject) -> None:
     names = [leaf.name for leaf in program.leaves if leaf.role == "input"]
     require(len(names) == 1, PROGRAM, "program", f"its inputs are {names}, and the model takes one")
     found = evaluate(program, {names[0]: backend.ops.numpy(images)}, backend[WEIGHTS].weights(model))
-    require(len(found) == 1, PROGRAM, "program", f"it has {len(found)} outputs, and the model returns one")
+    require(len(found) == 1, PROGRAM, "program", f"its outputs are {list(found)}, and the model returns one")
     apart = float(np.abs(next(iter(found.values())) - plain).max())
     # float32 in the model: a small network's sums of some ten to hundred products (see CONTRIBUTING, Tolerances).
     require(apart <= operations.tolerance(plain), PROGRAM, "program", f"an output differs by {apart:.1e}")

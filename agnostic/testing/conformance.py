@@ -28,6 +28,16 @@ def run(subject: Subject, only: Sequence[str] | None = None) -> list[str]:
     Args:
         subject: what is examined.
         only: the capabilities to check, by name; None: all that the backend provides.
+
+    Returns:
+        The sentences, each with the capability and the function at fault.
+
+    Example:
+        >>> import torch
+        >>> def network():
+        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh()).eval()
+        >>> run(Subject("torch", network, layer="0"), ["layers", "taps"])
+        []
     """
     backend = get_backend(subject.backend)
     provided = [key for key in capabilities() if key in backend]

@@ -28,6 +28,11 @@ class Subject:
         layer: the name of one of its layers, with height, width and at least two channels, that runs once.
         size: height and width of the images to try.
         recipes: those that the backend can climb by.
+
+    Example:
+        >>> import torch
+        >>> Subject("torch", lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval(), layer="0").channels
+        3
     """
 
     backend: str
@@ -47,17 +52,38 @@ class Subject:
         return image_input(self.owner, self.model(), size=self.size).length("C") or 0
 
     def pixels(self, seed: int = 0) -> Array:
-        """(2, size, size, C) float32 in [0, 1]."""
+        """Two images.
+
+        Args:
+            seed: of their pixels.
+
+        Returns:
+            (2, size, size, C) float32 in [0, 1].
+        """
         shape = (2, self.size, self.size, self.channels)
         return np.random.default_rng(seed).random(shape, np.float32)
 
     def images(self, model: Model) -> Any:
-        """Two images as the model takes them."""
+        """Two images as a model takes them.
+
+        Args:
+            model: that :attr:`model` made.
+
+        Returns:
+            What the model is called with.
+        """
         form = image_input(self.owner, model, size=self.size)
         return self.owner[INPUTS].native_inputs(model, [form.arrange(self.pixels())])
 
     def output(self, model: Model) -> Array:
-        """What the model returns for them."""
+        """What a model returns for :meth:`images`.
+
+        Args:
+            model: that :attr:`model` made.
+
+        Returns:
+            The one array, as NumPy.
+        """
         return self.owner.ops.numpy(model(self.images(model)))
 
 

@@ -889,6 +889,7 @@ class KerasDialect:
     name = "keras"
     channels = -1
     reserved = RESERVED
+    modules = frozenset(("keras", "layers", "ops", "np"))
     helpers: Mapping[str, str] = HELPERS
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:

@@ -450,4 +450,4 @@ def test_a_file_of_no_known_format(capsys: pytest.CaptureFixture[str]) -> None:
     from agnostic.cli import main
 
     assert main(["transfer", "resnet18", "resnet18", "--out", "weights.h6"]) == 2
-    assert "ends in .keras" in capsys.readouterr().err
+    assert "ends in .pth, .pt, .safetensors, .keras" in capsys.readouterr().err
