@@ -72,7 +72,8 @@ def classes(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    called_with = example_inputs(inputs or [])
+    called_with, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
+    picture = drawing.checked(recipe, start)
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     known = card_of(network)
     names = None if known is None else known.class_names
@@ -92,9 +93,10 @@ def classes(
         ),
         layer=layer or "output",
         spec=model,
+        weights=weights,
         columns=columns,
     )
     drawing.draw_all(
-        network, [chosen], options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
-        channels_in=channels_in, inputs=called_with, image=parse_image(image), force=force, as_json=json,
+        network, [chosen], options, recipe=recipe, size=sides, steps=steps, seed=seed, start=picture,
+        channels_in=channels_in, inputs=called_with, image=place, force=force, as_json=json,
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,9 @@ from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from agnostic.layers import Layer
     from agnostic.models.inputs import Size
     from agnostic.visualization.ascent import Settings
@@ -50,37 +52,30 @@ def model_name(spec: str, *, weights: str | None = None, backend: str | None = N
 
 def file_name(*parts: str | int | None) -> str:
     """A file name, without its suffix, of parts joined by hyphens; None is left out, and a long one is cut."""
-    from agnostic.visualization.pictures import slug
+    from agnostic.visualization.pictures import shortened, slug
 
-    name = "-".join(slug(str(part)) for part in parts if part is not None)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{_checksum(name)}"
-
-
-# File systems allow 255 bytes, and a temporary name, a suffix and a letter of two bytes must fit.
-_LONGEST_NAME = 120
-
-
-def _checksum(text: str) -> str:
-    return format(zlib.crc32(text.encode()), "08x")
+    return shortened("-".join(slug(str(part)) for part in parts if part is not None))
 
 
 def distinct(names: Sequence[str]) -> dict[str, str]:
     """A slug for each name; those that would have one in common are told apart by a checksum."""
-    from agnostic.visualization.pictures import slug
+    from agnostic.visualization.pictures import checksum, slug
 
     # In lower case, since some file systems do not tell cases apart.
     slugs = [slug(name).lower() for name in names]
     return {
-        name: slug(name) if slugs.count(own) == 1 else f"{slug(name)}-{_checksum(name)}"
+        name: slug(name) if slugs.count(own) == 1 else f"{slug(name)}-{checksum(name)}"
         for name, own in zip(names, slugs, strict=True)
     }
 
 
 def items_name(items: Sequence[str], what: str) -> str:
     """What a choice of items is called in a file name: ``0-7_12`` for channels, else the names, or how many if long."""
+    from agnostic.visualization.pictures import checksum
+
     numbers = [int(item) for item in items if item.isdecimal()]
     text = "_".join(items) if len(numbers) < len(items) else "_".join(_runs(numbers))
-    return text if len(text) <= 48 else f"{len(items)}-{what}-{_checksum(text)}"
+    return text if len(text) <= 48 else f"{len(items)}-{what}-{checksum(text)}"
 
 
 def _runs(numbers: Sequence[int]) -> list[str]:
@@ -211,6 +206,19 @@ def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
     return sorted(last.values(), key=listing.index)
 
 
+def checked(recipe: str, start: Path | None) -> npt.NDArray[np.uint8] | None:
+    """The picture to start from, before a model is loaded, which may take long.
+
+    Raises:
+        InvalidInput, UnknownName: there is no such recipe, or the picture cannot be read.
+    """
+    from agnostic.files import read_image
+    from agnostic.visualization import recipes
+
+    recipes.get(recipe)
+    return None if start is None else read_image(start)
+
+
 def draw_all(
     model: Any,
     drawings: Sequence[Drawing],
@@ -220,7 +228,7 @@ def draw_all(
     size: Size | None,
     steps: int | None,
     seed: int,
-    start: Path | None,
+    start: npt.NDArray[np.uint8] | None,
     force: bool,
     channels_in: int | None,
     inputs: Any,
@@ -232,17 +240,15 @@ def draw_all(
     Raises:
         InvalidInput: no gradient reached any of the images; they are written all the same.
     """
-    from agnostic.files import read_image
     from agnostic.visualization.ascent import check_reached
     from agnostic.visualization.pictures import draw
 
-    picture = None if start is None else read_image(start)
     report = []
     labels: list[str] = []
     remarks: list[str] = []
     for drawing in drawings:
         drawn = draw(
-            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=picture, inputs=inputs,
+            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs,
             image=image, channels_in=channels_in, settings=settings, force=force, progress=progress,
         )  # fmt: skip
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]

@@ -91,11 +91,10 @@ def filters(
     from agnostic.visualization.pictures import Drawing
 
     options = Settings(micro_batch, dtype, device=device)
-    called_with = example_inputs(inputs or [])
+    called_with, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
+    picture = drawing.checked(recipe, start)
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    chosen = drawing.spatial_layers(
-        network, layer or [], parse_size(size), recipe, channels_in, called_with, parse_image(image)
-    )
+    chosen = drawing.spatial_layers(network, layer or [], sides, recipe, channels_in, called_with, place)
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
     given = drawing.options_name(recipe, size, steps, seed, dtype, start, inputs, image)
@@ -111,12 +110,13 @@ def filters(
                 objective=functools.partial(_objective, found.name),
                 layer=found.name,
                 spec=model,
+                weights=weights,
                 columns=columns,
             )
         )
     drawing.draw_all(
-        network, drawings, options, recipe=recipe, size=parse_size(size), steps=steps, seed=seed, start=start,
-        channels_in=channels_in, inputs=called_with, image=parse_image(image), force=force, as_json=json,
+        network, drawings, options, recipe=recipe, size=sides, steps=steps, seed=seed, start=picture,
+        channels_in=channels_in, inputs=called_with, image=place, force=force, as_json=json,
     )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def taps(
             )  # fmt: skip
             spatial, left_out = _spatial(network, shown, layer, model)
             wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
-            about = {"model": model, "photo": path.name, "inputs": inputs, "image": image}
+            about = {"model": model, "weights": weights, "photo": path.name, "called_with": inputs, "image": image}
             for made in _mosaics(network, shown, wanted, columns, out, (whose, name, *parts), about, force):
                 report.append(made)
                 if not json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class Drawing:
         objective: from some of the items to their objective, one image an item.
         layer: what the objective looks at, for the metadata.
         spec: of the model, for the metadata.
+        weights: that were asked for, for the metadata.
         columns: images in a row of the mosaic.
     """
 
@@ -55,6 +57,7 @@ class Drawing:
     objective: Callable[[Sequence[str]], Objective]
     layer: str
     spec: str
+    weights: str | None = None
     columns: int = 8
 
     def image_path(self, item: str) -> Path:
@@ -77,8 +80,25 @@ class Drawn:
 
 
 def slug(name: str) -> str:
-    """A file name for any name: letters, digits, dots, underscores and hyphens stay."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
+    """A file name for any name: letters, digits, dots, underscores and hyphens stay, and a long one is cut."""
+    return shortened(re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed")
+
+
+def shortened(name: str) -> str:
+    """A file name of at most 120 bytes; where it is cut, it ends in a checksum of the whole."""
+    whole = name.encode()
+    if len(whole) <= _LONGEST_NAME:
+        return name
+    return f"{whole[: _LONGEST_NAME - 9].decode(errors='ignore')}-{checksum(name)}"
+
+
+# File systems allow 255 bytes, some that encrypt only 143, and a suffix must fit.
+_LONGEST_NAME = 120
+
+
+def checksum(text: str) -> str:
+    """Eight digits that tell one text from another in file names."""
+    return format(zlib.crc32(text.encode()), "08x")
 
 
 def fingerprint(backend: Backend, model: Model) -> str:
@@ -149,7 +169,8 @@ def draw(
         check_replaceable(drawing.path, mosaic_by)
         for item, own in zip(drawing.items, made_by, strict=True):
             check_replaceable(drawing.image_path(item), own)
-    about = {"model": drawing.spec, "versions": {"agnostic": __version__, **backend[CALLS].versions()}}
+    versions = {"agnostic": __version__, **backend[CALLS].versions()}
+    about = {"model": drawing.spec, "weights": drawing.weights, "versions": versions}
     # Opened first, so that a folder that cannot be written to is not found out at the end.
     with atomic_path(drawing.path) as temporary:
         missing = [i for i, item in enumerate(drawing.items) if not _finished(drawing.image_path(item), made_by[i])]

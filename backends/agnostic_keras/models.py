@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import inspect
 import math
 import random
+import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -327,22 +329,33 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
             f"no model {name!r} in keras.applications ({counted(len(known), 'model')}){nearest(name, known)}"
         )
     make = getattr(keras.applications, name, None) or getattr(known[name], name)
-    try:
+    # Logits, as everywhere in agnostic: an ascent through a softmax lowers the other classes instead.
+    logits = {"classifier_activation": None} if "classifier_activation" in inspect.signature(make).parameters else {}
+    if weights == "default":
+        # Keras tells of a download on standard output, which is a command's answer.
+        with _downloading(name), _own_randomness(), redirect_stdout(sys.stderr):
+            model = make(weights="imagenet", **logits)
+    else:
         with _own_randomness():
-            # Logits, as everywhere in agnostic: an ascent through a softmax lowers the other classes instead.
-            known_options = inspect.signature(make).parameters
-            logits = {"classifier_activation": None} if "classifier_activation" in known_options else {}
-            model = make(weights="imagenet" if weights == "default" else None, **logits)
-    except (OSError, ValueError) as error:
-        if weights != "default":
-            raise
-        raise InvalidWeights(
-            f"cannot get the weights of keras:{name} ({str(error).partition(chr(10))[0]}): connect to the network, or "
-            "give their file as weights=..., or weights='random'"
-        ) from error
+            model = make(weights=None, **logits)
     if isinstance(weights, Path):
         load_weights(model, weights, f"keras:{name}")
     return model, _application_card(name, model, known[name].preprocess_input)
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Without a connection Keras raises a plain Exception, and for a wrong checksum a ValueError.
+        if not isinstance(error, OSError | ValueError | http.client.HTTPException) and type(error) is not Exception:
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InvalidWeights(
+            f"cannot get the weights of keras:{name} ({reason}): connect to the network, or give their file as "
+            "weights=..., or weights='random'"
+        ) from error
 
 
 def _application_card(name: str, model: keras.Model, preprocess: Any) -> ModelCard:

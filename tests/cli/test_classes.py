@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agnostic.cli import main
-from agnostic.files import read_image, read_png_metadata
+from agnostic.files import read_image, read_png_metadata, write_png
 
 pytest.importorskip("torch")
 Command = Callable[..., int]
@@ -30,7 +30,7 @@ def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, cap
     assert files(folder) == [mosaic] + [f"{images}/000{n}.png" for n in (0, 3)]
     assert read_image(folder / mosaic).shape == (26, 47, 3)
     said = json.loads(read_png_metadata(folder / images / "0003.png")["agnostic"])
-    assert said["label"] == "class 3"
+    assert (said["label"], said["weights"]) == ("class 3", None)
 
 
 def test_the_layer_of_the_logits(command: Command, tmp_path: Path) -> None:
@@ -104,3 +104,25 @@ def assert_one_sentence(capsys: Any, words: list[str]) -> None:
 def test_a_number_after_a_size_is_not_guessed_to_be_a_width_or_a_class(capsys: Any) -> None:
     assert main(["classes", "net.py:make", "--size", "160", "130"]) == 2
     assert "write --size 160x130, or --size=160 130" in capsys.readouterr().err
+
+
+def test_names_longer_than_a_file_system_takes(command: Command, tmp_path: Path) -> None:
+    # File systems count bytes, of which each of these letters has three.
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"class_names": ["猫" * 90 + "a", "猫" * 90 + "b", "c" * 300, "d", "e"]}))
+    assert command("classes", "0", "1", "2", "--card", str(card)) == 0
+    assert len(files(tmp_path / "out")) == 1 + 3
+    photo = tmp_path / f"{'猫' * 80}.png"
+    write_png(photo, np.zeros((20, 30, 3)))
+    assert command("classes", "3", "--card", str(card), "--start", str(photo)) == 0
+    assert main(["taps", f"{tmp_path}/tiny.py:make", str(photo), "--layer", "stem", "--out", str(tmp_path / "t")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(["--start", "none.png"], "cannot read 'none.png'"), (["--recipe", "clasic"], "no recipe 'clasic'")],
+)
+@pytest.mark.parametrize("name", ["filters", "classes"])
+def test_what_is_wrong_is_told_before_the_model_is_loaded(name: str, wrong: list[str], words: str, capsys: Any) -> None:
+    assert main([name, "no_such_model.py:make", *(["1"] if name == "classes" else []), *wrong]) == 2
+    assert words in capsys.readouterr().err

@@ -209,7 +209,9 @@ def test_taps_writes_over_other_pictures_by_force_alone(run, place):
     run(*command, "--force")
     assert path.read_bytes() != before
     said = json.loads(read_png_metadata(path)["agnostic"])
-    assert said.keys() >= {"fingerprint", "inputs", "layer", "channels", "call", "model", "photo", "versions"}
+    assert said.keys() >= {
+        "fingerprint", "inputs", "layer", "channels", "call", "model", "weights", "photo", "versions",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import urllib.error
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -114,3 +117,28 @@ def test_layers_are_chosen_by_themselves() -> None:
     for wrong in (kl.Dense(3), None, True, graph):
         with pytest.raises(ag.UnknownName, match="is not recorded here"):
             record[wrong]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        urllib.error.URLError("no such host"),
+        http.client.IncompleteRead(b"half"),
+        None,
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_weights_of_keras_that_cannot_be_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: Exception | None
+) -> None:
+    def retrieve(origin: str, path: str, progress: Any) -> None:
+        if failure is not None:
+            raise failure
+        Path(path).write_bytes(b"not the file of this checksum")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", retrieve)
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(ag.InvalidWeights, match=r"cannot get the weights of keras:MobileNet \(.*give their file"):
+        ag.load("keras:MobileNet")
+    assert capsys.readouterr().out == ""  # standard output is the answer of a command
