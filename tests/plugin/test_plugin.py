@@ -51,3 +51,11 @@ def _lines(path: Path) -> int:
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.stmt)]
     texts = sum(isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant) for x in nodes)
     return len({x.lineno for x in nodes}) - texts - sum(isinstance(x, ast.Import | ast.ImportFrom) for x in nodes)
+
+
+def test_the_page_shows_its_code() -> None:
+    shown = re.findall(r"^```python( test)?\n(.*?)^```$", (ROOT / "docs" / "backends.md").read_text(), re.M | re.S)
+    assert len(shown) > 10
+    package = "\n".join(path.read_text() for path in sorted(PACKAGE.glob("*.py")))
+    for test, code in shown:
+        assert code in ((HERE / "checks.py").read_text() if test else package), code
