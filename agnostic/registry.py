@@ -10,14 +10,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agnostic import contracts
 from agnostic.contracts.capability import Capability, Model
 from agnostic.contracts.ops import OPS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
@@ -41,7 +39,6 @@ __all__ = [
     "array_owner",
     "backend_name",
     "backend_of",
-    "capabilities",
     "capability",
     "default_backend",
     "facts_of",
@@ -177,15 +174,12 @@ class Backend:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # What were methods of a backend are functions of its capabilities.
-            for key in () if name.startswith("_") else capabilities():
-                if name in key.members:
-                    label = key.name.upper()
-                    raise AttributeError(
-                        f"a backend has no {name!r}; it is backend[{label}].{name}, with {label} of "
-                        f"agnostic.contracts.{key.name}"
-                    )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(
+                f"a backend has no attribute {name!r}: what it does is asked for by capability, such as "
+                "backend[TAPS].capture; see agnostic.contracts",
+                name=name,
+                obj=self,
+            )
 
     def __contains__(self, key: Capability[Any]) -> bool:
         return key.name in self.registration.provides
@@ -205,13 +199,6 @@ class Backend:
             self._modules[key.name] = _implementation(self.registration, key)
         found: C = self._modules[key.name]
         return found
-
-
-def capabilities() -> tuple[Capability[Any], ...]:
-    """Every capability that there is, by its name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(contracts.__path__))
-    found = [importlib.import_module(f"agnostic.contracts.{name}") for name in names if name != "capability"]
-    return tuple(getattr(module, module.__name__.rpartition(".")[2].upper()) for module in found)
 
 
 def _implementation(registration: Registration, key: Capability[Any]) -> Any:

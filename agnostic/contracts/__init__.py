@@ -6,28 +6,32 @@ of a class that inherits from the protocol, where a method that may return None 
 or the object in its :class:`agnostic.registry.Registration`; docs/backends.md writes a backend from beginning to end.
 """
 
-from agnostic.contracts.ascent import Ascents
-from agnostic.contracts.augmentation import Augmentations
-from agnostic.contracts.calls import Calls
-from agnostic.contracts.data import Data
-from agnostic.contracts.description import Descriptions
-from agnostic.contracts.devices import Devices
-from agnostic.contracts.doctor import Doctor
-from agnostic.contracts.fixes import Fixes
-from agnostic.contracts.gradients import Gradients
-from agnostic.contracts.guards import Guards
-from agnostic.contracts.inputs import Inputs
-from agnostic.contracts.layers import Layers
-from agnostic.contracts.learning import Learning
-from agnostic.contracts.models import Models
-from agnostic.contracts.ops import Operations
-from agnostic.contracts.optimizers import Optimizers
-from agnostic.contracts.program import Programs
-from agnostic.contracts.taps import Taps
-from agnostic.contracts.transfer import Transfers
-from agnostic.contracts.weights import Weights
+from typing import Any
+
+from agnostic.contracts.ascent import ASCENT, Ascents
+from agnostic.contracts.augmentation import AUGMENTATION, Augmentations
+from agnostic.contracts.calls import CALLS, Calls
+from agnostic.contracts.capability import Capability
+from agnostic.contracts.data import DATA, Data
+from agnostic.contracts.description import DESCRIPTION, Descriptions
+from agnostic.contracts.devices import DEVICES, Devices
+from agnostic.contracts.doctor import DOCTOR, Doctor
+from agnostic.contracts.fixes import FIXES, Fixes
+from agnostic.contracts.gradients import GRADIENTS, Gradients
+from agnostic.contracts.guards import GUARDS, Guards
+from agnostic.contracts.inputs import INPUTS, Inputs
+from agnostic.contracts.layers import LAYERS, Layers
+from agnostic.contracts.learning import LEARNING, Learning
+from agnostic.contracts.models import MODELS, Models
+from agnostic.contracts.ops import OPS, Operations
+from agnostic.contracts.optimizers import OPTIMIZERS, Optimizers
+from agnostic.contracts.program import PROGRAM, Programs
+from agnostic.contracts.taps import TAPS, Taps
+from agnostic.contracts.transfer import TRANSFER, Transfers
+from agnostic.contracts.weights import WEIGHTS, Weights
 
 __all__ = [
+    "ALL",
     "Ascents",
     "Augmentations",
     "Calls",
@@ -49,3 +53,27 @@ __all__ = [
     "Transfers",
     "Weights",
 ]
+
+ALL: tuple[Capability[Any], ...] = (
+    ASCENT,
+    AUGMENTATION,
+    CALLS,
+    DATA,
+    DESCRIPTION,
+    DEVICES,
+    DOCTOR,
+    FIXES,
+    GRADIENTS,
+    GUARDS,
+    INPUTS,
+    LAYERS,
+    LEARNING,
+    MODELS,
+    OPS,
+    OPTIMIZERS,
+    PROGRAM,
+    TAPS,
+    TRANSFER,
+    WEIGHTS,
+)
+"""Every capability that there is, by its name."""

@@ -17,7 +17,7 @@ class Models(Protocol):
     def build(self, architecture: Architecture) -> Model:
         """A native model of a described architecture, in inference mode, with random weights."""
 
-    def load(self, spec: str, weights: str | Path | None, *, trust: bool = False) -> Model:
+    def load(self, spec: str, weights: str | Path | None = None, *, trust: bool = False) -> Model:
         """A model by a specification, such as ``"torchvision:vgg16"``.
 
         Args:

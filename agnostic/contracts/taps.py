@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Taps(Protocol):
     """The outputs of layers."""
 
-    def capture(self, model: Model, inputs: Any, layers: Sequence[str]) -> Activations:
+    def capture(self, model: Model, inputs: Any, names: Sequence[str]) -> Activations:
         """Run the model in inference mode, stop after the last of the named layers, and return what was recorded.
 
         A layer that did not run has no calls in the record.
@@ -24,12 +24,10 @@ class Taps(Protocol):
             inputs: as in :func:`agnostic.capture`.
         """
 
-    def watch(
-        self, model: Model, layers: Sequence[str], *, detach: bool = False
-    ) -> AbstractContextManager[Activations]:
+    def watch(self, model: Model, names: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Activations]:
         """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
 
-    def submodel(self, model: Model, layers: Sequence[str]) -> Model:
+    def submodel(self, model: Model, names: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
 
 

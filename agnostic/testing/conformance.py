@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from agnostic.registry import capabilities, get_backend
+from agnostic import contracts
+from agnostic.registry import get_backend
 from agnostic.testing import checks_arrays, checks_models, checks_training
 from agnostic.testing.subject import Broken, Subject, due
 
@@ -40,7 +41,7 @@ def run(subject: Subject, only: Sequence[str] | None = None) -> list[str]:
         []
     """
     backend = get_backend(subject.backend)
-    provided = [key for key in capabilities() if key in backend]
+    provided = [key for key in contracts.ALL if key in backend]
     failures: list[str] = []
     for key in provided if only is None else [key for key in provided if key.name in only]:
         absent = key.missing(backend.implementation(key))

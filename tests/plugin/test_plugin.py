@@ -58,4 +58,9 @@ def test_the_page_shows_its_code() -> None:
     assert len(shown) > 10
     package = "\n".join(path.read_text() for path in sorted(PACKAGE.glob("*.py")))
     for test, code in shown:
-        assert code in ((HERE / "checks.py").read_text() if test else package), code
+        assert _bare(code) in _bare((HERE / "checks.py").read_text() if test else package), code
+
+
+def _bare(code: str) -> str:
+    """Code without its indentation and wrapping, which a formatter changes where a method is shown alone."""
+    return "".join(code.split()).replace(",)", ")")

@@ -127,9 +127,8 @@ class Optimizer:
             for name, g in zip(moving, rules.clip(ops, spec, list(moving.values())), strict=True):
                 p, state = own[name], self.state[name]
                 kept = {key: state[key] for key in rules.scalar_slots(spec)}
-                numbers, kept = rules.python_numbers(
-                    spec, self.steps, spec.learning_rate if rate is None else rate, kept
-                )
+                lr = spec.learning_rate if rate is None else rate
+                numbers, kept = rules.python_numbers(spec, self.steps, lr, kept)
                 p.value, arrays = rules.step(ops, spec, p.value, g, state, {**numbers, "outputs_last": True})
                 self.state[name] = {**arrays, **{key: np.asarray(x) for key, x in kept.items()}}
 

@@ -62,8 +62,8 @@ class Inputs(contracts.Inputs):
 
 class Taps(contracts.Taps):
     @contextmanager
-    def watch(self, model, layers, *, detach=False) -> Iterator[Activations]:
-        calls: dict[str, list[Tensor]] = {name: [] for name in layers}
+    def watch(self, model, names, *, detach=False) -> Iterator[Activations]:
+        calls: dict[str, list[Tensor]] = {name: [] for name in names}
 
         def record(name, run, x):
             y = run(x)
@@ -74,13 +74,13 @@ class Taps(contracts.Taps):
         with model.hooked(record):
             yield Activations({x.name: x for x in _tree(model) if x.name in calls}, calls, np.array)
 
-    def capture(self, model, inputs, layers):
-        with self.watch(model, layers) as record:
+    def capture(self, model, inputs, names):
+        with self.watch(model, names) as record:
             model(inputs)
         return record
 
-    def submodel(self, model, layers):
-        return Part(model, layers)
+    def submodel(self, model, names):
+        return Part(model, names)
 
 
 class Part(Network):
