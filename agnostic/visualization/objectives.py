@@ -162,10 +162,13 @@ class Objective(ABC):
         return any(term.couples for term in self.terms())
 
     def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
-        """What is added up to this objective, of that which looks at a layer: each with the number of its first term.
+        """The summands that look at a layer, each with the number of its first term.
 
         Args:
             first: the number of this objective's first term.
+
+        Returns:
+            (summand, number of its first term) for each.
         """
         return ((self, first),) if self.layers() else ()
 
