@@ -505,6 +505,9 @@ def test_a_submodel_of_a_layer_that_runs_again():
         part(torch.ones(1, 2))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.14", reason="compiled code of PyTorch below 2.14 leaves modules without a place for hooks"
+)
 def test_a_compiled_submodel(model, x):
     part = ag.submodel(model, ["norm", "head"])
     whole = torch.compile(part, backend="aot_eager", fullgraph=True)
