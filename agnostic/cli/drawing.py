@@ -171,7 +171,7 @@ def spatial_layers(
     from agnostic.visualization.taps import no_spatial_output
 
     near = recipes.get(recipe).size
-    form, _, trial = shown(
+    form, call, trial = shown(
         backend_of(model), model, size=size, near=near, inputs=inputs, image=image, channels_in=channels_in
     )
     listing = trial.layers
@@ -182,7 +182,7 @@ def spatial_layers(
         found = select(listing, selector)
         spatial = [layer for layer in found if layer.spatial]
         if trial.error is not None and not any(layer.calls for layer in found):
-            raise refused(model, trial, form.size)
+            raise refused(model, trial, form.size, others=bool(call.others))
         if not spatial or (len(spatial) < len(found) and not (is_glob(selector) or selector.startswith("kind:"))):
             flat = next(layer for layer in found if not layer.spatial)
             raise no_spatial_output(flat.name, flat.axes, flat.shape)

@@ -50,6 +50,9 @@ class Inputs(Protocol):
         Empty where inputs have no names.
         """
 
+    def takes_other_names(self, model: Model) -> bool:
+        """Whether a call may name inputs beside :meth:`input_names`, as ``**kwargs`` of a Python function."""
+
     def native_inputs(self, model: Model, arrays: Sequence[npt.NDArray[Any]]) -> Any:
         """What the model is called with, of NumPy arrays in its own layout: one array, or all of them in its structure.
 

@@ -197,7 +197,7 @@ def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) 
     names, count = _names(backend, model), backend[INPUTS].input_count(model)
     given = _completed(inputs, names, count, image)
     if isinstance(given, Mapping):
-        _check_names(model, given, names, count)
+        _check_names(model, given, names, count, backend[INPUTS].takes_other_names(model))
     if not isinstance(given, Mapping) and (len(given) if isinstance(given, tuple | list) else 1) < count:
         listed = f" ({', '.join(names[:count])})" if names else ""
         raise InvalidInput(
@@ -220,8 +220,9 @@ def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) 
     return Call(structure, place, tuple(others), tuple(names)), next(x for path, x in leaves if path == place)
 
 
-def _check_names(model: Model, given: Mapping[Any, Any], names: Sequence[str], count: int) -> None:
-    unknown = [x for x in given if x not in names]
+def _check_names(model: Model, given: Mapping[Any, Any], names: Sequence[str], count: int, others: bool) -> None:
+    """Raise where a name is missing, or unknown to a model that takes no ``others``."""
+    unknown = [] if others else [x for x in given if x not in names]
     if unknown and (count > 1 or len(unknown) < len(given)) and names:
         raise UnknownName(
             f"{type(model).__name__} has no input {unknown[0]!r} (they are {', '.join(map(repr, names))})"
@@ -240,9 +241,12 @@ def _completed(inputs: Any, names: Sequence[str], count: int, image: int | str |
     """The inputs, with None for a named one that a picture is made for and that was left out."""
     if not isinstance(inputs, Mapping):
         return tuple(inputs) if isinstance(inputs, list) and 1 < count == len(inputs) else inputs
-    named = names[image] if isinstance(image, int) and not isinstance(image, bool) and image < len(names) else image
+    counts = isinstance(image, int | np.integer) and not isinstance(image, bool) and 0 <= image < len(names)
+    named = names[int(image)] if counts else image  # type: ignore[arg-type]
     missing = [named] if named in names else [x for x in names[:count] if x not in inputs]
-    if image is None and any(x is None for x in inputs.values()):
+    # None for an input that a call does not require is its value; of a single one it is not known whether it does.
+    optional = names[count:] if count > 1 else ()
+    if image is None and any(x is None for name, x in inputs.items() if name not in optional):
         return dict(inputs)
     # Where none of the names is the model's own, it takes the dict as one input.
     if len(missing) == 1 and missing[0] not in inputs and all(x in names for x in inputs):
@@ -262,13 +266,20 @@ def _meant(
     if image is not None:
         return _named_path(paths, given, names, image)
     empty = [path for path, x in leaves if x is None]
-    if len(empty) == 1:
-        return empty[0]
+    required = [path for path in empty if path and path[0] in (*range(count), *names[:count])]
+    for found in (empty, required):
+        if len(found) == 1:
+            return found[0]
     pictures = [path for path, x in leaves if _is_array(x) and len(x.shape) == 4]
     if not empty and len(pictures) == 1:
         return pictures[0]
     among = [path for path, x in leaves if path in (*empty, *pictures)] or paths
-    listed = ", ".join(f"{_label(path, names)!r}: {describe(x)}" for path, x in leaves)
+    listed = ", ".join(f"{_label(path, names)!r}: {describe(x)}" for path, x in leaves if path) or describe(given)
+    if not (empty or pictures):
+        raise InvalidInput(
+            f"inputs has no picture for {type(model).__name__} ({listed}): give None in its place, or an example of "
+            "it, an array of four dimensions"
+        )
     first = _label(among[0], names)
     raise InvalidInput(
         f"which input of {type(model).__name__} the picture is made for does not follow from inputs ({listed}): choose "
@@ -279,12 +290,13 @@ def _meant(
 
 def _named_path(paths: Sequence[Path], given: Any, names: Sequence[str], image: int | str) -> Path:
     if isinstance(given, Mapping):
-        found = [p for p in paths if p[-1:] == (image,) or _label(p) == image]
+        found = [p for p in paths if p[-1:] == (image,) or image in (_label(p), _label(p, names))]
         if not isinstance(image, str) or not found:
             order = [x for x in names if x in given] or [str(x) for x in given]
             found = [(order[_place(image, order, len(order))],)]
     elif isinstance(given, tuple | list):
-        found = [p for p in paths if isinstance(image, str) and (p[-1:] == (image,) or _label(p) == image)]
+        wanted = image if isinstance(image, str) else None
+        found = [p for p in paths if p[-1:] == (wanted,) or wanted in (_label(p), _label(p, names))]
         if not found:
             found = [(_place(image, names, len(given)),)]
     else:

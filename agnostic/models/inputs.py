@@ -184,15 +184,19 @@ def run_layers(backend: Backend, model: Model, inputs: Any) -> list[Layer]:
     return list(trial.layers)
 
 
-def refused(model: Model, trial: Trial, size: Size | None) -> Exception:
-    """The error for a model that does not take zeros of the shape that was tried."""
+def refused(model: Model, trial: Trial, size: Size | None, *, others: bool = False) -> Exception:
+    """The error for a model that does not take zeros of the shape that was tried.
+
+    Args:
+        others: the user gave inputs beside the images, which may be what it does not take.
+    """
     if isinstance(trial.error, AgnosticError):
         return trial.error
     what = "zeros of the shape that it declares" if size is None else "images of {} x {} pixels".format(*sides(size))
-    said = InvalidInput(
-        f"{type(model).__name__} does not take {what} ({trial.reason}): "
-        + ("give inputs=" if size is None else "choose another size, or none for its own")
-    )
+    fix = "give inputs=" if size is None else "choose another size, or none for its own"
+    if others:
+        what, fix = f"these inputs with {what}", f"check the shape and type of the others, or {fix}"
+    said = InvalidInput(f"{type(model).__name__} does not take {what} ({trial.reason}): {fix}")
     said.__cause__ = trial.error
     return said
 
@@ -300,8 +304,8 @@ def _find(
     if search.place is not None:
         raise InvalidInput(
             f"{type(model).__name__} does not take these inputs with any images that were tried"
-            f"{f' ({reason})' if reason else ''}: give an example of the images in their place as well, their height "
-            "and width as size=, or their channels as channels_in="
+            f"{f' ({reason})' if reason else ''}: check the shape and type of the others, or give an example of the "
+            "images in their place, their height and width as size=, or their channels as channels_in="
         )
     raise InvalidInput(
         f"what the inputs of {type(model).__name__} look like is not declared, and cannot be found by running it"

@@ -300,6 +300,8 @@ class Ascent:
             white = self.recipe.image.white
             inputs = self.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
         taps, numbered = forward(inputs), list(_numbered(self.objective, arrays))
+        for tap in taps.values():
+            tap.check_rows(ops, ops.shape(rows)[0])
         found = []
         for part, first in parts:
             scores = part.score(ops, View(taps, rows, self.views, iter(numbered[first:])))
@@ -481,7 +483,7 @@ def prepare(
         if len(found) != 1:
             raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective looks at one")
         if trial.error is not None and not found[0].calls:
-            raise refused(model, trial, form.size)
+            raise refused(model, trial, form.size, others=bool(call.others))
         return found[0]
 
     def class_(wanted: Any) -> tuple[int, str]:
@@ -495,7 +497,7 @@ def prepare(
     if first is not None:
         _check_start(first, shape[:2], resolved.count)
     if trial.error is not None and OUTPUT in resolved.layers():
-        raise refused(model, trial, form.size)
+        raise refused(model, trial, form.size, others=bool(call.others))
     place = number_of(backend, model, call)
     ascent = Ascent(
         objective=resolved,
@@ -548,7 +550,7 @@ def shown(
     form, call = picture_call(backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near)
     trial = backend[INPUTS].trial(model, call.first().native(backend, model, form.zeros()))
     if trial.error is not None and not any(x.calls for x in trial.layers):
-        raise refused(model, trial, form.size)
+        raise refused(model, trial, form.size, others=bool(call.others))
     return form, call, trial
 
 

@@ -233,7 +233,7 @@ def _work(
         "preprocessing": repr(ascent.preprocessing),
         "dtype": settings.dtype or "auto",
         "start": None if start is None else digest(start),
-        "inputs": [ascent.call.label, *map(digest, ascent.call.others)] if ascent.call.place else None,
+        "inputs": [repr(ascent.call.structure), *map(digest, ascent.call.others)] if ascent.call.place else None,
     }
 
 

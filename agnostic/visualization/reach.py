@@ -31,13 +31,18 @@ def calls_reached(
         layers: names.
 
     Raises:
-        InvalidInput: no call of a layer depends on the picture.
+        InvalidInput: no call of a layer depends on the picture, or none of its outputs is finite.
     """
     records = [backend[TAPS].capture(model, call.native(backend, model, pictures(i)), layers).numpy() for i in (0, 1)]
     found = {}
     for layer in layers:
         calls = list(zip(*(record.calls(layer) for record in records), strict=False))
         differ = [i for i, (a, b) in enumerate(calls) if not _equal(a, b)]
+        if any(not _finite(a) for pair in calls for a in pair) and not differ:
+            raise InvalidInput(
+                f"layer {layer!r} gives numbers that are not finite for a picture of noise: check the model's weights "
+                "and the inputs that were given"
+            )
         if not differ:
             raise InvalidInput(
                 f"layer {layer!r} does not depend on the input {call.label!r} that the picture is made for: it gives "
@@ -45,6 +50,10 @@ def calls_reached(
             )
         found[layer] = differ[-1]
     return found
+
+
+def _finite(a: Any) -> bool:
+    return not isinstance(a, np.ndarray) or a.dtype.kind not in "fc" or bool(np.isfinite(a).all())
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
+from agnostic.text import counted
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Tap:
     axes: str
     channel_mean_of: Callable[[int], Array] | None = None
     logits: Array | None = None
+
+    def check_rows(self, ops: Ops, rows: int) -> None:
+        """Whether the layer gives one row for each that the model was given.
+
+        Raises:
+            InvalidInput: it gives another number.
+        """
+        if self.value is not None and "N" in self.axes:
+            _check_rows(self.layer, ops.shape(self.value)[self.axes.index("N")], rows)
 
     def before_softmax(self) -> Tap:
         """The tap of what a softmax or a sigmoid was given, where this is its result; else this tap."""
@@ -57,11 +67,21 @@ class Tap:
     def channel_mean(self, ops: Ops, indices: Array, number: int) -> Array:
         """(rows,): the spatial mean of the channel ``indices[row]`` of each row."""
         if self.channel_mean_of is not None:
-            return self.channel_mean_of(number)
+            means = self.channel_mean_of(number)
+            _check_rows(self.layer, ops.shape(means)[0], ops.shape(indices)[0])
+            return means
         return ops.mean(self.channels(ops, indices), axis=1)
 
 
 Taps = Mapping[str, Tap]
+
+
+def _check_rows(layer: str, found: int, rows: int) -> None:
+    if found != rows:
+        raise InvalidInput(
+            f"layer {layer!r} gives {counted(found, 'row')} for a batch of {rows}: which of them belong to which image "
+            "is not known; choose a layer that gives one for each"
+        )
 
 
 def without_axes(shape: Sequence[int | None] | None) -> str:

@@ -309,7 +309,9 @@ class Network:
             replaced([*self._quick, *taped]),
         ):
             try:
-                output = predict(self._model, self.ascent.call.having(inputs, data["others"]))
+                # A copy: on an engine whose arrays can change in place, the next step must be given the same.
+                others = [keras.ops.copy(x) for x in data["others"]]
+                output = predict(self._model, self.ascent.call.having(inputs, others))
             except Stop:
                 return taps
         if not hasattr(output, "shape") or len(output.shape) != 2:

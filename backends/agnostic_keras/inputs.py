@@ -30,6 +30,7 @@ from agnostic_keras.taps import (
     ops,
     predict,
     replaced,
+    takes_any_name,
 )
 
 _FIRST = {1: "N", 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
@@ -79,6 +80,11 @@ def input_names(model: keras.Layer) -> Sequence[str]:
         # As tree.flatten orders them.
         return sorted(structure) if isinstance(structure, dict) else [x.name for x in tree.flatten(structure)]
     return [x.name for x in sorted(call_parameters(model), key=lambda x: x.default is not x.empty)]
+
+
+def takes_other_names(model: keras.Layer) -> bool:
+    """See :meth:`agnostic.contracts.inputs.Inputs.takes_other_names`."""
+    return takes_any_name(model)
 
 
 def native_inputs(model: keras.Layer, arrays: Sequence[npt.NDArray[Any]]) -> Any:
@@ -176,7 +182,7 @@ def trial(model: keras.Layer, inputs: Any) -> Trial:
     given, listing, seen = _native(model, inputs), Listing(model), _Seen()
 
     def run(inputs: Any) -> Any:
-        seen.given(inputs)
+        seen.given(inputs, given)
         with listing.axes.following(inputs):
             output = predict(model, inputs)
         first = next((x for x in tree.flatten(output) if hasattr(x, "shape")), None)
@@ -206,9 +212,9 @@ class _Seen:
         self.thread = threading.get_ident()
         self._arguments: dict[int, int] = {}
 
-    def given(self, inputs: Any) -> None:
-        """The run begins, on these arrays."""
-        self._arguments = {id(x): place for place, x in enumerate(_in_order(inputs))}
+    def given(self, inputs: Any, written: Any) -> None:
+        """The run begins, on these arrays, which the user has in the order of ``written``."""
+        self._arguments = {id(x): place for place, x in enumerate(_in_order(inputs, written))}
 
     def enter(self, name: str, takes: Takes, x: Any) -> None:
         """A layer is called with an array."""
@@ -216,11 +222,11 @@ class _Seen:
         self.open.append(self.received[-1])
 
 
-def _in_order(inputs: Any) -> Iterator[Any]:
-    """The arrays in nested inputs as they are written: Keras' tree sorts the names of dicts."""
+def _in_order(inputs: Any, written: Any) -> Iterator[Any]:
+    """The arrays in nested inputs in the order of ``written``: Keras and the engines sort the names of dicts."""
     if isinstance(inputs, dict | tuple | list):
-        for x in inputs.values() if isinstance(inputs, dict) else inputs:
-            yield from _in_order(x)
+        for key in written if isinstance(inputs, dict) else range(len(inputs)):
+            yield from _in_order(inputs[key], written[key])
     elif hasattr(inputs, "shape"):
         yield inputs
 

@@ -124,6 +124,12 @@ def call_parameters(model: keras.Layer) -> list[inspect.Parameter]:
     return [x for x in parameters if x.kind not in unnamed and x.name not in ("training", "mask")]
 
 
+def takes_any_name(model: keras.Layer) -> bool:
+    """Whether ``call`` of a model without declared inputs has ``**kwargs``."""
+    parameters = inspect.signature(type(model).call).parameters.values()
+    return not getattr(model, "inputs", None) and any(x.kind is x.VAR_KEYWORD for x in parameters)
+
+
 def _arguments(model: keras.Layer, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of a model without declared inputs.
 
@@ -132,7 +138,8 @@ def _arguments(model: keras.Layer, inputs: Any) -> tuple[tuple[Any, ...], dict[s
     if isinstance(inputs, tuple):
         return inputs, {}
     names = [x.name for x in call_parameters(model)]
-    if isinstance(inputs, dict) and names and names[0] in inputs and all(x in names for x in inputs):
+    named = isinstance(inputs, dict) and bool(names) and names[0] in inputs
+    if named and (takes_any_name(model) or all(x in names for x in inputs)):
         # Keras wants the first one by position.
         return (inputs[names[0]],), {name: x for name, x in inputs.items() if name != names[0]}
     return (inputs,), {}

@@ -264,6 +264,9 @@ class _Loop:
         axes = self.ascent.input.axes
         rows = inputs.permute(*("NHWC".index(axis) for axis in axes)).to(self.dtype)
         rows = rows.contiguous(memory_format=self.memory_format) if axes == "NCHW" else rows.contiguous()
+        # What a model does to its input in place must change neither the picture nor what the next step is given.
+        rows = rows.clone() if rows.data_ptr() == inputs.data_ptr() else rows
+        others = [x.clone() for x in self.others]
         wanted = self.ascent.objective.layers()
         taps: dict[str, Tap] = {}
         # Calls of each layer that are still to come, the last of them the one that is looked at.
@@ -313,7 +316,7 @@ class _Loop:
                     handles.append(self.network.get_submodule(layer).register_forward_hook(output_hook(layer)))
             try:
                 with logits if self.ascent.objective.wants_logits else contextlib.nullcontext():
-                    args, kwargs = _arguments(self.network, self.ascent.call.having(rows, self.others))
+                    args, kwargs = _arguments(self.network, self.ascent.call.having(rows, others))
                     output = self.network(*args, **kwargs)
             except _Cut:
                 return taps

@@ -69,13 +69,21 @@ def input_names(model: nn.Module) -> Sequence[str]:
     return [x.name for x in sorted(parameters, key=lambda x: x.default is not x.empty)]
 
 
+def takes_other_names(model: nn.Module) -> bool:
+    """See :meth:`agnostic.contracts.inputs.Inputs.takes_other_names`."""
+    return any(x.kind is x.VAR_KEYWORD for x in _signature(model))
+
+
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:
     """The named parameters of a model's ``forward``; none where it is no Python function."""
+    return [x for x in _signature(model) if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)]
+
+
+def _signature(model: nn.Module) -> list[inspect.Parameter]:
     try:
-        parameters = inspect.signature(unwrap(model).forward).parameters.values()
+        return list(inspect.signature(unwrap(model).forward).parameters.values())
     except (TypeError, ValueError):
         return []
-    return [x for x in parameters if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)]
 
 
 def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:

@@ -35,12 +35,27 @@ def bad():
 
 def four():
     return nn.Sequential(nn.Conv2d(4, 6, 3))
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.years, self.mix = nn.Conv2d(3, 6, 3), nn.Linear(2, 6), nn.Conv2d(6, 4, 3)
+
+    def forward(self, left, right, age):
+        return self.mix((self.stem(left).tanh() - self.stem(right).tanh()) * self.years(age)[:, :, None, None])
+
+
+def pair():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Pair()
 """
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A file with functions that make tiny models: make, other, bad, four."""
+    """A file with functions that make tiny models: make, other, bad, four, pair."""
     pytest.importorskip("torch")
     path = tmp_path / "tiny.py"
     path.write_text(MODEL)

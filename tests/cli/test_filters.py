@@ -185,6 +185,53 @@ def test_what_was_made_otherwise_is_written_over_by_force_alone(
     assert all(not np.array_equal(read_image(folder / name), pixels) for name, pixels in before.items())
 
 
+def test_several_inputs(command: Command, model: Path, tmp_path: Path, capsys: Any) -> None:
+    import agnostic as ag
+
+    rng = np.random.default_rng(0)
+    right, age = rng.random((1, 3, 16, 16)).astype(np.float32), rng.random((1, 2)).astype(np.float32)
+    for name, array in (("right", right), ("age", age)):
+        np.save(tmp_path / f"{name}.npy", array)
+    np.savez(tmp_path / "others.npz", right=right, age=age)
+    by_position = [f"--inputs={tmp_path}/{name}.npy" for name in ("right", "right", "age")]
+    by_name = [f"--inputs={tmp_path}/others.npz"]
+    layer = ("--layer", "mix", "--channels", "0-1")
+    # An example of the picture brings its own size.
+    sized = [f"{model}:pair", "--steps", "2", "--out", str(tmp_path / "out"), *layer]
+    assert main(["filters", *sized, *by_position, "--image", "0"]) == 0
+    assert main(["filters", *sized, *by_position, "--image", "right"]) == 0
+    assert command("filters", *layer, *by_name, function="pair") == 0
+    capsys.readouterr()
+    folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert sorted(path.name for path in folders) == [
+        "tiny-pair-mix-fourier-16-2steps-with-others",
+        "tiny-pair-mix-fourier-2steps-with-right_right_age-for-0",
+        "tiny-pair-mix-fourier-2steps-with-right_right_age-for-right",
+    ]
+    drawn = {path.name.rpartition("-")[2]: read_image(path / "0001.png") for path in folders}
+    network = ag.load(f"{model}:pair")
+    for image, name in (("left", "0"), ("right", "right")):
+        wanted = ag.visualize(
+            network, ag.objectives.channel("mix", [0, 1]), inputs=(right, right, age), image=image, steps=2
+        )
+        # Eight bits: half a step, and the rounding of float32.
+        np.testing.assert_allclose(drawn[name], np.asarray(wanted)[1] * 255, rtol=0, atol=0.51)
+    assert np.array_equal(drawn["others"], drawn["0"])
+    # What lies in a file of the same name may have changed.
+    np.savez(tmp_path / "others.npz", right=right, age=age + 1)
+    assert command("filters", *layer, *by_name, function="pair") == 2
+    assert_one_sentence(capsys, "is there already, made otherwise (inputs)|--out|--force")
+    for wrong, words in (
+        ([*by_name, "--image", "lefft"], "no input 'lefft'|did you mean 'left'?"),
+        ([*by_name, "--image", "7"], "no input 7: the model has 3 inputs"),
+        (by_position, "which input of Pair|such as image='left'"),
+        (by_position[:2], "is called with 3 inputs (left, right, age)"),
+        ([], "has 2 inputs of images|such as image='left'"),
+    ):
+        assert command("filters", *layer, *wrong, function="pair") == 2
+        assert_one_sentence(capsys, words)
+
+
 WITH_A_CARD = """
 from agnostic.models.attached import attach
 from agnostic.models.cards import ModelCard, Preprocessing

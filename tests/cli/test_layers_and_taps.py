@@ -46,6 +46,21 @@ def broken():
     return model
 
 
+class Aged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.years = nn.Conv2d(3, 6, 3), nn.Linear(2, 6)
+
+    def forward(self, photo, age):
+        return self.conv(photo) * self.years(age)[:, :, None, None]
+
+
+def aged():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Aged()
+
+
 def tokens():
     return nn.Sequential(nn.Embedding(3, 4))
 """
@@ -269,6 +284,27 @@ def test_the_device_is_where_the_model_runs(place, capsys):
     capsys.readouterr()
     assert cli.main(["layers", "model.py:colour", "--device", "cpu"]) == 2
     assert "only the function knows its framework: give the backend as well" in capsys.readouterr().err
+
+
+def test_taps_of_a_model_with_several_inputs(run, place):
+    np.save(place / "age.npy", np.array([[1.0, 2.0]], np.float32))
+    np.savez(place / "age.npz", age=np.array([[1.0, 2.0]], np.float32))
+    command = ("taps", "model.py:aged", "photo.png", "--layer", "conv", "--size", 20)
+    by_name = json.loads(run(*command, "--inputs", "age.npz", "--json"))["mosaics"][0]
+    assert by_name["called_with"] == ["age.npz"]
+    command = command[:-2]
+    example = ("--inputs", "1x3x20x20", "--inputs", "age.npy", "--image", "photo")
+    by_position = json.loads(run(*command, *example, "--json"))["mosaics"][0]
+    assert by_position["image"] == "photo"
+    assert by_position["path"] != by_name["path"]
+    assert np.array_equal(*(read_image(place / x["path"]) for x in (by_name, by_position)))
+    np.savez(place / "age.npz", age=np.array([[1.0, 3.0]], np.float32))
+    again = ("--inputs", "age.npz", "--size", 20)
+    assert "is there already, made otherwise (inputs)" in run(*command, *again, code=2)
+    assert "no input 'foto' (they are 'photo', 'age'); did you mean 'photo'" in run(
+        *command, *again, "--image", "foto", code=2
+    )
+    assert "takes no images" in run(*command, "--size", 20, "--image", "1", code=2)
 
 
 def test_both_words_for_a_gpu_are_one_device(monkeypatch):

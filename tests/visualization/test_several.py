@@ -182,6 +182,71 @@ def test_prepare_fills_in_one_input() -> None:
         ag.prepare(model, photos, inputs=(None, np.zeros((3, 2))))
 
 
+class Keyed(Aged):
+    """The numbers by name alone, among whatever else is named."""
+
+    def forward(self, image: Any, **others: Any) -> Any:
+        return super().forward(image, others["age"])
+
+
+class Masked(Aged):
+    def forward(self, image: Any, age: Any, mask: Any = None) -> Any:
+        return super().forward(image, age if mask is None else age * mask)
+
+
+class Nested(Aged):
+    def forward(self, batch: Any, age: Any) -> Any:
+        return super().forward(batch["view"]["image"], age)
+
+
+class Writing(Aged):
+    """Changes both of its inputs."""
+
+    def forward(self, image: Any, age: Any) -> Any:
+        image *= 2
+        age += 1
+        return super().forward(image, age)
+
+
+def test_inputs_by_other_names_nested_and_left_empty() -> None:
+    right = draw(seeded(Aged), channel("mix", 1), inputs=(None, AGE))
+    photo = np.zeros((1, 3, 12, 12))
+    for make, inputs, options in (
+        (Keyed, {"image": None, "age": AGE}, {}),
+        (Masked, (None, AGE, None), {}),
+        (Masked, {"age": AGE, "mask": None}, {}),
+        (Masked, {"age": AGE, "mask": np.ones((1, 1))}, {}),
+        (Nested, ({"view": {"image": None}}, AGE), {}),
+        (Nested, ({"view": {"image": photo}}, AGE), {"image": "batch.view.image", "size": None}),
+        (Nested, {"batch": {"view": {"image": photo}}, "age": AGE}, {"image": "image", "size": None}),
+    ):
+        assert np.array_equal(draw(seeded(make), channel("mix", 1), inputs=inputs, **options), right)
+
+
+@pytest.mark.parametrize("recipe", ["fourier", "classic"])
+def test_a_model_that_writes_into_its_inputs_is_given_the_same_in_each_step(recipe: str) -> None:
+    judge = bound(seeded(Aged), lambda self, x: Aged.forward(self, 2 * x, torch.tensor(AGE + 1).to(x.dtype)))
+    age, objective = AGE.astype(np.float32), channel("mix", [1]) - 0.1 * ag.objectives.total_variation()
+    ours = draw(seeded(Writing), objective, inputs=(None, age), recipe=recipe)
+    right = draw(judge, objective, recipe=recipe)
+    np.testing.assert_array_equal(ours.scores, right.scores)
+    assert np.array_equal(ours, right)
+    assert np.array_equal(age, AGE)
+
+
+def test_a_layer_that_gives_several_rows_for_an_image_is_refused() -> None:
+    class Stacked(Twins):
+        def forward(self, left: Any, right: Any) -> Any:
+            first, second = self.tower(torch.cat([left, right])).chunk(2)
+            return self.last(first - second)
+
+    model, other = seeded(Stacked), np.ones((1, 3, 12, 12))
+    for layer in ("tower.0", "tower.1"):
+        with pytest.raises(InvalidInput, match=rf"layer '{layer}' gives 4 rows for a batch of 2.*one for each"):
+            draw(model, channel(layer, 0), inputs=(None, other))
+    assert draw(model, channel("last", [0, 1]), inputs=(None, other)).shape == (2, 12, 12, 3)
+
+
 MISTAKES = {
     "none given": (Aged, {}, r"takes the input 'age' beside the input 'image' .*inputs=\(None, age\)"),
     "the others alone": (Aged, {"inputs": AGE}, r"is called with 2 inputs \(image, age\), .*inputs=\(None, age\)"),
@@ -195,6 +260,14 @@ MISTAKES = {
         Twins, {"inputs": (np.zeros((1, 3, 9, 9)),) * 2, "size": None},
         r"which input of Twins .*'left': float64 \(1, 3, 9, 9\).*such as image='left', or give None in its place",
     ),
+    "no picture at all": (
+        Worded, {"inputs": {"batch": np.array([[1, 2]])}, "size": None},
+        r"no picture for Worded \('batch': int64 \(1, 2\)\): give None in its place",
+    ),
+    "no such position by name": (Aged, {"inputs": {"age": AGE}, "image": -1}, "no input -1: the model has 2 inputs"),
+    "not a number": (
+        Aged, {"inputs": (None, AGE * np.nan), "layer": "mix"}, "layer 'mix' gives numbers that are not finite",
+    ),
     "size and example": (Aged, {"inputs": (np.zeros((1, 3, 9, 9)), AGE)}, "leave size and channels_in out"),
     "objects": (Aged, {"inputs": (None, np.array([[None]]))}, "the input 'age' is an array of numbers"),
 }  # fmt: skip
@@ -203,8 +276,11 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_one_sentence(mistake: str) -> None:
     make, options, said = MISTAKES[mistake]
+    layer = {Aged: "conv", Worded: "look"}.get(make, "last")
+    objective = channel(options.get("layer", layer), 0)
+    options = {name: x for name, x in options.items() if name != "layer"}
     with pytest.raises((InvalidInput, UnknownName), match=said) as caught:
-        draw(seeded(make), channel("conv" if make is Aged else "last", 0), **options)
+        draw(seeded(make), objective, **options)
     assert "\n" not in str(caught.value)
 
 

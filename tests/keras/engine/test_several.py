@@ -107,6 +107,56 @@ def test_a_shared_tower_is_looked_at_where_it_sees_the_picture() -> None:
     assert not np.array_equal(other_way, draw(model, channel("minus", 0), inputs=(None, other)))
 
 
+class Batched(Written):
+    """One dict, whose names are not in the order in which Keras sorts them."""
+
+    def call(self, batch: Any) -> Any:
+        return super().call(batch["ids"]["words"], batch["image"])
+
+
+class Stacked(keras.Model):
+    """Two photos as one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = kl.Conv2D(4, 3, name="conv"), kl.Activation("tanh", name="act")
+
+    def call(self, left: Any, right: Any) -> Any:
+        x = self.act(self.conv(keras.ops.concatenate([left, right])))
+        count = keras.ops.shape(left)[0]
+        return x[:count] - x[count:]
+
+
+def test_one_dict_in_any_order_and_layers_of_several_rows() -> None:
+    model, ids, photo = Batched(), {"words": np.array([[1, 2, 3]])}, np.zeros((1, 8, 8, 3), np.float32)
+    model({"image": photo, "ids": ids})
+    pictures = [
+        draw(model, channel("conv", 1), inputs=x)
+        for x in ({"image": None, "ids": ids}, {"ids": ids, "image": None}, ({"ids": ids, "image": None},))
+    ]
+    assert all(np.array_equal(x, pictures[0]) for x in pictures)
+    stacked = Stacked()
+    stacked(photo, photo)
+    for layer in ("conv", "act"):
+        with pytest.raises(InvalidInput, match=f"layer '{layer}' gives 4 rows for a batch of 2.*one for each"):
+            draw(stacked, channel(layer, 0), inputs=(None, np.ones((1, 12, 12, 3))))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="arrays of the other engines do not change in place")
+def test_a_model_that_writes_into_its_inputs_is_given_the_same_in_each_step() -> None:
+    class Adds(kl.Layer):
+        def call(self, x: Any) -> Any:
+            return x.add_(1) if self.name == "in_place" else x + 1
+
+    def make(name: str) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        image, age = keras.Input((None, None, 3), name="image"), keras.Input((2,), name="age")
+        factors = kl.Reshape((1, 1, 4))(kl.Dense(4)(Adds(name=name)(age)))
+        return keras.Model([image, age], kl.Multiply(name="mix")([kl.Conv2D(4, 3)(image), factors]))
+
+    assert np.array_equal(*[draw(make(x), channel("mix", 1), inputs=(None, AGE)) for x in ("in_place", "anew")])
+
+
 def test_prepare_fills_in_one_input() -> None:
     model, photos = patients(), np.full((2, 12, 12, 3), 255, np.uint8)
     image, age = ag.prepare(model, photos, inputs=(None, AGE))
@@ -122,6 +172,7 @@ def test_mistakes_are_one_sentence() -> None:
         ({}, "mix", r"takes the input 'age' beside the input 'image'.*inputs=\(None, age\)"),
         ({"inputs": {"ago": AGE}}, "mix", "no input 'ago'.*did you mean 'age'"),
         ({"inputs": (None, np.repeat(AGE, 2, 0))}, "mix", "the input 'age' has 2 rows for 1 image"),
+        ({"inputs": (None, np.ones((1, 3)))}, "mix", "does not take these inputs with images of 12 x 12.*the others"),
         ({"inputs": (None, AGE), "image": "age"}, "mix", "the input 'age' is .*4 dimensions"),
         ({"inputs": (None, AGE)}, "years", "layer 'years' does not depend on the input 'image'"),
     ]

@@ -53,6 +53,9 @@ class Inputs(contracts.Inputs):
     def input_names(self, model):
         return []
 
+    def takes_other_names(self, model):
+        return False
+
     def native_inputs(self, model, arrays):
         return Tensor(arrays[0])
 
