@@ -20,7 +20,7 @@ import numpy as np
 from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
-from agnostic.arrays import of_numbers
+from agnostic.arrays import dtype_name, of_numbers
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
 from agnostic.patching import Replacement, patched
@@ -281,11 +281,33 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
     """See :meth:`agnostic.contracts.taps.Taps.capture`."""
     check_built(model)
     listing = Listing(model)
-    run = Run(model, names)
+    run, engine = Run(model, names), engines.current()
+    filled = not engine.EMPTY_BATCHES and _is_empty(inputs)
+    if filled:
+        inputs = tree.map_structure(_one_row, inputs)
     with keras.StatelessScope():
-        records = engines.current().without_gradients(functools.partial(run, listing=listing), inputs)
+        records = engine.without_gradients(functools.partial(run, listing=listing), inputs)
+    if filled:
+        records = tree.map_structure(lambda x: x[:0] if _has_rows(x) else x, records)
     known = {x.name: x for x in listing.layers()}
     return Activations({name: known[name] for name in names}, records, to_numpy)
+
+
+def _has_rows(x: Any) -> bool:
+    return bool(getattr(x, "shape", ()))
+
+
+def _one_row(x: Any) -> Any:
+    if not _has_rows(x):
+        return x
+    shape = (1, *x.shape[1:])
+    return np.zeros(shape, x.dtype) if isinstance(x, np.ndarray) else keras.ops.zeros(shape, dtype_name(x))
+
+
+def _is_empty(inputs: Any) -> bool:
+    """Whether all arrays among inputs are batches of no samples."""
+    shapes = [x.shape for x in tree.flatten(inputs) if _has_rows(x)]
+    return {shape[0] for shape in shapes} == {0} and not any(None in shape for shape in shapes)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,10 @@ def is_compiling() -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
+EMPTY_BATCHES = True
+"""A batch of no samples is computed like any other."""
+
+
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly."""
     return function(inputs)

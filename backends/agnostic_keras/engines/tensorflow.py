@@ -70,6 +70,10 @@ def is_compiling() -> bool:
     return tf.inside_function()
 
 
+EMPTY_BATCHES = False
+"""On the CPU, convolutions of a batch of no samples return the shape of their input."""
+
+
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly."""
     return function(inputs)

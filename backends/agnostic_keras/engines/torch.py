@@ -70,6 +70,10 @@ def is_compiling() -> bool:
     return torch.compiler.is_compiling()
 
 
+EMPTY_BATCHES = True
+"""A batch of no samples is computed like any other."""
+
+
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly, nothing kept for a backward pass."""
     with eagerly(), torch.no_grad():

@@ -23,6 +23,18 @@ def net() -> keras.Model:
     return model
 
 
+def test_a_batch_of_no_samples_has_outputs_of_no_samples() -> None:
+    image = keras.Input((12, 12, 3))
+    x = kl.DepthwiseConv2D(3, name="depthwise")(kl.Conv2D(4, 3, use_bias=False, name="conv")(image))
+    model = keras.Model(image, kl.Dense(2, name="dense")(kl.GlobalAveragePooling2D()(x)))
+    for none in (np.zeros((0, 12, 12, 3)), keras.ops.zeros((0, 12, 12, 3))):
+        found = ag.capture(model, none, ["conv", "depthwise", "dense"]).numpy()
+        assert {name: x.shape for name, x in found.items()} == {
+            "conv": (0, 10, 10, 4), "depthwise": (0, 8, 8, 4), "dense": (0, 2),
+        }  # fmt: skip
+        assert all(x.dtype == np.float32 for x in found.values())
+
+
 class Twice(keras.Model):
     def __init__(self) -> None:
         super().__init__()
