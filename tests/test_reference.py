@@ -8,6 +8,7 @@ import dataclasses
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 import warnings
@@ -174,9 +175,17 @@ def test_an_example_runs(name: str, start: dict[str, Any]) -> None:
 # The pages ------------------------------------------------------------------------------------------------------------
 
 
+def _shown() -> set[str]:
+    return {x for page in REFERENCE.glob("*.md") for x in re.findall(r"^::: agnostic\.(\S+)", page.read_text(), re.M)}
+
+
+def test_what_the_reference_shows_is_there() -> None:
+    for path in _shown():
+        assert pkgutil.resolve_name(f"agnostic.{path}") is not None
+
+
 def test_every_public_object_is_on_a_page_of_the_reference() -> None:
-    shown = {x for page in REFERENCE.glob("*.md") for x in re.findall(r"^::: agnostic\.(\S+)", page.read_text(), re.M)}
-    due = set()
+    shown, due = _shown(), set()
     for name, value in PUBLIC.items():
         if not isinstance(value, ModuleType) and not inspect.isclass(PUBLIC.get(name.rpartition(".")[0])):
             home = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}".removeprefix("agnostic.")
