@@ -64,7 +64,10 @@ class Ops(Protocol):
         5.0
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What computes."""
+        ...
 
     # To and from NumPy
     def asarray(self, value: npt.ArrayLike | Array, dtype: str | None = None) -> Array:

@@ -154,7 +154,7 @@ def _climbed(
         images,
         pixels[:count].astype(np.float32),
         scores[:, :count].astype(np.float64),
-        reached.any(0)[:count],
+        np.asarray(reached.any(0))[:count],
         parts[:count] if parts.shape[1] else None,
     )
     return climbed, finite[:, :count]

@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
     # Where pickle looks for the classes made above.
     cls = getattr(iterators, name, None)
     if isinstance(cls, type) and issubclass(cls, iterators.Iterator):
-        return dataset_class(cls)
+        return dataset_class(cls)  # type: ignore[arg-type] # a class is hashable
     if name == "AugmentationLayer":
         return _layer_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -111,7 +111,7 @@ def tensorflow_map(augmentation: Augmentation, seed: int, epoch: int = 0) -> Cal
 def _layer_class() -> Any:
     import keras
 
-    class AugmentationLayer(keras.layers.Layer):  # type: ignore[misc]
+    class AugmentationLayer(keras.layers.Layer):
         """Augments batches in training; the number of images seen is one of its variables."""
 
         def __init__(self, augmentation: Augmentation, seed: int, layout: str | None = None, **kwargs: Any) -> None:

@@ -45,8 +45,11 @@ class Following:
 
     def of(self, x: Any) -> Dimensions | None:
         """Those of an array."""
+        array: Any = x  # which found[0]() may be no more
         found = self._known.get(id(x))
-        return found[1] if found is not None and found[0]() is x and len(found[1]) == len(x.shape) else None
+        if found is None or found[0]() is not x or len(found[1]) != len(array.shape):
+            return None
+        return found[1]
 
     def recurrent(self, x: Any, output: Any) -> None:
         """A recurrent layer was called with an array, and returned this: of all steps, or of the last."""

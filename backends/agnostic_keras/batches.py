@@ -10,7 +10,7 @@ from agnostic.data.batches import Batches, Span
 from agnostic.errors import InvalidInput
 
 
-class _Images(keras.utils.PyDataset):  # type: ignore[misc]
+class _Images(keras.utils.PyDataset):
     """What both views share: reading a batch, and reporting what was skipped at the end of an epoch."""
 
     def __init__(self, batches: Batches, **options: Any) -> None:
@@ -111,7 +111,7 @@ class ImageStream(_Images):
         return _Position(self)
 
 
-class _Position(keras.callbacks.Callback):  # type: ignore[misc]
+class _Position(keras.callbacks.Callback):
     def __init__(self, stream: ImageStream) -> None:
         super().__init__()
         self.stream, self.start, self.seen = stream, 0, 0

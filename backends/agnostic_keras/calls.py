@@ -94,9 +94,9 @@ class Tracker:
         if axes is None:
             axes = self._axes(layer, len(shape))
         self._see(axes, shape)
-        flat = (shape[0], math.prod(shape[1:])) if shape else ()
-        if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first" and flat in self._flat:
-            self._flat[flat] = _channels_last(self._flat[flat])  # it moves the channels before it flattens
+        key = (shape[0], math.prod(shape[1:])) if shape else ()
+        if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first" and key in self._flat:
+            self._flat[key] = _channels_last(self._flat[key])  # it moves the channels before it flattens
         return Layout(axes)
 
     def of_outputs(self, name: str, outputs: Sequence[Array]) -> tuple[Layout, ...]:

@@ -34,8 +34,11 @@ def describe(model: keras.Layer, names: Sequence[str] | None = None) -> list[Lay
 
 
 def _describe(name: str, layer: keras.Layer) -> LayerDescription:
-    kind, config, weights = "other", {}, {}
+    kind: str = "other"
+    config: dict[str, Any] = {}
+    weights: dict[str, Array] = {}
     overridden = False
+    cls: Any
     for cls in type(layer).__mro__:
         rule = _RULES.get(cls.__name__) if cls.__module__.startswith("keras.") else None
         rule = rule or _OTHERS.get(cls.__name__)

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -257,6 +257,7 @@ def _own_randomness() -> Iterator[None]:
 def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -> keras.Model:
     """See :mod:`agnostic.contracts.models`; of the embedded networks, keras.applications and ``.keras`` files."""
     parsed, chosen = parse(spec), parse_weights(weights)
+    card: ModelCard | None
     match parsed.family:
         case "embedded":
             model, card = _embedded(parsed.name, chosen)
@@ -322,7 +323,7 @@ def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     for x, value in vars(keras.applications).items():
         if inspect.isfunction(value) and x[0].isupper():
             module = getattr(keras.applications, value.__module__.rpartition(".")[2], None)
-            if hasattr(module, "preprocess_input"):
+            if module is not None and hasattr(module, "preprocess_input"):
                 known.setdefault(x, module)
     if name not in known:
         raise UnknownName(
@@ -365,7 +366,7 @@ def _application_card(name: str, model: keras.Model, preprocess: Any) -> ModelCa
         probes[colour + 1, ..., colour] = 255.0
     black, *colours = np.asarray(preprocess(probes.copy(), data_format="channels_last"), np.float64)[:, 0, 0]
     gains = np.stack([colour - black for colour in colours]) / 255.0  # (colour in, channel out)
-    order = "BGR" if abs(gains[0, 2]) > abs(gains[0, 0]) else "RGB"
+    order: Literal["RGB", "BGR"] = "BGR" if abs(gains[0, 2]) > abs(gains[0, 0]) else "RGB"
     gain = (gains[::-1] if order == "BGR" else gains).diagonal()
     # The probes are float32; the numbers that they show have three decimals at most.
     mean, std = (tuple(float(round(x, 3)) + 0.0 for x in values) for values in (-black / gain, 1 / gain))

@@ -1088,7 +1088,7 @@ def _fourier(c: Call) -> tuple[Value, Value]:
     name, x = type(c.op).__name__, _complex(c)
     axes = tuple(range(len(x.shape)))[-1 if name == "FFT" else -2 :]
     pairs = c.emit("as_real", c.emit("fourier", x, axes=axes, inverse=name == "IFFT2"), dtype=c.x[0].dtype)
-    return tuple(c.emit("select", pairs, axis=len(x.shape), index=i) for i in (0, 1))  # type: ignore[return-value]
+    return tuple(c.emit("select", pairs, axis=len(x.shape), index=i) for i in (0, 1))
 
 
 def _fitted(c: Call, x: Value, length: int | None) -> Value:

@@ -342,7 +342,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def _labels(self) -> list[str]:
         """What each of :attr:`variables` is: the optimizer's own, or a rule, a slot and the path of a variable."""
-        known = {}
+        known: dict[int, str] = {}
+        assert self._group_of is not None  # it is built
         for v, index, slots in zip(self._trainable_variables, self._group_of, self._slots, strict=True):
             kind = self._groups[index]["kind"]
             known |= {id(slot): f"{kind} {name} {v.path}" for name, slot in slots.items()}
@@ -416,6 +417,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def _rule_of(self, variable: Variable) -> tuple[int, Spec | None]:
         """(the variable's index, its rule or None for one that stays)."""
         index = self._get_variable_index(variable)
+        assert self._group_of is not None  # it is built
         group = self._group_of[index]
         spec = self._specs[group] if self._groups[group]["trainable"] else None
         if spec is not None and spec.weight_decay and not self._use_weight_decay(variable):
@@ -424,6 +426,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def _rate_of(self, index: int, learning_rate: Any) -> Any:
         """The learning rate of a variable, from the optimizer's."""
+        assert self._group_of is not None  # it is built
         group = self._groups[self._group_of[index]]
         own = group.get("rate")
         if own is None:
@@ -457,6 +460,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
                 continue
             slots, apart = self._slots[index], rules.scalar_slots(spec)
             scalars = {name: kops.convert_to_numpy(slots[name]) for name in apart}
+            assert self._group_of is not None  # it is built
             group = self._group_of[index]
             if group not in rates:
                 rates[group] = float(kops.convert_to_numpy(self._rate_of(index, base)))
@@ -651,7 +655,7 @@ def read(optimizer: Any, model: keras.Model | None = None) -> Snapshot:
         optimizer = optimizer.inner_optimizer
     if model is None and not optimizer.built:
         raise InvalidInput("the optimizer has no variables yet: give the model that it is for")
-    held = optimizer._trainable_variables if optimizer.built else model.trainable_variables
+    held = model.trainable_variables if model is not None and not optimizer.built else optimizer._trainable_variables
     names = {id(v): v.path for v in held}
     if model is not None:
         named = {id(v): name for name, v in inventory(model).parameters.items()}

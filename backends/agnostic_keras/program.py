@@ -392,7 +392,7 @@ def _input_names(model: keras.Layer, given: Any) -> list[str]:
 def _user_line(error: Exception | None = None) -> tuple[str | None, int | None]:
     """File and line of the innermost frame that belongs to neither Keras, its engine, nor us: now, or of an error."""
     frames = traceback.walk_stack(sys._getframe(1)) if error is None else traceback.walk_tb(error.__traceback__)
-    found = None, None
+    found: tuple[str | None, int | None] = None, None
     for frame, line in frames:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if error is None and package == "agnostic_keras" and frame.f_code.co_name == "program":

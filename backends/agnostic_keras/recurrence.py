@@ -49,11 +49,12 @@ def _whole(recorder: Recorder, layer: Any, sequences: Any, initial_state: Any) -
     gates = getattr(cell, "recurrent_activation", activations.sigmoid)
     if gates is not activations.sigmoid or function is None or (function == "relu" and kind != "SimpleRNN"):
         return None
-    operator, extra = {
+    operators: dict[str, tuple[str, dict[str, Any]]] = {
         "LSTM": ("lstm", {}),
         "GRU": ("gru", {"reset_after": bool(getattr(cell, "reset_after", True))}),
         "SimpleRNN": ("rnn", {"function": function}),
-    }[kind]
+    }
+    operator, extra = operators[kind]
     states = [recorder.value(state) for state in tree.flatten(initial_state)]
     x = recorder.emit("permute", recorder.value(sequences), axes=(1, 0, 2))
     weights = _weights(recorder, cell, kind)
@@ -102,7 +103,8 @@ def _unrolled(
     def at(x: Any, time: int) -> Any:
         return x[time] if time_major else x[:, time]
 
-    states, outputs = list(initial_states), []
+    states = list(initial_states)
+    outputs: list[Any] = []
     for time in reversed(range(length)) if go_backwards else range(length):
         current = tree.map_structure(lambda x, time=time: at(x, time), inputs)
         output, new = step(current, (*states, *(constants or ())))

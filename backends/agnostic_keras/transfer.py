@@ -15,6 +15,7 @@ from keras import tree
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.attached import card_of
+from agnostic.patching import Replacement
 from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps
@@ -326,7 +327,7 @@ def _native(x: Array, first: bool, like: Any, merged: int = 1) -> Any:
     return ops.asarray(np.ascontiguousarray(np.moveaxis(x, -1, 1) if first else x), ops.dtype(like))
 
 
-def _replacement(layer: keras.Layer, name: str, around: Around) -> taps.Replacement:
+def _replacement(layer: keras.Layer, name: str, around: Around) -> Replacement:
     def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not args or not keras.ops.is_tensor(args[0]):
             return original(*args, **kwargs)

@@ -410,9 +410,10 @@ def _activation(c: _Call) -> Code:
         return _name("glu", c.x, axis=options.get("axis", -1))
     if function == "softmax":
         return _name("softmax", c.x, axis=options.get("axis", -1))
-    if options or not _PLAIN.get(function):
+    plain = _PLAIN.get(function)
+    if options or not plain:
         raise Unwritable(f"of function {function!r} has no spelling in Keras")
-    return _name(_PLAIN[function], c.x)
+    return _name(plain, c.x)
 
 
 @spells("softmax", "log_softmax")

@@ -153,7 +153,8 @@ def _fold_batch_norms(network: nn.Module, keep: Sequence[str]) -> None:
         if not isinstance(chain, Residual) and getattr(type(chain), "forward", None) is not nn.Sequential.forward:
             continue
         # Not named_children, which passes by a module that stands in the chain a second time.
-        for (first, conv), (second, norm) in itertools.pairwise(list(chain._modules.items())):
+        members: list[tuple[str, Any]] = list(chain._modules.items())
+        for (first, conv), (second, norm) in itertools.pairwise(members):
             plain = type(conv) in (nn.Conv2d, Conv2dSame) and type(norm) is nn.BatchNorm2d
             if not plain or norm.running_mean is None:
                 continue
@@ -223,7 +224,8 @@ class _Loop:
             if on_step is not None:
                 on_step(len(self.images))
         if parts is not None:
-            parts = parts | self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
+            last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
+            parts = parts if last is None else parts | last
         with torch.no_grad():
             pixels = ops.numpy(ascent.display(ops, parameters.detach(), self.constants))
         scores, reached = history.double().numpy(), self.reached.cpu().numpy()

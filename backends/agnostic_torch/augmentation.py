@@ -132,7 +132,7 @@ def apply(
     x = images if layout == "NCHW" else images.movedim(3, 1)
     matrices = np.stack([p.matrix for p in parameters]) if parameters else np.empty((0, 2, 3))
     moves = not (matrices == np.eye(2, 3)).all()
-    options = {"fill_mode": FILL_MODES[augmentation.fill_mode], "cval": augmentation.fill_value}
+    options: dict[str, Any] = {"fill_mode": FILL_MODES[augmentation.fill_mode], "cval": augmentation.fill_value}
     if augmentation.order == 0 and not augmentation.changes_color:
         x = _moved(x, torch.from_numpy(matrices), options) if moves else x.clone()
         return x if layout == "NCHW" else x.movedim(1, 3)

@@ -42,8 +42,9 @@ class Following:
 
     def of(self, x: Any) -> Dimensions | None:
         """Those of an array."""
+        array: Any = x  # which found[0]() may be no more
         found = self._known.get(id(x))
-        if found is None or found[0]() is not x or x.is_nested or len(found[1]) != x.ndim:
+        if found is None or found[0]() is not x or array.is_nested or len(found[1]) != array.ndim:
             return None
         return found[1]
 

@@ -242,7 +242,7 @@ def run(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]:
     buffers = [(x, x.clone()) for x in model.buffers()]
     devices = sorted({x.device.index for x in model.parameters() if x.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
         try:

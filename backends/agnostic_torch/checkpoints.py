@@ -70,7 +70,7 @@ def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -
 
 def _check_form(state_dict: Any) -> None:
     given = state_dict if isinstance(state_dict, Mapping) else {}
-    groups = given.get("param_groups")
+    groups: Any = given.get("param_groups")
     listed = isinstance(given.get("state"), Mapping) and isinstance(groups, list | tuple)
     if listed and all(isinstance(group, Mapping) and "params" in group for group in groups):
         return

@@ -34,8 +34,11 @@ def describe(model: nn.Module, names: Sequence[str] | None = None) -> list[Layer
 
 
 def _describe(name: str, module: nn.Module) -> LayerDescription:
-    kind, config, weights = "other", {}, {}
+    kind: str = "other"
+    config: dict[str, Any] = {}
+    weights: dict[str, Array] = {}
     overridden = False
+    cls: Any
     for cls in type(module).__mro__:
         rule = _RULES.get(f"{cls.__module__}.{cls.__qualname__}") or _RULES.get(cls.__name__)
         if rule is not None:

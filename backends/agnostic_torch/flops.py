@@ -18,7 +18,7 @@ class Flops(TorchDispatchMode):
     """Inside, ``total`` grows by what each operator costs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

@@ -122,7 +122,7 @@ class _Node:
 
     kind: str
     inputs: tuple[_Symbol, ...] = ()
-    number: float | _Number = 0.0
+    number: Any = 0.0  # a float or a _Number, whose operators are set above
     uses: int = 0
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class _Symbol:
     """An array of the rule: a number times a node. Multiplying by a number takes no operation of its own."""
 
     node: _Node
-    scale: float | _Number = 1.0
+    scale: Any = 1.0  # a float or a _Number
 
     def __mul__(self, other: Any) -> _Symbol:
         if isinstance(other, _Symbol):
@@ -151,7 +151,7 @@ class _Symbol:
             return _Symbol(node, self.scale / other.scale)
         return _Symbol(self.node, self.scale / other)
 
-    def __rtruediv__(self, number: float | _Number) -> _Symbol:
+    def __rtruediv__(self, number: Any) -> _Symbol:
         return _Symbol(_Node("reciprocal", (_Symbol(self.node),)), number / self.scale)
 
     def __add__(self, other: Any) -> _Symbol:
@@ -393,7 +393,8 @@ def _flat(first: Tensor, *others: Tensor) -> tuple[list[Tensor], bool]:
     tensors = (first, *others)
     if all(t.is_contiguous() for t in tensors):
         return [t.view(-1) for t in tensors], False
-    order = sorted(range(first.ndim), key=lambda d: (-first.stride(d), d))
+    strides: Sequence[int] = first.stride()
+    order = sorted(range(first.ndim), key=lambda d: (-strides[d], d))
     if all(t.permute(order).is_contiguous() for t in tensors):
         return [t.permute(order).view(-1) for t in tensors], False
     if first.permute(order).is_contiguous() and all(t.stride() == first.stride() for t in others[1:]):

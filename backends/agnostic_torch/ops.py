@@ -155,7 +155,7 @@ class TorchOps:
     def known(self, x: Tensor) -> float | None:
         # A subclass may be a trace, or hold its values elsewhere; so may what torch.func wraps.
         plain = type(x) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        at_hand = plain and x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+        at_hand = plain and x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch._C._is_tracing()
         return x.detach().item() if at_hand else None
 
     def addmm(self, x: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Tensor:

@@ -126,10 +126,10 @@ def build(
     whole = spec if type(spec) is type(resolved[0][0]) and not obstacles(spec, "torch") else resolved[0][0]
     optimizer = cls(found, **_accepted(whole, accepted), **options)
     # Adagrad starts every group from its constructor's argument, not from the group's.
-    for group in optimizer.param_groups:
-        if "initial_accumulator_value" in group:
-            for p in group["params"]:
-                optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])
+    for own_group in optimizer.param_groups:
+        if "initial_accumulator_value" in own_group:
+            for p in own_group["params"]:
+                optimizer.state[p]["sum"].fill_(own_group["initial_accumulator_value"])
     optimizer.register_load_state_dict_pre_hook(_checked_native)
     return optimizer
 
@@ -289,7 +289,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 self.state[p].update(scalars)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; see :meth:`torch.optim.Optimizer.step`."""
         if self.averaging:
             raise InvalidInput("the averages are in the weights' place: make steps outside of averaged_weights()")
@@ -418,10 +418,11 @@ class RuleOptimizer(torch.optim.Optimizer):
             p, g, *arrays = map(_flatten_dense_tensors, lists)
             program(p, g, *arrays)
             for targets, value in zip((lists[0], *lists[2:]), (p, *arrays), strict=True):
-                torch._foreach_copy_(targets, list(_unflatten_dense_tensors(value, targets)))
+                torch._foreach_copy_(list(targets), list(_unflatten_dense_tensors(value, targets)))
 
     def _average(self, spec: Spec, moved: Iterable[Tensor]) -> None:
         m = spec.ema_momentum
+        assert m is not None
         for p in moved:
             state = self.state[p]
             state["average"] = m * state["average"] + (1 - m) * p if "average" in state else p.clone()

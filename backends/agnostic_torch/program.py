@@ -123,7 +123,8 @@ def _run(graph: fx.GraphModule, builder: Builder, memory: Memory) -> list[Any]:
         elif node.op == "get_attr":
             memory.bind(node, getattr(graph, node.target))
         elif node.op == "output":
-            found = fx.node.map_arg(node.args[0], lambda n: _Held(memory.read(n, builder)))
+            held: Any = lambda n: _Held(memory.read(n, builder))  # noqa: E731 - map_arg's own type is narrower
+            found: Any = fx.node.map_arg(node.args[0], held)
             return [x.value if isinstance(x, _Held) else x for x in found]
     return []
 
@@ -207,7 +208,8 @@ def _origin(node: fx.Node, before: Origin) -> Origin:
     path, cls = list(stack.values())[-1]
     kind = cls if isinstance(cls, str) else cls.__name__
     frame = _user_frame(node.meta.get("stack_trace") or "")
-    return Origin(path, kind.rpartition(".")[2], *(frame or (None, None)), calls)
+    file, line = frame or (None, None)
+    return Origin(path, kind.rpartition(".")[2], file, line, calls)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -67,6 +67,7 @@ def leaves(value: Any) -> Iterator[Tensor]:
 
 def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
     """The same structure with ``function`` of each tensor; containers that can be changed are copied."""
+    changed: Any
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -75,7 +76,7 @@ def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
         # Subclasses keep their type and attributes: OrderedDict, and the outputs of model libraries.
         changed = copy.copy(value)
         for key, item in value.items():
-            changed[key] = _mapped(function, item)  # type: ignore[index]
+            changed[key] = _mapped(function, item)
         return changed
     if isinstance(value, tuple):
         items = [_mapped(function, item) for item in value]
@@ -315,7 +316,7 @@ class _ValuesAsked(TorchDispatchMode):
     asked = False
 
     def __init__(self, operator: Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._operator = operator
 
     supports_higher_order_operators = True
@@ -754,7 +755,7 @@ class Submodel(nn.Module):
 
             outputs[name] = calls
             # Registering a hook counts hooks in a class attribute, which the compiler does not follow.
-            module._forward_hooks = {**module._forward_hooks, "submodel": hook}  # type: ignore[assignment, dict-item]
+            module._forward_hooks = {**module._forward_hooks, "submodel": hook}
         model(*args, **kwargs)
         for module, hooks in zip(modules, before, strict=True):
             module._forward_hooks = hooks

@@ -46,7 +46,7 @@ class TorchAccess(Access):
         self._owners: dict[str, tuple[nn.Module, str, dict[str, Any], dict[str, Any]]] = {}
 
     @functools.cached_property
-    def slots(self) -> Sequence[Slot]:  # type: ignore[override]
+    def slots(self) -> Sequence[Slot]:
         # In inference mode: in training, to read a weight under a spectral norm is to take a step of its iteration.
         with _inference(self.model):
             found = [slot for name, module in self._modules() for slot in self._of(name, module)]
@@ -82,7 +82,7 @@ class TorchAccess(Access):
         return slot
 
     def _of(self, name: str, module: nn.Module) -> Iterator[Slot]:
-        lazy = [x for x in module._parameters.values() if nn.parameter.is_lazy(x)]
+        lazy = [x for x in module._parameters.values() if x is not None and nn.parameter.is_lazy(x)]
         if lazy:
             raise InvalidInput(f"{name or type(module).__name__!r} has no weights yet: call the model once on a batch")
         _compute(module)
@@ -134,15 +134,16 @@ class TorchAccess(Access):
         size = (None, None, None) if card is None or card.size is None else card.size
         for _, module in self._modules():
             kind, _, _ = _kind(module)
+            own: Any = module
             if isinstance(module, _CONV):
                 rank = len(module.kernel_size)
                 fixed = getattr(self.model, "image_size", None)  # a vision transformer takes one size alone
                 sizes = (fixed,) * rank if isinstance(fixed, int) else size[:rank] if rank == 2 else (None,) * rank
                 return [InputSpec((*sizes, module.in_channels))]
             if kind == "embedding":
-                return [InputSpec((None,), module.num_embeddings)]
+                return [InputSpec((None,), own.num_embeddings)]
             if kind in ("lstm", "gru", "rnn"):
-                return [InputSpec((None, module.input_size))]
+                return [InputSpec((None, own.input_size))]
             if isinstance(module, nn.Linear):
                 return [InputSpec((module.in_features,))]
             if next(module.parameters(recurse=False), None) is not None and next(module.children(), None) is None:
@@ -258,7 +259,7 @@ def _compute(module: nn.Module) -> None:
             hook(module, None)
 
 
-def _parts(module: nn.Module) -> list[str]:
+def _parts(module: Any) -> list[str]:
     """What PyTorch appends to the names of a recurrent module's arrays: a layer's number, and the direction."""
     if isinstance(module, nn.modules.rnn.RNNCellBase):
         return [""]
@@ -308,13 +309,14 @@ def _config(kind: str, module: nn.Module) -> dict[str, Any]:
 
 def _pool(module: nn.Module) -> Pool | None:
     """An average pool that pads; not one whose windows reach beyond the padding, or that divides by a given number."""
-    if not isinstance(module, tuple(_POOLS)) or module.ceil_mode or getattr(module, "divisor_override", None):
+    own: Any = module
+    if not isinstance(module, tuple(_POOLS)) or own.ceil_mode or getattr(own, "divisor_override", None):
         return None
     rank = next(rank for cls, rank in _POOLS.items() if isinstance(module, cls))
     size, strides, padding = (
-        tuple(x) if isinstance(x, tuple) else (x,) * rank for x in (module.kernel_size, module.stride, module.padding)
+        tuple(x) if isinstance(x, tuple) else (x,) * rank for x in (own.kernel_size, own.stride, own.padding)
     )
-    return Pool(size, strides, tuple((p, p) for p in padding), module.count_include_pad) if any(padding) else None
+    return Pool(size, strides, tuple((p, p) for p in padding), own.count_include_pad) if any(padding) else None
 
 
 def _kept(module: nn.Module, name: str, value: Tensor | None) -> bool:

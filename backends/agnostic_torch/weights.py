@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class _Kept:
 def _save(state: Mapping[str, Tensor], file: io.RawIOBase) -> None:
     """torch.save; its C++ code tells of a full disk, or of an error in ``write``, by an error that does not say why."""
     kept = _Kept(file)
-    torch.save(dict(state), kept)
+    torch.save(dict(state), cast("IO[bytes]", kept))
     if kept.error is not None:
         raise kept.error
 

@@ -441,7 +441,7 @@ _PLAIN = {
     "mish": "F.mish", "softsign": "F.softsign", "tanh_shrink": "F.tanhshrink", "exponential": "torch.exp",
     "gelu": "F.gelu", "softplus": "F.softplus", "square": "torch.square", "absolute": "torch.abs",
 }  # fmt: skip
-_OPTIONS = {
+_OPTIONS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "leaky_relu": ("F.leaky_relu", {"negative_slope": "negative_slope"}, {"negative_slope": 0.01}),
     "elu": ("F.elu", {"alpha": "alpha"}, {"alpha": 1.0}),
     "celu": ("F.celu", {"alpha": "alpha"}, {"alpha": 1.0}),

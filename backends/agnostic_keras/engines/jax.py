@@ -115,8 +115,9 @@ def climber(network: Any) -> Callable[..., Any]:
 
     def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
         results = jax.block_until_ready(compiled(parameters, state, schedule, data))
-        for _ in range(len(results[1]) if on_step else 0):
-            on_step()
+        if on_step is not None:
+            for _ in range(len(results[1])):
+                on_step()
         return results
 
     return climb
@@ -141,7 +142,8 @@ def per_sample(
 
     def total(x: tuple[Array, ...], rows: tuple[Array, ...]) -> Array:
         outputs = function(*x, *rows)
-        return sum((y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True))
+        terms = [(y * w).sum() for y, w in zip(outputs, cotangents(outputs), strict=True)]
+        return jnp.stack(terms).sum()
 
     return list(jax.vmap(jax.grad(total), (None, 0))(tuple(inputs), tuple(batch)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ def weights_kept() -> Iterator[None]:
         for v in (*self.variables, *self.metrics_variables, *(optimizer.variables if optimizer else ())):
             if v._value is not None:
                 # A compiled step may give the memory of what it is handed to its results.
-                taken[id(v)] = v, v._value if jax.config.jax_disable_jit else jnp.copy(v._value)
+                taken[id(v)] = v, v._value if jax.config.read("jax_disable_jit") else jnp.copy(v._value)
         return original(self, *args, **kwargs)
 
     def ended(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,9 +70,10 @@ def _is_gone(x: Any) -> bool:
 
 def concrete(x: Array) -> Array | None:
     """An array's values, also while it is differentiated; None while it is traced, when it has none."""
-    while isinstance(x, jax.core.Tracer):
-        x = getattr(x, "primal", None)
-    return x
+    found: Any = x
+    while isinstance(found, jax.core.Tracer):
+        found = getattr(found, "primal", None)
+    return found
 
 
 def on_gradient(x: Array, function: Callable[[Array], None]) -> Array:
@@ -105,7 +107,8 @@ def following(flow: Flow) -> Iterator[None]:
         result = original(self, primitive, arguments, *rest)
         numbers = [x for x in arguments if isinstance(x, float | np.floating)]
         outputs = result if primitive.multiple_results else [result]
-        flow.operation(primitive.name, _floating(arguments), _floating(outputs), written=not np.isfinite(numbers).all())
+        written = not all(map(math.isfinite, numbers))
+        flow.operation(primitive.name, _floating(arguments), _floating(outputs), written=written)
         return result
 
     with patched([(core.EvalTrace, "process_primitive", ran)]):

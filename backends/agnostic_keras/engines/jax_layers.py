@@ -38,7 +38,8 @@ def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, stretch: Any,
     if kernel.shape[2:] == (1, groups) and groups > 1:  # XLA's own depthwise convolution takes up to 30 times as long
         edges = [(low, high, s - 1) for (low, high), s in zip(padding, stretch, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-        return sum(map(jnp.multiply, kernel.reshape(-1, groups), _windows(x, kernel.shape[:2], strides, dilation)))
+        windows = _windows(x, kernel.shape[:2], strides, dilation)
+        return functools.reduce(jnp.add, map(jnp.multiply, kernel.reshape(-1, groups), windows))
     return lax.conv_general_dilated(x, kernel, strides, padding, stretch, dilation, ("NHWC", "HWIO", "NHWC"), groups)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -17,7 +17,7 @@ from agnostic_keras.engines.tensorflow_guards import uncompiled as uncompiled
 from agnostic_keras.engines.tensorflow_layers import convolution as convolution
 from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
 REFUSALS: tuple[type[Exception], ...] = (
     tf.errors.InvalidArgumentError,
     tf.errors.UnimplementedError,
@@ -99,7 +99,7 @@ programs: Any = None
 def climber(network: Any) -> Callable[..., Any]:
     """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, ...]:
         steps = next(iter(schedule.values())).shape[0]
         probe = network.probe(parameters)
@@ -127,8 +127,9 @@ def climber(network: Any) -> Callable[..., Any]:
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
     ) -> tuple[Tensor, ...]:
         results = compiled(parameters, state, schedule, data)
-        for _ in range(results[1].shape[0] if on_step else 0):
-            on_step()
+        if on_step is not None:
+            for _ in range(results[1].shape[0]):
+                on_step()
         return results
 
     return climb

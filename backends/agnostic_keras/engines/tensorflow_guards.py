@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
 from agnostic.guards import Flow
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def concrete(x: Any) -> Tensor | None:
 def on_gradient(x: Tensor, function: Callable[[Tensor], None]) -> Tensor:
     """``x``, such that ``function`` is called with its gradient on the way back."""
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def identity(x: Tensor) -> Any:
         def back(gradient: Tensor) -> Tensor:
             function(gradient)

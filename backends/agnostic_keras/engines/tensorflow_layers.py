@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
 
 
 def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:

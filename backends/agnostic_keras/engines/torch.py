@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -106,6 +107,11 @@ def programs() -> Any:
     return Programs()
 
 
+def _score(network: Any, now: Any, data: Any, point: Any) -> Any:
+    """The score of a step's parameters and probe; the point comes last, for partial."""
+    return network.score(point, now, data)
+
+
 def climber(network: Any) -> Callable[..., Any]:
     """The ascent of a micro-batch as a loop of eager autograd."""
 
@@ -118,9 +124,8 @@ def climber(network: Any) -> Callable[..., Any]:
             parts = network.parts_reached(parameters, probe, first, data)
             for t in range(len(next(iter(schedule.values())))):
                 now = {name: array[t] for name, array in schedule.items()}
-                values, (gradient, received) = value_and_gradient(
-                    lambda point, now=now: network.score(point, now, data), (parameters, probe)
-                )
+                score = functools.partial(_score, network, now, data)
+                values, (gradient, received) = value_and_gradient(score, (parameters, probe))
                 with torch.no_grad():
                     parameters, state = network.update(parameters, gradient, state, now)
                     seen.append((values, network.finite(gradient), network.reached(received)))
