@@ -204,7 +204,7 @@ class Comparison:
             best = found.findings[0] if found.findings else ""
             notes.append(f"{found.where}, {floors(found.error)} noise floors: {best}")
         rows = [
-            (x.a, x.b, x.kind, floors(x.glue), floors(x.isolated), floors(x.propagated), x.verdict)
+            (x.a, x.b, x.kind, floors(x.glue), floors(x.isolated), floors(x.propagated), _MARKS.get(x.verdict, ""))
             for x in [*self.table, *self.output]
         ]
         return display.table(headline(self), ("A", "B", "kind", "before", "alone", "all", ""), rows, notes)
@@ -310,6 +310,10 @@ WORST = 6
 """How many rows of the greatest errors a long table shows beside its ends and its culprits."""
 
 
+_MARKS = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}
+"""What stands behind a row, by its verdict."""
+
+
 # In words ------------------------------------------------------------------------------------------------------------
 def floors(x: float | None) -> str:
     """A number of noise floors, short."""
@@ -349,7 +353,7 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
         last = i
         if i < len(rows):
             row = rows[i]
-            mark = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}.get(row.verdict, "")
+            mark = _MARKS.get(row.verdict, "")
             errors = (floors(row.glue), floors(row.isolated), floors(row.propagated))
             cells.append((row.a or "(no layer)", row.b, row.kind, *errors, mark))
     lines += _columns(cells, width)
