@@ -58,6 +58,49 @@ def silence_is_told(subject: Subject) -> None:
         require(not climbed.reached.any(), ASCENT, "ascend", "a gradient is said to come from a layer without weights")
 
 
+def silent_parts_are_told(subject: Subject) -> None:
+    """``Climbed.parts``: of a sum, which summands a gradient comes from."""
+    channel, layer = ag.objectives.channel, subject.layer
+    objective = channel(layer, [0, 1]) + 0 * channel(layer, [1, 0])
+    model = subject.model()
+    _, ascent = prepare(model, objective, recipe="classic", size=subject.size, steps=2)
+    for climbed in subject.owner[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
+        require(climbed.parts is not None, ASCENT, "ascend", "of an objective with two parts Climbed.parts is None")
+        right = [[True, False]] * len(climbed.images)
+        told = np.array_equal(climbed.parts, right)
+        require(told, ASCENT, "ascend", "Climbed.parts of x + 0 * y is not [True, False] for each image")
+
+
+def other_inputs_are_given(subject: Subject) -> None:
+    """``Ascent.call`` and ``Ascent.others``: the model is given its other inputs, to each image its own row."""
+    if subject.several is None:
+        return
+    model, inputs = subject.several()
+
+    def moved(x: Any, *by: float) -> Any:
+        if isinstance(x, Mapping):
+            return {name: moved(value, *by) for name, value in x.items()}
+        if isinstance(x, tuple | list):
+            return type(x)(moved(value, *by) for value in x)
+        return np.concatenate([x + n for n in by]) if isinstance(x, np.ndarray) else x
+
+    def climb(inputs: Any, micro_batch: int = 3) -> Any:
+        objective = ag.objectives.channel(subject.layer, [0, 1, 0])
+        return ag.visualize(
+            model, objective, recipe="classic", inputs=inputs, size=subject.size, steps=3, micro_batch=micro_batch,
+            dtype="float32",
+        ).scores  # fmt: skip
+
+    first, other = climb(inputs), climb(moved(inputs, 1.0))
+    ignored = np.array_equal(first, other)
+    require(not ignored, ASCENT, "ascend", "other values of the other inputs change nothing: see Ascent.others")
+    rows = climb(moved(inputs, 0.0, 1.0, 0.0), 2)
+    right = np.where(np.arange(3) == 1, other, first)
+    # Three steps of float32 in another micro-batch.
+    own = np.allclose(rows, right, rtol=1e-3, atol=1e-5)
+    require(own, ASCENT, "ascend", "inputs with a row for each image do not give each image its own")
+
+
 def parameters_are_listed(subject: Subject) -> None:
     """``inventory`` names the trainable parameters; ``members`` yields them again."""
     backend, model = subject.owner, subject.model()
@@ -130,7 +173,7 @@ def steps_follow_the_rule(subject: Subject) -> None:
 
 
 CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
-    "ascent": (an_ascent_climbs, silence_is_told),
+    "ascent": (an_ascent_climbs, silence_is_told, silent_parts_are_told, other_inputs_are_given),
     "optimizers": (parameters_are_listed, optimizers_are_built_and_read),
     "learning": (gradients_descend, steps_follow_the_rule),
 }

@@ -28,6 +28,9 @@ class Subject:
         layer: the name of one of its layers, with height, width and at least two channels, that runs once.
         size: height and width of the images to try.
         recipes: those that the backend can climb by.
+        several: makes a model with several inputs, and what it is called with around a picture, as ``inputs`` of
+            :func:`agnostic.visualize`: NumPy arrays of floating point with one row. It has ``layer`` too, which depends
+            on all of them. None: the backend has no such models.
 
     Example:
         >>> import torch
@@ -40,6 +43,7 @@ class Subject:
     layer: str
     size: int = 16
     recipes: tuple[str, ...] = ("classic", "fourier")
+    several: Callable[[], tuple[Model, Any]] | None = None
 
     @property
     def owner(self) -> Backend:

@@ -127,6 +127,50 @@ def _smooth_keras(weights: dict[str, Array]) -> Model:
     return model
 
 
+def paired(framework: str) -> Model:
+    """A photo and two numbers, the same in both frameworks: a tower that runs once, scaled by what the numbers say."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "conv": ("conv", {"weight": rng.normal(0, 0.3, (6, 3, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
+        "years": ("dense", {"weight": rng.normal(0, 0.5, (6, 2)), "bias": rng.normal(0, 0.1, 6)}),
+        "mix": ("conv", {"weight": rng.normal(0, 0.3, (6, 6, 3, 3)), "bias": rng.normal(0, 0.1, 6)}),
+    }
+    if framework == "torch":
+        model, own = _paired_torch(), {f"{x}.{k}": v for x, (_, own) in weights.items() for k, v in own.items()}
+    else:
+        model = _paired_keras()
+        own = {f"{x}.{k}": v for x, (kind, own) in weights.items() for k, v in to_canonical(kind, own).items()}
+    backend_of(model)[WEIGHTS].set_weights(model, own)
+    return model
+
+
+def _paired_torch() -> Model:
+    import torch
+    from torch import nn
+
+    class Paired(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.years, self.mix = nn.Conv2d(3, 6, 3), nn.Linear(2, 6), nn.Conv2d(6, 6, 3)
+            self.tanh = nn.Tanh()
+
+        def forward(self, photo: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+            return self.tanh(self.mix(self.conv(photo).tanh() * self.years(age)[:, :, None, None]))
+
+    return Paired().eval()
+
+
+def _paired_keras() -> Model:
+    import keras
+    from keras import layers as kl
+
+    photo, age = keras.Input((None, None, 3), name="photo"), keras.Input((2,), name="age")
+    factors = kl.Reshape((1, 1, 6), name="factors")(kl.Dense(6, name="years")(age))
+    seen = kl.Activation("tanh", name="inner")(kl.Conv2D(6, 3, name="conv")(photo))
+    out = kl.Activation("tanh", name="tanh")(kl.Conv2D(6, 3, name="mix")(kl.Multiply(name="times")([seen, factors])))
+    return keras.Model([photo, age], out)
+
+
 def gradients(model: Model, dtype: str) -> Iterator[tuple[str, Array]]:
     """Each objective and its gradient with respect to the image's parameters, at the start, for the first step."""
     for number, (name, objective) in enumerate(OBJECTIVES.items()):
@@ -178,7 +222,9 @@ def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
     return network.ops.numpy(value), network.ops.numpy(gradient)
 
 
-def ascents(model: Model, layer: str, dtype: str, *, preprocess: bool = False) -> Iterator[tuple[str, Array]]:
+def ascents(
+    model: Model, layer: str, dtype: str, *, preprocess: bool = False, inputs: Any = None
+) -> Iterator[tuple[str, Array]]:
     """Ten steps of each recipe: the images, their scores, their mosaic.
 
     Args:
@@ -187,11 +233,14 @@ def ascents(model: Model, layer: str, dtype: str, *, preprocess: bool = False) -
         dtype: what is computed in.
         preprocess: hand the classic recipe's pixels to the network in [0, 1], not in [0, 255], where a tanh is 1 in
             float32 and has no gradient.
+        inputs: what the network is called with around the picture.
     """
     for name in RECIPES:
         recipe = ag.recipes.classic(preprocess=True) if preprocess and name == "classic" else name
         objective = ag.objectives.channel(layer, [3, 5, 0])
-        images = ag.visualize(model, objective, recipe=recipe, size=SIZE, steps=STEPS, seed=1, dtype=dtype)
+        images = ag.visualize(
+            model, objective, recipe=recipe, size=SIZE, steps=STEPS, seed=1, dtype=dtype, inputs=inputs
+        )
         yield f"{name}, images", np.asarray(images)
         yield f"{name}, scores", images.scores
         yield f"{name}, mosaic", ag.mosaic(np.asarray(images), columns=2)

@@ -87,12 +87,11 @@ def test_gradients_of_objectives(results: Callable, framework: str) -> None:
     assert_all_near(results(framework), right, "gradients", lambda name, array: tolerances.smooth(single[name], array))
 
 
+@pytest.mark.parametrize("area", ["ascents/smooth", "ascents/paired"])
 @pytest.mark.parametrize("framework", KERAS)
-def test_ten_steps_of_each_recipe_without_kinks(results: Callable, framework: str) -> None:
+def test_ten_steps_of_each_recipe_without_kinks(results: Callable, framework: str, area: str) -> None:
     single, right = results("torch"), results("torch-float64")
-    assert_all_near(
-        results(framework), right, "ascents/smooth", lambda name, array: tolerances.smooth(single[name], array)
-    )
+    assert_all_near(results(framework), right, area, lambda name, array: tolerances.smooth(single[name], array))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -71,6 +71,11 @@ def main(framework: str, out: Path) -> None:
         keep("gradients", cases.gradients(small, dtype))
         ag.set_card(small, {"range": [0, 1]})
         keep("ascents/smooth", cases.ascents(small, "tanh", dtype, preprocess=True))
+        pair = cases.paired(backend)
+        pair = pair.double() if dtype == "float64" else pair
+        ag.set_card(pair, {"range": [0, 1]})
+        inputs = {"age": np.array([[0.4, 1.0], [-1.0, 0.5], [2.0, 0.0]])}  # a row for each picture
+        keep("ascents/paired", cases.ascents(pair, "tanh", dtype, preprocess=True, inputs=inputs))
         if backend == "keras":
             assert backend_of(model).engine == rest
             assert rest != "tensorflow" or "torch" not in sys.modules

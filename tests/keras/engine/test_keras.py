@@ -204,9 +204,17 @@ def test_gradients_flow_through_taps() -> None:
 
 
 # Ascent --------------------------------------------------------------------------------------------------------------
+def several() -> tuple[keras.Model, Any]:
+    keras.utils.set_random_seed(0)
+    image, age = keras.Input((None, None, 3), name="image"), keras.Input((2,), name="age")
+    factors = kl.Reshape((1, 1, 4))(kl.Dense(4)(age))
+    seen = kl.Multiply()([kl.Conv2D(4, 3, activation="tanh")(image), factors])
+    return keras.Model([image, age], kl.Conv2D(3, 3, name="conv")(seen)), {"age": np.array([[0.5, -1.0]])}
+
+
 def test_conforms() -> None:
     recipes = ("classic", "fourier", "jitter", "maco")
-    failures = run(Subject("keras", sequential, layer="conv", recipes=recipes))
+    failures = run(Subject("keras", sequential, layer="conv", recipes=recipes, several=several))
     assert not failures, "\n".join(failures)
 
 

@@ -94,8 +94,15 @@ def _climb(model: Any, ascent: Any, images: range, dtype: str) -> Climbed:
     parameters, schedule = native(ascent.initial(images)), ascent.schedule(images)
     constants = {name: native(x) for name, x in ascent.constants().items()}
     arrays = [tuple(map(native, own)) for own in ascent.arrays(images)]
+    parts = np.zeros((len(images), len(ascent.objective.parts())), bool)
     for step in range(ascent.steps):
         now = {name: native(x[step]) for name, x in schedule.items()}
+        if step in (0, ascent.steps - 1):
+            found = ascent.part_scores(ops, forward, parameters, now, arrays, constants)
+            pixels = given.pop()
+            for part, x in zip(parts.T, found, strict=True):
+                (seen,) = tape.gradients([x], [np.ones(len(images))], [pixels])
+                part |= False if seen is None else seen.reshape(len(images), -1).any(axis=1)
         score = ascent.score(ops, forward, parameters, now, arrays, constants)
         # What comes back from the network to the images, and what arrives at the parameters.
         seen, gradient = tape.gradients([score], [np.ones(len(images))], [given.pop(), parameters])
@@ -105,7 +112,7 @@ def _climb(model: Any, ascent: Any, images: range, dtype: str) -> Climbed:
         parameters, state = ascent.update(ops, Tensor(parameters), gradient, state, now)
         parameters = Tensor(parameters)  # without the tape of this step
     pixels = np.asarray(ascent.display(ops, parameters, constants), np.float32)
-    return Climbed(images, pixels, np.stack(scores).astype(np.float64), reached)
+    return Climbed(images, pixels, np.stack(scores).astype(np.float64), reached, parts)
 
 
 class Optimizer:
