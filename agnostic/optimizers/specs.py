@@ -285,7 +285,8 @@ class RMSprop(Spec):
         centered: subtract the square of the mean gradient.
         convention: of the momentum buffer, as in :class:`SGD`.
         momentum: in [0, 1], of the divided gradients.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
 
     Source: Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012.
 
@@ -328,7 +329,8 @@ class Adagrad(Spec):
         initial_accumulator: what the sum starts with.
         epsilon_place: "outside" the root, ``sqrt(v) + epsilon``, or "inside", ``sqrt(v + epsilon)``.
         lr_decay: the learning rate is divided by ``1 + (t - 1) * lr_decay``.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
 
     Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods", 2011.
 
@@ -393,7 +395,8 @@ class Adam(Spec):
 
     Attributes:
         beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
         epsilon_place: "after correction": ``m_hat / (sqrt(v / (1 - beta_2^t)) + epsilon)``. "before correction":
             ``m_hat * sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)``, which is the former with
             ``epsilon / sqrt(1 - beta_2^t)``.
@@ -455,7 +458,8 @@ class Adamax(Spec):
 
     Attributes:
         beta_1, beta_2: in [0, 1), how much of the average gradient, and of its greatest magnitude, a step keeps.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
         epsilon_place: "inside" the maximum, ``u = max(beta_2 u, |g| + epsilon)``, or "outside", ``u + epsilon``.
 
     Source: Kingma, Ba, "Adam", 2015, algorithm 2.
@@ -488,7 +492,8 @@ class NAdam(Spec):
 
     Attributes:
         beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
         momentum_decay: 0.004 in PyTorch and in the paper, 1 in Keras.
         product_dtype: the product of all momenta so far is kept in "float32" (PyTorch, whatever the parameters) or in
             the "parameter"'s type.
@@ -528,7 +533,8 @@ class RAdam(Spec):
 
     Attributes:
         beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
 
     Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020, algorithm 2, with the
     threshold of 5 of its authors' code in place of 4.
@@ -621,7 +627,8 @@ class LAMB(Spec):
 
     Attributes:
         beta_1, beta_2: in [0, 1), how much of the average gradient, and of its average square, a step keeps.
-        epsilon: 0 or more, added to what the step is divided by.
+        epsilon: 0 or more, added to what the step is divided by. At 0, a weight whose gradients have all been 0 becomes
+            NaN (0 / 0), as in PyTorch and Keras.
         decay: as in :class:`Spec`, or "ratio" as in the paper: the weights are added to the step before it is scaled.
 
     Source: You et al., "Large Batch Optimization for Deep Learning", 2020, algorithm 2. Keras decays outside the ratio.

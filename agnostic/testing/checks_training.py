@@ -67,7 +67,7 @@ def silent_parts_are_told(subject: Subject) -> None:
     for climbed in subject.owner[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
         require(climbed.parts is not None, ASCENT, "ascend", "of an objective with two parts Climbed.parts is None")
         right = [[True, False]] * len(climbed.images)
-        told = np.array_equal(climbed.parts, right)
+        told = np.array_equal(np.asarray(climbed.parts), right)
         require(told, ASCENT, "ascend", "Climbed.parts of x + 0 * y is not [True, False] for each image")
 
 
