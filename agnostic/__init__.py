@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agnostic.gradients import gradients
     from agnostic.models.attached import set_card
     from agnostic.models.load import load
+    from agnostic.port.verb import Ported, port
     from agnostic.program.verb import program
     from agnostic.registry import backend_of
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
@@ -37,6 +38,7 @@ __all__ = [
     "InvalidWeights",
     "MissingDependency",
     "NonFinite",
+    "Ported",
     "TransferReport",
     "UnknownName",
     "augmentation",
@@ -51,6 +53,7 @@ __all__ = [
     "objectives",
     "ops",
     "optimizers",
+    "port",
     "prepare",
     "program",
     "recipes",
@@ -85,6 +88,8 @@ _WHERE = {
     "prepare": "agnostic.taps.verbs:prepare",
     "ops": "agnostic.ops",
     "optimizers": "agnostic.optimizers",
+    "Ported": "agnostic.port.verb:Ported",
+    "port": "agnostic.port.verb:port",
     "program": "agnostic.program.verb:program",
     "recipes": "agnostic.visualization.recipes",
     "set_card": "agnostic.models.attached:set_card",

@@ -22,13 +22,13 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from agnostic.cli.common import as_options, joined_sizes, say, say_lines
+from agnostic.cli.common import joined_sizes, say, say_lines
 from agnostic.cli.quiet import everything_said, libraries_silent
 from agnostic.errors import AgnosticError
 from agnostic.signals import unwinding
 
 COMMANDS: tuple[str, ...] = (
-    "layers", "program", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare",
+    "layers", "program", "port", "taps", "filters", "classes", "augment", "optimizers", "transfer", "trace", "compare",
     "doctor",
 )  # fmt: skip
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AgnosticError as error:
         if debug:
             raise
-        return _say(as_options(str(error), _options(arguments)), WRONG_USE)
+        return _say(str(error), WRONG_USE)
     except MemoryError as error:
         if debug:
             raise
@@ -139,13 +139,6 @@ def _run(arguments: list[str], debug: bool, process: bool) -> int:
         path = context_of_error.command_path if context_of_error is not None else "agnostic"
         return _say(f"{' '.join(error.format_message().split()).rstrip('.')} (see '{path} --help')", WRONG_USE)
     return 0
-
-
-def _options(arguments: Sequence[str]) -> frozenset[str]:
-    """The options of the command that was given."""
-    commands = getattr(get_command(build()), "commands", {})
-    given = next((commands[x] for x in arguments if x in commands), None)
-    return frozenset(name for x in ([] if given is None else given.params) for name in x.opts)
 
 
 @contextmanager

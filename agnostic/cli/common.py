@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,23 +114,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if match is None or not all(int(n) for n in match.groups(match[1])):
         raise InvalidInput(f"--size takes a height, or a height and a width, such as 224, 48 96 or 48x96, not {text!r}")
     return int(match[1]), int(match[2] or match[1])
-
-
-def as_options(sentence: str, options: Collection[str]) -> str:
-    """A sentence in which the keyword arguments of Python are the options of a command that have their names.
-
-    ``inputs=`` and ``channels_in=`` become ``--inputs`` and ``--channels-in``, ``weights='random'`` becomes
-    ``--weights random`` and ``trust=True`` becomes ``--trust``; what is no option stays.
-    """
-
-    def option(match: re.Match[str]) -> str:
-        name = f"--{match[1].replace('_', '-')}"
-        if name not in options:
-            return match[0]
-        value = match[2].strip("'")
-        return name if value in ("", "True") else f"{name} {value}"
-
-    return re.sub(r"\b([a-z_]+)=('[\w.:/-]+'|\.\.\.|True\b|(?=[\s,;:)]|$))", option, sentence)
 
 
 def example_inputs(given: Sequence[str]) -> Any:

@@ -48,10 +48,12 @@ __all__ = [
     "Models",
     "Operations",
     "Optimizers",
+    "Ported",
     "Programs",
     "Taps",
     "Transfers",
     "Weights",
+    "Writer",
 ]
 
 ALL: tuple[Capability[Any], ...] = (

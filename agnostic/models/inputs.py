@@ -25,7 +25,6 @@ from agnostic.layers import Layer
 from agnostic.models.attached import card_of
 from agnostic.models.forms import Input, Received, Takes, Trial
 from agnostic.registry import Backend, Model
-from agnostic.text import counted
 
 Size = int | Sequence[int]
 """Height and width in pixels: one number for both, or two."""
@@ -54,7 +53,7 @@ def inputs_of(
         found = tuple(_filled(x, own, channels) for x in stated)
     else:
         first = [sides(x) for x in (size, own, near) if x is not None] or [(224, 224)]
-        found = _find(backend, model, list(dict.fromkeys(first)), channels, wanted=size)
+        found = _find(backend, model, list(dict.fromkeys(first)), channels)
     if size is not None:
         height, width = sides(size)
         if not any(x.is_image for x in found):
@@ -260,14 +259,8 @@ def _find(
     sizes: Sequence[tuple[int, int]],
     channels: int | None,
     search: _Search | None = None,
-    wanted: Size | None = None,
 ) -> Candidate:
-    """The first inputs that the model takes; of those that are tried next, the ones after the longest run first.
-
-    Args:
-        sizes: to try first.
-        wanted: the one of them that the user gave, for the error.
-    """
+    """The first inputs that the model takes; of those that are tried next, the ones after the longest run first."""
     inputs = backend[INPUTS]
     search = search or _Search(
         inputs.input_count(model),
@@ -314,25 +307,10 @@ def _find(
             f"{f' ({reason})' if reason else ''}: check the shape and type of the others, or give an example of the "
             "images in their place, their height and width as size=, or their channels as channels_in="
         )
-    raise _not_found(model, reason, wanted, channels)
-
-
-def _not_found(model: Model, reason: str, size: Size | None, channels: int | None) -> InvalidInput:
-    """The error for a model that runs on nothing that was tried; what was given already is not asked for."""
-    because = f" ({reason})" if reason else ""
-    ways = [
-        "give example inputs as inputs=",
-        "the height and width of its images as size=" if size is None else "another size=",
-        "their channels as channels_in=" if channels is None else "other channels_in=",
-    ]
-    advice = f"{', '.join(ways[:-1])}, or {ways[-1]}"
-    if size is None and channels is None:
-        what = "what the inputs of {} look like is not declared, and cannot be found by running it"
-        return InvalidInput(f"{what.format(type(model).__name__)}{because}: {advice}")
-    given = "" if channels is None else f" with {counted(channels, 'channel')}"
-    given += "" if size is None else " of {} x {} pixels".format(*sides(size))
-    return InvalidInput(
-        f"{type(model).__name__} takes no images{given}{because}, nor anything else that was tried: {advice}"
+    raise InvalidInput(
+        f"what the inputs of {type(model).__name__} look like is not declared, and cannot be found by running it"
+        f"{f' ({reason})' if reason else ''}: give example inputs as inputs=, the height and width of its images as "
+        "size=, or their channels as channels_in="
     )
 
 

@@ -81,6 +81,15 @@ class Each:
     stop: int
 
 
+@dataclass(frozen=True)
+class If:
+    """``then if condition else otherwise``."""
+
+    condition: Code
+    then: Code
+    otherwise: Code
+
+
 class Dim(int):
     """A length that changes with the inputs.
 
@@ -120,6 +129,8 @@ def parts(code: Code) -> tuple[Code, ...]:
         return code.parts
     if isinstance(code, Each):
         return (code.code,)
+    if isinstance(code, If):
+        return (code.condition, code.then, code.otherwise)
     return code if isinstance(code, tuple) else ()
 
 
@@ -141,6 +152,8 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
         return Listed(tuple(map(function, code.parts)))
     if isinstance(code, Each):
         return Each(function(code.code), code.variable, code.start, code.stop)
+    if isinstance(code, If):
+        return If(function(code.condition), function(code.then), function(code.otherwise))
     return tuple(map(function, code)) if isinstance(code, tuple) else code
 
 
@@ -189,6 +202,10 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
     if isinstance(code, Each):
         span = f"{code.start}, {code.stop}" if code.start else str(code.stop)
         return f"*({text(code.code, names)} for {code.variable} in range({span}))"
+    if isinstance(code, If):
+        pieces = (text(piece, names, 1) for piece in (code.then, code.condition, code.otherwise))
+        written = "{} if {} else {}".format(*pieces)
+        return f"({written})" if strength else written
     if isinstance(code, Infix):
         own = _STRENGTH[code.operator]
         written = f"{text(code.left, names, own)} {code.operator} {text(code.right, names, own + 1)}"

@@ -243,11 +243,7 @@ def laid_out(program: Program, channels: int) -> LaidOut:
 def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
     from agnostic.port.rules import RULES, default
 
-    consumers: dict[Value, list[Node]] = defaultdict(list)
-    for node in program.nodes:
-        for operand in node.operands:
-            for value in values_in(operand):
-                consumers[value].append(node)
+    consumers = _consumers(program)
     highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
     state = State(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
     inputs = {}
@@ -286,6 +282,20 @@ def _input_places(value: Value, state: State) -> tuple[int, ...]:
         return same
     others = [place for place in same if place not in (0, axis % rank)]
     return (0, *others, axis % rank) if state.channels == -1 else (0, axis % rank, *others)
+
+
+def channel_axis(value: Value, program: Program) -> int | None:
+    """The axis of channels of an image; None for a value that no operator sees as an image."""
+    return _channel_axis(value, _consumers(program))
+
+
+def _consumers(program: Program) -> dict[Value, list[Node]]:
+    consumers: dict[Value, list[Node]] = defaultdict(list)
+    for node in program.nodes:
+        for operand in node.operands:
+            for value in values_in(operand):
+                consumers[value].append(node)
+    return consumers
 
 
 def _channel_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:

@@ -157,25 +157,32 @@ def _image(state: State, node: Node) -> None:
     channel = int(node.attributes.get("channel_axis", 1)) % rank
     sizes = [axis for axis in range(1, rank) if axis != channel]
     places = (0, *sizes, channel) if state.channels == -1 else (0, channel, *sizes)
-    x = _by_length(x) if node.operator not in ("batch_norm", "prelu", "group_norm") else x
     value = state.realized(x, [x.axes[place] for place in places])
     others = [map_source(state, operand) for operand in node.operands[1:]]
     value = state.emit([value, *others], {**node.attributes, "channel_axis": state.channels})
-    order = [
-        x.axes[place] if n == _length(x, place) else fresh(n) for place, n in zip(places, value.shape, strict=True)
-    ]
+    order = [x.axes[place] if n == x.shape[place] else fresh(n) for place, n in zip(places, value.shape, strict=True)]
     axes: list[Axis] = [()] * rank
     for place, axis in zip(places, order, strict=True):
         axes[place] = axis
     state.give(axes, order, value)
 
 
-def _length(x: Laid, place: int) -> int:
-    return x.shape[place]
-
-
-def _by_length(x: Laid) -> Laid:
-    return x
+@rule("adaptive_average_pool")
+def _pooled(state: State, node: Node) -> None:
+    """A mean over the whole image leaves no axes of length 1 behind, unless a convolution needs them."""
+    x = state.of(node.operands[0])  # type: ignore[arg-type]
+    rank = len(x.axes)
+    channel = int(node.attributes.get("channel_axis", 1)) % rank
+    over = [axis for axis in range(1, rank) if axis != channel]
+    users = state.consumers.get(node.outputs[0], ())
+    if any(n != 1 for n in node.attributes["sizes"]) or any(user.operator != "reshape" for user in users) or not users:
+        _image(state, node)
+        return
+    order = [x.axes[place] for place in ((0, *over, channel) if state.channels == -1 else (0, channel, *over))]
+    along = tuple(range(1, rank - 1)) if state.channels == -1 else tuple(range(2, rank))
+    value = state.emit([state.realized(x, order)], {"function": "mean", "axes": along, "keep": False}, "reduce")
+    axes: list[Axis] = [() if axis in over else x.axes[axis] for axis in range(rank)]
+    state.give(axes, [x.axes[0], x.axes[channel]], value)
 
 
 def map_source(state: State, operand: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.port.classes import Classes
-from agnostic.port.code import Name, identifier, parts
+from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
 from agnostic.port.layout import LaidOut, Step, laid_out
 from agnostic.port.sizes import merged
@@ -70,9 +70,15 @@ def drafted(programs: Sequence[Program], dialect: Dialect) -> Draft:
     helpers = _helpers(classes, dialect, blocks)
     inputs = program.of_role("input")
     file = File(
-        doc=f"{program.name} for {dialect.name.capitalize()}, ported from {program.framework}.",
+        doc=f"{class_name(program.name, set())} for {dialect.name.capitalize()}, ported from {program.framework}.",
         classes=classes,
-        example=[((1, *map(int, leaf.value.shape[1:])), leaf.value.dtype) for leaf in inputs],
+        example=[
+            (
+                tuple(1 if isinstance(n, Dim) and not i else int(n) for i, n in enumerate(leaf.value.shape)),
+                leaf.value.dtype,
+            )
+            for leaf in inputs
+        ],
         helpers=helpers,
         register=identifier(program.name).lower(),
     )

@@ -13,7 +13,7 @@ from agnostic.errors import InvalidInput
 from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, Layer, Unwritable
-from agnostic.port.sizes import spelled
+from agnostic.port.sizes import Differ, spelled
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
 
 
@@ -210,6 +210,9 @@ class Blocks:
                     known[key] = self._layer(body, node, layer)
                     body.members.append(known[key])
                 code = layer.apply(Name(f"self.{known[key].name}"), operands)
+                if not isinstance(code, Apply):
+                    # What the layer itself returns is changed afterwards, such as cut at its border.
+                    known[key].output = None
         except Unwritable as error:
             where = f", {node.place}" if node.place else ""
             raise InvalidInput(
@@ -285,8 +288,10 @@ class Blocks:
             if isinstance(piece, Dim):
                 found = spelled(piece, near, self.dialect.shape)
                 if found is None:
-                    self.notes.append(f"a length of {node.operator} in layer {node.module!r} is fixed: {int(piece)}")
-                    return int(piece)
+                    raise Differ(
+                        f"a length of {node.operator} in layer {node.module!r}, {int(piece)}, follows from the inputs "
+                        "in a way that has no simple formula"
+                    )
                 return found
             return piece
 

@@ -110,7 +110,7 @@ def _check_config(config: Any, path: Path, limit: int) -> None:
             if "class_name" in value and (named := _unknown(value)):
                 raise InvalidWeights(
                     f"reading {path} would call {named}, which is no layer, activation or the like of Keras: if you "
-                    "trust its author, say trust=True, or rebuild the model in a file of your own and load "
+                    "trust its author, say trust=True (--trust), or rebuild the model in a file of your own and load "
                     "'file.py:make_model'"
                 )
             _check_shape(value, path, limit)

@@ -7,6 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+
+def _convolution(name: str, filters: bool) -> str:
+    """The source of a convolution that pads as PyTorch does."""
+    first = "filters, " if filters else ""
+    return f'''
+@register
+class {name}(layers.{name}):
+    """A convolution with so many zeros on each side of the image."""
+
+    def __init__(self, {first}kernel_size, strides=1, padding=0, **kwargs):
+        super().__init__({first}kernel_size, strides, **kwargs)
+        reach = {{d * (k - 1) for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)}}
+        if reach == {{2 * padding}} and set(self.strides) == {{1}}:
+            self.padding, padding = "same", 0
+        self.zeros = padding
+
+    def call(self, x):
+        if self.zeros:
+            x = ops.pad(x, [(0, 0), *[(self.zeros, self.zeros)] * self.rank, (0, 0)])
+        return super().call(x)
+'''
+
+
 HELPERS: Mapping[str, str] = {
     "Block": '''
 class Block(layers.Layer):
@@ -36,6 +59,8 @@ def pad_image(x, amount, value=0.0):
         amount = [(amount, amount)] * (len(x.shape) - 2)
     return ops.pad(x, [(0, 0), *amount, (0, 0)], constant_values=value)
 ''',
+    **{f"Conv{rank}D": _convolution(f"Conv{rank}D", True) for rank in (1, 2, 3)},
+    **{f"DepthwiseConv{rank}D": _convolution(f"DepthwiseConv{rank}D", False) for rank in (1, 2)},
     "gelu": '''
 def gelu(x):
     """The exact GELU, not its approximation."""
@@ -64,6 +89,7 @@ def attention(query, key, value, mask=None, causal=False, scale=None):
     if causal:
         scores = ops.where(ops.tril(ops.ones(scores.shape[-2:], "bool")), scores, -1e9)
     if mask is not None:
+        mask = ops.convert_to_tensor(mask)
         is_bool = keras.backend.standardize_dtype(mask.dtype) == "bool"
         scores = ops.where(mask, scores, -1e9) if is_bool else scores + mask
     return ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores), value)
@@ -81,6 +107,7 @@ def general_attention(query, key, value, mask=None, causal=False, scale=None, sh
     if causal:
         scores = ops.where(ops.tril(ops.ones(scores.shape[-2:], "bool")), scores, -1e9)
     if mask is not None:
+        mask = ops.convert_to_tensor(mask)
         is_bool = keras.backend.standardize_dtype(mask.dtype) == "bool"
         scores = ops.where(mask, scores, -1e9) if is_bool else scores + mask
     x = ops.matmul(ops.softmax(scores), value)
@@ -98,7 +125,7 @@ def windows(n, kernel, stride, low, high, dilation=1, ceil_mode=False):
     "max_pool": '''
 def max_pool(x, kernel, strides, padding, dilation, ceil_mode=False):
     """The largest number of each window, as PyTorch counts windows."""
-    for axis, (k, s, (low, high), d) in enumerate(zip(kernel, strides, padding, dilation), 1):
+    for axis, (k, s, (low, high), d) in enumerate(zip(kernel, strides, padding, dilation, strict=True), 1):
         count, over = windows(x.shape[axis], k, s, low, high, d, ceil_mode)
         widths = [(0, 0)] * len(x.shape)
         widths[axis] = (low, high + over)
@@ -113,7 +140,7 @@ def max_pool(x, kernel, strides, padding, dilation, ceil_mode=False):
     "average_pool": '''
 def average_pool(x, kernel, strides, padding, ceil_mode=False, count_padding=True, divisor=None):
     """The mean of each window, as PyTorch counts windows and what is in them."""
-    for axis, (k, s, (low, high)) in enumerate(zip(kernel, strides, padding), 1):
+    for axis, (k, s, (low, high)) in enumerate(zip(kernel, strides, padding, strict=True), 1):
         n = x.shape[axis]
         count, over = windows(n, k, s, low, high, 1, ceil_mode)
         widths = [(0, 0)] * len(x.shape)
@@ -194,7 +221,7 @@ def resize_matrix(old, new, method, align_corners, half_pixel, antialias, cubic,
     "resize": '''
 def resize(x, sizes, method, align_corners=False, half_pixel=True, antialias=False, cubic=-0.75, scales=None):
     """The image at another size, as PyTorch resizes."""
-    for axis, (size, scale) in enumerate(zip(sizes, scales or [None] * len(sizes)), 1):
+    for axis, (size, scale) in enumerate(zip(sizes, scales or [None] * len(sizes), strict=True), 1):
         if size == x.shape[axis] and not scale:
             continue
         matrix = resize_matrix(x.shape[axis], size, method, align_corners, half_pixel, antialias, cubic, scale)
@@ -250,10 +277,12 @@ def unfold(x, axis, length, step):
 def patches(x, kernel, strides, padding, dilation):
     """The windows of an image with its channels first, as columns."""
     x = ops.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
-    counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilation)]
+    sizes = zip(x.shape[2:], kernel, strides, dilation, strict=True)
+    counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in sizes]
     rows = []
     for place in np.ndindex(*kernel):
-        window = [slice(p * d, p * d + (n - 1) * s + 1, s) for p, d, n, s in zip(place, dilation, counts, strides)]
+        ends = zip(place, dilation, counts, strides, strict=True)
+        window = [slice(p * d, p * d + (n - 1) * s + 1, s) for p, d, n, s in ends]
         rows.append(x[(slice(None), slice(None), *window)])
     return ops.reshape(ops.stack(rows, axis=2), (-1, x.shape[1] * len(rows), int(np.prod(counts))))
 ''',
@@ -261,7 +290,7 @@ def patches(x, kernel, strides, padding, dilation):
 def grouped_conv(x, kernel, groups, strides=1, dilation_rate=1):
     """A convolution of each group of channels by itself."""
     images, kernels = ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-1)
-    parts = [ops.conv(i, k, strides, dilation_rate=dilation_rate) for i, k in zip(images, kernels)]
+    parts = [ops.conv(i, k, strides, dilation_rate=dilation_rate) for i, k in zip(images, kernels, strict=True)]
     return ops.concatenate(parts, axis=-1)
 ''',
     "conv_transpose": '''
@@ -274,13 +303,13 @@ def conv_transpose(x, kernel, strides, dilation, crop, groups):
         x = ops.pad(x, [(0, stride - 1) if i == axis + 1 else (0, 0) for i in range(len(x.shape))])
         x = ops.reshape(x, (*x.shape[:axis], n * stride, *x.shape[axis + 2 :]))
         x = x[(slice(None),) * axis + (slice(0, (n - 1) * stride + 1),)]
-    around = [((k - 1) * d - low, (k - 1) * d - high) for k, d, (low, high) in zip(sizes, dilation, crop)]
+    around = [((k - 1) * d - low, (k - 1) * d - high) for k, d, (low, high) in zip(sizes, dilation, crop, strict=True)]
     x = ops.pad(x, [(0, 0), *((max(a, 0), max(b, 0)) for a, b in around), (0, 0)])
     for axis, (a, b) in enumerate(around, 1):
         x = x[(slice(None),) * axis + (slice(max(-a, 0), x.shape[axis] + min(b, 0)),)]
     kernel = ops.flip(kernel, axis=tuple(range(len(sizes))))
     images, kernels = ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-2)
-    parts = [ops.conv(i, k, 1, dilation_rate=dilation) for i, k in zip(images, kernels)]
+    parts = [ops.conv(i, k, 1, dilation_rate=dilation) for i, k in zip(images, kernels, strict=True)]
     return ops.concatenate(parts, axis=-1)
 ''',
     "pick": '''
@@ -288,7 +317,7 @@ def pick(x, indices, axis):
     """The places (i, j, ...) of consecutive axes."""
     sizes = x.shape[axis : axis + len(indices)]
     flat = 0
-    for index, size in zip(indices, sizes):
+    for index, size in zip(indices, sizes, strict=True):
         index = ops.where(index < 0, index + size, index)
         flat = flat * size + index
     shape = ops.shape(x)
@@ -303,28 +332,39 @@ def top(x, count, axis, largest=True):
     values = values if largest else -values
     return ops.moveaxis(values, -1, axis), ops.moveaxis(places, -1, axis)
 ''',
+    "as_tensor": '''
+def as_tensor(weight):
+    """A weight as an array, for what runs inside a loop."""
+    return None if weight is None else ops.convert_to_tensor(weight)
+''',
     "lstm": '''
 def lstm(x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, reverse=False):
     """A long short-term memory over (time, batch, channels): all outputs, the last one, the last cell state."""
+    weights = (h, c, kernel, recurrent, input_bias, recurrent_bias, projection)
+    h, c, kernel, recurrent, input_bias, recurrent_bias, projection = map(as_tensor, weights)
     fixed = ops.matmul(x, ops.transpose(kernel))
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
 
     def step(state, now):
-        h, c = state
+        h, c = state[..., :size], state[..., size:]
         i, f, g, o = ops.split(now + ops.matmul(h, ops.transpose(recurrent)), 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
         h = ops.sigmoid(o) * ops.tanh(c)
         if projection is not None:
             h = ops.matmul(h, ops.transpose(projection))
-        return (h, c), h
+        state = ops.concatenate([h, c], axis=-1)
+        return state, state
 
-    (h, c), outputs = ops.scan(step, (h, c), fixed, reverse=reverse)
-    return outputs, h, c
+    size = h.shape[-1]
+    state, states = ops.scan(step, ops.concatenate([h, c], axis=-1), fixed, reverse=reverse)
+    return states[..., :size], state[..., :size], state[..., size:]
 ''',
     "gru": '''
 def gru(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_after=True, reverse=False):
     """A gated recurrent unit over (time, batch, channels): all outputs, and the last one."""
+    weights = (h, kernel, recurrent, input_bias, recurrent_bias)
+    h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
     fixed = ops.matmul(x, ops.transpose(kernel))
     fixed = fixed if input_bias is None else fixed + input_bias
 
@@ -341,12 +381,14 @@ def gru(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_aft
     return outputs, h
 ''',
     "rnn": '''
-def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, function="tanh", reverse=False):
+def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activation="tanh", reverse=False):
     """A simple recurrent layer over (time, batch, channels): all outputs, and the last one."""
+    weights = (h, kernel, recurrent, input_bias, recurrent_bias)
+    h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
     fixed = ops.matmul(x, ops.transpose(kernel))
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
-    activate = getattr(ops, function)
+    activate = getattr(ops, activation)
 
     def step(h, now):
         h = activate(now + ops.matmul(h, ops.transpose(recurrent)))
@@ -387,11 +429,3 @@ def sample(x, grid, method="bilinear", fill="zeros", align_corners=False):
     return result
 ''',
 }
-
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "Stack": ("Block",),
-    "max_pool": ("windows",),
-    "average_pool": ("windows",),
-    "resize": ("resize_matrix",),
-}
-"""Which helpers call others."""

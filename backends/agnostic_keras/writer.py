@@ -6,12 +6,20 @@ The source needs Keras and NumPy alone, on any of its engines. Images have their
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from agnostic.port.code import Apply, At, Code, Dim, Infix, Name, call, text
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput
+from agnostic.files import atomic_path
+from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Name, call, rebuilt, text
 from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
 from agnostic.port.layout import Step
+from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic_keras.helpers import HELPERS
 
@@ -130,31 +138,30 @@ def _convolution_layer(node: Node) -> Layer | None:
         else:
             return None
     same = any(map(any, padding)) and _same(sizes, stride, dilation, padding)
-    depthwise = (
-        groups > 1 and inner == 1 and rank < 3 and _one(stride) is not tuple and not isinstance(_one(stride), tuple)
-    )
+    depthwise = groups > 1 and inner == 1 and rank < 3 and len(set(stride)) == 1
     if groups > 1 and not depthwise and rank == 3:
         return None
+    # One number for the whole border is what the subclass in helpers takes; any other border is padded before.
+    even = len({n for pair in padding for n in pair}) == 1
+    patches = sizes == stride and not any(map(any, padding))
+    prefix = "" if even and not patches else "layers."
+    amount: Any = int(padding[0][0]) if not prefix else "same" if same else "valid"
     options = {
-        "kernel_size": _one(sizes),
-        "strides": ... if _ones(stride) else _one(stride),
-        "padding": "same" if same else ...,
-        "dilation_rate": ... if _ones(dilation) else _one(dilation),
-    }
+        "kernel_size": _one(sizes), "strides": _one(stride), "padding": amount, "dilation_rate": _one(dilation),
+        "use_bias": bias is not None,
+    }  # fmt: skip
     spatial = tuple(range(2, rank + 2))
     if depthwise:
-        step = Step((groups, out // groups, *sizes), (*(s for s in spatial), 0, 1), (*sizes, groups, out // groups))
-        options["depth_multiplier"] = ... if out == groups else out // groups
-        constructor = call(f"layers.DepthwiseConv{rank}D", **options, use_bias=... if bias is not None else False)
+        step = Step(
+            (groups, out // groups, *sizes), (*(2 + n for n in range(rank)), 0, 1), (*sizes, groups, out // groups)
+        )
+        constructor = call(f"{prefix}DepthwiseConv{rank}D", **options, depth_multiplier=out // groups)
     else:
         step = _step(kernel.shape, (*spatial, 1, 0))
-        constructor = call(
-            f"layers.Conv{rank}D", filters=out, **options, groups=... if groups == 1 else groups,
-            use_bias=... if bias is not None else False,
-        )  # fmt: skip
+        constructor = call(f"{prefix}Conv{rank}D", filters=out, **options, groups=groups)
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
-        return Apply(layer, (operands[0] if same else _padded(operands[0], padding),))
+        return Apply(layer, (operands[0] if not prefix or same else _padded(operands[0], padding),))
 
     return Layer(constructor, apply, (Weight("kernel", kernel, step), *_weights(node, bias=2)), "conv")
 
@@ -169,8 +176,7 @@ def _transposed_layer(node: Node) -> Layer | None:
     spatial = tuple(range(2, rank + 2))
     constructor = call(
         f"layers.Conv{rank}DTranspose", filters=kernel.shape[1], kernel_size=_one(kernel.shape[2:]),
-        strides=... if _ones(given["stride"]) else _one(given["stride"]),
-        use_bias=... if _value(node, 2) is not None else False,
+        strides=_one(given["stride"]), use_bias=_value(node, 2) is not None,
     )  # fmt: skip
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
@@ -198,7 +204,7 @@ def _linear_layer(node: Node) -> Layer | None:
     weight = _value(node, 1)
     if weight is None or len(weight.shape) != 2:
         return None
-    constructor = call("layers.Dense", units=weight.shape[0], use_bias=... if _value(node, 2) is not None else False)
+    constructor = call("layers.Dense", units=weight.shape[0], use_bias=_value(node, 2) is not None)
     kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
     return Layer(constructor, _direct, (kernel, *_weights(node, bias=2)), "dense")
 
@@ -210,7 +216,7 @@ def _batch_norm_layer(node: Node) -> Layer | None:
     scale, offset = _value(node, 3), _value(node, 4)
     constructor = call(
         "layers.BatchNormalization", epsilon=given["epsilon"], momentum=round(1 - given.get("momentum", 0.1), 10),
-        center=... if offset is not None else False, scale=... if scale is not None else False,
+        center=offset is not None, scale=scale is not None,
     )  # fmt: skip
     weights = _weights(node, moving_mean=1, moving_variance=2, gamma=3, beta=4)
     return Layer(constructor, _direct, weights, "norm")
@@ -221,8 +227,8 @@ def _layer_norm_layer(node: Node) -> Layer | None:
     if len(node.attributes["axes"]) != 1 or (scale is None and offset is None):
         return None
     constructor = call(
-        "layers.LayerNormalization", epsilon=node.attributes["epsilon"], center=... if offset is not None else False,
-        scale=... if scale is not None else False,
+        "layers.LayerNormalization", epsilon=node.attributes["epsilon"], center=offset is not None,
+        scale=scale is not None,
     )  # fmt: skip
     return Layer(constructor, _direct, _weights(node, gamma=1, beta=2), "norm")
 
@@ -394,6 +400,8 @@ def _activation(c: _Call) -> Code:
         if beta == 1:
             return _name("softplus", c.x)
         return Infix("/", _name("softplus", Infix("*", c.x, beta)), beta)
+    if function == "hard_tanh" and (options.get("low"), options.get("high")) == (0, 6):
+        return _name("relu6", c.x)
     if function == "hard_tanh":
         return _name("clip", c.x, options.get("low", -1), options.get("high", 1))
     if function == "leaky_relu":
@@ -639,13 +647,20 @@ def _cast(c: _Call) -> Code:
 
 @spells("full")
 def _full(c: _Call) -> Code:
-    return _name("full", tuple(c["shape"]), c.x, dtype=_dtype(c["dtype"]))
+    shape, dtype = tuple(c["shape"]), _dtype(c["dtype"])
+    options = {} if dtype == "float32" else {"dtype": dtype}
+    if c.x in (0, 1) and not isinstance(c.x, bool):
+        return _name("ones" if c.x else "zeros", shape, **options)
+    return _name("full", shape, c.x, **options)
 
 
 @spells("arange")
 def _arange(c: _Call) -> Code:
     start, stop, step = c.operands
-    return _name("arange", start, stop, step, dtype=_dtype(c["dtype"]))
+    dtype = _dtype(c["dtype"])
+    if step == 1 and start == 0:
+        return _name("arange", stop, dtype=dtype)
+    return _name("arange", start, stop, *([] if step == 1 else [step]), dtype=dtype)
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
@@ -732,7 +747,10 @@ def _larger(c: _Call) -> Code:
 
 @spells("where")
 def _where(c: _Call) -> Code:
-    return _name("where", *c.operands)
+    # jax's own function takes no variable of Keras.
+    own = [isinstance(code, Name) and code.text.startswith("self.") for code in c.operands]
+    operands = [_name("convert_to_tensor", x) if is_own else x for x, is_own in zip(c.operands, own, strict=True)]
+    return _name("where", *operands)
 
 
 @spells("clip")
@@ -856,7 +874,8 @@ def _one_hot(c: _Call) -> Code:
 # Recurrent layers -----------------------------------------------------------------------------------------------------
 @spells("lstm", "gru", "rnn")
 def _recurrent(c: _Call) -> Code:
-    options = {name: value for name, value in c.node.attributes.items() if value not in (False,)}
+    names = {"function": "activation"}
+    options = {names.get(name, name): value for name, value in c.node.attributes.items() if value is not False}
     return call(c.node.operator, *c.operands, **options)
 
 
@@ -912,6 +931,8 @@ class KerasDialect:
             function = given.pop("function")
             if function == "gelu":
                 return call("layers.Activation", Name("gelu"))
+            if function == "hard_tanh" and (given.get("low"), given.get("high")) == (0, 6):
+                return call("layers.Activation", "relu6")
             if function == "leaky_relu":
                 return call("layers.LeakyReLU", negative_slope=given.get("negative_slope", 0.01))
             if not given and _PLAIN.get(function):
@@ -925,6 +946,8 @@ class KerasDialect:
 
     def named(self, constructor: Code, name: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.named`."""
+        if isinstance(constructor, If):
+            return If(constructor.condition, self.named(constructor.then, name), constructor.otherwise)
         assert isinstance(constructor, Apply)
         return Apply(constructor.function, constructor.args, (*constructor.keywords, ("name", name)))
 
@@ -945,7 +968,7 @@ class KerasDialect:
         for written in file.classes:
             lines += ["", *self._class(written), ""]
         lines += ["", *_make_model(file)]
-        return "\n".join(lines) + "\n"
+        return _tidy(wrapped("\n".join(lines))) + "\n"
 
     def _class(self, written: Class) -> list[str]:
         base = "keras.Model" if written.root else "Block"
@@ -969,7 +992,44 @@ class KerasDialect:
         return lines + [f"        {line}" for line in written.body]
 
     def _made(self, attribute: Attribute) -> Code:
-        return self.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
+        code = self.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
+        return _polished(code)
+
+
+def _tidy(source: str) -> str:
+    """The source with no more than two empty lines in a row."""
+    return re.sub(r"\n{4,}", "\n\n\n", source).strip()
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "strides": 1, "dilation_rate": 1, "groups": 1, "use_bias": True, "center": True, "scale": True,
+    "depth_multiplier": 1,
+}  # fmt: skip
+"""Arguments of layers that need not be written where they have these values."""
+
+LEADING = ("filters", "kernel_size", "units", "rate", "input_dim", "output_dim", "groups_first")
+"""Arguments of layers that are written without their names, in this order."""
+
+
+def _polished(code: Code) -> Code:
+    """The code of a constructor as it is usually written: without defaults, first arguments without names."""
+    if not isinstance(code, Apply):
+        return rebuilt(code, _polished)
+    called = code.function.text if isinstance(code.function, Name) else ""
+    args = [_polished(arg) for arg in code.args]
+    keywords: list[tuple[str, Code]] = []
+    ours = called.removeprefix("layers.").startswith(("Conv", "Depthwise")) or called.startswith("layers.")
+    for name, value in code.keywords:
+        plain = 0 if not called.startswith("layers.") else "valid"
+        if ours and (DEFAULTS.get(name) == value and type(DEFAULTS.get(name)) is type(value)):
+            continue
+        if ours and name == "padding" and type(value) is type(plain) and value == plain:
+            continue
+        if ours and name in LEADING and not keywords:
+            args.append(_polished(value))
+        else:
+            keywords.append((name, _polished(value)))
+    return Apply(code.function, tuple(args), tuple(keywords))
 
 
 def _weight(attribute: Attribute) -> str:
@@ -1003,4 +1063,16 @@ def _make_model(file: File) -> list[str]:
     ]
 
 
-DIALECT = KerasDialect()
+def dialect(channels_first: bool = False) -> KerasDialect:
+    """See :meth:`agnostic.contracts.writer.Writer.dialect`."""
+    if channels_first:
+        raise InvalidInput("source for Keras is written with channels last: leave channels_first out")
+    return KerasDialect()
+
+
+def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
+    """See :meth:`agnostic.contracts.writer.Writer.write_weights`; an archive of NumPy's."""
+    path = folder / f"{name}.npz"
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return path

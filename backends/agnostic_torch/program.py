@@ -7,9 +7,11 @@ and before anything is taken apart, with the path of the module and the line of 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -42,7 +44,7 @@ def program(model: nn.Module, inputs: Any) -> Program:
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent("torch._subclasses.fake_tensor"):
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, args, dict(kwargs), strict=False)
     except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
@@ -50,6 +52,18 @@ def program(model: nn.Module, inputs: Any) -> Program:
         raise InvalidInput(_refusal(model, error)) from error
     modules = {path: type(module).__name__ for path, module in model.named_modules()}
     return _read(exported, type(model).__name__, modules)
+
+
+@contextlib.contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Inside, a logger says nothing: what it would say of a failure is in the error."""
+    found = logging.getLogger(logger)
+    before = found.disabled
+    found.disabled = True
+    try:
+        yield
+    finally:
+        found.disabled = before
 
 
 def _refusal(model: nn.Module, error: Exception) -> str:

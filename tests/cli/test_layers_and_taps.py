@@ -135,39 +135,6 @@ def test_height_and_width_or_example_inputs(run, given):
     assert found["shape"] == [None, 6, 14, 18]
 
 
-def test_what_is_to_be_given_is_named_as_the_command_takes_it(run, place):
-    (place / "model.py").write_text(HIDDEN)
-    said = run("layers", "model.py:make", code=2)
-    assert said.endswith(
-        "as --inputs, the height and width of its images as --size, or their channels as --channels-in\n"
-    )
-    for command, *more in (["layers"], ["taps", "photo.png", "--layer", "0"], ["filters", "--layer", "0"]):
-        said = run(command, "model.py:make", *more, "--size", 9, code=2)
-        assert "no images of 9 x 9 pixels" in said
-        assert said.endswith(": give example inputs as --inputs, another --size, or their channels as --channels-in\n")
-    assert "give --backend keras as well" in run("layers", "vgg16", "--engine", "jax", "--backend", "torch", code=2)
-    assert "leave --weights random out" in run("filters", "model.py:make", "--weights", "random", code=2)
-
-
-HIDDEN = """
-import torch
-from torch import nn
-
-
-class Hidden(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.kernel = nn.Parameter(torch.zeros(2, 7, 3, 3))
-
-    def forward(self, x):
-        return nn.functional.conv2d(x, self.kernel)
-
-
-def make():
-    return nn.Sequential(Hidden())
-"""
-
-
 def test_layers_wrong_use(run):
     assert "--size takes a height" in run("layers", "model.py:colour", "--size", "wide", code=2)
     assert "does not take images of 2 x 2 pixels" in run("layers", "model.py:colour", "--size", 2, code=2)

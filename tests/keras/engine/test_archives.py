@@ -121,7 +121,7 @@ def test_only_what_computes_is_made_or_called(
         monkeypatch.setattr(module, name, lambda *_, **__: called.append("called"))
     said = refused(changed(archive, tmp_path, "config.json", activated(named)))
     assert "would call" in said
-    assert "trust=True" in said
+    assert "trust=True (--trust)" in said
     assert called == []
     assert [x.name for x in tmp_path.iterdir()] == ["b.keras"]
     # Wherever it stands, and as an initializer as well.

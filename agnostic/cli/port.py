@@ -1,0 +1,87 @@
+"""``agnostic port``: a model as source of another framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agnostic.cli.common import (
+    Backend,
+    Card,
+    ChannelsIn,
+    Device,
+    Engine,
+    Inputs,
+    Json,
+    Size,
+    Spec,
+    Trust,
+    example,
+    example_inputs,
+    parse_size,
+    print_json,
+    say_lines,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(
+        "port",
+        epilog=example(
+            "agnostic port torchvision:resnet50 --to keras --out resnet50/",
+            "agnostic port my_file.py:make_model --to keras --inputs 1x3x224x224 --out ported/",
+        ),
+    )(port)
+
+
+def port(
+    model: Spec,
+    to: Annotated[str, typer.Option("--to", help="The framework to write source for.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="The folder for source, weights and report.", show_default=False)],
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="A weight file, or 'random'.", show_default=False)
+    ] = None,
+    size: Size = None,
+    channels_in: ChannelsIn = None,
+    inputs: Inputs = None,
+    channels_first: Annotated[
+        bool, typer.Option("--channels-first", help="Keep the channels of images before height and width.")
+    ] = False,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Write the source, and do not run it.")] = False,
+    backend: Backend = None,
+    engine: Engine = None,
+    card: Card = None,
+    trust: Trust = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Write a model as source of another framework, with its weights, and compare the two layer by layer.
+
+    Ends with 1 where the port does not compute the same.
+    """
+    from agnostic.models.load import loaded
+    from agnostic.port.verb import port as write
+
+    with loaded(model, device=device, backend=backend, engine=None, weights=weights, trust=trust, card=card) as network:
+        found = write(
+            network, to, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in,
+            channels_first=channels_first, check=not unchecked, engine=engine,
+        )  # fmt: skip
+    path = found.save(out)
+    report = found.report
+    if json:
+        print_json({
+            "source": str(path), "same": report.is_same, "free": report.free, "verdict": report.verdict,
+            "transposes": len(report.draft.laid.moves), "notes": list(report.notes),
+            "layers": [
+                {"name": x.name, "partner": x.partner, "error": x.error, "floor": x.floor, "same": x.is_same}
+                for x in report.found
+            ],
+        })  # fmt: skip
+    else:
+        say_lines(f"{report}\nWritten: {path}")
+    if not unchecked and not report.is_same:
+        raise typer.Exit(1)

@@ -1,0 +1,33 @@
+"""Capability: build and run models from source that was written for a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from agnostic.contracts.capability import Capability, Model
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Ported(Protocol):
+    """Models from written source."""
+
+    def build(self, source: Path, weights: Path) -> Model:
+        """The model of a file that :mod:`agnostic.port` wrote, with its weights; the file is executed."""
+
+    def run(
+        self, model: Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]
+    ) -> tuple[list[npt.NDArray[Any]], Arrays]:
+        """The outputs of a model in inference mode, in order, and what the first call of each named layer returned.
+
+        Args:
+            inputs: in the order of the call, in the model's own layout.
+            layers: by name; what returned no single array is left out.
+        """
+
+
+PORTED: Capability[Ported] = Capability("ported", Ported, "run written source")

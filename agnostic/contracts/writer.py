@@ -1,0 +1,40 @@
+"""Capability: write programs as source of a framework. Importing the module that has it imports no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from agnostic.contracts.capability import Capability
+
+if TYPE_CHECKING:
+    from agnostic.port.dialect import Dialect
+
+
+class Writer(Protocol):
+    """How source and weights of a framework are written."""
+
+    def dialect(self, channels_first: bool = False) -> Dialect:
+        """How source is spelled.
+
+        Args:
+            channels_first: images keep their channels before height and width.
+
+        Raises:
+            InvalidInput: the framework has no such layout.
+        """
+
+    def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
+        """Write the file that ``make_model`` of the written source reads.
+
+        Args:
+            arrays: by the paths of the new model's variables.
+            folder: where.
+            name: of the file, without its ending.
+        """
+
+
+WRITER: Capability[Writer] = Capability("writer", Writer, "write source")

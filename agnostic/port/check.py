@@ -1,0 +1,298 @@
+"""Whether a ported model computes what its source computes: outputs and every layer that has a partner, by running.
+
+The written source runs in a process of its own, since two frameworks may not share one. What the source computes in
+float64 is the truth, and what it computes in float32 is off from there by the model's own floor; a port may be off by a
+few times that, since it adds in another order.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.layers import LAYERS
+from agnostic.contracts.ported import PORTED
+from agnostic.contracts.taps import TAPS
+from agnostic.errors import InvalidInput
+from agnostic.port.sample import arrays, with_arrays
+from agnostic.port.sources import Draft
+from agnostic.processes import started
+from agnostic.program.nodes import Array
+from agnostic.registry import Backend, Model, get_backend
+
+TIMES_FLOOR = 16.0
+"""How many times the source's own float32 error a port may be off: sums in another order, at most a few times."""
+
+SMALLEST = 64 * 2.0**-24
+"""Of the largest number: below it are roundings of a few operations, however lucky the source's own are."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How far one array of the port is from the source's in float64, relative to its largest number.
+
+    Attributes:
+        name: the layer's in the port; ``""`` for an output.
+        partner: the layer's in the source, or the output's path.
+        case: which inputs: 0 for those of the port, 1 for another size.
+        error: the port's; infinity where shapes differ or numbers are not finite where the source's are.
+        floor: the source's own in float32.
+    """
+
+    name: str
+    partner: str
+    case: int
+    error: float
+    floor: float
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the error is within the floor."""
+        return self.error <= max(TIMES_FLOOR * self.floor, SMALLEST)
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A layer of the port and one of the source that return the same value.
+
+    Attributes:
+        name: in the port.
+        source: in the source.
+        places: where the axes of the port's array are in the source's.
+    """
+
+    name: str
+    source: str
+    places: tuple[int, ...]
+
+
+def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
+    """The layers that return the same value on both sides.
+
+    Args:
+        draft: what was written.
+        known: the source's layers.
+    """
+    last: dict[str, Any] = {}
+    for node in draft.program.nodes:
+        last[node.module] = node.outputs[0] if len(node.outputs) == 1 else None
+    held: dict[Any, list[tuple[Any, tuple[int, ...]]]] = {}
+    for value, (new, places) in draft.laid.places.items():
+        held.setdefault(new, []).append((value, places))
+    found = []
+    names = {name: name for name in known}
+    for name, new in draft.written.layers.items():
+        source = names.get(name)
+        if source is None:
+            continue
+        for value, places in held.get(new, ()):
+            if last.get(source) == value:
+                found.append(Partner(name, source, places))
+    return found
+
+
+def reference(
+    backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
+) -> tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]:
+    """Outputs and layers of the source: in float64, where the framework has it, and as it is."""
+    exact = _run(backend, model, inputs, layers, float64=True)
+    return (*exact, *_run(backend, model, inputs, layers, float64=False))
+
+
+def _run(
+    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], *, float64: bool
+) -> tuple[list[Array], dict[str, Array]]:
+    calls = backend[CALLS]
+
+    def double(x: Any) -> Any:
+        array = x if isinstance(x, np.ndarray) else calls.numpy(x)
+        if array.dtype.kind != "f":
+            return x
+        return array.astype(np.float64) if isinstance(x, np.ndarray) else calls.native(array, x, "float64")
+
+    def measured(given: Any) -> tuple[list[Array], dict[str, Array]]:
+        with backend[TAPS].watch(model, layers, detach=True) as record:
+            outputs = calls.run(model, given)
+        found = {}
+        for name in layers:
+            of_layer = record.calls(name)
+            if of_layer and hasattr(of_layer[0], "shape"):
+                found[name] = np.array(calls.numpy(of_layer[0]))
+        return [np.array(calls.numpy(x)) for x in outputs], found
+
+    if not float64:
+        return measured(inputs)
+    with calls.in_float64(model) as exact:
+        return measured(with_arrays(inputs, double) if exact else inputs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A written source to be run.
+
+    Attributes:
+        to: the backend's name.
+        source, weights: the files.
+        cases: inputs, each in the order of the call.
+        layers: whose outputs are wanted of the first case.
+    """
+
+    to: str
+    source: Path
+    weights: Path
+    cases: Sequence[Sequence[Array]]
+    layers: Sequence[str]
+
+
+Outcome = list[tuple[list[Array], dict[str, Array]]] | str
+"""Outputs and layers of each case; or why the source does not run."""
+
+
+def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
+    """Run written sources one after the other in a process of its own.
+
+    Args:
+        jobs: what to run.
+        environment: of the process, such as the one that chooses an engine.
+
+    Raises:
+        InvalidInput: the process ended; gives its last lines.
+    """
+    with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
+        folder = Path(name)
+        plan = []
+        for place, job in enumerate(jobs):
+            for number, case in enumerate(job.cases):
+                np.savez(folder / f"in_{place}_{number}.npz", *case)
+            plan.append(
+                {"to": job.to, "source": str(job.source), "weights": str(job.weights), "cases": len(job.cases),
+                 "layers": list(job.layers)}
+            )  # fmt: skip
+        (folder / "plan.json").write_text(json.dumps(plan))
+        code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
+        log = folder / "log.txt"
+        with (
+            log.open("w") as stream,
+            started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
+        ):
+            status = process.wait()
+        if status:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
+        return [_outcome(folder, place, len(job.cases)) for place, job in enumerate(jobs)]
+
+
+def _outcome(folder: Path, place: int, cases: int) -> Outcome:
+    failure = folder / f"error_{place}.txt"
+    if failure.exists():
+        return failure.read_text(errors="replace")
+    return [_read(folder / f"out_{place}_{number}.npz") for number in range(cases)]
+
+
+def _read(path: Path) -> tuple[list[Array], dict[str, Array]]:
+    with np.load(path) as file:
+        outputs = [file[f"output_{n}"] for n in range(sum(name.startswith("output_") for name in file.files))]
+        return outputs, {name[6:]: file[name] for name in file.files if name.startswith("layer_")}
+
+
+def main(name: str) -> None:
+    """What the other process does; see :func:`run_elsewhere`."""
+    folder = Path(name)
+    for place, plan in enumerate(json.loads((folder / "plan.json").read_text())):
+        backend = get_backend(plan["to"])[PORTED]
+        try:
+            model = backend.build(Path(plan["source"]), Path(plan["weights"]))
+            for number in range(plan["cases"]):
+                with np.load(folder / f"in_{place}_{number}.npz") as file:
+                    case = [file[key] for key in file.files]
+                outputs, layers = backend.run(model, case, plan["layers"] if number == 0 else [])
+                held = {f"output_{n}": x for n, x in enumerate(outputs)} | {f"layer_{k}": x for k, x in layers.items()}
+                np.savez(folder / f"out_{place}_{number}.npz", **held)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 (whatever a written source raises is what is reported)
+            last = traceback.extract_tb(error.__traceback__)
+            lines = [f"line {frame.lineno}: {frame.line}" for frame in last if frame.filename == plan["source"]]
+            where = f" ({lines[-1]})" if lines else ""
+            (folder / f"error_{place}.txt").write_text(f"{type(error).__name__}: {str(error)[:1000]}{where}")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A port to be compared with its source.
+
+    Attributes:
+        backend: the source's.
+        model: the source.
+        draft: what was written.
+        inputs: of the source, at one or more sizes.
+        job: the port, and its inputs.
+        partners: layers that are compared.
+    """
+
+    backend: Backend
+    model: Model
+    draft: Draft
+    inputs: Sequence[Any]
+    job: Job
+    partners: Sequence[Partner]
+
+
+def trial(
+    backend: Backend, model: Model, draft: Draft, inputs: Sequence[Any], to: str, source: Path, weights: Path
+) -> Trial:
+    """Prepare a comparison: see :class:`Trial`."""
+    found = partners(draft, [x.name for x in backend[LAYERS].tree(model)])
+    orders = list(draft.laid.inputs.values())
+    cases = []
+    for given in inputs:
+        natives = [x if isinstance(x, np.ndarray) else backend[CALLS].numpy(x) for x in arrays(given)]
+        cases.append([x.transpose(order) for x, order in zip(natives, orders, strict=True)])
+    return Trial(backend, model, draft, inputs, Job(to, source, weights, cases, [p.name for p in found]), found)
+
+
+def judged(found: Trial, outcome: Outcome) -> list[Found]:
+    """Every output at each size, and every layer with a partner at the first, of the source and the port.
+
+    Raises:
+        InvalidInput: the port did not run.
+    """
+    if isinstance(outcome, str):
+        raise InvalidInput(f"the ported source of {found.draft.program.name} does not run: {outcome}")
+    rows: list[Found] = []
+    draft = found.draft
+    paths = [(path, draft.laid.outputs[path]) for path, value in draft.program.outputs if value.dtype != "bool"]
+    for case, (given, (outputs, layers)) in enumerate(zip(found.inputs, outcome, strict=True)):
+        names = [p.source for p in found.partners] if case == 0 else []
+        exact, exact_layers, rough, rough_layers = reference(found.backend, found.model, given, names)
+        outputs = [x for x in outputs if x.dtype != bool]
+        for p in found.partners if case == 0 else ():
+            if p.name in layers and p.source in exact_layers:
+                right, own = exact_layers[p.source], rough_layers[p.source]
+                if right.ndim == len(p.places):
+                    error = distance(layers[p.name], right.transpose(p.places))
+                    rows.append(Found(p.name, p.source, case, error, distance(own, right)))
+        for (path, order), mine, right, own in zip(paths, outputs, exact, rough, strict=True):
+            rows.append(Found("", path, case, distance(mine, right.transpose(order)), distance(own, right)))
+    return rows
+
+
+def distance(x: Array, right: Array) -> float:
+    """The largest difference, relative to the largest number of the right one; NaN and infinity as patterns."""
+    if x.shape != right.shape:
+        return float("inf")
+    if x.size == 0:
+        return 0.0
+    x, right = x.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(right)
+    if not np.array_equal(finite, np.isfinite(x)):
+        return float("inf")
+    scale = float(np.abs(right[finite]).max(initial=0.0))
+    gap = float(np.abs(x[finite] - right[finite]).max(initial=0.0))
+    return gap / scale if scale else gap

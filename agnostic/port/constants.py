@@ -1,0 +1,85 @@
+"""Constants that are simpler than an array: one number everywhere, places in order, equal along the batch.
+
+Such a constant may have a length that changes with the inputs: zeros that a recurrent layer begins with, positions of a
+sequence, a mask repeated for each of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from agnostic.port.blocks import reads
+from agnostic.program.nodes import Leaf, Node, Program, Value, substituted
+from agnostic.program.passes import used
+
+
+def simple_constants(program: Program) -> Program:
+    """Compute constants by an operator where one can give them."""
+    first: dict[Value, Node] = {}
+    for node in program.nodes:
+        for value in reads(node):
+            first.setdefault(value, node)
+    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    instead: dict[Value, Value] = {}
+    before: dict[int, list[Node]] = {}
+    leaves: list[Leaf] = []
+    for leaf in program.leaves:
+        found = None if leaf.array is None or leaf.value not in first else _computed(leaf, highest)
+        leaves.append(leaf)
+        if found is None:
+            continue
+        nodes, smaller = found
+        highest += len(nodes) + 1
+        if smaller is not None:
+            leaves.append(smaller)
+        reader = first[leaf.value]
+        placed = [
+            replace(n, module=reader.module, kind=reader.kind, file=reader.file, line=reader.line, calls=reader.calls)
+            for n in nodes
+        ]
+        before.setdefault(id(reader), []).extend(placed)
+        instead[leaf.value] = nodes[-1].outputs[0]
+    nodes = []
+    for node in program.nodes:
+        nodes += [*before.get(id(node), []), substituted(node, instead)]
+    outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
+    return used(replace(program, nodes=tuple(nodes), leaves=tuple(leaves), outputs=outputs))
+
+
+def _computed(leaf: Leaf, highest: int) -> tuple[list[Node], Leaf | None] | None:
+    """The nodes that give a constant, and the smaller constant that they need, if any."""
+    array, value = leaf.array, leaf.value
+    assert array is not None
+    if array.size < 2 or array.dtype.kind not in "fiub":
+        return None
+    if np.all(array == array.flat[0]):
+        return [
+            _node("full", (array.flat[0].item(),), {"shape": value.shape, "dtype": value.dtype}, value, highest + 1)
+        ], None
+    if len(array) > 1 and np.array_equal(array, np.broadcast_to(array[:1], array.shape)):
+        shape = (1, *value.shape[1:])
+        smaller = Leaf(leaf.name, "constant", Value(highest + 1, shape, value.dtype), array[:1])
+        inner = _computed(smaller, highest + 2)
+        expand = {"shape": value.shape}
+        if inner is not None and inner[1] is None:
+            last = inner[0][-1].outputs[0]
+            return [*inner[0], _node("expand", (last,), expand, value, last.id + 1)], None
+        return [_node("expand", (smaller.value,), expand, value, highest + 2)], smaller
+    n = array.size
+    if array.dtype.kind in "iu" and n == max(array.shape) and np.array_equal(array.reshape(-1), np.arange(n)):
+        attributes = {"dtype": value.dtype, "length": n}
+        line = replace(value, shape=(n,))
+        places = _node("arange", (0, n, 1), attributes, line, highest + 1)
+        if array.ndim == 1:
+            return [places], None
+        return [places, _node("reshape", (places.outputs[0],), {"shape": value.shape}, value, highest + 2)], None
+    return None
+
+
+def _node(
+    operator: str, operands: tuple[object, ...], attributes: Mapping[str, object], like: Value, number: int
+) -> Node:
+    return Node(operator, operands, attributes, (replace(like, id=number),))  # type: ignore[arg-type]

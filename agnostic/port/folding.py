@@ -1,0 +1,112 @@
+"""Weights that are computed from weights: weight norm, spectral norm, weight standardization, biases put together.
+
+A layer of another framework has its kernel as it is. So what depends on parameters alone, and is the kernel, bias or
+scale of a layer, is computed once and becomes a parameter. The model computes the same; it is trained in other
+coordinates from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agnostic.port.blocks import reads
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value, substituted
+from agnostic.program.passes import used
+from agnostic.program.vocabulary import evaluate, get
+
+SLOTS: Mapping[str, Mapping[int, str]] = {
+    "convolution": {1: "weight", 2: "bias"},
+    "transposed_convolution": {1: "weight", 2: "bias"},
+    "linear": {1: "weight", 2: "bias"},
+    "batch_norm": {1: "running_mean", 2: "running_var", 3: "weight", 4: "bias"},
+    "layer_norm": {1: "weight", 2: "bias"},
+    "rms_norm": {1: "weight"},
+    "group_norm": {1: "weight", 2: "bias"},
+    "prelu": {1: "weight"},
+    "embedding": {0: "weight"},
+}
+"""By operator, which operands are weights, and their usual names."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A program without computed weights.
+
+    Attributes:
+        program: the program.
+        arrays: the new parameters' numbers by name, in float64.
+    """
+
+    program: Program
+    arrays: Mapping[str, Array]
+
+
+def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
+    """Make parameters of what is computed from parameters for the weights of layers.
+
+    Args:
+        program: simplified.
+        weights: the model's, by name.
+    """
+    givers = _of_weights_alone(program)
+    names = {leaf.name for leaf in program.leaves}
+    known = {
+        leaf.value: leaf.array if leaf.array is not None else weights[leaf.name]
+        for leaf in program.leaves
+        if leaf.role != "input"
+    }
+    new: dict[Value, Leaf] = {}
+    arrays: dict[str, Array] = {}
+    nodes = []
+    for node in program.nodes:
+        instead: dict[Value, Value] = {}
+        for place, word in SLOTS.get(node.operator, {}).items():
+            value = node.operands[place] if place < len(node.operands) else None
+            if not isinstance(value, Value) or value not in givers or node in givers.values():
+                continue
+            if value not in new:
+                name = f"{node.module}.{word}" if node.module else word
+                while name in names:
+                    name += "_"
+                names.add(name)
+                arrays[name] = _computed(value, givers, known)
+                new[value] = Leaf(name, "parameter", Value(-1 - len(new), value.shape, value.dtype))
+            instead[value] = new[value].value
+        nodes.append(substituted(node, instead))
+    if not new:
+        return Folded(program, {})
+    leaves = [*program.leaves, *new.values()]
+    order = {"input": 0, "parameter": 1, "buffer": 2, "constant": 3}
+    leaves.sort(key=lambda leaf: order[leaf.role])
+    shorter = used(replace(program, nodes=tuple(nodes), leaves=tuple(leaves)))
+    return Folded(shorter, arrays)
+
+
+def _of_weights_alone(program: Program) -> dict[Value, Node]:
+    """The nodes that depend on parameters, buffers and constants alone, by what they give."""
+    fixed = {leaf.value for leaf in program.leaves if leaf.role != "input"}
+    found: dict[Value, Node] = {}
+    for node in program.nodes:
+        values = list(reads(node))
+        if values and all(v in fixed or v in found for v in values) and not get(node.operator).random:
+            found |= dict.fromkeys(node.outputs, node)
+    return found
+
+
+def _computed(value: Value, givers: Mapping[Value, Node], known: Mapping[Value, Array]) -> Array:
+    """A value from weights alone, in float64."""
+    done: dict[Value, Array] = {}
+
+    def of(wanted: Value) -> Array:
+        if wanted in known:
+            array = np.asarray(known[wanted])
+            return array.astype(np.float64) if array.dtype.kind == "f" else array
+        if wanted not in done:
+            node = givers[wanted]
+            done.update(zip(node.outputs, evaluate(node, of), strict=True))
+        return done[wanted]
+
+    return np.asarray(of(value))

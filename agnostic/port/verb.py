@@ -1,0 +1,177 @@
+"""The verb that writes a model as source of another framework."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.ported import PORTED
+from agnostic.contracts.program import PROGRAM
+from agnostic.contracts.weights import WEIGHTS
+from agnostic.contracts.writer import WRITER
+from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.files import atomic_path
+from agnostic.models.inputs import Size, examples
+from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.code import identifier
+from agnostic.port.constants import simple_constants
+from agnostic.port.dialect import Dialect
+from agnostic.port.folding import Folded, folded
+from agnostic.port.report import Report
+from agnostic.port.sample import Variation, arrays, sampled, variations
+from agnostic.port.sizes import Differ
+from agnostic.port.sources import Draft, drafted
+from agnostic.program.nodes import Array
+from agnostic.program.passes import simplified
+from agnostic.registry import Backend, Model, backend_of, get_backend
+
+
+@dataclass(frozen=True)
+class Ported:
+    """A model in another framework.
+
+    Attributes:
+        name: of the source file, without its ending.
+        to: the framework's backend.
+        source: the text of the file.
+        arrays: its weights, by the paths of the new model's variables.
+        report: whether it computes the same, and what a reader should know.
+    """
+
+    name: str
+    to: str
+    source: str
+    arrays: Mapping[str, Array] = field(repr=False)
+    report: Report = field(repr=False)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the source, the file of its weights and report.html into a folder; returns the source's path.
+
+        Raises:
+            InvalidInput: a file cannot be written.
+        """
+        where = Path(folder)
+        try:
+            where.mkdir(parents=True, exist_ok=True)
+            path = where / f"{self.name}.py"
+            with atomic_path(path) as temporary:
+                temporary.write_text(self.source, encoding="utf-8")
+            get_backend(self.to)[WRITER].write_weights(self.arrays, where, self.name)
+            with atomic_path(where / "report.html") as temporary:
+                temporary.write_text(self.report.html(), encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(f"cannot write into {where}: {error.strerror or error}") from error
+        return path
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The new model, built in this process from the source; its framework is imported."""
+        with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
+            path = Path(name) / f"{self.name}.py"
+            path.write_text(self.source, encoding="utf-8")
+            weights = get_backend(self.to)[WRITER].write_weights(self.arrays, path.parent, self.name)
+            return get_backend(self.to)[PORTED].build(path, weights)
+
+
+def port(
+    model: Model,
+    to: str,
+    inputs: Any = None,
+    *,
+    size: Size | None = None,
+    channels_in: int | None = None,
+    channels_first: bool = False,
+    check: bool = True,
+    engine: str | None = None,
+) -> Ported:
+    """Write a model as source of another framework, and compare the two by running them.
+
+    The source is one file that needs nothing but that framework, with the model's own layers, names and hierarchy; it
+    is built with ``make_model(weights=...)``. Batches of any size are taken, and images of any size where the source
+    takes them and its operators do not change with it.
+
+    Args:
+        model: a native model in inference mode.
+        to: the name of a backend that can write source, such as another than the model's own.
+        inputs: what the model is called with, as in :func:`agnostic.capture`. None: see :func:`agnostic.program`.
+        size: height and width of the images, one number or two; None: the model's own.
+        channels_in: channels of the images, where the model does not tell.
+        channels_first: images keep their channels before height and width.
+        check: whether the written source is run, in a process of its own, and compared layer by layer.
+        engine: what the target computes with there, if it has several engines; None: its own choice.
+
+    Returns:
+        The source, its weights, the model and a report with the verdict.
+
+    Raises:
+        InvalidInput: an operator cannot be read or written; says which, in which layer, on which line.
+    """
+    backend, writer = backend_of(model), get_backend(to)[WRITER]
+    dialect = writer.dialect(channels_first)
+    if backend[CALLS].is_training(model):
+        raise InvalidInput(f"{type(model).__name__} is in training mode: {backend.facts.set_inference}")
+    if inputs is None:
+        inputs = examples(backend, model, size=size, channels=channels_in)
+    elif size is not None or channels_in is not None:
+        raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
+    written = drafted_for(backend, model, inputs, dialect)
+    draft, variation, values = written.draft, written.variation, written.arrays
+    name = identifier(draft.program.name).lower()
+    report = Report(draft, to, variation.name if variation else "nothing", (*draft.written.notes, *written.notes), ())
+    found = Ported(name, to, draft.written.text, values, report)
+    if not check:
+        return found
+    with tempfile.TemporaryDirectory(prefix="agnostic-port-") as folder:
+        path = Path(folder) / f"{name}.py"
+        path.write_text(found.source, encoding="utf-8")
+        weights = writer.write_weights(values, path.parent, name)
+        tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights)
+        rows = judged(tried, run_elsewhere([tried.job], {} if engine is None else {"KERAS_BACKEND": engine})[0])
+    return Ported(name, to, found.source, values, Report(draft, to, report.free, report.notes, tuple(rows)))
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """What was written, what of the sizes is free, the weights, and what a reader should know."""
+
+    draft: Draft
+    variation: Variation | None
+    arrays: Mapping[str, Array]
+    notes: tuple[str, ...]
+
+
+def drafted_for(backend: Backend, model: Model, inputs: Any, dialect: Dialect) -> Drafted:
+    """Write the source with as many free lengths as the model has."""
+    weights = backend[WEIGHTS].weights(model)
+
+    def read(given: Any) -> Folded:
+        found = folded(simplified(backend[PROGRAM].program(model, given)), weights)
+        return Folded(simple_constants(found.program), found.arrays)
+
+    notes: list[str] = []
+    first = read(inputs)
+    draft, found = None, None
+    for variation in variations(first.program, inputs):
+        try:
+            programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
+            draft, found = drafted(programs, dialect), variation
+            break
+        except (Differ, AgnosticError) as error:
+            notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
+    draft = drafted([first.program], dialect) if draft is None else draft
+    if first.arrays:
+        notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
+    return Drafted(draft, found, draft.arrays({**weights, **first.arrays}), tuple(notes))
+
+
+def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[Any]:
+    """The inputs that the two are compared on: those given, and others of another size."""
+    shapes = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
+    if variation is None:
+        return [sampled(backend, inputs, shapes)]
+    return [sampled(backend, inputs, found, seed) for seed, found in enumerate(variation.shapes)]
