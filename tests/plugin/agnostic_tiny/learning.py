@@ -90,8 +90,9 @@ def _climb(model: Any, ascent: Any, images: range, dtype: str) -> Climbed:
         return {"": Tap("", output, "NC")} | {name: Tap(name, x, model.layers[name].axes) for name, x in record.items()}
 
     given: list[Tensor] = []
-    ops, state, scores, reached = TinyOps(), (), [], np.zeros(len(images), bool)
+    ops, scores, reached = TinyOps(), [], np.zeros(len(images), bool)
     parameters, schedule = native(ascent.initial(images)), ascent.schedule(images)
+    state = ascent.recipe.update.initial_state(parameters)
     constants = {name: native(x) for name, x in ascent.constants().items()}
     arrays = [tuple(map(native, own)) for own in ascent.arrays(images)]
     parts = np.zeros((len(images), len(ascent.objective.parts())), bool)
