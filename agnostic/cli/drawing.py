@@ -163,7 +163,7 @@ def spatial_layers(
 
     Where none is chosen, the last layer at each resolution: a tour of the model in a few pictures.
     """
-    from agnostic.layers import is_glob, select
+    from agnostic.layers import chooses_many, select
     from agnostic.models.inputs import refused
     from agnostic.registry import backend_of
     from agnostic.visualization import recipes
@@ -183,7 +183,7 @@ def spatial_layers(
         spatial = [layer for layer in found if layer.spatial]
         if trial.error is not None and not any(layer.calls for layer in found):
             raise refused(model, trial, form.size, others=bool(call.others))
-        if not spatial or (len(spatial) < len(found) and not (is_glob(selector) or selector.startswith("kind:"))):
+        if not spatial or (len(spatial) < len(found) and not chooses_many(selector)):
             flat = next(layer for layer in found if not layer.spatial)
             raise no_spatial_output(flat.name, flat.axes, flat.shape)
         chosen.extend(layer for layer in spatial if layer not in chosen)

@@ -80,7 +80,9 @@ def taps(
     """
     from agnostic.files import read_image
     from agnostic.models.load import loaded
+    from agnostic.registry import backend_of
     from agnostic.taps.verbs import prepare
+    from agnostic.visualization.pictures import fingerprint
 
     photos, called_with = _photos(photo), example_inputs(inputs or [])
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
@@ -92,6 +94,7 @@ def taps(
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
+        whole = fingerprint(backend_of(network), network)
         for path, name in photos.items():
             try:
                 picture = read_image(path) if single is None else single
@@ -105,7 +108,7 @@ def taps(
             spatial, left_out = _spatial(network, shown, layer, model)
             wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
             about = {"model": model, "weights": weights, "photo": path.name, "called_with": inputs, "image": image}
-            for made in _mosaics(network, shown, wanted, columns, out, (whose, name, *parts), about, force):
+            for made in _mosaics(network, shown, wanted, columns, out, (whose, name, *parts), whole, about, force):
                 report.append(made)
                 if not json:
                     say(f"{made['path']} ({made.pop('summary')})")
@@ -142,6 +145,7 @@ def _mosaics(
     columns: int,
     out: Path,
     names: tuple[str | None, ...],
+    weights: str,
     about: Mapping[str, Any],
     force: bool,
 ) -> Iterator[dict[str, Any]]:
@@ -151,6 +155,7 @@ def _mosaics(
         inputs: the photo, as the model takes it.
         wanted: the channels of each layer.
         names: parts of the files' names: of the model first, the layer's follows.
+        weights: the fingerprint of the model.
         about: what else the metadata say.
     """
     from agnostic import __version__
@@ -159,10 +164,10 @@ def _mosaics(
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
     from agnostic.visualization.mosaic import mosaic
-    from agnostic.visualization.pictures import check_replaceable, fingerprint
+    from agnostic.visualization.pictures import check_replaceable
 
     backend = backend_of(network)
-    whole = {"fingerprint": fingerprint(backend, network), "inputs": _digest(backend, inputs)}
+    digests = _digest(backend, inputs)
     versions = {"agnostic": __version__, **backend[CALLS].versions()}
     record = capture(network, inputs, [x.name for x in wanted]).numpy()
     called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
@@ -172,7 +177,13 @@ def _mosaics(
         for number, activation in enumerate(calls, 1):
             call = f"call{number}" if len(calls) > 1 else None
             path = out / f"{drawing.file_name(whose, name, call, *others)}.png"
-            made_by = {**whole, "layer": x.name, "channels": list(indices), "call": number}
+            made_by = {
+                "fingerprint": weights,
+                "inputs": digests,
+                "layer": x.name,
+                "channels": list(indices),
+                "call": number,
+            }
             if not force:
                 check_replaceable(path, made_by)
             images = tiles(activation, x.axes or "", indices, layer=x.name)
