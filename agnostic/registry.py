@@ -41,6 +41,7 @@ __all__ = [
     "backend_of",
     "capability",
     "default_backend",
+    "engine_environment",
     "facts_of",
     "get_backend",
     "loaded",
@@ -433,6 +434,11 @@ def view_method(value: Any, kind: str, name: str) -> Callable[..., Any]:
     if not any(name in registration.views.get(kind, ()) for registration in registrations().values()):
         raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}", name=name, obj=value)
     return functools.partial(view(kind, name), value)
+
+
+def engine_environment(engine: str | None) -> dict[str, str]:
+    """The environment variables by which a process computes with an engine; none for None."""
+    return {x.engine_variable: engine for x in registrations().values() if engine is not None and engine in x.engines}
 
 
 def default_backend() -> Backend:

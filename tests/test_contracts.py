@@ -57,7 +57,7 @@ def test_a_capability_is_the_file_of_its_name(name: str) -> None:
 
 def test_only_what_is_listed_is_missing_on_one_side() -> None:
     one, two = (set(registry.registrations()[name].provides) for name in OURS)
-    assert one ^ two <= {"program"}
+    assert one ^ two <= {"ported", "writer"}  # the writer of PyTorch source is not yet registered
 
 
 def test_every_contract_documents_its_functions() -> None:

@@ -25,10 +25,12 @@ from agnostic.contracts.learning import LEARNING, Learning
 from agnostic.contracts.models import MODELS, Models
 from agnostic.contracts.ops import OPS, Operations
 from agnostic.contracts.optimizers import OPTIMIZERS, Optimizers
+from agnostic.contracts.ported import PORTED, Ported
 from agnostic.contracts.program import PROGRAM, Programs
 from agnostic.contracts.taps import TAPS, Taps
 from agnostic.contracts.transfer import TRANSFER, Transfers
 from agnostic.contracts.weights import WEIGHTS, Weights
+from agnostic.contracts.writer import WRITER, Writer
 
 __all__ = [
     "ALL",
@@ -73,9 +75,11 @@ ALL: tuple[Capability[Any], ...] = (
     MODELS,
     OPS,
     OPTIMIZERS,
+    PORTED,
     PROGRAM,
     TAPS,
     TRANSFER,
     WEIGHTS,
+    WRITER,
 )
 """Every capability that there is, by its name."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-
 from agnostic.contracts.capability import Capability
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from agnostic.port.dialect import Dialect
 
 

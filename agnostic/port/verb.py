@@ -28,7 +28,7 @@ from agnostic.port.sizes import Differ
 from agnostic.port.sources import Draft, drafted
 from agnostic.program.nodes import Array
 from agnostic.program.passes import simplified
-from agnostic.registry import Backend, Model, backend_of, get_backend
+from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def port(
         path.write_text(found.source, encoding="utf-8")
         weights = writer.write_weights(values, path.parent, name)
         tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights)
-        rows = judged(tried, run_elsewhere([tried.job], {} if engine is None else {"KERAS_BACKEND": engine})[0])
+        rows = judged(tried, run_elsewhere([tried.job], engine_environment(engine))[0])
     return Ported(name, to, found.source, values, Report(draft, to, report.free, report.notes, tuple(rows)))
 
 

@@ -22,7 +22,7 @@ from agnostic.files import atomic_path
 from agnostic.models.attached import attach, card_of
 from agnostic.models.specs import require_files
 from agnostic.processes import describe, raise_described, started
-from agnostic.registry import get_backend, registrations
+from agnostic.registry import engine_environment, get_backend, registrations
 from agnostic.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -135,11 +135,10 @@ class _Process:
 
 @contextmanager
 def _process(engine: str | None) -> Iterator[_Process]:
-    environment = {x.engine_variable: engine for x in registrations().values() if engine in x.engines and engine}
     with (
         tempfile.TemporaryFile() as said,
         started(
-            "from agnostic.transfer.processes import serve; serve()", environment=environment,
+            "from agnostic.transfer.processes import serve; serve()", environment=engine_environment(engine),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
         ) as process,
     ):  # fmt: skip
