@@ -223,6 +223,11 @@ class Blocks:
 
     def _layer(self, body: Body, node: Node, layer: Layer) -> Member:
         owner = self._owner(node, layer)
+        inside = {
+            leaf.name.rpartition(".")[0] for leaf in self.leaves.values() if leaf.name.startswith(f"{node.module}.")
+        }
+        if node.module and inside == {owner}:
+            owner = node.module  # the weights of a recurrent layer's cell, which is no layer of the target's
         relative = owner if not body.path else owner.removeprefix(body.path).removeprefix(".")
         if not relative:
             names = [self.leaves[w.value].name.rpartition(".")[2] for w in layer.weights]

@@ -128,6 +128,20 @@ def _bias_of(product: Node, bias: Operand, givers: Mapping[Value, Node], weights
     return source if isinstance(source, Value) and source in weights and len(source.shape) == 1 else None
 
 
+_STATES = {"lstm": (1, 2), "gru": (1,), "rnn": (1,)}
+
+
+def from_zeros(program: Program) -> Program:
+    """Leave out the states of recurrent layers that are zeros, whose shape depends on the number of images."""
+    zeros = {leaf.value for leaf in program.leaves if leaf.array is not None and not np.any(leaf.array)}
+    nodes = []
+    for node in program.nodes:
+        gone = [place for place in _STATES.get(node.operator, ()) if node.operands[place] in zeros]
+        operands = tuple(None if place in gone else operand for place, operand in enumerate(node.operands))
+        nodes.append(replace(node, operands=operands) if gone else node)
+    return used(replace(program, nodes=tuple(nodes)))
+
+
 def simplified(program: Program) -> Program:
     """All passes that make a program shorter."""
-    return used(folded(without_identities(program)))
+    return from_zeros(folded(without_identities(program)))

@@ -215,8 +215,10 @@ def _windows(c: Call, x: Value, kernel: Sequence[int], dilation: Any = 1) -> dic
     stride = _many(c.op.strides if c.op.strides is not None else tuple(kernel), rank)
     spread = _many(dilation, rank)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True)]
-    padding = _same(_sizes(x, axis), reach, stride) if c.op.padding == "same" else ((0, 0),) * rank
-    return {"stride": stride, "padding": padding, "dilation": spread, "channel_axis": axis}
+    same = c.op.padding == "same"
+    padding = _same(_sizes(x, axis), reach, stride) if same else ((0, 0),) * rank
+    options = {"stride": stride, "padding": padding, "dilation": spread, "channel_axis": axis}
+    return {**options, "same": True} if same else options
 
 
 def _turned(c: Call, kernel: Value) -> Value:
@@ -810,7 +812,14 @@ def _flip(c: Call) -> Value:
     given = {"Fliplr": 1, "Flipud": 0}.get(type(c.op).__name__, getattr(c.op, "axis", None))
     axes = tuple(range(c.rank)) if given is None else _axes(given, c.rank)
     # A recurrent layer that runs backwards turns its outputs, and Bidirectional turns them back.
-    giver = c.recorder.builder.giver(c.x)
+    find = c.recorder.builder.giver
+    giver = find(c.x)
+    if giver is not None and giver.operator == "permute":
+        order, turned = giver.attributes["axes"], giver.operands[0]
+        inner = find(turned) if isinstance(turned, Value) else None
+        back = {order[axis] for axis in axes or ()}
+        if inner is not None and inner.operator == "flip" and back == set(inner.attributes["axes"]):
+            return c.emit("permute", inner.operands[0], axes=order)
     if giver is not None and giver.operator == "flip" and tuple(giver.attributes["axes"]) == axes:
         return c.emit("identity", giver.operands[0])
     return c.emit("flip", c.x, axes=axes)

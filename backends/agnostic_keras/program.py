@@ -34,7 +34,7 @@ from agnostic_keras import recurrence
 from agnostic_keras.calls import numpy
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
-from agnostic_keras.taps import _native, check_built
+from agnostic_keras.taps import _any_size, _native, check_built
 from agnostic_keras.weights import _variables
 
 _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
@@ -54,10 +54,10 @@ def program(model: keras.Layer, inputs: Any) -> Program:
             which, in which layer, and on which line where that is known.
     """
     check_built(model)
-    recorder = Recorder(model)
-    given = recorder.inputs(_native(model, inputs))
+    recorder, inputs = Recorder(model), _native(model, inputs)
+    given = recorder.inputs(inputs)
     keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
-    with recorder.recording():
+    with recorder.recording(), _any_size(model, inputs):
         try:
             results = model(*given, **keywords)
             outputs = {path: recorder.value(x) for path, x in _paths(results) if x is not None}

@@ -127,6 +127,26 @@ def take(x, ids, axis):
     found = x.index_select(axis, ids.reshape(-1))
     return found.reshape(*x.shape[:axis], *ids.shape, *x.shape[axis + 1 :])
 ''',
+    "resize": '''
+def resize(x, sizes, method, antialias=False):
+    """Resize an image by Keys' cubic or Lanczos' filter; what is beyond the border is left out."""
+
+    def weights(t):
+        if method == "bicubic":
+            near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+            return torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
+        reach = int(method[-1])
+        return torch.where(t < reach, torch.sinc(t) * torch.sinc(t / reach), 0.0)
+
+    for axis, new in enumerate(sizes, 2):
+        ratio = x.shape[axis] / new
+        centre = (torch.arange(new, dtype=torch.float64) + 0.5) * ratio - 0.5
+        distance = torch.arange(x.shape[axis]) - centre[:, None]
+        matrix = weights(distance.abs() / (max(ratio, 1.0) if antialias else 1.0))
+        matrix = (matrix / matrix.sum(1, keepdim=True)).to(x)
+        x = torch.tensordot(x, matrix, ([axis], [1])).movedim(-1, axis)
+    return x
+''',
     "read_weights": '''
 def read_weights(path):
     """The tensors of a .safetensors file: a length, a header in JSON, the numbers."""

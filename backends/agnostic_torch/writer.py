@@ -8,12 +8,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import numpy.typing as npt
 
-from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, literal, text
+from agnostic.files import atomic_path
+from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
 from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
+from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic_torch.helpers import HELPERS
 
@@ -87,21 +91,12 @@ def _method(x: Code, name: str, *args: Code, **keywords: Code) -> Apply:
 
 
 # Padding --------------------------------------------------------------------------------------------------------------
-def _symmetric(padding: Sequence[tuple[int, int]]) -> bool:
-    return all(low == high and not isinstance(low, Dim) and not isinstance(high, Dim) for low, high in padding)
-
-
-def _is_same(node: Node, kernel: Sequence[int]) -> bool:
-    """Whether the padding is that of SAME, which changes with the size of the image."""
-    x, given = node.operands[0], node.attributes
-    assert isinstance(x, Value)
-    dilation = given.get("dilation") or (1,) * len(kernel)
-    sizes = x.shape[2:]
-    for n, k, s, d, (low, high) in zip(sizes, kernel, given["stride"], dilation, given["padding"], strict=True):
-        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
-        if (low, high) != (total // 2, total - total // 2):
-            return False
-    return True
+def _symmetric(node: Node) -> bool:
+    """Whether the padding is as much on both sides, whatever the size of the image."""
+    given = node.attributes
+    if given.get("same") and not _ones(given["stride"]):
+        return False
+    return all(low == high and not isinstance(low, Dim) and not isinstance(high, Dim) for low, high in given["padding"])
 
 
 def _widths(padding: Sequence[tuple[int, int]]) -> tuple[int, ...]:
@@ -113,7 +108,7 @@ def _padded(x: Code, node: Node, kernel: Sequence[int], value: float = 0.0) -> C
     """The image with the padding that a layer of torch cannot do itself."""
     given = node.attributes
     options = {"value": value} if value else {}
-    if _is_same(node, kernel):
+    if given.get("same"):
         dilation = given.get("dilation") or (1,) * len(kernel)
         if not _ones(dilation):
             options["dilation"] = _one(dilation)
@@ -147,8 +142,8 @@ def _without(constructor: Apply, node: Node, **places: int) -> Apply:
 def _convolution_options(node: Node, kernel: Value) -> tuple[dict[str, Any], bool]:
     """Options that a convolution is called or made with, and whether it pads itself."""
     given = node.attributes
-    inside = _symmetric(given["padding"])
-    padding = tuple(low for low, _ in given["padding"])
+    inside = _symmetric(node)
+    padding = tuple(int(low) for low, _ in given["padding"])
     return {
         "stride": ... if _ones(given["stride"]) else _one(given["stride"]),
         "padding": _one(padding) if inside and any(padding) else ...,
@@ -506,9 +501,7 @@ def _pooled(c: _Call, function: str, x: Code, padding: Any, **options: Any) -> C
 
 def _half(c: _Call) -> bool:
     """Whether torch's pools can pad so: as much on both sides, half a window at most."""
-    return _symmetric(c["padding"]) and all(
-        low <= k // 2 for (low, _), k in zip(c["padding"], c["kernel"], strict=True)
-    )
+    return _symmetric(c.node) and all(low <= k // 2 for (low, _), k in zip(c["padding"], c["kernel"], strict=True))
 
 
 @spells("max_pool")
@@ -535,8 +528,7 @@ def _average_pool(c: _Call) -> Code:
             return _pooled(c, "avg_pool", _padded(c.x, c.node, c["kernel"]), ..., **options)
         if c.get("ceil_mode"):
             raise Unwritable("with ceil_mode and another padding on each side has no spelling in torch")
-        same = _is_same(c.node, c["kernel"])
-        around = {} if same else {"padding": tuple(map(tuple, c["padding"]))}
+        around = {} if c.get("same") else {"padding": tuple(map(tuple, c["padding"]))}
         return call("average_pool", c.x, _one(c["kernel"]), _one(c["stride"]), **around)
     padding = tuple(low for low, _ in c["padding"])
     if any(padding) and not counted:
@@ -556,7 +548,10 @@ def _resize(c: _Call) -> Code:
     before = c.shape()[2:]
     linear = ("linear", "bilinear", "trilinear")[len(sizes) - 1]
     modes = {"nearest": "nearest", "bilinear": linear, "bicubic": "bicubic", "area": "area"}
-    if method not in modes:
+    keys = method == "bicubic" and c.get("cubic", -0.75) == -0.5 and c.get("edges") == "renormalize"
+    if (keys and not c.get("antialias")) or method in ("lanczos3", "lanczos5"):
+        return call("resize", c.x, sizes, method, **({"antialias": True} if c.get("antialias") else {}))
+    if method not in modes or (method == "bicubic" and c.get("cubic", -0.75) != -0.75 and not keys):
         raise Unwritable(f"of method {method!r} has no spelling in torch")
     options: dict[str, Any] = {}
     mode = modes[method]
@@ -567,10 +562,6 @@ def _resize(c: _Call) -> Code:
     grows = all(n >= m for n, m in zip(sizes, before, strict=True))
     if c.get("antialias") and not (method == "bilinear" and grows):
         options["antialias"] = True
-    elif method == "bicubic" and c.get("cubic", -0.75) != -0.75:
-        if not grows:
-            raise Unwritable("with Keys' own cubic without antialiasing has no spelling in torch")
-        options["antialias"] = True  # which has Keys' cubic, and filters no image that grows
     exact = scales is None or all(
         s is None or abs(s - n / m) < 1e-9 for s, n, m in zip(scales, sizes, before, strict=True)
     )
@@ -967,7 +958,17 @@ def _fourier(c: _Call) -> Code:
 
 
 # The dialect ----------------------------------------------------------------------------------------------------------
-RESERVED = frozenset(dir(nn.Module)) | {"training", "torch", "nn", "F", "self", "json", "Path"}
+RESERVED = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu",
+    "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state",
+    "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers",
+    "named_children", "named_modules", "named_parameters", "parameters", "register_backward_hook", "register_buffer",
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
+    "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook",
+    "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train",
+    "type", "xpu", "zero_grad", "training", "torch", "nn", "F", "self", "json", "Path", "WEIGHTS",
+})  # fmt: skip
 """What modules of torch have as attributes, and what the source itself names."""
 
 _ACTIVATIONS = {
@@ -983,6 +984,7 @@ class TorchDialect:
     name = "torch"
     channels = 1
     reserved = RESERVED
+    modules = frozenset(("torch", "nn", "F", "json"))
     helpers: Mapping[str, str] = HELPERS
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:
@@ -1049,7 +1051,8 @@ class TorchDialect:
         lines += ["from torch.nn import functional as F"] if re.search(r"\bF\.", used) else []
         for helper in helpers:
             lines += ["", "", HELPERS[helper].strip()]
-        return "\n".join([*lines, "", *classes, "", *_make_model(file)]) + "\n"
+        lines += ["", *classes, "", *_make_model(file)]
+        return wrapped("\n".join(lines) + "\n")
 
 
 _LAYERS = {"avg_pool": "AvgPool", "max_pool": "MaxPool", "adaptive_avg_pool": "AdaptiveAvgPool",
@@ -1078,14 +1081,23 @@ def _class(written: Class) -> list[str]:
     lines.append(f"    def forward({', '.join(['self', *written.inputs])}):")
     body = "\n".join(f"        {line}" for line in written.body)
     for a in written.attributes:
-        if a.layer and a.layer != a.name:
-            body = re.sub(rf"\bself\.{re.escape(a.name)}\b", f"getattr(self, {literal(a.layer)})", body)
+        if (name := _key(a)) != a.name:
+            body = re.sub(rf"\bself\.{re.escape(a.name)}\b", f"getattr(self, {literal(name)})", body)
     return [*lines, *body.split("\n")]
+
+
+def _key(attribute: Attribute) -> str:
+    """Its name in a state_dict: the model's own, but where modules of torch have something of that name."""
+    return _free(attribute.layer) if attribute.layer else attribute.name
+
+
+def _free(name: str) -> str:
+    return identifier(name, RESERVED) if name in RESERVED else name
 
 
 def _made(attribute: Attribute) -> str:
     """The statement that makes an attribute, under the name that it has in the model."""
-    name, leaf = attribute.layer or attribute.name, attribute.leaf
+    name, leaf = _key(attribute), attribute.leaf
     if leaf is None:
         code = text(attribute.code, str)
         return f"self.{name} = {code}" if name == attribute.name else f"self.add_module({literal(name)}, {code})"
@@ -1100,16 +1112,44 @@ def _made(attribute: Attribute) -> str:
     return f"self.register_buffer({literal(name)}, torch.zeros({shape}{options}))"
 
 
+_MADE = '("num_batches_tracked", "bias_hh_l0", "bias_ih_l0")'
+"""What is in a state_dict and comes from no file: counters, and the second bias of a recurrent layer that has one."""
+
+
 def _make_model(file: File) -> list[str]:
     root = file.classes[-1].name
     return [
-        'def make_model(weights=Path(__file__).with_suffix(".safetensors")):',
+        'WEIGHTS = Path(__file__).with_suffix(".safetensors")',
+        "",
+        "",
+        "def make_model(weights=WEIGHTS):",
         f'    """{root} with the weights of a file, by default the one beside this; None: random weights."""',
         f"    model = {root}()",
         "    if weights is not None:",
-        "        model.load_state_dict(read_weights(weights))",
+        "        missing, unexpected = model.load_state_dict(read_weights(weights), strict=False)",
+        f"        missing = [name for name in missing if not name.endswith({_MADE})]",
+        "        if missing or unexpected:",
+        '            raise ValueError(f"{weights} lacks {missing}, and has {unexpected}, which is not in the model")',
         "    return model.eval()",
     ]
 
 
 DIALECT = TorchDialect()
+
+
+# Capability writer ----------------------------------------------------------------------------------------------------
+def dialect(channels_first: bool = False) -> TorchDialect:
+    """See :meth:`agnostic.contracts.writer.Writer.dialect`; channels come first here in any case."""
+    return DIALECT
+
+
+def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
+    """See :meth:`agnostic.contracts.writer.Writer.write_weights`: a .safetensors file, by the names of a state_dict."""
+    from safetensors.numpy import save_file
+
+    path = folder / f"{name}.safetensors"
+    with atomic_path(path) as temporary:
+        save_file(
+            {".".join(map(_free, key.split("/"))): np.ascontiguousarray(x) for key, x in arrays.items()}, temporary
+        )
+    return path

@@ -18,7 +18,7 @@ Pairs = Sequence[tuple[int, int]]
 
 def _convolution_shape(
     x: Shape, kernel: Shape, bias: Shape | None = None, *, stride: Sequence[int], padding: Pairs,
-    dilation: Sequence[int], groups: int = 1, channel_axis: int = 1,
+    dilation: Sequence[int], groups: int = 1, channel_axis: int = 1, same: bool = False,
 ) -> Shape:  # fmt: skip
     counts = windows(spatial(x, channel_axis), kernel[2:], stride, padding, dilation)
     return with_spatial(x, channel_axis, counts, kernel[0])
@@ -31,7 +31,7 @@ def _convolution_flops(x: Shape, kernel: Shape, bias: Shape | None = None, *, ou
 @operator(shape=_convolution_shape, flops=_convolution_flops)
 def convolution(
     x: Array, kernel: Array, bias: Array | None = None, *, stride: Sequence[int], padding: Pairs,
-    dilation: Sequence[int], groups: int = 1, channel_axis: int = 1,
+    dilation: Sequence[int], groups: int = 1, channel_axis: int = 1, same: bool = False,
 ) -> Array:  # fmt: skip
     """y[o, p] = b[o] + sum over i, k of w[o, i, k] x[i, p stride + k dilation], which is a cross-correlation.
 
@@ -44,6 +44,7 @@ def convolution(
         dilation: the distance of neighbouring places of the kernel, per spatial axis.
         groups: channels and outputs fall into so many groups, which are convolved by themselves.
         channel_axis: 1 or -1.
+        same: the padding is what this size of the image needs for as many places as strides, the smaller half before.
     """
     config = {
         "rank": x.ndim - 2, "kernel_size": kernel.shape[2:], "strides": tuple(stride), "padding": tuple(padding),

@@ -36,7 +36,7 @@ def _pool_flops(x: Shape, *, out: Shape, kernel: Sequence[int], **attributes: An
 @operator(shape=_pool_shape, flops=_pool_flops)
 def max_pool(
     x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
-    ceil_mode: bool = False, channel_axis: int = 1,
+    ceil_mode: bool = False, channel_axis: int = 1, same: bool = False,
 ) -> Array:  # fmt: skip
     """The largest number of each window; padding counts as minus infinity.
 
@@ -46,6 +46,7 @@ def max_pool(
         padding: before and after each spatial axis.
         ceil_mode: a last window may hang over the end.
         channel_axis: 1 or -1.
+        same: as in ``convolution``.
     """
     config = {
         "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation),
@@ -57,7 +58,7 @@ def max_pool(
 @operator(shape=_pool_shape, flops=_pool_flops)
 def average_pool(
     x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, ceil_mode: bool = False,
-    count_padding: bool = True, divisor: int | None = None, channel_axis: int = 1,
+    count_padding: bool = True, divisor: int | None = None, channel_axis: int = 1, same: bool = False,
 ) -> Array:  # fmt: skip
     """The mean of each window.
 
@@ -69,6 +70,7 @@ def average_pool(
         count_padding: whether the padding counts in the mean.
         divisor: what the sum is divided by, instead of the count.
         channel_axis: 1 or -1.
+        same: as in ``convolution``.
     """
     config = {
         "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "ceil_mode": ceil_mode,

@@ -15,29 +15,33 @@ def _sigmoid(x: Array) -> Array:
     return activate("sigmoid", x)
 
 
-def _shape(x: Shape, h: Shape, kernel: Shape, recurrent: Shape, *biases: Any, **attributes: Any) -> Any:
-    return (*x[:2], h[-1]), h
+def _shape(x: Shape, h: Any, kernel: Shape, recurrent: Shape, *biases: Any, **attributes: Any) -> Any:
+    return (*x[:2], recurrent[1]), (x[1], recurrent[1])
 
 
-def _lstm_shape(x: Shape, h: Shape, c: Shape, kernel: Shape, recurrent: Shape, *rest: Any, **attributes: Any) -> Any:
-    return (*x[:2], h[-1]), h, c
+def _lstm_shape(x: Shape, h: Any, c: Any, kernel: Shape, recurrent: Shape, *rest: Any, **attributes: Any) -> Any:
+    return (*x[:2], recurrent[1]), (x[1], recurrent[1]), (x[1], recurrent[0] // 4)
 
 
-def _flops(*shapes: Any, out: Any, reverse: bool = False, **attributes: Any) -> int:
-    x, matrices = shapes[0], [s for s in shapes[1:] if s is not None and len(s) == 2]
-    # States are (batch, features) as well; the products are those of the matrices, whose rows are the gates.
-    batch = x[1]
-    gates = [m for m in matrices if m[0] != batch or m[1] != shapes[1][-1]]
-    return sum(2 * x[0] * batch * size(m) for m in gates)
+def _flops(x: Shape, h: Any, *shapes: Any, out: Any, **attributes: Any) -> int:
+    return sum(2 * x[0] * x[1] * size(matrix) for matrix in shapes if matrix is not None and len(matrix) == 2)
+
+
+def _lstm_flops(x: Shape, h: Any, c: Any, *shapes: Any, out: Any, **attributes: Any) -> int:
+    return _flops(x, h, *shapes, out=out)
+
+
+def _started(state: Array | None, x: Array, units: int) -> Array:
+    return np.zeros((x.shape[1], units), x.dtype) if state is None else state
 
 
 def _times(x: Array, reverse: bool) -> range:
     return range(len(x) - 1, -1, -1) if reverse else range(len(x))
 
 
-@operator(shape=_lstm_shape, flops=_flops)
+@operator(shape=_lstm_shape, flops=_lstm_flops)
 def lstm(
-    x: Array, h: Array, c: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    x: Array, h: Array | None, c: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, projection: Array | None = None, *, reverse: bool = False,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The long short-term memory: all outputs, the last output and the last cell state.
@@ -46,8 +50,8 @@ def lstm(
 
     Args:
         x: (time, batch, I).
-        h: (batch, O).
-        c: (batch, units).
+        h: (batch, O); None: zeros.
+        c: (batch, units); None: zeros.
         kernel: W, (4 units, I).
         recurrent: R, (4 units, O).
         input_bias, recurrent_bias: b and d, (4 units,).
@@ -58,6 +62,7 @@ def lstm(
     """
     bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
     fixed = x @ kernel.T + bias
+    h, c = _started(h, fixed, recurrent.shape[1]), _started(c, fixed, len(recurrent) // 4)
     outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
     for t in _times(x, reverse):
         i, f, g, o = np.split(fixed[t] + h @ recurrent.T, 4, axis=-1)
@@ -70,7 +75,7 @@ def lstm(
 
 @operator(shape=_shape, flops=_flops)
 def gru(
-    x: Array, h: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, *, reset_after: bool = True, reverse: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The gated recurrent unit: all outputs, and the last one.
@@ -80,7 +85,7 @@ def gru(
 
     Args:
         x: (time, batch, I).
-        h: (batch, units).
+        h: (batch, units); None: zeros.
         kernel: W, (3 units, I).
         recurrent: R, (3 units, units).
         input_bias, recurrent_bias: b and d, (3 units,).
@@ -91,6 +96,7 @@ def gru(
     """
     fixed = x @ kernel.T + (0 if input_bias is None else input_bias)
     second = np.zeros(len(recurrent), fixed.dtype) if recurrent_bias is None else recurrent_bias
+    h = _started(h, fixed, recurrent.shape[1])
     units = h.shape[-1]
     outputs = np.zeros((*x.shape[:2], units), fixed.dtype)
     for t in _times(x, reverse):
@@ -106,12 +112,13 @@ def gru(
 
 @operator(shape=_shape, flops=_flops)
 def rnn(
-    x: Array, h: Array, kernel: Array, recurrent: Array, input_bias: Array | None = None,
+    x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, *, function: str = "tanh", reverse: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990."""
     bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
     fixed = x @ kernel.T + bias
+    h = _started(h, fixed, recurrent.shape[1])
     outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
     for t in _times(x, reverse):
         h = activate(function, fixed[t] + h @ recurrent.T)

@@ -151,7 +151,7 @@ small (keras): 13 operators, 180 parameters, 10,696 floating-point operations
 input image: 2 x 9 x 8 x 3 float32
 conv: Conv2D
   %1 = permute(conv.kernel) axes=(3, 2, 0, 1)
-  %2 = convolution(image, %1, conv.bias) stride=2 x 2 padding=(2 x 1, (0, 1)) dilation=2 x 1 channel_axis=-1
+  %2 = convolution(image, %1, conv.bias) stride=2 x 2 padding=(2 x 1, (0, 1)) dilation=2 x 1 channel_axis=-1 same=True
 bn: BatchNormalization
   %3 = batch_norm(%2, bn.moving_mean, bn.moving_variance, bn.gamma, bn.beta) epsilon=0.001 channel_axis=-1 momentum=0.01
 inner.depthwise: DepthwiseConv2D

@@ -1,0 +1,180 @@
+"""Keras models written as torch source: the port computes the same, has the layers' names, and is plain torch.
+
+The verdict is :class:`agnostic.port.report.Report`'s: outputs and layers of the written source, run in a process of its
+own, against the model in float64 where the engine has it, at two sizes of the inputs.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+
+import agnostic as ag
+
+ENGINE = keras.config.backend()
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
+
+
+def shaken(model: keras.Model) -> keras.Model:
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        elif weight.dtype == "float32":
+            weight.assign(keras.ops.convert_to_numpy(weight.value) + 0.1 * generator.standard_normal(weight.shape))
+    return model
+
+
+def convolutional() -> keras.Model:
+    """Strides with SAME at even and odd sizes, channels per group, a shared layer, a model inside, two outputs."""
+    same: dict[str, Any] = {"padding": "same"}
+    x = keras.Input((None, None, 3), name="image")
+    y = kl.Conv2D(8, 3, 2, activation="relu", name="stem", **same)(x)
+    y = kl.BatchNormalization(name="stem_bn")(y)
+    inner = keras.Sequential(
+        [keras.Input((None, None, 8)), kl.DepthwiseConv2D(3, name="depthwise", **same), kl.ReLU(6.0),
+         kl.Conv2D(8, 1, use_bias=False, name="1x1"), kl.BatchNormalization(scale=False, name="bn")],
+        name="inner",
+    )  # fmt: skip
+    y = kl.Add()([y, inner(y)])
+    shared = kl.Conv2D(8, 3, groups=2, name="shared", **same)
+    y = shared(kl.MaxPooling2D(3, 2, **same)(shared(y)))
+    up = kl.Conv2DTranspose(4, 3, 2, name="up", **same)(kl.UpSampling2D(2)(y))
+    y = kl.Dense(5, activation="softmax", name="head")(kl.Dropout(0.2)(kl.GlobalAveragePooling2D()(y)))
+    return keras.Model(x, {"classes": y, "mask": up}, name="convolutional")
+
+
+def sequential() -> keras.Model:
+    """Recurrent layers, attention with causal and padding masks, layer norm, embeddings of tokens and positions."""
+    ids = keras.Input((6,), dtype="int32", name="tokens")
+    x = kl.Embedding(11, 8, mask_zero=True, name="embed")(ids) + kl.Embedding(6, 8, name="place")(ops.arange(6))
+    x = kl.LayerNormalization(name="norm")(x + kl.MultiHeadAttention(2, 4, name="attend")(x, x, use_causal_mask=True))
+    x = kl.Bidirectional(kl.GRU(4, return_sequences=True, name="gru"), name="both")(kl.Identity()(x), mask=None)
+    return keras.Model(ids, kl.LSTM(5, name="lstm")(kl.Dense(8, "gelu", name="mlp")(x), mask=None), name="sequence_net")
+
+
+@pytest.fixture(scope="module")
+def ports() -> dict[str, Any]:
+    keras.utils.set_random_seed(0)
+    inputs = {
+        "convolutional": numbers(2, 16, 17, 3),
+        "sequence_net": np.array([[1, 2, 3, 4, 5, 6], [7, 8, 9, 0, 0, 0]]),
+    }
+    models = {model.name: shaken(model) for model in (convolutional(), sequential())}
+    return {name: ag.port(model, "torch", inputs[name]) for name, model in models.items()}
+
+
+def test_outputs_and_layers_are_the_same(ports: dict[str, Any]) -> None:
+    for name, port in ports.items():
+        assert port.report.is_same, (name, str(port.report), port.report.found)
+        assert port.report.first is None, (name, port.report.first)
+
+
+def test_images_of_any_size_are_taken_and_nothing_is_transposed(ports: dict[str, Any]) -> None:
+    port = ports["convolutional"]
+    assert port.report.free == "batch and image size"
+    assert not port.report.draft.laid.moves
+
+
+def test_names_are_those_of_the_layers(ports: dict[str, Any]) -> None:
+    names = {path.replace("/", ".") for path in ports["convolutional"].arrays}
+    assert names >= {"stem.weight", "stem.bias", "stem_bn.running_var", "inner.depthwise.weight", "inner.1x1.weight",
+                     "inner.bn.bias", "shared.weight", "up.weight", "head.weight"}  # fmt: skip
+    assert "inner.bn.weight" not in names
+    text = {path.replace("/", ".") for path in ports["sequence_net"].arrays}
+    assert {"both.forward_gru.weight_ih_l0", "lstm.weight_hh_l0", "embed.weight", "norm.bias"} <= text
+
+
+def test_the_source_is_plain_torch_that_passes_ruff(ports: dict[str, Any], tmp_path: Path) -> None:
+    for name, port in ports.items():
+        tree = ast.parse(port.source)
+        imported = {x.name for node in ast.walk(tree) if isinstance(node, ast.Import) for x in node.names}
+        imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert imported <= {"torch", "torch.nn", "json", "pathlib", "collections"}
+        (tmp_path / f"{name}.py").write_text(port.source)
+    pytest.importorskip("ruff")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", "--select=E,F,W,I,B,UP", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_saved_files_make_the_model_elsewhere(ports: dict[str, Any], tmp_path: Path) -> None:
+    """In a process without any of this project: the source and its file of weights are enough."""
+    path = ports["convolutional"].save(tmp_path)
+    assert sorted(x.name for x in tmp_path.iterdir()) == [
+        "convolutional.py",
+        "convolutional.safetensors",
+        "report.html",
+    ]
+    code = (
+        "import torch, convolutional as c; m = c.make_model(); y = m(torch.zeros(1, 3, 9, 11)); "
+        "print(sorted(y), tuple(y['mask'].shape)); y['mask'].sum().backward(); "
+        "print(all(p.grad is not None for n, p in m.named_parameters() if 'head' not in n)); c.make_model(weights=None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["['classes', 'mask'] (1, 4, 12, 12)", "True"], done.stderr
+
+
+class Odd(keras.layers.Layer):
+    """Runs an operation that has no spelling in torch."""
+
+    def call(self, x: Any) -> Any:
+        return kl.Lambda(lambda y: ops.linalg.inv(y))(x)
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    x = keras.Input((3, 3))
+    model = keras.Model(x, Odd(name="odd")(x))
+    with pytest.raises(ag.InvalidInput, match=r"operation Inv has no translation yet: layer 'odd.*test_port\.py:\d+"):
+        ag.port(model, "torch", np.eye(3, dtype="float32")[None])
+
+
+def test_there_and_back_gives_the_same_numbers_and_names() -> None:
+    """From torch to Keras and back, in this process, which only the engine torch allows."""
+    if ENGINE != "torch":
+        pytest.skip("torch.export and tensorflow do not share a process")
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+            self.bn1 = nn.BatchNorm2d(width)
+            self.mix = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.GELU(), nn.Conv2d(2 * width, width, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.mix(torch.relu(self.bn1(self.conv1(x))))
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 6, 3, 2, 1)
+            self.layer1 = nn.Sequential(Block(6), Block(6))
+            self.fc = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.layer1(self.stem(x)).mean((2, 3)))
+
+    model, x = Network().eval(), torch.randn(2, 3, 15, 14)
+    there = ag.port(model, "keras", x, check=False).model
+    back = ag.port(there, "torch", x.permute(0, 2, 3, 1).numpy(), check=False).model
+    assert back.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[name], value, rtol=0, atol=0)
+    # Sums of 54 products at most, four layers deep, in another order.
+    torch.testing.assert_close(back(x), model(x), rtol=0, atol=4 * 54 * 2.0**-24)
