@@ -27,6 +27,9 @@ SLOTS: Mapping[str, Mapping[int, str]] = {
     "group_norm": {1: "weight", 2: "bias"},
     "prelu": {1: "weight"},
     "embedding": {0: "weight"},
+    "lstm": {3: "weight_ih", 4: "weight_hh", 5: "bias_ih", 6: "bias_hh", 7: "weight_hr"},
+    "gru": {2: "weight_ih", 3: "weight_hh", 4: "bias_ih", 5: "bias_hh"},
+    "rnn": {2: "weight_ih", 3: "weight_hh", 4: "bias_ih", 5: "bias_hh"},
 }
 """By operator, which operands are weights, and their usual names."""
 
@@ -67,6 +70,8 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
             value = node.operands[place] if place < len(node.operands) else None
             if not isinstance(value, Value) or value not in givers or node in givers.values():
                 continue
+            if _is_moved(value, givers):
+                continue
             if value not in new:
                 name = f"{node.module}.{word}" if node.module else word
                 while name in names:
@@ -83,6 +88,17 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
     leaves.sort(key=lambda leaf: order[leaf.role])
     shorter = used(replace(program, nodes=tuple(nodes), leaves=tuple(leaves)))
     return Folded(shorter, arrays)
+
+
+def _is_moved(value: Value, givers: Mapping[Value, Node]) -> bool:
+    """Whether a value has the numbers of one weight in another order, which the layout takes care of."""
+    while value in givers:
+        node = givers[value]
+        source = node.operands[0]
+        if node.operator not in ("permute", "reshape", "identity") or not isinstance(source, Value):
+            return False
+        value = source
+    return True
 
 
 def _of_weights_alone(program: Program) -> dict[Value, Node]:

@@ -342,6 +342,8 @@ def lstm(x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, proje
     """A long short-term memory over (time, batch, channels): all outputs, the last one, the last cell state."""
     weights = (h, c, kernel, recurrent, input_bias, recurrent_bias, projection)
     h, c, kernel, recurrent, input_bias, recurrent_bias, projection = map(as_tensor, weights)
+    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
+    c = ops.zeros((ops.shape(x)[1], recurrent.shape[0] // 4), x.dtype) if c is None else c
     fixed = ops.matmul(x, ops.transpose(kernel))
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
@@ -365,6 +367,7 @@ def gru(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_aft
     """A gated recurrent unit over (time, batch, channels): all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
     h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
+    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
     fixed = fixed if input_bias is None else fixed + input_bias
 
@@ -385,6 +388,7 @@ def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activatio
     """A simple recurrent layer over (time, batch, channels): all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
     h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
+    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
