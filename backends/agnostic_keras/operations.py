@@ -1234,7 +1234,9 @@ def _up_sampled(recorder: Recorder, layer: Any, x: Any) -> Any:
     axis = _channel_axis(getattr(layer, "data_format", "channels_last"))
     factors = _many(layer.size, len(value.shape) - 2)
     sizes = tuple(n * factor for n, factor in zip(_sizes(value, axis), factors, strict=True))
-    return recorder.symbolic(recorder.emit("resize", value, sizes=sizes, method="nearest", channel_axis=axis))
+    scales = tuple(map(float, factors))
+    y = recorder.emit("resize", value, sizes=sizes, method="nearest", scales=scales, channel_axis=axis)
+    return recorder.symbolic(y)
 
 
 def _prelu(recorder: Recorder, layer: Any, x: Any) -> Any:

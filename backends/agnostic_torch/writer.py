@@ -562,10 +562,9 @@ def _resize(c: _Call) -> Code:
     grows = all(n >= m for n, m in zip(sizes, before, strict=True))
     if c.get("antialias") and not (method == "bilinear" and grows):
         options["antialias"] = True
-    exact = scales is None or all(
-        s is None or abs(s - n / m) < 1e-9 for s, n, m in zip(scales, sizes, before, strict=True)
-    )
-    where = {"size": sizes} if exact else {"scale_factor": _one(scales)}
+    # By how much, where that was given: a size would hold for one size of the image.
+    given = scales is not None and all(s is not None for s in scales)
+    where = {"scale_factor": _one(scales)} if given else {"size": sizes}
     return _functional("interpolate", c.x, **where, mode=mode, **options)
 
 
