@@ -6,6 +6,7 @@ import ast
 import copy
 import dataclasses
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -58,7 +59,9 @@ def public() -> dict[str, Any]:
         for name, cls in found.items()
         if inspect.isclass(cls)
         for key, method in vars(cls).items()
-        if not key.startswith("_") and not isinstance(method, property) and inspect.isroutine(_plain(method))
+        if not key.startswith("_")
+        and not isinstance(method, property | functools.cached_property)
+        and inspect.isroutine(_plain(method))
     }
     return {**found, **methods}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agnostic import display
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.ported import PORTED
 from agnostic.contracts.program import PROGRAM
@@ -29,9 +30,10 @@ from agnostic.port.sources import Draft, drafted
 from agnostic.program.nodes import Array
 from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
+from agnostic.text import counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ported:
     """A model in another framework.
 
@@ -41,16 +43,33 @@ class Ported:
         source: the text of the file.
         arrays: its weights, by the paths of the new model's variables.
         report: whether it computes the same, and what a reader should know.
+
+    Example:
+        >>> ported = ag.port(model, "keras", ag.prepare(model, images), check=False)
+        >>> ported.save("ported").name
+        'sequential.py'
     """
 
     name: str
     to: str
     source: str
-    arrays: Mapping[str, Array] = field(repr=False)
-    report: Report = field(repr=False)
+    arrays: Mapping[str, Array]
+    report: Report
+
+    def __repr__(self) -> str:
+        return f"<Ported: {display.shortened(self.report.verdict, 300)} {counted(self.source.count(chr(10)), 'line')}>"
+
+    def _repr_html_(self) -> str:
+        return display.lines(self.report.verdict, self.source.split("\n"))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the source, the file of its weights and report.html into a folder; returns the source's path.
+        """Write the source, the file of its weights and report.html into a folder.
+
+        Args:
+            folder: is made where it is missing; files of those names are replaced.
+
+        Returns:
+            The path of the source.
 
         Raises:
             InvalidInput: a file cannot be written.
@@ -110,6 +129,11 @@ def port(
 
     Raises:
         InvalidInput: an operator cannot be read or written; says which, in which layer, on which line.
+
+    Example:
+        >>> ported = ag.port(model, "keras", ag.prepare(model, images), check=False)
+        >>> "def make_model" in ported.source
+        True
     """
     backend, writer = backend_of(model), get_backend(to)[WRITER]
     dialect = writer.dialect(channels_first)
