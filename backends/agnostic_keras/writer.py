@@ -1018,7 +1018,8 @@ def _polished(code: Code) -> Code:
     called = code.function.text if isinstance(code.function, Name) else ""
     args = [_polished(arg) for arg in code.args]
     keywords: list[tuple[str, Code]] = []
-    ours = called.removeprefix("layers.").startswith(("Conv", "Depthwise")) or called.startswith("layers.")
+    # A block of the model may be called nearly as a layer is, and has arguments of its own.
+    ours = called.startswith("layers.") or re.fullmatch(r"(Depthwise)?Conv\dD", called) is not None
     for name, value in code.keywords:
         plain = 0 if not called.startswith("layers.") else "valid"
         if ours and (DEFAULTS.get(name) == value and type(DEFAULTS.get(name)) is type(value)):
