@@ -59,13 +59,9 @@ def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 
             new = generator.standard_normal(shape).astype(array.dtype)
         else:
             new = np.resize(array, shape) if array.size else np.zeros(shape, array.dtype)
-        return new if isinstance(x, np.ndarray) else backend[CALLS].native(new, x, _dtype(x))
+        return new if isinstance(x, np.ndarray) else backend[CALLS].native(new, x)
 
     return with_arrays(inputs, one)
-
-
-def _dtype(x: Any) -> str:
-    return str(x.dtype).rpartition(".")[2]
 
 
 def variations(program: Program, inputs: Any) -> list[Variation]:
