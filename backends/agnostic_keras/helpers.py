@@ -23,6 +23,9 @@ class {name}(layers.{name}):
             self.padding, padding = "same", 0
         self.zeros = padding
 
+    def build(self, input_shape):
+        super().build((*[None] * (self.rank + 1), input_shape[-1]))
+
     def call(self, x):
         if self.zeros:
             x = ops.pad(x, [(0, 0), *[(self.zeros, self.zeros)] * self.rank, (0, 0)])
