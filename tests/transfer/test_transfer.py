@@ -22,9 +22,9 @@ import pytest
 
 import agnostic as ag
 from agnostic.errors import InvalidInput, InvalidWeights
+from tests.engines import ENGINES, FAST_START
 
 HERE = Path(__file__).parent
-ENGINES = ("torch", "jax", "tensorflow")
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
@@ -55,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[st
             out = folder / f"{engine}.json"
             done = subprocess.run(
                 [sys.executable, str(HERE / "worker.py"), engine, str(out)],
-                env=dict(os.environ), capture_output=True, text=True, check=False,
+                env={**os.environ, **FAST_START.get(engine, {})}, capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-3000:]
             found[engine] = json.loads(out.read_text())
