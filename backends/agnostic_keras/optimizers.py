@@ -272,11 +272,20 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._group_of = None if assignment is None else list(assignment)
 
     def __repr__(self) -> str:
-        groups = (
-            f"{spec!r}: {counted(len(group['variables']), 'variable')}"
-            for spec, group in zip(self._specs, self._groups, strict=True)
-        )
+        groups = []
+        for spec, group in zip(self._specs, self._groups, strict=True):
+            shown = replace(spec, {"learning_rate": self._shown_rate(group)})
+            groups.append(f"{shown!r}: {counted(len(group['variables']), 'variable')}")
         return f"<RuleOptimizer: {display.listed(groups, width=160)}>"
+
+    def _shown_rate(self, group: Mapping[str, Any]) -> Any:
+        """The learning rate of a group now, without the digits that float32 adds; or its schedule."""
+        base = self._learning_rate
+        rate = group.get("rate")
+        if rate is None and not isinstance(base, keras.Variable):
+            return base
+        number = group["scale"] * float(kops.convert_to_numpy(base)) if rate is None else rate
+        return float(f"{number:.6g}") if isinstance(number, float) else number
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Make the slots of every variable that moves."""

@@ -12,6 +12,7 @@ import pytest
 
 import agnostic as ag
 from agnostic.errors import InvalidInput, NonFinite
+from agnostic.registry import get_backend
 
 TORCH = os.environ["AGNOSTIC_BACKEND"] == "torch"
 if TORCH:
@@ -22,7 +23,7 @@ else:
     ENGINE = keras.config.backend()
 if ENGINE == "torch":
     import torch
-ops = ag.backend.get_backend(os.environ["AGNOSTIC_BACKEND"]).ops
+ops = get_backend(os.environ["AGNOSTIC_BACKEND"]).ops
 
 X, Y = np.ones((5, 3), np.float32), np.zeros((5, 2), np.float32)
 Loss = Callable[[Any], Any]

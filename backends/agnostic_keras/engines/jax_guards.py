@@ -42,7 +42,8 @@ def weights_kept() -> Iterator[None]:
         for v in (*self.variables, *self.metrics_variables, *(optimizer.variables if optimizer else ())):
             if v._value is not None:
                 # A compiled step may give the memory of what it is handed to its results.
-                taken[id(v)] = v, v._value if jax.config.read("jax_disable_jit") else jnp.copy(v._value)
+                plain = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+                taken[id(v)] = v, v._value if plain else jnp.copy(v._value)
         return original(self, *args, **kwargs)
 
     def ended(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

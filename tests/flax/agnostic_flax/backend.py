@@ -267,20 +267,31 @@ def _climb(model: Any, ascent: Any, images: range, dtype: str) -> Climbed:
         scores = ascent.score(operations, lambda x: forward(x, probe), parameters, now, arrays, constants)
         return scores.sum(), scores
 
+    def parts_reached(parameters: Any, now: Any) -> Any:
+        def totals(probe: Any) -> Any:
+            found = ascent.part_scores(operations, lambda x: forward(x, probe), parameters, now, arrays, constants)
+            return jnp.stack([x.sum() for x in found])
+
+        back = np.asarray(jax.jacrev(totals)(probe))
+        return back.reshape(len(back), len(images), -1).any(axis=2).T
+
     differentiated = jax.grad(score, (0, 1), has_aux=True)
     parameters, schedule = native(ascent.initial(images)), ascent.schedule(images)
     state = ascent.recipe.update.initial_state(parameters)
     # Zeros added to what the network is given: their gradient is what comes back from it.
     probe = jnp.zeros((len(images) * ascent.views, *ascent.shape), dtype)
     scores, reached = [], np.zeros(len(images), bool)
+    parts = np.zeros((len(images), len(ascent.objective.parts())), bool)
     for step in range(ascent.steps):
         now = {name: native(x[step]) for name, x in schedule.items()}
+        if step in (0, ascent.steps - 1):
+            parts |= parts_reached(parameters, now)
         (gradient, back), own = differentiated(parameters, probe, now)
         reached |= np.asarray(back).reshape(len(images), -1).any(axis=1)
         scores.append(np.asarray(own, np.float64))
         parameters, state = ascent.update(operations, parameters, gradient, state, now)
     pixels = np.asarray(ascent.display(operations, parameters, constants), np.float32)
-    return Climbed(images, pixels, np.stack(scores), reached)
+    return Climbed(images, pixels, np.stack(scores), reached, parts)
 
 
 layers, inputs, taps, ops, weights = Layers(), Inputs(), Taps(), Operations(), Weights()
