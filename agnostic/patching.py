@@ -1,16 +1,17 @@
-"""Methods that are replaced while a context is open: any number of contexts at once, in any thread, ended in any order.
+"""What is changed while a context is open: any number of contexts at once, in any thread, ended in any order.
 
 Whoever saves a method, sets another and puts the saved one back, loses it when two contexts overlap: the first to end
 takes the other's away, and the last to end puts back what the first had set. Here the method is replaced once, by a
-function that looks up who is interested, and is put back when nobody is.
+function that looks up who is interested, and is put back when nobody is. A setting is changed by the first context and
+put back by the last.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 Replacement = Callable[..., Any]
@@ -20,6 +21,7 @@ class is patched. ``original`` is the method itself, or the replacement of a con
 _lock = threading.Lock()
 _patches: dict[tuple[int, str], _Patch] = {}
 _MISSING = object()
+_held: dict[Hashable, tuple[int, AbstractContextManager[Any]]] = {}
 
 
 class _Patch:
@@ -82,3 +84,27 @@ def patched(patches: Sequence[tuple[Any, str, Replacement]]) -> Iterator[None]:
                 if not patch.replacements:
                     patch.undo()
                     del _patches[(id(owner), name)]
+
+
+@contextmanager
+def held(setting: Hashable, change: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    """Inside, a setting is changed: by the first of the contexts that overlap, and put back by the last to end.
+
+    Args:
+        setting: what names it; with the thread's identifier where each thread has its own.
+        change: returns the context manager that changes it and puts it back.
+    """
+    with _lock:
+        number, context = _held.get(setting) or (0, change())
+        if not number:
+            context.__enter__()
+        _held[setting] = number + 1, context
+    try:
+        yield
+    finally:
+        with _lock:
+            number, context = _held.pop(setting)
+            if number > 1:
+                _held[setting] = number - 1, context
+            else:
+                context.__exit__(None, None, None)

@@ -11,13 +11,18 @@ import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
 from agnostic.guards import Flow
+from agnostic.patching import held
 
 Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
 
 
-@contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
+def uncompiled() -> contextlib.AbstractContextManager[None]:
     """Compiled code, compiled before or not, runs as it was written inside."""
+    return held("functions run eagerly", _functions_run_eagerly)
+
+
+@contextlib.contextmanager
+def _functions_run_eagerly() -> Iterator[None]:
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:

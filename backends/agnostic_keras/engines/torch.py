@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from agnostic.patching import held
 from agnostic_keras.engines.torch_guards import base as base
 from agnostic_keras.engines.torch_guards import before_gradients as before_gradients
 from agnostic_keras.engines.torch_guards import concrete as concrete
@@ -89,7 +90,7 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     """Compiled code runs as it was written inside; a tap inside of it would be missed."""
     if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return contextlib.nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    return held("stance", lambda: torch.compiler.set_stance("force_eager"))
 
 
 uncompiled = eagerly

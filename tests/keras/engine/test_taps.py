@@ -13,6 +13,7 @@ from keras import layers as kl
 
 import agnostic as ag
 
+ENGINE = keras.config.backend()
 X, Y = np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
 
 
@@ -165,6 +166,22 @@ def test_contexts_that_overlap_end_in_any_order() -> None:
     model(X)
     assert (len(one.calls("fc1")), len(two.calls("fc1")), len(two.calls("fc2"))) == (1, 2, 2)
     assert all("call" not in vars(layer) for layer in (model, *model.layers))
+    assert compiles()
+
+
+def compiles() -> bool:
+    """Whether the engine runs compiled code as such, as it does where nobody asked for anything else."""
+    if ENGINE == "torch":
+        from torch._dynamo import eval_frame
+
+        return bool(eval_frame._stance.stance == "default")
+    if ENGINE == "jax":
+        import jax
+
+        return not jax.config.jax_disable_jit
+    import tensorflow as tf
+
+    return not tf.config.functions_run_eagerly()
 
 
 def test_two_threads_capture_on_one_model() -> None:
