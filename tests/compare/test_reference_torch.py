@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import agnostic as ag  # noqa: E402
+from agnostic.contracts.description import DESCRIPTION  # noqa: E402
 from agnostic.description import LayerDescription  # noqa: E402
 from agnostic.errors import InvalidInput  # noqa: E402
 from agnostic.reference.layers import apply, obstacle  # noqa: E402
@@ -105,7 +106,7 @@ CASES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 
 
 def described(module: Any) -> LayerDescription:
-    (found,) = ag.backend_of(nn.Sequential(module)).describe(nn.Sequential(module), ["0"])
+    (found,) = ag.backend_of(nn.Sequential(module))[DESCRIPTION].describe(nn.Sequential(module), ["0"])
     return found
 
 
