@@ -1,9 +1,8 @@
-"""Capability: build and run models from source that was written for a framework."""
+"""Capability: run models from source that was written for a framework."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agnostic.contracts.capability import Capability, Model
@@ -16,9 +15,6 @@ Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 class Ported(Protocol):
     """Models from written source."""
-
-    def build(self, source: Path, weights: Path) -> Model:
-        """The model of a file that :mod:`agnostic.port` wrote, with its weights; the file is executed."""
 
     def run(
         self, model: Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]

@@ -157,9 +157,15 @@ def _from_function(path: Path, function: str, backend: str | None, weights: Weig
 
 
 def _imported(path: Path) -> ModuleType:
-    """The module that a user's file makes, executed anew each time: the file may have changed."""
+    """The module that a user's file makes."""
     if not path.is_file():
         raise InvalidInput(f"no file {path}, which should make the model")
+    with _user_code(path, None):
+        return executed(path)
+
+
+def executed(path: Path) -> ModuleType:
+    """The module that a file of Python makes, executed anew each time: the file may have changed."""
     name = f"_agnostic_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
@@ -167,8 +173,7 @@ def _imported(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(found)
     # dataclasses and pickle look a class's module up by its name.
     sys.modules[name] = module
-    with _user_code(path, None):
-        found.loader.exec_module(module)
+    found.loader.exec_module(module)
     return module
 
 

@@ -22,6 +22,7 @@ from agnostic.contracts.layers import LAYERS
 from agnostic.contracts.ported import PORTED
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
+from agnostic.models.load import executed
 from agnostic.port.sample import arrays, with_arrays
 from agnostic.port.sources import Draft
 from agnostic.processes import started
@@ -209,7 +210,7 @@ def main(name: str) -> None:
     for place, plan in enumerate(json.loads((folder / "plan.json").read_text())):
         backend = get_backend(plan["to"])[PORTED]
         try:
-            model = backend.build(Path(plan["source"]), Path(plan["weights"]))
+            model = executed(Path(plan["source"])).make_model(Path(plan["weights"]))
             for number in range(plan["cases"]):
                 with np.load(folder / f"in_{place}_{number}.npz") as file:
                     case = [file[key] for key in file.files]

@@ -11,13 +11,13 @@ from typing import Any
 
 from agnostic import display
 from agnostic.contracts.calls import CALLS
-from agnostic.contracts.ported import PORTED
 from agnostic.contracts.program import PROGRAM
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.contracts.writer import WRITER
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.inputs import Size, examples
+from agnostic.models.load import executed
 from agnostic.port.check import judged, run_elsewhere, trial
 from agnostic.port.code import identifier
 from agnostic.port.constants import simple_constants
@@ -94,7 +94,8 @@ class Ported:
             path = Path(name) / f"{self.name}.py"
             path.write_text(self.source, encoding="utf-8")
             weights = get_backend(self.to)[WRITER].write_weights(self.arrays, path.parent, self.name)
-            return get_backend(self.to)[PORTED].build(path, weights)
+            model: Model = executed(path).make_model(weights)
+            return model
 
 
 def port(

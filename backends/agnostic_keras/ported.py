@@ -1,11 +1,8 @@
-"""Models from source that :mod:`agnostic.port` wrote. See :mod:`agnostic.contracts.ported`."""
+"""Run models from source that :mod:`agnostic.port` wrote. See :mod:`agnostic.contracts.ported`."""
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,19 +12,6 @@ import numpy.typing as npt
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import ops_for
 from agnostic_keras.taps import watch
-
-_COUNT = itertools.count()
-
-
-def build(source: Path, weights: Path) -> keras.Model:
-    """See :meth:`agnostic.contracts.ported.Ported.build`."""
-    spec = importlib.util.spec_from_file_location(f"ported_{source.stem}_{next(_COUNT)}", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model: keras.Model = module.make_model(weights)
-    return model
 
 
 def run(

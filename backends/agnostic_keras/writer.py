@@ -16,67 +16,16 @@ import numpy.typing as npt
 
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path
-from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Name, call, rebuilt, text
+from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Listed, Name, call, rebuilt, text
 from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
 from agnostic.port.layout import Step
+from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, speller, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic_keras.helpers import HELPERS
 
-Spelling = Callable[["_Call"], Code]
-SPELLINGS: dict[str, Spelling] = {}
-
-
-class _Call:
-    """One node with the code of its operands."""
-
-    def __init__(self, node: Node, operands: Sequence[Code]) -> None:
-        self.node = node
-        self.operands = operands
-
-    def __getitem__(self, name: str) -> Any:
-        return self.node.attributes[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute, or its default."""
-        return self.node.attributes.get(name, default)
-
-    @property
-    def x(self) -> Code:
-        """The code of the first operand."""
-        return self.operands[0]
-
-    def operand(self, place: int) -> Code:
-        """The code of an operand; None where there is none."""
-        return self.operands[place] if place < len(self.operands) else None
-
-    def shape(self, place: int = 0) -> tuple[int, ...]:
-        """The shape of an operand."""
-        operand = self.node.operands[place]
-        return operand.shape if isinstance(operand, Value) else ()
-
-    def is_given(self, place: int) -> bool:
-        """Whether there is an operand."""
-        return place < len(self.node.operands) and self.node.operands[place] is not None
-
-
-def spells(*operators: str) -> Callable[[Spelling], Spelling]:
-    """Make a function the spelling of operators."""
-
-    def register(function: Spelling) -> Spelling:
-        SPELLINGS.update(dict.fromkeys(operators, function))
-        return function
-
-    return register
-
-
-def _one(numbers: Sequence[Any]) -> Any:
-    """A number instead of several equal ones, as Keras' layers take it."""
-    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
-
-
-def _ones(numbers: Sequence[int]) -> bool:
-    return all(n == 1 for n in numbers)
+SPELLINGS: dict[str, Spelling] = dict(COMMON)
+spells = speller(SPELLINGS)
 
 
 def _name(operator: str, *args: Code, **keywords: Code) -> Apply:
@@ -89,20 +38,6 @@ def _step(shape: Sequence[int], axes: Sequence[int], result: Sequence[int] | Non
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
-def _value(node: Node, place: int) -> Value | None:
-    found = node.operands[place] if place < len(node.operands) else None
-    return found if isinstance(found, Value) else None
-
-
-def _weights(node: Node, **places: int) -> tuple[Weight, ...]:
-    found = [(name, _value(node, place)) for name, place in places.items()]
-    return tuple(Weight(name, value) for name, value in found if value is not None)
-
-
-def _direct(layer: Code, operands: Sequence[Code]) -> Code:
-    return Apply(layer, (operands[0],))
-
-
 def _padded(x: Code, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Code:
     """The image with numbers around it, or itself."""
     if not any(map(any, padding)):
@@ -117,7 +52,7 @@ def _padded(x: Code, padding: Sequence[tuple[int, int]], value: float = 0.0) -> 
 
 def _same(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Any) -> bool:
     """Whether padding="same" of Keras pads just so, at any size."""
-    return _ones(stride) and all(
+    return ones(stride) and all(
         low + high == (k - 1) * d and low == (low + high) // 2
         for (low, high), k, d in zip(padding, kernel, dilation, strict=True)
     )
@@ -125,14 +60,14 @@ def _same(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
 
 def _convolution_layer(node: Node) -> Layer | None:
     given = node.attributes
-    kernel = _value(node, 1)
+    kernel = value_at(node, 1)
     if kernel is None or len(kernel.shape) not in (3, 4, 5):
         return None
     rank = len(kernel.shape) - 2
     sizes, (out, inner) = kernel.shape[2:], kernel.shape[:2]
-    groups, bias = int(given.get("groups", 1)), _value(node, 2)
+    groups, bias = int(given.get("groups", 1)), value_at(node, 2)
     stride, dilation, padding = given["stride"], given["dilation"], given["padding"]
-    if not _ones(stride) and not _ones(dilation):
+    if not ones(stride) and not ones(dilation):
         if all(k == 1 for k in sizes):
             dilation = (1,) * rank
         else:
@@ -147,7 +82,7 @@ def _convolution_layer(node: Node) -> Layer | None:
     prefix = "" if even and not patches else "layers."
     amount: Any = int(padding[0][0]) if not prefix else "same" if same else "valid"
     options = {
-        "kernel_size": _one(sizes), "strides": _one(stride), "padding": amount, "dilation_rate": _one(dilation),
+        "kernel_size": one(sizes), "strides": one(stride), "padding": amount, "dilation_rate": one(dilation),
         "use_bias": bias is not None,
     }  # fmt: skip
     spatial = tuple(range(2, rank + 2))
@@ -163,27 +98,27 @@ def _convolution_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[0] if not prefix or same else _padded(operands[0], padding),))
 
-    return Layer(constructor, apply, (Weight("kernel", kernel, step), *_weights(node, bias=2)), "conv")
+    return Layer(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
 
 def _transposed_layer(node: Node) -> Layer | None:
-    given, kernel = node.attributes, _value(node, 1)
-    if kernel is None or given.get("groups", 1) != 1 or not _ones(given["dilation"]):
+    given, kernel = node.attributes, value_at(node, 1)
+    if kernel is None or given.get("groups", 1) != 1 or not ones(given["dilation"]):
         return None
     rank = len(kernel.shape) - 2
     if any(more > high for (_, high), more in zip(given["crop"], given["extra"], strict=True)):
         return None
     spatial = tuple(range(2, rank + 2))
     constructor = call(
-        f"layers.Conv{rank}DTranspose", filters=kernel.shape[1], kernel_size=_one(kernel.shape[2:]),
-        strides=_one(given["stride"]), use_bias=_value(node, 2) is not None,
+        f"layers.Conv{rank}DTranspose", filters=kernel.shape[1], kernel_size=one(kernel.shape[2:]),
+        strides=one(given["stride"]), use_bias=value_at(node, 2) is not None,
     )  # fmt: skip
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return _cropped(Apply(layer, (operands[0],)), node)
 
     step = _step(kernel.shape, (*spatial, 1, 0))
-    return Layer(constructor, apply, (Weight("kernel", kernel, step), *_weights(node, bias=2)), "conv")
+    return Layer(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
 
 def _cropped(code: Code, node: Node) -> Code:
@@ -201,68 +136,68 @@ def _cropped(code: Code, node: Node) -> Code:
 
 
 def _linear_layer(node: Node) -> Layer | None:
-    weight = _value(node, 1)
+    weight = value_at(node, 1)
     if weight is None or len(weight.shape) != 2:
         return None
-    constructor = call("layers.Dense", units=weight.shape[0], use_bias=_value(node, 2) is not None)
+    constructor = call("layers.Dense", units=weight.shape[0], use_bias=value_at(node, 2) is not None)
     kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
-    return Layer(constructor, _direct, (kernel, *_weights(node, bias=2)), "dense")
+    return Layer(constructor, direct, (kernel, *weights_at(node, bias=2)), "dense")
 
 
 def _batch_norm_layer(node: Node) -> Layer | None:
     given = node.attributes
-    if _value(node, 1) is None or _value(node, 2) is None:
+    if value_at(node, 1) is None or value_at(node, 2) is None:
         return None
-    scale, offset = _value(node, 3), _value(node, 4)
+    scale, offset = value_at(node, 3), value_at(node, 4)
     constructor = call(
         "layers.BatchNormalization", epsilon=given["epsilon"], momentum=round(1 - given.get("momentum", 0.1), 10),
         center=offset is not None, scale=scale is not None,
     )  # fmt: skip
-    weights = _weights(node, moving_mean=1, moving_variance=2, gamma=3, beta=4)
-    return Layer(constructor, _direct, weights, "norm")
+    weights = weights_at(node, moving_mean=1, moving_variance=2, gamma=3, beta=4)
+    return Layer(constructor, direct, weights, "norm")
 
 
 def _layer_norm_layer(node: Node) -> Layer | None:
-    scale, offset = _value(node, 1), _value(node, 2)
+    scale, offset = value_at(node, 1), value_at(node, 2)
     if len(node.attributes["axes"]) != 1 or (scale is None and offset is None):
         return None
     constructor = call(
         "layers.LayerNormalization", epsilon=node.attributes["epsilon"], center=offset is not None,
         scale=scale is not None,
     )  # fmt: skip
-    return Layer(constructor, _direct, _weights(node, gamma=1, beta=2), "norm")
+    return Layer(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
 
 
 def _rms_norm_layer(node: Node) -> Layer | None:
-    if len(node.attributes["axes"]) != 1 or _value(node, 1) is None:
+    if len(node.attributes["axes"]) != 1 or value_at(node, 1) is None:
         return None
     constructor = call("layers.RMSNormalization", epsilon=node.attributes["epsilon"])
-    return Layer(constructor, _direct, _weights(node, scale=1), "norm")
+    return Layer(constructor, direct, weights_at(node, scale=1), "norm")
 
 
 def _group_norm_layer(node: Node) -> Layer | None:
-    scale, offset = _value(node, 1), _value(node, 2)
-    x = _value(node, 0)
+    scale, offset = value_at(node, 1), value_at(node, 2)
+    x = value_at(node, 0)
     if scale is None or offset is None or x is None or isinstance(x.shape[-1], Dim):
         return None
     constructor = call(
         "layers.GroupNormalization", groups=node.attributes["groups"], epsilon=node.attributes["epsilon"]
     )
-    return Layer(constructor, _direct, _weights(node, gamma=1, beta=2), "norm")
+    return Layer(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
 
 
 def _prelu_layer(node: Node) -> Layer | None:
-    x, slope = _value(node, 0), _value(node, 1)
+    x, slope = value_at(node, 0), value_at(node, 1)
     if x is None or slope is None or slope.shape != x.shape[-1:]:
         return None
     shared = tuple(range(1, len(x.shape) - 1))
     constructor = call("layers.PReLU", shared_axes=shared or ...)
     step = Step(slope.shape, (0,), ((1,) * len(shared)) + slope.shape)
-    return Layer(constructor, _direct, (Weight("alpha", slope, step),), "prelu")
+    return Layer(constructor, direct, (Weight("alpha", slope, step),), "prelu")
 
 
 def _embedding_layer(node: Node) -> Layer | None:
-    table = _value(node, 0)
+    table = value_at(node, 0)
     if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
         return None
     constructor = call("layers.Embedding", input_dim=table.shape[0], output_dim=table.shape[1])
@@ -270,11 +205,11 @@ def _embedding_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[1],))
 
-    return Layer(constructor, apply, _weights(node, embeddings=0), "embedding")
+    return Layer(constructor, apply, weights_at(node, embeddings=0), "embedding")
 
 
 def _dropout_layer(node: Node) -> Layer | None:
-    return Layer(call("layers.Dropout", rate=node.attributes["rate"]), _direct, (), "dropout")
+    return Layer(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
 
 
 LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
@@ -293,35 +228,35 @@ LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
 
 # Products with weights that are no layer's own ------------------------------------------------------------------
 @spells("linear")
-def _linear(c: _Call) -> Code:
+def _linear(c: Call) -> Code:
     product = _name("matmul", c.x, _name("transpose", c.operands[1]) if len(c.shape(1)) == 2 else c.operands[1])
     return Infix("+", product, c.operands[2]) if c.is_given(2) else product
 
 
 @spells("convolution")
-def _convolution(c: _Call) -> Code:
+def _convolution(c: Call) -> Code:
     rank = len(c.shape(1)) - 2
     sizes, stride, dilation = c.shape(1)[2:], c["stride"], c["dilation"]
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 1, 0))
     groups = int(c.get("groups", 1))
     x = _padded(c.x, c["padding"])
-    options = {"strides": _one(stride)} if not _ones(stride) else {}
-    if not _ones(dilation) and not _ones(sizes):
-        if not _ones(stride):
+    options = {"strides": one(stride)} if not ones(stride) else {}
+    if not ones(dilation) and not ones(sizes):
+        if not ones(stride):
             # Keras has no strides with dilation: each place is computed, and every stride-th kept.
             options = {}
-        options["dilation_rate"] = _one(dilation)
+        options["dilation_rate"] = one(dilation)
     if groups > 1 and rank == 3:
         code: Code = call("grouped_conv", x, kernel, groups, **options)
     else:
         code = _name("conv", x, kernel, **options)
-    if "dilation_rate" in options and not _ones(stride):
+    if "dilation_rate" in options and not ones(stride):
         code = At(code, Name(", ".join([":"] + [f"::{s}" for s in stride])))
     return Infix("+", code, c.operands[2]) if c.is_given(2) else code
 
 
 @spells("transposed_convolution")
-def _transposed(c: _Call) -> Code:
+def _transposed(c: Call) -> Code:
     rank = len(c.shape(1)) - 2
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 0, 1))
     crop = tuple((int(low), int(high) - int(more)) for (low, high), more in zip(c["crop"], c["extra"], strict=True))
@@ -333,7 +268,7 @@ def _transposed(c: _Call) -> Code:
 
 
 @spells("embedding")
-def _embedding(c: _Call) -> Code:
+def _embedding(c: Call) -> Code:
     return _name("take", c.x, c.operands[1], axis=0)
 
 
@@ -343,19 +278,19 @@ def _affine(code: Code, scale: Code, offset: Code) -> Code:
 
 
 @spells("batch_norm")
-def _batch_norm(c: _Call) -> Code:
+def _batch_norm(c: Call) -> Code:
     root = _name("sqrt", Infix("+", c.operands[2], c["epsilon"]))
     return _affine(Infix("/", Infix("-", c.x, c.operands[1]), root), c.operand(3), c.operand(4))
 
 
 @spells("batch_norm_training")
-def _batch_norm_training(c: _Call) -> Code:
+def _batch_norm_training(c: Call) -> Code:
     axes = tuple(range(len(c.shape()) - 1))
     return _affine(call("standardize", c.x, axes, c["epsilon"]), c.operand(1), c.operand(2))
 
 
 @spells("layer_norm")
-def _layer_norm(c: _Call) -> Code:
+def _layer_norm(c: Call) -> Code:
     axes = tuple(c["axes"])
     return _affine(
         call("standardize", c.x, axes[0] if len(axes) == 1 else axes, c["epsilon"]), c.operand(1), c.operand(2)
@@ -363,19 +298,19 @@ def _layer_norm(c: _Call) -> Code:
 
 
 @spells("rms_norm")
-def _rms_norm(c: _Call) -> Code:
+def _rms_norm(c: Call) -> Code:
     axes = tuple(c["axes"])
     mean = _name("mean", _name("square", c.x), axis=axes[0] if len(axes) == 1 else axes, keepdims=True)
     return _affine(Infix("*", c.x, _name("rsqrt", Infix("+", mean, c["epsilon"]))), c.operand(1), None)
 
 
 @spells("group_norm")
-def _group_norm(c: _Call) -> Code:
+def _group_norm(c: Call) -> Code:
     return _affine(call("group_norm", c.x, int(c["groups"]), c["epsilon"]), c.operand(1), c.operand(2))
 
 
 @spells("prelu")
-def _prelu(c: _Call) -> Code:
+def _prelu(c: Call) -> Code:
     return _name("where", Infix(">=", c.x, 0), c.x, Infix("*", c.operands[1], c.x))
 
 
@@ -388,7 +323,7 @@ _PLAIN = {
 
 
 @spells("activation")
-def _activation(c: _Call) -> Code:
+def _activation(c: Call) -> Code:
     function = c["function"]
     options = {name: value for name, value in c.node.attributes.items() if name != "function"}
     if function == "gelu":
@@ -425,18 +360,13 @@ def _activation(c: _Call) -> Code:
 
 
 @spells("softmax", "log_softmax")
-def _softmax(c: _Call) -> Code:
+def _softmax(c: Call) -> Code:
     axis = c["axis"] - len(c.shape()) if c["axis"] >= 0 else c["axis"]
     return _name(c.node.operator, c.x, **({} if axis == -1 else {"axis": axis}))
 
 
-@spells("dropout", "identity")
-def _identity(c: _Call) -> Code:
-    return c.x
-
-
 # Pooling and resizing -------------------------------------------------------------------------------------------------
-def _overhang(c: _Call) -> list[tuple[int, int]]:
+def _overhang(c: Call) -> list[tuple[int, int]]:
     """The padding, with what a last window of ceil_mode hangs over."""
     if not c.get("ceil_mode", False):
         return [(int(a), int(b)) for a, b in c["padding"]]
@@ -452,18 +382,18 @@ def _overhang(c: _Call) -> list[tuple[int, int]]:
 
 
 @spells("max_pool")
-def _max_pool(c: _Call) -> Code:
-    if c.get("ceil_mode", False) or not _ones(c["dilation"]):
+def _max_pool(c: Call) -> Code:
+    if c.get("ceil_mode", False) or not ones(c["dilation"]):
         return call(
             "max_pool", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(map(tuple, c["padding"])),
             tuple(c["dilation"]), ceil_mode=bool(c.get("ceil_mode", False)),
         )  # fmt: skip
     x = _padded(c.x, c["padding"], float("-inf"))
-    return _name("max_pool", x, pool_size=_one(c["kernel"]), strides=_one(c["stride"]))
+    return _name("max_pool", x, pool_size=one(c["kernel"]), strides=one(c["stride"]))
 
 
 @spells("average_pool")
-def _average_pool(c: _Call) -> Code:
+def _average_pool(c: Call) -> Code:
     padded = any(map(any, c["padding"]))
     if c.get("ceil_mode", False) or c.get("divisor") or (padded and not c.get("count_padding", True)):
         return call(
@@ -471,11 +401,11 @@ def _average_pool(c: _Call) -> Code:
             ceil_mode=bool(c.get("ceil_mode", False)), count_padding=bool(c.get("count_padding", True)),
             divisor=c.get("divisor"),
         )  # fmt: skip
-    return _name("average_pool", _padded(c.x, c["padding"]), pool_size=_one(c["kernel"]), strides=_one(c["stride"]))
+    return _name("average_pool", _padded(c.x, c["padding"]), pool_size=one(c["kernel"]), strides=one(c["stride"]))
 
 
 @spells("adaptive_average_pool", "adaptive_max_pool")
-def _adaptive(c: _Call) -> Code:
+def _adaptive(c: Call) -> Code:
     word = "mean" if "average" in c.node.operator else "max"
     sizes = tuple(c["sizes"])
     rank = len(sizes)
@@ -485,7 +415,7 @@ def _adaptive(c: _Call) -> Code:
 
 
 @spells("resize")
-def _resize(c: _Call) -> Code:
+def _resize(c: Call) -> Code:
     method, scales = c["method"], c.get("scales")
     sizes = tuple(c["sizes"])
     before = c.shape()[1:-1]
@@ -516,74 +446,34 @@ def _resize(c: _Call) -> Code:
 
 # What moves numbers ---------------------------------------------------------------------------------------------------
 @spells("reshape")
-def _reshape(c: _Call) -> Code:
+def _reshape(c: Call) -> Code:
     return _name("reshape", c.x, tuple(c["shape"]))
 
 
 @spells("permute")
-def _permute(c: _Call) -> Code:
+def _permute(c: Call) -> Code:
     return _name("transpose", c.x, tuple(c["axes"]))
 
 
 @spells("expand")
-def _expand(c: _Call) -> Code:
+def _expand(c: Call) -> Code:
     return _name("broadcast_to", c.x, tuple(c["shape"]))
 
 
-def _indexed(c: _Call, axis: int, index: str) -> Code:
-    rank = len(c.shape())
-    axis %= rank
-    if axis == rank - 1 and rank > 2:
-        return At(c.x, Name(f"..., {index}"))
-    return At(c.x, Name(", ".join([":"] * axis + [index])))
-
-
-@spells("slice")
-def _slice(c: _Call) -> Code:
-    axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
-    length = c.shape()[axis]
-    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
-    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
-        raise Unwritable("between places that depend on the size")
-    if step != 1:
-        parts.append(str(int(step)))
-    return _indexed(c, axis, ":".join(parts))
-
-
-@spells("select")
-def _select(c: _Call) -> Code:
-    if isinstance(c["index"], Dim):
-        if c["index"] + 1 == c.shape()[c["axis"]]:
-            return _indexed(c, c["axis"], "-1")
-        raise Unwritable("at a place that depends on the size")
-    return _indexed(c, c["axis"], str(int(c["index"])))
-
-
-@spells("update")
-def _update(c: _Call) -> Code:
-    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
-
-
 @spells("concatenate")
-def _concatenate(c: _Call) -> Code:
+def _concatenate(c: Call) -> Code:
     axis = c["axis"]
     rank = len(c.node.outputs[0].shape)
-    return _name("concatenate", _listed(c.x), axis=-1 if axis == rank - 1 else axis)
-
-
-def _listed(parts: Any) -> Code:
-    from agnostic.port.code import Listed
-
-    return Listed(tuple(parts))
+    return _name("concatenate", Listed(tuple(c.x)), axis=-1 if axis == rank - 1 else axis)
 
 
 @spells("stack")
-def _stack(c: _Call) -> Code:
-    return _name("stack", _listed(c.x), axis=c["axis"])
+def _stack(c: Call) -> Code:
+    return _name("stack", Listed(tuple(c.x)), axis=c["axis"])
 
 
 @spells("pad")
-def _pad(c: _Call) -> Code:
+def _pad(c: Call) -> Code:
     widths = tuple((int(a), int(b)) for a, b in c["widths"])
     mode = c.get("mode", "constant")
     if any(n < 0 for pair in widths for n in pair) or mode in ("replicate", "circular"):
@@ -595,7 +485,7 @@ def _pad(c: _Call) -> Code:
 
 
 @spells("roll")
-def _roll(c: _Call) -> Code:
+def _roll(c: Call) -> Code:
     code = c.x
     for shift, axis in zip(c["shifts"], c["axes"], strict=True):
         code = _name("roll", code, shift, axis=axis)
@@ -603,32 +493,32 @@ def _roll(c: _Call) -> Code:
 
 
 @spells("flip")
-def _flip(c: _Call) -> Code:
+def _flip(c: Call) -> Code:
     return _name("flip", c.x, axis=tuple(c["axes"]) if len(c["axes"]) > 1 else c["axes"][0])
 
 
 @spells("tile")
-def _tile(c: _Call) -> Code:
+def _tile(c: Call) -> Code:
     return _name("tile", c.x, tuple(c["counts"]))
 
 
 @spells("repeat")
-def _repeat(c: _Call) -> Code:
+def _repeat(c: Call) -> Code:
     return _name("repeat", c.x, c["count"], axis=c["axis"])
 
 
 @spells("triangle")
-def _triangle(c: _Call) -> Code:
+def _triangle(c: Call) -> Code:
     return _name("triu" if c.get("upper") else "tril", c.x, k=c.get("diagonal", 0))
 
 
 @spells("unfold")
-def _unfold(c: _Call) -> Code:
+def _unfold(c: Call) -> Code:
     return call("unfold", c.x, int(c["axis"]), int(c["length"]), int(c["step"]))
 
 
 @spells("patches")
-def _patches(c: _Call) -> Code:
+def _patches(c: Call) -> Code:
     return call("patches", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(c["padding"]), tuple(c["dilation"]))
 
 
@@ -641,12 +531,12 @@ def _dtype(name: str) -> str:
 
 
 @spells("cast")
-def _cast(c: _Call) -> Code:
+def _cast(c: Call) -> Code:
     return _name("cast", c.x, _dtype(c["dtype"]))
 
 
 @spells("full")
-def _full(c: _Call) -> Code:
+def _full(c: Call) -> Code:
     shape, dtype = tuple(c["shape"]), _dtype(c["dtype"])
     options = {} if dtype == "float32" else {"dtype": dtype}
     if c.x in (0, 1) and not isinstance(c.x, bool):
@@ -655,7 +545,7 @@ def _full(c: _Call) -> Code:
 
 
 @spells("arange")
-def _arange(c: _Call) -> Code:
+def _arange(c: Call) -> Code:
     start, stop, step = c.operands
     dtype = _dtype(c["dtype"])
     if step == 1 and start == 0:
@@ -664,7 +554,7 @@ def _arange(c: _Call) -> Code:
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
-def _axis(c: _Call) -> dict[str, Any]:
+def _axis(c: Call) -> dict[str, Any]:
     axes = c.get("axes")
     found: dict[str, Any] = {}
     if axes is not None:
@@ -679,14 +569,14 @@ _REDUCTIONS = {"sum": "sum", "mean": "mean", "product": "prod", "max": "max", "m
 
 
 @spells("reduce")
-def _reduce(c: _Call) -> Code:
+def _reduce(c: Call) -> Code:
     if c["function"] not in _REDUCTIONS:
         raise Unwritable(f"of function {c['function']!r} has no spelling in Keras")
     return _name(_REDUCTIONS[c["function"]], c.x, **_axis(c))
 
 
 @spells("variance")
-def _variance(c: _Call) -> Code:
+def _variance(c: Call) -> Code:
     correction = c.get("correction", 0)
     axes = c.get("axes")
     sizes = [c.shape()[a] for a in (range(len(c.shape())) if axes is None else axes)]
@@ -700,7 +590,7 @@ def _variance(c: _Call) -> Code:
 
 
 @spells("norm")
-def _norm(c: _Call) -> Code:
+def _norm(c: Call) -> Code:
     order = c.get("order", 2)
     if order == 2:
         return _name("sqrt", _name("sum", _name("square", c.x), **_axis(c)))
@@ -714,12 +604,12 @@ def _norm(c: _Call) -> Code:
 
 
 @spells("argmax", "argmin")
-def _place(c: _Call) -> Code:
+def _place(c: Call) -> Code:
     return _name(c.node.operator, c.x, axis=c.get("axis"), **({"keepdims": True} if c.get("keep") else {}))
 
 
 @spells("cumulative")
-def _cumulative(c: _Call) -> Code:
+def _cumulative(c: Call) -> Code:
     function = {"sum": "cumsum", "product": "cumprod"}.get(c.get("function", "sum"))
     if function is None:
         raise Unwritable(f"of function {c['function']!r} has no spelling in Keras")
@@ -727,7 +617,7 @@ def _cumulative(c: _Call) -> Code:
 
 
 @spells("top")
-def _top(c: _Call) -> Code:
+def _top(c: Call) -> Code:
     return call("top", c.x, c["count"], c.get("axis", -1), largest=c.get("largest", True))
 
 
@@ -736,17 +626,17 @@ _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": 
 
 
 @spells(*_SIGNS)
-def _arithmetic(c: _Call) -> Code:
+def _arithmetic(c: Call) -> Code:
     return Infix(_SIGNS[c.node.operator], c.x, c.operands[1])
 
 
 @spells("maximum", "minimum")
-def _larger(c: _Call) -> Code:
+def _larger(c: Call) -> Code:
     return _name(c.node.operator, c.x, c.operands[1])
 
 
 @spells("where")
-def _where(c: _Call) -> Code:
+def _where(c: Call) -> Code:
     # jax's own function takes no variable of Keras.
     own = [isinstance(code, Name) and code.text.startswith("self.") for code in c.operands]
     operands = [_name("convert_to_tensor", x) if is_own else x for x, is_own in zip(c.operands, own, strict=True)]
@@ -754,7 +644,7 @@ def _where(c: _Call) -> Code:
 
 
 @spells("clip")
-def _clip(c: _Call) -> Code:
+def _clip(c: Call) -> Code:
     low, high = c.operand(1), c.operand(2)
     if low is None:
         return _name("minimum", c.x, high)
@@ -772,7 +662,7 @@ _UNARY = {
 
 
 @spells("unary")
-def _unary(c: _Call) -> Code:
+def _unary(c: Call) -> Code:
     function = c["function"]
     if function == "fraction":
         return Infix("-", c.x, _name("trunc", c.x))
@@ -790,7 +680,7 @@ _BINARY = {
 
 
 @spells("binary")
-def _binary(c: _Call) -> Code:
+def _binary(c: Call) -> Code:
     function = c["function"]
     if function == "truncated_divide":
         return _name("trunc", Infix("/", c.x, c.operands[1]))
@@ -801,17 +691,17 @@ def _binary(c: _Call) -> Code:
 
 # Products -------------------------------------------------------------------------------------------------------------
 @spells("matmul")
-def _matmul(c: _Call) -> Code:
+def _matmul(c: Call) -> Code:
     return _name("matmul", c.x, c.operands[1])
 
 
 @spells("einsum")
-def _einsum(c: _Call) -> Code:
+def _einsum(c: Call) -> Code:
     return _name("einsum", c["equation"], *c.x)
 
 
 @spells("outer")
-def _outer(c: _Call) -> Code:
+def _outer(c: Call) -> Code:
     a, b = len(c.shape(0)), len(c.shape(1))
     if a == b == 1:
         return _name("outer", c.x, c.operands[1])
@@ -819,7 +709,7 @@ def _outer(c: _Call) -> Code:
 
 
 @spells("attention")
-def _attention(c: _Call) -> Code:
+def _attention(c: Call) -> Code:
     options: dict[str, Any] = {}
     if c.is_given(3):
         options["mask"] = c.operands[3]
@@ -838,12 +728,12 @@ def _attention(c: _Call) -> Code:
 
 # Places ---------------------------------------------------------------------------------------------------------------
 @spells("take")
-def _take(c: _Call) -> Code:
+def _take(c: Call) -> Code:
     return _name("take", c.x, c.operands[1], axis=c["axis"])
 
 
 @spells("gather")
-def _gather(c: _Call) -> Code:
+def _gather(c: Call) -> Code:
     index, shape = c.shape(1), c.shape(0)
     if any(n != m for axis, (n, m) in enumerate(zip(index, shape, strict=True)) if axis != c["axis"] % len(shape)):
         raise Unwritable("whose places are fewer along another axis has no spelling in Keras")
@@ -851,7 +741,7 @@ def _gather(c: _Call) -> Code:
 
 
 @spells("index")
-def _index(c: _Call) -> Code:
+def _index(c: Call) -> Code:
     indices = c.operands[1]
     kept = [axis for axis, index in enumerate(indices) if index is not None]
     if len(kept) == 1:
@@ -862,25 +752,25 @@ def _index(c: _Call) -> Code:
 
 
 @spells("write")
-def _write(c: _Call) -> Code:
+def _write(c: Call) -> Code:
     raise Unwritable("at computed places has no spelling in Keras yet")
 
 
 @spells("one_hot")
-def _one_hot(c: _Call) -> Code:
+def _one_hot(c: Call) -> Code:
     return _name("one_hot", c.x, c["classes"])
 
 
 # Recurrent layers -----------------------------------------------------------------------------------------------------
 @spells("lstm", "gru", "rnn")
-def _recurrent(c: _Call) -> Code:
+def _recurrent(c: Call) -> Code:
     names = {"function": "activation"}
     options = {names.get(name, name): value for name, value in c.node.attributes.items() if value is not False}
     return call(c.node.operator, *c.operands, **options)
 
 
 @spells("sample")
-def _sample(c: _Call) -> Code:
+def _sample(c: Call) -> Code:
     return call(
         "sample", c.x, c.operands[1], method=c.get("method", "bilinear"), fill=c.get("fill", "zeros"),
         align_corners=c.get("align_corners", False),
@@ -917,7 +807,7 @@ class KerasDialect:
         spelling = SPELLINGS.get(node.operator)
         if spelling is None:
             raise Unwritable("has no spelling in Keras yet")
-        return spelling(_Call(node, operands))
+        return spelling(Call(node, operands))
 
     def layer(self, node: Node) -> Layer | None:
         """See :meth:`agnostic.port.dialect.Dialect.layer`."""

@@ -1,11 +1,8 @@
-"""Models from source that :mod:`agnostic.port` wrote. See :mod:`agnostic.contracts.ported`."""
+"""Run models from source that :mod:`agnostic.port` wrote. See :mod:`agnostic.contracts.ported`."""
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,19 +12,6 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from agnostic_torch.taps import watch
-
-_COUNT = itertools.count()
-
-
-def build(source: Path, weights: Path) -> nn.Module:
-    """See :meth:`agnostic.contracts.ported.Ported.build`."""
-    spec = importlib.util.spec_from_file_location(f"ported_{source.stem}_{next(_COUNT)}", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model: nn.Module = module.make_model(weights)
-    return model
 
 
 def run(

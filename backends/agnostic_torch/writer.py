@@ -16,66 +16,14 @@ import numpy.typing as npt
 
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
-from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
+from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable
+from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, speller, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic_torch.helpers import HELPERS
 
-Spelling = Callable[["_Call"], Code]
-SPELLINGS: dict[str, Spelling] = {}
-
-
-class _Call:
-    """One node with the code of its operands."""
-
-    def __init__(self, node: Node, operands: Sequence[Code]) -> None:
-        self.node = node
-        self.operands = operands
-
-    def __getitem__(self, name: str) -> Any:
-        return self.node.attributes[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute, or its default."""
-        return self.node.attributes.get(name, default)
-
-    @property
-    def x(self) -> Code:
-        """The code of the first operand."""
-        return self.operands[0]
-
-    def operand(self, place: int) -> Code:
-        """The code of an operand; None where there is none."""
-        return self.operands[place] if place < len(self.operands) else None
-
-    def shape(self, place: int = 0) -> tuple[int, ...]:
-        """The shape of an operand."""
-        operand = self.node.operands[place]
-        return operand.shape if isinstance(operand, Value) else ()
-
-    @property
-    def rank(self) -> int:
-        """The number of axes of the first operand."""
-        return len(self.shape())
-
-
-def spells(*operators: str) -> Callable[[Spelling], Spelling]:
-    """Make a function the spelling of operators."""
-
-    def register(function: Spelling) -> Spelling:
-        SPELLINGS.update(dict.fromkeys(operators, function))
-        return function
-
-    return register
-
-
-def _one(numbers: Sequence[Any]) -> Any:
-    """A number instead of several equal ones, as torch's layers take it."""
-    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
-
-
-def _ones(numbers: Sequence[int]) -> bool:
-    return all(n == 1 for n in numbers)
+SPELLINGS: dict[str, Spelling] = dict(COMMON)
+spells = speller(SPELLINGS)
 
 
 def _name(function: str, *args: Code, **keywords: Code) -> Apply:
@@ -94,7 +42,7 @@ def _method(x: Code, name: str, *args: Code, **keywords: Code) -> Apply:
 def _symmetric(node: Node) -> bool:
     """Whether the padding is as much on both sides, whatever the size of the image."""
     given = node.attributes
-    if given.get("same") and not _ones(given["stride"]):
+    if given.get("same") and not ones(given["stride"]):
         return False
     return all(low == high and not isinstance(low, Dim) and not isinstance(high, Dim) for low, high in given["padding"])
 
@@ -110,32 +58,18 @@ def _padded(x: Code, node: Node, kernel: Sequence[int], value: float = 0.0) -> C
     options = {"value": value} if value else {}
     if given.get("same"):
         dilation = given.get("dilation") or (1,) * len(kernel)
-        if not _ones(dilation):
-            options["dilation"] = _one(dilation)
-        return call("pad_same", x, _one(kernel), _one(given["stride"]), **options)
+        if not ones(dilation):
+            options["dilation"] = one(dilation)
+        return call("pad_same", x, one(kernel), one(given["stride"]), **options)
     if any(isinstance(n, Dim) for pair in given["padding"] for n in pair):
         raise Unwritable("with a padding that changes with the size")
     return _functional("pad", x, _widths(given["padding"]), **options)
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
-def _value(node: Node, place: int) -> Value | None:
-    found = node.operands[place] if place < len(node.operands) else None
-    return found if isinstance(found, Value) else None
-
-
-def _weights(node: Node, **places: int) -> tuple[Weight, ...]:
-    found = [(name, _value(node, place)) for name, place in places.items()]
-    return tuple(Weight(name, value) for name, value in found if value is not None)
-
-
-def _direct(layer: Code, operands: Sequence[Code]) -> Code:
-    return Apply(layer, (operands[0],))
-
-
 def _without(constructor: Apply, node: Node, **places: int) -> Apply:
     """The layer without the weights that are not there."""
-    missing = [name for name, place in places.items() if _value(node, place) is None]
+    missing = [name for name, place in places.items() if value_at(node, place) is None]
     return call("without", constructor, *missing) if missing else constructor
 
 
@@ -145,29 +79,29 @@ def _convolution_options(node: Node, kernel: Value) -> tuple[dict[str, Any], boo
     inside = _symmetric(node)
     padding = tuple(int(low) for low, _ in given["padding"])
     return {
-        "stride": ... if _ones(given["stride"]) else _one(given["stride"]),
-        "padding": _one(padding) if inside and any(padding) else ...,
-        "dilation": ... if _ones(given["dilation"]) else _one(given["dilation"]),
+        "stride": ... if ones(given["stride"]) else one(given["stride"]),
+        "padding": one(padding) if inside and any(padding) else ...,
+        "dilation": ... if ones(given["dilation"]) else one(given["dilation"]),
         "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
     }, inside
 
 
 def _convolution_layer(node: Node) -> Layer | None:
-    kernel = _value(node, 1)
+    kernel = value_at(node, 1)
     if kernel is None or len(kernel.shape) not in (3, 4, 5):
         return None
     rank, sizes = len(kernel.shape) - 2, kernel.shape[2:]
     options, inside = _convolution_options(node, kernel)
     constructor = call(
         f"nn.Conv{rank}d", in_channels=kernel.shape[1] * int(node.attributes.get("groups", 1)),
-        out_channels=kernel.shape[0], kernel_size=_one(sizes), **options,
-        bias=... if _value(node, 2) is not None else False,
+        out_channels=kernel.shape[0], kernel_size=one(sizes), **options,
+        bias=... if value_at(node, 2) is not None else False,
     )  # fmt: skip
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[0] if inside else _padded(operands[0], node, sizes),))
 
-    return Layer(constructor, apply, _weights(node, weight=1, bias=2), "conv")
+    return Layer(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
 
 
 def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]]:
@@ -187,11 +121,11 @@ def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]
         else:
             raise Unwritable("that adds more than a stride behind its result")
     options = {
-        "stride": ... if _ones(given["stride"]) else _one(given["stride"]),
-        "padding": _one(padding) if any(padding) else ...,
-        "output_padding": _one(more) if any(more) else ...,
+        "stride": ... if ones(given["stride"]) else one(given["stride"]),
+        "padding": one(padding) if any(padding) else ...,
+        "output_padding": one(more) if any(more) else ...,
         "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
-        "dilation": ... if _ones(given["dilation"]) else _one(given["dilation"]),
+        "dilation": ... if ones(given["dilation"]) else one(given["dilation"]),
     }
     return options, cuts
 
@@ -203,7 +137,7 @@ def _cut(code: Code, cuts: Sequence[tuple[int, int]]) -> Code:
 
 
 def _transposed_layer(node: Node) -> Layer | None:
-    kernel = _value(node, 1)
+    kernel = value_at(node, 1)
     if kernel is None:
         return None
     rank, groups = len(kernel.shape) - 2, int(node.attributes.get("groups", 1))
@@ -213,43 +147,43 @@ def _transposed_layer(node: Node) -> Layer | None:
         return None
     constructor = call(
         f"nn.ConvTranspose{rank}d", in_channels=kernel.shape[0], out_channels=kernel.shape[1] * groups,
-        kernel_size=_one(kernel.shape[2:]), **options, bias=... if _value(node, 2) is not None else False,
+        kernel_size=one(kernel.shape[2:]), **options, bias=... if value_at(node, 2) is not None else False,
     )  # fmt: skip
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return _cut(Apply(layer, (operands[0],)), cuts)
 
-    return Layer(constructor, apply, _weights(node, weight=1, bias=2), "conv")
+    return Layer(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
 
 
 def _linear_layer(node: Node) -> Layer | None:
-    weight = _value(node, 1)
+    weight = value_at(node, 1)
     if weight is None or len(weight.shape) != 2:
         return None
     constructor = call(
         "nn.Linear", in_features=weight.shape[1], out_features=weight.shape[0],
-        bias=... if _value(node, 2) is not None else False,
+        bias=... if value_at(node, 2) is not None else False,
     )  # fmt: skip
-    return Layer(constructor, _direct, _weights(node, weight=1, bias=2), "linear")
+    return Layer(constructor, direct, weights_at(node, weight=1, bias=2), "linear")
 
 
 def _batch_norm_layer(node: Node) -> Layer | None:
-    given, mean, x = node.attributes, _value(node, 1), _value(node, 0)
-    if mean is None or _value(node, 2) is None or x is None or not 2 <= len(x.shape) <= 5:
+    given, mean, x = node.attributes, value_at(node, 1), value_at(node, 0)
+    if mean is None or value_at(node, 2) is None or x is None or not 2 <= len(x.shape) <= 5:
         return None
-    affine = _value(node, 3) is not None or _value(node, 4) is not None
+    affine = value_at(node, 3) is not None or value_at(node, 4) is not None
     constructor = call(
         f"nn.BatchNorm{max(len(x.shape) - 2, 1)}d", num_features=mean.shape[0],
         eps=... if given["epsilon"] == 1e-5 else given["epsilon"],
         momentum=... if given.get("momentum", 0.1) == 0.1 else given["momentum"], affine=... if affine else False,
     )  # fmt: skip
     constructor = _without(constructor, node, weight=3, bias=4) if affine else constructor
-    weights = _weights(node, running_mean=1, running_var=2, weight=3, bias=4)
-    return Layer(constructor, _direct, weights, "norm")
+    weights = weights_at(node, running_mean=1, running_var=2, weight=3, bias=4)
+    return Layer(constructor, direct, weights, "norm")
 
 
 def _layer_norm_layer(node: Node) -> Layer | None:
-    scale, offset = _value(node, 1), _value(node, 2)
+    scale, offset = value_at(node, 1), value_at(node, 2)
     weight = scale if scale is not None else offset
     if weight is None:
         return None
@@ -259,7 +193,7 @@ def _layer_norm_layer(node: Node) -> Layer | None:
         bias=... if offset is not None else False,
     )  # fmt: skip
     constructor = _without(constructor, node, weight=1)
-    return Layer(constructor, _direct, _weights(node, weight=1, bias=2), "norm")
+    return Layer(constructor, direct, weights_at(node, weight=1, bias=2), "norm")
 
 
 def _sizes(shape: Sequence[int]) -> Any:
@@ -267,15 +201,15 @@ def _sizes(shape: Sequence[int]) -> Any:
 
 
 def _rms_norm_layer(node: Node) -> Layer | None:
-    scale = _value(node, 1)
+    scale = value_at(node, 1)
     if scale is None:
         return None
     constructor = call("nn.RMSNorm", normalized_shape=_sizes(scale.shape), eps=node.attributes["epsilon"])
-    return Layer(constructor, _direct, _weights(node, weight=1), "norm")
+    return Layer(constructor, direct, weights_at(node, weight=1), "norm")
 
 
 def _group_norm_layer(node: Node) -> Layer | None:
-    scale, offset = _value(node, 1), _value(node, 2)
+    scale, offset = value_at(node, 1), value_at(node, 2)
     weight = scale if scale is not None else offset
     if weight is None:
         return None
@@ -284,19 +218,19 @@ def _group_norm_layer(node: Node) -> Layer | None:
         "nn.GroupNorm", num_groups=int(node.attributes["groups"]), num_channels=weight.shape[0],
         eps=... if epsilon == 1e-5 else epsilon,
     )  # fmt: skip
-    return Layer(_without(constructor, node, weight=1, bias=2), _direct, _weights(node, weight=1, bias=2), "norm")
+    return Layer(_without(constructor, node, weight=1, bias=2), direct, weights_at(node, weight=1, bias=2), "norm")
 
 
 def _prelu_layer(node: Node) -> Layer | None:
-    slope = _value(node, 1)
+    slope = value_at(node, 1)
     if slope is None or len(slope.shape) != 1:
         return None
     constructor = call("nn.PReLU", num_parameters=slope.shape[0])
-    return Layer(constructor, _direct, _weights(node, weight=1), "prelu")
+    return Layer(constructor, direct, weights_at(node, weight=1), "prelu")
 
 
 def _embedding_layer(node: Node) -> Layer | None:
-    table = _value(node, 0)
+    table = value_at(node, 0)
     if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
         return None
     constructor = call("nn.Embedding", num_embeddings=table.shape[0], embedding_dim=table.shape[1])
@@ -304,27 +238,27 @@ def _embedding_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[1],))
 
-    return Layer(constructor, apply, _weights(node, weight=0), "embedding")
+    return Layer(constructor, apply, weights_at(node, weight=0), "embedding")
 
 
 def _dropout_layer(node: Node) -> Layer | None:
-    x = _value(node, 0)
+    x = value_at(node, 0)
     spatial = node.kind in ("SpatialDropout2D", "Dropout2d") and x is not None and len(x.shape) == 4
-    return Layer(call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), _direct, (), "dropout")
+    return Layer(call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), direct, (), "dropout")
 
 
 def _recurrent_layer(node: Node) -> Layer | None:
     given, operator = node.attributes, node.operator
     states = 2 if operator == "lstm" else 1
-    kernel, recurrent = _value(node, 1 + states), _value(node, 2 + states)
-    projection = _value(node, 5 + states) if operator == "lstm" else None
+    kernel, recurrent = value_at(node, 1 + states), value_at(node, 2 + states)
+    projection = value_at(node, 5 + states) if operator == "lstm" else None
     if kernel is None or recurrent is None or not given.get("reset_after", True):
         return None
     if given.get("function", "tanh") not in ("tanh", "relu"):
         return None
     places = {"weight_ih_l0": 1 + states, "weight_hh_l0": 2 + states, "bias_ih_l0": 3 + states,
               "bias_hh_l0": 4 + states}  # fmt: skip
-    biases = [_value(node, place) is not None for place in (3 + states, 4 + states)]
+    biases = [value_at(node, place) is not None for place in (3 + states, 4 + states)]
     units = len(range(recurrent.shape[0])) // {"lstm": 4, "gru": 3, "rnn": 1}[operator]
     options: dict[str, Any] = {"bias": ... if any(biases) else False}
     if projection is not None:
@@ -341,7 +275,7 @@ def _recurrent_layer(node: Node) -> Layer | None:
         given = [state for state in operands[1 : 1 + states] if state is not None]
         return call("recurrent", layer, operands[0], *given, **reverse)
 
-    return Layer(constructor, apply, _weights(node, **places), operator)
+    return Layer(constructor, apply, weights_at(node, **places), operator)
 
 
 LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
@@ -363,13 +297,13 @@ LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
 
 # Products with weights that are no layer's own ------------------------------------------------------------------------
 @spells("linear")
-def _linear(c: _Call) -> Code:
+def _linear(c: Call) -> Code:
     return _functional("linear", c.x, c.operands[1], *([] if c.operand(2) is None else [c.operands[2]]))
 
 
 @spells("convolution")
-def _convolution(c: _Call) -> Code:
-    kernel = _value(c.node, 1)
+def _convolution(c: Call) -> Code:
+    kernel = value_at(c.node, 1)
     assert kernel is not None
     options, inside = _convolution_options(c.node, kernel)
     x = c.x if inside else _padded(c.x, c.node, kernel.shape[2:])
@@ -378,54 +312,54 @@ def _convolution(c: _Call) -> Code:
 
 
 @spells("transposed_convolution")
-def _transposed(c: _Call) -> Code:
+def _transposed(c: Call) -> Code:
     options, cuts = _transposed_parts(c.node)
     bias = ... if c.operand(2) is None else c.operands[2]
     return _cut(_functional(f"conv_transpose{len(c.shape(1)) - 2}d", c.x, c.operands[1], bias=bias, **options), cuts)
 
 
 @spells("embedding")
-def _embedding(c: _Call) -> Code:
+def _embedding(c: Call) -> Code:
     if len(c.shape(0)) != 2:
         return call("take", c.x, c.operands[1], 0)
     return _functional("embedding", c.operands[1], c.x)
 
 
-def _affine(c: _Call, first: int) -> dict[str, Code]:
+def _affine(c: Call, first: int) -> dict[str, Code]:
     names = {"weight": c.operand(first), "bias": c.operand(first + 1)}
     return {name: code for name, code in names.items() if code is not None}
 
 
 @spells("batch_norm")
-def _batch_norm(c: _Call) -> Code:
+def _batch_norm(c: Call) -> Code:
     return _functional("batch_norm", c.x, c.operands[1], c.operands[2], **_affine(c, 3), eps=c["epsilon"])
 
 
 @spells("batch_norm_training")
-def _batch_norm_training(c: _Call) -> Code:
+def _batch_norm_training(c: Call) -> Code:
     return _functional("batch_norm", c.x, None, None, **_affine(c, 1), training=True, eps=c["epsilon"])
 
 
 @spells("layer_norm")
-def _layer_norm(c: _Call) -> Code:
+def _layer_norm(c: Call) -> Code:
     shape = tuple(int(n) for n in c.shape()[-len(c["axes"]) :])
     return _functional("layer_norm", c.x, shape, **_affine(c, 1), eps=c["epsilon"])
 
 
 @spells("rms_norm")
-def _rms_norm(c: _Call) -> Code:
+def _rms_norm(c: Call) -> Code:
     shape = tuple(int(n) for n in c.shape()[-len(c["axes"]) :])
     weight = {} if c.operand(1) is None else {"weight": c.operands[1]}
     return _functional("rms_norm", c.x, shape, **weight, eps=c["epsilon"])
 
 
 @spells("group_norm")
-def _group_norm(c: _Call) -> Code:
+def _group_norm(c: Call) -> Code:
     return _functional("group_norm", c.x, int(c["groups"]), **_affine(c, 1), eps=c["epsilon"])
 
 
 @spells("prelu")
-def _prelu(c: _Call) -> Code:
+def _prelu(c: Call) -> Code:
     return _functional("prelu", c.x, c.operands[1])
 
 
@@ -451,7 +385,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
 
 
 @spells("activation")
-def _activation(c: _Call) -> Code:
+def _activation(c: Call) -> Code:
     function = c["function"]
     options = {name: value for name, value in c.node.attributes.items() if name != "function"}
     if function == "linear":
@@ -480,44 +414,37 @@ def _activation(c: _Call) -> Code:
 
 
 @spells("softmax", "log_softmax")
-def _softmax(c: _Call) -> Code:
+def _softmax(c: Call) -> Code:
     axis = c["axis"] - c.rank if c["axis"] == c.rank - 1 else c["axis"]
     return _functional(c.node.operator, c.x, dim=axis)
 
 
-@spells("dropout", "identity")
-def _identity(c: _Call) -> Code:
-    return c.x
-
-
 # Pooling and resizing -------------------------------------------------------------------------------------------------
-def _pooled(c: _Call, function: str, x: Code, padding: Any, **options: Any) -> Code:
+def _pooled(c: Call, function: str, x: Code, padding: Any, **options: Any) -> Code:
     rank = len(c["kernel"])
-    stride = ... if tuple(c["stride"]) == tuple(c["kernel"]) else _one(c["stride"])
-    return _functional(
-        f"{function}{rank}d", x, kernel_size=_one(c["kernel"]), stride=stride, padding=padding, **options
-    )
+    stride = ... if tuple(c["stride"]) == tuple(c["kernel"]) else one(c["stride"])
+    return _functional(f"{function}{rank}d", x, kernel_size=one(c["kernel"]), stride=stride, padding=padding, **options)
 
 
-def _half(c: _Call) -> bool:
+def _half(c: Call) -> bool:
     """Whether torch's pools can pad so: as much on both sides, half a window at most."""
     return _symmetric(c.node) and all(low <= k // 2 for (low, _), k in zip(c["padding"], c["kernel"], strict=True))
 
 
 @spells("max_pool")
-def _max_pool(c: _Call) -> Code:
+def _max_pool(c: Call) -> Code:
     options = {
-        "dilation": ... if _ones(c["dilation"]) else _one(c["dilation"]),
+        "dilation": ... if ones(c["dilation"]) else one(c["dilation"]),
         "ceil_mode": True if c.get("ceil_mode") else ...,
     }
     if not _half(c):
         return _pooled(c, "max_pool", _padded(c.x, c.node, c["kernel"], -math.inf), ..., **options)
     padding = tuple(low for low, _ in c["padding"])
-    return _pooled(c, "max_pool", c.x, _one(padding) if any(padding) else ..., **options)
+    return _pooled(c, "max_pool", c.x, one(padding) if any(padding) else ..., **options)
 
 
 @spells("average_pool")
-def _average_pool(c: _Call) -> Code:
+def _average_pool(c: Call) -> Code:
     counted, divisor = c.get("count_padding", True), c.get("divisor")
     options = {
         "ceil_mode": True if c.get("ceil_mode") else ...,
@@ -529,21 +456,21 @@ def _average_pool(c: _Call) -> Code:
         if c.get("ceil_mode"):
             raise Unwritable("with ceil_mode and another padding on each side has no spelling in torch")
         around = {} if c.get("same") else {"padding": tuple(map(tuple, c["padding"]))}
-        return call("average_pool", c.x, _one(c["kernel"]), _one(c["stride"]), **around)
+        return call("average_pool", c.x, one(c["kernel"]), one(c["stride"]), **around)
     padding = tuple(low for low, _ in c["padding"])
     if any(padding) and not counted:
         options["count_include_pad"] = False
-    return _pooled(c, "avg_pool", c.x, _one(padding) if any(padding) else ..., **options)
+    return _pooled(c, "avg_pool", c.x, one(padding) if any(padding) else ..., **options)
 
 
 @spells("adaptive_average_pool", "adaptive_max_pool")
-def _adaptive(c: _Call) -> Code:
+def _adaptive(c: Call) -> Code:
     word = "avg" if "average" in c.node.operator else "max"
-    return _functional(f"adaptive_{word}_pool{len(c['sizes'])}d", c.x, _one(c["sizes"]))
+    return _functional(f"adaptive_{word}_pool{len(c['sizes'])}d", c.x, one(c["sizes"]))
 
 
 @spells("resize")
-def _resize(c: _Call) -> Code:
+def _resize(c: Call) -> Code:
     method, scales, sizes = c["method"], c.get("scales"), tuple(c["sizes"])
     before = c.shape()[2:]
     linear = ("linear", "bilinear", "trilinear")[len(sizes) - 1]
@@ -564,13 +491,13 @@ def _resize(c: _Call) -> Code:
         options["antialias"] = True
     # By how much, where that was given: a size would hold for one size of the image.
     given = scales is not None and all(s is not None for s in scales)
-    where = {"scale_factor": _one(scales)} if given else {"size": sizes}
+    where = {"scale_factor": one(scales)} if given else {"size": sizes}
     return _functional("interpolate", c.x, **where, mode=mode, **options)
 
 
 # What moves numbers ---------------------------------------------------------------------------------------------------
 @spells("reshape")
-def _reshape(c: _Call) -> Code:
+def _reshape(c: Call) -> Code:
     out = c.node.outputs[0].shape
     if len(out) == 2 and c.rank > 2 and out[0] == c.shape()[0]:
         return _method(c.x, "flatten", 1)
@@ -578,7 +505,7 @@ def _reshape(c: _Call) -> Code:
 
 
 @spells("permute")
-def _permute(c: _Call) -> Code:
+def _permute(c: Call) -> Code:
     axes = tuple(c["axes"])
     moved = [i for i, axis in enumerate(axes) if i != axis]
     if len(moved) == 2:
@@ -587,55 +514,22 @@ def _permute(c: _Call) -> Code:
 
 
 @spells("expand")
-def _expand(c: _Call) -> Code:
+def _expand(c: Call) -> Code:
     return _method(c.x, "expand", tuple(c["shape"]))
 
 
-def _indexed(c: _Call, axis: int, index: str) -> Code:
-    axis %= c.rank
-    if axis == c.rank - 1 and c.rank > 2:
-        return At(c.x, Name(f"..., {index}"))
-    return At(c.x, Name(", ".join([":"] * axis + [index])))
-
-
-@spells("slice")
-def _slice(c: _Call) -> Code:
-    axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
-    length = c.shape()[axis]
-    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
-    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
-        raise Unwritable("between places that depend on the size")
-    if step != 1:
-        parts.append(str(int(step)))
-    return _indexed(c, axis, ":".join(parts))
-
-
-@spells("select")
-def _select(c: _Call) -> Code:
-    if isinstance(c["index"], Dim):
-        if c["index"] + 1 == c.shape()[c["axis"]]:
-            return _indexed(c, c["axis"], "-1")
-        raise Unwritable("at a place that depends on the size")
-    return _indexed(c, c["axis"], str(int(c["index"])))
-
-
-@spells("update")
-def _update(c: _Call) -> Code:
-    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
-
-
 @spells("concatenate")
-def _concatenate(c: _Call) -> Code:
+def _concatenate(c: Call) -> Code:
     return _name("cat", Listed(tuple(c.x)), dim=c["axis"])
 
 
 @spells("stack")
-def _stack(c: _Call) -> Code:
+def _stack(c: Call) -> Code:
     return _name("stack", Listed(tuple(c.x)), dim=c["axis"])
 
 
 @spells("pad")
-def _pad(c: _Call) -> Code:
+def _pad(c: Call) -> Code:
     widths, mode, value = [tuple(w) for w in c["widths"]], c.get("mode", "constant"), c.get("value", 0.0)
     if any(isinstance(n, Dim) for pair in widths for n in pair):
         raise Unwritable("by widths that change with the size")
@@ -648,7 +542,7 @@ def _pad(c: _Call) -> Code:
 
 
 @spells("roll")
-def _roll(c: _Call) -> Code:
+def _roll(c: Call) -> Code:
     return _name("roll", c.x, _one_of(c["shifts"]), dims=_one_of(c["axes"]))
 
 
@@ -657,35 +551,35 @@ def _one_of(numbers: Sequence[Any]) -> Any:
 
 
 @spells("flip")
-def _flip(c: _Call) -> Code:
+def _flip(c: Call) -> Code:
     return _name("flip", c.x, tuple(c["axes"]))
 
 
 @spells("tile")
-def _tile(c: _Call) -> Code:
+def _tile(c: Call) -> Code:
     return _name("tile", c.x, tuple(c["counts"]))
 
 
 @spells("repeat")
-def _repeat(c: _Call) -> Code:
+def _repeat(c: Call) -> Code:
     return _name("repeat_interleave", c.x, c["count"], dim=c["axis"])
 
 
 @spells("triangle")
-def _triangle(c: _Call) -> Code:
+def _triangle(c: Call) -> Code:
     diagonal = {"diagonal": c["diagonal"]} if c.get("diagonal") else {}
     return _name("triu" if c.get("upper") else "tril", c.x, **diagonal)
 
 
 @spells("unfold")
-def _unfold(c: _Call) -> Code:
+def _unfold(c: Call) -> Code:
     return _method(c.x, "unfold", int(c["axis"]), int(c["length"]), int(c["step"]))
 
 
 @spells("patches")
-def _patches(c: _Call) -> Code:
-    options = {name: _one(c[name]) for name in ("dilation", "padding", "stride")}
-    return _functional("unfold", c.x, _one(c["kernel"]), **options)
+def _patches(c: Call) -> Code:
+    options = {name: one(c[name]) for name in ("dilation", "padding", "stride")}
+    return _functional("unfold", c.x, one(c["kernel"]), **options)
 
 
 def _dtype(name: str) -> Name:
@@ -693,22 +587,22 @@ def _dtype(name: str) -> Name:
 
 
 @spells("cast")
-def _cast(c: _Call) -> Code:
+def _cast(c: Call) -> Code:
     return _method(c.x, "to", _dtype(c["dtype"]))
 
 
 @spells("full")
-def _full(c: _Call) -> Code:
+def _full(c: Call) -> Code:
     return _name("full", tuple(c["shape"]), c.x, dtype=_dtype(c["dtype"]))
 
 
 @spells("arange")
-def _arange(c: _Call) -> Code:
+def _arange(c: Call) -> Code:
     return _name("arange", *c.operands, dtype=_dtype(c["dtype"]))
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
-def _axis(c: _Call) -> dict[str, Any]:
+def _axis(c: Call) -> dict[str, Any]:
     axes = c.get("axes")
     found: dict[str, Any] = {}
     if axes is not None:
@@ -724,7 +618,7 @@ _REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin", "any"
 
 
 @spells("reduce")
-def _reduce(c: _Call) -> Code:
+def _reduce(c: Call) -> Code:
     function = c["function"]
     options = _axis(c)
     if function == "product":
@@ -740,32 +634,32 @@ def _reduce(c: _Call) -> Code:
 
 
 @spells("variance")
-def _variance(c: _Call) -> Code:
+def _variance(c: Call) -> Code:
     options = _axis(c)
     options.setdefault("dim", tuple(range(c.rank)))
     return _name("std" if c.get("root") else "var", c.x, correction=int(c.get("correction", 0)), **options)
 
 
 @spells("norm")
-def _norm(c: _Call) -> Code:
+def _norm(c: Call) -> Code:
     order = {"ord": c["order"]} if c.get("order", 2) != 2 else {}
     return _name("linalg.vector_norm", c.x, **order, **_axis(c))
 
 
 @spells("argmax", "argmin")
-def _place(c: _Call) -> Code:
+def _place(c: Call) -> Code:
     return _name(c.node.operator, c.x, dim=c.get("axis"), **({"keepdim": True} if c.get("keep") else {}))
 
 
 @spells("cumulative")
-def _cumulative(c: _Call) -> Code:
+def _cumulative(c: Call) -> Code:
     function = {"sum": "cumsum", "product": "cumprod", "max": "cummax", "min": "cummin"}[c.get("function", "sum")]
     code = _name(function, c.x, dim=c["axis"])
     return At(code, 0) if function in ("cummax", "cummin") else code
 
 
 @spells("top")
-def _top(c: _Call) -> Code:
+def _top(c: Call) -> Code:
     axis, largest = c.get("axis", -1) % c.rank, c.get("largest", True)
     if c["count"] == c.shape()[axis]:
         return _name("sort", c.x, dim=axis, descending=bool(largest), stable=True)
@@ -777,12 +671,12 @@ _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": 
 
 
 @spells(*_SIGNS)
-def _arithmetic(c: _Call) -> Code:
+def _arithmetic(c: Call) -> Code:
     return Infix(_SIGNS[c.node.operator], c.x, c.operands[1])
 
 
 @spells("maximum", "minimum")
-def _larger(c: _Call) -> Code:
+def _larger(c: Call) -> Code:
     a, b = c.x, c.operands[1]
     for number, code in ((a, b), (b, a)):
         if isinstance(number, int | float):
@@ -791,12 +685,12 @@ def _larger(c: _Call) -> Code:
 
 
 @spells("where")
-def _where(c: _Call) -> Code:
+def _where(c: Call) -> Code:
     return _name("where", *c.operands)
 
 
 @spells("clip")
-def _clip(c: _Call) -> Code:
+def _clip(c: Call) -> Code:
     bounds = {"min": c.operand(1), "max": c.operand(2)}
     return _name("clamp", c.x, **{name: bound for name, bound in bounds.items() if bound is not None})
 
@@ -812,7 +706,7 @@ _UNARY = {
 
 
 @spells("unary")
-def _unary(c: _Call) -> Code:
+def _unary(c: Call) -> Code:
     if c["function"] not in _UNARY:
         raise Unwritable(f"of function {c['function']!r} has no spelling in torch")
     return _name(_UNARY[c["function"]], c.x)
@@ -827,7 +721,7 @@ _BINARY = {
 
 
 @spells("binary")
-def _binary(c: _Call) -> Code:
+def _binary(c: Call) -> Code:
     function = c["function"]
     if function in _COMPARED:
         return Infix(_COMPARED[function], c.x, c.operands[1])
@@ -840,24 +734,24 @@ def _binary(c: _Call) -> Code:
 
 # Products -------------------------------------------------------------------------------------------------------------
 @spells("matmul")
-def _matmul(c: _Call) -> Code:
+def _matmul(c: Call) -> Code:
     return Infix("@", c.x, c.operands[1])
 
 
 @spells("einsum")
-def _einsum(c: _Call) -> Code:
+def _einsum(c: Call) -> Code:
     return _name("einsum", c["equation"], *c.x)
 
 
 @spells("outer")
-def _outer(c: _Call) -> Code:
+def _outer(c: Call) -> Code:
     if c.rank == len(c.shape(1)) == 1:
         return _name("outer", c.x, c.operands[1])
     return _name("tensordot", c.x, c.operands[1], dims=0)
 
 
 @spells("attention")
-def _attention(c: _Call) -> Code:
+def _attention(c: Call) -> Code:
     options: dict[str, Any] = {}
     if c.operand(3) is not None:
         options["attn_mask"] = c.operands[3]
@@ -874,7 +768,7 @@ def _attention(c: _Call) -> Code:
 
 # Places ---------------------------------------------------------------------------------------------------------------
 @spells("take")
-def _take(c: _Call) -> Code:
+def _take(c: Call) -> Code:
     if len(c.shape(1)) == 1:
         return _name("index_select", c.x, c["axis"], c.operands[1])
     return call("take", c.x, c.operands[1], c["axis"])
@@ -886,18 +780,18 @@ def _long(code: Code, value: Any) -> Code:
 
 
 @spells("gather")
-def _gather(c: _Call) -> Code:
+def _gather(c: Call) -> Code:
     return _name("gather", c.x, c["axis"], _long(c.operands[1], c.node.operands[1]))
 
 
 @spells("index")
-def _index(c: _Call) -> Code:
+def _index(c: Call) -> Code:
     parts = tuple(Name("slice(None)") if index is None else index for index in c.operands[1])
     return At(c.x, parts[0] if len(parts) == 1 else parts)
 
 
 @spells("write")
-def _write(c: _Call) -> Code:
+def _write(c: Call) -> Code:
     indices = c.operands[1]
     if any(index is None for index in indices):
         raise Unwritable("along some axes alone has no spelling in torch yet")
@@ -907,27 +801,27 @@ def _write(c: _Call) -> Code:
 
 
 @spells("scatter")
-def _scatter(c: _Call) -> Code:
+def _scatter(c: Call) -> Code:
     places = _long(c.operands[1], c.node.operands[1])
     function = "scatter_add" if c.get("accumulate") else "scatter"
     return _name(function, c.x, c["axis"], places, c.operands[2])
 
 
 @spells("one_hot")
-def _one_hot(c: _Call) -> Code:
+def _one_hot(c: Call) -> Code:
     return _functional("one_hot", _long(c.x, c.node.operands[0]), c["classes"])
 
 
 # Recurrent layers whose weights are no layer's own --------------------------------------------------------------------
 @spells("lstm", "gru", "rnn")
-def _recurrent(c: _Call) -> Code:
+def _recurrent(c: Call) -> Code:
     options = {name: value for name, value in c.node.attributes.items() if (name, value) not in (
         ("reverse", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
     return call(c.node.operator, *c.operands, **options)
 
 
 @spells("sample")
-def _sample(c: _Call) -> Code:
+def _sample(c: Call) -> Code:
     return _functional(
         "grid_sample", c.x, c.operands[1], mode=c.get("method", "bilinear"), padding_mode=c.get("fill", "zeros"),
         align_corners=bool(c.get("align_corners", False)),
@@ -936,17 +830,17 @@ def _sample(c: _Call) -> Code:
 
 # Complex numbers ------------------------------------------------------------------------------------------------------
 @spells("as_complex")
-def _as_complex(c: _Call) -> Code:
+def _as_complex(c: Call) -> Code:
     return _name("view_as_complex", _method(c.x, "contiguous"))
 
 
 @spells("as_real")
-def _as_real(c: _Call) -> Code:
+def _as_real(c: Call) -> Code:
     return _name("view_as_real", c.x)
 
 
 @spells("fourier")
-def _fourier(c: _Call) -> Code:
+def _fourier(c: Call) -> Code:
     inverse, half, axes = c.get("inverse"), c.get("half"), tuple(c["axes"])
     options: dict[str, Any] = {"dim": axes}
     if c.get("norm", "backward") != "backward":
@@ -991,7 +885,7 @@ class TorchDialect:
         spelling = SPELLINGS.get(node.operator)
         if spelling is None:
             raise Unwritable("has no spelling in torch yet")
-        return spelling(_Call(node, operands))
+        return spelling(Call(node, operands))
 
     def layer(self, node: Node) -> Layer | None:
         """See :meth:`agnostic.port.dialect.Dialect.layer`."""
@@ -1011,7 +905,7 @@ class TorchDialect:
                 return None
             return call(f"nn.{_ACTIVATIONS[function]}")
         if operator in ("max_pool", "average_pool", "adaptive_average_pool", "adaptive_max_pool", "reshape"):
-            return _as_layer(SPELLINGS[operator](_Call(node, [Name("x")])))
+            return _as_layer(SPELLINGS[operator](Call(node, [Name("x")])))
         return None
 
     def named(self, constructor: Code, name: Code) -> Code:

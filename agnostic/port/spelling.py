@@ -1,0 +1,138 @@
+"""What dialects share: a node with the code of its operands, the table of spellings, and those that are alike in all.
+
+A dialect starts its table with :data:`COMMON` and adds its own by :func:`speller`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agnostic.port.code import Apply, At, Code, Dim, Name, call
+from agnostic.port.dialect import Unwritable, Weight
+from agnostic.program.nodes import Node, Value
+
+
+class Call:
+    """One node with the code of its operands."""
+
+    def __init__(self, node: Node, operands: Sequence[Code]) -> None:
+        self.node = node
+        self.operands = operands
+
+    def __getitem__(self, name: str) -> Any:
+        return self.node.attributes[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or its default."""
+        return self.node.attributes.get(name, default)
+
+    @property
+    def x(self) -> Code:
+        """The code of the first operand."""
+        return self.operands[0]
+
+    def operand(self, place: int) -> Code:
+        """The code of an operand; None where there is none."""
+        return self.operands[place] if place < len(self.operands) else None
+
+    def shape(self, place: int = 0) -> tuple[int, ...]:
+        """The shape of an operand."""
+        operand = self.node.operands[place]
+        return operand.shape if isinstance(operand, Value) else ()
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the first operand."""
+        return len(self.shape())
+
+    def is_given(self, place: int) -> bool:
+        """Whether there is an operand."""
+        return place < len(self.node.operands) and self.node.operands[place] is not None
+
+
+Spelling = Callable[[Call], Code]
+
+
+def speller(table: dict[str, Spelling]) -> Callable[..., Callable[[Spelling], Spelling]]:
+    """A decorator that makes a function the spelling of the operators that it names, in a table."""
+
+    def spells(*operators: str) -> Callable[[Spelling], Spelling]:
+        def register(function: Spelling) -> Spelling:
+            table.update(dict.fromkeys(operators, function))
+            return function
+
+        return register
+
+    return spells
+
+
+# What layers are made with --------------------------------------------------------------------------------------------
+def one(numbers: Sequence[Any]) -> Any:
+    """A number instead of several equal ones, as layers take it."""
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def ones(numbers: Sequence[int]) -> bool:
+    """Whether all of them are 1, as strides and dilations are by default."""
+    return all(n == 1 for n in numbers)
+
+
+def value_at(node: Node, place: int) -> Value | None:
+    """The operand at a place; None where it is a number or there is none."""
+    found = node.operands[place] if place < len(node.operands) else None
+    return found if isinstance(found, Value) else None
+
+
+def weights_at(node: Node, **places: int) -> tuple[Weight, ...]:
+    """Variables of a layer by their names, each the operand at a place, as far as there is one."""
+    found = [(name, value_at(node, place)) for name, place in places.items()]
+    return tuple(Weight(name, value) for name, value in found if value is not None)
+
+
+def direct(layer: Code, operands: Sequence[Code]) -> Code:
+    """A layer that is called with the first operand."""
+    return Apply(layer, (operands[0],))
+
+
+# Operators that Python's own indexing spells --------------------------------------------------------------------------
+COMMON: dict[str, Spelling] = {}
+_spells = speller(COMMON)
+
+
+@_spells("dropout", "identity")
+def _identity(c: Call) -> Code:
+    return c.x
+
+
+def _indexed(c: Call, axis: int, index: str) -> Code:
+    axis %= c.rank
+    if axis == c.rank - 1 and c.rank > 2:
+        return At(c.x, Name(f"..., {index}"))
+    return At(c.x, Name(", ".join([":"] * axis + [index])))
+
+
+@_spells("slice")
+def _slice(c: Call) -> Code:
+    axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
+    length = c.shape()[axis]
+    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
+    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
+        raise Unwritable("between places that depend on the size")
+    if step != 1:
+        parts.append(str(int(step)))
+    return _indexed(c, axis, ":".join(parts))
+
+
+@_spells("select")
+def _select(c: Call) -> Code:
+    if isinstance(c["index"], Dim):
+        if c["index"] + 1 == c.shape()[c["axis"]]:
+            return _indexed(c, c["axis"], "-1")
+        raise Unwritable("at a place that depends on the size")
+    return _indexed(c, c["axis"], str(int(c["index"])))
+
+
+@_spells("update")
+def _update(c: Call) -> Code:
+    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
