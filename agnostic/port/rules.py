@@ -21,19 +21,12 @@ from agnostic.port.laid import (
 )
 from agnostic.port.layout import IMAGES, State, mapped, whole
 from agnostic.program.nodes import Node, Value
+from agnostic.tables import filling
 
 Rule = Callable[[State, Node], None]
 RULES: dict[str, Rule] = {}
-
-
-def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Make a function the rule of operators."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, function))
-        return function
-
-    return register
+rule = filling(RULES)
+"""Make a function the rule of operators."""
 
 
 def default(state: State, node: Node) -> None:

@@ -1,6 +1,6 @@
 """What dialects share: a node with the code of its operands, the table of spellings, and those that are alike in all.
 
-A dialect starts its table with :data:`COMMON` and adds its own by :func:`speller`.
+A dialect starts its table with :data:`COMMON` and adds its own by :func:`agnostic.tables.filling`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from agnostic.port.code import Apply, At, Code, Dim, Name, call
 from agnostic.port.dialect import Unwritable, Weight
 from agnostic.program.nodes import Node, Value
+from agnostic.tables import filling
 
 
 class Call:
@@ -54,19 +55,6 @@ class Call:
 Spelling = Callable[[Call], Code]
 
 
-def speller(table: dict[str, Spelling]) -> Callable[..., Callable[[Spelling], Spelling]]:
-    """A decorator that makes a function the spelling of the operators that it names, in a table."""
-
-    def spells(*operators: str) -> Callable[[Spelling], Spelling]:
-        def register(function: Spelling) -> Spelling:
-            table.update(dict.fromkeys(operators, function))
-            return function
-
-        return register
-
-    return spells
-
-
 # What layers are made with --------------------------------------------------------------------------------------------
 def one(numbers: Sequence[Any]) -> Any:
     """A number instead of several equal ones, as layers take it."""
@@ -97,7 +85,7 @@ def direct(layer: Code, operands: Sequence[Code]) -> Code:
 
 # Operators that Python's own indexing spells --------------------------------------------------------------------------
 COMMON: dict[str, Spelling] = {}
-_spells = speller(COMMON)
+_spells = filling(COMMON)
 
 
 @_spells("dropout", "identity")

@@ -17,6 +17,7 @@ import numpy as np
 from keras import tree
 
 from agnostic.program.nodes import Value
+from agnostic.tables import filling
 
 if TYPE_CHECKING:
     from agnostic_keras.program import Recorder
@@ -86,16 +87,8 @@ OWN_SHAPES = {
     "Conv", "DepthwiseConv", "BatchNorm", "Digitize", "AdaptiveAveragePool", "AdaptiveMaxPool", "DotProductAttention",
 }  # fmt: skip
 """Operations for which Keras tells no shape, or a wrong one: of groups, without a scale, or of wider values."""
-
-
-def reads(*names: str) -> Callable[[Reader], Reader]:
-    """Make a function the reader of operations, by the names of their classes."""
-
-    def register(function: Reader) -> Reader:
-        READERS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+reads = filling(READERS)
+"""Make a function the reader of operations, by the names of their classes."""
 
 
 def _axis(axis: int, rank: int) -> int:

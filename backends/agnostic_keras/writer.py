@@ -19,13 +19,14 @@ from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Listed, Name, call, rebuilt, text
 from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
 from agnostic.port.layout import Step
-from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, speller, value_at, weights_at
+from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
+from agnostic.tables import filling
 from agnostic_keras.helpers import HELPERS
 
 SPELLINGS: dict[str, Spelling] = dict(COMMON)
-spells = speller(SPELLINGS)
+spells = filling(SPELLINGS)
 
 
 def _name(operator: str, *args: Code, **keywords: Code) -> Apply:

@@ -15,6 +15,7 @@ from torch import fx
 
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Value
+from agnostic.tables import filling
 
 
 class Unreadable(Exception):
@@ -88,16 +89,8 @@ class Call:
 
 Reader = Callable[[Call], Any]
 READERS: dict[str, Reader] = {}
-
-
-def reads(*names: str) -> Callable[[Reader], Reader]:
-    """Make a function the reader of operators, by their names without overload."""
-
-    def register(function: Reader) -> Reader:
-        READERS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+reads = filling(READERS)
+"""Make a function the reader of operators, by their names without overload."""
 
 
 def name_of(target: Any) -> str:

@@ -17,13 +17,14 @@ import numpy.typing as npt
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
 from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable
-from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, speller, value_at, weights_at
+from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
+from agnostic.tables import filling
 from agnostic_torch.helpers import HELPERS
 
 SPELLINGS: dict[str, Spelling] = dict(COMMON)
-spells = speller(SPELLINGS)
+spells = filling(SPELLINGS)
 
 
 def _name(function: str, *args: Code, **keywords: Code) -> Apply:
