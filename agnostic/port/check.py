@@ -84,7 +84,10 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
     """
     last: dict[str, Any] = {}
     for node in draft.program.nodes:
-        last[node.module] = node.outputs[0] if len(node.outputs) == 1 else None
+        # A layer returns what the last operator of its first call returns, be it of a layer within; later calls have
+        # names of their own.
+        for name in node.calls or (node.module,):
+            last[name] = node.outputs[0] if len(node.outputs) == 1 else None
     held: dict[Any, list[tuple[Any, tuple[int, ...]]]] = {}
     for value, (new, places) in draft.laid.places.items():
         held.setdefault(new, []).append((value, places))

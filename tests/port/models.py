@@ -30,12 +30,24 @@ class Residual(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch norm that returns what its activation makes of it, as timm's does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized and activated."""
+        return self.act(super().forward(x))
+
+
 class Convolutional(nn.Module):
     """A residual network with a flatten before its first dense layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3), NormAndActivation(8), nn.MaxPool2d(3, 2, 1))
         self.layer1 = nn.Sequential(Residual(8, 8), Residual(8, 8), Residual(8, 16, 2))
         self.layer2 = nn.Sequential(Residual(16, 32, 2), Residual(32, 32))
         self.pool = nn.AdaptiveAvgPool2d((2, 2))
