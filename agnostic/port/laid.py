@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from agnostic.program.builder import Origin
 from agnostic.program.nodes import Value
 
 _COUNT = itertools.count()
@@ -52,11 +53,15 @@ class Laid:
         value: of the target program.
         axes: of the source's value.
         order: of the target's value, the same factors; () for an axis of length 1.
+        seen: how many nodes the target had when the source took this view; None where the value is what a node gave.
+        origin: of that view.
     """
 
     value: Value
     axes: tuple[Axis, ...]
     order: tuple[Axis, ...]
+    seen: int | None = field(default=None, compare=False)
+    origin: Origin = field(default=Origin(), compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +100,7 @@ def refactored(x: Laid, instead: dict[Factor, Axis]) -> Laid:
     def split(axis: Axis) -> Axis:
         return tuple(part for factor in axis for part in instead.get(factor, (factor,)))
 
-    return Laid(x.value, tuple(map(split, x.axes)), tuple(map(split, x.order))) if instead else x
+    return replace(x, axes=tuple(map(split, x.axes)), order=tuple(map(split, x.order))) if instead else x
 
 
 def grouped(factors: Sequence[Factor], lengths: Sequence[int]) -> tuple[list[Axis], dict[Factor, Axis]] | None:
@@ -162,22 +167,26 @@ def common(a: Axis, b: Axis) -> list[int] | None:
     return lengths[::-1]
 
 
-def is_whole(x: Laid, axis: Axis) -> bool:
-    """Whether the factors of an axis lie side by side in one axis, in order."""
-    for place in x.order:
-        for start in range(len(place) - len(axis) + 1):
-            if place[start : start + len(axis)] == axis:
-                return True
-    return not axis
+def is_woven(x: Laid) -> bool:
+    """Whether two axes lie in each other, as a, b, a, b: those of windows, before numbers are moved."""
+    owner = {factor: place for place, axis in enumerate(x.axes) for factor in axis}
+    line = [place for place, _ in itertools.groupby(owner[factor] for factor in flat(x.order))]
+    for a, b in itertools.combinations(dict.fromkeys(line), 2):
+        between = [place for place, _ in itertools.groupby(place for place in line if place in (a, b))]
+        if len(between) > 3:
+            return True
+    return False
 
 
-def atoms(have: Sequence[Factor], want: Sequence[Factor]) -> list[Axis]:
-    """The longest runs of factors that stay together between two orders, in the first order."""
-    after = dict(itertools.pairwise(want))
+def atoms(have: Sequence[Axis], want: Sequence[Axis]) -> list[Axis]:
+    """The longest runs of factors within axes that stay together between two orders, in the first order."""
+    after = {a: b for axis in want for a, b in itertools.pairwise(axis)}
     runs: list[list[Factor]] = []
-    for factor in have:
-        if runs and after.get(runs[-1][-1]) == factor:
-            runs[-1].append(factor)
-        else:
-            runs.append([factor])
+    for axis in have:
+        runs += [[factor] for factor in axis[:1]]
+        for factor in axis[1:]:
+            if after.get(runs[-1][-1]) == factor:
+                runs[-1].append(factor)
+            else:
+                runs.append([factor])
     return [tuple(run) for run in runs]

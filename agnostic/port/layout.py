@@ -115,6 +115,7 @@ class State:
     laid: dict[Value, Laid] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
+    inserted: list[tuple[int, Node]] = field(default_factory=list)
     pending: dict[Value, Leaf] = field(default_factory=dict)
     _settled: dict[Value, tuple[Step, Value]] = field(default_factory=dict)
     _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
@@ -142,10 +143,37 @@ class State:
         key = (x.value, tuple(order))
         if key not in self._realized:
             before = len(self.moves)
-            self._realized[key] = self._moved(x.value, x.order, order)
+            self._realized[key] = self._there(x, order)
             if len(self.moves) > before:
                 self._remember(x, order, self._realized[key])
         return self._realized[key]
+
+    def _there(self, x: Laid, order: tuple[Axis, ...]) -> Value:
+        """The numbers moved where the source took the view that asks for it, rather than where it is read."""
+        if x.seen is None:
+            return self._moved(x.value, x.order, order)
+        count, origin = len(self.builder.nodes), self.builder.origin
+        self.builder.origin = x.origin
+        value = self._moved(x.value, x.order, order)
+        self.builder.origin = origin
+        self.inserted += [(x.seen, node) for node in self.builder.nodes[count:]]
+        del self.builder.nodes[count:]
+        return value
+
+    def view(self, value: Value, x: Laid) -> None:
+        """Say how a value of the source lies that is a view, for which nothing is moved yet."""
+        self.laid[value] = replace(x, seen=len(self.builder.nodes), origin=self.builder.origin)
+
+    def settled(self) -> None:
+        """Put what was moved at views in its place."""
+        nodes: list[Node] = []
+        moved = sorted(self.inserted, key=lambda found: found[0])
+        for place, node in enumerate([*self.builder.nodes, None]):
+            while moved and moved[0][0] <= place:
+                nodes.append(moved.pop(0)[1])
+            if node is not None:
+                nodes.append(node)
+        self.builder.nodes[:] = nodes
 
     def _remember(self, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
         """What was moved once is not moved again: later readers start from the new order."""
@@ -159,7 +187,7 @@ class State:
         return self.realized(x, x.axes)
 
     def _moved(self, value: Value, have: tuple[Axis, ...], want: tuple[Axis, ...]) -> Value:
-        runs, wanted = atoms(flat(have), flat(want)), flat(want)
+        runs, wanted = atoms(have, want), flat(want)
         order = sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0]))
         if order != list(range(len(runs))):
             value = self._shaped(value, tuple(map(size, runs)))
@@ -175,8 +203,7 @@ class State:
 
     def _leaf(self, x: Laid, order: tuple[Axis, ...]) -> Value:
         leaf = self.pending[x.value]
-        have = flat(x.order)
-        runs, wanted = atoms(have, flat(order)), flat(order)
+        runs, wanted = atoms(x.order, order), flat(order)
         axes = tuple(sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0])))
         step = Step(tuple(map(size, runs)), axes, tuple(map(size, order)))
         if x.value in self._settled:
@@ -268,6 +295,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
     results, outputs = {}, {}
     for path, value in program.outputs:
         results[path], outputs[path] = _output(state, value)
+    state.settled()
     new = state.builder.program(program.name, program.framework, results, program.modules)
     places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
     return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)

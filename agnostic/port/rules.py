@@ -14,10 +14,12 @@ from agnostic.port.laid import (
     flat,
     fresh,
     grouped,
+    is_woven,
     natural,
     permuted,
     refactored,
     reshaped,
+    size,
 )
 from agnostic.port.layout import IMAGES, State, mapped, whole
 from agnostic.program.nodes import Node, Value
@@ -185,14 +187,13 @@ def map_source(state: State, operand: Any) -> Any:
 
 # The last axes --------------------------------------------------------------------------------------------------------
 def _rest(x: Laid, gone: Axis) -> list[Axis]:
-    """The axes beside those factors: as they lie; as in the source where one axis holds parts of two of the source's.
+    """The axes beside those factors: as they lie; as in the source where axes are woven into each other.
 
     The second are windows: what follows, until they are put together again, needs them as the source has them.
     """
-    left = [tuple(f for f in axis if f not in gone) for axis in x.order]
-    if all(any(set(piece) <= set(axis) for axis in x.axes) for piece in left):
-        return [axis for axis in left if axis]
-    return [axis for axis in x.axes if axis and not set(axis) & set(gone)]
+    if is_woven(x):
+        return [axis for axis in x.axes if axis and not set(axis) & set(gone)]
+    return [left for axis in x.order if (left := tuple(f for f in axis if f not in gone))]
 
 
 @rule("linear")
@@ -243,7 +244,7 @@ def _norm(state: State, node: Node) -> None:
 def isolated(x: Laid, places: Sequence[int]) -> list[Axis] | None:
     """An order in which each of these axes of the source is an axis by itself, all else as it lies.
 
-    An axis whose factors lie apart is put together where the last of them is.
+    An axis whose factors lie apart is put together where the first of them is.
 
     Returns:
         None where an axis has length 1.
@@ -256,14 +257,26 @@ def isolated(x: Laid, places: Sequence[int]) -> list[Axis] | None:
         line = flat(order)
         start = line.index(axis[0])
         if line[start : start + len(axis)] != axis:
-            last = max(i for i, piece in enumerate(order) if set(piece) & set(axis))
-            rest = [tuple(f for f in piece if f not in axis) for piece in order]
-            where = sum(1 for piece in rest[: last + 1] if piece)
-            order = [piece for piece in rest if piece]
-            order.insert(where, axis)
+            order = _gathered(order, axis)
         else:
             order = _cut_out(order, axis)
     return order
+
+
+def _gathered(order: Sequence[Axis], axis: Axis) -> list[Axis]:
+    """The order with factors that lie apart put together in the place of the first of them."""
+    found: list[Axis] = []
+    for piece in order:
+        run: list[Factor] = []
+        for factor in piece:
+            if factor not in axis:
+                run.append(factor)
+                continue
+            found += [tuple(run)] if run else []
+            found += [axis] if factor == axis[0] else []
+            run = []
+        found += [tuple(run)] if run or not piece else []
+    return found
 
 
 def _cut_out(order: Sequence[Axis], axis: Axis) -> list[Axis]:
@@ -377,7 +390,7 @@ def _reduce(state: State, node: Node) -> None:
 @rule("permute")
 def _permute(state: State, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
-    state.laid[node.outputs[0]] = permuted(x, node.attributes["axes"])
+    state.view(node.outputs[0], permuted(x, node.attributes["axes"]))
 
 
 @rule("reshape")
@@ -385,9 +398,17 @@ def _reshape(state: State, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     found = reshaped(x, node.outputs[0].shape)
     if found is None:
+        # Cut where no border is: each axis is put together where it begins, and cut anew.
+        order = isolated(x, [place for place, axis in enumerate(x.axes) if len(axis) > 1])
+        assert order is not None
+        whole_axes = {axis: fresh(size(axis)) for axis in x.axes}
+        axes = tuple(whole_axes[axis] for axis in x.axes)
+        x = Laid(state.realized(x, order), axes, tuple(whole_axes[axis] for axis in order))
+        found = reshaped(x, node.outputs[0].shape)
+    if found is None:
         default(state, node)
     else:
-        state.laid[node.outputs[0]] = found
+        state.view(node.outputs[0], found)
 
 
 @rule("expand")
