@@ -13,6 +13,8 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from agnostic.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from agnostic import augmentation, data, ops, optimizers, taps, testing
     from agnostic.compare.verbs import compare, trace
@@ -27,10 +29,9 @@ if TYPE_CHECKING:
     from agnostic.transfer.report import TransferReport
     from agnostic.transfer.verb import transfer
     from agnostic.visualization import objectives, recipes
-    from agnostic.visualization.ascent import visualize
     from agnostic.visualization.mosaic import mosaic
+    from agnostic.visualization.verb import visualize
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AgnosticError",
@@ -98,7 +99,7 @@ _WHERE = {
     "testing": "agnostic.testing",
     "trace": "agnostic.compare.verbs:trace",
     "transfer": "agnostic.transfer.verb:transfer",
-    "visualize": "agnostic.visualization.ascent:visualize",
+    "visualize": "agnostic.visualization.verb:visualize",
     "watch": "agnostic.taps.verbs:watch",
 }
 """Where each public name lives: ``"module:attribute"``, or a module."""

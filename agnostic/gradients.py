@@ -15,9 +15,8 @@ import numpy as np
 
 from agnostic.arrays import describe, of_numbers
 from agnostic.contracts.gradients import GRADIENTS, Gradients
-from agnostic.contracts.ops import OPS
+from agnostic.contracts.ops import OPS, Array, Ops
 from agnostic.errors import InvalidInput
-from agnostic.ops import Array, Ops
 from agnostic.registry import array_owner, default_backend, get_backend
 from agnostic.text import counted
 
@@ -237,22 +236,6 @@ def _owner(arrays: Sequence[Any]) -> str | None:
     if len(names) > 1:
         raise InvalidInput(f"the inputs belong to several frameworks: {', '.join(sorted(names))}")
     return next(iter(names), None)
-
-
-def ops_of(x: Any) -> Ops:
-    """The operations of the framework that an array belongs to, on its device; NumPy's for NumPy's.
-
-    Raises:
-        InvalidInput: it is no array of a known framework.
-    """
-    name = _owner([x])
-    if name is not None:
-        return get_backend(name)[OPS].ops_for([x])
-    if not isinstance(x, np.ndarray | np.generic):
-        raise InvalidInput(f"an array was expected, not {type(x).__name__}")
-    from agnostic.reference.ops import ops
-
-    return ops
 
 
 def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Gradients, Ops, list[Array]]:

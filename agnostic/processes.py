@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import agnostic
 from agnostic import errors
 from agnostic.errors import AgnosticError
 
@@ -113,5 +112,5 @@ def _end_with_pipe(pipe: int) -> None:
 
 def _roots() -> list[str]:
     """Where this package lies, and in a checkout its backends."""
-    root = Path(agnostic.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[1]
     return [str(root), *([str(root / "backends")] if (root / "backends").is_dir() else [])]

@@ -17,11 +17,8 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agnostic.contracts.capability import Capability, Model
-from agnostic.contracts.ops import OPS
+from agnostic.contracts.ops import OPS, Ops
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
-
-if TYPE_CHECKING:
-    from agnostic.ops import Ops
 
 GROUP = "agnostic.backends"
 

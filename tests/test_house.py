@@ -342,7 +342,7 @@ def test_the_scripts_make_the_environment_with_the_python_that_is_asked_for() ->
 def test_a_release_is_refused_for_another_version_than_the_one_written() -> None:
     done = subprocess.run(["bash", "scripts/release", "99.0.0"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"agnostic/__init__.py says version {agnostic.__version__}, not 99.0.0" in done.stderr
+    assert f"agnostic/version.py says version {agnostic.__version__}, not 99.0.0" in done.stderr
 
 
 @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test"])

@@ -27,7 +27,7 @@ REFERENCE = ROOT / "docs" / "reference"
 
 RETURNED = (
     "agnostic.layers.Layer", "agnostic.layers.Layers", "agnostic.taps.records.Activations",
-    "agnostic.taps.stored.Stored", "agnostic.visualization.ascent.Images", "agnostic.compare.report.Comparison",
+    "agnostic.taps.stored.Stored", "agnostic.visualization.images.Images", "agnostic.compare.report.Comparison",
     "agnostic.compare.report.Divergence", "agnostic.compare.report.Diagnosis", "agnostic.compare.report.Row",
     "agnostic.compare.diagnosis.Finding", "agnostic.program.nodes.Program", "agnostic.program.nodes.Node",
     "agnostic.program.nodes.Leaf", "agnostic.program.nodes.Value", "agnostic.optimizers.groups.Group",

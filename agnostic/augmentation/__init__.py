@@ -5,7 +5,8 @@ to move to: a frozen description, and parameters that depend on nothing but (see
 """
 
 from agnostic.augmentation.generator import ImageDataGenerator
-from agnostic.augmentation.modern import Augmentation, Augmented, AugmentedDataset, Parameters
+from agnostic.augmentation.modern import Augmentation, Augmented, AugmentedDataset
+from agnostic.contracts.augmentation import Parameters
 
 __all__ = ["Augmentation", "Augmented", "AugmentedDataset", "ImageDataGenerator", "Parameters"]
 

@@ -18,22 +18,30 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import inputs, loaders, parallel, pictures, streams
 from agnostic.checks import whole_number
+from agnostic.contracts.augmentation import Loading
 from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
 from agnostic.text import counted, type_named
 
-if TYPE_CHECKING:
-    from agnostic.augmentation.generator import ImageDataGenerator
-
 Array = npt.NDArray[Any]
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
+
+
+class Transforms(Protocol):
+    """What iterators need of :class:`agnostic.augmentation.ImageDataGenerator`."""
+
+    _random: np.random.RandomState
+    _validation_split: float
+
+    def fill(self, batch: Array, read: Callable[[int], Array]) -> None:
+        """Write the images that ``read`` gives into the batch, transformed."""
 
 
 class Iterator:
@@ -49,9 +57,7 @@ class Iterator:
         generator: what transforms the images.
     """
 
-    def __init__(
-        self, n: int, batch_size: int, shuffle: bool, seed: int | None, generator: ImageDataGenerator | None
-    ) -> None:
+    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int | None, generator: Transforms | None) -> None:
         self.n = n
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.shuffle = shuffle
@@ -127,7 +133,7 @@ class Iterator:
         self._set_index_array()
         self._epoch += 1
 
-    def _begins(self, idx: int, loading: loaders.Loading | None) -> tuple[Array, np.random.RandomState]:
+    def _begins(self, idx: int, loading: Loading | None) -> tuple[Array, np.random.RandomState]:
         """The order and the stream of a batch where the iterator was made: those of the legacy class.
 
         A loader that iterates here does not say where its epochs end; what it asks for does.
@@ -140,7 +146,7 @@ class Iterator:
         assert self.index_array is not None
         return self.index_array, self._random
 
-    def _copy_begins(self, idx: int, loading: loaders.Loading | None) -> tuple[Array, np.random.RandomState]:
+    def _copy_begins(self, idx: int, loading: Loading | None) -> tuple[Array, np.random.RandomState]:
         """The order and the stream of a batch in a worker; see :mod:`agnostic.augmentation.loaders`."""
         self._check_images()
         told = loading is not None and loading.seed is not None
@@ -236,7 +242,7 @@ class NumpyArrayIterator(_Saving, Iterator):
         self,
         x: Any,
         y: Any,
-        image_data_generator: ImageDataGenerator,
+        image_data_generator: Transforms,
         batch_size: int = 32,
         shuffle: bool = False,
         sample_weight: Any = None,
@@ -322,7 +328,7 @@ class _FileIterator(_Saving, Iterator):
 
     def _set_files(
         self,
-        generator: ImageDataGenerator | None,
+        generator: Transforms | None,
         target_size: Sequence[int],
         color_mode: str,
         class_mode: str | None,
@@ -437,7 +443,7 @@ class DirectoryIterator(_FileIterator):
     def __init__(
         self,
         directory: str | os.PathLike[str],
-        image_data_generator: ImageDataGenerator | None,
+        image_data_generator: Transforms | None,
         target_size: Sequence[int] = (256, 256),
         color_mode: str = "rgb",
         classes: Sequence[str] | None = None,
@@ -522,7 +528,7 @@ class DataFrameIterator(_FileIterator):
         self,
         dataframe: Any,
         directory: str | os.PathLike[str] | None = None,
-        image_data_generator: ImageDataGenerator | None = None,
+        image_data_generator: Transforms | None = None,
         x_col: str = "filename",
         y_col: str | Sequence[str] = "class",
         weight_col: str | None = None,

@@ -14,24 +14,8 @@ from types import FrameType
 
 import numpy as np
 
-from agnostic.contracts.augmentation import AUGMENTATION
+from agnostic.contracts.augmentation import AUGMENTATION, Loading
 from agnostic.registry import loaded
-
-
-@dataclass(frozen=True)
-class Loading:
-    """What a framework's data loader says of where it asks for a batch.
-
-    Attributes:
-        seed: a number that the workers of an epoch share, drawn anew for each epoch, but for workers that live on; None
-            in the process that iterates over the loader.
-        worker: which of the workers this is.
-        workers: how many there are.
-    """
-
-    seed: int | None = None
-    worker: int = 0
-    workers: int = 1
 
 
 def loading(caller: FrameType) -> Loading | None:

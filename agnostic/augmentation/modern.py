@@ -17,7 +17,7 @@ from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, parallel
 from agnostic.augmentation.warp import Path, check_path, to_dtype, warp
 from agnostic.checks import whole_number
-from agnostic.contracts.augmentation import AUGMENTATION
+from agnostic.contracts.augmentation import AUGMENTATION, Parameters
 from agnostic.errors import InvalidInput, nearest
 from agnostic.reference.warp import FillMode, check_order
 from agnostic.registry import view, view_method
@@ -46,27 +46,6 @@ FILL_MODES: Mapping[str, FillMode] = {
 """What the reference calls each fill mode: those that are continuous, so that rounding decides nothing."""
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-
-
-@dataclass(frozen=True, eq=False)
-class Parameters:
-    """What happens to one image.
-
-    Attributes:
-        matrix: (2, 3) float64; output pixel (y, x) is read at ``matrix @ (y, x, 1)`` of the input, in pixels.
-        brightness: factor of all values.
-        contrast: factor of the distance from the image's mean.
-        channel_shift: (C,) float64, added to each channel, as a fraction of the range of values.
-
-    Example:
-        >>> ag.augmentation.Augmentation(horizontal_flip=1.0).parameters(0, 0, (8, 8)).matrix.tolist()
-        [[1.0, 0.0, 0.0], [0.0, -1.0, 7.0]]
-    """
-
-    matrix: npt.NDArray[np.float64]
-    brightness: float
-    contrast: float
-    channel_shift: npt.NDArray[np.float64]
 
 
 class Augmented(NamedTuple):

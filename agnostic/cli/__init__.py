@@ -102,7 +102,7 @@ def build() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from agnostic import __version__
+        from agnostic.version import __version__
 
         say(f"agnostic {__version__}")
         raise typer.Exit

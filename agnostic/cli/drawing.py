@@ -167,8 +167,8 @@ def spatial_layers(
     from agnostic.models.inputs import refused
     from agnostic.registry import backend_of
     from agnostic.visualization import recipes
-    from agnostic.visualization.ascent import shown
     from agnostic.visualization.taps import no_spatial_output
+    from agnostic.visualization.verb import shown
 
     near = recipes.get(recipe).size
     form, call, trial = shown(

@@ -158,11 +158,11 @@ def _mosaics(
         weights: the fingerprint of the model.
         about: what else the metadata say.
     """
-    from agnostic import __version__
     from agnostic.files import write_png
     from agnostic.registry import backend_of
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
+    from agnostic.version import __version__
     from agnostic.visualization.mosaic import mosaic
     from agnostic.visualization.pictures import check_replaceable
 

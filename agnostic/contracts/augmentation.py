@@ -3,16 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from agnostic.contracts.capability import Capability
 
-if TYPE_CHECKING:
-    from agnostic.augmentation.loaders import Loading
-    from agnostic.augmentation.modern import Augmentation, Parameters
-
 _I = TypeVar("_I")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a framework's data loader says of where it asks for a batch.
+
+    Attributes:
+        seed: a number that the workers of an epoch share, drawn anew for each epoch, but for workers that live on; None
+            in the process that iterates over the loader.
+        worker: which of the workers this is.
+        workers: how many there are.
+    """
+
+    seed: int | None = None
+    worker: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What happens to one image.
+
+    Attributes:
+        matrix: (2, 3) float64; output pixel (y, x) is read at ``matrix @ (y, x, 1)`` of the input, in pixels.
+        brightness: factor of all values.
+        contrast: factor of the distance from the image's mean.
+        channel_shift: (C,) float64, added to each channel, as a fraction of the range of values.
+
+    Example:
+        >>> ag.augmentation.Augmentation(horizontal_flip=1.0).parameters(0, 0, (8, 8)).matrix.tolist()
+        [[1.0, 0.0, 0.0], [0.0, -1.0, 7.0]]
+    """
+
+    matrix: npt.NDArray[np.float64]
+    brightness: float
+    contrast: float
+    channel_shift: npt.NDArray[np.float64]
+
+
+class Changes(Protocol):
+    """What a backend needs of :class:`agnostic.augmentation.Augmentation`; see there."""
+
+    @property
+    def order(self) -> int: ...
+    @property
+    def fill_mode(self) -> str: ...
+    @property
+    def fill_value(self) -> float: ...
+    @property
+    def changes_color(self) -> bool: ...
+    @property
+    def declared_range(self) -> tuple[float, float] | None: ...
+    def range_of(self, dtype: npt.DTypeLike) -> tuple[float, float]: ...
+    def check_fill(self, dtype: npt.DTypeLike, name: str = "fill_value") -> None: ...
+    def apply_all(
+        self, images: npt.NDArray[Any], parameters: Sequence[Parameters], out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]: ...
+    def apply_numpy(
+        self, images: npt.NDArray[Any], chosen: Sequence[Parameters], layout: str, filling: str
+    ) -> npt.NDArray[Any]: ...
 
 
 class Augmentations(Protocol):
@@ -22,7 +82,7 @@ class Augmentations(Protocol):
         """Raise InvalidInput for an array without values in memory, or without real numbers."""
 
     def apply(
-        self, augmentation: Augmentation, images: Any, parameters: Sequence[Parameters], layout: str, filling: str
+        self, augmentation: Changes, images: Any, parameters: Sequence[Parameters], layout: str, filling: str
     ) -> Any:
         """A batch of images, each changed by its parameters.
 

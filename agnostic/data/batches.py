@@ -7,29 +7,55 @@ once, into its place. What is in memory is the batch being used and a fixed numb
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
 from agnostic.checks import whole_number
-from agnostic.data.folder import Array, ImageFolder
 from agnostic.data.images import UnreadableFile
 from agnostic.errors import InvalidInput
 from agnostic.registry import view, view_method
 from agnostic.text import counted
+
+Array = npt.NDArray[Any]
 
 _AHEAD = 2
 """Batches that are being read while one is used."""
 
 Span = tuple[int, int]
 """From which to before which position of an epoch's order."""
+
+
+class Samples(Protocol):
+    """What batches are made of: see the attributes and methods of :class:`agnostic.data.ImageFolder`."""
+
+    @property
+    def directory(self) -> str | os.PathLike[str]: ...
+    @property
+    def files(self) -> Sequence[str]: ...
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def on_error(self) -> str: ...
+    @property
+    def empty_classes(self) -> Sequence[str]: ...
+    def __len__(self) -> int: ...
+    def sample(self, index: int, *, seed: int, epoch: int) -> Array: ...
+    def sample_into(self, out: Array, index: int, seed: int, epoch: int) -> None: ...
+    def targets(self, indices: npt.NDArray[np.int64]) -> Array | None: ...
+    def digest(self) -> str: ...
 
 
 class SkippedFiles(UserWarning):
@@ -79,7 +105,7 @@ class Batches:
     nothing else.
 
     Args:
-        folder, batch_size, seed, shuffle, workers, drop_last: see :meth:`ImageFolder.batches`.
+        folder, batch_size, seed, shuffle, workers, drop_last: see :meth:`agnostic.data.ImageFolder.batches`.
 
     Attributes:
         epoch: the epoch that the next batch belongs to, from 0.
@@ -99,7 +125,7 @@ class Batches:
 
     def __init__(
         self,
-        folder: ImageFolder,
+        folder: Samples,
         batch_size: int = 32,
         *,
         seed: int = 0,

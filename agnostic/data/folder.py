@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,13 @@ import numpy.typing as npt
 from agnostic import display
 from agnostic.checks import whole_number
 from agnostic.contracts.data import DATA
+from agnostic.data.batches import Batches
 from agnostic.data.images import COLORS, Reading, read_image
 from agnostic.data.weights import class_weights
 from agnostic.errors import InvalidInput, nearest
 from agnostic.files import files_below, folders_in
 from agnostic.registry import backend_name, get_backend
 from agnostic.text import counted
-
-if TYPE_CHECKING:
-    from agnostic.data.batches import Batches
 
 Array = npt.NDArray[Any]
 
@@ -364,8 +362,6 @@ class ImageFolder:
             (4, 8, 8, 3) (4,)
             (2, 8, 8, 3) (2,)
         """
-        from agnostic.data.batches import Batches
-
         return Batches(self, batch_size, seed=seed, shuffle=shuffle, workers=workers, drop_last=drop_last)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.ops import Axis
+from agnostic.contracts.ops import Axis
 
 _Array = np.ndarray[Any, Any]
 

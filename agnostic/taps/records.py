@@ -11,6 +11,7 @@ from agnostic import display
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.guards import count, error
 from agnostic.layers import Layer
+from agnostic.taps import format
 from agnostic.text import counted, type_named
 
 Key = Any
@@ -193,9 +194,8 @@ class Activations(Mapping[str, Any]):
         Raises:
             InvalidInput: a layer returned something else than arrays, numbers and words, or the file cannot be written.
         """
-        from agnostic.taps.stored import save
-
-        save(self, path, note)
+        calls = {layer.name: self.both(layer.name) for layer in self._layers.values()}
+        format.write(path, self._layers, calls, self.about, note)
 
     def rekeyed(
         self,

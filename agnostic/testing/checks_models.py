@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import agnostic as ag
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.description import DESCRIPTION
 from agnostic.contracts.devices import DEVICES
@@ -27,6 +26,7 @@ from agnostic.models.forms import Input
 from agnostic.models.inputs import run_layers
 from agnostic.program.evaluate import run as evaluate
 from agnostic.registry import backend_name
+from agnostic.taps.verbs import capture
 from agnostic.testing import operations
 from agnostic.testing.subject import Broken, Subject, require
 
@@ -111,7 +111,7 @@ def unknown_layers_are_refused(subject: Subject) -> None:
     """A name that no layer has is answered with the nearest one."""
     model = subject.model()
     try:
-        ag.capture(model, subject.images(model), subject.layer + "_")
+        capture(model, subject.images(model), subject.layer + "_")
     except UnknownName as error:
         require(subject.layer in str(error), LAYERS, "tree", f"the nearest layer is not named: {error}")
         return

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import agnostic as ag
 from agnostic.contracts.ascent import ASCENT
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.learning import LEARNING
@@ -16,17 +15,19 @@ from agnostic.contracts.weights import WEIGHTS
 from agnostic.optimizers import SGD, Adam, build
 from agnostic.registry import optimizer_backend
 from agnostic.testing.subject import Subject, require
-from agnostic.visualization.ascent import Settings, prepare
+from agnostic.visualization.ascent import Settings
+from agnostic.visualization.objectives import channel
+from agnostic.visualization.verb import prepare, visualize
 
 
 def an_ascent_climbs(subject: Subject) -> None:
     """Pictures in [0, 1], a rising score, the same pixels for the same seed, whatever the micro-batch."""
     model = subject.model()
-    objective = ag.objectives.channel(subject.layer, [0, 1, 0])
+    objective = channel(subject.layer, [0, 1, 0])
     for recipe in subject.recipes:
 
         def climb(micro_batch: int, recipe: str = recipe) -> Any:
-            return ag.visualize(
+            return visualize(
                 model, objective, recipe=recipe, size=subject.size, steps=8, seed=2, micro_batch=micro_batch,
                 dtype="float32",
             )  # fmt: skip
@@ -51,16 +52,14 @@ def silence_is_told(subject: Subject) -> None:
     backend[WEIGHTS].set_weights(model, {name: np.zeros_like(x) for name, x in backend[WEIGHTS].weights(model).items()})
     if any(x.any() for x in backend[WEIGHTS].weights(model).values()):
         return  # which weights_go_out_and_in says
-    _, ascent = prepare(
-        model, ag.objectives.channel(subject.layer, [0, 1]), recipe="classic", size=subject.size, steps=2
-    )
+    _, ascent = prepare(model, channel(subject.layer, [0, 1]), recipe="classic", size=subject.size, steps=2)
     for climbed in backend[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
         require(not climbed.reached.any(), ASCENT, "ascend", "a gradient is said to come from a layer without weights")
 
 
 def silent_parts_are_told(subject: Subject) -> None:
     """``Climbed.parts``: of a sum, which summands a gradient comes from."""
-    channel, layer = ag.objectives.channel, subject.layer
+    layer = subject.layer
     objective = channel(layer, [0, 1]) + 0 * channel(layer, [1, 0])
     model = subject.model()
     _, ascent = prepare(model, objective, recipe="classic", size=subject.size, steps=2)
@@ -85,8 +84,8 @@ def other_inputs_are_given(subject: Subject) -> None:
         return np.concatenate([x + n for n in by]) if isinstance(x, np.ndarray) else x
 
     def climb(inputs: Any, micro_batch: int = 3) -> Any:
-        objective = ag.objectives.channel(subject.layer, [0, 1, 0])
-        return ag.visualize(
+        objective = channel(subject.layer, [0, 1, 0])
+        return visualize(
             model, objective, recipe="classic", inputs=inputs, size=subject.size, steps=3, micro_batch=micro_batch,
             dtype="float32",
         ).scores  # fmt: skip

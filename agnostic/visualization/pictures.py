@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic import __version__, decoding
+from agnostic import decoding
 from agnostic.contracts.ascent import ASCENT
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.weights import WEIGHTS
@@ -27,10 +27,12 @@ from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.models.inputs import Size
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
-from agnostic.visualization.ascent import Ascent, Settings, prepare
+from agnostic.version import __version__
+from agnostic.visualization.ascent import Ascent, Settings
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
 from agnostic.visualization.recipes import Recipe
+from agnostic.visualization.verb import prepare
 
 KEYWORD = "agnostic"
 """The PNG text that says how an image was made, as JSON."""
@@ -72,7 +74,7 @@ class Drawn:
     Attributes:
         found: how many images were there from an earlier call.
         remarks: by item, on those that do not show what was asked for; see
-            :attr:`agnostic.visualization.ascent.Images.remarks`.
+            :attr:`agnostic.visualization.images.Images.remarks`.
     """
 
     found: int
@@ -135,7 +137,7 @@ def draw(
 
     Args:
         start: (H, W, 3), the picture to start from; its middle is taken, in the size of the images.
-        inputs, image: see :func:`agnostic.visualization.ascent.visualize`; the fixed inputs are batches of 1.
+        inputs, image: see :func:`agnostic.visualization.verb.visualize`; the fixed inputs are batches of 1.
         force: write also over files that hold something else than this work.
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
@@ -143,7 +145,7 @@ def draw(
     Raises:
         Interrupted: by Ctrl-C; finished images are kept, and the same call goes on from there.
         InvalidInput: a file that would be written over holds something else.
-        InvalidInput, UnknownName, NonFinite: see :func:`agnostic.visualization.ascent.visualize`.
+        InvalidInput, UnknownName, NonFinite: see :func:`agnostic.visualization.verb.visualize`.
     """
     settings = settings or Settings()
 

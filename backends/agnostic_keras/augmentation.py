@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import Augmentation, Parameters, inputs, iterators
-from agnostic.augmentation.loaders import Loading
+from agnostic.contracts.augmentation import Loading
 from agnostic.errors import InvalidInput
 
 _I = TypeVar("_I", bound=iterators.Iterator)

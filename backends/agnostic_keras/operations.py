@@ -10,21 +10,29 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from keras import tree
 
+from agnostic.program.builder import Builder
 from agnostic.program.nodes import Value
 from agnostic.tables import filling
-
-if TYPE_CHECKING:
-    from agnostic_keras.program import Recorder
 
 
 class Unreadable(Exception):
     """Something has no translation; the message says what, and completes "operation X ..." where a reader raises it."""
+
+
+class Recorder(Protocol):
+    """What readers write with; see :class:`agnostic_keras.program.Recorder`."""
+
+    @property
+    def builder(self) -> Builder: ...
+    def value(self, x: Any) -> Any: ...
+    def symbolic(self, result: Any) -> Any: ...
+    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Any: ...
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import tree
@@ -12,9 +12,7 @@ from keras.src.layers.rnn import gru, lstm, rnn
 
 from agnostic.patching import Replacement
 from agnostic.program.nodes import Value
-
-if TYPE_CHECKING:
-    from agnostic_keras.program import Recorder
+from agnostic_keras.operations import Recorder
 
 
 def patches(recorder: Recorder) -> list[tuple[Any, str, Replacement]]:

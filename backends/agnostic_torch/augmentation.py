@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from agnostic.augmentation import Augmentation, Parameters, color, iterators
-from agnostic.augmentation.loaders import Loading
 from agnostic.augmentation.modern import FILL_MODES
+from agnostic.contracts.augmentation import Loading
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import FillMode, check_fill_mode, check_order
 

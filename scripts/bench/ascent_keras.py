@@ -32,7 +32,8 @@ import numpy as np
 import agnostic as ag
 from agnostic.contracts.ascent import ASCENT
 from agnostic.files import atomic_path
-from agnostic.visualization.ascent import Settings, prepare
+from agnostic.visualization.ascent import Settings
+from agnostic.visualization.verb import prepare
 
 LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1")
 SIZE = 150

@@ -17,7 +17,7 @@ from agnostic.contracts.weights import WEIGHTS
 from agnostic.registry import Model, backend_of
 from agnostic.taps.verbs import prepare as prepare_images
 from agnostic.transfer.layouts import to_canonical
-from agnostic.visualization.ascent import prepare
+from agnostic.visualization.verb import prepare
 
 Array = np.ndarray[Any, Any]
 

@@ -158,7 +158,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
 
 def test_headers_made_up(tmp_path: Path) -> None:
     """A right checksum does not make a header right."""
-    from agnostic.taps import stored
+    from agnostic.taps import format
 
     _, path = saved(tmp_path)
     whole = path.read_bytes()
@@ -177,7 +177,7 @@ def test_headers_made_up(tmp_path: Path) -> None:
         entries = {
             name: (e["dtype"], e["shape"], *e["data_offsets"]) for name, e in header.items() if name != "__metadata__"
         }
-        header["__metadata__"] = {"agnostic": text, "checksum": stored._checksum(text, entries)}
+        header["__metadata__"] = {"agnostic": text, "checksum": format.checksum(text, entries)}
         encoded = json.dumps(header).encode()
         (tmp_path / "m.st").write_bytes(len(encoded).to_bytes(8, "little") + encoded + whole[8 + length :])
         with pytest.raises(ag.InvalidInput, match=r"cannot read the record"):

@@ -296,7 +296,7 @@ def test_users_hooks_are_part_of_the_model(network: Any, up_to: Any, layer: str,
     if where != "before":
         module.register_forward_hook(lambda module, args, output: output * -3.0 + 1)
     images = draw(network, channel(layer, 2), recipe="classic", steps=1, dtype="float64")
-    from agnostic.visualization.ascent import prepare
+    from agnostic.visualization.verb import prepare
 
     _, ascent = prepare(network, channel(layer, 2), recipe="classic", steps=1, size=16)
     x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
@@ -379,7 +379,7 @@ def forward_means(model: Any, x: Any) -> Any:
     ],
 )
 def test_the_objective_is_that_of_the_model_itself(kind: Any, objective: Any, value: Callable[[Any], Any]) -> None:
-    from agnostic.visualization.ascent import prepare
+    from agnostic.visualization.verb import prepare
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -664,7 +664,8 @@ def networks() -> dict[str, Any]:
 @pytest.mark.parametrize("name", networks())
 @pytest.mark.parametrize("layer", ["1", "0.0"])
 def test_folding_changes_nothing(name: str, layer: str) -> None:
-    from agnostic.visualization.ascent import Settings, prepare
+    from agnostic.visualization.ascent import Settings
+    from agnostic.visualization.verb import prepare
 
     model = networks()[name]
     objective = channel("1", 1) if layer == "1" else channel("1", 1) + 0.5 * channel(layer, 2)
@@ -684,7 +685,7 @@ def test_folding_changes_nothing(name: str, layer: str) -> None:
 
 
 def test_a_regularizer_does_not_change_the_start(network: Any) -> None:
-    from agnostic.visualization.ascent import prepare
+    from agnostic.visualization.verb import prepare
 
     plain = channel("block", [1, 3])
     starts = []

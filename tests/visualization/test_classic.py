@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import agnostic as ag
-from agnostic.visualization.ascent import prepare
 from agnostic.visualization.parameterization import Pixels
+from agnostic.visualization.verb import prepare
 
 torch = pytest.importorskip("torch")
 

@@ -1,0 +1,259 @@
+"""``visualize``: everything that it is given, resolved and checked, and the ascent run by the model's backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.arrays import describe
+from agnostic.contracts.ascent import ASCENT
+from agnostic.contracts.inputs import INPUTS
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer, select
+from agnostic.models.attached import card_of
+from agnostic.models.call import Call, number_of, picture_call
+from agnostic.models.classes import class_index, class_label
+from agnostic.models.forms import Input, Trial
+from agnostic.models.inputs import Size, refused
+from agnostic.models.preparing import preprocessed, preprocessing_of
+from agnostic.registry import Backend, Model, backend_of
+from agnostic.text import counted
+from agnostic.visualization import recipes
+from agnostic.visualization.ascent import Ascent, Settings, check_reached
+from agnostic.visualization.images import Images
+from agnostic.visualization.objectives import OUTPUT, Objective
+from agnostic.visualization.reach import calls_reached
+from agnostic.visualization.recipes import Recipe
+
+Float64 = npt.NDArray[np.float64]
+
+
+def prepare(
+    model: Model,
+    objective: Objective,
+    *,
+    recipe: str | Recipe = "fourier",
+    size: Size | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    start: npt.ArrayLike | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
+    channels_in: int | None = None,
+) -> tuple[Backend, Ascent]:
+    """Resolve and check everything that :func:`visualize` is given, without computing an image.
+
+    Raises:
+        UnknownName: no such layer, class or recipe; names the nearest.
+        InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind;
+            of several inputs it does not follow which one is meant, one is missing or has another number of rows, or
+            the layer does not depend on the one that the picture is made for.
+    """
+    if not isinstance(objective, Objective):
+        raise InvalidInput(
+            f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
+    chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
+    backend, card = backend_of(model), card_of(model)
+    if start is not None and size is None:
+        size = _pixels(start)
+    form, call, trial = shown(
+        backend, model, size=size, near=chosen.size, inputs=inputs, image=image, channels_in=channels_in
+    )
+    listing = trial.layers
+    shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
+    first = None if start is None else _images(start, shape[2])
+
+    def layer(selector: Any) -> Layer:
+        found = select(listing, selector)
+        if len(found) != 1:
+            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective looks at one")
+        if trial.error is not None and not found[0].calls:
+            raise refused(model, trial, form.size, others=bool(call.others))
+        return found[0]
+
+    def class_(wanted: Any) -> tuple[int, str]:
+        names = None if card is None else card.class_names
+        if names is None and isinstance(wanted, str):
+            raise InvalidInput(f"the model has no class names to find {wanted!r} among: give the class's number")
+        number = class_index(wanted, names) if names is not None else int(wanted)
+        return number, class_label(number, names)
+
+    resolved = objective.resolve(layer, class_)
+    if first is not None:
+        _check_start(first, shape[:2], resolved.count)
+    if trial.error is not None and OUTPUT in resolved.layers():
+        raise refused(model, trial, form.size, others=bool(call.others))
+    place = number_of(backend, model, call)
+    ascent = Ascent(
+        objective=resolved,
+        recipe=chosen,
+        shape=shape,
+        seed=int(seed),
+        preprocessing=preprocessing_of(backend, model, place) if chosen.preprocess else None,
+        start=first,
+        listing={x.name: x for x in listing if x.name in resolved.layers()},
+        input=form,
+        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
+        call=call,
+    )
+    ascent.others(range(ascent.count))  # rows that do not fit the images are told now
+    if call.place and trial.error is None:
+        ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
+    return backend, ascent
+
+
+def _looked_at(backend: Backend, model: Model, ascent: Ascent) -> Mapping[str, int]:
+    def picture(number: int) -> npt.NDArray[np.float32]:
+        noise = np.random.default_rng(number).random((1, *ascent.shape))
+        return ascent.input.arrange(preprocessed(noise, ascent.preprocessing))
+
+    layers = [x for x in ascent.objective.layers() if x != OUTPUT]
+    return calls_reached(backend, model, ascent.call.first(), picture, layers) if layers else {}
+
+
+def shown(
+    backend: Backend,
+    model: Model,
+    *,
+    size: Size | None,
+    near: Size,
+    inputs: Any = None,
+    image: int | str | None = None,
+    channels_in: int | None = None,
+) -> tuple[Input, Call, Trial]:
+    """What the model's images look like, what it is called with around them, and a run on one of that shape.
+
+    The run may have failed beyond some layer, as where a dense head does not fit another size.
+
+    Args:
+        size: None: the model's own; where it has none, ``near``.
+        inputs, image: see :func:`visualize`.
+
+    Raises:
+        InvalidInput: the model takes no images, or no layer takes images of this size.
+    """
+    form, call = picture_call(backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near)
+    trial = backend[INPUTS].trial(model, call.first().native(backend, model, form.zeros()))
+    if trial.error is not None and not any(x.calls for x in trial.layers):
+        raise refused(model, trial, form.size, others=bool(call.others))
+    return form, call, trial
+
+
+def _pixels(start: npt.ArrayLike) -> tuple[int, int]:
+    """Height and width of what a user gives to start from."""
+    given = np.asarray(start)
+    if given.ndim not in (3, 4) or not given.size:
+        what = f"shape {given.shape}" if given.ndim else describe(start)
+        raise InvalidInput(f"a start is an image (H, W, C) or one for each image (N, H, W, C), not {what}")
+    return given.shape[-3], given.shape[-2]
+
+
+def _images(start: npt.ArrayLike, channels: int) -> Float64:
+    """(1 or more, H, W, C) float64 in [0, 1], from what a user gives to start from."""
+    given = np.asarray(start)
+    images = given[None] if given.ndim == 3 else given
+    if images.ndim != 4 or images.shape[3] != channels or 0 in images.shape:
+        raise InvalidInput(
+            f"a start is an image (H, W, {channels}) or one for each image, channels last, not {np.shape(start)}"
+        )
+    if images.dtype == np.uint8:
+        return images / 255
+    # Written so that NaN fails as well.
+    if not (np.issubdtype(images.dtype, np.floating) and images.min() >= 0 and images.max() <= 1):
+        found = f"in [{images.min()}, {images.max()}]" if images.dtype.kind == "f" else str(images.dtype)
+        raise InvalidInput(f"a start is uint8, or floating point and in [0, 1], not {found}")
+    return images.astype(np.float64)
+
+
+def _check_start(start: Float64, size: tuple[int, int], count: int) -> None:
+    if start.shape[1:3] != size:
+        have, want = (f"{height} x {width}" for height, width in (start.shape[1:3], size))
+        raise InvalidInput(f"the start is {have} pixels and the size {want}: leave size out, or resize the start")
+    if len(start) not in (1, count):
+        raise InvalidInput(
+            f"{counted(len(start), 'start')} for {counted(count, 'image')}: give one for all of them, or one for each"
+        )
+
+
+def visualize(
+    model: Model,
+    objective: Objective,
+    *,
+    recipe: str | Recipe = "fourier",
+    size: Size | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    start: npt.ArrayLike | None = None,
+    inputs: Any = None,
+    image: int | str | None = None,
+    channels_in: int | None = None,
+    micro_batch: int | None = None,
+    dtype: str | None = None,
+    memory_format: str | None = None,
+    device: str | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Images:
+    """Images that maximize an objective, by gradient ascent.
+
+    Args:
+        model: a native model. Its weights are neither changed nor differentiated, its mode (train, eval) is left as
+            it is; the images are computed in inference mode.
+        objective: from :mod:`agnostic.visualization.objectives`.
+        recipe: a recipe of :mod:`agnostic.visualization.recipes`, or its name.
+        size: height and width in pixels, one number or two; None is that of ``start``, else the model's own, or the
+            recipe's where the model has none. A layer that runs before a part of fixed size (a dense head) can be drawn
+            in any size.
+        steps: number of updates; None is the recipe's.
+        seed: of all randomness. The same seed and call give the same images, whatever the micro-batch.
+        start: what to start from instead of noise: an image (H, W, C), or one for each image (N, H, W, C); uint8, or
+            floating point in [0, 1]. Recipes in ``fourier``'s way of writing an image down take it as it is but for
+            black and white, ``classic`` shows it with its own contrast, and ``maco`` takes its phase, which has the
+            edges.
+        inputs: of a model with several inputs, what it is called with, as in :func:`agnostic.capture`: a tuple of
+            positional inputs, or a dict of named ones, nested as the model takes them. None, or nothing for a name,
+            stands in the place of the picture: ``(None, age)`` or ``{"age": age}``; an example of the picture is taken
+            for its shape alone. The others are fixed: native or NumPy arrays in the model's own layout and range, with
+            a batch of 1 for all images, or a row for each.
+        image: position or name of the input that the picture is made for, where ``inputs`` does not tell. Of a layer
+            that runs several times, as a tower that two inputs share, the last call that depends on it is looked at.
+        channels_in: channels of the images, where the model does not tell.
+        micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
+
+    Returns:
+        (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is its own start, and has
+        a sentence in ``.remarks``.
+
+    Raises:
+        UnknownName, InvalidInput: see :func:`prepare`.
+        InvalidInput: no gradient reaches any of the images.
+        NonFinite: the objective or its gradient stopped being finite; says at which step.
+
+    Example:
+        >>> found = ag.visualize(model, ag.objectives.channel("conv", [0, 5]), size=16, steps=2, seed=0)
+        >>> found
+        <Images 2 x 16 x 16 x 3 float32: conv:0, conv:5>
+    """
+    backend, ascent = prepare(
+        model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs, image=image,
+        channels_in=channels_in,
+    )  # fmt: skip
+    settings = Settings(micro_batch, dtype, memory_format, device, on_step)
+    pixels = np.empty((ascent.count, *ascent.shape), np.float32)
+    scores = np.empty((ascent.steps, ascent.count))
+    remarks: list[str] = []
+    for climbed in backend[ASCENT].ascend(model, ascent, settings):
+        images = climbed.images
+        pixels[images.start : images.stop] = climbed.pixels
+        scores[:, images.start : images.stop] = climbed.scores
+        remarks += ascent.remarks(climbed)
+    labels = ascent.objective.labels()
+    check_reached(labels, remarks)
+    return Images.of(pixels, labels, scores, ascent.recipe, remarks)
