@@ -15,7 +15,7 @@ import numpy as np
 from agnostic.port.blocks import reads
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, substituted
 from agnostic.program.passes import used
-from agnostic.program.vocabulary import evaluate, get
+from agnostic.program.vocabulary import evaluate, get, is_computable
 
 SLOTS: Mapping[str, Mapping[int, str]] = {
     "convolution": {1: "weight", 2: "bias"},
@@ -107,7 +107,8 @@ def _of_weights_alone(program: Program) -> dict[Value, Node]:
     found: dict[Value, Node] = {}
     for node in program.nodes:
         values = list(reads(node))
-        if values and all(v in fixed or v in found for v in values) and not get(node.operator).random:
+        fit = is_computable(node) and not get(node.operator).random
+        if values and fit and all(v in fixed or v in found for v in values):
             found |= dict.fromkeys(node.outputs, node)
     return found
 

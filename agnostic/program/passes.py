@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, substituted, values_in
-from agnostic.program.vocabulary import evaluate, get
+from agnostic.program.vocabulary import evaluate, get, is_computable
 
 LARGEST_CONSTANT = 1 << 24
 """Numbers that a folded constant may have; what is larger stays computed."""
@@ -65,7 +65,8 @@ def folded(program: Program) -> Program:
         known = arrays | computed
         operands = [value for operand in node.operands for value in values_in(operand)]
         small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
-        if small and not get(node.operator).random and all(value in known for value in operands):
+        fixed = is_computable(node) and not get(node.operator).random
+        if small and fixed and all(value in known for value in operands):
             with np.errstate(all="ignore"):
                 results = evaluate(node, known.__getitem__)
             computed |= dict(zip(node.outputs, map(np.asarray, results), strict=True))

@@ -7,6 +7,7 @@ from typing import Any
 from agnostic.contracts.program import PROGRAM
 from agnostic.errors import InvalidInput
 from agnostic.models.inputs import Size, examples
+from agnostic.program import custom
 from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
 from agnostic.registry import Model, backend_of
@@ -49,4 +50,9 @@ def program(model: Model, inputs: Any = None, *, size: Size | None = None, chann
         inputs = examples(backend, model, size=size, channels=channels_in)
     elif size is not None or channels_in is not None:
         raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
-    return simplified(backend[PROGRAM].program(model, inputs))
+    known = backend[PROGRAM].program(model, inputs)
+    missing = custom.unknown(known)
+    if missing:
+        fix = "a port can leave them open or be told what they are (agnostic.port, stubs and operators)"
+        raise InvalidInput(custom.refusal(known.name, [custom.sentence(node) for node in missing], fix))
+    return simplified(known)

@@ -21,7 +21,7 @@ from agnostic.text import counted
 Shape = tuple[int, ...]
 FAMILIES = (
     "products", "convolutions", "normalizations", "activations", "pooling", "shapes", "reductions", "elementwise",
-    "indexing", "attention", "recurrent", "resampling", "constants", "complexes",
+    "indexing", "attention", "recurrent", "resampling", "constants", "complexes", "custom",
 )  # fmt: skip
 
 
@@ -170,3 +170,11 @@ def evaluate(node: Node, arrays: Callable[[Value], Array]) -> tuple[Array, ...]:
     operands = [map_values(operand, arrays) for operand in node.operands]
     result = get(node.operator).evaluate(*operands, **node.attributes)
     return result if isinstance(result, tuple) else (result,)
+
+
+def is_computable(node: Node) -> bool:
+    """Whether there is a reference for a node: of custom operators only where the user gave one."""
+    if node.operator != "custom":
+        return True
+    meaning = node.attributes.get("meaning")
+    return meaning is not None and meaning.reference is not None

@@ -8,10 +8,14 @@ and before anything is taken apart, with the path of the module and the line of 
 from __future__ import annotations
 
 import contextlib
+import io
+import linecache
 import logging
 import re
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +26,7 @@ from torch.utils import _pytree as pytree
 from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, Origin
 from agnostic.program.nodes import Program, Value
+from agnostic_torch import custom
 from agnostic_torch.aten import READERS, Call, Unreadable, name_of
 from agnostic_torch.functional import Memory
 from agnostic_torch.layers import unwrap
@@ -30,53 +35,181 @@ from agnostic_torch.taps import _arguments
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 
 
-def program(model: nn.Module, inputs: Any) -> Program:
+def program(model: nn.Module, inputs: Any, opaque: Collection[str] = ()) -> Program:
     """See :meth:`agnostic.contracts.program.Programs.program`.
 
     Args:
         model: any module that ``torch.export`` can follow: without branches on values.
         inputs: as in :func:`agnostic.capture`.
+        opaque: names of operators and autograd functions that are not followed into.
 
     Raises:
-        InvalidInput: the model branches on values or leaves torch, or runs an operator that has no translation; says
-            which, in which layer, and on which line.
+        InvalidInput: the model branches on values or leaves torch; says in which layer, and on which line.
+    """
+    with contextlib.ExitStack() as stack:
+        return _exported(model, inputs, opaque, stack).program()
+
+
+def recorded(model: nn.Module, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
+    """See :meth:`agnostic.contracts.program.Programs.recorded`."""
+    with contextlib.ExitStack() as stack:
+        return _exported(model, inputs, opaque, stack).recorded()
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A model as torch exports it.
+
+    Attributes:
+        model, args, kwargs: the model, and what it was called with.
+        graph: what ``torch.export`` made of it.
+        opaque: operators that are not put into the words of the vocabulary.
+        called: the names of autograd functions by those of the operators that stand for them.
+    """
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    graph: torch.export.ExportedProgram
+    opaque: Collection[str]
+    called: Mapping[str, str]
+
+    def program(self) -> Program:
+        """In the words of the vocabulary."""
+        modules = {path: type(module).__name__ for path, module in self.model.named_modules()}
+        name = type(self.model).__name__
+        return _Reader(name, self.opaque, self.called).read(self.graph, modules)
+
+    def recorded(self) -> list[tuple[list[Any], list[Any]]]:
+        """What each custom operator was given and gave, in order."""
+        reader = _Reader(type(self.model).__name__, self.opaque, self.called)
+        reader.read(self.graph, {})
+        custom_nodes = set(reader.customs)
+        kept: list[tuple[Any, Any]] = []
+        with torch.no_grad():
+            runner = custom.Watching(self.graph.graph_module, custom_nodes.__contains__, kept)
+            runner.run(*_flat_inputs(self.graph, self.args, self.kwargs))
+        return [([*_arrays(given)], [*_arrays(gave)]) for given, gave in kept]
+
+
+def _arrays(given: Any) -> Iterator[Any]:
+    for x in pytree.tree_leaves(given):
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu()
+            yield (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+
+
+def _flat_inputs(exported: torch.export.ExportedProgram, args: Any, kwargs: Any) -> list[Any]:
+    """What the placeholders of a graph stand for, in order."""
+    user = iter(pytree.tree_leaves((args, dict(kwargs))))
+    found = []
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT:
+            found.append(next(user))
+        elif str(spec.target) in exported.state_dict:
+            found.append(exported.state_dict[str(spec.target)])
+        else:
+            found.append(exported.constants[str(spec.target)])
+    return found
+
+
+_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError)
+"""What export raises is of many classes, none of which is its own."""
+
+
+def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: contextlib.ExitStack) -> _Exported:
+    """Export a model; what cannot be followed into becomes one operator, as long as that is a function of tensors.
+
+    Args:
+        stack: those operators are registered until it is closed.
     """
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
-    try:
-        with warnings.catch_warnings(), _silent("torch._subclasses.fake_tensor"):
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(model, args, dict(kwargs), strict=False)
-    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
-        # What export raises is of many classes, none of which is its own.
-        raise InvalidInput(_refusal(model, error)) from error
-    modules = {path: type(module).__name__ for path, module in model.named_modules()}
-    return _read(exported, type(model).__name__, modules)
+    closed = custom.named_functions(opaque)
+    seen = custom.run_once(model, args, kwargs, closed) if closed else custom.Seen({}, {})
+    while True:
+        called: dict[str, str] = {}
+        try:
+            with contextlib.ExitStack() as inner:
+                inner.enter_context(custom.registered(seen, called))
+                graph = _export(model, args, kwargs)
+                stack.push(inner.pop_all())
+            return _Exported(model, args, kwargs, graph, opaque, called)
+        except _FAILURES as error:
+            inside = custom.function_in(error.__traceback__)
+            more = closed if inside is None else closed | {inside}
+            if (_DATA.search(str(error)) and inside is None) or (seen.operators and more == closed):
+                raise InvalidInput(_refusal(model, error)) from error
+            try:
+                seen, before = custom.run_once(model, args, kwargs, more), seen
+            except _FAILURES:
+                raise InvalidInput(_refusal(model, error)) from error
+            if more == closed and seen.operators.keys() == before.operators.keys():
+                raise InvalidInput(_refusal(model, error)) from error
+            closed = more
+
+
+def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.export.ExportedProgram:
+    loggers = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+    with contextlib.ExitStack() as stack, warnings.catch_warnings(), _silent(*loggers):
+        warnings.simplefilter("ignore")
+        # Where it fails, it prints the graph so far.
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        return torch.export.export(model, args, dict(kwargs), strict=False)
 
 
 @contextlib.contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    """Inside, a logger says nothing: what it would say of a failure is in the error."""
-    found = logging.getLogger(logger)
-    before = found.disabled
-    found.disabled = True
+def _silent(*loggers: str) -> Iterator[None]:
+    """Inside, loggers say nothing: what they would say of a failure is in the error."""
+    found = [logging.getLogger(name) for name in loggers]
+    before = [logger.disabled for logger in found]
+    for logger in found:
+        logger.disabled = True
     try:
         yield
     finally:
-        found.disabled = before
+        for logger, was in zip(found, before, strict=True):
+            logger.disabled = was
+
+
+_DATA = re.compile(r"data-dependent|\.numpy\(\) is not supported|aten\._local_scalar_dense|unbacked|Eq\(u\d")
+"""What export says where the model looks at values."""
+
+_REASONS = (
+    (re.compile(r"\.numpy\(\) is not supported"), "it leaves torch for NumPy"),
+    (re.compile(r"data-dependent|unbacked|_local_scalar_dense"), "what it does next depends on values of the data"),
+)
 
 
 def _refusal(model: nn.Module, error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    message = str(error)
+    said = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)[:200]
+    reason = next((found for pattern, found in _REASONS if pattern.search(message)), said)
+    file, line, layer = _place(model, error)
+    where = f" at {file}:{line}" if file else ""
+    code = linecache.getline(file, line).strip() if file else ""
     return (
-        f"torch.export cannot follow {type(model).__name__}{_line_of(str(error))}: {first[:200]}; a program needs a "
-        "forward without branches on values, .item() or NumPy"
+        f"torch.export cannot follow {type(model).__name__}{f' in layer {layer!r}' if layer else ''}{where}: {reason}"
+        f"{f' ({code[:120]})' if code else ''}; a program needs a forward without branches on values, .item() or NumPy"
     )
 
 
-def _line_of(message: str) -> str:
-    found = _user_frame(message)
-    return "" if found is None else f" at {found[0]}:{found[1]}"
+def _place(model: nn.Module, error: Exception) -> tuple[str, int, str]:
+    """File and line of the user's that led to an error, and the path of the layer that ran it."""
+    names = {id(module): name for name, module in model.named_modules()}
+    file, line, layer = "", 0, ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        # A module wrapped by export answers for the one inside.
+        layer = names.get(id(owner), layer) if isinstance(owner, nn.Module) else layer
+        path = frame.f_code.co_filename
+        if not _INTERNAL.search(path) and not path.startswith("<"):
+            file, line = path, number
+    return file, line, layer
+
+
+_INTERNAL = re.compile(r"[\\/](torch|agnostic|agnostic_torch)[\\/](?!.*[\\/]tests[\\/])")
+"""Files that are not the user's."""
 
 
 def _user_frame(trace: str) -> tuple[str, int] | None:
@@ -84,38 +217,6 @@ def _user_frame(trace: str) -> tuple[str, int] | None:
     frames = [(file, int(line)) for file, line in _FRAME.findall(trace)]
     own = [frame for frame in frames if not re.search(r"[\\/]torch[\\/]", frame[0])]
     return own[-1] if own else None
-
-
-def _read(exported: torch.export.ExportedProgram, name: str, modules: Mapping[str, str]) -> Program:
-    builder, memory = Builder(), Memory()
-    signature = exported.graph_signature
-    targets = {spec.arg.name: (spec.kind, spec.target) for spec in signature.input_specs if hasattr(spec.arg, "name")}
-    for node in exported.graph.nodes:
-        if node.op != "placeholder":
-            continue
-        kind, target = targets.get(node.name, (InputKind.USER_INPUT, None))
-        known = node.meta.get("val")
-        if not isinstance(known, torch.Tensor):
-            memory.bind(node, known)
-            continue
-        dtype, shape = dtype_name(known.dtype), known.shape
-        if kind is InputKind.USER_INPUT:
-            value = builder.leaf(node.name, "input", shape, dtype)
-        elif kind is InputKind.PARAMETER:
-            value = builder.leaf(str(target), "parameter", shape, dtype)
-        elif kind is InputKind.BUFFER:
-            value = builder.leaf(str(target), "buffer", shape, dtype)
-        else:
-            constant = exported.constants[str(target)]
-            if not isinstance(constant, torch.Tensor):
-                raise InvalidInput(f"{name} uses an object of class {type(constant).__name__} as a constant")
-            value = builder.leaf(str(target), "constant", shape, dtype, constant.detach().cpu().numpy())
-        memory.bind(node, value)
-    results = _run(exported.graph_module, builder, memory)
-    paths = _output_paths(exported)
-    user = [r for r, s in zip(results, signature.output_specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
-    outputs = {path: value for path, value in zip(paths, user, strict=True) if isinstance(value, Value)}
-    return builder.program(name, "torch", outputs, modules)
 
 
 def _output_paths(exported: torch.export.ExportedProgram) -> list[str]:
@@ -128,21 +229,6 @@ def _output_paths(exported: torch.export.ExportedProgram) -> list[str]:
             for path, _ in keyed]  # fmt: skip
 
 
-def _run(graph: fx.GraphModule, builder: Builder, memory: Memory) -> list[Any]:
-    """Write the calls of a graph; returns what its output node holds."""
-    for node in graph.graph.nodes:
-        if node.op == "call_function":
-            builder.origin = _origin(node, builder.origin)
-            _call(graph, node, builder, memory)
-        elif node.op == "get_attr":
-            memory.bind(node, getattr(graph, node.target))
-        elif node.op == "output":
-            held: Any = lambda n: _Held(memory.read(n, builder))  # noqa: E731 - map_arg's own type is narrower
-            found: Any = fx.node.map_arg(node.args[0], held)
-            return [x.value if isinstance(x, _Held) else x for x in found]
-    return []
-
-
 class _Held:
     """Keeps fx from walking into what a node stands for."""
 
@@ -150,48 +236,153 @@ class _Held:
         self.value = value
 
 
-def _call(graph: fx.GraphModule, node: fx.Node, builder: Builder, memory: Memory) -> None:
-    name = name_of(node.target)
-    if name == "getitem":
-        source, index = node.args
-        assert isinstance(source, fx.Node)
-        assert isinstance(index, int)
-        memory.part(node, source, index)
-        return
-    if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
-        _inline(graph, node, builder, memory, name)
-        return
-    in_place = name.endswith("_") and not name.endswith("__") and name.rstrip("_") in READERS
-    reader = READERS.get(name.rstrip("_") if in_place else name)
-    if reader is None:
-        raise InvalidInput(f"operator {node.target} has no translation yet: {builder.origin}")
-    call = Call(node, builder, lambda n: memory.read(n, builder))
-    try:
-        call.read_operands()
+class _Reader:
+    """Writes an exported graph in the words of the vocabulary.
+
+    Args:
+        name: the model's.
+        opaque: operators that are not put into words.
+        called: see :class:`_Exported`.
+    """
+
+    def __init__(self, name: str, opaque: Collection[str], called: Mapping[str, str]) -> None:
+        self.name = name
+        self.opaque = opaque
+        self.called = called
+        self.builder, self.memory = Builder(), Memory()
+        self.customs: list[fx.Node] = []
+
+    def read(self, exported: torch.export.ExportedProgram, modules: Mapping[str, str]) -> Program:
+        """The program."""
+        signature = exported.graph_signature
+        targets = {spec.arg.name: (spec.kind, spec.target) for spec in signature.input_specs
+                   if hasattr(spec.arg, "name")}  # fmt: skip
+        for node in exported.graph.nodes:
+            if node.op == "placeholder":
+                kind, target = targets.get(node.name, (InputKind.USER_INPUT, None))
+                self._leaf(node, kind, str(target), exported)
+        results = self._run(exported.graph_module)
+        paths = _output_paths(exported)
+        user = [r for r, s in zip(results, signature.output_specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
+        outputs = {path: value for path, value in zip(paths, user, strict=True) if isinstance(value, Value)}
+        return self.builder.program(self.name, "torch", outputs, modules)
+
+    def _leaf(self, node: fx.Node, kind: InputKind, target: str, exported: torch.export.ExportedProgram) -> None:
+        known = node.meta.get("val")
+        if not isinstance(known, torch.Tensor):
+            self.memory.bind(node, known)
+            return
+        dtype, shape = dtype_name(known.dtype), known.shape
+        if kind is InputKind.USER_INPUT:
+            value = self.builder.leaf(node.name, "input", shape, dtype)
+        elif kind is InputKind.PARAMETER:
+            value = self.builder.leaf(target, "parameter", shape, dtype)
+        elif kind is InputKind.BUFFER:
+            value = self.builder.leaf(target, "buffer", shape, dtype)
+        else:
+            constant = exported.constants[target]
+            if not isinstance(constant, torch.Tensor):
+                raise InvalidInput(f"{self.name} uses an object of class {type(constant).__name__} as a constant")
+            value = self.builder.leaf(target, "constant", shape, dtype, constant.detach().cpu().numpy())
+        self.memory.bind(node, value)
+
+    def _run(self, graph: fx.GraphModule) -> list[Any]:
+        """Write the calls of a graph; returns what its output node holds."""
+        for node in graph.graph.nodes:
+            if node.op == "call_function":
+                self.builder.origin = _origin(node, self.builder.origin)
+                self._call(graph, node)
+            elif node.op == "get_attr":
+                self.memory.bind(node, getattr(graph, node.target))
+            elif node.op == "output":
+                held: Any = lambda n: _Held(self.memory.read(n, self.builder))  # noqa: E731 - map_arg is narrower
+                found: Any = fx.node.map_arg(node.args[0], held)
+                return [x.value if isinstance(x, _Held) else x for x in found]
+        return []
+
+    def _call(self, graph: fx.GraphModule, node: fx.Node) -> None:
+        name, builder, memory = name_of(node.target), self.builder, self.memory
+        if name == "getitem":
+            source, index = node.args
+            assert isinstance(source, fx.Node)
+            assert isinstance(index, int)
+            memory.part(node, source, index)
+            return
+        if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
+            self._inline(graph, node, name)
+            return
+        in_place = name.endswith("_") and not name.endswith("__") and name.rstrip("_") in READERS
+        reader = READERS.get(name.rstrip("_") if in_place else name)
+        call = Call(node, builder, lambda n: memory.read(n, builder))
         start = len(builder.nodes)
-        result = reader(call)
-    except Unreadable as error:
-        raise InvalidInput(f"operator {node.target} {error}: {builder.origin}") from None
-    result = _typed(node, result, builder)
-    target = node.args[0] if node.args else None
-    if in_place and isinstance(target, fx.Node):
-        memory.write(target, result, builder)
-        memory.alias(node, target)
-    else:
-        memory.bind(node, result, builder.nodes[start:])
+        try:
+            call.read_operands()
+            if reader is None or self._is_opaque(node.target):
+                raise Unreadable("has no translation yet")
+            result = reader(call)
+        except Unreadable as error:
+            del builder.nodes[start:]
+            result = self._custom(call, str(error), in_place)
+        result = _typed(node, result, builder)
+        target = node.args[0] if node.args else None
+        if in_place and isinstance(target, fx.Node):
+            memory.write(target, result, builder)
+            memory.alias(node, target)
+        else:
+            memory.bind(node, result, builder.nodes[start:])
+
+    def _is_opaque(self, target: Any) -> bool:
+        name = str(target._schema.name)
+        return name in self.opaque or not name.startswith(("aten::", "prims::"))
+
+    def _custom(self, call: Call, reason: str, in_place: bool) -> Any:
+        """An operator that has no translation, as one node."""
+        node = call.node
+        schema = getattr(node.target, "_schema", None)
+        known = node.meta.get("val")
+        tensors: list[Any] = list(known) if isinstance(known, list | tuple) else [known]
+        if schema is None or not all(isinstance(x, torch.Tensor) for x in tensors):
+            raise InvalidInput(f"operator {node.target} {reason}: {self.builder.origin}")
+        if schema.is_mutable and not in_place:
+            raise InvalidInput(f"operator {node.target} changes its operands in place: {self.builder.origin}")
+        if any(isinstance(n, torch.SymInt) for x in tensors for n in x.shape):
+            raise InvalidInput(
+                f"operator {node.target} gives an array whose shape depends on the data: {self.builder.origin}"
+            )
+        operands = tuple(_plain(x) for x in call.given.values())
+        names = [argument.name for argument in schema.arguments]
+        defaults = [argument.default_value if argument.has_default_value() else ... for argument in schema.arguments]
+        while names and defaults[len(names) - 1] is not ... and operands[-1] == _plain(defaults[len(names) - 1]):
+            operands = operands[:-1]
+            names.pop()
+        shapes = tuple(tuple(int(n) for n in x.shape) for x in tensors)
+        self.customs.append(node)
+        return self.builder.emit(
+            "custom", operands, dtype=dtype_name(tensors[0].dtype), arguments=tuple(names), reason=reason,
+            name=self.called.get(schema.name, schema.name),
+            shapes=shapes if isinstance(known, list | tuple) else shapes[0],
+        )  # fmt: skip
+
+    def _inline(self, graph: fx.GraphModule, node: fx.Node, name: str) -> None:
+        modules = [arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr"]
+        if name == "wrap_with_autocast" and bool(node.args[2]):
+            raise InvalidInput(f"autocast inside of a model has no translation yet: {self.builder.origin}")
+        inner = getattr(graph, str(modules[0].target))
+        operands = node.args[node.args.index(modules[0]) + 1 :]
+        placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        for placeholder, operand in zip(placeholders, operands, strict=True):
+            assert isinstance(operand, fx.Node)
+            self.memory.alias(placeholder, operand)
+        self.memory.bind(node, tuple(self._run(inner)))
 
 
-def _inline(graph: fx.GraphModule, node: fx.Node, builder: Builder, memory: Memory, name: str) -> None:
-    modules = [arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr"]
-    if name == "wrap_with_autocast" and bool(node.args[2]):
-        raise InvalidInput(f"autocast inside of a model has no translation yet: {builder.origin}")
-    inner = getattr(graph, str(modules[0].target))
-    operands = node.args[node.args.index(modules[0]) + 1 :]
-    placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]
-    for placeholder, operand in zip(placeholders, operands, strict=True):
-        assert isinstance(operand, fx.Node)
-        memory.alias(placeholder, operand)
-    memory.bind(node, tuple(_run(inner, builder, memory)))
+def _plain(x: Any) -> Any:
+    """An argument as a value, a number, text, or several of these."""
+    if isinstance(x, tuple | list):
+        return tuple(map(_plain, x))
+    if x is None or isinstance(x, Value | bool | int | float | complex | str):
+        return x
+    return str(x).removeprefix("torch.")
 
 
 def _typed(node: fx.Node, result: Any, builder: Builder) -> Any:
