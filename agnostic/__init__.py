@@ -151,7 +151,7 @@ def _has_namesake(folder: str) -> bool:
 
 
 def _namesake() -> tuple[str, str] | None:
-    """What the other distribution that installs a package ``agnostic`` does, and the mend; None where it is absent."""
+    """What the other distribution that installs a package ``agnostic`` does, and the fix; None where it is absent."""
     if not any(map(_has_namesake, dict.fromkeys(sys.path))):
         return None
     import importlib.metadata  # takes most of the time of this import, and a signal that arrives meanwhile is nobody's

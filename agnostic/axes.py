@@ -56,7 +56,7 @@ class Letter:
             mine._same = its
 
 
-class Axis:
+class NamedAxis:
     """An axis, or a part of one.
 
     Attributes:
@@ -72,22 +72,22 @@ class Axis:
         self.size = size
         self.letter = Letter() if letter is None else letter
         self.minor = minor
-        self.whole: tuple[Axis, tuple[Axis, Axis]] | None = None
-        self._cuts: dict[int, tuple[Axis, Axis]] = {}
+        self.whole: tuple[NamedAxis, tuple[NamedAxis, NamedAxis]] | None = None
+        self._cuts: dict[int, tuple[NamedAxis, NamedAxis]] = {}
 
-    def cut(self, outer: int) -> tuple[Axis, Axis]:
+    def cut(self, outer: int) -> tuple[NamedAxis, NamedAxis]:
         """In two, the outer part of the given length; the same two each time."""
         if outer not in self._cuts:
             row = self.letter.known == "L"
             first, second = (Letter(of=(self,)) if row else self.letter for _ in range(2))
-            parts = Axis(outer, first, bool(self.minor)), Axis(self.size // outer, second, True)
+            parts = NamedAxis(outer, first, bool(self.minor)), NamedAxis(self.size // outer, second, True)
             for part in parts:
                 part.whole = self, parts
             self._cuts[outer] = parts
         return self._cuts[outer]
 
 
-Dimension = tuple[Axis, ...]
+Dimension = tuple[NamedAxis, ...]
 """The axes that one dimension of an array is made of, the outermost first."""
 Dimensions = tuple[Dimension, ...]
 
@@ -102,7 +102,7 @@ def length(dimension: Dimension) -> int:
 
 def new(size: int, letter: str | None = None) -> Dimension:
     """A dimension that comes from no other."""
-    return (Axis(size, Letter(letter)),)
+    return (NamedAxis(size, Letter(letter)),)
 
 
 def unknown(shape: Iterable[int]) -> Dimensions:
@@ -115,8 +115,8 @@ def resized(dimension: Dimension, size: int) -> Dimension:
     if length(dimension) == size:
         return dimension
     if len(dimension) == 1:
-        return (Axis(size, dimension[0].letter, dimension[0].minor),)
-    return (Axis(size, Letter(of=dimension)),)
+        return (NamedAxis(size, dimension[0].letter, dimension[0].minor),)
+    return (NamedAxis(size, Letter(of=dimension)),)
 
 
 # Letters -------------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def reshaped(dimensions: Dimensions, shape: Sequence[int]) -> Dimensions | None:
     for size in shape:
         taken, missing = [], int(size)
         if size == 1:
-            taken = [left.pop()] if left and left[-1].size == 1 else [Axis(1)]
+            taken = [left.pop()] if left and left[-1].size == 1 else [NamedAxis(1)]
         while missing > 1:
             if not left:
                 return None
@@ -255,9 +255,9 @@ def reshaped(dimensions: Dimensions, shape: Sequence[int]) -> Dimensions | None:
     return tuple(found) if all(axis.size == 1 for axis in left) else None
 
 
-def _joined(axes: Iterable[Axis]) -> Dimension:
+def _joined(axes: Iterable[NamedAxis]) -> Dimension:
     """In a row; parts of one axis that are side by side as they were are that axis again."""
-    found: list[Axis] = []
+    found: list[NamedAxis] = []
     for axis in axes:
         if axis.size == 1 and found and axis.letter.known is None:
             continue

@@ -1,6 +1,6 @@
 """Every error that agnostic raises on purpose, so that a caller can tell a mistake from a defect.
 
-Each message is one sentence that says what was given, what was expected, and the mend. The command line prints the
+Each message is one sentence that says what was given, what was expected, and the fix. The command line prints the
 sentence and exits with 2; a traceback means that the defect is ours.
 """
 

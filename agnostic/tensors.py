@@ -28,7 +28,7 @@ _LARGEST = 1 << 48
 _MOST_AXES = 32
 
 
-class Unreadable(ValueError):
+class UnreadableTensors(ValueError):
     """Why a file cannot be read, in words that continue a sentence."""
 
 
@@ -64,7 +64,7 @@ def decoded(data: memoryview | bytearray | bytes, code: str, shape: tuple[int, .
     if code == "F8_E4M3":
         return _e4m3()[stored]
     if code == "BOOL" and stored.size and stored.view(np.uint8).max() > 1:
-        raise Unreadable("a truth value is neither 0 nor 1")
+        raise UnreadableTensors("a truth value is neither 0 nor 1")
     return stored if stored.flags.aligned else stored.copy()
 
 
@@ -127,18 +127,18 @@ def read_header(file: BinaryIO, size: int) -> Header:
     start = file.read(8)
     length = int.from_bytes(start, "little") if len(start) == 8 else 0
     if not 2 <= length <= LONGEST_HEADER:
-        raise Unreadable("it does not start as a safetensors file does")
+        raise UnreadableTensors("it does not start as a safetensors file does")
     if 8 + length > size:
-        raise Unreadable("it is cut off inside its header")
+        raise UnreadableTensors("it is cut off inside its header")
     entries, metadata = _parsed(file.read(length))
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != end:
-            raise Unreadable(f"the array {name!r} does not start where the one before it ends")
+            raise UnreadableTensors(f"the array {name!r} does not start where the one before it ends")
         end = entry.end
     if size != 8 + length + end:
         what = "cut off" if size < 8 + length + end else "longer than its header says"
-        raise Unreadable(f"it is {what}: {size} bytes, and {8 + length + end} are due")
+        raise UnreadableTensors(f"it is {what}: {size} bytes, and {8 + length + end} are due")
     return Header(entries, metadata, 8 + length)
 
 
@@ -152,21 +152,23 @@ def _parsed(header: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
         found = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(found.pop("__metadata__", msgspec.Raw(b"{}")), type=dict[str, str])
         entries = {name: _entry(name, msgspec.json.decode(raw, type=stored)) for name, raw in found.items()}
-    except Unreadable:
+    except UnreadableTensors:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"its header is damaged ({error})") from None
+        raise UnreadableTensors(f"its header is damaged ({error})") from None
     return entries, metadata
 
 
 def _entry(name: str, found: Any) -> Entry:
     if found.dtype not in CODES:
-        raise Unreadable(f"the array {name!r} has the type {found.dtype}, and those that are read are {_known()}")
+        raise UnreadableTensors(
+            f"the array {name!r} has the type {found.dtype}, and those that are read are {_known()}"
+        )
     shape, (start, end) = tuple(found.shape), found.data_offsets
     if len(shape) > _MOST_AXES or not all(0 <= n < _LARGEST for n in shape):
-        raise Unreadable(f"the array {name!r} has an impossible shape")
+        raise UnreadableTensors(f"the array {name!r} has an impossible shape")
     if not 0 <= start <= end or end - start != math.prod(shape) * width(found.dtype):
-        raise Unreadable(f"the array {name!r} has other bytes than its shape needs")
+        raise UnreadableTensors(f"the array {name!r} has other bytes than its shape needs")
     return Entry(found.dtype, shape, start, end)
 
 

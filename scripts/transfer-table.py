@@ -87,14 +87,14 @@ def measure(name: str) -> dict[str, Any]:
         report = ag.transfer(source, target, inputs=image)
     except ag.AgnosticError as error:
         return {**found, "failed": str(error), "seconds": time.perf_counter() - start}
-    settings = Counter(key for mend in report.details["mends"].values() for key in mend if key != "crop")
+    settings = Counter(key for override in report.details["overrides"].values() for key in override if key != "crop")
     # An epsilon that rounding hides is no difference that can be measured.
     wrong = {row.target for row in report.rows if row.differs}
     if not any("epsilon" in note for row in report.rows if row.target in wrong for note in row.notes):
         settings.pop("epsilon", None)
     return {
         **found, "seconds": time.perf_counter() - start, "layers": len(report.rows), "error": report.error,
-        "floor": report.floor, "allowed": report.allowed, "mended": report.mended_error, "verified": report.verified,
+        "floor": report.floor, "allowed": report.allowed, "fixed": report.fixed_error, "verified": report.verified,
         "explained": report.explained, "settings": dict(settings), "notes": list(report.notes),
         "moved": sum("flatten" in note for row in report.rows for note in row.notes),
         "folded": sum("no gamma" in note for row in report.rows for note in row.notes),
@@ -145,7 +145,7 @@ def twins_table(results: dict[str, Any]) -> str:
 def table(results: dict[str, Any]) -> str:
     """In Markdown."""
     lines = [
-        "| torchvision | keras.applications | layers | equal | where they differ | as it is | mended | float32 |",
+        "| torchvision | keras.applications | layers | equal | where they differ | as it is | fixed | float32 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, other in PAIRS.items():
@@ -155,9 +155,9 @@ def table(results: dict[str, Any]) -> str:
         elif "failed" in found:
             lines.append(f"| {name} | {other} | | no | {found['failed']} | | | |")
         else:
-            mended = "" if found["mended"] is None else f"{found['mended']:.1e}"
+            fixed = "" if found["fixed"] is None else f"{found['fixed']:.1e}"
             equal = "yes" if found["verified"] else "no"
-            numbers = f"{found['error']:.1e} | {mended} | {found['floor']:.1e}"
+            numbers = f"{found['error']:.1e} | {fixed} | {found['floor']:.1e}"
             lines.append(f"| {name} | {other} | {found['layers']} | {equal} | {where(found)} | {numbers} |")
     return "\n".join(lines)
 

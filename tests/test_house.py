@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import itertools
 import os
 import re
@@ -368,3 +369,61 @@ def test_the_commands_that_are_shown_exist_with_their_options(
         options = capsys.readouterr().out
         for option in re.findall(r"(--[a-z][a-z-]*)", arguments.partition("#")[0]):
             assert option in options, f"{document} gives {option} to 'agnostic {command}'"
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+# agnostic/compare/schema.py checks the JSON of traces; its structures are named after the classes that they stand for.
+ALLOWED_TWINS = {"agnostic/compare/schema.py"}
+
+
+def _classes(root: Path) -> dict[str, list[str]]:
+    """The modules that define each public class, or another name for a type, at their top level."""
+    found: dict[str, list[str]] = {}
+    classes = set()
+    for path in sorted(root.rglob("*.py")):
+        module = path.relative_to(root.parent).as_posix()
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.ClassDef):
+                names = [node.name]
+                classes.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [x.id for x in targets if isinstance(x, ast.Name) and re.fullmatch("[A-Z][A-Za-z0-9]*", x.id)]
+            for name in names:
+                if not name.startswith("_") and module not in ALLOWED_TWINS:
+                    found.setdefault(name, []).append(module)
+    return {name: modules for name, modules in found.items() if name in classes}
+
+
+def test_a_class_shares_its_name_with_no_other() -> None:
+    found = _classes(PACKAGES["agnostic"])
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
+def test_two_classes_of_one_name_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "agnostic"
+    package.mkdir()
+    (package / "one.py").write_text("class Slot:\n    pass\n")
+    (package / "two.py").write_text("Slot = tuple[int, ...]\nArray = int\n")
+    assert _classes(package) == {"Slot": ["agnostic/one.py", "agnostic/two.py"]}
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("agnostic.contracts", "Inputs", "ModelInputs"),
+        ("agnostic.contracts.doctor", "Finding", "Advice"),
+        ("agnostic.models.forms", "Trial", "ModelRun"),
+        ("agnostic.optimizers.groups", "Group", "ParameterGroup"),
+        ("agnostic.transfer.report", "Row", "TransferRow"),
+        ("agnostic.visualization.updates", "Adam", "AdamAscent"),
+    ],
+)
+def test_a_former_name_works_and_says_the_new_one(module: str, old: str, new: str) -> None:
+    found = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=rf"{module}\.{old} is now called {module}\.{new}"):
+        assert getattr(found, old) is getattr(found, new)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = found.Nothing

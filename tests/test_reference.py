@@ -34,7 +34,7 @@ RETURNED = (
     "agnostic.optimizers.snapshot.Snapshot", "agnostic.optimizers.snapshot.ParameterState",
     "agnostic.data.batches.Loaded", "agnostic.augmentation.iterators.NumpyArrayIterator",
     "agnostic.augmentation.iterators.DirectoryIterator", "agnostic.augmentation.iterators.DataFrameIterator",
-    "agnostic.transfer.report.Row", "agnostic.gradients.per_sample", "agnostic.gradients.jacobian",
+    "agnostic.transfer.report.TransferRow", "agnostic.gradients.per_sample", "agnostic.gradients.jacobian",
 )  # fmt: skip
 """What is public by its module alone: above all classes of values that public functions return."""
 

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, iterators, parallel, streams
-from agnostic.augmentation.warp import Path, spline, warp
+from agnostic.augmentation.warp import WarpMethod, spline, warp
 from agnostic.checks import whole_number
 from agnostic.contracts.augmentation import AUGMENTATION
 from agnostic.errors import InvalidInput
 from agnostic.reference.warp import check_fill_mode
 from agnostic.registry import loaded
 
-Parameters = dict[str, Any]
+TransformParameters = dict[str, Any]
 _I = TypeVar("_I", bound=iterators.Iterator)
 
 
@@ -73,7 +73,7 @@ class ImageDataGenerator:
         ((2, 16, 16, 3), (2,))
     """
 
-    warp_path: Path = "auto"
+    warp_path: WarpMethod = "auto"
     """Set it to ``"exact"`` to warp in float64 always; see :func:`agnostic.augmentation.warp.warp`."""
 
     def __init__(
@@ -435,7 +435,7 @@ class ImageDataGenerator:
         )
 
     # One image ------------------------------------------------------------------------------------------------------
-    def get_random_transform(self, img_shape: Sequence[int], seed: int | None = None) -> Parameters:
+    def get_random_transform(self, img_shape: Sequence[int], seed: int | None = None) -> TransformParameters:
         """Draw the parameters of one transformation, in the legacy order.
 
         Args:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, parallel
-from agnostic.augmentation.warp import Path, check_path, to_dtype, warp
+from agnostic.augmentation.warp import WarpMethod, check_path, to_dtype, warp
 from agnostic.checks import whole_number
 from agnostic.contracts.augmentation import AUGMENTATION, Parameters
 from agnostic.errors import InvalidInput, nearest
@@ -23,7 +23,7 @@ from agnostic.reference.warp import FillMode, check_order
 from agnostic.registry import view, view_method
 from agnostic.text import counted
 
-Range: TypeAlias = tuple[float, float]
+Interval: TypeAlias = tuple[float, float]
 # The least and the largest value of each range, what it is, and an example.
 _RANGES = {
     "rotation": (-math.inf, math.inf, "in degrees", "(-40, 40)"),
@@ -110,24 +110,24 @@ class Augmentation:
         ((2, 16, 16, 3), dtype('float32'))
     """
 
-    rotation: Range = (0.0, 0.0)
-    height_shift: Range = (0.0, 0.0)
-    width_shift: Range = (0.0, 0.0)
-    shear: Range = (0.0, 0.0)
-    zoom: Range = (1.0, 1.0)
-    aspect: Range = (1.0, 1.0)
+    rotation: Interval = (0.0, 0.0)
+    height_shift: Interval = (0.0, 0.0)
+    width_shift: Interval = (0.0, 0.0)
+    shear: Interval = (0.0, 0.0)
+    zoom: Interval = (1.0, 1.0)
+    aspect: Interval = (1.0, 1.0)
     horizontal_flip: float = 0.0
     vertical_flip: float = 0.0
-    brightness: Range = (1.0, 1.0)
-    contrast: Range = (1.0, 1.0)
-    channel_shift: Range = (0.0, 0.0)
+    brightness: Interval = (1.0, 1.0)
+    contrast: Interval = (1.0, 1.0)
+    channel_shift: Interval = (0.0, 0.0)
     fill_mode: str = "nearest"
     fill_value: float = 0.0
     mask_fill_value: float = 0.0
     order: int = 1
     white: float | None = None
-    value_range: Range | None = None
-    path: Path = "auto"
+    value_range: Interval | None = None
+    path: WarpMethod = "auto"
 
     def __post_init__(self) -> None:
         if self.fill_mode not in FILL_MODES:
@@ -390,11 +390,11 @@ class Augmentation:
         return (self.brightness, self.contrast, self.channel_shift) != ((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
     @property
-    def declared_range(self) -> Range | None:
+    def declared_range(self) -> Interval | None:
         """``value_range``, or what ``white`` says of it."""
         return (0.0, float(self.white)) if self.white is not None else self.value_range
 
-    def range_of(self, dtype: npt.DTypeLike) -> Range:
+    def range_of(self, dtype: npt.DTypeLike) -> Interval:
         """(black, white) of images of a dtype.
 
         Args:
@@ -638,7 +638,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
-def _range(name: str, value: Any, example: str) -> Range:
+def _range(name: str, value: Any, example: str) -> Interval:
     """A range as two floats.
 
     Raises:
@@ -693,7 +693,7 @@ def _checked_masks(masks: Any, layout: str, sides: tuple[int, int]) -> Any:
     return masks
 
 
-def _between(bounds: Range, u: float) -> float:
+def _between(bounds: Interval, u: float) -> float:
     """The number a fraction ``u`` of the way; exactly the bound where both are equal."""
     return bounds[0] + (bounds[1] - bounds[0]) * u
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput, MissingDependency
 from agnostic.reference import warp as reference
 
-Path = Literal["auto", "exact", "fast"]
+WarpMethod = Literal["auto", "exact", "fast"]
 
 # float32 holds a position below 512 to 2^-16 / 2 pixel; two axes, 255 grey levels a pixel: 2 * 255 * 2^-17 = 0.004.
 _TILE = 512
@@ -82,7 +82,7 @@ def warp(
     order: int = 1,
     fill_mode: str = "nearest",
     cval: float = 0.0,
-    path: Path = "auto",
+    path: WarpMethod = "auto",
     out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Resample an image by one affine map, all channels at once, in its own dtype.

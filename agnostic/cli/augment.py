@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,16 +39,16 @@ def augment(
         str,
         typer.Option(metavar="H [W]", help="Height and width of each picture: 150, or 100 200; photos are cut to it."),
     ] = "150",
-    rotation: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Degrees counter-clockwise.")] = (-40, 40),
-    height_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the height.")] = (-0.2, 0.2),
-    width_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the width.")] = (-0.2, 0.2),
-    shear: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Degrees that upright lines lean.")] = (-10, 10),
-    zoom: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Factor; above 1 magnifies.")] = (0.8, 1.25),
+    rotation: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Degrees counter-clockwise.")] = (-40, 40),
+    height_shift: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Fraction of the height.")] = (-0.2, 0.2),
+    width_shift: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Fraction of the width.")] = (-0.2, 0.2),
+    shear: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Degrees that upright lines lean.")] = (-10, 10),
+    zoom: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Factor; above 1 magnifies.")] = (0.8, 1.25),
     horizontal_flip: Annotated[float, typer.Option(min=0, max=1, help="Probability.")] = 0.5,
     vertical_flip: Annotated[float, typer.Option(min=0, max=1, help="Probability.")] = 0.0,
-    brightness: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Factor.")] = (1, 1),
-    contrast: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Factor.")] = (1, 1),
-    channel_shift: Annotated[Range, typer.Option(metavar="LOW HIGH", help="Fraction of the range.")] = (0, 0),
+    brightness: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Factor.")] = (1, 1),
+    contrast: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Factor.")] = (1, 1),
+    channel_shift: Annotated[Interval, typer.Option(metavar="LOW HIGH", help="Fraction of the range.")] = (0, 0),
     fill_mode: Annotated[str, typer.Option(help="nearest, constant, reflect or wrap.")] = "nearest",
     seed: Seed = 0,
     force: Force = False,

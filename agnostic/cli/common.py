@@ -21,14 +21,14 @@ from agnostic.text import printable, printable_lines
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random number; the same gives the same.")]
 # What agnostic.load takes, under the same names.
-Spec = Annotated[
+ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="efficientnet_lite0, torchvision:vgg16, timm:resnet18 or file.py:make_model."),
 ]
-Weights = Annotated[
+WeightsOption = Annotated[
     str | None, typer.Option("--weights", help="A weight file, 'random', or 'default': the model's own.")
 ]
-Backend = Annotated[
+BackendOption = Annotated[
     str | None,
     typer.Option("--backend", help="A backend, as agnostic doctor lists them; by default the first that is installed."),
 ]
@@ -39,7 +39,7 @@ Card = Annotated[
     Path | None,
     typer.Option("--card", help="A JSON file: the model's range, mean, std, size, class_names; see docs/cards.md."),
 ]
-Size = Annotated[
+SizeOption = Annotated[
     str | None,
     typer.Option(
         "--size",
@@ -60,7 +60,7 @@ Device = Annotated[
         help="cpu, cuda (or gpu) or cuda:1, on every engine; by default where the model is put by its framework.",
     ),
 ]
-Inputs = Annotated[
+InputsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--inputs",

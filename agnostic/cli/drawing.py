@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PICTURES = Path("pictures")
 
 RecipeName = Annotated[str, typer.Option(help="fourier, classic, jitter or maco.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
 Columns = Annotated[int, typer.Option(min=1, help="Images in a row of the mosaic.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default what suits the processor.")]
 MicroBatch = Annotated[

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     ChannelsIn,
     Device,
     Engine,
-    Inputs,
+    InputsOption,
     Json,
-    Size,
-    Spec,
+    ModelArgument,
+    SizeOption,
     Trust,
     example,
     example_inputs,
@@ -45,15 +45,15 @@ def register(app: typer.Typer) -> None:
 
 
 def layers(
-    model: Spec,
+    model: ModelArgument,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="Name, glob or kind:Conv2d; may be given several times.")
     ] = None,
-    size: Size = None,
+    size: SizeOption = None,
     channels_in: ChannelsIn = None,
     card: Card = None,
-    inputs: Inputs = None,
-    backend: Backend = None,
+    inputs: InputsOption = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     trust: Trust = False,
     device: Device = None,

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     ChannelsIn,
     Device,
     Engine,
-    Inputs,
+    InputsOption,
     Json,
-    Size,
-    Spec,
+    ModelArgument,
+    SizeOption,
     Trust,
     example,
     example_inputs,
@@ -38,20 +38,20 @@ def register(app: typer.Typer) -> None:
 
 
 def port(
-    model: Spec,
+    model: ModelArgument,
     to: Annotated[str, typer.Option("--to", help="The framework to write source for.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="The folder for source, weights and report.", show_default=False)],
     weights: Annotated[
         str | None, typer.Option("--weights", help="A weight file, or 'random'.", show_default=False)
     ] = None,
-    size: Size = None,
+    size: SizeOption = None,
     channels_in: ChannelsIn = None,
-    inputs: Inputs = None,
+    inputs: InputsOption = None,
     channels_first: Annotated[
         bool, typer.Option("--channels-first", help="Keep the channels of images before height and width.")
     ] = False,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Write the source, and do not run it.")] = False,
-    backend: Backend = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     card: Card = None,
     trust: Trust = False,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import typer
 
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     ChannelsIn,
     Device,
     Engine,
-    Inputs,
+    InputsOption,
     Json,
-    Size,
-    Spec,
+    ModelArgument,
+    SizeOption,
     Trust,
     example,
     example_inputs,
@@ -35,11 +35,11 @@ def register(app: typer.Typer) -> None:
 
 
 def program(
-    model: Spec,
-    size: Size = None,
+    model: ModelArgument,
+    size: SizeOption = None,
     channels_in: ChannelsIn = None,
-    inputs: Inputs = None,
-    backend: Backend = None,
+    inputs: InputsOption = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     card: Card = None,
     trust: Trust = False,

@@ -11,19 +11,19 @@ import typer
 
 from agnostic.cli import drawing
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     ChannelsIn,
     Device,
     Engine,
     Image,
-    Inputs,
+    InputsOption,
     Json,
+    ModelArgument,
     Out,
-    Size,
-    Spec,
+    SizeOption,
     Trust,
-    Weights,
+    WeightsOption,
     example,
     example_inputs,
     parse_image,
@@ -52,22 +52,22 @@ def register(app: typer.Typer) -> None:
 
 
 def taps(
-    model: Spec,
+    model: ModelArgument,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file, or a folder of photos at any depth.")],
     layer: Annotated[list[str], typer.Option("--layer", help="Name or glob of a layer; may be given several times.")],
     channels: Annotated[
         str | None, typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64 at most.")
     ] = None,
-    weights: Weights = None,
-    size: Size = None,
+    weights: WeightsOption = None,
+    size: SizeOption = None,
     channels_in: ChannelsIn = None,
     card: Card = None,
-    inputs: Inputs = None,
+    inputs: InputsOption = None,
     image: Image = None,
     columns: drawing.Columns = 8,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
-    backend: Backend = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     trust: Trust = False,
     device: Device = None,

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     Device,
     Engine,
     Json,
-    Size,
+    SizeOption,
     Trust,
-    Weights,
+    WeightsOption,
     example,
     layers_shown,
     parse_size,
@@ -24,11 +24,11 @@ from agnostic.cli.common import (
 )
 from agnostic.text import counted
 
-Images = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
-Inputs = Annotated[
+ImagesOption = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
+ArraysOption = Annotated[
     Path | None, typer.Option("--inputs", help="A .npy or .npz file with inputs as the model takes them.")
 ]
-Count = Annotated[int, typer.Option("--count", min=1, help="How many photos of the folder are taken.")]
+CountOption = Annotated[int, typer.Option("--count", min=1, help="How many photos of the folder are taken.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,10 +48,10 @@ def trace(
         str, typer.Argument(metavar="MODEL", help="torchvision:resnet50, model.keras, file.py:make_model and others.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The file to write; its name ends in .trace.")],
-    images: Images = None,
-    inputs: Inputs = None,
-    count: Count = 8,
-    size: Size = None,
+    images: ImagesOption = None,
+    inputs: ArraysOption = None,
+    count: CountOption = 8,
+    size: SizeOption = None,
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Record the gradients of a loss: half the mean square of the output.")
     ] = False,
@@ -70,8 +70,8 @@ def trace(
         str | None,
         typer.Option("--rates", help="In place of --steps: the learning rate of each step, such as 0.1,0.1,0.01."),
     ] = None,
-    weights: Weights = None,
-    backend: Backend = None,
+    weights: WeightsOption = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     card: Card = None,
     trust: Trust = False,

@@ -11,7 +11,7 @@ from agnostic.cli.common import (
     Card,
     Device,
     Json,
-    Size,
+    SizeOption,
     Trust,
     example,
     parse_size,
@@ -55,7 +55,7 @@ def transfer(
     engine: Annotated[str, typer.Option("--engine", help="What Keras computes with: torch, jax, tensorflow.")] = "",
     device: Device = None,
     card: Card = None,
-    size: Size = None,
+    size: SizeOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
     trust: Trust = False,
     json: Json = False,
@@ -64,7 +64,7 @@ def transfer(
 
     Each model runs in a process of its own, so that PyTorch and TensorFlow need not get on. The file is written in any
     case that every weight found its place; exit code 1 says that the two models do not compute the same, and the table
-    says where they differ and what to mend.
+    says where they differ and what to fix.
     """
     from agnostic.transfer.processes import between, formats
 

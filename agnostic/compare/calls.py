@@ -6,15 +6,16 @@ Everything that compares is built from it: recording, teacher forcing, and measu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agnostic.compare.layouts import Layout
+from agnostic.renamed import old_names
 
 Array = Any
 """A native array."""
 
 
-class Call(Protocol):
+class LayerCall(Protocol):
     """A call of a leaf: a layer without layers inside, or one that is described as a whole (attention, LSTM)."""
 
     name: str
@@ -36,5 +37,8 @@ class Call(Protocol):
         """The layout of each array that :meth:`run` returned."""
 
 
-Around = Callable[[Call], Sequence[Array]]
-"""Called in place of a layer; returns the arrays that the model goes on with, as many as :meth:`Call.run` returned."""
+Around = Callable[[LayerCall], Sequence[Array]]
+"""Called in place of a layer; returns the arrays the model continues with, as many as :meth:`LayerCall.run` gives."""
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Call": "LayerCall"})

@@ -102,7 +102,7 @@ def repadded(x: Array, shape: Sequence[int], ours: LayerDescription, theirs: Lay
     yield from (x for x in found if x is not None)
 
 
-Pairs = Sequence[tuple[int, int]]
+IndexPairs = Sequence[tuple[int, int]]
 
 _BORDERS: Mapping[str, Mapping[str, Any]] = {
     "zeros": {"mode": "constant", "constant_values": 0.0},
@@ -113,14 +113,14 @@ _BORDERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _bordered(x: Array, way: Pairs, mode: str) -> Array | None:
+def _bordered(x: Array, way: IndexPairs, mode: str) -> Array | None:
     if mode in ("reflect", "circular") and any(max(p) >= n for p, n in zip(way, x.shape[1:-1], strict=True)):
         return None
     made: Array = np.pad(x, ((0, 0), *way, (0, 0)), **_BORDERS[mode])
     return made
 
 
-def unbordered(x: Array, way: Pairs, mode: str) -> Array | None:
+def unbordered(x: Array, way: IndexPairs, mode: str) -> Array | None:
     """An array (N, *spatial, C) without a border; None where that is not its border."""
     cut = x[(slice(None), *(slice(low, n - high) for (low, high), n in zip(way, x.shape[1:-1], strict=True)))]
     whole = _bordered(cut, way, mode) if cut.size else None

@@ -1,4 +1,4 @@
-"""Why a layer of one model computes something else than its counterpart, and the mend."""
+"""Why a layer of one model computes something else than its counterpart, and the fix."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from agnostic.compare.mistakes.glue import branches, explained, functions_of, jo
 from agnostic.compare.mistakes.relations import ACTIVATIONS, Relation, evident, exchanged, flattenings, relations
 from agnostic.compare.mistakes.segments import parts, separated
 from agnostic.compare.mistakes.strays import Stray, replays
-from agnostic.compare.mistakes.trials import Trial, described_output, mending, spoiling
-from agnostic.compare.mistakes.words import CATALOGUE, mend
+from agnostic.compare.mistakes.trials import Trial, corrected, described_output, spoiling
+from agnostic.compare.mistakes.words import CATALOGUE, fix_for
 from agnostic.description import Array, LayerDescription
 from agnostic.errors import InvalidInput
 from agnostic.reference.activations import VECTOR, activate
@@ -87,7 +87,7 @@ class Finding:
     Attributes:
         mistake: a stable key, such as ``"batch_norm_epsilon"``; ``"unexplained"`` where nothing removes the error.
         sentence: what is wrong, with the numbers of both sides.
-        mend: what to write, in B's framework.
+        fix: what to write, in B's framework.
         before: the error as it is, in units of the noise floor.
         after: the error that is left when the mistake is taken out, in the same units.
         tried: for "unexplained": the mistakes that were tried and do not remove the error.
@@ -97,7 +97,7 @@ class Finding:
 
     mistake: str
     sentence: str
-    mend: str
+    fix: str
     before: float
     after: float
     tried: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Finding:
     entering: bool = False
 
     def __str__(self) -> str:
-        return f"{self.sentence} {self.mend}".strip()
+        return f"{self.sentence} {self.fix}".strip()
 
 
 # The diagnosis --------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class _Diagnosis:
             what = what.replace("{" + key + "}", str(value))
         place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
         sentence = f"{place} {what}" + (f" ({note})." if note else ".")
-        fix = str(values["mend"]) if "mend" in values else mend(mistake, self.framework, **shown)
+        fix = str(values["fix"]) if "fix" in values else fix_for(mistake, self.framework, **shown)
         return Finding(mistake, sentence, fix, self.before, after)
 
     def _unexplained(self) -> Finding:
@@ -224,7 +224,7 @@ class _Diagnosis:
         if (turned := self._turned()) is not None:
             return turned
         if truthful:
-            found = self._first(mending(self.a, self.b))
+            found = self._first(corrected(self.a, self.b))
             if found is not None:
                 return found
         known = self._computed(self.a)
@@ -330,7 +330,7 @@ class _Diagnosis:
         return None
 
     def _holds(self, relation: Relation) -> Finding | None:
-        wanted = self.truth if relation.mended else self.output
+        wanted = self.truth if relation.fixed else self.output
         left = self._try(relation.mistake, relation.made, wanted)
         return self._finding(relation.mistake, relation.values, relation.note, left) if self._removed(left) else None
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from agnostic.compare import noise
 from agnostic.compare.alignment import Alignment
-from agnostic.compare.calls import Call
+from agnostic.compare.calls import LayerCall
 from agnostic.compare.context import (
     SOURCES,
     Inner,
@@ -150,7 +150,7 @@ class Forced:
             self._outputs(outputs)
         self._glue_floors()
 
-    def _around(self, call: Call) -> Sequence[Any]:
+    def _around(self, call: LayerCall) -> Sequence[Any]:
         j = self._index.get((call.name, call.number))
         i = None if j is None else self.alignment.pairs.get(j)
         if j is None:
@@ -170,7 +170,7 @@ class Forced:
                 found.update(dict.fromkeys(before[:1], j))
         return found
 
-    def _begin(self, call: Call, j: int) -> Sequence[Any]:
+    def _begin(self, call: LayerCall, j: int) -> Sequence[Any]:
         """Feed A's input to the padding before a layer."""
         self._settle()
         i = self.alignment.pairs[j]
@@ -179,7 +179,7 @@ class Forced:
         self._stray = {}
         return call.run(fed)
 
-    def _unmatched(self, call: Call, j: int) -> Sequence[Any]:
+    def _unmatched(self, call: LayerCall, j: int) -> Sequence[Any]:
         if j in self._leads:
             return self._begin(call, self._leads[j])
         received = [np.array(x) for x in self._canonical(call.arrays, call.layouts)]
@@ -201,7 +201,7 @@ class Forced:
                 return self._hand_on(outputs, layouts, end)
         return outputs
 
-    def _matched(self, call: Call, i: int, j: int) -> Sequence[Any]:
+    def _matched(self, call: LayerCall, i: int, j: int) -> Sequence[Any]:
         step, place = self.a.steps[i], self._begun.pop(j, None) or Place([i], [j])
         self.places.append(place)
         fed = self._feed(call, step, i, j, place)
@@ -248,7 +248,7 @@ class Forced:
         return inner_of(self.a, self.b, self.alignment.pairs, i, j, ends)
 
     def _activated_by_code(
-        self, call: Call, step: Step, place: Place, outputs: Sequence[Any], layouts: Sequence[Layout], inner: Inner
+        self, call: LayerCall, step: Step, place: Place, outputs: Sequence[Any], layouts: Sequence[Layout], inner: Inner
     ) -> list[Any]:
         """Judge a layer with the other side's activation applied to the one that has none.
 
@@ -457,7 +457,7 @@ class Forced:
             values = nudge(values, dtype)
         return self.live.backend[CALLS].native(values, like)
 
-    def _feed(self, call: Call, step: Step, i: int, j: int, place: Place) -> list[Any]:
+    def _feed(self, call: LayerCall, step: Step, i: int, j: int, place: Place) -> list[Any]:
         """A's inputs for B's layer; measures how far B's own are from them."""
         fed = list(call.arrays)
         tainted, self._tainted = self._tainted, False
@@ -487,7 +487,7 @@ class Forced:
             fed[k] = self._native(slot, x, layout)
         return fed
 
-    def _feed_padded(self, call: Call, step: Step, i: int, j: int, place: Place, tainted: bool) -> list[Any]:
+    def _feed_padded(self, call: LayerCall, step: Step, i: int, j: int, place: Place, tainted: bool) -> list[Any]:
         """Where one side's layer pads by itself, and the other was handed what is padded already."""
         if place.glue is not None:
             return list(call.arrays)  # A's array went into the padding before
@@ -515,7 +515,7 @@ class Forced:
                 self._keep_glue(place, i, j, 0, slot, *whole, floor=floor)
         return [self._as_native(first, slot.dtype, x, layout)]
 
-    def _rewired(self, call: Call, pairs: list[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
+    def _rewired(self, call: LayerCall, pairs: list[tuple[int, Slot]]) -> list[tuple[int, Slot]]:
         """Inputs in another order (query, value, key; the operands of an addition) by which of A's they are."""
         errors = {}
         for k, x in enumerate(call.arrays):
@@ -560,7 +560,7 @@ class Forced:
             place.missing = self.a.steps[slot.source[0]].label
 
     # Culprits --------------------------------------------------------------------------------------------------------
-    def _suspected(self, call: Call, step: Step, outputs: Sequence[Any]) -> _Suspect:
+    def _suspected(self, call: LayerCall, step: Step, outputs: Sequence[Any]) -> _Suspect:
         """Run B's layer twice more: is it random, and what does its own arithmetic do?"""
         first = [np.array(self.live.numpy(x)) for x in outputs]
         inputs = [self._native(slot, call.arrays[k], call.layouts[k]) for k, slot in
@@ -584,7 +584,7 @@ class Forced:
             outputs[0] if outputs else None,
         )
 
-    def _fresh(self, call: Call, step: Step) -> list[Any]:
+    def _fresh(self, call: LayerCall, step: Step) -> list[Any]:
         return [
             self._native(slot, call.arrays[k], call.layouts[k])
             for k, slot in self._paired(call.arrays, call.layouts, step.inputs)
@@ -756,7 +756,7 @@ class Forced:
             error *= slot.rms / part if part > 0 and share < 1.0 else 1.0
             return error / max(slot.propagated or 0.0, slot.floor), theirs, shaped
 
-        def around(call: Call) -> Sequence[Any]:
+        def around(call: LayerCall) -> Sequence[Any]:
             outputs = call.run()
             found = ends.get(self._index.get((call.name, call.number), -1))
             if found is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.learning import followed, rule_of
-from agnostic.compare.mistakes.optimizers import Change, Observed, Rule, explain
+from agnostic.compare.mistakes.optimizers import Change, Observed, RuleSteps, explain
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record
 from agnostic.compare.report import Divergence, Row
@@ -202,10 +202,10 @@ def _alone(a: Record, b: Record, layer: str, entry: str) -> float | None:
     return noise.difference(made, b.trace.read(about["tensor"])) / float(about["floor"])
 
 
-def _rule(record: Record) -> Rule:
+def _rule(record: Record) -> RuleSteps:
     update = _learning(record)["update"]
     spec = rule_of(update["spec"])
-    return Rule(spec, tuple(update.get("rates", [spec.learning_rate] * update["steps"])))
+    return RuleSteps(spec, tuple(update.get("rates", [spec.learning_rate] * update["steps"])))
 
 
 # Divergences ---------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def convention(a: Record, b: Record, row: Row, layers: tuple[int, int]) -> Findi
         sentence = f"After the update {row.b} has other weights, and no convention that is known leads to them."
         return Finding("unexplained", sentence, "Compare how the two optimizers are made.", before, before)
     where = "" if layers[0] == layers[1] else f" (in {layers[0]} of {layers[1]} layers)"
-    return Finding("optimizer_convention", f"{_said(found.changes)}{where}.", _mend(ours, found.changes), before, left)
+    return Finding("optimizer_convention", f"{_said(found.changes)}{where}.", _fix(ours, found.changes), before, left)
 
 
 def _said(changes: Sequence[Change]) -> str:
@@ -269,7 +269,7 @@ def _value(x: object) -> str:
     return f"{x:g}" if isinstance(x, float) else str(x)
 
 
-def _mend(ours: Rule, changes: Sequence[Change]) -> str:
+def _fix(ours: RuleSteps, changes: Sequence[Change]) -> str:
     known = as_dict(ours.spec)
     kept = [x for x in changes if x.term in known and x.term != "learning_rate"]
     rate = _value(list(ours.rates)) if len(set(ours.rates)) == 1 else "..."

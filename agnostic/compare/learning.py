@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agnostic.compare import noise
-from agnostic.compare.calls import Call
+from agnostic.compare.calls import LayerCall
 from agnostic.compare.inputs import Inputs, prepared
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.description import DESCRIPTION
@@ -34,7 +34,7 @@ from agnostic.text import type_named
 
 if TYPE_CHECKING:
     from agnostic.compare.recording import Live
-    from agnostic.compare.traces import Writer
+    from agnostic.compare.traces import TraceWriter
 
 Array = np.ndarray[Any, Any]
 
@@ -89,7 +89,7 @@ def _rate(x: Any) -> bool:
 
 
 # Recording -----------------------------------------------------------------------------------------------------------
-def write(live: Live, writer: Writer, *, gradients: bool, update: Update | None) -> dict[str, Any]:
+def write(live: Live, writer: TraceWriter, *, gradients: bool, update: Update | None) -> dict[str, Any]:
     """Add gradients, and weights after the update, to a trace, each with its noise floor.
 
     From the model's inputs on, the floor is what random changes of the last bit do: of the inputs, of the weights and
@@ -158,7 +158,7 @@ def _steps(live: Live, inputs: Inputs, update: Update | None) -> Iterator[tuple[
             yield used, canonical(live, after, "updated") if number == len(rates) else {}
 
 
-def _put(writer: Writer, prefix: str, values: Canonical) -> dict[str, dict[str, str]]:
+def _put(writer: TraceWriter, prefix: str, values: Canonical) -> dict[str, dict[str, str]]:
     return {
         name: {entry: writer.add(f"{prefix}/{name}/{entry}", x) for entry, x in arrays.items()}
         for name, arrays in values.items()
@@ -166,7 +166,7 @@ def _put(writer: Writer, prefix: str, values: Canonical) -> dict[str, dict[str, 
 
 
 def _entries(
-    writer: Writer,
+    writer: TraceWriter,
     names: Mapping[str, Mapping[str, str]],
     values: Canonical,
     shaken: Sequence[Canonical],
@@ -226,7 +226,7 @@ def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
 
     dtype, inputs, numbers = live.about["dtype"], live.inputs, itertools.count()
 
-    def around(call: Call) -> Sequence[Any]:
+    def around(call: LayerCall) -> Sequence[Any]:
         found = []
         for x in call.run():
             type_of = live.backend.ops.dtype(x)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare import noise
-from agnostic.compare.calls import Call
+from agnostic.compare.calls import LayerCall
 from agnostic.compare.inputs import Inputs, image_channels, prepared
 from agnostic.compare.layouts import Layout
-from agnostic.compare.traces import Trace, Writer
+from agnostic.compare.traces import Trace, TraceWriter
 from agnostic.compare.watching import Counter
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.description import DESCRIPTION
@@ -201,7 +201,9 @@ class Live:
         """What the model is called in a sentence."""
         return str(self.about["spec"] or self.about["class"])
 
-    def run(self, around: Callable[[Call], Sequence[Any]] | None, inputs: Inputs, seed: int = 0) -> tuple[Any, ...]:
+    def run(
+        self, around: Callable[[LayerCall], Sequence[Any]] | None, inputs: Inputs, seed: int = 0
+    ) -> tuple[Any, ...]:
         """Run the model; where it fails, say for which inputs.
 
         Raises:
@@ -209,7 +211,7 @@ class Live:
         """
         given = prepared(self.backend, self.model, inputs)
 
-        def carried(call: Call) -> Sequence[Any]:
+        def carried(call: LayerCall) -> Sequence[Any]:
             assert around is not None
             self._counter.count()
             try:
@@ -245,13 +247,13 @@ def _dtype(described: Sequence[LayerDescription]) -> str:
 class _Recorder:
     """Records a run; with a writer also its arrays."""
 
-    def __init__(self, live: Live, writer: Writer | None) -> None:
+    def __init__(self, live: Live, writer: TraceWriter | None) -> None:
         self.live, self.writer = live, writer
         self.steps: list[Step] = []
         # Which arrays the layers returned, while they live: by identity, since code in between may hand on the same.
         self._known: dict[int, tuple[weakref.ref[Any], Any, tuple[int, int], Slot]] = {}
 
-    def __call__(self, call: Call) -> Sequence[Any]:
+    def __call__(self, call: LayerCall) -> Sequence[Any]:
         index = len(self.steps)
         step = Step(call.name, call.number, self.live.descriptions[call.name].kind)
         self.steps.append(step)
@@ -319,7 +321,7 @@ def _digests(live: Live) -> dict[str, dict[str, str]]:
     return {name: {k: digest(x) for k, x in d.weights.items()} for name, d in live.descriptions.items()}
 
 
-def record(live: Live, writer: Writer, about: dict[str, Any]) -> None:
+def record(live: Live, writer: TraceWriter, about: dict[str, Any]) -> None:
     """Run a model, write what it does, and measure its noise floor.
 
     Raises:
@@ -367,7 +369,7 @@ def record(live: Live, writer: Writer, about: dict[str, Any]) -> None:
     )
 
 
-def model_input_slots(live: Live, writer: Writer) -> list[Slot]:
+def model_input_slots(live: Live, writer: TraceWriter) -> list[Slot]:
     """Write what the model itself is called with."""
     found = []
     for i, (x, layout) in enumerate(model_inputs(live)):
@@ -415,7 +417,7 @@ def _plain(value: Any) -> Any:
 
 
 # Randomness ----------------------------------------------------------------------------------------------------------
-def check_repeatable(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: Writer) -> None:
+def check_repeatable(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: TraceWriter) -> None:
     """Run a model again, each layer on what it had in the record, and refuse one that draws numbers.
 
     Raises:
@@ -426,11 +428,11 @@ def check_repeatable(live: Live, steps: Sequence[Step], outputs: Sequence[Slot],
     except _Mismatch:
         where = ", in which layers it calls and with what"
     if where is not None:
-        mend = live.backend.facts.set_inference
-        raise InvalidInput(f"{live.title} is random: it gives something else for the same inputs{where}; {mend}")
+        fix = live.backend.facts.set_inference
+        raise InvalidInput(f"{live.title} is random: it gives something else for the same inputs{where}; {fix}")
 
 
-def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: Writer) -> str | None:
+def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: TraceWriter) -> str | None:
     """Where a model first draws numbers, as a clause of a sentence; None where it does not."""
     second = _Second(live, steps, writer, 1.0)
     found: list[str] = []
@@ -444,7 +446,7 @@ def _drawn(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], writer: W
             found.append(where)
         return live.backend[CALLS].native(values, x)
 
-    def repeated(call: Call) -> Sequence[Any]:
+    def repeated(call: LayerCall) -> Sequence[Any]:
         step = second.step(call)
         description = live.descriptions[step.name]
         before = f", in the code before layer {step.name!r}"
@@ -502,7 +504,7 @@ class _Mismatch(BaseException):
     """A second run does not call what the first called; a BaseException, since Keras rewrites others."""
 
 
-def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace) -> list[str]:
+def measure(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: TraceWriter | Trace) -> list[str]:
     """Fill in the floors of recorded arrays.
 
     Two runs: in one each layer receives what it received in float32 (the floor of the layer alone, and of the code
@@ -561,11 +563,11 @@ def part_of(live: Live, share: float) -> Inputs:
 class _Second:
     """A second run, compared with the first, array by array."""
 
-    def __init__(self, live: Live, steps: Sequence[Step], arrays: Writer | Trace, share: float) -> None:
+    def __init__(self, live: Live, steps: Sequence[Step], arrays: TraceWriter | Trace, share: float) -> None:
         self.live, self.arrays, self.share = live, arrays, share
         self._steps = iter(steps)
 
-    def step(self, call: Call) -> Step:
+    def step(self, call: LayerCall) -> Step:
         """The recorded call that this one repeats."""
         found = next(self._steps, None)
         if found is None or (found.name, found.number) != (call.name, call.number):
@@ -584,7 +586,9 @@ class _Second:
         return error * slot.rms / part if part > 0 else error
 
 
-def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float) -> bool:
+def _exact(
+    live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: TraceWriter | Trace, share: float
+) -> bool:
     """Floors by float64; False where the framework has none."""
     inputs = part_of(live, share)
     with live.backend[CALLS].in_float64(live.model) as exact:
@@ -592,7 +596,7 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
             return False
         second = _Second(live, steps, arrays, share)
 
-        def isolated(call: Call) -> Sequence[Any]:
+        def isolated(call: LayerCall) -> Sequence[Any]:
             step = second.step(call)
             fed = []
             for x, slot in zip(call.arrays, step.inputs, strict=True):
@@ -635,7 +639,7 @@ def _exact(live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: W
         _raise_code_floors(second, outputs, made)
         free = _Second(live, steps, arrays, share)
 
-        def propagated(call: Call) -> Sequence[Any]:
+        def propagated(call: LayerCall) -> Sequence[Any]:
             step, results = free.step(call), call.run()
             _propagate(free, step.outputs, results)
             return results
@@ -664,7 +668,7 @@ def _propagate(second: _Second, slots: Sequence[Slot], results: Sequence[Any]) -
 
 
 def _estimated(
-    live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: Writer | Trace, share: float
+    live: Live, steps: Sequence[Step], outputs: Sequence[Slot], arrays: TraceWriter | Trace, share: float
 ) -> None:
     """Floors by changing the last bit of each input, at random."""
     inputs = part_of(live, share)
@@ -674,7 +678,7 @@ def _estimated(
     def nudged(values: Array, like: Any, dtype: str, seed: int) -> Any:
         return backend[CALLS].native(nudge(values, dtype, seed), like)
 
-    def isolated(call: Call) -> Sequence[Any]:
+    def isolated(call: LayerCall) -> Sequence[Any]:
         step = second.step(call)
         fed = []
         for i, (x, slot) in enumerate(zip(call.arrays, step.inputs, strict=True)):
@@ -695,7 +699,7 @@ def _estimated(
     _raise_code_floors(second, outputs, made)
     free = _Second(live, steps, arrays, share)
 
-    def propagated(call: Call) -> Sequence[Any]:
+    def propagated(call: LayerCall) -> Sequence[Any]:
         step = free.step(call)
         fed = [
             nudged(live.numpy(x), x, s.dtype, i) for i, (x, s) in enumerate(zip(call.arrays, step.inputs, strict=True))

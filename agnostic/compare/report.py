@@ -299,7 +299,7 @@ def _row(x: Mapping[str, Any]) -> Row:
 def _divergence(x: Mapping[str, Any]) -> Divergence:
     findings = tuple(
         Finding(
-            f["mistake"], f["sentence"], f["mend"], _number(f["before"]), _number(f["after"]), tuple(f.get("tried", ()))
+            f["mistake"], f["sentence"], f["fix"], _number(f["before"]), _number(f["after"]), tuple(f.get("tried", ()))
         )
         for f in x["findings"]
     )
@@ -374,9 +374,9 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
             lines.append(f"then at {found.where}, by {floors(found.error)} noise floors")
         if best is not None:
             lines.append(f"  {best.mistake}: {best.sentence}")
-            if best.mend:
-                lines.append(f"  mend: {best.mend}")
-            lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} with the mend")
+            if best.fix:
+                lines.append(f"  fix: {best.fix}")
+            lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} after the fix")
     if len(x.divergences) > 5:
         lines.append(f"and {len(x.divergences) - 5} places more")
     return "\n".join(map(printable, lines))

@@ -22,9 +22,9 @@ from agnostic.text import counted
 DEEPEST = 12
 """How deep values may be nested in a layer's description."""
 
-Name = Annotated[str, Meta(max_length=4096)]
+NameText = Annotated[str, Meta(max_length=4096)]
 Text = Annotated[str, Meta(max_length=1 << 20)]
-Size = Annotated[float, Meta(ge=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=1 << 31)]
 Length = Annotated[int, Meta(ge=0, le=1 << 48)]
 DType = Literal[
@@ -37,23 +37,23 @@ Axes = Annotated[str, Meta(pattern=r"^[A-Z?]*(\([A-Z]+\))?[A-Z?]*$", max_length=
 class Slot(Struct, forbid_unknown_fields=True):
     """See :class:`agnostic.compare.recording.Slot`."""
 
-    tensor: Name
+    tensor: NameText
     shape: list[Length]
     axes: Axes | None
     inner: list[Length]
     dtype: DType
-    rms: Size
-    floor: Size
-    propagated: Size | None
+    rms: NonNegative
+    floor: NonNegative
+    propagated: NonNegative | None
     source: tuple[Count, Count] | None
 
 
-class Call(Struct, forbid_unknown_fields=True):
+class Step(Struct, forbid_unknown_fields=True):
     """See :class:`agnostic.compare.recording.Step`."""
 
-    name: Name
+    name: NameText
     number: Count
-    kind: Name
+    kind: NameText
     inputs: list[Slot]
     outputs: list[Slot]
     sketch: Annotated[list[float], Meta(max_length=4)]
@@ -68,14 +68,14 @@ class Preprocessing(Struct, forbid_unknown_fields=True):
     channel_order: Literal["RGB", "BGR"]
 
 
-class Model(Struct, forbid_unknown_fields=True):
+class ModelFacts(Struct, forbid_unknown_fields=True):
     """What is known of a model."""
 
-    class_: Name = msgspec.field(name="class")
-    spec: Name | None
-    backend: Name
-    engine: Name | None
-    versions: dict[Name, Name]
+    class_: NameText = msgspec.field(name="class")
+    spec: NameText | None
+    backend: NameText
+    engine: NameText | None
+    versions: dict[NameText, NameText]
     training: bool
     dtype: DType
     preprocessing: Preprocessing | None
@@ -87,26 +87,26 @@ class Inputs(Struct, forbid_unknown_fields=True):
     kind: Literal["images", "native"]
     form: Literal["array", "tuple", "dict"]
     channels_first: bool
-    given: Annotated[dict[Name, Name], Meta(min_length=1)]
+    given: Annotated[dict[NameText, NameText], Meta(min_length=1)]
 
 
-class Layer(Struct, forbid_unknown_fields=True):
+class LayerDescription(Struct, forbid_unknown_fields=True):
     """See :class:`agnostic.description.LayerDescription`."""
 
-    kind: Name
-    config: dict[Name, Any]
-    weights: dict[Name, Name]
+    kind: NameText
+    config: dict[NameText, Any]
+    weights: dict[NameText, NameText]
 
 
-class Learned(Struct, forbid_unknown_fields=True):
+class LearnedEntry(Struct, forbid_unknown_fields=True):
     """One entry of what a layer learns."""
 
-    tensor: Name
-    rms: Size
-    floor: Size | None
+    tensor: NameText
+    rms: NonNegative
+    floor: NonNegative | None
     parts: Count
-    learns: Name | msgspec.UnsetType = msgspec.UNSET
-    propagated: Size | msgspec.UnsetType = msgspec.UNSET
+    learns: NameText | msgspec.UnsetType = msgspec.UNSET
+    propagated: NonNegative | msgspec.UnsetType = msgspec.UNSET
 
 
 class Update(Struct, forbid_unknown_fields=True):
@@ -114,12 +114,12 @@ class Update(Struct, forbid_unknown_fields=True):
 
     optimizer: Text
     steps: Count
-    rates: list[Size]
-    norms: list[Size]
-    spec: dict[Name, Any]
+    rates: list[NonNegative]
+    norms: list[NonNegative]
+    spec: dict[NameText, Any]
 
 
-ByLayer = dict[Name, dict[Name, Learned]]
+ByLayer = dict[NameText, dict[NameText, LearnedEntry]]
 
 
 class Learning(Struct, forbid_unknown_fields=True):
@@ -127,7 +127,7 @@ class Learning(Struct, forbid_unknown_fields=True):
 
     gradients: ByLayer | msgspec.UnsetType = msgspec.UNSET
     updated: ByLayer | msgspec.UnsetType = msgspec.UNSET
-    steps: list[dict[Name, dict[Name, Name]]] | msgspec.UnsetType = msgspec.UNSET
+    steps: list[dict[NameText, dict[NameText, NameText]]] | msgspec.UnsetType = msgspec.UNSET
     update: Update | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -136,16 +136,16 @@ class About(Struct, forbid_unknown_fields=True):
 
     format: Literal["agnostic-trace"]
     version: int
-    model: Model
+    model: ModelFacts
     inputs: Inputs
-    calls: Annotated[list[Call], Meta(min_length=1)]
+    calls: Annotated[list[Step], Meta(min_length=1)]
     outputs: list[Slot]
     model_inputs: list[Slot]
-    layers: dict[Name, Layer]
-    digests: dict[Name, dict[Name, Name]]
+    layers: dict[NameText, LayerDescription]
+    digests: dict[NameText, dict[NameText, NameText]]
     learning: Learning
     notes: list[Text]
-    checksums: dict[Name, Annotated[int, Meta(ge=0, lt=1 << 32)]]
+    checksums: dict[NameText, Annotated[int, Meta(ge=0, lt=1 << 32)]]
 
 
 def validate(about: Any, entries: Mapping[str, Entry], path: Path) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
     yield from _wrong_learning(x, entries)
 
 
-def _wrong_slot(slot: Slot, before: list[Call], entries: Mapping[str, Entry]) -> Iterator[str]:
+def _wrong_slot(slot: Slot, before: list[Step], entries: Mapping[str, Entry]) -> Iterator[str]:
     entry = entries.get(slot.tensor)
     if entry is None or list(entry.shape) != slot.shape:
         yield f"the array {slot.tensor!r} is missing or has another shape"

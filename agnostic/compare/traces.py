@@ -22,7 +22,7 @@ import numpy as np
 
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, open_regular
-from agnostic.tensors import CODES, LONGEST_HEADER, Unreadable, read_header
+from agnostic.tensors import CODES, LONGEST_HEADER, UnreadableTensors, read_header
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +48,7 @@ def _signed(header: bytes) -> str:
     return hashlib.sha256(header).hexdigest()
 
 
-class Writer:
+class TraceWriter:
     """Adds arrays to a file that is being made; see :func:`writing`.
 
     A thread writes and sums up, while the model goes on: both are waits of the kernel or of one core. An array is
@@ -173,7 +173,7 @@ class Writer:
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], layers: int) -> Iterator[tuple[Writer, dict[str, Any]]]:
+def writing(path: str | os.PathLike[str], layers: int) -> Iterator[tuple[TraceWriter, dict[str, Any]]]:
     """A writer, and the dict to fill with what the trace says of itself; the file is there once the block has ended.
 
     Args:
@@ -185,7 +185,7 @@ def writing(path: str | os.PathLike[str], layers: int) -> Iterator[tuple[Writer,
     about: dict[str, Any] = {}
     # Not "w+b": a file that was cut to nothing is sent to the disk when it is closed (ext4), which takes a while.
     with atomic_path(path) as temporary, open(temporary, "r+b") as file:
-        writer = Writer(file, _ROOM + 2048 * layers)
+        writer = TraceWriter(file, _ROOM + 2048 * layers)
         try:
             yield writer, about
             writer.finish(about)
@@ -211,7 +211,7 @@ class Trace:
         with open_regular(self.path) as file:
             try:
                 header = read_header(file, os.fstat(file.fileno()).st_size)
-            except Unreadable as error:
+            except UnreadableTensors as error:
                 raise InvalidInput(f"{self.path} is no trace, or damaged ({error}): record or copy it again") from None
             file.seek(0)
             text = file.read(header.start)

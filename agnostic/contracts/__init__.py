@@ -6,7 +6,7 @@ of a class that inherits from the protocol, where a method that may return None 
 or the object in its :class:`agnostic.registry.Registration`; docs/backends.md writes a backend from beginning to end.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnostic.contracts.ascent import ASCENT, Ascents
 from agnostic.contracts.augmentation import AUGMENTATION, Augmentations
@@ -19,18 +19,19 @@ from agnostic.contracts.doctor import DOCTOR, Doctor
 from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.contracts.gradients import GRADIENTS, Gradients
 from agnostic.contracts.guards import GUARDS, Guards
-from agnostic.contracts.inputs import INPUTS, Inputs
-from agnostic.contracts.layers import LAYERS, Layers
-from agnostic.contracts.learning import LEARNING, Learning
+from agnostic.contracts.inputs import INPUTS, ModelInputs
+from agnostic.contracts.layers import LAYERS, LayerTree
+from agnostic.contracts.learning import LEARNING, LearningSteps
 from agnostic.contracts.models import MODELS, Models
 from agnostic.contracts.ops import OPS, Operations
 from agnostic.contracts.optimizers import OPTIMIZERS, Optimizers
-from agnostic.contracts.ported import PORTED, Ported
+from agnostic.contracts.ported import PORTED, PortedModels
 from agnostic.contracts.program import PROGRAM, Programs
 from agnostic.contracts.taps import TAPS, Taps
 from agnostic.contracts.transfer import TRANSFER, Transfers
 from agnostic.contracts.weights import WEIGHTS, Weights
-from agnostic.contracts.writer import WRITER, Writer
+from agnostic.contracts.writer import WRITER, SourceWriter
+from agnostic.renamed import old_names
 
 __all__ = [
     "ALL",
@@ -44,18 +45,18 @@ __all__ = [
     "Fixes",
     "Gradients",
     "Guards",
-    "Inputs",
-    "Layers",
-    "Learning",
+    "LayerTree",
+    "LearningSteps",
+    "ModelInputs",
     "Models",
     "Operations",
     "Optimizers",
-    "Ported",
+    "PortedModels",
     "Programs",
+    "SourceWriter",
     "Taps",
     "Transfers",
     "Weights",
-    "Writer",
 ]
 
 ALL: tuple[Capability[Any], ...] = (
@@ -83,3 +84,13 @@ ALL: tuple[Capability[Any], ...] = (
     WRITER,
 )
 """Every capability that there is, by its name."""
+
+if not TYPE_CHECKING:
+    _OLD = {
+        "Inputs": "ModelInputs",
+        "Layers": "LayerTree",
+        "Learning": "LearningSteps",
+        "Ported": "PortedModels",
+        "Writer": "SourceWriter",
+    }
+    __getattr__ = old_names(__name__, _OLD)

@@ -18,7 +18,7 @@ class Descriptions(Protocol):
         """What layers compute.
 
         Args:
-            names: which layers, by the names of :meth:`agnostic.contracts.layers.Layers.tree`; None: all of them, in
+            names: which layers, by the names of :meth:`agnostic.contracts.layers.LayerTree.tree`; None: all of them, in
                 that order.
 
         Returns:

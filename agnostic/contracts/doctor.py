@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agnostic.contracts.capability import Capability
+from agnostic.renamed import old_names
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that a user should know: what it is, and the mend."""
+class Advice:
+    """One thing that a user should know: what it is, and the fix."""
 
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Package:
             ``"version"``, and as far as they are known ``"engine"``, ``"devices"`` and ``"kernels"``.
         distributions: names under which it may be installed; empty: the module's.
         built_for: another package, of which it needs the one version that it was built for.
-        mend: what to do where it does not work; ``""``: install it again.
+        fix: what to do where it does not work; ``""``: install it again.
     """
 
     name: str
     probe: str
     distributions: tuple[str, ...] = ()
     built_for: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 class Doctor(Protocol):
@@ -43,15 +44,18 @@ class Doctor(Protocol):
     def packages(self) -> Sequence[Package]:
         """The packages, that which the backend requires among them."""
 
-    def unusable(self, installed: Sequence[str]) -> Finding | None:
+    def unusable(self, installed: Sequence[str]) -> Advice | None:
         """What is known to keep the framework from being imported, so that there is no need to try; None: nothing.
 
         Args:
             installed: the packages of all backends that are installed.
         """
 
-    def notes(self, installed: Sequence[str]) -> Sequence[Finding]:
+    def notes(self, installed: Sequence[str]) -> Sequence[Advice]:
         """What works, and is worth knowing."""
 
 
 DOCTOR: Capability[Doctor] = Capability("doctor", Doctor, "tell agnostic doctor what to look at")
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Finding": "Advice"})

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agnostic.models.cards import ModelCard, Preprocessing
-    from agnostic.models.forms import Input, Trial
+    from agnostic.models.forms import Input, ModelRun
 
 
-class Inputs(Protocol):
+class ModelInputs(Protocol):
     """The inputs of a model: what it declares, and what a run tells."""
 
-    def trial(self, model: Model, inputs: Any) -> Trial:
+    def trial(self, model: Model, inputs: Any) -> ModelRun:
         """Run the model once in inference mode, for what its layers receive and return; also where the run fails.
 
         Args:
@@ -25,7 +25,7 @@ class Inputs(Protocol):
                 or dict of them.
 
         Returns:
-            What the run told. An error of the model is in ``Trial.error``, not raised.
+            What the run told. An error of the model is in ``ModelRun.error``, not raised.
         """
 
     def stated_inputs(self, model: Model) -> Sequence[Input] | None:
@@ -63,4 +63,4 @@ class Inputs(Protocol):
         """Whether an error of a run may say that the model does not take its inputs: not where memory ran out."""
 
 
-INPUTS: Capability[Inputs] = Capability("inputs", Inputs, "tell what a model takes")
+INPUTS: Capability[ModelInputs] = Capability("inputs", ModelInputs, "tell what a model takes")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agnostic.layers import Layer
 
 
-class Layers(Protocol):
+class LayerTree(Protocol):
     """The layers of a model as they are registered; nothing is run."""
 
     def tree(self, model: Model) -> Sequence[Layer]:
@@ -24,4 +24,4 @@ class Layers(Protocol):
         """What the named layer takes, or the model itself, in words for an error; None where that is not known."""
 
 
-LAYERS: Capability[Layers] = Capability("layers", Layers, "list the layers of a model")
+LAYERS: Capability[LayerTree] = Capability("layers", LayerTree, "list the layers of a model")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 
-class Learning(Protocol):
+class LearningSteps(Protocol):
     """One loss, half the mean square of each output, and what is learned from it."""
 
     def gradients(self, model: Model, inputs: Any) -> Arrays:
@@ -38,4 +38,6 @@ class Learning(Protocol):
         """
 
 
-LEARNING: Capability[Learning] = Capability("learning", Learning, "record gradients and the steps of an optimizer")
+LEARNING: Capability[LearningSteps] = Capability(
+    "learning", LearningSteps, "record gradients and the steps of an optimizer"
+)

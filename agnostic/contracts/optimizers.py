@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
-    from agnostic.optimizers.inventory import Group, Inventory
+    from agnostic.optimizers.inventory import Inventory, ParameterGroup
     from agnostic.optimizers.snapshot import Snapshot
     from agnostic.optimizers.specs import Spec
 
@@ -24,7 +24,11 @@ class Optimizers(Protocol):
         """The parameters in ``"params"`` of one dict of a list of groups, as (name, parameter)."""
 
     def build(
-        self, spec: Spec, resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+        self,
+        spec: Spec,
+        resolved: Sequence[tuple[Spec, ParameterGroup]],
+        native: bool | None,
+        options: Mapping[str, Any],
     ) -> Any:
         """A native optimizer: the framework's own class where that is exact, else ours on the shared rule.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 
-class Ported(Protocol):
+class PortedModels(Protocol):
     """Models from written source."""
 
     def run(
@@ -27,4 +27,4 @@ class Ported(Protocol):
         """
 
 
-PORTED: Capability[Ported] = Capability("ported", Ported, "run written source")
+PORTED: Capability[PortedModels] = Capability("ported", PortedModels, "run written source")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agnostic.port.dialect import Dialect
 
 
-class Writer(Protocol):
+class SourceWriter(Protocol):
     """How source and weights of a framework are written."""
 
     def dialect(self, channels_first: bool = False) -> Dialect:
@@ -37,4 +37,4 @@ class Writer(Protocol):
         """
 
 
-WRITER: Capability[Writer] = Capability("writer", Writer, "write source")
+WRITER: Capability[SourceWriter] = Capability("writer", SourceWriter, "write source")

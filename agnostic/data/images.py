@@ -25,7 +25,7 @@ from agnostic.errors import InvalidInput, MissingDependency, nearest
 from agnostic.files import read_regular
 from agnostic.registry import get_backend, registrations
 
-Pixels = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 
 COLORS = {"rgb": ("RGB", 3), "grayscale": ("L", 1), "rgba": ("RGBA", 4)}
 """Pillow's mode and the number of channels by our name."""
@@ -135,7 +135,7 @@ def _opencv() -> Any:
             return None
 
 
-def read_image(path: str | os.PathLike[str], reading: Reading) -> Pixels:
+def read_image(path: str | os.PathLike[str], reading: Reading) -> ImageArray:
     """Read an image file.
 
     Args:
@@ -155,7 +155,7 @@ def read_image(path: str | os.PathLike[str], reading: Reading) -> Pixels:
         raise UnreadableFile(f"cannot read {os.fspath(path)!r}: it {flaw}") from None
 
 
-def _decode(data: bytes, reading: Reading) -> Pixels:
+def _decode(data: bytes, reading: Reading) -> ImageArray:
     Image = pillow()
     with decoder_errors():
         opened = decoding.opened(data)

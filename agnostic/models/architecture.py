@@ -194,16 +194,16 @@ class Chain:
     """
 
     name: str
-    layers: tuple[Node, ...]
+    layers: tuple[ArchitectureNode, ...]
     merge: Literal["add", "multiply", "concatenate"] | None = None
     shortcut: Chain | None = None
 
 
-Leaf: TypeAlias = (
+ArchitectureLeaf: TypeAlias = (
     Conv | BatchNorm | ReLU6 | Activation | LayerNorm | MaxPool | AveragePool | AdaptiveAveragePool | GlobalAveragePool
     | Flatten | Dense | LayerScale | Sequence | ClassToken | PositionEmbedding | SelfAttention | TakeFirst
 )  # fmt: skip
-Node: TypeAlias = Leaf | Chain
+ArchitectureNode: TypeAlias = ArchitectureLeaf | Chain
 
 
 @dataclass(frozen=True)
@@ -218,15 +218,15 @@ class Architecture:
 
     name: str
     size: tuple[int, int]
-    layers: tuple[Node, ...]
+    layers: tuple[ArchitectureNode, ...]
 
 
-def leaves(architecture: Architecture) -> Iterator[tuple[str, Leaf]]:
+def leaves(architecture: Architecture) -> Iterator[tuple[str, ArchitectureLeaf]]:
     """(path, node) of every layer that is no chain, in the order in which they run."""
     return _leaves("", architecture.layers)
 
 
-def _leaves(prefix: str, nodes: Iterable[Node]) -> Iterator[tuple[str, Leaf]]:
+def _leaves(prefix: str, nodes: Iterable[ArchitectureNode]) -> Iterator[tuple[str, ArchitectureLeaf]]:
     for node in nodes:
         if isinstance(node, Chain):
             inside = f"{prefix}{node.name}." if node.name else prefix

@@ -14,12 +14,12 @@ from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.ops import OPS
 from agnostic.errors import AgnosticError, InvalidInput, UnknownName, nearest
 from agnostic.models.attached import card_of
-from agnostic.models.forms import Input, Trial
+from agnostic.models.forms import Input, ModelRun
 from agnostic.models.inputs import Size, find_image, inputs_of, said, sides, sized, stated_image
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
 
-Path = tuple[int | str, ...]
+NestedPath = tuple[int | str, ...]
 """Where something is in nested inputs: positions in tuples and lists, names in dicts."""
 
 Array = npt.NDArray[Any]
@@ -38,7 +38,7 @@ class _Images:
 
 
 @dataclass(frozen=True)
-class Call:
+class ModelCall:
     """What a model is called with; by default images alone.
 
     Attributes:
@@ -50,7 +50,7 @@ class Call:
     """
 
     structure: Any = _Images()
-    place: Path = ()
+    place: NestedPath = ()
     others: tuple[Array, ...] = field(default=(), compare=False)
     names: tuple[str, ...] = ()
 
@@ -89,7 +89,7 @@ class Call:
             found.append(np.repeat(own, views, axis=0) if views > 1 else own)
         return found
 
-    def first(self) -> Call:
+    def first(self) -> ModelCall:
         """The same with the first row of every other array."""
         return replace(self, others=tuple(x[:1] for x in self.others))
 
@@ -99,7 +99,7 @@ class Call:
         marks = [x for _, x in _leaves(self.structure) if isinstance(x, _Given | _Images)]
         return next(i for i, x in enumerate(marks) if isinstance(x, _Images))
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> NestedPath:
         return next(path for path, x in _leaves(self.structure) if x == _Given(number))
 
 
@@ -112,7 +112,7 @@ def picture_call(
     size: Size | None = None,
     channels: int | None = None,
     near: Size | None = None,
-) -> tuple[Input, Call]:
+) -> tuple[Input, ModelCall]:
     """The input of a model that a picture is made for, and what the model is called with around it.
 
     Args:
@@ -136,7 +136,7 @@ def picture_call(
                 f"{type(model).__name__} takes {' and '.join(others)} beside {_called(place, names)} ({said(found)}): "
                 f"give what it is called with as inputs={_form(len(found), names, place)}"
             )
-        return found[place], Call()
+        return found[place], ModelCall()
     call, example = _call(backend, model, inputs, image)
     form = _image_at(backend, model, call, example, size, channels, near)
     return form, call
@@ -163,7 +163,7 @@ def image_among(
     return found[place], place
 
 
-def number_of(backend: Backend, model: Model, call: Call) -> int:
+def number_of(backend: Backend, model: Model, call: ModelCall) -> int:
     """The place of the images among the inputs that a model declares; 0 where they are inside of one."""
     return _number(call.place, _names(backend, model)) or 0
 
@@ -192,7 +192,7 @@ def _chosen(model: Model, found: Sequence[Input], names: Sequence[str], image: i
 
 
 # Which input is meant ------------------------------------------------------------------------------------------------
-def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) -> tuple[Call, Any]:
+def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) -> tuple[ModelCall, Any]:
     """What a model is called with, and the example that was given in the images' place, or None."""
     names, count = _names(backend, model), backend[INPUTS].input_count(model)
     given = _completed(inputs, names, count, image)
@@ -208,7 +208,7 @@ def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) 
     place = _meant(model, leaves, given, names, count, image)
     others: list[Array] = []
 
-    def mark(path: Path, x: Any) -> Any:
+    def mark(path: NestedPath, x: Any) -> Any:
         if path == place:
             return _Images()
         if not _is_array(x):
@@ -217,7 +217,7 @@ def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) 
         return _Given(len(others) - 1)
 
     structure = _with_paths(mark, given)
-    return Call(structure, place, tuple(others), tuple(names)), next(x for path, x in leaves if path == place)
+    return ModelCall(structure, place, tuple(others), tuple(names)), next(x for path, x in leaves if path == place)
 
 
 def _check_names(model: Model, given: Mapping[Any, Any], names: Sequence[str], count: int, others: bool) -> None:
@@ -256,12 +256,12 @@ def _completed(inputs: Any, names: Sequence[str], count: int, image: int | str |
 
 def _meant(
     model: Model,
-    leaves: Sequence[tuple[Path, Any]],
+    leaves: Sequence[tuple[NestedPath, Any]],
     given: Any,
     names: Sequence[str],
     count: int,
     image: int | str | None,
-) -> Path:
+) -> NestedPath:
     paths = [path for path, _ in leaves]
     if image is not None:
         return _named_path(paths, given, names, image)
@@ -288,7 +288,7 @@ def _meant(
     )
 
 
-def _named_path(paths: Sequence[Path], given: Any, names: Sequence[str], image: int | str) -> Path:
+def _named_path(paths: Sequence[NestedPath], given: Any, names: Sequence[str], image: int | str) -> NestedPath:
     if isinstance(given, Mapping):
         found = [p for p in paths if p[-1:] == (image,) or image in (_label(p), _label(p, names))]
         if not isinstance(image, str) or not found:
@@ -344,7 +344,7 @@ def _form(count: int, names: Sequence[str], place: int) -> str:
 def _image_at(
     backend: Backend,
     model: Model,
-    call: Call,
+    call: ModelCall,
     example: Any,
     size: Size | None,
     channels: int | None,
@@ -361,7 +361,7 @@ def _image_at(
     if declared is not None and not declared.is_image:
         raise InvalidInput(f"the input {call.label!r} of {type(model).__name__} takes no images: {said([declared])}")
 
-    def run(images: Array) -> Trial:
+    def run(images: Array) -> ModelRun:
         return backend[INPUTS].trial(model, first.native(backend, model, images))
 
     if example is not None:
@@ -379,7 +379,7 @@ def _image_at(
     return found
 
 
-def _number(place: Path, names: Sequence[str]) -> int | None:
+def _number(place: NestedPath, names: Sequence[str]) -> int | None:
     """The position of an input that a model may declare; None for a place inside one."""
     if len(place) > 1:
         return None
@@ -389,7 +389,7 @@ def _number(place: Path, names: Sequence[str]) -> int | None:
     return at
 
 
-def _check_example(example: Any, call: Call, size: Size | None, channels: int | None) -> None:
+def _check_example(example: Any, call: ModelCall, size: Size | None, channels: int | None) -> None:
     shape = getattr(example, "shape", ())
     if len(shape) != 4 or 0 in shape:
         raise InvalidInput(
@@ -402,7 +402,7 @@ def _check_example(example: Any, call: Call, size: Size | None, channels: int | 
         )
 
 
-def _like(example: Any, declared: Input | None, run: Callable[[Array], Trial], call: Call) -> Input:
+def _like(example: Any, declared: Input | None, run: Callable[[Array], ModelRun], call: ModelCall) -> Input:
     """An input of an example's shape, with the axes that the model gives them."""
     shape = tuple(int(n) for n in example.shape)
     if declared is not None:
@@ -434,7 +434,7 @@ def _as_numpy(backend: Backend, label: str, x: Any) -> Array:
     return of_numbers(array, f"the input {label!r}")
 
 
-def _label(path: Path, names: Sequence[str] = ()) -> str:
+def _label(path: NestedPath, names: Sequence[str] = ()) -> str:
     """Such as ``"0.age"``; the position of a model's own input is its name."""
     first, rest = path[:1], path[1:]
     if first and isinstance(first[0], int) and first[0] < len(names):
@@ -442,7 +442,7 @@ def _label(path: Path, names: Sequence[str] = ()) -> str:
     return ".".join(map(str, (*first, *rest)))
 
 
-def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(value: Any, path: NestedPath = ()) -> Iterator[tuple[NestedPath, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, (*path, key))
@@ -453,7 +453,7 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _with_paths(function: Callable[[Path, Any], Any], value: Any, path: Path = ()) -> Any:
+def _with_paths(function: Callable[[NestedPath, Any], Any], value: Any, path: NestedPath = ()) -> Any:
     if isinstance(value, Mapping):
         return {key: _with_paths(function, item, (*path, key)) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -19,12 +19,12 @@ from typing import TypeVar
 from agnostic.errors import InvalidWeights, MissingDependency, UnknownName, nearest
 from agnostic.models.architecture import (
     Architecture,
+    ArchitectureNode,
     BatchNorm,
     Chain,
     Conv,
     Dense,
     GlobalAveragePool,
-    Node,
     ReLU6,
 )
 from agnostic.models.cards import ModelCard, Preprocessing
@@ -99,7 +99,7 @@ def efficientnet_lite(variant: str) -> Architecture:
             blocks.append(_block(str(block), stage, channels, outputs, stride))
             channels = outputs
         stages.append(Chain(str(number), tuple(blocks)))
-    layers: tuple[Node, ...] = (
+    layers: tuple[ArchitectureNode, ...] = (
         Conv("conv_stem", 3, STEM, kernel=3, stride=2),
         BatchNorm("bn1", STEM),
         ReLU6("act1"),
@@ -133,7 +133,7 @@ def _block(name: str, stage: Stage, inputs: int, outputs: int, stride: int) -> C
     # Without expansion the projection is the only pointwise convolution, and has its name.
     project = Conv("conv_pwl" if expand else "conv_pw", hidden, outputs, kernel=1)
 
-    layers: list[Node] = []
+    layers: list[ArchitectureNode] = []
     for number, conv in enumerate((*expand, depthwise, project), 1):
         layers += [conv, BatchNorm(f"bn{number}", conv.outputs)]
         if conv is not project:

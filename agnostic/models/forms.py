@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.layers import Layer
+from agnostic.renamed import old_names
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ModelRun:
     """What one run of a model told, also where it failed.
 
     Attributes:
@@ -130,3 +131,7 @@ def is_python_refusal(error: Exception) -> bool:
     """Whether an error of a run is of a class that Python raises for inputs that do not fit, and no lack of memory."""
     kinds = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
     return isinstance(error, kinds) and "RESOURCE_EXHAUSTED" not in str(error)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Trial": "ModelRun"})

@@ -23,7 +23,7 @@ from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.attached import card_of
-from agnostic.models.forms import Input, Received, Takes, Trial
+from agnostic.models.forms import Input, ModelRun, Received, Takes
 from agnostic.registry import Backend, Model
 
 Size = int | Sequence[int]
@@ -32,7 +32,12 @@ Size = int | Sequence[int]
 
 # The verbs' side -----------------------------------------------------------------------------------------------------
 def inputs_of(
-    backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None, near: Size | None = None
+    backend: Backend,
+    model: Model,
+    *,
+    size: Size | None = None,
+    channels: int | None = None,
+    near: Size | None = None,
 ) -> tuple[Input, ...]:
     """The inputs of a model, in order.
 
@@ -83,7 +88,7 @@ def find_image(
     model: Model,
     sizes: Sequence[tuple[int, int]],
     channels: int | None,
-    run: Callable[[npt.NDArray[Any]], Trial],
+    run: Callable[[npt.NDArray[Any]], ModelRun],
     place: int,
 ) -> Input:
     """The one input of a model that takes images, found by running it with its other inputs given.
@@ -98,7 +103,7 @@ def find_image(
         InvalidInput: none is found.
     """
 
-    def trial(candidate: Candidate) -> Trial:
+    def trial(candidate: InputChoice) -> ModelRun:
         found = run(candidate[0].zeros())
         received = tuple(_seen_from(x, place) for x in found.received)
         failed_in = None if found.failed_in is None else _seen_from(found.failed_in, place)
@@ -118,7 +123,12 @@ _OTHER = -1
 
 
 def image_input(
-    backend: Backend, model: Model, *, size: Size | None = None, channels: int | None = None, near: Size | None = None
+    backend: Backend,
+    model: Model,
+    *,
+    size: Size | None = None,
+    channels: int | None = None,
+    near: Size | None = None,
 ) -> Input:
     """The one input of a model that takes images.
 
@@ -184,7 +194,7 @@ def run_layers(backend: Backend, model: Model, inputs: Any) -> list[Layer]:
     return list(trial.layers)
 
 
-def refused(model: Model, trial: Trial, size: Size | None, *, others: bool = False) -> Exception:
+def refused(model: Model, trial: ModelRun, size: Size | None, *, others: bool = False) -> Exception:
     """The error for a model that does not take zeros of the shape that was tried.
 
     Args:
@@ -224,7 +234,7 @@ def _filled(stated: Input, size: tuple[int, int] | None, channels: int | None) -
 
 
 # The search ----------------------------------------------------------------------------------------------------------
-Candidate = tuple[Input, ...]
+InputChoice = tuple[Input, ...]
 
 _SIDES = (224, 32, 28, 64, 96, 128, 299, 256, 384, 48, 16, 160, 192, 512)
 _LENGTH, _TOKENS = 64, 16
@@ -234,7 +244,7 @@ _FIRST = 1_000_000
 _MOST_CHANNELS = 512
 """More channels than that are features, not an image's."""
 
-_found: weakref.WeakKeyDictionary[Any, dict[int | None, Candidate]] = weakref.WeakKeyDictionary()
+_found: weakref.WeakKeyDictionary[Any, dict[int | None, InputChoice]] = weakref.WeakKeyDictionary()
 """What was found for a model: tried first, and so checked, the next time. By the images' place, None for all inputs."""
 
 
@@ -249,7 +259,7 @@ class _Search:
     """
 
     count: int
-    trial: Callable[[Candidate], Trial]
+    trial: Callable[[InputChoice], ModelRun]
     place: int | None = None
 
 
@@ -259,7 +269,7 @@ def _find(
     sizes: Sequence[tuple[int, int]],
     channels: int | None,
     search: _Search | None = None,
-) -> Candidate:
+) -> InputChoice:
     """The first inputs that the model takes; of those that are tried next, the ones after the longest run first."""
     inputs = backend[INPUTS]
     search = search or _Search(
@@ -268,10 +278,10 @@ def _find(
     )
     count, known = search.count, _found.setdefault(model, {})
     numbers = itertools.count()
-    queue: list[tuple[int, int, Candidate]] = []
-    tried: set[Candidate] = set()
+    queue: list[tuple[int, int, InputChoice]] = []
+    tried: set[InputChoice] = set()
 
-    def later(candidate: Candidate, progress: int) -> None:
+    def later(candidate: InputChoice, progress: int) -> None:
         images = search.place is None or candidate[0].is_image
         if images and candidate not in tried:
             tried.add(candidate)
@@ -284,7 +294,7 @@ def _find(
         later(before, _FIRST)
     for size in sizes:
         later((Input((1, channels or 3, *size), "NCHW"),) * count, _FIRST)
-    best: tuple[int, Trial] | None = None
+    best: tuple[int, ModelRun] | None = None
     for _ in range(_TRIALS):
         if not queue:
             break
@@ -314,7 +324,7 @@ def _find(
     )
 
 
-def _next(candidate: Candidate, trial: Trial, channels: int | None) -> Iterator[Candidate]:
+def _next(candidate: InputChoice, trial: ModelRun, channels: int | None) -> Iterator[InputChoice]:
     """What to try after a candidate that failed."""
     at = trial.failed_in
     if trial.error is None and trial.received:  # it ran, but took one sample for several

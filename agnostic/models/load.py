@@ -17,7 +17,7 @@ from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
 from agnostic.models.attached import attach
 from agnostic.models.cards import card_as_given
-from agnostic.models.specs import Spec, Weights, parse, parse_weights
+from agnostic.models.specs import ModelSpec, WeightsChoice, parse, parse_weights
 from agnostic.registry import Model, backend_name, default_backend, get_backend, registrations
 
 
@@ -105,7 +105,7 @@ def loaded(
         yield place(load(spec, backend=backend, engine=engine, **options))
 
 
-def _maker(parsed: Spec, spec: str, backend: str | None, engine: str | None) -> str | None:
+def _maker(parsed: ModelSpec, spec: str, backend: str | None, engine: str | None) -> str | None:
     """The name of the backend that makes a model; None where nothing was said of it."""
     if parsed.backend is not None and backend not in (None, parsed.backend):
         raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
@@ -138,7 +138,7 @@ def _with_engine(engine: str, backend: str | None) -> str:
     return owner.name
 
 
-def _from_function(path: Path, function: str, backend: str | None, weights: Weights) -> Model:
+def _from_function(path: Path, function: str, backend: str | None, weights: WeightsChoice) -> Model:
     if weights == "random":
         raise InvalidInput(f"the weights of {path}:{function} are what the function makes: leave weights='random' out")
     module = _imported(path)

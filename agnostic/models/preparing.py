@@ -11,13 +11,13 @@ import numpy.typing as npt
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.models.attached import card_of
-from agnostic.models.call import Call, image_among, number_of, picture_call
+from agnostic.models.call import ModelCall, image_among, number_of, picture_call
 from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, image_input
 from agnostic.registry import Backend, Model, model_backend
 
-Pixels = npt.NDArray[Any]
+ImageArray = npt.NDArray[Any]
 
 _GREY = np.array([0.299, 0.587, 0.114])
 """Of red, green and blue in grey: Rec. ITU-R BT.601-7, section 2.5.1, as Pillow's conversion to "L"."""
@@ -47,7 +47,7 @@ def model_inputs(
     near = _size(array)
     if inputs is None:
         form, place = image_among(backend, model, image=image, size=size, channels=channels_in, near=near)
-        call = Call()
+        call = ModelCall()
     else:
         form, call = picture_call(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
@@ -57,7 +57,7 @@ def model_inputs(
     return call.native(backend, model, form.arrange(pixels))
 
 
-def preprocessed(pixels: Pixels, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:
+def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:
     """(N, H, W, C), uint8 or floating point in [0, 1], in the range that a model expects."""
     if pixels.dtype == np.uint8:
         pixels = pixels / np.float32(255)
@@ -76,7 +76,7 @@ def fitted(
     *,
     size: Size | None = None,
     channels_in: int | None = None,
-) -> tuple[Input, Pixels]:
+) -> tuple[Input, ImageArray]:
     """Images in the size and with the channels that a model takes, and what its input looks like.
 
     Args as for :func:`agnostic.taps.verbs.prepare`.
@@ -89,7 +89,7 @@ def fitted(
     return form, _fit(form, array, images)
 
 
-def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> Pixels:
+def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
     """(N, H, W, C) of whatever images may be given as; any other array as it is."""
     if isinstance(images, str | os.PathLike):
         from agnostic.files import read_image
@@ -101,11 +101,11 @@ def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> Pixels:
     return array[None] if array.ndim == 3 else array
 
 
-def _size(array: Pixels) -> tuple[int, int] | None:
+def _size(array: ImageArray) -> tuple[int, int] | None:
     return (int(array.shape[1]), int(array.shape[2])) if array.ndim == 4 and 0 not in array.shape else None
 
 
-def _fit(form: Input, array: Pixels, images: Any) -> Pixels:
+def _fit(form: Input, array: ImageArray, images: Any) -> ImageArray:
     own, channels = _size(array), form.length("C")
     grey = channels == 1 and array.ndim == 4 and array.shape[3] == 3
     if own is None or (array.shape[3] != channels and not grey):
@@ -120,7 +120,7 @@ def _fit(form: Input, array: Pixels, images: Any) -> Pixels:
     return array
 
 
-def _check_range(array: Pixels) -> None:
+def _check_range(array: ImageArray) -> None:
     if array.dtype == np.uint8:
         return
     if not np.issubdtype(array.dtype, np.floating):
@@ -132,12 +132,12 @@ def _check_range(array: Pixels) -> None:
         )
 
 
-def _grey(array: Pixels) -> Pixels:
-    grey: Pixels = (array @ _GREY)[..., None]
+def _grey(array: ImageArray) -> ImageArray:
+    grey: ImageArray = (array @ _GREY)[..., None]
     return np.rint(grey).astype(np.uint8) if array.dtype == np.uint8 else grey.astype(array.dtype)
 
 
-def resized(image: Pixels, height: int, width: int) -> Pixels:
+def resized(image: ImageArray, height: int, width: int) -> ImageArray:
     """The middle of an image in another size: scaled to cover it, antialiased, and cut to it.
 
     Args:
@@ -148,8 +148,8 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
     """
     from PIL import Image, ImageOps
 
-    def fit(picture: Any) -> Pixels:
-        found: Pixels = np.array(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC))
+    def fit(picture: Any) -> ImageArray:
+        found: ImageArray = np.array(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC))
         return found
 
     if image.dtype == np.uint8 and image.shape[2] == 3:

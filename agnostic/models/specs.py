@@ -14,7 +14,7 @@ from agnostic.models.efficientnet_lite import VARIANTS
 from agnostic.models.twins import TWINS
 from agnostic.registry import registrations
 
-Weights: TypeAlias = Literal["default", "random"] | Path
+WeightsChoice: TypeAlias = Literal["default", "random"] | Path
 """The spec's own weights, random ones, or those in a file."""
 
 EMBEDDED = {f"efficientnet_{variant}": variant for variant in VARIANTS}
@@ -32,7 +32,7 @@ def forms() -> str:
 
 
 @dataclass(frozen=True)
-class Spec:
+class ModelSpec:
     """A specification, taken apart.
 
     Attributes:
@@ -59,7 +59,7 @@ class Spec:
         return None
 
 
-def parse(text: str) -> Spec:
+def parse(text: str) -> ModelSpec:
     """Take a specification apart. Whether a model of that name exists is for its family to say.
 
     Raises:
@@ -72,20 +72,20 @@ def parse(text: str) -> Spec:
     if colon and before.endswith(".py"):
         if not name.isidentifier():
             raise InvalidInput(f"{text!r} names no function: write '{before}:make_model'")
-        return Spec(text, "function", name, Path(before).expanduser())
+        return ModelSpec(text, "function", name, Path(before).expanduser())
     if text.endswith(".py"):
         raise InvalidInput(f"{text!r} does not say which function makes the model: write '{text}:make_model'")
     known = registrations().values()
     if text.endswith(tuple(suffix for registration in known for suffix in registration.model_files)):
-        return Spec(text, "file", "", Path(text).expanduser())
+        return ModelSpec(text, "file", "", Path(text).expanduser())
     if any(before in registration.specs for registration in known):
         if not name:
             raise InvalidInput(f"{text!r} names no model; a specification is {forms()}")
-        return Spec(text, before, name)
+        return ModelSpec(text, before, name)
     if text in EMBEDDED:
-        return Spec(text, "embedded", EMBEDDED[text])
+        return ModelSpec(text, "embedded", EMBEDDED[text])
     if text in TWINS:
-        return Spec(text, "twin", text)
+        return ModelSpec(text, "twin", text)
     raise UnknownName(f"no model {text!r}: a specification is {forms()}{nearest(text, [*EMBEDDED, *TWINS])}")
 
 
@@ -102,7 +102,7 @@ def require_files(*specs: str, weights: Sequence[str | None] = ()) -> None:
             open_regular(path).close()
 
 
-def parse_weights(weights: str | os.PathLike[str] | None) -> Weights:
+def parse_weights(weights: str | os.PathLike[str] | None) -> WeightsChoice:
     """Which weights are meant: None and ``"default"`` are the spec's own, ``"random"`` random ones, the rest a file."""
     if weights is None or weights == "default":
         return "default"

@@ -17,6 +17,7 @@ from agnostic.models.architecture import (
     Activation,
     AdaptiveAveragePool,
     Architecture,
+    ArchitectureNode,
     AveragePool,
     BatchNorm,
     Chain,
@@ -28,7 +29,6 @@ from agnostic.models.architecture import (
     LayerNorm,
     LayerScale,
     MaxPool,
-    Node,
     PositionEmbedding,
     ReLU6,
     SelfAttention,
@@ -85,9 +85,9 @@ def _norm(name: str, channels: int, momentum: float = MOMENTUM) -> BatchNorm:
 
 
 # VGG ------------------------------------------------------------------------------------------------------------------
-def _vgg(repeats: tuple[int, ...]) -> tuple[Node, ...]:
+def _vgg(repeats: tuple[int, ...]) -> tuple[ArchitectureNode, ...]:
     """Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014."""
-    features: list[Node] = []
+    features: list[ArchitectureNode] = []
     channels = 3
     for count, outputs in zip(repeats, (64, 128, 256, 512, 512), strict=True):
         for _ in range(count):
@@ -111,9 +111,9 @@ def _vgg(repeats: tuple[int, ...]) -> tuple[Node, ...]:
 
 
 # ResNet ---------------------------------------------------------------------------------------------------------------
-def _resnet(repeats: tuple[int, ...], bottleneck: bool) -> tuple[Node, ...]:
+def _resnet(repeats: tuple[int, ...], bottleneck: bool) -> tuple[ArchitectureNode, ...]:
     """He et al., "Deep Residual Learning for Image Recognition", 2015, with the stride of a bottleneck in its 3 x 3."""
-    layers: list[Node] = [
+    layers: list[ArchitectureNode] = [
         _conv("conv1", 3, 64, 7, 2), _norm("bn1", 64), Activation("relu", "relu"), MaxPool("maxpool", 3, 2, 1),
     ]  # fmt: skip
     channels = 64
@@ -134,7 +134,7 @@ def _residual(name: str, inputs: int, width: int, outputs: int, stride: int, bot
         if bottleneck
         else [(inputs, width, 3, stride), (width, outputs, 3, 1)]
     )
-    layers: list[Node] = []
+    layers: list[ArchitectureNode] = []
     for number, (a, b, kernel, step) in enumerate(convolutions, 1):
         layers += [_conv(f"conv{number}", a, b, kernel, step), _norm(f"bn{number}", b)]
         if number < len(convolutions):
@@ -156,7 +156,7 @@ def _normalized(
     name: str, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: str | None = None
 ) -> Chain:
     """A convolution, its batch normalization, and perhaps an activation, by number."""
-    layers: list[Node] = [_conv("0", inputs, outputs, kernel, stride, groups), _norm("1", outputs)]
+    layers: list[ArchitectureNode] = [_conv("0", inputs, outputs, kernel, stride, groups), _norm("1", outputs)]
     if act == "relu6":
         layers.append(ReLU6("2"))
     elif act == "silu":
@@ -164,16 +164,16 @@ def _normalized(
     return Chain(name, tuple(layers))
 
 
-def _mobilenet_v2() -> tuple[Node, ...]:
+def _mobilenet_v2() -> tuple[ArchitectureNode, ...]:
     """Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018, table 2."""
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-    features: list[Node] = [_normalized("0", 3, 32, 3, 2, act="relu6")]
+    features: list[ArchitectureNode] = [_normalized("0", 3, 32, 3, 2, act="relu6")]
     channels = 32
     for expansion, outputs, repeats, first_stride in stages:
         for block in range(repeats):
             stride = first_stride if block == 0 else 1
             hidden = channels * expansion
-            inside: list[Node] = []
+            inside: list[ArchitectureNode] = []
             if expansion > 1:
                 inside.append(_normalized("0", channels, hidden, 1, act="relu6"))
             inside.append(_normalized(str(len(inside)), hidden, hidden, 3, stride, hidden, act="relu6"))
@@ -189,16 +189,16 @@ def _mobilenet_v2() -> tuple[Node, ...]:
     )  # fmt: skip
 
 
-def _efficientnet_b0() -> tuple[Node, ...]:
+def _efficientnet_b0() -> tuple[ArchitectureNode, ...]:
     """Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019, table 1."""
     stages = (
         (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
         (6, 3, 1, 320, 1),
     )  # fmt: skip
-    features: list[Node] = [_normalized("0", 3, 32, 3, 2, act="silu")]
+    features: list[ArchitectureNode] = [_normalized("0", 3, 32, 3, 2, act="silu")]
     channels = 32
     for expansion, kernel, first_stride, outputs, repeats in stages:
-        blocks: list[Node] = []
+        blocks: list[ArchitectureNode] = []
         for block in range(repeats):
             stride = first_stride if block == 0 else 1
             blocks.append(_mbconv(str(block), channels, outputs, expansion, kernel, stride))
@@ -213,7 +213,7 @@ def _efficientnet_b0() -> tuple[Node, ...]:
 
 def _mbconv(name: str, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> Chain:
     hidden, squeezed = _scaled(inputs * expansion), max(1, inputs // 4)
-    layers: list[Node] = []
+    layers: list[ArchitectureNode] = []
     if hidden != inputs:
         layers.append(_normalized("0", inputs, hidden, 1, act="silu"))
     layers.append(_normalized(str(len(layers)), hidden, hidden, kernel, stride, hidden, act="silu"))
@@ -230,15 +230,15 @@ def _mbconv(name: str, inputs: int, outputs: int, expansion: int, kernel: int, s
 
 
 # DenseNet -------------------------------------------------------------------------------------------------------------
-def _densenet121() -> tuple[Node, ...]:
+def _densenet121() -> tuple[ArchitectureNode, ...]:
     """Huang et al., "Densely Connected Convolutional Networks", 2016, table 1."""
     growth, channels = 32, 64
-    features: list[Node] = [
+    features: list[ArchitectureNode] = [
         _conv("conv0", 3, channels, 7, 2), _norm("norm0", channels), Activation("relu0", "relu"),
         MaxPool("pool0", 3, 2, 1),
     ]  # fmt: skip
     for number, count in enumerate((6, 12, 24, 16), 1):
-        dense: list[Node] = []
+        dense: list[ArchitectureNode] = []
         for layer in range(count):
             inside = (
                 _norm("norm1", channels), Activation("relu1", "relu"), _conv("conv1", channels, 4 * growth, 1),
@@ -262,16 +262,16 @@ def _densenet121() -> tuple[Node, ...]:
 
 
 # ConvNeXt -------------------------------------------------------------------------------------------------------------
-def _convnext_tiny() -> tuple[Node, ...]:
+def _convnext_tiny() -> tuple[ArchitectureNode, ...]:
     """Liu et al., "A ConvNet for the 2020s", 2022."""
-    features: list[Node] = [Chain("0", (Conv("0", 3, 96, 4, 4, padding=0, bias=True), LayerNorm("1", 96)))]
+    features: list[ArchitectureNode] = [Chain("0", (Conv("0", 3, 96, 4, 4, padding=0, bias=True), LayerNorm("1", 96)))]
     channels = 96
     for stage, (count, outputs) in enumerate(zip((3, 3, 9, 3), (96, 192, 384, 768), strict=True)):
         if stage:
             down = (LayerNorm("0", channels), Conv("1", channels, outputs, 2, 2, padding=0, bias=True))
             features.append(Chain(str(len(features)), down))
             channels = outputs
-        blocks: list[Node] = []
+        blocks: list[ArchitectureNode] = []
         for block in range(count):
             inside = (
                 Conv("0", channels, channels, 7, groups=channels, padding=3, bias=True), LayerNorm("2", channels),
@@ -284,10 +284,10 @@ def _convnext_tiny() -> tuple[Node, ...]:
 
 
 # Vision transformer ---------------------------------------------------------------------------------------------------
-def _vit_b_16() -> tuple[Node, ...]:
+def _vit_b_16() -> tuple[ArchitectureNode, ...]:
     """Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020, table 1: the base size, patches of 16 x 16."""
     width, heads, patches = 768, 12, (224 // 16) ** 2
-    layers: list[Node] = []
+    layers: list[ArchitectureNode] = []
     for number in range(12):
         attention = (LayerNorm("ln_1", width), SelfAttention("self_attention", width, heads))
         mlp = Chain("mlp", (Dense("0", width, 4 * width), Activation("1", "gelu"), Dense("3", 4 * width, width)))
@@ -303,7 +303,7 @@ def _vit_b_16() -> tuple[Node, ...]:
     )  # fmt: skip
 
 
-TWINS: Mapping[str, Callable[[], tuple[Node, ...]]] = {
+TWINS: Mapping[str, Callable[[], tuple[ArchitectureNode, ...]]] = {
     "vgg16": lambda: _vgg((2, 2, 3, 3, 3)),
     "resnet18": lambda: _resnet((2, 2, 2, 2), bottleneck=False),
     "resnet50": lambda: _resnet((3, 4, 6, 3), bottleneck=True),

@@ -12,7 +12,7 @@ import numpy as np
 from agnostic.errors import InvalidWeights, nearest
 from agnostic.files import open_regular
 from agnostic.registry import weight_reader
-from agnostic.tensors import Unreadable, decoded, read_header
+from agnostic.tensors import UnreadableTensors, decoded, read_header
 
 Array = np.ndarray[Any, Any]
 
@@ -72,5 +72,5 @@ def _safetensors(path: Path) -> dict[str, Array]:
             data = memoryview(mapped)[header.start :]
             # The arrays lie one after the other in the file, so they are no larger than it, but for small floats.
             return {name: decoded(data[x.start : x.end], x.code, x.shape) for name, x in header.entries.items()}
-        except Unreadable as error:
+        except UnreadableTensors as error:
             raise InvalidWeights(f"{path} is no whole safetensors file ({error}): download or copy it again") from None

@@ -8,7 +8,7 @@ from typing import Any
 from agnostic.contracts.optimizers import OPTIMIZERS
 from agnostic.errors import InvalidInput
 from agnostic.optimizers.groups import Groups, from_dicts, groups, resolve
-from agnostic.optimizers.inventory import Group
+from agnostic.optimizers.inventory import ParameterGroup
 from agnostic.optimizers.specs import TERMS, Spec, obstacles
 from agnostic.registry import get_backend, owner
 
@@ -84,4 +84,4 @@ def _backend_of_parameters(dicts: Iterable[Mapping[str, Any]]) -> str:
     raise InvalidInput("the groups hold no parameter of a known framework: 'params' is a list of tensors or variables")
 
 
-__all__ = ["Group", "Groups", "build", "describe", "groups"]
+__all__ = ["Groups", "ParameterGroup", "build", "describe", "groups"]

@@ -10,13 +10,13 @@ from agnostic.errors import InvalidInput, UnknownName
 from agnostic.optimizers import specs
 from agnostic.optimizers.build import describe
 from agnostic.optimizers.groups import inventory_of
-from agnostic.optimizers.inventory import Group, Inventory
-from agnostic.optimizers.snapshot import Layout, Snapshot, carried
+from agnostic.optimizers.inventory import Inventory, ParameterGroup
+from agnostic.optimizers.snapshot import ParameterLayout, Snapshot, carried
 from agnostic.optimizers.specs import Spec, obstacles, replace
 from agnostic.registry import Facts, get_backend, optimizer_backend
 from agnostic.text import counted, type_named
 
-Pairs = Mapping[str, tuple[str, Layout]]
+ParameterPairs = Mapping[str, tuple[str, ParameterLayout]]
 
 
 def convert(
@@ -25,7 +25,7 @@ def convert(
     model: Any,
     *,
     source: Any = None,
-    pairs: Pairs | None = None,
+    pairs: ParameterPairs | None = None,
     native: bool | None = None,
     allow: Sequence[str] = (),
 ) -> Any:
@@ -40,8 +40,9 @@ def convert(
         model: the model to optimize from now on, a model of ``to``.
         source: the model that ``optimizer`` belongs to, whose order the parameters are paired in; without it the
             order in the optimizer counts.
-        pairs: target name -> (source name, :class:`agnostic.optimizers.snapshot.Layout` from source to target). None:
-            both models' trainable parameters are paired in order, and the layouts told from names and shapes.
+        pairs: target name -> (source name, :class:`agnostic.optimizers.snapshot.ParameterLayout` from source to
+            target). None: both models' trainable parameters are paired in order; layouts follow from names and
+            shapes.
         native: as for :func:`build`.
         allow: terms that may differ, as an error named them.
 
@@ -69,10 +70,11 @@ def convert(
     moved = _carried(snapshot, target, chosen, allow)
     frozen = tuple((name, p) for name, p in target.parameters.items() if name not in moved.states)
     resolved = [
-        (spec, Group({}, tuple((name, target.parameters[name]) for name in names))) for spec, names in moved.groups
+        (spec, ParameterGroup({}, tuple((name, target.parameters[name]) for name in names)))
+        for spec, names in moved.groups
     ]
     if frozen:
-        resolved.append((moved.groups[0][0], Group({}, frozen, trainable=False)))
+        resolved.append((moved.groups[0][0], ParameterGroup({}, frozen, trainable=False)))
     if native:
         for spec, _ in resolved:
             if wrong := [term for term in obstacles(spec, to) if term not in allow]:
@@ -135,7 +137,7 @@ def _native_form(spec: Spec, framework: str) -> Spec:
 
 
 # Pairing --------------------------------------------------------------------------------------------------------------
-def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
+def pair(snapshot: Snapshot, target: Inventory) -> ParameterPairs:
     """Target name -> (source name, layout): by name where all names are the same, else by order.
 
     Raises:
@@ -168,7 +170,7 @@ def pair(snapshot: Snapshot, target: Inventory) -> Pairs:
     return found
 
 
-def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_last: bool) -> Layout | None:
+def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_last: bool) -> ParameterLayout | None:
     """The layout that takes ``shape`` to ``wanted``, or None; ``kind`` is the name of the one whose
     outputs come last.
 
@@ -180,22 +182,22 @@ def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_las
         raise InvalidInput("recurrent layers order their gates otherwise in each framework: give pairs=")
     # A vector has one layout; a table of embeddings is (entries, features) in both.
     if len(shape) < 2 or "kernel" not in kind:
-        return Layout(shape, same, shape) if shape == wanted else None
+        return ParameterLayout(shape, same, shape) if shape == wanted else None
     # (O, I, ...) to (..., I, O), and back.
     axes = (same[-1], same[-2], *same[:-2]) if from_last else (*same[2:], 1, 0)
     if tuple(shape[a] for a in axes) == wanted:
-        return Layout(shape, axes, wanted)
+        return ParameterLayout(shape, axes, wanted)
     # A depthwise kernel: (channels * multiplier, 1, ...), and (..., channels, multiplier).
     here, there = (wanted, shape) if from_last else (shape, wanted)
     if len(here) != len(there) or (here[0], here[1], *here[2:]) != (there[-2] * there[-1], 1, *there[:-2]):
         return None
     if from_last:
-        return Layout(shape, (*same[-2:], *same[:-2]), wanted)
-    return Layout((*there[-2:], *here[2:]), (*same[2:], 0, 1), wanted)
+        return ParameterLayout(shape, (*same[-2:], *same[:-2]), wanted)
+    return ParameterLayout((*there[-2:], *here[2:]), (*same[2:], 0, 1), wanted)
 
 
 # Exactness ------------------------------------------------------------------------------------------------------------
-def _carried(snapshot: Snapshot, target: Inventory, pairs: Pairs, allow: Sequence[str]) -> Snapshot:
+def _carried(snapshot: Snapshot, target: Inventory, pairs: ParameterPairs, allow: Sequence[str]) -> Snapshot:
     facts = get_backend(target.backend).facts
     to_last = facts.kernels_last
     crossing = snapshot.outputs_last != to_last

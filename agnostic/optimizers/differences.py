@@ -15,7 +15,7 @@ from agnostic.optimizers.specs import KINDS, TERMS, Spec, as_dict, obstacles, re
 
 
 @dataclass(frozen=True)
-class Term:
+class DifferingSetting:
     """One convention in which the two differ.
 
     Attributes:
@@ -53,7 +53,7 @@ class Pair:
     torch: str | None
     keras: str | None
     defaults: Mapping[str, tuple[Any, Any]]
-    terms: tuple[Term, ...]
+    terms: tuple[DifferingSetting, ...]
     size: float | None
 
     @property
@@ -107,7 +107,7 @@ def _pair(cls: type[Spec], options: Mapping[str, Any]) -> Pair:
         if one[name] != two[name] and name not in conventions and name not in SHARED and name not in options
     }
     differing = [name for name in obstacles(theirs, "keras") if name in conventions and name not in idle]
-    terms = [Term(name, one[name], two[name], _size(theirs, {name: two[name]})) for name in differing]
+    terms = [DifferingSetting(name, one[name], two[name], _size(theirs, {name: two[name]})) for name in differing]
     together = _size(theirs, {name: two[name] for name in differing})
     return Pair(cls.__name__, options, native["torch"], native["keras"], defaults, tuple(terms), together)
 

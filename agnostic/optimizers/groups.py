@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnostic import display
 from agnostic.contracts.optimizers import OPTIMIZERS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.layers import select
-from agnostic.optimizers.inventory import Group, Inventory
+from agnostic.optimizers.inventory import Inventory, ParameterGroup
 from agnostic.optimizers.specs import Spec, make, replace
 from agnostic.registry import get_backend, model_backend
+from agnostic.renamed import old_names
 from agnostic.text import counted
 
 SHARED = (
@@ -53,7 +54,7 @@ class Groups:
         2
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[ParameterGroup, ...]
     backend: str
     model: Any = field(default=None, repr=False)
 
@@ -106,7 +107,7 @@ def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[
     return Groups(_collect(chosen, inventory.parameters), inventory.backend, model)
 
 
-def _collect(options: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Any]) -> tuple[Group, ...]:
+def _collect(options: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Any]) -> tuple[ParameterGroup, ...]:
     """Parameters of equal options together, in the order in which the options first appear."""
     found: list[tuple[Mapping[str, Any], list[tuple[str, Any]]]] = []
     for name, own in options.items():
@@ -117,7 +118,9 @@ def _collect(options: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, 
         else:
             found.append((own, [(name, parameters[name])]))
     return tuple(
-        Group({k: v for k, v in own.items() if k != "trainable"}, tuple(members), bool(own.get("trainable", True)))
+        ParameterGroup(
+            {k: v for k, v in own.items() if k != "trainable"}, tuple(members), bool(own.get("trainable", True))
+        )
         for own, members in found
     )
 
@@ -187,11 +190,11 @@ def from_dicts(dicts: Iterable[Mapping[str, Any]], backend: str) -> Groups:
                 raise InvalidInput(f"parameter {name!r} is in group {seen[id(parameter)]} and in group {index}")
         options = renamed({k: v for k, v in given.items() if k != "params"})
         trainable = bool(options.pop("trainable", True))
-        found.append(Group(options, members, trainable))
+        found.append(ParameterGroup(options, members, trainable))
     return Groups(tuple(found), backend)
 
 
-def resolve(spec: Spec, groups: Groups) -> list[tuple[Spec, Group]]:
+def resolve(spec: Spec, groups: Groups) -> list[tuple[Spec, ParameterGroup]]:
     """Each group with its own specification.
 
     Raises:
@@ -219,3 +222,7 @@ def inventory_of(model: Any) -> Inventory:
         InvalidInput: no backend knows the model, or its backend builds no optimizers.
     """
     return model_backend(model)[OPTIMIZERS].inventory(model)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Group": "ParameterGroup"})

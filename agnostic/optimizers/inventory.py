@@ -29,7 +29,7 @@ class Inventory:
 
 
 @dataclass(frozen=True, repr=False)
-class Group:
+class ParameterGroup:
     """Parameters that share their hyperparameters.
 
     Attributes:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops, norm, norms, widened
 from agnostic.optimizers import specs
+from agnostic.renamed import old_names
 
 State = Mapping[str, Array]
 Numbers = Mapping[str, Any]
@@ -77,7 +78,7 @@ def _average(old: Array, new: Array, keep: float) -> Array:
 
 # Rules of specifications ----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Slot:
+class StateArray:
     """One array of a parameter's state.
 
     Attributes:
@@ -103,7 +104,7 @@ class Rule:
         elementwise: whether each element moves by itself, so that a parameter may be cut into blocks.
     """
 
-    slots: Callable[[Any, tuple[int, ...]], dict[str, Slot]]
+    slots: Callable[[Any, tuple[int, ...]], dict[str, StateArray]]
     numbers: Callable[[Ops, Any, Array, Array, State], tuple[dict[str, Any], dict[str, Array]]]
     update: Callable[[Ops, Any, Array, Array, State, Numbers], tuple[Array, dict[str, Array]]]
     elementwise: bool = True
@@ -205,8 +206,8 @@ def one_minus_power(ops: Ops, base: float, t: Array) -> Array:
     return -2.0 * half / (1.0 - half)
 
 
-def _same(*names: str) -> Callable[[Any, tuple[int, ...]], dict[str, Slot]]:
-    return lambda spec, shape: {name: Slot(shape) for name in names}
+def _same(*names: str) -> Callable[[Any, tuple[int, ...]], dict[str, StateArray]]:
+    return lambda spec, shape: {name: StateArray(shape) for name in names}
 
 
 def _rate_only(
@@ -232,8 +233,8 @@ def _downhill(spec: Any, v: Array, g: Array, lr: Array, kept: Array, nesterov: b
     return (lr * g + m * v if nesterov else v), v
 
 
-def _sgd_slots(spec: specs.SGD, shape: tuple[int, ...]) -> dict[str, Slot]:
-    return {"momentum": Slot(shape)} if spec.momentum else {}
+def _sgd_slots(spec: specs.SGD, shape: tuple[int, ...]) -> dict[str, StateArray]:
+    return {"momentum": StateArray(shape)} if spec.momentum else {}
 
 
 def _sgd_numbers(
@@ -253,9 +254,9 @@ def _sgd(ops: Ops, spec: specs.SGD, p: Array, g: Array, state: State, now: Numbe
 
 
 # Scaled by squares
-def _rmsprop_slots(spec: specs.RMSprop, shape: tuple[int, ...]) -> dict[str, Slot]:
+def _rmsprop_slots(spec: specs.RMSprop, shape: tuple[int, ...]) -> dict[str, StateArray]:
     names = ["square", *["mean"] * spec.centered, *["momentum"] * (spec.momentum > 0)]
-    return {name: Slot(shape) for name in names}
+    return {name: StateArray(shape) for name in names}
 
 
 def _root(ops: Ops, spec: Any, square: Array) -> Array:
@@ -280,8 +281,8 @@ def _rmsprop(
     return p - down, new
 
 
-def _adagrad_slots(spec: specs.Adagrad, shape: tuple[int, ...]) -> dict[str, Slot]:
-    return {"sum": Slot(shape, spec.initial_accumulator)}
+def _adagrad_slots(spec: specs.Adagrad, shape: tuple[int, ...]) -> dict[str, StateArray]:
+    return {"sum": StateArray(shape, spec.initial_accumulator)}
 
 
 def _adagrad_numbers(
@@ -308,8 +309,8 @@ def _adadelta(
 
 
 # Adam and its relatives
-def _adam_slots(spec: specs.Adam, shape: tuple[int, ...]) -> dict[str, Slot]:
-    return {name: Slot(shape) for name in ["mean", "square", *["largest"] * spec.amsgrad]}
+def _adam_slots(spec: specs.Adam, shape: tuple[int, ...]) -> dict[str, StateArray]:
+    return {name: StateArray(shape) for name in ["mean", "square", *["largest"] * spec.amsgrad]}
 
 
 def _adam_numbers(
@@ -354,9 +355,9 @@ def _adamax(
     return p - now["rate"] * mean / below, {"mean": mean, "largest": largest}
 
 
-def _nadam_slots(spec: specs.NAdam, shape: tuple[int, ...]) -> dict[str, Slot]:
+def _nadam_slots(spec: specs.NAdam, shape: tuple[int, ...]) -> dict[str, StateArray]:
     dtype = "float32" if spec.product_dtype == "float32" else None
-    return {"mean": Slot(shape), "square": Slot(shape), "product": Slot((), 1.0, dtype)}
+    return {"mean": StateArray(shape), "square": StateArray(shape), "product": StateArray((), 1.0, dtype)}
 
 
 def _nadam_numbers(
@@ -431,10 +432,10 @@ def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Num
 MACHINE_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def _adafactor_slots(spec: specs.Adafactor, shape: tuple[int, ...]) -> dict[str, Slot]:
+def _adafactor_slots(spec: specs.Adafactor, shape: tuple[int, ...]) -> dict[str, StateArray]:
     if len(shape) < 2:
-        return {"square": Slot(shape)}
-    return {"row": Slot((*shape[:-1], 1)), "column": Slot((*shape[:-2], 1, shape[-1]))}
+        return {"square": StateArray(shape)}
+    return {"row": StateArray((*shape[:-1], 1)), "column": StateArray((*shape[:-2], 1, shape[-1]))}
 
 
 def _adafactor_numbers(
@@ -587,3 +588,7 @@ def python_numbers(
 
     numbers, new = rule_of(spec).numbers(ops, spec, np.float64(t), np.float64(learning_rate), scalars)
     return {name: float(value) for name, value in numbers.items()}, new
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Slot": "StateArray"})

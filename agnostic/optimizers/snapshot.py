@@ -69,7 +69,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """How one framework's array of a parameter becomes the other's.
 
     ``transpose(reshape(x, seen), axes)``, in ``shape``.
@@ -83,7 +83,7 @@ class Layout:
         return np.ascontiguousarray(x.reshape(self.seen).transpose(self.axes).reshape(self.shape))
 
 
-def carried(state: ParameterState, layout: Layout) -> ParameterState:
+def carried(state: ParameterState, layout: ParameterLayout) -> ParameterState:
     """The state of the parameter in its other layout."""
     factored = {"row", "column"} & state.slots.keys()
     slots = {}

@@ -228,7 +228,7 @@ def main(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PortTrial:
     """A port to be compared with its source.
 
     Attributes:
@@ -250,18 +250,18 @@ class Trial:
 
 def trial(
     backend: Backend, model: Model, draft: Draft, inputs: Sequence[Any], to: str, source: Path, weights: Path
-) -> Trial:
-    """Prepare a comparison: see :class:`Trial`."""
+) -> PortTrial:
+    """Prepare a comparison: see :class:`PortTrial`."""
     found = partners(draft, [x.name for x in backend[LAYERS].tree(model)])
     orders = list(draft.laid.inputs.values())
     cases = []
     for given in inputs:
         natives = [x if isinstance(x, np.ndarray) else backend[CALLS].numpy(x) for x in arrays(given)]
         cases.append([x.transpose(order) for x, order in zip(natives, orders, strict=True)])
-    return Trial(backend, model, draft, inputs, Job(to, source, weights, cases, [p.name for p in found]), found)
+    return PortTrial(backend, model, draft, inputs, Job(to, source, weights, cases, [p.name for p in found]), found)
 
 
-def judged(found: Trial, outcome: Outcome) -> list[Found]:
+def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
     """Every output at each size, and every layer with a partner at the first, of the source and the port.
 
     Raises:

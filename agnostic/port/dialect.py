@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agnostic.port.code import Apply, Code
-from agnostic.port.layout import Step
+from agnostic.port.layout import Rearrangement
 from agnostic.program.nodes import Leaf, Node, Value
 
 
@@ -29,11 +29,11 @@ class Weight:
 
     name: str
     value: Value
-    step: Step | None = None
+    step: Rearrangement | None = None
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerNode:
     """A node that becomes a layer with weights (or a state) of its own.
 
     Attributes:
@@ -140,7 +140,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def layer(self, node: Node) -> Layer | None:
+    def layer(self, node: Node) -> LayerNode | None:
         """The layer that a node becomes if its weights are its own; None where it has none."""
         ...
 
@@ -187,6 +187,6 @@ class Written:
     """
 
     text: str
-    weights: Mapping[str, tuple[Leaf, tuple[Step, ...]]]
+    weights: Mapping[str, tuple[Leaf, tuple[Rearrangement, ...]]]
     layers: Mapping[str, Value]
     notes: tuple[str, ...] = field(default=())

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from agnostic.program.builder import Origin
+from agnostic.program.builder import NodeOrigin
 from agnostic.program.nodes import Value
 
 _COUNT = itertools.count()
@@ -61,7 +61,7 @@ class Laid:
     axes: tuple[Axis, ...]
     order: tuple[Axis, ...]
     seen: int | None = field(default=None, compare=False)
-    origin: Origin = field(default=Origin(), compare=False)
+    origin: NodeOrigin = field(default=NodeOrigin(), compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

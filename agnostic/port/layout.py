@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.port.laid import Axis, Laid, atoms, flat, fresh, natural, size
-from agnostic.program.builder import Builder, Origin
+from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, values_in
 
 IMAGES = frozenset(
@@ -34,7 +34,7 @@ FOLLOWING = frozenset(
 
 
 @dataclass(frozen=True)
-class Step:
+class Rearrangement:
     """How a weight's numbers are reordered: a reshape, a permutation, a reshape."""
 
     split: tuple[int, ...]
@@ -85,7 +85,7 @@ class LaidOut:
     """
 
     program: Program
-    weights: Mapping[str, Step]
+    weights: Mapping[str, Rearrangement]
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     moves: tuple[Move, ...]
@@ -97,7 +97,7 @@ class _Pinned(Exception):
 
 
 @dataclass
-class State:
+class LayoutState:
     """What the rules of :mod:`agnostic.port.rules` work on.
 
     Attributes:
@@ -113,11 +113,11 @@ class State:
     consumers: Mapping[Value, Sequence[Node]]
     pinned: frozenset[str] = frozenset()
     laid: dict[Value, Laid] = field(default_factory=dict)
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, Rearrangement] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
     inserted: list[tuple[int, Node]] = field(default_factory=list)
     pending: dict[Value, Leaf] = field(default_factory=dict)
-    _settled: dict[Value, tuple[Step, Value]] = field(default_factory=dict)
+    _settled: dict[Value, tuple[Rearrangement, Value]] = field(default_factory=dict)
     _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
 
     def of(self, value: Value) -> Laid:
@@ -205,7 +205,7 @@ class State:
         leaf = self.pending[x.value]
         runs, wanted = atoms(x.order, order), flat(order)
         axes = tuple(sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0])))
-        step = Step(tuple(map(size, runs)), axes, tuple(map(size, order)))
+        step = Rearrangement(tuple(map(size, runs)), axes, tuple(map(size, order)))
         if x.value in self._settled:
             settled, value = self._settled[x.value]
             if settled == step:
@@ -227,7 +227,7 @@ class State:
             raise _Pinned(leaf.name)
         if x.value not in self._settled:
             value = self.builder.leaf(leaf.name, leaf.role, leaf.value.shape, leaf.value.dtype)
-            step = Step(leaf.value.shape, tuple(range(len(leaf.value.shape))), leaf.value.shape)
+            step = Rearrangement(leaf.value.shape, tuple(range(len(leaf.value.shape))), leaf.value.shape)
             self._settled[x.value] = (step, value)
         value = self._settled[x.value][1]
         key = (value, order)
@@ -272,7 +272,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
 
     consumers = _consumers(program)
     highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
-    state = State(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
+    state = LayoutState(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
     inputs = {}
     for leaf in program.leaves:
         if leaf.role == "input":
@@ -287,10 +287,10 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
             state.pending[leaf.value] = leaf
     for node in program.nodes:
         state.node = node
-        state.builder.origin = Origin(node.module, node.kind, node.file, node.line, node.calls)
+        state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
         RULES.get(node.operator, default)(state, node)
     # What is put in order for the result alone belongs to the model itself.
-    state.builder.origin = Origin("", program.name, calls=("",))
+    state.builder.origin = NodeOrigin("", program.name, calls=("",))
     state.node = Node("output", (), {}, ())
     results, outputs = {}, {}
     for path, value in program.outputs:
@@ -301,7 +301,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
     return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
 
 
-def _input_places(value: Value, state: State) -> tuple[int, ...]:
+def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
     """Where the axes of an input of the target are in the source: channels move if the value is used as an image."""
     rank = len(value.shape)
     same = tuple(range(rank))
@@ -354,7 +354,7 @@ def whole(x: Laid) -> tuple[Value, tuple[int, ...]] | None:
     return x.value, tuple(places)
 
 
-def _output(state: State, value: Value) -> tuple[Value, tuple[int, ...]]:
+def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
     """An output as it is, where it is an image with its channels moved; else with the axes of the source."""
     x = state.of(value)
     found, rank = whole(x), len(x.axes)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agnostic.pages import render
 from agnostic.port.check import Found
 from agnostic.port.sources import Draft
+from agnostic.renamed import old_names
 from agnostic.text import counted
 
 
 @dataclass(frozen=True)
-class Report:
+class PortReport:
     """What was ported, and how well.
 
     Attributes:
@@ -75,3 +77,7 @@ class Report:
         return render(
             "port.html", {"title": title, "lines": str(self).splitlines(), "rows": rows}, style="comparison.css"
         )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Report": "PortReport"})

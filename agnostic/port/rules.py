@@ -21,17 +21,17 @@ from agnostic.port.laid import (
     reshaped,
     size,
 )
-from agnostic.port.layout import IMAGES, State, mapped, whole
+from agnostic.port.layout import IMAGES, LayoutState, mapped, whole
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
 
-Rule = Callable[[State, Node], None]
-RULES: dict[str, Rule] = {}
+LayoutRule = Callable[[LayoutState, Node], None]
+RULES: dict[str, LayoutRule] = {}
 rule = filling(RULES)
 """Make a function the rule of operators."""
 
 
-def default(state: State, node: Node) -> None:
+def default(state: LayoutState, node: Node) -> None:
     """Operands and outputs have the axes of the source."""
     results = state.emit(mapped(node, lambda v: state.source(state.of(v))), node.attributes)
     for place, value in enumerate(results if isinstance(results, tuple) else (results,)):
@@ -45,14 +45,14 @@ UNARY = ("unary", "cast", "dropout", "identity")
 
 
 @rule(*UNARY)
-def _unary(state: State, node: Node) -> None:
+def _unary(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     value = state.realized(x, x.order)
     state.give(x.axes, x.order, state.emit([value, *node.operands[1:]], node.attributes))
 
 
 @rule(*ELEMENTWISE)
-def _elementwise(state: State, node: Node) -> None:
+def _elementwise(state: LayoutState, node: Node) -> None:
     shape = node.outputs[0].shape
     given = [state.of(o) if isinstance(o, Value) else o for o in node.operands]
     arrays = [x for x in given if isinstance(x, Laid)]
@@ -73,7 +73,7 @@ def _elementwise(state: State, node: Node) -> None:
     state.give(main.axes, order, state.emit(operands, node.attributes))
 
 
-def _cost(state: State, x: Laid) -> tuple[bool, bool, bool]:
+def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool]:
     """How unsuitable a value's order is for what it is joined with: images with moved channels are best."""
     return state.is_leaf(x), whole(x) is None, x.is_natural
 
@@ -130,7 +130,7 @@ def _cut(axis: Axis, matches: Sequence[dict[Factor, Factor]]) -> list[Axis]:
     return [tuple(run) for run in runs]
 
 
-def _like(state: State, x: Laid, match: dict[Factor, Factor], order: Sequence[Axis]) -> Value:
+def _like(state: LayoutState, x: Laid, match: dict[Factor, Factor], order: Sequence[Axis]) -> Value:
     """A value in another's order; missing axes have length 1, and are left out in front."""
     wanted = [tuple(match[f] for f in axis) if all(f in match for f in axis) else () for axis in order]
     if not all(f in match for axis in order for f in axis):
@@ -140,13 +140,13 @@ def _like(state: State, x: Laid, match: dict[Factor, Factor], order: Sequence[Ax
 
 
 @rule("activation")
-def _activation(state: State, node: Node) -> None:
+def _activation(state: LayoutState, node: Node) -> None:
     (_along if "axis" in node.attributes or node.attributes["function"] == "glu" else _unary)(state, node)
 
 
 # Images ---------------------------------------------------------------------------------------------------------------
 @rule(*IMAGES)
-def _image(state: State, node: Node) -> None:
+def _image(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     rank = len(x.axes)
     channel = int(node.attributes.get("channel_axis", 1)) % rank
@@ -163,7 +163,7 @@ def _image(state: State, node: Node) -> None:
 
 
 @rule("adaptive_average_pool")
-def _pooled(state: State, node: Node) -> None:
+def _pooled(state: LayoutState, node: Node) -> None:
     """A mean over the whole image leaves no axes of length 1 behind, unless a convolution needs them."""
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     rank = len(x.axes)
@@ -180,7 +180,7 @@ def _pooled(state: State, node: Node) -> None:
     state.give(axes, [x.axes[0], x.axes[channel]], value)
 
 
-def map_source(state: State, operand: Any) -> Any:
+def map_source(state: LayoutState, operand: Any) -> Any:
     """An operand with the axes of the source."""
     return state.source(state.of(operand)) if isinstance(operand, Value) else operand
 
@@ -197,7 +197,7 @@ def _rest(x: Laid, gone: Axis) -> list[Axis]:
 
 
 @rule("linear")
-def _linear(state: State, node: Node) -> None:
+def _linear(state: LayoutState, node: Node) -> None:
     operands = list(node.operands)
     x, weight = state.of(operands[0]), state.of(operands[1])  # type: ignore[arg-type]
     if len(weight.axes) != 2:
@@ -217,7 +217,7 @@ def _linear(state: State, node: Node) -> None:
 
 
 @rule("layer_norm", "rms_norm")
-def _norm(state: State, node: Node) -> None:
+def _norm(state: LayoutState, node: Node) -> None:
     operands = list(node.operands)
     x = state.of(operands[0])  # type: ignore[arg-type]
     count = len(node.attributes["axes"])
@@ -295,7 +295,7 @@ def _cut_out(order: Sequence[Axis], axis: Axis) -> list[Axis]:
 
 
 @rule("softmax", "log_softmax", "cumulative", "repeat", "slice")
-def _along(state: State, node: Node) -> None:
+def _along(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     place = int(node.attributes.get("axis", -1)) % len(x.axes)
     order = isolated(x, [place])
@@ -311,7 +311,7 @@ def _along(state: State, node: Node) -> None:
 
 
 @rule("select")
-def _select(state: State, node: Node) -> None:
+def _select(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     place = int(node.attributes["axis"]) % len(x.axes)
     order = isolated(x, [place])
@@ -324,7 +324,7 @@ def _select(state: State, node: Node) -> None:
 
 
 @rule("argmax", "argmin")
-def _place_of(state: State, node: Node) -> None:
+def _place_of(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     axis = node.attributes.get("axis")
     order = None if axis is None else isolated(x, [axis % len(x.axes)])
@@ -340,7 +340,7 @@ def _place_of(state: State, node: Node) -> None:
 
 
 @rule("pad", "roll", "flip")
-def _along_several(state: State, node: Node) -> None:
+def _along_several(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     given = node.attributes
     if node.operator == "pad":
@@ -367,7 +367,7 @@ def _along_several(state: State, node: Node) -> None:
 
 
 @rule("reduce", "variance", "norm")
-def _reduce(state: State, node: Node) -> None:
+def _reduce(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     given = node.attributes
     rank = len(x.axes)
@@ -388,13 +388,13 @@ def _reduce(state: State, node: Node) -> None:
 
 # What moves nothing ---------------------------------------------------------------------------------------------------
 @rule("permute")
-def _permute(state: State, node: Node) -> None:
+def _permute(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     state.view(node.outputs[0], permuted(x, node.attributes["axes"]))
 
 
 @rule("reshape")
-def _reshape(state: State, node: Node) -> None:
+def _reshape(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     found = reshaped(x, node.outputs[0].shape)
     if found is None:
@@ -412,7 +412,7 @@ def _reshape(state: State, node: Node) -> None:
 
 
 @rule("expand")
-def _expand(state: State, node: Node) -> None:
+def _expand(state: LayoutState, node: Node) -> None:
     x, out = state.of(node.operands[0]), node.outputs[0]  # type: ignore[arg-type]
     users = state.consumers.get(out, ())
     # A sum or product broadcasts by itself, if another of its operands has the whole shape.
@@ -428,7 +428,7 @@ def _expand(state: State, node: Node) -> None:
 
 # Several arrays -------------------------------------------------------------------------------------------------------
 @rule("concatenate")
-def _concatenate(state: State, node: Node) -> None:
+def _concatenate(state: LayoutState, node: Node) -> None:
     parts = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
     rank = len(node.outputs[0].shape)
     place = int(node.attributes["axis"]) % rank
@@ -467,7 +467,7 @@ def _with(x: Laid, whole: Laid, place: int) -> tuple[Axis, ...]:
 
 
 @rule("stack")
-def _stack(state: State, node: Node) -> None:
+def _stack(state: LayoutState, node: Node) -> None:
     parts = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
     aligned = _aligned(parts, len(parts[0].axes))
     main = None if aligned is None else aligned[0]
@@ -488,7 +488,7 @@ def _stack(state: State, node: Node) -> None:
 
 # Products -------------------------------------------------------------------------------------------------------------
 @rule("matmul")
-def _matmul(state: State, node: Node) -> None:
+def _matmul(state: LayoutState, node: Node) -> None:
     a, b = (state.of(v) for v in node.operands)  # type: ignore[arg-type]
     if len(a.axes) < 2 or len(b.axes) < 2:
         default(state, node)
@@ -504,7 +504,7 @@ def _matmul(state: State, node: Node) -> None:
 
 
 @rule("einsum")
-def _einsum(state: State, node: Node) -> None:
+def _einsum(state: LayoutState, node: Node) -> None:
     operands = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
     equation = str(node.attributes["equation"])
     if any(len(set(term)) < len(term) for term in equation.partition("->")[0].split(",")):
@@ -513,7 +513,7 @@ def _einsum(state: State, node: Node) -> None:
     _einsum_of(state, node, operands, equation)
 
 
-def _einsum_of(state: State, node: Node, operands: Sequence[Laid], equation: str) -> None:
+def _einsum_of(state: LayoutState, node: Node, operands: Sequence[Laid], equation: str) -> None:
     """A sum of products over axes that lie in any order: each factor gets a letter of its own."""
     left, _, right = equation.partition("->")
     terms = left.split(",")
@@ -539,7 +539,9 @@ def _einsum_of(state: State, node: Node, operands: Sequence[Laid], equation: str
     state.give(axes, order, value)
 
 
-def _result_order(state: State, node: Node, right: str, axes_of: dict[str, list[Any]], names: dict[Any, str]) -> str:
+def _result_order(
+    state: LayoutState, node: Node, right: str, axes_of: dict[str, list[Any]], names: dict[Any, str]
+) -> str:
     """The source's order, or the one that a permutation will ask for."""
     users = state.consumers.get(node.outputs[0], ())
     if len(users) == 1 and users[0].operator == "permute":
@@ -624,7 +626,7 @@ def _runs(axis: Axis, ids: Sequence[Any], names: dict[Any, str]) -> list[tuple[A
 
 
 @rule("attention")
-def _attention(state: State, node: Node) -> None:
+def _attention(state: LayoutState, node: Node) -> None:
     query, key, value, *mask = node.operands
     parts = [state.of(v) for v in (query, key, value)]  # type: ignore[arg-type]
     if any(len(x.axes) != 4 for x in parts) or node.attributes.get("place_axis", -2) != -2:

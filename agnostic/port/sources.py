@@ -12,7 +12,7 @@ import numpy as np
 from agnostic.port.classes import Classes
 from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
-from agnostic.port.layout import LaidOut, Step, laid_out
+from agnostic.port.layout import LaidOut, Rearrangement, laid_out
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program.nodes import Array, Leaf, Program, Value
@@ -64,7 +64,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect) -> Draft:
     blocks = Blocks(program, dialect)
     root = blocks.root()
     classes = Classes(blocks, root).all()
-    weights: dict[str, tuple[Leaf, tuple[Step, ...]]] = {}
+    weights: dict[str, tuple[Leaf, tuple[Rearrangement, ...]]] = {}
     layers: dict[str, Value] = {}
     _collect(root, "", weights, layers)
     helpers = _helpers(classes, dialect, blocks)

@@ -23,7 +23,7 @@ from agnostic.port.code import identifier
 from agnostic.port.constants import simple_constants
 from agnostic.port.dialect import Dialect
 from agnostic.port.folding import Folded, folded
-from agnostic.port.report import Report
+from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
 from agnostic.port.sources import Draft, drafted
@@ -54,7 +54,7 @@ class Ported:
     to: str
     source: str
     arrays: Mapping[str, Array]
-    report: Report
+    report: PortReport
 
     def __repr__(self) -> str:
         return f"<Ported: {display.shortened(self.report.verdict, 300)} {counted(self.source.count(chr(10)), 'line')}>"
@@ -147,7 +147,9 @@ def port(
     written = drafted_for(backend, model, inputs, dialect)
     draft, variation, values = written.draft, written.variation, written.arrays
     name = identifier(draft.program.name).lower()
-    report = Report(draft, to, variation.name if variation else "nothing", (*draft.written.notes, *written.notes), ())
+    report = PortReport(
+        draft, to, variation.name if variation else "nothing", (*draft.written.notes, *written.notes), ()
+    )
     found = Ported(name, to, draft.written.text, values, report)
     if not check:
         return found
@@ -157,7 +159,7 @@ def port(
         weights = writer.write_weights(values, path.parent, name)
         tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights)
         rows = judged(tried, run_elsewhere([tried.job], engine_environment(engine))[0])
-    return Ported(name, to, found.source, values, Report(draft, to, report.free, report.notes, tuple(rows)))
+    return Ported(name, to, found.source, values, PortReport(draft, to, report.free, report.notes, tuple(rows)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from agnostic.errors import InvalidInput
 from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
-from agnostic.port.dialect import Dialect, Layer, Unwritable
+from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.sizes import Differ, spelled
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
 
@@ -115,9 +115,9 @@ class Blocks:
         return self.body(self.tree)
 
     # Layers and weights -----------------------------------------------------------------------------------------------
-    def _layers(self) -> dict[int, tuple[Any, Layer]]:
+    def _layers(self) -> dict[int, tuple[Any, LayerNode]]:
         """The layer of each node that becomes one, with a key that the calls of one layer share."""
-        keys: dict[Any, list[tuple[Node, Layer]]] = defaultdict(list)
+        keys: dict[Any, list[tuple[Node, LayerNode]]] = defaultdict(list)
         users: dict[Value, set[Any]] = defaultdict(set)
         for number, node in enumerate(self.program.nodes):
             layer = self.dialect.layer(node)
@@ -130,7 +130,7 @@ class Blocks:
             keys[key].append((node, layer))
             for weight in layer.weights:
                 users[weight.value].add(key)
-        found: dict[int, tuple[Any, Layer]] = {}
+        found: dict[int, tuple[Any, LayerNode]] = {}
         for key, nodes in keys.items():
             places = {self.place[id(node)] for node, _ in nodes}
             values = [w.value for w in nodes[0][1].weights]
@@ -141,7 +141,7 @@ class Blocks:
                 found |= {id(node): (key, layer) for node, layer in nodes}
         return found
 
-    def _owner(self, node: Node, layer: Layer) -> str:
+    def _owner(self, node: Node, layer: LayerNode) -> str:
         names = [self.leaves[w.value].name.rpartition(".")[0] for w in layer.weights]
         return names[0] if names else node.module
 
@@ -221,7 +221,7 @@ class Blocks:
         code = self._sized(body, node, code)
         body.statements.append(Statement(node.outputs, code))
 
-    def _layer(self, body: Body, node: Node, layer: Layer) -> Member:
+    def _layer(self, body: Body, node: Node, layer: LayerNode) -> Member:
         owner = self._owner(node, layer)
         inside = {
             leaf.name.rpartition(".")[0] for leaf in self.leaves.values() if leaf.name.startswith(f"{node.module}.")

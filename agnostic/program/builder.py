@@ -12,7 +12,7 @@ from agnostic.program.vocabulary import get, shapes_of
 
 
 @dataclass(frozen=True)
-class Origin:
+class NodeOrigin:
     """Where a node comes from; see :class:`agnostic.program.nodes.Node`."""
 
     module: str = ""
@@ -36,7 +36,7 @@ class Builder:
 
     leaves: list[Leaf] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
-    origin: Origin = Origin()
+    origin: NodeOrigin = NodeOrigin()
     _count: int = 0
 
     def value(self, shape: Any, dtype: str) -> Value:

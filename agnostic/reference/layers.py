@@ -24,7 +24,7 @@ from agnostic.registry import facts_of
 from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
-Weights = Mapping[str, Array]
+LayerWeights = Mapping[str, Array]
 Pairs = Sequence[tuple[int, int]]
 
 
@@ -183,11 +183,11 @@ def _convolution(config: Mapping[str, Any], kernel: Array, x: Array) -> Array:
     return np.concatenate([_product(part, w, strides, dilation) for part, w in parts], axis=-1)
 
 
-def _biased(result: Array, weights: Weights) -> Array:
+def _biased(result: Array, weights: LayerWeights) -> Array:
     return result + weights["bias"] if "bias" in weights else result
 
 
-def _conv(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _conv(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _biased(_convolution(config, weights["kernel"], inputs[0]), weights)
 
 
@@ -204,17 +204,17 @@ def _depthwise(config: Mapping[str, Any], kernel: Array, x: Array) -> Array:
     return result.reshape(*result.shape[:-2], -1)
 
 
-def _depthwise_conv(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _depthwise_conv(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _biased(_depthwise(config, weights["kernel"], inputs[0]), weights)
 
 
-def _separable_conv(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _separable_conv(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     spread = _depthwise(config, weights["depthwise_kernel"], inputs[0])
     pointwise = weights["pointwise_kernel"]
     return _biased(spread @ pointwise.reshape(pointwise.shape[-2:]), weights)
 
 
-def _conv_transpose(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _conv_transpose(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x, kernel = inputs[0], weights["kernel"]
     size, strides, dilation = kernel.shape[:-2], config["strides"], config["dilation"]
     if x.shape[-1] != kernel.shape[-1]:
@@ -227,7 +227,7 @@ def _conv_transpose(config: Mapping[str, Any], weights: Weights, inputs: list[Ar
     return _biased(_pad(result, [(-low, -high) for low, high in config["crop"]]), weights)
 
 
-def _dense(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _dense(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     if inputs[0].shape[-1] != len(weights["kernel"]):
         raise InvalidInput(
             f"a dense layer of {counted(len(weights['kernel']), 'input')} is given {inputs[0].shape[-1]}"
@@ -235,17 +235,17 @@ def _dense(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> 
     return _biased(inputs[0] @ weights["kernel"], weights)
 
 
-def _einsum_dense(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _einsum_dense(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _biased(np.einsum(config["equation"], inputs[0], weights["kernel"], optimize=True), weights)
 
 
 # Norms ----------------------------------------------------------------------------------------------------------------
-def _scaled(x: Array, weights: Weights, scale: str = "gamma") -> Array:
+def _scaled(x: Array, weights: LayerWeights, scale: str = "gamma") -> Array:
     x = x * weights[scale] if scale in weights else x
     return x + weights["beta"] if "beta" in weights else x
 
 
-def _batch_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _batch_norm(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     if config.get("training"):
         axes = tuple(range(x.ndim - 1))
@@ -255,19 +255,19 @@ def _batch_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]
     return _scaled((x - mean) / np.sqrt(variance + config["epsilon"]), weights)
 
 
-def _layer_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _layer_norm(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x, axes = inputs[0], tuple(config["axes"])
     mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     return _scaled((x - mean) / np.sqrt(variance + config["epsilon"]), weights)
 
 
-def _rms_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _rms_norm(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     square = np.mean(np.square(x), axis=tuple(config["axes"]), keepdims=True)
     return _scaled(x / np.sqrt(square + config["epsilon"]), weights, "scale")
 
 
-def _group_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _group_norm(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x, groups = inputs[0], int(config["groups"])
     groups = x.shape[-1] if groups < 0 else groups
     if x.shape[-1] % groups:
@@ -278,14 +278,14 @@ def _group_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]
     return _scaled(((split - mean) / np.sqrt(variance + config["epsilon"])).reshape(x.shape), weights)
 
 
-def _unit_norm(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _unit_norm(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     square = np.sum(np.square(x), axis=tuple(config["axes"]), keepdims=True)
     result: Array = x / np.sqrt(np.maximum(square, 1e-12))
     return result
 
 
-def _normalization(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _normalization(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     deviation = np.maximum(np.sqrt(weights["variance"]), 1e-7)
     result: Array
     if config.get("invert"):
@@ -295,13 +295,13 @@ def _normalization(config: Mapping[str, Any], weights: Weights, inputs: list[Arr
     return result
 
 
-def _rescaling(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _rescaling(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     dtype = inputs[0].dtype
     result: Array = inputs[0] * np.asarray(config["factor"], dtype) + np.asarray(config["offset"], dtype)
     return result
 
 
-def _scale(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _scale(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _scaled(inputs[0], weights)
 
 
@@ -314,7 +314,7 @@ def native_axis(axis: int, ndim: int, config: Mapping[str, Any]) -> int:
     return 0 if axis == 0 else ndim - 1 if axis == 1 else axis - 1
 
 
-def _activation(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _activation(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x, name, options = inputs[0], config.get("activation") or "linear", dict(config.get("activation_options") or {})
     if name == "prelu":
         return np.where(x >= 0, x, weights["alpha"] * x)
@@ -346,7 +346,7 @@ def _border(config: Mapping[str, Any]) -> float:
     return -math.inf if value is None else float(value)
 
 
-def _max_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _max_pool(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     pairs, counts, extra = _windows(config, x)
     size = config["pool_size"]
@@ -358,7 +358,7 @@ def _max_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) 
     return functools.reduce(np.maximum, taps)
 
 
-def _average_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _average_pool(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     pairs, counts, extra = _windows(config, x)
     size, strides = config["pool_size"], config["strides"]
@@ -381,15 +381,15 @@ def _summed(taps: Iterator[tuple[tuple[int, ...], Array]]) -> Array:
     return functools.reduce(np.add, (tap for _, tap in taps))
 
 
-def _global(function: Callable[..., Array]) -> Callable[[Mapping[str, Any], Weights, list[Array]], Array]:
-    def rule(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _global(function: Callable[..., Array]) -> Callable[[Mapping[str, Any], LayerWeights, list[Array]], Array]:
+    def rule(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
         x = inputs[0]
         return function(x, axis=tuple(range(1, x.ndim - 1)), keepdims=bool(config.get("keepdims")))
 
     return rule
 
 
-def _adaptive_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _adaptive_pool(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     reduce = np.max if config["mode"] == "max" else np.mean
     for axis, wanted in enumerate(config["output_size"], 1):
@@ -402,7 +402,7 @@ def _adaptive_pool(config: Mapping[str, Any], weights: Weights, inputs: list[Arr
 
 
 # Shapes ---------------------------------------------------------------------------------------------------------------
-def _flatten(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _flatten(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     if config.get("order") == "channels_first" and x.ndim > 2:
         x = np.moveaxis(x, -1, 1)
@@ -410,7 +410,7 @@ def _flatten(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -
     return x.reshape(*x.shape[:start], -1, *x.shape[end + 1 :])
 
 
-def _reshape(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _reshape(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     if "axis" in config:  # one axis becomes several
         axis = config["axis"] % x.ndim
@@ -419,22 +419,22 @@ def _reshape(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -
     return x.reshape(len(x), *config["shape"])
 
 
-def _permute(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _permute(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     # Between the two layouts of an image nothing moves, since arrays are channels-last here whatever they are there.
     if config.get("data_format") == "channels_first":
         return inputs[0]
     return inputs[0].transpose(0, *config["dims"])
 
 
-def _padding(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _padding(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _pad(inputs[0], config["padding"], config.get("mode", "constant"), float(config.get("value", 0.0)))
 
 
-def _crop(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _crop(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return _pad(inputs[0], [(-low, -high) for low, high in config["padding"]])
 
 
-def _resize(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _resize(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x = inputs[0]
     rank = x.ndim - 2
     size, scale = config.get("size"), config.get("scale")
@@ -453,7 +453,7 @@ def _resize(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) ->
     return x
 
 
-def _pixel_shuffle(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _pixel_shuffle(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     x, r = inputs[0], int(config["factor"])
     n, h, w, c = x.shape
     if config.get("inverse"):
@@ -467,35 +467,35 @@ def _pixel_shuffle(config: Mapping[str, Any], weights: Weights, inputs: list[Arr
     return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(n, h * r, w * r, c // (r * r))
 
 
-def _repeat(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _repeat(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return np.repeat(inputs[0][:, None], int(config["count"]), axis=1)
 
 
-def _same(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _same(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return inputs[0]
 
 
-def _fold(function: Callable[[Array, Array], Array]) -> Callable[[Mapping[str, Any], Weights, list[Array]], Array]:
+def _fold(function: Callable[[Array, Array], Array]) -> Callable[[Mapping[str, Any], LayerWeights, list[Array]], Array]:
     return lambda config, weights, inputs: functools.reduce(function, inputs)
 
 
-def _average(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _average(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return functools.reduce(np.add, inputs) / len(inputs)
 
 
-def _concatenate(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _concatenate(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return np.concatenate(inputs, axis=native_axis(int(config.get("axis", -1)), inputs[0].ndim, config))
 
 
 # Sequences ------------------------------------------------------------------------------------------------------------
-def _embedding(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _embedding(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     return weights["embeddings"][inputs[0].astype(np.int64)]
 
 
-def _recurrent(kind: str) -> Callable[[Mapping[str, Any], Weights, list[Array]], Array]:
+def _recurrent(kind: str) -> Callable[[Mapping[str, Any], LayerWeights, list[Array]], Array]:
     cell = {"lstm": _lstm_cell, "gru": _gru_cell, "rnn": _rnn_cell}[kind]
 
-    def rule(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+    def rule(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
         x = inputs[0]
         directions = ("", "backward.") if config.get("bidirectional") else ("",)
         last = [np.zeros((len(x), 0), x.dtype)]
@@ -523,7 +523,7 @@ def _merged(runs: list[Array], mode: str) -> Array:
     return {"sum": runs[0] + runs[1], "ave": (runs[0] + runs[1]) / 2, "mul": runs[0] * runs[1]}[mode]
 
 
-def _run(cell: Callable[..., tuple[Array, Array]], config: Mapping[str, Any], weights: Weights, x: Array) -> Array:
+def _run(cell: Callable[..., tuple[Array, Array]], config: Mapping[str, Any], weights: LayerWeights, x: Array) -> Array:
     # With a projection what is handed on is narrower than the cell.
     h = np.zeros((len(x), len(weights["recurrent_kernel"])), x.dtype)
     state = np.zeros((len(x), int(config["units"])), x.dtype)
@@ -542,7 +542,7 @@ def _activations(config: Mapping[str, Any]) -> tuple[Callable[[Array], Array], C
     return inner, functools.partial(activate, config.get("activation") or "tanh")
 
 
-def _lstm_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+def _lstm_cell(config: Mapping[str, Any], weights: LayerWeights, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
     # Hochreiter, Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     inner, outer = _activations(config)
     i, f, g, o = np.split(_biased(x + h @ weights["recurrent_kernel"], weights), 4, axis=-1)
@@ -550,7 +550,7 @@ def _lstm_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, 
     return inner(o) * outer(c), c
 
 
-def _gru_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, s: Array) -> tuple[Array, Array]:
+def _gru_cell(config: Mapping[str, Any], weights: LayerWeights, x: Array, h: Array, s: Array) -> tuple[Array, Array]:
     # Cho et al. 2014; version 1 of the paper resets the state before the product, version 3 after it.
     inner, outer = _activations(config)
     kernel, bias = weights["recurrent_kernel"], weights.get("bias")
@@ -573,13 +573,13 @@ def _gru_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, s
     return h, h
 
 
-def _rnn_cell(config: Mapping[str, Any], weights: Weights, x: Array, h: Array, s: Array) -> tuple[Array, Array]:
+def _rnn_cell(config: Mapping[str, Any], weights: LayerWeights, x: Array, h: Array, s: Array) -> tuple[Array, Array]:
     _, outer = _activations(config)
     h = outer(_biased(x + h @ weights["recurrent_kernel"], weights))
     return h, h
 
 
-def _attention(config: Mapping[str, Any], weights: Weights, inputs: list[Array]) -> Array:
+def _attention(config: Mapping[str, Any], weights: LayerWeights, inputs: list[Array]) -> Array:
     # An input that is not given is the one before it.
     given = [*inputs, *inputs[-1:] * 2][:3]
     heads = {}
@@ -595,7 +595,7 @@ def _attention(config: Mapping[str, Any], weights: Weights, inputs: list[Array])
     return result + weights["output_bias"] if "output_bias" in weights else result
 
 
-_RULES: Mapping[str, Callable[[Mapping[str, Any], Weights, list[Array]], Array]] = {
+_RULES: Mapping[str, Callable[[Mapping[str, Any], LayerWeights, list[Array]], Array]] = {
     "conv": _conv,
     "depthwise_conv": _depthwise_conv,
     "separable_conv": _separable_conv,

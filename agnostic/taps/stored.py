@@ -139,7 +139,7 @@ def open_record(path: str | os.PathLike[str]) -> Stored:
         try:
             header = tensors.read_header(file, os.fstat(file.fileno()).st_size)
             said = _said(header)
-        except tensors.Unreadable as reason:
+        except tensors.UnreadableTensors as reason:
             raise InvalidInput(f"cannot read the record {str(where)!r}: {reason}") from None
     return Stored(where, header, said)
 
@@ -149,28 +149,30 @@ def _said(header: tensors.Header) -> Said:
 
     text = header.metadata.get("agnostic")
     if text is None:
-        raise tensors.Unreadable("its header is not that of a record")
+        raise tensors.UnreadableTensors("its header is not that of a record")
     entries = {name: (e.code, list(e.shape), e.start, e.end) for name, e in header.entries.items()}
     if header.metadata.get("checksum") != checksum(text, entries):
-        raise tensors.Unreadable("its header is damaged, or it is no record: its checksum differs")
+        raise tensors.UnreadableTensors("its header is damaged, or it is no record: its checksum differs")
     try:
         said = msgspec.json.decode(text, type=Said)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise tensors.Unreadable(f"its header is not that of a record ({error})") from None
+        raise tensors.UnreadableTensors(f"its header is not that of a record ({error})") from None
     if (said.format, said.version) != (FORMAT, VERSION):
-        raise tensors.Unreadable(f"it is a {said.format!r} of version {said.version}, not {FORMAT!r} of {VERSION}")
+        raise tensors.UnreadableTensors(
+            f"it is a {said.format!r} of version {said.version}, not {FORMAT!r} of {VERSION}"
+        )
     if {x.name for x in said.layers.values()} != said.calls.keys():
-        raise tensors.Unreadable("its layers and its calls differ")
+        raise tensors.UnreadableTensors("its layers and its calls differ")
     names = [name for calls in said.calls.values() for call in calls for name in _arrays_in(call)]
     if sorted(names) != sorted(header.entries) or said.checksums.keys() != header.entries.keys():
-        raise tensors.Unreadable("its layers and its arrays differ")
+        raise tensors.UnreadableTensors("its layers and its arrays differ")
     return said
 
 
 def _arrays_in(call: Any, depth: int = 0) -> Iterator[str]:
     """The names of the arrays of one call, in order; checks that it is what :func:`_written` makes."""
     if depth > _DEEPEST or not isinstance(call, dict) or len(call) != 1:
-        raise tensors.Unreadable("what a layer returned is not described in it")
+        raise tensors.UnreadableTensors("what a layer returned is not described in it")
     ((kind, content),) = call.items()
     if kind == "array" and isinstance(content, str):
         yield content
@@ -178,4 +180,4 @@ def _arrays_in(call: Any, depth: int = 0) -> Iterator[str]:
         for inner in content.values() if isinstance(content, dict) else content:
             yield from _arrays_in(inner, depth + 1)
     elif kind != "value" or isinstance(content, dict | list):
-        raise tensors.Unreadable("what a layer returned is not described in it")
+        raise tensors.UnreadableTensors("what a layer returned is not described in it")

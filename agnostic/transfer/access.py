@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agnostic.contracts.capability import Model
 from agnostic.models.architecture import same_padding
+from agnostic.renamed import old_names
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +29,7 @@ ROOT = "."
 
 
 @dataclass(frozen=True)
-class Slot:
+class WeightGroup:
     """The weights of one layer, or of one part of it, that are transferred together.
 
     Attributes:
@@ -95,7 +96,7 @@ class InputSpec:
     high: int | None = None
 
 
-Around = Callable[[str, Array, Callable[[Array | None], Array]], Array | None]
+AroundGroup = Callable[[str, Array, Callable[[Array | None], Array]], Array | None]
 """Called as ``around(layer, x, run)`` in place of a layer: ``run(None)`` computes its output for its own input, and
 ``run(other)`` for another; both before a fused activation. What it returns, if anything, is what the layer is taken to
 have returned: the activation follows."""
@@ -110,7 +111,7 @@ class Access(ABC):
 
     @property
     @abstractmethod
-    def slots(self) -> Sequence[Slot]:
+    def slots(self) -> Sequence[WeightGroup]:
         """All slots in the order of registration. Bare parameters may come before the layers around them."""
 
     @property
@@ -119,7 +120,7 @@ class Access(ABC):
         return {}
 
     @abstractmethod
-    def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
+    def write(self, slot: WeightGroup, weights: Mapping[str, Array]) -> None:
         """Set a slot's weights, all of them, of the shapes that the slot has.
 
         Raises:
@@ -139,11 +140,13 @@ class Access(ABC):
         """What the model is called with, in its own layout, one input or a tuple, as canonical arrays."""
 
     @abstractmethod
-    def run(self, inputs: Sequence[Array], layers: Sequence[str] = (), around: Around | None = None) -> list[Array]:
+    def run(
+        self, inputs: Sequence[Array], layers: Sequence[str] = (), around: AroundGroup | None = None
+    ) -> list[Array]:
         """Call the model in inference mode, with ``around`` in place of the named layers, and return its outputs."""
 
     @abstractmethod
-    def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
+    def overridden(self, overrides: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
         """Inside, each layer has the given epsilon, strides, dilation or (explicit) padding in place of its own.
 
         ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first. ``counts``
@@ -153,3 +156,7 @@ class Access(ABC):
     def exact(self) -> Access | None:
         """A copy that computes in float64, or None where the framework has none that can be relied on."""
         return None
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Slot": "WeightGroup"})

@@ -38,6 +38,7 @@ import numpy as np
 from agnostic.errors import InvalidInput, InvalidWeights, nearest
 from agnostic.models.architecture import (
     Architecture,
+    ArchitectureLeaf,
     BatchNorm,
     ClassToken,
     Conv,
@@ -45,7 +46,6 @@ from agnostic.models.architecture import (
     Flatten,
     LayerNorm,
     LayerScale,
-    Leaf,
     PositionEmbedding,
     SelfAttention,
     leaves,
@@ -368,7 +368,7 @@ def _attention_from_canonical(given: Arrays, packed: bool) -> dict[str, Array]:
 
 
 # Described architectures --------------------------------------------------------------------------------------------
-def kind_of(node: Leaf) -> str | None:
+def kind_of(node: ArchitectureLeaf) -> str | None:
     """The kind of a described layer; None for one without weights."""
     match node:
         case Conv():

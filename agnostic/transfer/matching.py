@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from agnostic.transfer.access import Array, Slot
+from agnostic.transfer.access import Array, WeightGroup
 from agnostic.transfer.layouts import flattened_rows
 
 DEFAULTS: Mapping[str, float] = {
@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, float] = {
 
 
 # Weights ------------------------------------------------------------------------------------------------------------
-def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
+def fitted(source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
     """The source's weights as the target's slot holds them, or None where they do not fit.
 
     An entry that the source lacks gets the number that makes it do nothing, such as a bias of zeros; one that the
@@ -51,7 +51,7 @@ def fitted(source: Slot, target: Slot) -> dict[str, Array] | None:
     return found
 
 
-def folded(source: Slot, target: Slot) -> bool:
+def folded(source: WeightGroup, target: WeightGroup) -> bool:
     """Whether a batch normalization's gamma goes into its variance, since the target has none: if it is positive."""
     gamma = source.weights.get("gamma")
     if source.kind != "batch_norm" or gamma is None or "gamma" in target.weights or target.kind != "batch_norm":
@@ -59,7 +59,7 @@ def folded(source: Slot, target: Slot) -> bool:
     return bool((gamma > 0).all() and (gamma != 1).any())
 
 
-def _without_gamma(source: Slot, target: Slot) -> Slot:
+def _without_gamma(source: WeightGroup, target: WeightGroup) -> WeightGroup:
     """With gamma / sqrt(v + e) = 1 / sqrt(v' + e'), where v' is the new variance and e' the target's epsilon."""
     arrays = {name: x for name, x in source.weights.items() if name != "gamma"}
     gamma = source.weights["gamma"].astype(np.float64)
@@ -72,14 +72,14 @@ PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "dense")
 """Kinds whose bias is added at the end, so that it can be taken out of their output again."""
 
 
-def without_bias(source: Slot, target: Slot) -> Slot | None:
+def without_bias(source: WeightGroup, target: WeightGroup) -> WeightGroup | None:
     """The source without its bias, where the target has no place for one; None where that is not what is in the way."""
     if source.kind not in PRODUCTS or "bias" not in source.weights or "bias" in target.weights:
         return None
     return replace(source, weights={name: x for name, x in source.weights.items() if name != "bias"})
 
 
-def filled(source: Slot, target: Slot) -> tuple[str, ...]:
+def filled(source: WeightGroup, target: WeightGroup) -> tuple[str, ...]:
     """The entries that only the target has, and that got their default."""
     return tuple(name for name in target.weights if name not in source.weights)
 
@@ -233,7 +233,7 @@ def _inside(shape: tuple[int, ...], pairs: Sequence[tuple[int, int]]) -> tuple[s
 
 
 # Choice -------------------------------------------------------------------------------------------------------------
-def by_name(sources: Sequence[Slot], targets: Sequence[Slot]) -> dict[str, Slot] | None:
+def by_name(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> dict[str, WeightGroup] | None:
     """The source's slot by the target's name, if every slot of the target has a namesake that fits; else None."""
     known = {_plain(slot.name): slot for slot in sources}
     found = {}
@@ -245,7 +245,7 @@ def by_name(sources: Sequence[Slot], targets: Sequence[Slot]) -> dict[str, Slot]
     return found
 
 
-def parameters_in_order(sources: Sequence[Slot], targets: Sequence[Slot]) -> dict[str, Slot]:
+def parameters_in_order(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> dict[str, WeightGroup]:
     """Bare parameters, which no input tells apart: by name, and else the next that fits, in order of registration."""
     left = list(sources)
     found = {}
@@ -268,12 +268,12 @@ def _plain(name: str) -> str:
 class Candidate:
     """A slot of the source that may be the one, with how its input arrives."""
 
-    slot: Slot
+    slot: WeightGroup
     arrangement: Arrangement
     order: int
 
 
-def best(target: Slot, candidates: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
+def best(target: WeightGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
     """The one whose input is nearest, and all that were handed the same; names, then order, decide between those."""
     nearest = min(c.arrangement.distance for c in candidates)
     # Inputs that are the same differ by rounding, 1e-6; inputs of two layers by 1e-2 and more.

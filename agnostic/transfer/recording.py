@@ -18,7 +18,7 @@ from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.attached import card_of
 from agnostic.models.cards import ModelCard, card_from_json, card_to_json
 from agnostic.text import counted
-from agnostic.transfer.access import Access, Array, InputSpec, Slot
+from agnostic.transfer.access import Access, Array, InputSpec, WeightGroup
 
 UNIT = 2.0**-24
 """The unit roundoff of float32."""
@@ -28,7 +28,7 @@ SIZE, LENGTH, BATCH = 224, 16, 2
 
 
 @dataclass(frozen=True)
-class Call:
+class RecordedCall:
     """One call of a layer.
 
     Attributes:
@@ -61,15 +61,15 @@ class Recording:
 
     name: str
     framework: str
-    slots: tuple[Slot, ...]
-    calls: tuple[Call, ...]
+    slots: tuple[WeightGroup, ...]
+    calls: tuple[RecordedCall, ...]
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     truth: tuple[Array, ...] | None
     floor: float
     card: ModelCard | None = None
 
-    def of(self, layer: str, number: int = 0) -> Call | None:
+    def of(self, layer: str, number: int = 0) -> RecordedCall | None:
         """A layer's call of that number, or its last where there are fewer; None for a layer that did not run."""
         found = [call for call in self.calls if call.layer == layer]
         return found[min(number, len(found) - 1)] if found else None
@@ -92,10 +92,10 @@ def record(source: Access, inputs: Sequence[Array], name: str) -> Recording:
         InvalidInput: the model computes something else each time, or returns no arrays, or what is not finite.
     """
     layers = list(dict.fromkeys(slot.layer for slot in source.slots if slot.layer))
-    calls: list[Call] = []
+    calls: list[RecordedCall] = []
 
     def keep(layer: str, x: Array, run: Any) -> None:
-        calls.append(Call(layer, x, run(None)))
+        calls.append(RecordedCall(layer, x, run(None)))
 
     outputs = source.run(inputs, layers, keep)
     if not outputs:
@@ -126,15 +126,15 @@ def _check_repeatable(again: Sequence[Array], outputs: Sequence[Array], name: st
 
 
 def _floors(
-    exact: Access, inputs: Sequence[Array], layers: Sequence[str], calls: Sequence[Call]
-) -> tuple[list[Call], list[Array]]:
+    exact: Access, inputs: Sequence[Array], layers: Sequence[str], calls: Sequence[RecordedCall]
+) -> tuple[list[RecordedCall], list[Array]]:
     """The calls with their floors, and the outputs, in float64."""
-    measured: list[Call] = []
+    measured: list[RecordedCall] = []
     left = iter(calls)
 
     def both(layer: str, x: Array, run: Any) -> None:
         call = next(left)
-        measured.append(Call(layer, call.x, call.y, distance(call.y, run(call.x))))
+        measured.append(RecordedCall(layer, call.x, call.y, distance(call.y, run(call.x))))
         run(None)  # what goes on is the float64 run of the whole model
 
     truth = exact.run(inputs, layers, both)
@@ -232,11 +232,11 @@ def load(path: Path) -> Recording:
 
 def _assembled(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> Recording:
     slots = tuple(
-        Slot(name, kind, layer, {k: arrays[f"slots/{n}/{k}"] for k in weights}, _tuples(config))
+        WeightGroup(name, kind, layer, {k: arrays[f"slots/{n}/{k}"] for k in weights}, _tuples(config))
         for n, (name, kind, layer, weights, config) in enumerate(about["slots"])
     )
     calls = tuple(
-        Call(layer, arrays[f"calls/{n}/x"], arrays[f"calls/{n}/y"], floor)
+        RecordedCall(layer, arrays[f"calls/{n}/x"], arrays[f"calls/{n}/y"], floor)
         for n, (layer, floor) in enumerate(about["calls"])
     )
     inputs, outputs = about["counts"]

@@ -6,14 +6,15 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agnostic import display
+from agnostic.renamed import old_names
 from agnostic.text import counted, printable
 
 
 @dataclass(frozen=True)
-class Row:
+class TransferRow:
     """One slot of the target.
 
     Attributes:
@@ -26,7 +27,7 @@ class Row:
         floor: the same of float32 alone in the source; 0 where it was not measured.
         input_error: what the layers before handed over, against what the source's handed over: the root of the mean
             square of the difference over that of the input.
-        notes: what was done beside moving axes, and what to mend.
+        notes: what was done beside moving axes, and what to fix.
         differs: whether the error is more than arithmetic explains.
     """
 
@@ -53,7 +54,7 @@ class TransferReport:
             to their greatest magnitude; the whole models were run.
         floor: the same of the other side's float32.
         allowed: the greatest error that arithmetic explains.
-        mended_error: the error with the mends of the rows made, for this measurement alone; None where there are none.
+        fixed_error: the error with the fixes of the rows applied, for this measurement only; None where there are none.
         differences: where the architectures differ, one sentence each; empty where they are equal.
         notes: what else there is to know.
         inputs: what both models were run on, for people.
@@ -66,11 +67,11 @@ class TransferReport:
 
     source: str
     target: str
-    rows: tuple[Row, ...]
+    rows: tuple[TransferRow, ...]
     error: float
     floor: float
     allowed: float
-    mended_error: float | None = None
+    fixed_error: float | None = None
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: str = ""
@@ -83,8 +84,8 @@ class TransferReport:
 
     @property
     def explained(self) -> bool:
-        """Whether it does, or would once the mends of the rows are made."""
-        return self.verified or (self.mended_error is not None and self.mended_error <= self.allowed)
+        """Whether it does, or would once the fixes of the rows are applied."""
+        return self.verified or (self.fixed_error is not None and self.fixed_error <= self.allowed)
 
     def json(self) -> dict[str, Any]:
         """As what JSON can carry.
@@ -97,7 +98,7 @@ class TransferReport:
         for row in found["rows"]:
             for key in ("error", "input_error"):
                 row[key] = _finite(row[key])
-        found["error"], found["mended_error"] = _finite(self.error), _finite(self.mended_error)
+        found["error"], found["fixed_error"] = _finite(self.error), _finite(self.fixed_error)
         return {**found, "verified": self.verified, "explained": self.explained}
 
     @property
@@ -110,10 +111,10 @@ class TransferReport:
             return (
                 f"{self.target} has the weights of {self.source}, but differs in "
                 f"{counted(len(self.differences), 'place')}, "
-                f"listed above: {off} {self.allowed:.1e}; with the mends made they differ by {self.mended_error:.1e}"
+                f"listed above: {off} {self.allowed:.1e}; with these fixes they differ by {self.fixed_error:.1e}"
             )
-        mended = "" if self.mended_error is None else f" (with the known mends made: {self.mended_error:.1e})"
-        return f"{self.target} does NOT compute what {self.source} does: {off} {self.allowed:.1e}{mended}"
+        fixed = "" if self.fixed_error is None else f" (with the known fixes: {self.fixed_error:.1e})"
+        return f"{self.target} does NOT compute what {self.source} does: {off} {self.allowed:.1e}{fixed}"
 
     def __repr__(self) -> str:
         return f"<TransferReport: {counted(len(self.rows), 'layer')}; {display.shortened(self.verdict, 280)}>"
@@ -143,7 +144,7 @@ class TransferReport:
 _TITLES = ("target", "source", "kind", "arrays", "by", "error", "floor", "")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: TransferRow) -> tuple[str, ...]:
     """What a table says of a row."""
     return (
         row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
@@ -157,3 +158,7 @@ def _number(x: float | None) -> str:
 
 def _finite(x: float | None) -> float | None:
     return None if x is None or x != x or x in (float("inf"), float("-inf")) else x
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Row": "TransferRow"})

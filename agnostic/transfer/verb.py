@@ -17,7 +17,7 @@ from agnostic.models.architecture import same_padding
 from agnostic.models.attached import attach, card_of
 from agnostic.registry import Model, facts_of, model_backend
 from agnostic.text import counted
-from agnostic.transfer.access import Access, Array, Slot
+from agnostic.transfer.access import Access, Array, WeightGroup
 from agnostic.transfer.layouts import KINDS
 from agnostic.transfer.matching import (
     SAME,
@@ -33,8 +33,8 @@ from agnostic.transfer.matching import (
     parameters_in_order,
     without_bias,
 )
-from agnostic.transfer.recording import UNIT, Call, Recording, distance, make_inputs, record
-from agnostic.transfer.report import Row, TransferReport
+from agnostic.transfer.recording import UNIT, RecordedCall, Recording, distance, make_inputs, record
+from agnostic.transfer.report import TransferReport, TransferRow
 
 ALLOWED = 16.0
 """How many times the noise floor an error may be.
@@ -71,7 +71,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
             two inputs of random numbers, from a fixed seed, of the size that the models declare, or 224.
 
     Returns:
-        What was matched with what, the error of each layer and of the whole, and what is to be mended where the
+        What was matched with what, the error of each layer and of the whole, and what must be fixed where the
         architectures differ. It is printed as a table; ``report.verified`` is the verdict.
 
     Raises:
@@ -142,7 +142,7 @@ class _Match:
         passed: whether another part of the same layer has taken the bias.
     """
 
-    source: Slot
+    source: WeightGroup
     how: Literal["name", "data", "order"]
     arrangement: Arrangement = SAME
     less: Array | None = None
@@ -182,18 +182,18 @@ class _Transfer:
     def __init__(self, target: Access, recording: Recording, name: str) -> None:
         self.target, self.recording, self.name = target, recording, name
         self.slots = list(target.slots)
-        self.by_layer: dict[str, list[Slot]] = {}
+        self.by_layer: dict[str, list[WeightGroup]] = {}
         for slot in self.slots:
             if slot.layer and slot.kind != "normalization":
                 self.by_layer.setdefault(slot.layer, []).append(slot)
-        self.of_source: dict[str, list[Slot]] = {}
+        self.of_source: dict[str, list[WeightGroup]] = {}
         for slot in recording.slots:
             self.of_source.setdefault(slot.layer, []).append(slot)
         self.position = {slot.name: number for number, slot in enumerate(recording.slots)}
         self.matches: dict[str, _Match] = {}
         self.seen: dict[str, _Seen] = {}
         self.order: list[str] = []
-        self.mends: dict[str, dict[str, Any]] = {}
+        self.overrides: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self.inputs = list(recording.inputs)
         self.prepared: _Prepared | None = None
@@ -236,29 +236,29 @@ class _Transfer:
             elif slot.kind == "parameter" and slot.name in self.matches:
                 self._write(slot, self.matches[slot.name])
 
-    def _normalization(self, slot: Slot) -> None:
+    def _normalization(self, slot: WeightGroup) -> None:
         fitting = [s for s in self.recording.slots if s.kind == "normalization" and fitted(s, slot) is not None]
         free = [s for s in fitting if s.name not in {m.source.name for m in self.matches.values()}]
         if free:
             self.matches[slot.name] = _Match(free[0], "order")
             self._write(slot, self.matches[slot.name])
 
-    def _unmatched(self) -> list[Slot]:
+    def _unmatched(self) -> list[WeightGroup]:
         taken = {match.source.name for match in self.matches.values()}
         return [slot for slot in self.recording.slots if slot.name not in taken]
 
-    def _fitted(self, source: Slot, target: Slot) -> dict[str, Array] | None:
+    def _fitted(self, source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
         """The source's weights as the target's; without their bias, if the target has no place for it but may pass."""
         found = fitted(source, target)
         if found is None and target.layer and (bare := without_bias(source, target)) is not None:
             found = fitted(bare, target)
         return found
 
-    def _match(self, slot: Slot, source: Slot, how: Literal["name", "data", "order"]) -> None:
+    def _match(self, slot: WeightGroup, source: WeightGroup, how: Literal["name", "data", "order"]) -> None:
         less = source.weights["bias"] if fitted(source, slot) is None else None
         self.matches[slot.name] = _Match(source, how, less=less)
 
-    def _write(self, slot: Slot, match: _Match) -> None:
+    def _write(self, slot: WeightGroup, match: _Match) -> None:
         weights = self._fitted(match.source, slot)
         assert weights is not None
         if match.more is not None:
@@ -348,7 +348,7 @@ class _Transfer:
             return None
         right = arrangement.outputs(slots[-1].kind).forward(outside.y, y)
         if first:
-            self._mend(layer, slots[0], match.source, arrangement, x, inside)
+            self._override(layer, slots[0], match.source, arrangement, x, inside)
         if right.size == y.size and right.shape != y.shape and right.shape[-1] == y.shape[-1]:
             right = right.reshape(y.shape)
         if right.shape != y.shape:
@@ -371,17 +371,17 @@ class _Transfer:
                 continue
             handed = [call.x for call in self.recording.calls if call.x.shape == x.shape]
             if any(apart(h, other) < 1e-4 for h in handed) and all(apart(h, x) > 1e-3 for h in handed):
-                self.mends[layer] = {"counts": not self.target.pools[layer].counts}
+                self.overrides[layer] = {"counts": not self.target.pools[layer].counts}
                 return other
         return x
 
-    def _debt(self, slots: Sequence[Slot], x: Array) -> _Owed | None:
+    def _debt(self, slots: Sequence[WeightGroup], x: Array) -> _Owed | None:
         """The bias that the layer before had no place for, where this one, a batch norm, can take it off its mean."""
         if slots[0].kind != "batch_norm" or "moving_mean" not in slots[0].weights:
             return None
         return next((o for o in reversed(self.owed) if o.y.shape == x.shape and np.array_equal(o.y, x)), None)
 
-    def _pass_on(self, slots: Sequence[Slot]) -> None:
+    def _pass_on(self, slots: Sequence[WeightGroup]) -> None:
         """A bias between the two parts of a separable convolution goes through the second, a product at each pixel."""
         for slot, after in pairwise(slots):
             match, then = self.matches[slot.name], self.matches[after.name]
@@ -395,21 +395,21 @@ class _Transfer:
             else:
                 self.matches[after.name] = replace(then, less=through if then.less is None else then.less + through)
 
-    def _call_at_input(self, source: Slot, number: int) -> Call | None:
+    def _call_at_input(self, source: WeightGroup, number: int) -> RecordedCall | None:
         return self.recording.of(source.layer, number) if self.of_source[source.layer][0] is source else None
 
-    def _call_at_output(self, source: Slot, number: int) -> Call | None:
+    def _call_at_output(self, source: WeightGroup, number: int) -> RecordedCall | None:
         return self.recording.of(source.layer, number) if self.of_source[source.layer][-1] is source else None
 
-    def _is_first(self, call: Call) -> bool:
+    def _is_first(self, call: RecordedCall) -> bool:
         return call is self.recording.calls[0]
 
-    def _channels_before(self, call: Call) -> list[int]:
+    def _channels_before(self, call: RecordedCall) -> list[int]:
         """Of the images that came before a call, the last first."""
         number = next(n for n, other in enumerate(self.recording.calls) if other is call)
         return [c.y.shape[-1] for c in reversed(self.recording.calls[:number]) if c.y.ndim > 2]
 
-    def _match_layer(self, slots: Sequence[Slot], x: Array) -> None:
+    def _match_layer(self, slots: Sequence[WeightGroup], x: Array) -> None:
         for part, slot in enumerate(slots):
             if slot.name in self.matches:
                 continue
@@ -460,7 +460,7 @@ class _Transfer:
             if other == now or (name, other, place) in self.tried:
                 continue
             self.tried.add((name, other, place))
-            before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.mends))
+            before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.overrides))
             ties, paid = dict(self.ties), dict(self.paid)
             self.forced[name] = other
             self._restart()
@@ -471,7 +471,7 @@ class _Transfer:
                 better = False
             if better:
                 return True
-            self.forced, self.matches, self.seen, self.order, self.mends = before
+            self.forced, self.matches, self.seen, self.order, self.overrides = before
             self.ties, self.paid = ties, paid
             for slot in self.slots:
                 if slot.name in self.matches:
@@ -481,7 +481,7 @@ class _Transfer:
         return False
 
     def _restart(self) -> None:
-        for state in (self.order, self.seen, self.mends, self.ties, self.pooled, self.owed, self.paid):
+        for state in (self.order, self.seen, self.overrides, self.ties, self.pooled, self.owed, self.paid):
             state.clear()
         kept = ("parameter", "normalization")
         self.matches = {k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in kept}
@@ -532,28 +532,34 @@ class _Transfer:
     def _kind(self, name: str) -> str:
         return next(slot.kind for slot in self.slots if slot.name == name)
 
-    # Mends ----------------------------------------------------------------------------------------------------------
-    def _mend(
-        self, layer: str, target: Slot, source: Slot, arrangement: Arrangement, x: Array, inside: Call | None
+    # Settings that differ ---------------------------------------------------------------------------------------------
+    def _override(
+        self,
+        layer: str,
+        target: WeightGroup,
+        source: WeightGroup,
+        arrangement: Arrangement,
+        x: Array,
+        inside: RecordedCall | None,
     ) -> None:
         """Note what differs in the two layers' settings, and what would make the target's as the source's."""
         ours, theirs = target.config, source.config
-        mend: dict[str, Any] = {}
+        override: dict[str, Any] = {}
         for key in ("epsilon", "strides", "dilation"):
             if key == "epsilon" and folded(source, target):
                 continue
             if key in ours and key in theirs and ours[key] != theirs[key]:
-                mend[key] = theirs[key]
+                override[key] = theirs[key]
         if "padding" in ours and "padding" in theirs and inside is not None and x.ndim > 2:
-            padding = self._padding(replace(target, config={**ours, **mend}), source, arrangement, x, inside)
+            padding = self._padding(replace(target, config={**ours, **override}), source, arrangement, x, inside)
             if padding is not None:
-                mend |= padding
-        if mend:
-            self.mends[layer] = mend
-            self.seen[layer].notes += [_said(key, mend[key], ours.get(key)) for key in mend if key != "crop"]
+                override |= padding
+        if override:
+            self.overrides[layer] = override
+            self.seen[layer].notes += [_said(key, override[key], ours.get(key)) for key in override if key != "crop"]
 
     def _padding(
-        self, target: Slot, source: Slot, arrangement: Arrangement, x: Array, inside: Call
+        self, target: WeightGroup, source: WeightGroup, arrangement: Arrangement, x: Array, inside: RecordedCall
     ) -> dict[str, Any] | None:
         rank = x.ndim - 2
         none = ((0, 0),) * rank
@@ -606,7 +612,7 @@ class _Transfer:
                     "weight was changed"
                 )
 
-    def _misfit(self, missing: Sequence[Slot], over: Sequence[Slot]) -> str:
+    def _misfit(self, missing: Sequence[WeightGroup], over: Sequence[WeightGroup]) -> str:
         said = []
         if missing:
             near = next((s for s in over if s.kind == missing[0].kind), None)
@@ -622,13 +628,13 @@ class _Transfer:
                 "left over, such "
                 f"as {over[0].name!r} ({over[0].kind}, {_shapes(over[0])})"
             )
-        mend = "the two must be of one architecture"
+        advice = "the two must be of one architecture"
         if any(s.kind == "gru" and s.weights.get("bias", np.zeros((2, 1))).ndim == 1 for s in (*missing, *over)):
-            mend = "a GRU with reset_after=False has no counterpart: make it with reset_after=True"
+            advice = "a GRU with reset_after=False has no counterpart: make it with reset_after=True"
         foreign = next((s for s in (*missing, *over) if s.kind not in (*KINDS, "parameter")), None)
         if foreign is not None and self.recording.framework != self.target.framework:
-            mend = f"{foreign.config.get('what', foreign.kind)} has no counterpart in the other framework"
-        return f"{' and '.join(said)}: {mend}; no weight was changed"
+            advice = f"{foreign.config.get('what', foreign.kind)} has no counterpart in the other framework"
+        return f"{' and '.join(said)}: {advice}; no weight was changed"
 
     def _hand_over_card(self) -> None:
         """How images are prepared, and what the classes are called, belongs to the weights."""
@@ -661,15 +667,15 @@ class _Transfer:
             if row.differs
         ]
         differences += [
-            f"{layer}: {'leaves out' if mend['counts'] else 'counts'} the zeros that it pads with, and the source "
-            f"{'counts' if mend['counts'] else 'leaves out'} them"
-            for layer, mend in self.mends.items()
-            if "counts" in mend
+            f"{layer}: {'leaves out' if override['counts'] else 'counts'} the zeros that it pads with, and the source "
+            f"{'counts' if override['counts'] else 'leaves out'} them"
+            for layer, override in self.overrides.items()
+            if "counts" in override
         ]
         differences += self._between()
-        mended = None
-        if self.mends and (error > allowed or differences):
-            mended = self._mended()
+        fixed = None
+        if self.overrides and (error > allowed or differences):
+            fixed = self._fixed_error()
         if note:
             differences.append(note)
         if error > allowed and not differences:
@@ -683,14 +689,14 @@ class _Transfer:
             )
         sizes = ", ".join(" x ".join(map(str, x.shape)) for x in self.inputs)
         return TransferReport(
-            self.recording.name, self.name, tuple(rows), error, floor, allowed, mended, tuple(differences),
-            tuple(self.notes), sizes, {"mends": dict(self.mends)},
+            self.recording.name, self.name, tuple(rows), error, floor, allowed, fixed, tuple(differences),
+            tuple(self.notes), sizes, {"overrides": dict(self.overrides)},
         )  # fmt: skip
 
-    def _mended(self) -> float | None:
-        """The error with all mends made; None where the target cannot be run with them."""
+    def _fixed_error(self) -> float | None:
+        """The error with all fixes applied; None where the target cannot be run with them."""
         try:
-            return self._compared(self.mends)[0]
+            return self._compared(self.overrides)[0]
         except AgnosticError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a framework raises for sizes that do not fit
@@ -698,9 +704,9 @@ class _Transfer:
             self.notes.append(f"{self.name} cannot be run with the settings of {self.recording.name} ({said})")
             return None
 
-    def _compared(self, mends: Mapping[str, Mapping[str, Any]]) -> tuple[float, float, str]:
-        """(error, floor, a difference at the very end), of the target with its mends."""
-        with self.target.mended(mends):
+    def _compared(self, overrides: Mapping[str, Mapping[str, Any]]) -> tuple[float, float, str]:
+        """(error, floor, a difference at the very end), of the target with its overrides."""
+        with self.target.overridden(overrides):
             outputs = self.target.run(self.inputs)
         theirs = self.recording.outputs
         if len(outputs) != len(theirs):
@@ -711,7 +717,7 @@ class _Transfer:
             if exact is None:
                 truth = theirs
             else:
-                with exact.mended(mends):
+                with exact.overridden(overrides):
                     truth, tried = tuple(exact.run(self.inputs)), list(theirs)
                 floor = max(floor, *(distance(_like(a, b), b) for a, b in zip(outputs, truth, strict=True)))
         error = max(distance(_like(a, b), b) for a, b in zip(tried, truth, strict=True))
@@ -729,7 +735,7 @@ class _Transfer:
                     return distance(a, b), floor, f"{whose} ends with a softmax, and the other with logits"
         return error, floor, ""
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[TransferRow]:
         ran = {layer: number for number, layer in enumerate(self.order)}
         rows = []
         for slot in sorted(self.slots, key=lambda s: ran.get(s.layer, len(ran))):
@@ -755,7 +761,7 @@ class _Transfer:
             error = seen.error
             differs = error is not None and error > ALLOWED * max(seen.floor, LEAST)
             rows.append(
-                Row(
+                TransferRow(
                     slot.name, match.source.name, slot.kind, tuple(slot.weights), match.how, error, seen.floor,
                     seen.input_error, tuple(notes), differs,
                 )
@@ -767,7 +773,7 @@ class _Transfer:
         found = []
         for number, layer in enumerate(self.order):
             seen = self.seen.get(layer)
-            if seen is None or seen.input_error is None or layer in self.mends:
+            if seen is None or seen.input_error is None or layer in self.overrides:
                 continue
             # Inputs are compared by their mean square, which rounding changes by less than the greatest error.
             if seen.input_error > ALLOWED * LEAST:
@@ -780,7 +786,7 @@ class _Transfer:
 
 
 # Small ones ---------------------------------------------------------------------------------------------------------
-def _pairs(slot: Slot, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _pairs(slot: WeightGroup, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """The zeros that a layer puts around an input of a size, a pair an axis."""
     padding, kernel = slot.config["padding"], next(x for k, x in slot.weights.items() if k.endswith("kernel"))
     if padding == "valid":
@@ -824,7 +830,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _shapes(slot: Slot) -> str:
+def _shapes(slot: WeightGroup) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in slot.shapes.items())
 
 

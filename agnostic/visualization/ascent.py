@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
-from agnostic.models.call import Call
+from agnostic.models.call import ModelCall
 from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.ops import Array, Ops
@@ -85,7 +85,7 @@ def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
         raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
 
 
-_IMAGES_ALONE = Call()
+_IMAGES_ALONE = ModelCall()
 _AS_COMPUTED = Input((None, None, None, None), "NHWC")
 
 
@@ -117,7 +117,7 @@ class Ascent:
     """(1 or images, H, W, C) in [0, 1]: what the images start from; None to start from noise."""
     input: Input = _AS_COMPUTED
     """What one image is to the model; by default in the order in which images are computed."""
-    call: Call = _IMAGES_ALONE
+    call: ModelCall = _IMAGES_ALONE
     """What the model is called with around the images; by default them alone."""
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """By layer the number of the call that the objective looks at, from 0; the last one of a layer that is not here."""
@@ -200,7 +200,7 @@ class Ascent:
         return arrays
 
     def others(self, images: range) -> list[npt.NDArray[Any]]:
-        """What the model is given beside images, leading axis images * views; see :meth:`Call.having`."""
+        """What the model is given beside images, leading axis images * views; see :meth:`ModelCall.having`."""
         return self.call.rows(images, self.count, self.views)
 
     def last_call(self, layer: str) -> int:

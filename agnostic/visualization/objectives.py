@@ -22,7 +22,7 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
 from agnostic.text import counted, with_article
-from agnostic.visualization.taps import Taps, no_spatial_output, without_axes
+from agnostic.visualization.taps import TapsByName, no_spatial_output, without_axes
 
 __all__ = [
     "OUTPUT",
@@ -79,7 +79,7 @@ class View:
         ['taps', 'pixels']
     """
 
-    taps: Taps
+    taps: TapsByName
     pixels: Array
     views: int
     arrays: Iterator[tuple[Array, ...]]

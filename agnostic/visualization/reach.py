@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
-from agnostic.models.call import Call
+from agnostic.models.call import ModelCall
 from agnostic.registry import Backend, Model
 
 
 def calls_reached(
     backend: Backend,
     model: Model,
-    call: Call,
+    call: ModelCall,
     pictures: Callable[[int], npt.NDArray[np.float32]],
     layers: Sequence[str],
 ) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ import numpy as np
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.visualization.parameterization import Fourier, Parameterization, Phase, Pixels
 from agnostic.visualization.robustness import Crops, Jitter, Views, Whole
-from agnostic.visualization.updates import Adam, NormalizedGradient, Update
+from agnostic.visualization.updates import AdamAscent, NormalizedGradient, UpdateRule
 
 __all__ = [
     "Recipe",
@@ -57,7 +57,7 @@ class Recipe:
     name: str
     image: Parameterization
     views: Views
-    update: Update
+    update: UpdateRule
     steps: int
     size: int
     preprocess: bool = True
@@ -140,7 +140,7 @@ def fourier(**changes: Any) -> Recipe:
         >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
         (1, 16, 16, 3)
     """
-    return _changed(Recipe("fourier", Fourier(), Crops(), Adam(), steps=128, size=160), changes)
+    return _changed(Recipe("fourier", Fourier(), Crops(), AdamAscent(), steps=128, size=160), changes)
 
 
 def jitter(**changes: Any) -> Recipe:
@@ -165,7 +165,7 @@ def jitter(**changes: Any) -> Recipe:
         >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
         (1, 16, 16, 3)
     """
-    return _changed(Recipe("jitter", Fourier(), Jitter(), Adam(), steps=128, size=160), changes)
+    return _changed(Recipe("jitter", Fourier(), Jitter(), AdamAscent(), steps=128, size=160), changes)
 
 
 def maco(**changes: Any) -> Recipe:
@@ -195,7 +195,7 @@ def maco(**changes: Any) -> Recipe:
         >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
         (1, 16, 16, 3)
     """
-    return _changed(Recipe("maco", Phase(), Crops(noise=0.08), Adam(0.2), steps=256, size=224), changes)
+    return _changed(Recipe("maco", Phase(), Crops(noise=0.08), AdamAscent(0.2), steps=256, size=224), changes)
 
 
 _RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (fourier, classic, jitter, maco)}

@@ -73,7 +73,7 @@ class Tap:
         return ops.mean(self.channels(ops, indices), axis=1)
 
 
-Taps = Mapping[str, Tap]
+TapsByName = Mapping[str, Tap]
 
 
 def _check_rows(layer: str, found: int, rows: int) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.ops import Array, Ops
 from agnostic.optimizers import rules
+from agnostic.renamed import old_names
 
 Float64 = npt.NDArray[np.float64]
 State = tuple[Array, ...]
 
 
-class Update(Protocol):
+class UpdateRule(Protocol):
     """What :class:`agnostic.visualization.ascent.Ascent` asks of an update rule."""
 
     def schedule(self, steps: int) -> dict[str, Float64]:
@@ -52,7 +53,7 @@ class NormalizedGradient:
 
 
 @dataclass(frozen=True)
-class Adam:
+class AdamAscent:
     """Adam, climbing: see :func:`agnostic.optimizers.rules.adam_step`."""
 
     learning_rate: float = 0.05
@@ -87,3 +88,7 @@ class Adam:
             correction_2=now["correction_2"],
         )
         return parameters + step, (mean, square)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"Adam": "AdamAscent", "Update": "UpdateRule"})

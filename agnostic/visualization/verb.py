@@ -16,9 +16,9 @@ from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.attached import card_of
-from agnostic.models.call import Call, number_of, picture_call
+from agnostic.models.call import ModelCall, number_of, picture_call
 from agnostic.models.classes import class_index, class_label
-from agnostic.models.forms import Input, Trial
+from agnostic.models.forms import Input, ModelRun
 from agnostic.models.inputs import Size, refused
 from agnostic.models.preparing import preprocessed, preprocessing_of
 from agnostic.registry import Backend, Model, backend_of
@@ -128,7 +128,7 @@ def shown(
     inputs: Any = None,
     image: int | str | None = None,
     channels_in: int | None = None,
-) -> tuple[Input, Call, Trial]:
+) -> tuple[Input, ModelCall, ModelRun]:
     """What the model's images look like, what it is called with around them, and a run on one of that shape.
 
     The run may have failed beyond some layer, as where a dense head does not fit another size.

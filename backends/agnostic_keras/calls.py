@@ -30,7 +30,7 @@ def _is_array(x: Any) -> bool:
 
 
 class LayerCall:
-    """See :class:`agnostic.compare.calls.Call`."""
+    """See :class:`agnostic.compare.calls.LayerCall`."""
 
     def __init__(
         self, name: str, number: int, call: Callable[..., Any], given: tuple[Any, Any], tracker: Tracker
@@ -43,13 +43,13 @@ class LayerCall:
         self._found: dict[tuple[tuple[int, ...], ...], tuple[Layout, ...]] = {}
 
     def run(self, arrays: Sequence[Array] | None = None) -> tuple[Array, ...]:
-        """See :meth:`agnostic.compare.calls.Call.run`."""
+        """See :meth:`agnostic.compare.calls.LayerCall.run`."""
         args, kwargs = self._given if arrays is None else _replaced(self._given, arrays)
         self._output = self._call(*args, **kwargs)
         return tuple(x for x in tree.flatten(self._output) if _is_array(x))
 
     def output_layouts(self, outputs: Sequence[Array]) -> tuple[Layout, ...]:
-        """See :meth:`agnostic.compare.calls.Call.output_layouts`."""
+        """See :meth:`agnostic.compare.calls.LayerCall.output_layouts`."""
         # Once a call: a Permute moves the letters of the last array, and must not move them again.
         shapes = tuple(tuple(x.shape) for x in outputs)
         if shapes not in self._found:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agnostic.contracts.doctor import Finding, Package
+from agnostic.contracts.doctor import Advice, Package
 from agnostic_keras import registration
 
 _KERAS = """
@@ -36,17 +36,17 @@ def packages() -> Sequence[Package]:
     )
 
 
-def unusable(installed: Sequence[str]) -> Finding | None:
+def unusable(installed: Sequence[str]) -> Advice | None:
     """Keras without its engine cannot be imported; a sentence about the engine says more than the traceback."""
     return check_engine(engine_of(os.environ), installed) if "keras" in installed else None
 
 
-def notes(installed: Sequence[str]) -> Sequence[Finding]:
+def notes(installed: Sequence[str]) -> Sequence[Advice]:
     """See :meth:`agnostic.contracts.doctor.Doctor.notes`."""
     if "tensorflow" not in installed or importlib.util.find_spec("triton") is None:
         return ()
     return (
-        Finding(
+        Advice(
             "tensorflow and triton (torch's compiler) are both installed: loaded into one process they end it "
             "without an exception",
             "use one framework a process, or put sys.modules['triton'] = None before the imports",
@@ -73,20 +73,20 @@ def engine_of(environment: Mapping[str, str]) -> tuple[str, str]:
         return "tensorflow", "KERAS_BACKEND is not set, and Keras' default is"
 
 
-def check_engine(engine: tuple[str, str], installed: Sequence[str]) -> Finding | None:
+def check_engine(engine: tuple[str, str], installed: Sequence[str]) -> Advice | None:
     """A finding if Keras' engine is unknown or not installed."""
     name, source = engine
     engines = registration.engines
     choices = [choice for choice in engines if choice in installed]
-    mends = [f"export KERAS_BACKEND={choices[0]}"] if choices else []
+    fixes = [f"export KERAS_BACKEND={choices[0]}"] if choices else []
     if name in engines and name not in installed:
-        return Finding(
+        return Advice(
             f"{source} the engine {name!r}, which is not installed",
-            " or ".join([*mends, f"pip install 'agnostic-ml[{name}]'"]),
+            " or ".join([*fixes, f"pip install 'agnostic-ml[{name}]'"]),
         )
     if name not in engines:
-        return Finding(
+        return Advice(
             f"{source} the engine {name!r}, which agnostic does not know",
-            " or ".join(mends or ["pip install 'agnostic-ml[torch]' and export KERAS_BACKEND=torch"]),
+            " or ".join(fixes or ["pip install 'agnostic-ml[torch]' and export KERAS_BACKEND=torch"]),
         )
     return None

@@ -14,7 +14,7 @@ from keras import layers as kl
 from keras import tree
 
 from agnostic.models.cards import ModelCard, Preprocessing
-from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
+from agnostic.models.forms import Input, ModelRun, Received, Takes, is_python_refusal
 from agnostic.patching import Replacement
 from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
@@ -39,7 +39,7 @@ _LAST = {1: "N", 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC"}
 
 # What a model declares -----------------------------------------------------------------------------------------------
 def stated_inputs(model: keras.Layer) -> Sequence[Input] | None:
-    """See :meth:`agnostic.contracts.inputs.Inputs.stated_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.stated_inputs`."""
     check_built(model)
     if getattr(model, "inputs", None):
         found = [_input(model, x.shape, str(x.dtype)) for x in tree.flatten(_graph(model).input)]
@@ -67,14 +67,14 @@ def _channels_first(model: keras.Layer) -> bool:
 
 
 def input_count(model: keras.Layer) -> int:
-    """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.input_count`."""
     if getattr(model, "inputs", None):
         return len(tree.flatten(_graph(model).input))
     return max(1, sum(x.default is x.empty for x in call_parameters(model)))
 
 
 def input_names(model: keras.Layer) -> Sequence[str]:
-    """See :meth:`agnostic.contracts.inputs.Inputs.input_names`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.input_names`."""
     if getattr(model, "inputs", None):
         structure = _graph(model).input
         # As tree.flatten orders them.
@@ -83,12 +83,12 @@ def input_names(model: keras.Layer) -> Sequence[str]:
 
 
 def takes_other_names(model: keras.Layer) -> bool:
-    """See :meth:`agnostic.contracts.inputs.Inputs.takes_other_names`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.takes_other_names`."""
     return takes_any_name(model)
 
 
 def native_inputs(model: keras.Layer, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """See :meth:`agnostic.contracts.inputs.Inputs.native_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.native_inputs`."""
     if getattr(model, "inputs", None):
         structure = _graph(model).input
         declared = tree.flatten(structure)
@@ -108,7 +108,7 @@ _UNCHANGED = (
 
 
 def stated_preprocessing(model: keras.Layer, place: int = 0) -> Preprocessing | None:
-    """See :meth:`agnostic.contracts.inputs.Inputs.stated_preprocessing`: from a rescaling that comes first."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.stated_preprocessing`: from a rescaling that comes first."""
     first = next(_first_steps(model, place), None)
     match first:
         case kl.Rescaling():
@@ -176,8 +176,8 @@ def _steps_of(node: Any, place: int) -> Iterator[Any]:
 
 
 # What layers receive -------------------------------------------------------------------------------------------------
-def trial(model: keras.Layer, inputs: Any) -> Trial:
-    """See :meth:`agnostic.contracts.inputs.Inputs.trial`; where the engine can, shapes are computed without values."""
+def trial(model: keras.Layer, inputs: Any) -> ModelRun:
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.trial`; shapes without values where the engine can."""
     check_built(model)
     given, listing, seen = _native(model, inputs), Listing(model), _Seen()
 
@@ -199,7 +199,7 @@ def trial(model: keras.Layer, inputs: Any) -> Trial:
     if error is None:
         _last[model] = listing.layers()
     failed_in = seen.open[-1] if error is not None and seen.open else None
-    return Trial(listing.layers(), error, tuple(seen.received), failed_in, seen.batch)
+    return ModelRun(listing.layers(), error, tuple(seen.received), failed_in, seen.batch)
 
 
 class _Seen:
@@ -282,5 +282,5 @@ def stated_card(model: keras.Layer) -> ModelCard | None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """See :meth:`agnostic.contracts.inputs.Inputs.is_refusal`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.is_refusal`."""
     return is_python_refusal(error) or isinstance(error, engines.current().REFUSALS)

@@ -80,12 +80,12 @@ def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
 
 
 def layer_name(model: keras.Layer, layer: Any) -> str | None:
-    """See :meth:`agnostic.contracts.layers.Layers.layer_name`."""
+    """See :meth:`agnostic.contracts.layers.LayerTree.layer_name`."""
     return next((name for name, x in named_layers(model).items() if x is layer), None)
 
 
 def expected(model: keras.Layer, layer: str | None) -> str | None:
-    """See :meth:`agnostic.contracts.layers.Layers.expected`: what the input_spec, or the model's inputs, declare."""
+    """See :meth:`agnostic.contracts.layers.LayerTree.expected`: what the input_spec, or the model's inputs, declare."""
     return _declared(model if layer is None else named_layers(model)[layer])
 
 

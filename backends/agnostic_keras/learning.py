@@ -19,7 +19,7 @@ _ops = KerasOps()
 
 
 def gradients(model: keras.Layer, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.contracts.learning.Learning.gradients`."""
+    """See :meth:`agnostic.contracts.learning.LearningSteps.gradients`."""
     names = {id(v): name for name, v in _variables(model).items()}
     found = zip(model.trainable_variables, _gradients(model, inputs), strict=True)
     return {names[id(v)]: _ops.numpy(g) for v, g in found if g is not None and id(v) in names}
@@ -28,7 +28,7 @@ def gradients(model: keras.Layer, inputs: Any) -> dict[str, np.ndarray[Any, Any]
 def steps(
     model: keras.Layer, inputs: Any, spec: Any, rates: Sequence[float]
 ) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]]:
-    """See :meth:`agnostic.contracts.learning.Learning.steps`."""
+    """See :meth:`agnostic.contracts.learning.LearningSteps.steps`."""
     variables = _variables(model)
     names = {id(v): name for name, v in variables.items()}
     before = {name: np.array(_ops.numpy(v.value)) for name, v in variables.items()}

@@ -23,7 +23,7 @@ from agnostic.models.architecture import Architecture
 from agnostic.models.attached import attach
 from agnostic.models.cards import ModelCard, Preprocessing, card_from_text
 from agnostic.models.classes import imagenet_classes
-from agnostic.models.specs import Weights, parse, parse_weights
+from agnostic.models.specs import WeightsChoice, parse, parse_weights
 from agnostic.text import counted
 from agnostic.transfer.layouts import architecture_to_canonical
 from agnostic_keras.archives import bounded_weights, check_archive
@@ -86,7 +86,7 @@ def _run(chain: described.Chain, inputs: Any) -> Any:
             return keras.ops.concatenate([beside, outputs], 1 if _channels_first() else -1)
 
 
-def _applied(node: described.Node, x: Any) -> Any:
+def _applied(node: described.ArchitectureNode, x: Any) -> Any:
     if isinstance(node, described.Chain):
         return _model(node.name, node, x.shape[1:])(x) if node.name else _run(node, x)
     if isinstance(node, described.MaxPool) and node.padding:
@@ -109,7 +109,7 @@ def _padded(x: Any, padding: int, value: float) -> Any:
     return keras.ops.pad(x, pairs, constant_values=value)
 
 
-def _layer(node: described.Leaf) -> keras.Layer:
+def _layer(node: described.ArchitectureLeaf) -> keras.Layer:
     axis = 1 if _channels_first() else -1
     match node:
         case described.Conv():
@@ -277,7 +277,7 @@ def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -
     return model
 
 
-def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
+def _embedded(variant: str, weights: WeightsChoice) -> tuple[keras.Model, ModelCard]:
     architecture = efficientnet_lite.efficientnet_lite(variant)
     model = build(architecture)
     if weights != "random":
@@ -292,7 +292,7 @@ def _embedded(variant: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     return model, efficientnet_lite.card(variant)
 
 
-def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
+def _twin(name: str, weights: WeightsChoice) -> tuple[keras.Model, ModelCard]:
     architecture = twins.twin(name)
     if weights == "default":
         raise InvalidWeights(
@@ -311,7 +311,7 @@ def _twin(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
     return model, twins.card(name)
 
 
-def _application(name: str, weights: Weights) -> tuple[keras.Model, ModelCard]:
+def _application(name: str, weights: WeightsChoice) -> tuple[keras.Model, ModelCard]:
     known = {
         x: module
         for module in vars(keras.applications).values()
@@ -379,7 +379,7 @@ def _application_card(name: str, model: keras.Model, preprocess: Any) -> ModelCa
     )
 
 
-def _file(path: Path, weights: Weights, trust: bool) -> keras.Model:
+def _file(path: Path, weights: WeightsChoice, trust: bool) -> keras.Model:
     if weights == "random":
         raise InvalidInput(f"the weights of {path} are in the file: leave weights='random' out")
     check_archive(path, trust=trust)

@@ -19,7 +19,7 @@ from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.optimizers import rules
-from agnostic.optimizers.inventory import Group, Inventory
+from agnostic.optimizers.inventory import Inventory, ParameterGroup
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Muon, Spec, as_dict, make, obstacles, replace
 from agnostic.text import counted
@@ -141,7 +141,7 @@ def members(params: Any) -> Iterator[tuple[str, Variable]]:
 
 # Building -------------------------------------------------------------------------------------------------------------
 def build(
-    spec: Spec, resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+    spec: Spec, resolved: Sequence[tuple[Spec, ParameterGroup]], native: bool | None, options: Mapping[str, Any]
 ) -> keras.optimizers.Optimizer:
     """See :func:`agnostic.optimizers.build`.
 
@@ -374,7 +374,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
                 )
         return [where[v.path] for v in variables]
 
-    def _slot(self, v: Variable, name: str, slot: rules.Slot, scalar: bool) -> Variable:
+    def _slot(self, v: Variable, name: str, slot: rules.StateArray, scalar: bool) -> Variable:
         # Keras' Constant goes through float32 in TensorFlow.
         def start(shape: Sequence[int], dtype: str | None = None) -> Any:
             return kops.cast(kops.convert_to_tensor(np.full(shape, slot.value)), dtype)

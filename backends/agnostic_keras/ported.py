@@ -17,7 +17,7 @@ from agnostic_keras.taps import watch
 def run(
     model: keras.Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]
 ) -> tuple[list[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]:
-    """See :meth:`agnostic.contracts.ported.Ported.run`."""
+    """See :meth:`agnostic.contracts.ported.PortedModels.run`."""
     ops = ops_for()
     known = named_layers(model)
     wanted = [name for name in layers if name in known]

@@ -26,7 +26,7 @@ from keras.src.utils import tf_utils
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
-from agnostic.program.builder import Builder, Origin
+from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Program, Value
 from agnostic.program.passes import biases_absorbed
 from agnostic.text import counted
@@ -103,7 +103,7 @@ class Recorder:
 
     model: keras.Layer
     builder: Builder = field(default_factory=Builder)
-    failed: Origin | None = None
+    failed: NodeOrigin | None = None
 
     def __post_init__(self) -> None:
         self._values: dict[int, Value] = {}
@@ -115,7 +115,7 @@ class Recorder:
         self._names = {id(layer): name for name, layer in named_layers(self.model).items()}
         self._names[id(self.model)] = ""
         self._lowering: list[type] = []
-        self._drawn: dict[int, Origin] = {}
+        self._drawn: dict[int, NodeOrigin] = {}
         self._symbols: dict[int, Any] = {}
         self._variables: dict[int, Any] = {}
         self.scope = keras.StatelessScope()
@@ -175,10 +175,10 @@ class Recorder:
         return self._values[id(self.bind(x, value))]
 
     # Where things happen ------------------------------------------------------------------------------------------
-    def origin(self, error: Exception | None = None) -> Origin:
+    def origin(self, error: Exception | None = None) -> NodeOrigin:
         """The layer that runs now, and the user's line that led here, or to an error."""
         path, kind = self._open[-1] if self._open else ("", type(self.model).__name__)
-        return Origin(path, kind, *_user_line(error), tuple(self._calls))
+        return NodeOrigin(path, kind, *_user_line(error), tuple(self._calls))
 
     @contextmanager
     def _inside(self, layer: keras.Layer) -> Iterator[None]:

@@ -16,7 +16,7 @@ from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.architecture import same_padding
 from agnostic.models.attached import card_of
 from agnostic.patching import Replacement
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
+from agnostic.transfer.access import ROOT, Access, AroundGroup, Array, InputSpec, Pool, WeightGroup
 from agnostic.transfer.layouts import join_separable, split_separable
 from agnostic_keras import engines, taps
 from agnostic_keras.layers import named_layers
@@ -56,7 +56,7 @@ class KerasAccess(Access):
         self._slots = [slot for name, layer in self._open() for slot in self._of(name, layer)]
 
     @property
-    def slots(self) -> Sequence[Slot]:
+    def slots(self) -> Sequence[WeightGroup]:
         return self._slots
 
     @property
@@ -79,7 +79,7 @@ class KerasAccess(Access):
                 closed += (f"{name}.",)
             yield name, layer
 
-    def _of(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
+    def _of(self, name: str, layer: keras.Layer) -> Iterator[WeightGroup]:
         if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
             raise InvalidInput(
                 f"{name or layer.name!r} keeps its kernel quantized or in parts (LoRA), which transfer does not take "
@@ -98,21 +98,21 @@ class KerasAccess(Access):
             config = _config(layer)
             first, second = split_separable(arrays)
             self._variables[f"{name}.depthwise"] = self._variables[f"{name}.pointwise"] = variables
-            yield Slot(f"{name}.depthwise", "depthwise_conv", name, first, config)
-            yield Slot(f"{name}.pointwise", "conv", name, second, {})
+            yield WeightGroup(f"{name}.depthwise", "depthwise_conv", name, first, config)
+            yield WeightGroup(f"{name}.pointwise", "conv", name, second, {})
         elif variables:
             self._variables[name or layer.name] = variables
             arrays = {k: ops.numpy(v.value) for k, v in variables.items()}
-            yield Slot(name or layer.name, kind, name or ROOT, _regrouped(kind, layer, arrays), _config(layer))
+            yield WeightGroup(name or layer.name, kind, name or ROOT, _regrouped(kind, layer, arrays), _config(layer))
 
-    def _cell(self, full: str, name: str, cell: keras.Layer) -> Iterator[Slot]:
+    def _cell(self, full: str, name: str, cell: keras.Layer) -> Iterator[WeightGroup]:
         """One of several cells that run as one layer."""
         kind, variables = _described(cell)
         assert kind is not None
         self._variables[full] = variables
-        yield Slot(full, kind, name or ROOT, {k: ops.numpy(v.value) for k, v in variables.items()})
+        yield WeightGroup(full, kind, name or ROOT, {k: ops.numpy(v.value) for k, v in variables.items()})
 
-    def _bare(self, name: str, layer: keras.Layer) -> Iterator[Slot]:
+    def _bare(self, name: str, layer: keras.Layer) -> Iterator[WeightGroup]:
         holder = bool(layer._flatten_layers(False, False)) if layer is not self.model else True
         variables = [*layer._trainable_variables, *layer._non_trainable_variables]
         if isinstance(layer, kl.SpectralNormalization):
@@ -122,9 +122,9 @@ class KerasAccess(Access):
             alone = len(variables) == 1 and not holder
             full = name if alone else f"{name}.{variable.name}".lstrip(".")
             self._variables[full] = {"value": variable}
-            yield Slot(full, "parameter", "" if holder else name, {"value": ops.numpy(variable.value)})
+            yield WeightGroup(full, "parameter", "" if holder else name, {"value": ops.numpy(variable.value)})
 
-    def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
+    def write(self, slot: WeightGroup, weights: Mapping[str, Array]) -> None:
         variables = self._variables[slot.name]
         if slot.name.endswith((".depthwise", ".pointwise")) and "pointwise_kernel" in variables:
             part = slot.name.rpartition(".")[2]
@@ -177,7 +177,9 @@ class KerasAccess(Access):
         first = taps.data_format(self.model) == "channels_first"
         return [np.moveaxis(x, 1, -1) if first and x.ndim > 3 else x for x in arrays]
 
-    def run(self, inputs: Sequence[Array], layers: Sequence[str] = (), around: Around | None = None) -> list[Array]:
+    def run(
+        self, inputs: Sequence[Array], layers: Sequence[str] = (), around: AroundGroup | None = None
+    ) -> list[Array]:
         first = taps.data_format(self.model) == "channels_first"
         native = tuple(np.moveaxis(x, -1, 1) if first and x.ndim > 3 else x for x in inputs)
         replacements = (
@@ -192,12 +194,12 @@ class KerasAccess(Access):
         return [np.moveaxis(x, 1, -1) if first and x.ndim > 3 else x for x in found]
 
     @contextmanager
-    def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    def overridden(self, overrides: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         with ExitStack() as stack:
-            for name, mend in mends.items():
+            for name, override in overrides.items():
                 pool = self.pools.get(name)
                 stack.enter_context(
-                    _changed(self._layers[name], mend) if pool is None else _counting(self._layers[name], pool)
+                    _changed(self._layers[name], override) if pool is None else _counting(self._layers[name], pool)
                 )
             yield
 
@@ -327,7 +329,7 @@ def _native(x: Array, first: bool, like: Any, merged: int = 1) -> Any:
     return ops.asarray(np.ascontiguousarray(np.moveaxis(x, -1, 1) if first else x), ops.dtype(like))
 
 
-def _replacement(layer: keras.Layer, name: str, around: Around) -> Replacement:
+def _replacement(layer: keras.Layer, name: str, around: AroundGroup) -> Replacement:
     def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not args or not keras.ops.is_tensor(args[0]):
             return original(*args, **kwargs)
@@ -378,14 +380,14 @@ def _counting(layer: keras.Layer, pool: Pool) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _changed(layer: keras.Layer, mend: Mapping[str, Any]) -> Iterator[None]:
+def _changed(layer: keras.Layer, override: Mapping[str, Any]) -> Iterator[None]:
     names = {"epsilon": "epsilon", "strides": "strides", "dilation": "dilation_rate"}
-    values = {name: mend[key] for key, name in names.items() if key in mend}
-    if "padding" not in mend and "crop" not in mend:
+    values = {name: override[key] for key, name in names.items() if key in override}
+    if "padding" not in override and "crop" not in override:
         with _attributes(layer, values):
             yield
         return
-    pairs, crop = mend.get("padding", "valid"), mend.get("crop", ())
+    pairs, crop = override.get("padding", "valid"), override.get("crop", ())
 
     def call(original: Callable[..., Any], x: Any) -> Any:
         array = _canonical(x, first := _first(layer, len(x.shape)))

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Listed, Name, call, rebuilt, text
-from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable, Weight
-from agnostic.port.layout import Step
+from agnostic.port.dialect import Attribute, Class, File, LayerNode, Unwritable, Weight
+from agnostic.port.layout import Rearrangement
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
@@ -33,9 +33,11 @@ def _name(operator: str, *args: Code, **keywords: Code) -> Apply:
     return call(f"ops.{operator}", *args, **keywords)
 
 
-def _step(shape: Sequence[int], axes: Sequence[int], result: Sequence[int] | None = None) -> Step:
+def _step(shape: Sequence[int], axes: Sequence[int], result: Sequence[int] | None = None) -> Rearrangement:
     shape = tuple(int(n) for n in shape)
-    return Step(shape, tuple(axes), tuple(shape[a] for a in axes) if result is None else tuple(map(int, result)))
+    return Rearrangement(
+        shape, tuple(axes), tuple(shape[a] for a in axes) if result is None else tuple(map(int, result))
+    )
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
@@ -59,7 +61,7 @@ def _same(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
     )
 
 
-def _convolution_layer(node: Node) -> Layer | None:
+def _convolution_layer(node: Node) -> LayerNode | None:
     given = node.attributes
     kernel = value_at(node, 1)
     if kernel is None or len(kernel.shape) not in (3, 4, 5):
@@ -88,7 +90,7 @@ def _convolution_layer(node: Node) -> Layer | None:
     }  # fmt: skip
     spatial = tuple(range(2, rank + 2))
     if depthwise:
-        step = Step(
+        step = Rearrangement(
             (groups, out // groups, *sizes), (*(2 + n for n in range(rank)), 0, 1), (*sizes, groups, out // groups)
         )
         constructor = call(f"{prefix}DepthwiseConv{rank}D", **options, depth_multiplier=out // groups)
@@ -99,10 +101,10 @@ def _convolution_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[0] if not prefix or same else _padded(operands[0], padding),))
 
-    return Layer(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
+    return LayerNode(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
 
-def _transposed_layer(node: Node) -> Layer | None:
+def _transposed_layer(node: Node) -> LayerNode | None:
     given, kernel = node.attributes, value_at(node, 1)
     if kernel is None or given.get("groups", 1) != 1 or not ones(given["dilation"]):
         return None
@@ -119,7 +121,7 @@ def _transposed_layer(node: Node) -> Layer | None:
         return _cropped(Apply(layer, (operands[0],)), node)
 
     step = _step(kernel.shape, (*spatial, 1, 0))
-    return Layer(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
+    return LayerNode(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
 
 def _cropped(code: Code, node: Node) -> Code:
@@ -136,16 +138,16 @@ def _cropped(code: Code, node: Node) -> Code:
     return At(code, Name(", ".join(index)))
 
 
-def _linear_layer(node: Node) -> Layer | None:
+def _linear_layer(node: Node) -> LayerNode | None:
     weight = value_at(node, 1)
     if weight is None or len(weight.shape) != 2:
         return None
     constructor = call("layers.Dense", units=weight.shape[0], use_bias=value_at(node, 2) is not None)
     kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
-    return Layer(constructor, direct, (kernel, *weights_at(node, bias=2)), "dense")
+    return LayerNode(constructor, direct, (kernel, *weights_at(node, bias=2)), "dense")
 
 
-def _batch_norm_layer(node: Node) -> Layer | None:
+def _batch_norm_layer(node: Node) -> LayerNode | None:
     given = node.attributes
     if value_at(node, 1) is None or value_at(node, 2) is None:
         return None
@@ -155,10 +157,10 @@ def _batch_norm_layer(node: Node) -> Layer | None:
         center=offset is not None, scale=scale is not None,
     )  # fmt: skip
     weights = weights_at(node, moving_mean=1, moving_variance=2, gamma=3, beta=4)
-    return Layer(constructor, direct, weights, "norm")
+    return LayerNode(constructor, direct, weights, "norm")
 
 
-def _layer_norm_layer(node: Node) -> Layer | None:
+def _layer_norm_layer(node: Node) -> LayerNode | None:
     scale, offset = value_at(node, 1), value_at(node, 2)
     if len(node.attributes["axes"]) != 1 or (scale is None and offset is None):
         return None
@@ -166,17 +168,17 @@ def _layer_norm_layer(node: Node) -> Layer | None:
         "layers.LayerNormalization", epsilon=node.attributes["epsilon"], center=offset is not None,
         scale=scale is not None,
     )  # fmt: skip
-    return Layer(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
+    return LayerNode(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
 
 
-def _rms_norm_layer(node: Node) -> Layer | None:
+def _rms_norm_layer(node: Node) -> LayerNode | None:
     if len(node.attributes["axes"]) != 1 or value_at(node, 1) is None:
         return None
     constructor = call("layers.RMSNormalization", epsilon=node.attributes["epsilon"])
-    return Layer(constructor, direct, weights_at(node, scale=1), "norm")
+    return LayerNode(constructor, direct, weights_at(node, scale=1), "norm")
 
 
-def _group_norm_layer(node: Node) -> Layer | None:
+def _group_norm_layer(node: Node) -> LayerNode | None:
     scale, offset = value_at(node, 1), value_at(node, 2)
     x = value_at(node, 0)
     if scale is None or offset is None or x is None or isinstance(x.shape[-1], Dim):
@@ -184,20 +186,20 @@ def _group_norm_layer(node: Node) -> Layer | None:
     constructor = call(
         "layers.GroupNormalization", groups=node.attributes["groups"], epsilon=node.attributes["epsilon"]
     )
-    return Layer(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
+    return LayerNode(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
 
 
-def _prelu_layer(node: Node) -> Layer | None:
+def _prelu_layer(node: Node) -> LayerNode | None:
     x, slope = value_at(node, 0), value_at(node, 1)
     if x is None or slope is None or slope.shape != x.shape[-1:]:
         return None
     shared = tuple(range(1, len(x.shape) - 1))
     constructor = call("layers.PReLU", shared_axes=shared or ...)
-    step = Step(slope.shape, (0,), ((1,) * len(shared)) + slope.shape)
-    return Layer(constructor, direct, (Weight("alpha", slope, step),), "prelu")
+    step = Rearrangement(slope.shape, (0,), ((1,) * len(shared)) + slope.shape)
+    return LayerNode(constructor, direct, (Weight("alpha", slope, step),), "prelu")
 
 
-def _embedding_layer(node: Node) -> Layer | None:
+def _embedding_layer(node: Node) -> LayerNode | None:
     table = value_at(node, 0)
     if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
         return None
@@ -206,14 +208,14 @@ def _embedding_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[1],))
 
-    return Layer(constructor, apply, weights_at(node, embeddings=0), "embedding")
+    return LayerNode(constructor, apply, weights_at(node, embeddings=0), "embedding")
 
 
-def _dropout_layer(node: Node) -> Layer | None:
-    return Layer(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
+def _dropout_layer(node: Node) -> LayerNode | None:
+    return LayerNode(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
 
 
-LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
+LAYERS: Mapping[str, Callable[[Node], LayerNode | None]] = {
     "convolution": _convolution_layer,
     "transposed_convolution": _transposed_layer,
     "linear": _linear_layer,
@@ -810,7 +812,7 @@ class KerasDialect:
             raise Unwritable("has no spelling in Keras yet")
         return spelling(Call(node, operands))
 
-    def layer(self, node: Node) -> Layer | None:
+    def layer(self, node: Node) -> LayerNode | None:
         """See :meth:`agnostic.port.dialect.Dialect.layer`."""
         found = LAYERS.get(node.operator)
         return None if found is None else found(node)
@@ -956,14 +958,14 @@ def _make_model(file: File) -> list[str]:
 
 
 def dialect(channels_first: bool = False) -> KerasDialect:
-    """See :meth:`agnostic.contracts.writer.Writer.dialect`."""
+    """See :meth:`agnostic.contracts.writer.SourceWriter.dialect`."""
     if channels_first:
         raise InvalidInput("source for Keras is written with channels last: leave channels_first out")
     return KerasDialect()
 
 
 def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
-    """See :meth:`agnostic.contracts.writer.Writer.write_weights`; an archive of NumPy's."""
+    """See :meth:`agnostic.contracts.writer.SourceWriter.write_weights`; an archive of NumPy's."""
     path = folder / f"{name}.npz"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

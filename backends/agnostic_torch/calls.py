@@ -19,7 +19,7 @@ from agnostic_torch.taps import Eager, _arguments, _mapped, leaves, to_numpy
 
 
 class ModuleCall:
-    """See :class:`agnostic.compare.calls.Call`."""
+    """See :class:`agnostic.compare.calls.LayerCall`."""
 
     def __init__(
         self, name: str, number: int, forward: Callable[..., Any], given: tuple[Any, Any], tracker: Tracker
@@ -31,13 +31,13 @@ class ModuleCall:
         self._output: Any = None
 
     def run(self, arrays: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
-        """See :meth:`agnostic.compare.calls.Call.run`."""
+        """See :meth:`agnostic.compare.calls.LayerCall.run`."""
         args, kwargs = self._given if arrays is None else _replaced(self._given, arrays)
         self._output = self._forward(*args, **kwargs)
         return tuple(x for x in leaves(self._output) if x.dtype != torch.bool)
 
     def output_layouts(self, outputs: Sequence[Tensor]) -> tuple[Layout, ...]:
-        """See :meth:`agnostic.compare.calls.Call.output_layouts`."""
+        """See :meth:`agnostic.compare.calls.LayerCall.output_layouts`."""
         return self._tracker.of_outputs(self.name, self.arrays, self.layouts, outputs)
 
     def returned(self, arrays: Sequence[Tensor]) -> Any:

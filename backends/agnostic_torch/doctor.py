@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agnostic.contracts.doctor import Finding, Package
+from agnostic.contracts.doctor import Advice, Package
 
 _TORCH = """
 import torch
@@ -29,17 +29,17 @@ def packages() -> Sequence[Package]:
             "torchvision",
             _TORCHVISION,
             built_for="torch",
-            mend="each torchvision is built for one torch: pip install --upgrade --force-reinstall torch torchvision, "
+            fix="each torchvision is built for one torch: pip install --upgrade --force-reinstall torch torchvision, "
             "without version numbers",
         ),
     )
 
 
-def unusable(installed: Sequence[str]) -> Finding | None:
+def unusable(installed: Sequence[str]) -> Advice | None:
     """None: whether PyTorch works is found by importing it."""
     return None
 
 
-def notes(installed: Sequence[str]) -> Sequence[Finding]:
+def notes(installed: Sequence[str]) -> Sequence[Advice]:
     """None."""
     return ()

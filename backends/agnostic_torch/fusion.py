@@ -261,7 +261,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
 _FUSED: Mapping[str, Callable[..., Tensor]] = {"mul": torch.addcmul, "div": torch.addcdiv}
 
 
-class Program:
+class FusedUpdate:
     """One step of one elementwise rule, for parameters of any shape.
 
     Attributes:
@@ -299,7 +299,7 @@ class Program:
             for function, inputs, _, out in self._program
         )
 
-    def at(self, now: Mapping[str, float]) -> Program | None:
+    def at(self, now: Mapping[str, float]) -> FusedUpdate | None:
         """The program of another step of the same rule; None where other numbers ask for other operations."""
         values = self._tape.again(list(now.values()))
         if values is None:
@@ -352,14 +352,14 @@ class Program:
             function(*given, **options, out=places[out])
 
 
-class Programs:
+class FusedUpdates:
     """The rules of an optimizer translated, kept from step to step."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Program] = {}
+        self._known: dict[Any, FusedUpdate] = {}
 
-    def of(self, spec: Spec, now: Mapping[str, float], names: Sequence[str]) -> Program:
-        """As :class:`Program`; that of an earlier step, or another group, where only the numbers differ."""
+    def of(self, spec: Spec, now: Mapping[str, float], names: Sequence[str]) -> FusedUpdate:
+        """As :class:`FusedUpdate`; that of an earlier step, or another group, where only the numbers differ."""
         # A schedule of the rate changes the numbers of a rule, and not its operations.
         form = (type(spec), *(value for name, value in vars(spec).items() if name != "learning_rate"))
         known = self._known.get(form)
@@ -367,7 +367,7 @@ class Programs:
         if program is None:
             if len(self._known) >= _FORMS:
                 self._known.clear()
-            program = self._known[form] = Program(spec, now, names)
+            program = self._known[form] = FusedUpdate(spec, now, names)
         return program
 
 

@@ -18,9 +18,9 @@ from torch.nn.modules.conv import _ConvNd
 from agnostic.errors import InvalidInput
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import imagenet_classes
-from agnostic.models.forms import Input, Received, Takes, Trial, is_python_refusal
+from agnostic.models.forms import Input, ModelRun, Received, Takes, is_python_refusal
 from agnostic_torch.layers import unwrap
-from agnostic_torch.taps import Taps, _arguments, _native, hooks, inference, leaves
+from agnostic_torch.taps import TapRecorder, _arguments, _native, hooks, inference, leaves
 
 
 def stated_inputs(model: nn.Module) -> Sequence[Input] | None:
@@ -34,7 +34,7 @@ def stated_preprocessing(model: nn.Module, place: int = 0) -> Preprocessing | No
 
 
 def stated_card(model: nn.Module) -> ModelCard | None:
-    """See :meth:`agnostic.contracts.inputs.Inputs.stated_card`: timm's ``pretrained_cfg``, whoever made the model."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.stated_card`: timm's ``pretrained_cfg``."""
     described = getattr(model, "pretrained_cfg", None)
     if not isinstance(described, Mapping):
         return None
@@ -54,23 +54,23 @@ def stated_card(model: nn.Module) -> ModelCard | None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """See :meth:`agnostic.contracts.inputs.Inputs.is_refusal`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.is_refusal`."""
     return is_python_refusal(error) and not isinstance(error, torch.OutOfMemoryError)
 
 
 def input_count(model: nn.Module) -> int:
-    """See :meth:`agnostic.contracts.inputs.Inputs.input_count`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.input_count`."""
     return max(1, sum(x.default is x.empty for x in _parameters(model)))
 
 
 def input_names(model: nn.Module) -> Sequence[str]:
-    """See :meth:`agnostic.contracts.inputs.Inputs.input_names`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.input_names`."""
     parameters = _parameters(model)
     return [x.name for x in sorted(parameters, key=lambda x: x.default is not x.empty)]
 
 
 def takes_other_names(model: nn.Module) -> bool:
-    """See :meth:`agnostic.contracts.inputs.Inputs.takes_other_names`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.takes_other_names`."""
     return any(x.kind is x.VAR_KEYWORD for x in _signature(model))
 
 
@@ -87,18 +87,18 @@ def _signature(model: nn.Module) -> list[inspect.Parameter]:
 
 
 def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """See :meth:`agnostic.contracts.inputs.Inputs.native_inputs`."""
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.native_inputs`."""
     found = tuple(_native(unwrap(model), np.ascontiguousarray(x)) for x in arrays)
     return found[0] if len(found) == 1 else found
 
 
-def trial(model: nn.Module, inputs: Any) -> Trial:
-    """See :meth:`agnostic.contracts.inputs.Inputs.trial`."""
+def trial(model: nn.Module, inputs: Any) -> ModelRun:
+    """See :meth:`agnostic.contracts.inputs.ModelInputs.trial`."""
     model = unwrap(model)
     _check_initialized(model)
     args, kwargs = _arguments(model, inputs)
     devices = {x.device for x in model.parameters() if x.device.type not in ("cpu", "meta")}
-    taps = Taps(model)
+    taps = TapRecorder(model)
     # Looking must not change what is drawn next.
     with (
         inference(model),
@@ -109,8 +109,8 @@ def trial(model: nn.Module, inputs: Any) -> Trial:
             layers = taps.run(args, kwargs)[1].layers
         except Exception as error:  # noqa: BLE001 - a model may raise anything at all
             open_ = seen.open[-1] if seen.open else None
-            return Trial(taps.partial, error, tuple(seen.received), open_)
-    return Trial(list(layers), None, tuple(seen.received), None, seen.batch)
+            return ModelRun(taps.partial, error, tuple(seen.received), open_)
+    return ModelRun(list(layers), None, tuple(seen.received), None, seen.batch)
 
 
 def _check_initialized(model: nn.Module) -> None:

@@ -129,12 +129,12 @@ def family(model: nn.Module) -> str:
 
 
 def layer_name(model: nn.Module, layer: Any) -> str | None:
-    """See :meth:`agnostic.contracts.layers.Layers.layer_name`."""
+    """See :meth:`agnostic.contracts.layers.LayerTree.layer_name`."""
     return next((name for name, x in named_layers(unwrap(model)).items() if x is layer), None)
 
 
 def expected(model: nn.Module, layer: str | None) -> str | None:
-    """See :meth:`agnostic.contracts.layers.Layers.expected`: what the layer's sizes say."""
+    """See :meth:`agnostic.contracts.layers.LayerTree.expected`: what the layer's sizes say."""
     if layer is None:
         return None
     module = named_layers(unwrap(model))[layer]

@@ -17,7 +17,7 @@ from agnostic_torch.weights import set_state
 
 
 def gradients(model: nn.Module, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """See :meth:`agnostic.contracts.learning.Learning.gradients`."""
+    """See :meth:`agnostic.contracts.learning.LearningSteps.gradients`."""
     model = unwrap(model)
     with _restored(model):
         _backward(model, inputs)
@@ -27,7 +27,7 @@ def gradients(model: nn.Module, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
 def steps(
     model: nn.Module, inputs: Any, spec: Any, rates: Sequence[float]
 ) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]]:
-    """See :meth:`agnostic.contracts.learning.Learning.steps`."""
+    """See :meth:`agnostic.contracts.learning.LearningSteps.steps`."""
     model = unwrap(model)
     with _restored(model):
         optimizer = build(spec, model)

@@ -22,7 +22,7 @@ from agnostic.models import efficientnet_lite
 from agnostic.models.architecture import Architecture, same_padding
 from agnostic.models.attached import attach, card_of
 from agnostic.models.cards import ModelCard, Preprocessing
-from agnostic.models.specs import Weights, parse, parse_weights
+from agnostic.models.specs import WeightsChoice, parse, parse_weights
 from agnostic.text import counted
 from agnostic_torch.weights import read_state, set_state
 
@@ -67,14 +67,14 @@ def build(architecture: Architecture) -> nn.Module:
         return _sequential(architecture.layers).eval()
 
 
-def _sequential(nodes: Iterable[described.Node], cls: type[nn.Sequential] = nn.Sequential) -> nn.Sequential:
+def _sequential(nodes: Iterable[described.ArchitectureNode], cls: type[nn.Sequential] = nn.Sequential) -> nn.Sequential:
     layers = cls()
     for node in nodes:
         layers.add_module(node.name, _layer(node))
     return layers
 
 
-def _layer(node: described.Node) -> nn.Module:
+def _layer(node: described.ArchitectureNode) -> nn.Module:
     match node:
         case described.Chain():
             if node.merge not in (None, "add") or node.shortcut is not None or not node.name:
@@ -100,7 +100,7 @@ def _layer(node: described.Node) -> nn.Module:
             raise _is_in_torchvision(node)
 
 
-def _is_in_torchvision(node: described.Node) -> InvalidInput:
+def _is_in_torchvision(node: described.ArchitectureNode) -> InvalidInput:
     return InvalidInput(
         f"PyTorch builds no described layer {node.name!r} ({type(node).__name__}): the networks that have one are "
         "torchvision's, such as 'torchvision:resnet50'"
@@ -135,7 +135,7 @@ def load(spec: str, weights: str | Path | None = None, *, trust: bool = False) -
     return model.eval()
 
 
-def _embedded(variant: str, weights: Weights) -> tuple[nn.Module, ModelCard | None]:
+def _embedded(variant: str, weights: WeightsChoice) -> tuple[nn.Module, ModelCard | None]:
     architecture = efficientnet_lite.efficientnet_lite(variant)
     model = build(architecture)
     if weights != "random":
@@ -144,7 +144,7 @@ def _embedded(variant: str, weights: Weights) -> tuple[nn.Module, ModelCard | No
     return model, efficientnet_lite.card(variant)
 
 
-def _torchvision(name: str, weights: Weights) -> tuple[nn.Module, ModelCard | None]:
+def _torchvision(name: str, weights: WeightsChoice) -> tuple[nn.Module, ModelCard | None]:
     models = _library("torchvision", "'agnostic-ml[torch]'").models
     known = models.list_models()
     if name not in known:
@@ -182,7 +182,7 @@ def _torchvision_card(name: str, pretrained: Any) -> ModelCard | None:
     )
 
 
-def _timm(name: str, weights: Weights) -> tuple[nn.Module, ModelCard | None]:
+def _timm(name: str, weights: WeightsChoice) -> tuple[nn.Module, ModelCard | None]:
     timm = _library("timm", "timm")
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):

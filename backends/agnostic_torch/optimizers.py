@@ -20,13 +20,13 @@ from agnostic.models.aliases import aliases_of
 from agnostic.optimizers import rules
 from agnostic.optimizers.build import describe
 from agnostic.optimizers.groups import FIELD_ALIASES, SHARED, renamed
-from agnostic.optimizers.inventory import Group, Inventory
+from agnostic.optimizers.inventory import Inventory, ParameterGroup
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, obstacles, replace
 from agnostic.text import counted
 from agnostic_torch import checkpoints
 from agnostic_torch.checkpoints import NATIVE_STATE
-from agnostic_torch.fusion import Program, Programs
+from agnostic_torch.fusion import FusedUpdate, FusedUpdates
 from agnostic_torch.layers import family, unwrap
 from agnostic_torch.ops import TorchOps
 
@@ -95,7 +95,7 @@ def members(params: Any) -> Iterator[tuple[str, Tensor]]:
 
 # Building -------------------------------------------------------------------------------------------------------------
 def build(
-    spec: Spec, resolved: Sequence[tuple[Spec, Group]], native: bool | None, options: Mapping[str, Any]
+    spec: Spec, resolved: Sequence[tuple[Spec, ParameterGroup]], native: bool | None, options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """See :func:`agnostic.optimizers.build`.
 
@@ -157,7 +157,7 @@ def _accepted(spec: Spec, accepted: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in torch_options(spec).items() if name in accepted}
 
 
-def _named(resolved: Sequence[tuple[Spec, Group]], group: Group) -> list[Any]:
+def _named(resolved: Sequence[tuple[Spec, ParameterGroup]], group: ParameterGroup) -> list[Any]:
     """The parameters of a group, with their names where all groups have real ones; see :func:`members`."""
     names = [name for _, g in resolved for name, _ in g.parameters]
     real = len(set(names)) == len(names) and not any(name.isdigit() for name in names)
@@ -225,7 +225,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
         """``defaults`` are what a group that is added later follows."""
         self._specs: dict[int, tuple[dict[str, Any], Spec]] = {}
-        self._programs, self.averaging = Programs(), False
+        self._programs, self.averaging = FusedUpdates(), False
         super().__init__([dict(group) for group in groups], dict(defaults))
 
     def __repr__(self) -> str:
@@ -235,7 +235,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is not in the state dict is not copied.
         super().__setstate__(state)
-        self._specs, self._programs, self.averaging = {}, Programs(), False
+        self._specs, self._programs, self.averaging = {}, FusedUpdates(), False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See :meth:`torch.optim.Optimizer.add_param_group`; by PyTorch's names or ours, or a ``spec``."""
@@ -347,12 +347,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         counts: list[Tensor] = []
         # All is prepared before anything is done: a pass over the weights drives the interpreter's own data from the
         # cache, and a group took three times as long to prepare after one.
-        alone: list[tuple[Program, Tensor, Tensor]] = []
-        together: dict[Any, tuple[Program, list[Tensor], list[Tensor]]] = {}
+        alone: list[tuple[FusedUpdate, Tensor, Tensor]] = []
+        together: dict[Any, tuple[FusedUpdate, list[Tensor], list[Tensor]]] = {}
         for index, (spec, parameters, gradients) in enumerate(moving):
             names, elementwise = rules.scalar_slots(spec), rules.rule_of(spec).elementwise
             # The same for all parameters of a group, but for those that are younger or have other scalar state.
-            known: dict[Any, tuple[dict[str, float], Program | None]] = {}
+            known: dict[Any, tuple[dict[str, float], FusedUpdate | None]] = {}
             for p, g in zip(parameters, gradients, strict=True):
                 state = self._state(spec, p)
                 counts.append(state["step"])
@@ -407,7 +407,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _arrays(spec: Spec, p: Tensor) -> list[str]:
         return [n for n in rules.rule_of(spec).slots(spec, tuple(p.shape)) if n not in rules.scalar_slots(spec)]
 
-    def _move_together(self, program: Program, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    def _move_together(self, program: FusedUpdate, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Sums in one call for all; else small parameters as one long one."""
         slots = [[self.state[p][name] for p in parameters] for name in program.names]
         if program.is_sums:

@@ -17,7 +17,7 @@ from agnostic_torch.taps import watch
 def run(
     model: nn.Module, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]
 ) -> tuple[list[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]:
-    """See :meth:`agnostic.contracts.ported.Ported.run`."""
+    """See :meth:`agnostic.contracts.ported.PortedModels.run`."""
     known = dict(model.named_modules())
     wanted = [name for name in layers if name in known]
     with torch.no_grad(), watch(model, wanted, detach=True) as record:

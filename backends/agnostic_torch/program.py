@@ -24,7 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from agnostic.errors import InvalidInput
-from agnostic.program.builder import Builder, Origin
+from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Program, Value
 from agnostic_torch import custom
 from agnostic_torch.aten import READERS, Call, Unreadable, name_of
@@ -404,7 +404,7 @@ def _typed(node: fx.Node, result: Any, builder: Builder) -> Any:
     return result
 
 
-def _origin(node: fx.Node, before: Origin) -> Origin:
+def _origin(node: fx.Node, before: NodeOrigin) -> NodeOrigin:
     stack = node.meta.get("nn_module_stack", {})
     if not stack:
         return before
@@ -414,7 +414,7 @@ def _origin(node: fx.Node, before: Origin) -> Origin:
     kind = cls if isinstance(cls, str) else cls.__name__
     frame = _user_frame(node.meta.get("stack_trace") or "")
     file, line = frame or (None, None)
-    return Origin(path, kind.rpartition(".")[2], file, line, calls)
+    return NodeOrigin(path, kind.rpartition(".")[2], file, line, calls)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -23,7 +23,7 @@ from agnostic.errors import InvalidWeights
 from agnostic.files import open_regular
 from agnostic.limits import allowance, refusal
 from agnostic.models import pickles
-from agnostic.tensors import CODES, Unreadable, decoded, decoded_width, width
+from agnostic.tensors import CODES, UnreadableTensors, decoded, decoded_width, width
 from agnostic.text import counted, with_article
 
 Array = np.ndarray[Any, Any]
@@ -351,7 +351,7 @@ def _array(tensor: _Tensor, raw: Callable[[_Storage], memoryview]) -> Array:
         flat = decoded(
             data[tensor.offset * size : (last + 1) * size], tensor.code, (last + 1 - tensor.offset,)
         )  # fmt: skip
-    except Unreadable as error:
+    except UnreadableTensors as error:
         raise ValueError(str(error)) from None
     view = np.lib.stride_tricks.as_strided(flat, tensor.shape, [s * flat.itemsize for s in tensor.strides])
     if tensor.conjugate:

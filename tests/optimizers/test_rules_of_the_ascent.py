@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from agnostic.optimizers.rules import adam_step, normalized_gradient_step
 from agnostic.reference.ops import NumpyOps
-from agnostic.visualization.updates import Adam, NormalizedGradient
+from agnostic.visualization.updates import AdamAscent, NormalizedGradient
 
 ops = NumpyOps()
 U = 2.0**-53
@@ -20,7 +20,7 @@ def test_adam_is_that_of_torch() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     start, gradients = rng.standard_normal((2, 5)), rng.standard_normal((30, 2, 5))
-    ours = Adam(learning_rate=0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3)
+    ours = AdamAscent(learning_rate=0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3)
     theirs = torch.tensor(start, requires_grad=True)
     optimizer = torch.optim.Adam([theirs], lr=0.05, betas=(0.8, 0.95), eps=1e-3, maximize=True)
     parameters, state, schedule = start, ours.initial_state(start), ours.schedule(len(gradients))
@@ -35,7 +35,7 @@ def test_adam_is_that_of_torch() -> None:
 
 def test_adams_first_step_is_the_learning_rate_whatever_the_gradient() -> None:
     gradient = np.array([1e-3, -5.0, 2e4])
-    adam = Adam(0.1, epsilon=0.0)
+    adam = AdamAscent(0.1, epsilon=0.0)
     now = {name: values[0] for name, values in adam.schedule(1).items()}
     moved, (mean, square) = adam.step(ops, np.zeros(3), gradient, adam.initial_state(np.zeros(3)), now)
     # Corrected, the moments of one gradient are the gradient and its square: the step is lr * g / |g|.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import agnostic as ag
-from agnostic.program.builder import Builder, Origin
+from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import run
 from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
@@ -33,7 +33,7 @@ def test_an_unknown_operator_is_named_with_the_nearest() -> None:
 
 
 def masked() -> Program:
-    builder = Builder(origin=Origin("head", "Head", "model.py", 7))
+    builder = Builder(origin=NodeOrigin("head", "Head", "model.py", 7))
     x = builder.leaf("x", "input", (2, 3), "float32")
     ones = builder.emit("full", 1, shape=(3, 3), dtype="float32")
     mask = builder.emit("triangle", builder.emit("identity", ones))

@@ -133,7 +133,7 @@ def both_biases_of_a_separable_convolution() -> None:
     assert report.verified, report
 
 
-# What differs, and its mend -------------------------------------------------------------------------------------------
+# What differs, and its fix --------------------------------------------------------------------------------------------
 class Pooled(nn.Module):
     """As torchvision's Inception: an average pool, by a function, that counts the zeros around."""
 
@@ -165,7 +165,7 @@ def average_pools_that_count_their_padding() -> None:
 
 
 @check
-def settings_are_mended_both_ways() -> None:
+def settings_are_fixed_both_ways() -> None:
     def make(padding: int, epsilon: float) -> Any:
         return nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding), nn.BatchNorm2d(4, eps=epsilon), nn.Conv2d(4, 2, 3))
 

@@ -133,7 +133,7 @@ def test_the_epsilon_is_named_and_shown_to_be_all() -> None:
     assert report.explained
     assert report.differences == ("1: epsilon is 0.001 and the source's 1e-05",)
     assert report.error > 10 * report.allowed
-    assert report.mended_error <= report.allowed
+    assert report.fixed_error <= report.allowed
 
 
 def test_a_stride_that_is_elsewhere_is_named() -> None:

@@ -11,7 +11,7 @@ from agnostic.visualization.ascent import Settings
 from agnostic.visualization.parameterization import Fourier, Phase, Pixels
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.robustness import Crops, Jitter, Whole
-from agnostic.visualization.updates import Adam, NormalizedGradient
+from agnostic.visualization.updates import AdamAscent, NormalizedGradient
 
 NAMES = ["fourier", "classic", "jitter", "maco"]
 
@@ -25,7 +25,7 @@ def test_there_are_these() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_prints_itself_as_what_makes_it(name: str) -> None:
     recipe = ag.recipes.get(name)
-    known = dict.fromkeys([Recipe, Fourier, Phase, Pixels, Crops, Jitter, Whole, Adam, NormalizedGradient])
+    known = dict.fromkeys([Recipe, Fourier, Phase, Pixels, Crops, Jitter, Whole, AdamAscent, NormalizedGradient])
     assert eval(repr(recipe), {cls.__name__: cls for cls in known}) == recipe  # noqa: S307 - our own text
     assert hash(recipe) == hash(ag.recipes.get(name))
 
@@ -51,7 +51,7 @@ def test_the_classic_recipe_is_the_books() -> None:
 def test_the_default_is_what_was_measured() -> None:
     recipe = ag.recipes.fourier()
     assert recipe.views == Crops(count=2, mean=0.5, deviation=0.15, low=0.2, high=1.0, noise=0.05)
-    assert recipe.update == Adam(learning_rate=0.05)
+    assert recipe.update == AdamAscent(learning_rate=0.05)
     assert (recipe.steps, recipe.size, recipe.preprocess) == (128, 160, True)
 
 

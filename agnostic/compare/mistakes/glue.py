@@ -23,12 +23,12 @@ from agnostic.reference.layers import apply
 SAMPLE = 4096
 """How many numbers are looked at first, where a function works on each by itself."""
 
-Function = tuple[str, tuple[tuple[str, Any], ...]]
+NamedFunction = tuple[str, tuple[tuple[str, Any], ...]]
 """An activation by its name and its options."""
 
 
 @dataclass(frozen=True)
-class Term:
+class ScaledActivation:
     """``factor * activation(source)``."""
 
     source: str
@@ -52,7 +52,7 @@ class Expression:
 
     activation: str
     options: tuple[tuple[str, Any], ...]
-    parts: tuple[Term, ...]
+    parts: tuple[ScaledActivation, ...]
 
     def compute(self, sources: Mapping[str, Array]) -> Array:
         """Its value."""
@@ -88,17 +88,17 @@ def explained(target: Array, sources: Mapping[str, Array], close: Callable[[Arra
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 made = activate(name, total, options)
             if close(made, wanted):
-                found = Expression(name, tuple(options.items()), tuple(Term(n) for n in names))
+                found = Expression(name, tuple(options.items()), tuple(ScaledActivation(n) for n in names))
                 if close(found.compute(same), target):
                     return found
     for source, x in reversed(list(same.items())) if target.ndim <= 3 else ():
         for name in ("softmax", "log_softmax"):
             if close(activate(name, x), target):
-                return Expression(name, (), (Term(source),))
+                return Expression(name, (), (ScaledActivation(source),))
     for one, two in itertools.permutations(reversed(same), 2):
         for name in INNER:
             if close(activate(name, flat[one]) + flat[two], wanted):
-                found = Expression("linear", (), (Term(one, 1.0, name), Term(two)))
+                found = Expression("linear", (), (ScaledActivation(one, 1.0, name), ScaledActivation(two)))
                 if close(found.compute(same), target):
                     return found
     for names in candidates:
@@ -107,7 +107,9 @@ def explained(target: Array, sources: Mapping[str, Array], close: Callable[[Arra
             continue
         factors = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
         if close(matrix @ factors, wanted):
-            found = Expression("linear", (), tuple(Term(n, float(f)) for n, f in zip(names, factors, strict=True)))
+            found = Expression(
+                "linear", (), tuple(ScaledActivation(n, float(f)) for n, f in zip(names, factors, strict=True))
+            )
             if close(found.compute(same), target):
                 return found
     return None
@@ -258,7 +260,7 @@ class Called:
 
     before: Expression
     layer: LayerDescription
-    after: Function = ("linear", ())
+    after: NamedFunction = ("linear", ())
 
     def compute(self, sources: Mapping[str, Array]) -> Array:
         """Its value."""
@@ -335,7 +337,9 @@ def _singles(group: Mapping[str, Array]) -> Bases:
             continue
         for source, x in group.items():
             with np.errstate(over="ignore", invalid="ignore"):
-                found.append((Expression(name, tuple(options.items()), (Term(source),)), activate(name, x, options)))
+                found.append(
+                    (Expression(name, tuple(options.items()), (ScaledActivation(source),)), activate(name, x, options))
+                )
     return found
 
 
@@ -344,10 +348,10 @@ def _sums(group: Mapping[str, Array]) -> Bases:
     found: Bases = []
     for one, two in itertools.combinations(group, 2):
         for name in ("linear", *INNER):
-            whole = Expression(name, (), (Term(one), Term(two)))
+            whole = Expression(name, (), (ScaledActivation(one), ScaledActivation(two)))
             found.append((whole, whole.compute(group)))
             for first, second in ((one, two), (two, one)) if name != "linear" else ():
-                part = Expression("linear", (), (Term(first, 1.0, name), Term(second)))
+                part = Expression("linear", (), (ScaledActivation(first, 1.0, name), ScaledActivation(second)))
                 found.append((part, part.compute(group)))
     return found
 
@@ -387,7 +391,7 @@ def _matches(layer: LayerDescription, bases: Bases, wanted: Array, close: Close)
         i, j = (singles[int(k)] for k in np.unravel_index(flat, gaps.shape))
         one, two = bases[i][0], bases[j][0]
         if i < j and one.names != two.names and close(made[i] + made[j], wanted):
-            terms = (Term(x.parts[0].source, 1.0, x.activation, x.options) for x in (one, two))
+            terms = (ScaledActivation(x.parts[0].source, 1.0, x.activation, x.options) for x in (one, two))
             yield Called(Expression("linear", (), tuple(terms)), layer)
 
 
@@ -452,7 +456,7 @@ def joined(target: Array, sources: Mapping[str, Array], close: Close) -> Joined 
             if x.shape[:-1] == target.shape[:-1] and x.shape[-1] < width and name not in VECTOR:
                 with np.errstate(over="ignore", invalid="ignore"):
                     made = activate(name, x, options)
-                bases.append((Expression(name, tuple(options.items()), (Term(source),)), made))
+                bases.append((Expression(name, tuple(options.items()), (ScaledActivation(source),)), made))
     placed: dict[int, tuple[Expression, int]] = {}
     while at < width:
         for expression, x in bases:

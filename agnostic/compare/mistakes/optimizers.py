@@ -64,23 +64,23 @@ class Convention:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RuleSteps:
     """A specification at the learning rates of some steps."""
 
     spec: Spec
     rates: tuple[float, ...]
 
-    def changed(self, change: Change) -> Rule:
+    def changed(self, change: Change) -> RuleSteps:
         """With one term of another value.
 
         Raises:
             AgnosticError: it does not go together with the others.
         """
         if change.term == "learning_rate":
-            return Rule(self.spec, tuple(change.b))  # type: ignore[arg-type]
+            return RuleSteps(self.spec, tuple(change.b))  # type: ignore[arg-type]
         if change.term == "kind":
-            return Rule(_as_kind(self.spec, str(change.b)), self.rates)
-        return Rule(replace(self.spec, {change.term: change.b}), self.rates)
+            return RuleSteps(_as_kind(self.spec, str(change.b)), self.rates)
+        return RuleSteps(replace(self.spec, {change.term: change.b}), self.rates)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Observed:
     norms: Sequence[float] = ()
     parts: int = 1
 
-    def left(self, rule: Rule) -> float:
+    def left(self, rule: RuleSteps) -> float:
         """What a rule does not explain, as a root mean square; infinite where it leads nowhere."""
         from agnostic.compare.learning import followed
 
@@ -116,7 +116,7 @@ class Observed:
         return error if error == error else float("inf")
 
 
-def explain(a: Rule, seen: Observed, *, b: Rule | None = None, enough: float = 0.0) -> Convention:
+def explain(a: RuleSteps, seen: Observed, *, b: RuleSteps | None = None, enough: float = 0.0) -> Convention:
     """How A's rule must be changed to do what was observed.
 
     Args:
@@ -136,7 +136,7 @@ def explain(a: Rule, seen: Observed, *, b: Rule | None = None, enough: float = 0
     return _searched(a, seen, own, enough)
 
 
-def _reduced(a: Rule, b: Rule, seen: Observed, enough: float) -> Convention:
+def _reduced(a: RuleSteps, b: RuleSteps, seen: Observed, enough: float) -> Convention:
     """Those of the differences between two rules that are needed to explain what was seen."""
     changes = _between(a, b)
     for change in list(changes):
@@ -149,7 +149,7 @@ def _reduced(a: Rule, b: Rule, seen: Observed, enough: float) -> Convention:
     return Convention(tuple(changes), seen.left(b if rule is None else rule))
 
 
-def _between(a: Rule, b: Rule) -> list[Change]:
+def _between(a: RuleSteps, b: RuleSteps) -> list[Change]:
     found, base = [], a.spec
     if type(a.spec) is not type(b.spec):
         found.append(Change("kind", type(a.spec).__name__, type(b.spec).__name__))
@@ -168,7 +168,7 @@ def _as_kind(spec: Spec, kind: str) -> Spec:
     return make(cls, kept)
 
 
-def _all(a: Rule, changes: Sequence[Change]) -> Rule | None:
+def _all(a: RuleSteps, changes: Sequence[Change]) -> RuleSteps | None:
     try:
         for change in sorted(changes, key=lambda x: x.term != "kind"):
             a = a.changed(change)
@@ -177,11 +177,11 @@ def _all(a: Rule, changes: Sequence[Change]) -> Rule | None:
     return a
 
 
-def _searched(a: Rule, seen: Observed, own: float, enough: float) -> Convention:
+def _searched(a: RuleSteps, seen: Observed, own: float, enough: float) -> Convention:
     """One change, or a few, of those that are known; as many as each still removes two thirds of what is left."""
     best, rule = Convention((), own), a
     while best.error > enough and len(best.changes) < _TOGETHER:
-        found: tuple[float, Change, Rule] | None = None
+        found: tuple[float, Change, RuleSteps] | None = None
         for change in _changes(rule):
             tried = _all(rule, [change])
             if tried is None or change.term in {x.term for x in best.changes}:
@@ -195,7 +195,7 @@ def _searched(a: Rule, seen: Observed, own: float, enough: float) -> Convention:
     return best
 
 
-def _changes(rule: Rule) -> Iterator[Change]:
+def _changes(rule: RuleSteps) -> Iterator[Change]:
     own = as_dict(rule.spec)
     for term, values in ({**Spec.choices, **type(rule.spec).choices, **_VALUES}).items():
         if term in own:

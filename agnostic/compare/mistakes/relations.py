@@ -50,15 +50,15 @@ class Relation:
 
     Attributes:
         mistake: a key of the catalogue.
-        made: what B's array would be, if this were the mistake; or, with ``mended``, what A's would be.
-        mended: whether ``made`` is B's array after the mend, to be compared with A's.
-        values: for the words of the mend.
+        made: what B's array would be, if this were the mistake; or, with ``fixed``, what A's would be.
+        fixed: whether ``made`` is B's array after the fix, to be compared with A's.
+        values: for the words of the fix.
         note: a clause for the sentence.
     """
 
     mistake: str
     made: Array
-    mended: bool = False
+    fixed: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -188,7 +188,7 @@ def _activations(truth: Array, output: Array, after: str | None) -> Iterator[Rel
         extra = "activation_doubled" if again else "activation_extra"
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield Relation(extra, activate(name, truth, options), values={"b": said})
-            yield Relation("activation_missing", activate(name, output, options), mended=True, values={"a": said})
+            yield Relation("activation_missing", activate(name, output, options), fixed=True, values={"a": said})
 
 
 _INVERSE: Mapping[str, Any] = {
@@ -202,7 +202,7 @@ _INVERSE: Mapping[str, Any] = {
 def exchanged(truth: Array, output: Array) -> Iterator[Relation]:
     """One activation in another's place, where what was activated is not at hand: one of them can be undone."""
     for name, inverse in _INVERSE.items():
-        for known, other, mended in ((truth, output, False), (output, truth, True)):
+        for known, other, fixed in ((truth, output, False), (output, truth, True)):
             if not plausible(name, known):
                 continue
             with np.errstate(all="ignore"):
@@ -212,10 +212,10 @@ def exchanged(truth: Array, output: Array) -> Iterator[Relation]:
             for second, options in ACTIVATIONS:
                 if second == name or (second in VECTOR and truth.ndim > 3) or not plausible(second, other):
                     continue
-                said = (name, words(second, options))[:: -1 if mended else 1]
+                said = (name, words(second, options))[:: -1 if fixed else 1]
                 with np.errstate(all="ignore"):
                     made = activate(second, before, options)
-                yield Relation("activation_differs", made, mended=mended, values={"a": said[0], "b": said[1]})
+                yield Relation("activation_differs", made, fixed=fixed, values={"a": said[0], "b": said[1]})
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def _range(scale: Array, offset: Array) -> dict[str, str]:
 
 def _digits(truth: Array, output: Array) -> Iterator[Relation]:
     for dtype, unit in (("bfloat16", 2.0**-8), ("float16", 2.0**-11)):
-        for rough, exact, mended in ((output, truth, False), (truth, output, True)):
+        for rough, exact, fixed in ((output, truth, False), (truth, output, True)):
             if not fits(rough, dtype) or fits(exact, dtype):
                 continue
             made = rounded(exact, dtype)
@@ -338,5 +338,5 @@ def _digits(truth: Array, output: Array) -> Iterator[Relation]:
             scale = float(np.sqrt(np.mean(np.square(exact))))
             if float(np.sqrt(np.mean(np.square(rough - exact)))) <= 8 * unit * scale:
                 made = rough
-            note = "it is A that has them" if mended else ""
-            yield Relation("dtype", made, mended=mended, values={"b": dtype}, note=note)
+            note = "it is A that has them" if fixed else ""
+            yield Relation("dtype", made, fixed=fixed, values={"b": dtype}, note=note)

@@ -206,15 +206,15 @@ def _changes(
             yield Replay(mistake, stray.output + x, name, {"a": source, "b": source}, f"{source} is added by one side")
 
 
-Function = tuple[str, Mapping[str, Any]]
+NamedFunction = tuple[str, Mapping[str, Any]]
 
 
-def _functions(x: Array) -> Iterator[Function]:
+def _functions(x: Array) -> Iterator[NamedFunction]:
     for name, options in ACTIVATIONS:
         if name not in VECTOR or x.ndim <= 3:
             yield name, options
 
 
-def _activated(function: Function, x: Array) -> Array:
+def _activated(function: NamedFunction, x: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return activate(function[0], x, function[1])

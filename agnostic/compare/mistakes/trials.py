@@ -1,7 +1,7 @@
-"""What can be tried at a layer: B mended by one of A's entries, or A with a mistake put in.
+"""What can be tried at a layer: B corrected by one of A's entries, or A with a mistake put in.
 
-Where B's description is the whole truth (computing it gives what B gave), B is mended and compared with A. Where it is
-not, because B's class computes otherwise or cannot be described, A is spoiled and compared with what B gave.
+Where B's description is the whole truth (computing it gives what B gave), B is corrected and compared with A. Where it
+is not, because B's class computes otherwise or cannot be described, A is spoiled and compared with what B gave.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agnostic.compare.mistakes.relations import ACTIVATIONS, words
 from agnostic.compare.mistakes.segments import pairs
 from agnostic.description import Array, LayerDescription
 
-Layers = Sequence[LayerDescription]
+LayerDescriptions = Sequence[LayerDescription]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trial:
     """
 
     mistake: str
-    layers: Layers
+    layers: LayerDescriptions
     against: Literal["truth", "output"]
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -44,7 +44,7 @@ class Trial:
 
 # Mending B ------------------------------------------------------------------------------------------------------------
 Slots = list[LayerDescription | None]
-Change = Callable[[LayerDescription], LayerDescription | None]
+DescriptionChange = Callable[[LayerDescription], LayerDescription | None]
 Edited = Callable[[Slots], Slots]
 
 
@@ -57,7 +57,7 @@ class _Edit:
     layer: str = ""
 
 
-def mending(a: Layers, b: Layers) -> Iterator[Trial]:
+def corrected(a: LayerDescriptions, b: LayerDescriptions) -> Iterator[Trial]:
     """B with one difference from A taken out, then with two, then with all."""
     edits = list(_edits(a, b))
     start: Slots = list(b)
@@ -81,7 +81,7 @@ def _trial(
     return Trial(mistake, [x for x in layers if x is not None], "truth", values, note, layer)
 
 
-def _edits(a: Layers, b: Layers) -> Iterator[_Edit]:
+def _edits(a: LayerDescriptions, b: LayerDescriptions) -> Iterator[_Edit]:
     """One for each difference. Positions are kept: what is taken out leaves None, and what is put in stands beside."""
     matched = pairs(a, b)
     for i, j in matched:
@@ -115,7 +115,7 @@ def _edits(a: Layers, b: Layers) -> Iterator[_Edit]:
         yield _Edit(mistake, _all(changed), changed[0].values, changed[0].note, changed[0].layer)
 
 
-def _changing(j: int, change: Change) -> Edited:
+def _changing(j: int, change: DescriptionChange) -> Edited:
     """Another layer at one position; None takes it out."""
 
     def apply(layers: Slots) -> Slots:
@@ -129,7 +129,9 @@ def _all(edits: Sequence[_Edit]) -> Edited:
     return lambda layers: functools.reduce(lambda now, edit: edit.apply(now), edits, layers)
 
 
-def _structure(a: Layers, b: Layers, matched: Sequence[tuple[int | None, int | None]]) -> Iterator[_Edit]:
+def _structure(
+    a: LayerDescriptions, b: LayerDescriptions, matched: Sequence[tuple[int | None, int | None]]
+) -> Iterator[_Edit]:
     """A layer that one side has too much or too little, or two that changed places."""
     position = 0
     for i, j in matched:
@@ -165,7 +167,7 @@ def _instead(new: LayerDescription, old: LayerDescription) -> LayerDescription:
     return new
 
 
-def _placing(new: Layers) -> Edited:
+def _placing(new: LayerDescriptions) -> Edited:
     return lambda layers: list(new)
 
 
@@ -202,7 +204,7 @@ def _other_kind(a: LayerDescription, b: LayerDescription) -> tuple[str, dict[str
 
 
 # Differences of entries -----------------------------------------------------------------------------------------------
-Entry = tuple[str, dict[str, Any], dict[str, Any], str]
+EntryTrial = tuple[str, dict[str, Any], dict[str, Any], str]
 """Mistake, entries to change in B, values for the words, a clause."""
 
 _SIMPLE: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -266,7 +268,7 @@ _UNSAID: Mapping[str, Any] = {
 }
 
 
-def entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]:
+def entries(a: LayerDescription, b: LayerDescription) -> Iterator[EntryTrial]:
     """The differences of two layers of one kind, each as what to change in B."""
     if a.kind == "activation":
         yield from _activation_entries(a, b)
@@ -292,7 +294,7 @@ def _value(x: Any) -> str:
     return f"{x:.6g}" if isinstance(x, float) else str(x)
 
 
-def _padding_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]:
+def _padding_entries(a: LayerDescription, b: LayerDescription) -> Iterator[EntryTrial]:
     ours, theirs = a.config.get("padding"), b.config.get("padding")
     if _plain(ours) == _plain(theirs):
         return
@@ -313,7 +315,7 @@ def _plain(padding: Any) -> Any:
     return "valid" if isinstance(padding, tuple) and not any(map(any, padding)) else padding
 
 
-def _resize_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]:
+def _resize_entries(a: LayerDescription, b: LayerDescription) -> Iterator[EntryTrial]:
     def pick(*keys: str) -> dict[str, Any]:
         return {key: a.config.get(key) for key in keys}
 
@@ -344,7 +346,7 @@ def _resize_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]
         )
 
 
-def _activation_entries(a: LayerDescription, b: LayerDescription) -> Iterator[Entry]:
+def _activation_entries(a: LayerDescription, b: LayerDescription) -> Iterator[EntryTrial]:
     ours, theirs = str(a.config.get("activation")), str(b.config.get("activation"))
     one, two = dict(a.config.get("activation_options") or {}), dict(b.config.get("activation_options") or {})
     if ours == theirs and one == two:
@@ -386,7 +388,7 @@ def _activation_values(ours: str, theirs: str, one: Mapping[str, Any], two: Mapp
 
 
 # Spoiling A -----------------------------------------------------------------------------------------------------------
-def spoiling(layers: Layers, against: Literal["truth", "output"]) -> Iterator[Trial]:
+def spoiling(layers: LayerDescriptions, against: Literal["truth", "output"]) -> Iterator[Trial]:
     """A with each mistake that its kinds of layers can have, one at a time; or B without it, by the same changes."""
     layers = list(layers)
     for i, layer in enumerate(layers):
@@ -416,12 +418,12 @@ def spoiling(layers: Layers, against: Literal["truth", "output"]) -> Iterator[Tr
         yield Trial("layer_order", turned, against, {"a": order}, "", layers[i].name)
 
 
-Variant = tuple[str, LayerDescription, dict[str, Any], str]
+DescriptionVariant = tuple[str, LayerDescription, dict[str, Any], str]
 
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12, 1e-7, 1e-8, 1e-4, 1e-2, 0.0)
 
 
-def variants(x: LayerDescription) -> Iterator[Variant]:
+def variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     """A layer with each of the mistakes that its kind can have."""
     config = x.config
     if x.kind in ("batch_norm", "layer_norm", "group_norm", "rms_norm"):
@@ -460,7 +462,7 @@ def variants(x: LayerDescription) -> Iterator[Variant]:
     yield from _weight_variants(x)
 
 
-def _norm_variants(x: LayerDescription) -> Iterator[Variant]:
+def _norm_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     key = {"batch_norm": "batch_norm_epsilon", "layer_norm": "layer_norm_epsilon"}.get(x.kind, "norm_epsilon")
     if x.kind == "batch_norm":
         yield (
@@ -495,7 +497,7 @@ def _norm_variants(x: LayerDescription) -> Iterator[Variant]:
                 yield "norm_axes", x.replace(axes=axes), {"a": x.config["axes"], "b": axes}, ""
 
 
-def _conv_variants(x: LayerDescription) -> Iterator[Variant]:
+def _conv_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     config, rank = x.config, int(x.config.get("rank", 2))
     ours, size = config["padding"], config["kernel_size"]
     strided = max(config["strides"]) > 1
@@ -529,7 +531,7 @@ def _conv_variants(x: LayerDescription) -> Iterator[Variant]:
             yield "strides", x.replace(strides=(s,) * rank), {"a": _value(config["strides"])}, ""
 
 
-def _pool_variants(x: LayerDescription) -> Iterator[Variant]:
+def _pool_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     config = x.config
     rank = len(config["pool_size"])
     other = "average_pool" if x.kind == "max_pool" else "max_pool"
@@ -563,7 +565,7 @@ def _pool_variants(x: LayerDescription) -> Iterator[Variant]:
             yield "strides", x.replace(strides=(n,) * rank), {"a": _value(config["strides"])}, ""
 
 
-def _resize_variants(x: LayerDescription) -> Iterator[Variant]:
+def _resize_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     config = x.config
     for interpolation in ("nearest", "bilinear", "bicubic", "area"):
         for align, half in ((True, False), (False, True), (False, False)):
@@ -579,7 +581,7 @@ def _resize_variants(x: LayerDescription) -> Iterator[Variant]:
     yield "antialias", x.replace(antialias=not config.get("antialias")), {"a": config.get("antialias")}, ""
 
 
-def _recurrent_variants(x: LayerDescription) -> Iterator[Variant]:
+def _recurrent_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     if x.kind == "gru":
         yield (
             "reset_after",
@@ -614,7 +616,7 @@ def _recurrent_variants(x: LayerDescription) -> Iterator[Variant]:
         yield "recurrent_activation", x.replace(activation=name), {"a": x.config.get("activation")}, name
 
 
-def _attention_variants(x: LayerDescription) -> Iterator[Variant]:
+def _attention_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     size, heads = int(x.config["key_dim"]), int(x.config["heads"])
     for scale in (1.0, (size * heads) ** -0.5, 1.0 / size, heads**-0.5):
         if abs(scale - x.config["scale"]) > 1e-9:
@@ -631,7 +633,7 @@ def _attention_variants(x: LayerDescription) -> Iterator[Variant]:
             yield "weights_permuted", x.replace(weights=moved), {}, ", ".join(names[k] for k in order)
 
 
-def _weight_variants(x: LayerDescription) -> Iterator[Variant]:
+def _weight_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
     weights = x.weights
     for name in weights:
         plain = name.rpartition(".")[2].removeprefix("output_")
@@ -681,11 +683,11 @@ def _weight_variants(x: LayerDescription) -> Iterator[Variant]:
                 )
 
 
-def described_output(layers: Layers) -> str | None:
+def described_output(layers: LayerDescriptions) -> str | None:
     """The activation that a segment ends with, or None."""
     if layers and layers[-1].kind == "activation":
         return str(layers[-1].config.get("activation"))
     return None
 
 
-__all__ = ["Array", "Trial", "described_output", "entries", "mending", "said", "spoiling", "variants"]
+__all__ = ["Array", "Trial", "corrected", "described_output", "entries", "said", "spoiling", "variants"]

@@ -43,7 +43,7 @@ def name_of(a: LayerDescription, b: LayerDescription, names: list[str]) -> tuple
     return "weights_differ", {}, _how_far(a, b, names)
 
 
-Found = tuple[str, dict[str, Any], str] | None
+FoundMistake = tuple[str, dict[str, Any], str] | None
 
 
 def _how_far(a: LayerDescription, b: LayerDescription, names: list[str]) -> str:
@@ -61,7 +61,7 @@ def _how_far(a: LayerDescription, b: LayerDescription, names: list[str]) -> str:
 _INITIAL = {"moving_mean": 0.0, "moving_variance": 1.0, "gamma": 1.0, "scale": 1.0, "beta": 0.0, "bias": 0.0}
 
 
-def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     """One side's are absent or as they were made, the other's are not."""
     for lacking, note in ((b, ""), (a, "A's are as they were made, B's are not")):
 
@@ -71,7 +71,7 @@ def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
 
         if not all(map(absent, names)):
             continue
-        values: dict[str, Any] = {"mend": f"Load {b.name}'s weights into A's {a.name} as well."} if note else {}
+        values: dict[str, Any] = {"fix": f"Load {b.name}'s weights into A's {a.name} as well."} if note else {}
         plain = {name.rpartition(".")[2].removeprefix("output_") for name in names}
         if plain <= {"moving_mean", "moving_variance"}:
             return "statistics_missing", values, note
@@ -83,7 +83,7 @@ def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
     return None
 
 
-def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     for x, y, mistake in (
         ("gamma", "beta", "gamma_beta_swapped"),
         ("moving_mean", "moving_variance", "mean_variance_swapped"),
@@ -101,7 +101,7 @@ def _swapped(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
     return None
 
 
-def _statistics(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _statistics(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     if not set(names) <= {"moving_mean", "moving_variance"}:
         return None
     if any(not {"moving_mean", "moving_variance"} <= x.weights.keys() for x in (a, b)):
@@ -136,7 +136,7 @@ def _native_momentum(kept: float, framework: str) -> float:
     return kept if facts_of(framework).momentum_kept else round(1 - kept, 10)
 
 
-def _turned(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _turned(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     """A kernel with its axes swapped or turned round."""
     kernels = [n for n in names if n in a.weights and n in b.weights and a.weights[n].ndim >= 2]
     if not kernels or a.kind == "embedding":
@@ -197,7 +197,7 @@ def _axes(axes: tuple[int, ...]) -> str:
 _GATES = {"lstm": "ifco", "gru": "zrh"}
 
 
-def _gates(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _gates(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     if a.kind not in _GATES or a.kind != b.kind:
         return None
     letters = _GATES[a.kind]
@@ -214,7 +214,7 @@ def _gates(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
     return None
 
 
-def _rows(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _rows(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     """The rows of a kernel in another order: the features before it were flattened otherwise."""
     if "kernel" not in names or a.kind != "dense" or "kernel" not in a.weights or "kernel" not in b.weights:
         return None
@@ -227,7 +227,7 @@ def _rows(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
     return None
 
 
-def _digits(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _digits(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     shared = [n for n in names if n in a.weights and n in b.weights and a.weights[n].shape == b.weights[n].shape]
     if len(shared) != len(names):
         return None
@@ -244,7 +244,7 @@ def _digits(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found
     return None
 
 
-def _scaled(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _scaled(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     factors = []
     for name in names:
         x, y = a.weights.get(name), b.weights.get(name)
@@ -260,7 +260,7 @@ def _scaled(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found
     return "weights_scaled", {"b": f"{factors[0]:.6g}"}, ""
 
 
-def _permuted(a: LayerDescription, b: LayerDescription, names: list[str]) -> Found:
+def _permuted(a: LayerDescription, b: LayerDescription, names: list[str]) -> FoundMistake:
     for name in names:
         x, y = a.weights.get(name), b.weights.get(name)
         if x is None or y is None or x.size != y.size or not same(np.sort(x, axis=None), np.sort(y, axis=None)):

@@ -100,7 +100,7 @@ CATALOGUE: Mapping[str, str] = {
 }
 
 
-def mend(mistake: str, framework: str, **values: object) -> str:
+def fix_for(mistake: str, framework: str, **values: object) -> str:
     """What to write in a framework; in another's words where its backend has none.
 
     Args:
@@ -122,7 +122,7 @@ def _with_fixes() -> list[Backend]:
 def markdown() -> str:
     """The table of docs/compare.md."""
     backends = _with_fixes()
-    titles = ["key", "what it looks like", *(f"mend in {backend.registration.title}" for backend in backends)]
+    titles = ["key", "what it looks like", *(f"fix in {backend.registration.title}" for backend in backends)]
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     plain = {"{a}": "A's", "{b}": "B's", "{layer}": "the layer", "{place}": "there"}
     for key, what in CATALOGUE.items():

@@ -102,10 +102,10 @@ weights_kept = contextlib.nullcontext
 
 
 def programs() -> Any:
-    """Update rules as operations in place, see :class:`agnostic_torch.fusion.Programs`."""
-    from agnostic_torch.fusion import Programs
+    """Update rules as operations in place, see :class:`agnostic_torch.fusion.FusedUpdates`."""
+    from agnostic_torch.fusion import FusedUpdates
 
-    return Programs()
+    return FusedUpdates()
 
 
 def _score(network: Any, now: Any, data: Any, point: Any) -> Any:

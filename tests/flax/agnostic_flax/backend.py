@@ -15,7 +15,7 @@ from flax import nnx
 from agnostic import contracts
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.layers import Layer
-from agnostic.models.forms import Input, Trial, is_python_refusal
+from agnostic.models.forms import Input, ModelRun, is_python_refusal
 from agnostic.models.weights import fit
 from agnostic.patching import patched
 from agnostic.reference.ops import NumpyOps
@@ -54,7 +54,7 @@ def _hooked(model: nnx.Module, hook: Callable[[str, Any], None]) -> Iterator[Non
         yield
 
 
-class Layers(contracts.Layers):
+class Layers(contracts.LayerTree):
     def tree(self, model):
         def size(module):
             return sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
@@ -65,7 +65,7 @@ class Layers(contracts.Layers):
         return next((name for name, x in _modules(model).items() if x is layer), None)
 
 
-class Inputs(contracts.Inputs):
+class Inputs(contracts.ModelInputs):
     def trial(self, model, inputs):
         found = {layer.name: layer for layer in layers.tree(model)}
         ran: list[str] = []
@@ -84,7 +84,7 @@ class Inputs(contracts.Inputs):
         except Exception as raised:  # noqa: BLE001 - whatever a model raises for inputs that do not fit
             error = raised
         order = [*dict.fromkeys(ran), *(name for name in found if name not in ran)]
-        return Trial([found[name] for name in order], error)
+        return ModelRun([found[name] for name in order], error)
 
     def stated_inputs(self, model):
         first = next((x for x in _modules(model).values() if isinstance(x, nnx.Conv)), None)

@@ -1,7 +1,7 @@
 """Keras models written as torch source: the port computes the same, has the layers' names, and is plain torch.
 
-The verdict is :class:`agnostic.port.report.Report`'s: outputs and layers of the written source, run in a process of its
-own, against the model in float64 where the engine has it, at two sizes of the inputs.
+The verdict is :class:`agnostic.port.report.PortReport`'s: outputs and layers of the written source, run in a process of
+its own, against the model in float64 where the engine has it, at two sizes of the inputs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from agnostic import contracts
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.optimizers import build, rules
-from agnostic.optimizers.inventory import Group, Inventory
+from agnostic.optimizers.inventory import Inventory, ParameterGroup
 from agnostic.optimizers.snapshot import ParameterState, Snapshot
 from agnostic.reference.ops import NumpyOps
 from agnostic.reference.optimizers import initial_state
@@ -119,7 +119,7 @@ def _climb(model: Any, ascent: Any, images: range, dtype: str) -> Climbed:
 class Optimizer:
     """Moves the parameters of groups, each by its own specification."""
 
-    def __init__(self, groups: Sequence[tuple[Any, Group]]) -> None:
+    def __init__(self, groups: Sequence[tuple[Any, ParameterGroup]]) -> None:
         self.groups = [(spec, dict(group.parameters)) for spec, group in groups if group.trainable]
         if any(spec.accumulate > 1 or spec.ema_momentum is not None for spec, _ in self.groups):
             raise InvalidInput("tiny optimizers accumulate no gradients and average no weights")
@@ -172,7 +172,7 @@ class Optimizers(contracts.Optimizers):
             optimizer.state[name] = {**optimizer.state[name], **known.slots}
 
 
-class Learning(contracts.Learning):
+class Learning(contracts.LearningSteps):
     def gradients(self, model, inputs):
         own = model.parameters()
         loss = np.mean(np.square(model(inputs))) / 2

@@ -13,13 +13,13 @@ from agnostic import contracts
 from agnostic.compare.layouts import Layout
 from agnostic.description import LayerDescription
 from agnostic.layers import Layer
-from agnostic.models.forms import Input, Trial
+from agnostic.models.forms import Input, ModelRun
 from agnostic.taps.records import Activations
 from agnostic_tiny.networks import Network
 from agnostic_tiny.tape import Tensor
 
 
-class Layers(contracts.Layers):
+class Layers(contracts.LayerTree):
     def tree(self, model):
         sizes = {name: sum(x.value.size for x in layer.weights.values()) for name, layer in model.layers.items()}
         return [Layer(n, type(x).__name__, None, None, None, sizes[n], calls=0) for n, x in model.layers.items()]
@@ -28,7 +28,7 @@ class Layers(contracts.Layers):
         return next((name for name, x in model.layers.items() if x is layer), None)
 
 
-class Inputs(contracts.Inputs):
+class Inputs(contracts.ModelInputs):
     def trial(self, model, inputs):
         found = {layer.name: layer for layer in layers.tree(model)}
 
@@ -41,8 +41,8 @@ class Inputs(contracts.Inputs):
             with model.hooked(see):
                 model(inputs)
         except ValueError as error:  # what NumPy raises for shapes that do not fit
-            return Trial(list(found.values()), error)
-        return Trial(list(found.values()))
+            return ModelRun(list(found.values()), error)
+        return ModelRun(list(found.values()))
 
     def stated_inputs(self, model):
         return [Input((1, None, None, 3), "NHWC")]
@@ -101,7 +101,7 @@ class Part(Network):
 
 
 class Call:
-    """See :class:`agnostic.compare.calls.Call`."""
+    """See :class:`agnostic.compare.calls.LayerCall`."""
 
     def __init__(self, name: str, number: int, layer: Any, x: Tensor, axes: str) -> None:
         self.name, self.number, self.arrays, self._layer, self._axes = name, number, (x,), layer, axes
