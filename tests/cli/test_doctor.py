@@ -165,7 +165,7 @@ def test_keras_engine_is_found_where_keras_looks(tmp_path: Path) -> None:
 def test_an_engine_that_is_not_installed_is_a_finding() -> None:
     assert keras_doctor.check_engine(("torch", "KERAS_BACKEND names"), ["keras", "torch"]) is None
     finding = keras_doctor.check_engine(("jax", "KERAS_BACKEND names"), ["keras", "torch"])
-    assert finding == doctor.Finding(
+    assert finding == doctor.Advice(
         "KERAS_BACKEND names the engine 'jax', which is not installed",
         "export KERAS_BACKEND=torch or pip install 'agnostic-ml[jax]'",
     )

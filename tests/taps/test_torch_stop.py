@@ -10,7 +10,7 @@ import agnostic as ag
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-Taps = pytest.importorskip("agnostic_torch.taps").Taps
+TapRecorder = pytest.importorskip("agnostic_torch.taps").TapRecorder
 
 
 class Count(nn.Module):
@@ -246,7 +246,7 @@ def test_training_mode_that_decides_what_runs():
             return self.last(self.layer(x)) if self.training else self.last(x)
 
     model = Aux()
-    part, taps = ag.submodel(model, "last"), Taps(model, ["layer"])
+    part, taps = ag.submodel(model, "last"), TapRecorder(model, ["layer"])
     x = torch.randn(1, 2)
     for training in (True, False, True, False):
         model.train(training)
