@@ -1,4 +1,4 @@
-"""NumPy arrays as frameworks take them, and inputs in words."""
+"""NumPy arrays as frameworks take them, and inputs as text."""
 
 from __future__ import annotations
 

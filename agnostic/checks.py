@@ -1,4 +1,4 @@
-"""Checks of arguments that several parts share."""
+"""Checks of arguments that several modules share."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def whole_number(name: str, value: Any, least: int = 0, most: int | None = None)
 
     Args:
         name: of the argument.
-        value: an integer of any kind: Python's, NumPy's, an array or a tensor of one integer; no bool and no float, of
-            which ``int()`` would cut the fraction off.
+        value: an integer of any kind: Python's, NumPy's, an array or a tensor of one integer; not a bool or a float,
+            whose fraction ``int()`` would drop.
         least: the smallest integer allowed.
-        most: the largest integer allowed; None: there is none.
+        most: the largest integer allowed; None: no limit.
 
     Raises:
-        InvalidInput: it is none, or out of range.
+        InvalidInput: it is not an integer, or out of range.
     """
     try:
         number = operator.index(value)

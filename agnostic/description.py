@@ -1,4 +1,4 @@
-"""What one layer computes, in words and numbers that belong to no framework.
+"""What one layer computes, described without any framework.
 
 A description is what comparing, diagnosing and transferring share: :mod:`agnostic.reference.layers` executes it in
 NumPy, and two descriptions of one kind can be compared entry by entry.
@@ -43,9 +43,9 @@ embedding            padding_index
 lstm, gru, rnn       units, layers, bidirectional, return_sequences, activation, recurrent_activation, reset_after
 attention            heads, key_dim, scale, causal
 add, multiply, ...   nothing; concatenate has axis
-scale                gamma: a factor a channel; normalization: mean, variance; rescaling: factor, offset
+scale                gamma: one factor per channel; normalization: mean, variance; rescaling: factor, offset
 block                a layer that holds others
-other                what nobody described
+other                anything without a description
 ==================== =================================================================================================
 """
 
@@ -90,7 +90,7 @@ class LayerDescription:
 
     @property
     def framework(self) -> str:
-        """``"torch"``, ``"keras"``, or ``""`` where nobody said."""
+        """``"torch"``, ``"keras"``, or ``""`` where it is not known."""
         return str(self.config.get("framework", ""))
 
     def replace(self, *, kind: str | None = None, weights: Mapping[str, Array] | None = None, **config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How values show themselves at a prompt and in a notebook: short texts, HTML tables and pictures."""
+"""How values are displayed at a prompt and in a notebook: short texts, HTML tables and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 LIMIT = 400
-"""About how many characters a ``repr`` may have."""
+"""The approximate number of characters of a ``repr``."""
 
 ROWS = 200
 """How many rows of a table a notebook shows; it keeps every output in its file."""
@@ -27,7 +27,7 @@ PICTURES = 64
 
 
 def shortened(value: object, width: int = 40) -> str:
-    """Text on one line, its middle left out where it is longer than ``width``: the end tells layer names apart."""
+    """Text on one line, its middle left out if it is longer than ``width``."""
     text = printable(value)
     if len(text) <= width:
         return text
@@ -36,7 +36,7 @@ def shortened(value: object, width: int = 40) -> str:
 
 
 def listed(parts: Iterable[object], room: int = LIMIT - 80, width: int = 60) -> str:
-    """Parts joined by commas: as many as ``room`` characters hold, then how many more there are."""
+    """Parts joined by commas, up to ``room`` characters, then the number of the remaining ones."""
     texts = [shortened(part, width) for part in parts]
     shown: list[str] = []
     for text in texts:

@@ -19,7 +19,7 @@ from agnostic.arrays import describe
 from agnostic.errors import AgnosticError, InvalidInput, nearest
 from agnostic.temporary import temporary_folder
 
-# The disk is full, the user has no share of it left, or the process may not write as large a file.
+# The disk is full, the user's quota is used up, or the process may not write as large a file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _KINDS = {
@@ -327,7 +327,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 
 def _reason(error: OSError) -> str:
-    """What went wrong, in the system's words, without the number and the file name."""
+    """What went wrong, as the system says it, without the number and the file name."""
     if isinstance(error, FileExistsError):  # from mkdir
         return "a file stands where its folder should be"
     return (error.strerror or str(error)).lower()

@@ -89,7 +89,7 @@ def cause(inputs: Iterable[tuple[str, bool]], weights: Iterable[tuple[str, bool]
     given, own = list(inputs), list(weights)
     for name, finite in own:
         if not finite:
-            return f"its {name} is not finite: the step that was made before spoiled it"
+            return f"its {name} is not finite: the step before made it so"
     if not all(finite for _, finite in given):
         return "what it was given is not finite already: look at the data, or at what the model does before it"
     return "what it was given" + (" and its weights are" if own else " is") + " finite: it happens in the layer itself"

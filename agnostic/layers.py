@@ -34,7 +34,7 @@ class Layer:
         kind: the framework's class name, such as ``"Conv2d"``.
         shape: shape of the output with None for the batch, in the framework's own layout; None for a layer that
             did not run or whose output is not one array.
-        axes: one letter a dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
+        axes: one letter per dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
             ``"NCHW"``; None where ``shape`` is None, where nothing that the model does tells them, and where a
             dimension has no letter (the windows of all images in a row, the heads of an attention).
         channels: length of the channel axis; None where there is none.

@@ -29,7 +29,7 @@ _MOST_AXES = 32
 
 
 class UnreadableTensors(ValueError):
-    """Why a file cannot be read, in words that continue a sentence."""
+    """Why a file cannot be read, as a phrase that continues a sentence."""
 
 
 def width(code: str) -> int:

@@ -1,4 +1,4 @@
-"""Text from strangers (names in files, messages of other libraries) as a terminal or a page may show it."""
+"""Untrusted text (names in files, messages of other libraries), made safe for a terminal or a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def printable(value: object) -> str:
-    r"""Text on one line, without a character that acts instead of being shown.
+    r"""Text on one line, without control characters.
 
     Control characters (ESC starts the sequences that move a terminal's cursor, set its title or answer in the user's
     name), marks that turn the direction of the text around it, invisible ones, line ends and unpaired surrogates become

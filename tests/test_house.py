@@ -1,4 +1,4 @@
-"""The house itself: what importing costs, what the public names are, what is shipped, whether documents are true."""
+"""The repository itself: the cost of importing, the public names, what is shipped, whether documents are true."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_the_links_in_the_documents_lead_somewhere() -> None:
 
 def _map() -> dict[str, str]:
     """The paths that the map in CONTRIBUTING.md names, each with what it says of them."""
-    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## The map of the house")[2].partition("Rules that")[0]
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Map of the repository")[2].partition("Rules that")[0]
     found: dict[str, str] = {}
     above: list[tuple[int, str]] = []
     for indent, name, said in re.findall(r"^( {4,})([\w./]+)(?: {2,}(\S.*))?$", text, re.MULTILINE):

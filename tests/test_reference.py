@@ -30,7 +30,7 @@ RETURNED = (
     "agnostic.taps.stored.Stored", "agnostic.visualization.images.Images", "agnostic.compare.report.Comparison",
     "agnostic.compare.report.Divergence", "agnostic.compare.report.Diagnosis", "agnostic.compare.report.Row",
     "agnostic.compare.diagnosis.Finding", "agnostic.program.nodes.Program", "agnostic.program.nodes.Node",
-    "agnostic.program.nodes.Leaf", "agnostic.program.nodes.Value", "agnostic.optimizers.groups.Group",
+    "agnostic.program.nodes.Leaf", "agnostic.program.nodes.Value", "agnostic.optimizers.groups.ParameterGroup",
     "agnostic.optimizers.snapshot.Snapshot", "agnostic.optimizers.snapshot.ParameterState",
     "agnostic.data.batches.Loaded", "agnostic.augmentation.iterators.NumpyArrayIterator",
     "agnostic.augmentation.iterators.DirectoryIterator", "agnostic.augmentation.iterators.DataFrameIterator",

@@ -1,4 +1,4 @@
-"""Augmentation: from ranges to sampled parameters to one matrix an image.
+"""Augmentation: from ranges to sampled parameters to one matrix per image.
 
 :class:`ImageDataGenerator` has the signature and the pixels of Keras' legacy class; :class:`Augmentation` is the form
 to move to: a frozen description, and parameters that depend on nothing but (seed, epoch, image index).

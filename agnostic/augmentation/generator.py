@@ -34,9 +34,9 @@ class ImageDataGenerator:
     and ``data_format`` and ``dtype`` None mean ``"channels_last"`` and ``"float32"`` whatever Keras is configured to.
 
     Args:
-        featurewise_center: subtract the mean that :meth:`fit` found, a number a channel.
+        featurewise_center: subtract the mean that :meth:`fit` found, one number per channel.
         samplewise_center: subtract each image's own mean.
-        featurewise_std_normalization: divide by the deviation that :meth:`fit` found, a number a channel.
+        featurewise_std_normalization: divide by the deviation that :meth:`fit` found, one number per channel.
         samplewise_std_normalization: divide by each image's own deviation.
         zca_whitening: multiply by the whitening matrix that :meth:`fit` found.
         zca_epsilon: added to the singular values before they are inverted.
@@ -307,7 +307,7 @@ class ImageDataGenerator:
             keep_aspect_ratio: cut the centre before resizing.
 
         Returns:
-            An iterator of (images (n, H, W, C), labels), or of the images alone.
+            An iterator of (images (n, H, W, C), labels), or of only the images.
 
         Raises:
             InvalidInput: a folder is missing or has no images, or an option is unknown.
@@ -681,7 +681,7 @@ _STEPS = ("get_random_transform", "apply_transform", "standardize")
 
 
 def _not_fitted(option: str) -> None:
-    warnings.warn(f"{option} does nothing before the generator is fitted: call fit(images) first", stacklevel=3)
+    warnings.warn(f"{option} does nothing before fit(): call fit(images) first", stacklevel=3)
 
 
 def _draw_shift(random: np.random.RandomState, reach: Any, size: int) -> Any:

@@ -32,7 +32,7 @@ def classic_matrix(parameters: Mapping[str, Any], shape: tuple[int, int]) -> Flo
         shape: (height, width).
 
     Returns:
-        (2, 3), or None where nothing is moved, or moved by flips alone.
+        (2, 3), or None where nothing is moved, or moved only by flips.
     """
     get = parameters.get
     theta, tx, ty, shear = get("theta", 0), get("tx", 0), get("ty", 0), get("shear", 0)

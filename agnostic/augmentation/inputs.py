@@ -31,7 +31,7 @@ def backend_of_array(images: Any) -> Backend | None:
     """
     if isinstance(images, np.ndarray | np.generic):
         return None
-    # Of what frameworks have, arrays alone have all three.
+    # Of the values of frameworks, only arrays have all three.
     if all(hasattr(type(images), name) for name in ("shape", "dtype", "__getitem__")):
         found = array_owner(images)
         if found is not None:

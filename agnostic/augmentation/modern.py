@@ -74,7 +74,7 @@ class Augmentation:
     The order of the geometry is flip, zoom, shear, rotation about the image's centre, then shift; all of it is one
     matrix and one resampling. Then values are multiplied (brightness), spread about their mean (contrast), shifted,
     and clipped to ``value_range``. These three need images in that range: values that leave it by more than a quarter
-    of its width are an error. Geometry alone takes images in any units.
+    of its width are an error. Geometric changes work with images in any units.
 
     Attributes:
         rotation: (low, high) degrees; positive turns the picture counter-clockwise.
@@ -309,7 +309,7 @@ class Augmentation:
             images: a batch with four axes: a NumPy array, a torch tensor on any device, a jax array, or a tensorflow
                 tensor.
             seed: see :meth:`parameters`.
-            index: the index of the first image, the others following it; or one a image.
+            index: the index of the first image, the others following it; or one index per image.
             epoch: see :meth:`parameters`.
             layout: ``"NHWC"`` or ``"NCHW"``; None: that which the framework uses, ``"NCHW"`` for torch. A shape that
                 looks like the other one is an error then.

@@ -218,7 +218,7 @@ def _affine(
 ) -> npt.NDArray[Any]:
     """The warp by OpenCV's warpAffine: no positions in memory, and the result straight to its place.
 
-    Images whose channels lie in planes, as torch has them, are woven together on the way in and parted on the way out.
+    Images whose channels lie in planes, as torch has them, are interleaved before and separated after.
     """
     cv2 = _opencv()
     (a, b, c), (d, e, f) = matrix.tolist()

@@ -1,7 +1,7 @@
 """What commands share: options, examples, progress, and everything that they print.
 
-A command prints through :func:`say`, :func:`say_lines`, :func:`print_table` and :func:`print_json` alone (a test of the
-house watches), so that no name in a file can act on the terminal.
+A command prints through :func:`say`, :func:`say_lines`, :func:`print_table` and :func:`print_json` only (a test
+checks this), so that no name in a file can act on the terminal.
 """
 
 from __future__ import annotations

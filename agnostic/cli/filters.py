@@ -81,7 +81,7 @@ def filters(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw images that excite single channels of a layer: one mosaic a layer.
+    """Draw images that excite single channels of a layer: one mosaic per layer.
 
     What is finished is kept: an interrupted command goes on where it was when it is given again.
     """

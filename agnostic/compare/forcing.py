@@ -438,7 +438,7 @@ class Forced:
                 if two:
                     values[:, 0, half:] = parts[1]
             elif k == 1 and values.ndim == 3 and values.shape[1:] == parts[0].shape:
-                values[-len(parts) :] = parts  # PyTorch's state: a row a layer and direction
+                values[-len(parts) :] = parts  # PyTorch's state: one row per layer and direction
             else:
                 continue
             handed[k] = self._as_native(values, self.a.steps[end].outputs[0].dtype, x, layout)

@@ -23,7 +23,7 @@ class Layout:
     """The letters of an array's dimensions.
 
     Attributes:
-        axes: one letter a dimension, as in :class:`agnostic.layers.Layer`; letters in brackets share one. None where
+        axes: one letter per dimension, as in :class:`agnostic.layers.Layer`; letters in brackets share one. None where
             they are not known: the array is then taken as it is.
         inner: the lengths of the letters in brackets.
     """

@@ -1,4 +1,4 @@
-"""Capability: describe layers in words and weights that belong to no framework."""
+"""Capability: describe layers without any framework."""
 
 from __future__ import annotations
 

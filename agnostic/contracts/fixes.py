@@ -1,4 +1,4 @@
-"""Capability: say in the framework's words how a mistake that a comparison found is fixed."""
+"""Capability: say how to fix a mistake that a comparison found, in code of the framework."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class LayerScale:
-    """A factor a channel."""
+    """One factor per channel."""
 
     name: str
     channels: int

@@ -39,11 +39,11 @@ class _Images:
 
 @dataclass(frozen=True)
 class ModelCall:
-    """What a model is called with; by default images alone.
+    """What a model is called with; by default only images.
 
     Attributes:
         structure: tuples, lists and dicts, in which marks stand for the images and for the other arrays; all else in it
-            (None, numbers, words) is passed as it is.
+            (None, numbers, strings) is passed as it is.
         place: of the images.
         others: the other arrays, in order, each with a batch axis first: of 1, or of one row for each image.
         names: of the model's inputs by position, for messages.

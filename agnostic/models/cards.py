@@ -24,7 +24,7 @@ _LARGEST = 1 << 16
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an RGB image in [0, 1] to what a model was trained on: ``(image * scale - mean) / std``, a channel each.
+    """From an RGB image in [0, 1] to what a model was trained on: ``(image * scale - mean) / std``, per channel.
 
     Attributes:
         mean, std: one number per channel, in the model's channel order and on the scaled range; or a single number
@@ -40,7 +40,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
-            raise InvalidInput(f"mean and std have one number a channel, not {len(self.mean)} and {len(self.std)}")
+            raise InvalidInput(f"mean and std have one number per channel, not {len(self.mean)} and {len(self.std)}")
         if not (np.isfinite((*self.mean, *self.std, self.scale)).all() and min(self.std) > 0):
             raise InvalidInput(f"mean, std and scale are finite and std is positive, not {self}")
         if self.channel_order not in ("RGB", "BGR"):

@@ -1,4 +1,4 @@
-"""What the inputs of a model look like: told by its user, by its card, by the model itself, or found by running it.
+"""What the inputs of a model look like: stated by its user, by its card, by the model itself, or found by running it.
 
 One mechanism for every verb. A model that declares its inputs is believed. Any other is run on zeros: the layers with
 parameters tell what they were given and what they take (:class:`agnostic.models.forms.Received`), whatever the order in
@@ -141,12 +141,12 @@ def image_input(
     if len(found) == 1 and found[0].is_image:
         return found[0]
     raise InvalidInput(
-        f"{type(model).__name__} does not take one batch of images: {said(found)}; give a model that takes images alone"
+        f"{type(model).__name__} does not take one batch of images: {said(found)}; give a model that takes only images"
     )
 
 
 def said(found: Sequence[Input], names: Sequence[str] = ()) -> str:
-    """The inputs of a model in words, with their names where it has several."""
+    """The inputs of a model as text, with their names where it has several."""
     shapes = [f"{x.axes} {tuple('free' if n is None else n for n in x.shape)}" for x in found]
     if len(found) > 1 and len(names) >= len(found):
         shapes = [f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=False)]

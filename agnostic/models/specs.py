@@ -33,7 +33,7 @@ def forms() -> str:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A specification, taken apart.
+    """The parts of a specification.
 
     Attributes:
         text: as it was given.
@@ -60,7 +60,7 @@ class ModelSpec:
 
 
 def parse(text: str) -> ModelSpec:
-    """Take a specification apart. Whether a model of that name exists is for its family to say.
+    """Split a specification into its parts. Whether a model of that name exists is for its family to say.
 
     Raises:
         UnknownName: it is none of the known forms.

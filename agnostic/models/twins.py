@@ -1,7 +1,8 @@
 """Networks of torchvision, described, so that Keras builds the same: its own twin of each, with torchvision's names.
 
-keras.applications has networks of the same names, but most of them are others: the strides of ResNet50 stand elsewhere,
-and those of the MobileNet and EfficientNet families have other paddings and epsilons; docs/transfer.md has the list.
+keras.applications has networks of the same names, but most of them are others: the strides of ResNet50 are in other
+layers, and those of the MobileNet and EfficientNet families have other paddings and epsilons; docs/transfer.md has the
+list.
 
 Sources: the papers named at each, with what torchvision's documentation says about where it departs from them;
 channels, strides, epsilons and names are those of its state dicts.

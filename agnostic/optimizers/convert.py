@@ -113,7 +113,7 @@ def read(optimizer: Any, model: Any = None) -> Snapshot:
 
 
 def measured(spec: Spec, framework: str, terms: Sequence[str]) -> str:
-    """The terms in words, each with what it is worth on the standard problem."""
+    """The terms as text, each with what it is worth on the standard problem."""
     from agnostic.reference.optimizers import difference
 
     native = spec.natives.get(framework)

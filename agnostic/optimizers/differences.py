@@ -1,4 +1,4 @@
-"""The field guide as data: what PyTorch and Keras compute under one name, and how far apart it takes them.
+"""The field guide as data: what PyTorch and Keras compute under one name, and how far their results differ.
 
 Every number is measured when it is asked for, by the NumPy float64 rules on the standard problem of
 :mod:`agnostic.reference.optimizers`; the tests hold those rules against both frameworks.
@@ -31,7 +31,7 @@ class DifferingSetting:
 
     @property
     def meaning(self) -> str:
-        """The convention in words."""
+        """The convention as text."""
         return TERMS.get(self.name, self.name)
 
 

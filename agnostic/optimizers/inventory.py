@@ -48,6 +48,6 @@ class ParameterGroup:
 
     @property
     def said(self) -> str:
-        """The options in words."""
+        """The options as text."""
         options = display.listed((f"{name}={value!r}" for name, value in self.options.items()), 120)
         return "frozen" if not self.trainable else options or "no options of its own"

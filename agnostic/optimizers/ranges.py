@@ -1,4 +1,4 @@
-"""What numbers a hyperparameter may be, in words and as a test."""
+"""What numbers a hyperparameter may be, as text and as a check."""
 
 from __future__ import annotations
 

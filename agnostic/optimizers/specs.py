@@ -54,7 +54,7 @@ TERMS: Mapping[str, str] = {
     "ema_momentum": "the moving average of the weights",
     "accumulate": "accumulation of gradients over several calls",
 }
-"""What each convention is, in words, for errors and the field guide."""
+"""What each convention means, for errors and the field guide."""
 
 
 @dataclass(frozen=True)
@@ -579,7 +579,7 @@ class Lion(Spec):
 
 @dataclass(frozen=True, repr=False)
 class Adafactor(Spec):
-    """Adam's mean square, kept as one number a row and one a column of the last two axes.
+    """Adam's mean square, kept as one number per row and one per column of the last two axes.
 
     The learning rate is at most ``1 / sqrt(t)``, in Keras whatever its ``relative_step`` says.
 

@@ -26,7 +26,7 @@ class CustomOperator:
         function: the spelling, a function of the operands in order; its own text is written into the ported file.
         shape: the shape of what it gives, or a tuple of shapes, from its operands with shapes in the place of arrays;
             None: what the framework says of each run.
-        reference: what it computes, from operands as NumPy arrays in float64; None: not told.
+        reference: what it computes, from operands as NumPy arrays in float64; None: not known.
         flops: the number of operations, from the same as ``shape``; None: not counted.
         elementwise: whether each number of its output depends on the numbers at the same place alone, so that the
             order of axes is all the same to it.
@@ -145,7 +145,7 @@ def _check_shape(meaning: CustomOperator, node: Node) -> None:
 
 
 def unknown(program: Program) -> list[Node]:
-    """The nodes whose operator nobody has told the meaning of."""
+    """The nodes whose operator is not defined."""
     return [node for node in program.nodes if node.operator == "custom" and node.attributes.get("meaning") is None]
 
 

@@ -29,7 +29,7 @@ def run(
     *,
     outputs_last: bool = False,
 ) -> list[list[Float64]]:
-    """Follow a specification, a step a learning rate.
+    """Follow a specification, one step per learning rate.
 
     Args:
         spec: everything but the learning rate is taken from it.

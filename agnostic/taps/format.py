@@ -61,7 +61,7 @@ def write(
         note: what else is to be known of it, as JSON can hold it.
 
     Raises:
-        InvalidInput: a layer returned something else than arrays, numbers and words, or the file cannot be written.
+        InvalidInput: a layer returned something else than arrays, numbers and strings, or the file cannot be written.
     """
     if not isinstance(note, Mapping | None):
         raise InvalidInput(f"a note is a dict, such as {{'photo': 'cat.jpg'}}, not {describe(note)}")
@@ -86,7 +86,7 @@ def write(
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"a note holds what JSON can: numbers, words, lists and dicts of them ({error})") from None
+        raise InvalidInput(f"a note holds what JSON can: numbers, strings, lists and dicts of them ({error})") from None
     _write_arrays(path, text, arrays)
 
 

@@ -20,7 +20,7 @@ def tiles(activation: npt.NDArray[Any], axes: str, channels: npt.ArrayLike, *, l
 
     Args:
         activation: the output of a layer for one image.
-        axes: one letter a dimension: C, H, W, and N of length one, as in ``"NCHW"``.
+        axes: one letter per dimension: C, H, W, and N of length one, as in ``"NCHW"``.
         channels: which ones, in this order.
         layer: what to call it in an error.
 

@@ -1,4 +1,4 @@
-"""What taps give: the outputs of layers, by layer name, one record a call."""
+"""Records: the outputs of layers by layer name, one entry per call."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from agnostic.taps import format
 from agnostic.text import counted, type_named
 
 Key = Any
-"""What a record is asked by: a name, a place in the record, a Layer, or one of the model's own layer objects."""
+"""A key of a record: a name, a place in the record, a Layer, or one of the model's own layer objects."""
 
 
 class Activations(Mapping[str, Any]):
     """The outputs of the chosen layers: a mapping from the layer's name to the framework's own array.
 
-    The keys are the names by which the layers were asked for, and the framework's own names for those chosen by a glob,
-    an index or a kind. A layer is found by its other names as well, by its place in the record (``record[0]``,
-    ``record[-1]``), and by itself: ``record[model[0]]``.
+    The keys are the names that the caller gave, and the framework's own names for layers chosen by a glob, an index or
+    a kind. A layer is also found by its aliases, by its position in the record (``record[0]``, ``record[-1]``), and by
+    the layer object: ``record[model[0]]``.
 
-    An output that is no single array (a tuple, a dict, a named tuple, a dataclass) is given as it is, with the
+    An output that is not a single array (a tuple, a dict, a named tuple, a dataclass) is kept as it is, with the
     framework's own arrays inside.
 
-    A layer that ran several times has one record a call, in ``.calls(name)``; ``[name]`` is then an error, since
-    neither the first nor the last call speaks for all of them.
+    A layer that ran several times has one entry per call in ``.calls(name)``; ``[name]`` is then an error, because
+    it would be ambiguous.
 
     Example:
         >>> record = ag.capture(model, ag.prepare(model, images), ["conv", "head"])
@@ -47,13 +47,13 @@ class Activations(Mapping[str, Any]):
         about: Mapping[str, Any] | None = None,
         name_of: Callable[[Any], str | None] | None = None,
     ) -> None:
-        """Made by a backend.
+        """Backends make records.
 
         Args:
             layers: by key, in the order of the keys.
-            calls: for each layer's own name, what each call returned; may grow while the model runs.
+            calls: the output of each call, by the layer's own name; may grow while the model runs.
             to_numpy: turns what one call returned into the same structure of NumPy arrays.
-            about: the model and its inputs, as JSON can hold them.
+            about: facts of the model and its inputs, as JSON values.
             name_of: the name of one of the model's own layer objects; None for anything else.
         """
         self._layers = dict(layers)
@@ -68,10 +68,10 @@ class Activations(Mapping[str, Any]):
         return dict(self._layers)
 
     def layer(self, name: Key) -> Layer:
-        """The layer of a key, of its own name or an alias, of its place in this record, or that is itself given.
+        """The layer for a key, a name, an alias, a position in this record, or a layer object.
 
         Args:
-            name: its key, own name or alias, its place from 0, or the model's own layer object.
+            name: its key, own name or alias, its position from 0, or the model's own layer object.
 
         Returns:
             The layer.
@@ -81,7 +81,7 @@ class Activations(Mapping[str, Any]):
         """
         if not isinstance(name, bool) and isinstance(name, Integral):
             if not -len(self) <= int(name) < len(self):
-                raise UnknownName(f"no layer {name} in this record: it holds {len(self)}, counted from 0")
+                raise UnknownName(f"no layer {name} in this record: it has {len(self)}, counted from 0")
             return list(self._layers.values())[int(name)]
         if isinstance(name, Layer):
             name = name.name
@@ -99,14 +99,14 @@ class Activations(Mapping[str, Any]):
         return None if self._name_of is None else self._name_of(layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Stored without the model, whose layer objects it can therefore not be asked by.
+        # Stored without the model, so layer objects cannot be keys.
         return {**vars(self), "_name_of": None}
 
     def calls(self, name: Key) -> list[Any]:
-        """What each call of a layer returned, in the order of the calls; empty for a layer that did not run.
+        """The output of each call of a layer, in call order; empty for a layer that did not run.
 
         Args:
-            name: its key, own name or alias, its place from 0, or the model's own layer object.
+            name: its key, own name or alias, its position from 0, or the model's own layer object.
 
         Returns:
             Native arrays, or the tuples and dicts of them that the layer returned.
@@ -116,7 +116,7 @@ class Activations(Mapping[str, Any]):
     def __getitem__(self, name: Key) -> Any:
         calls, name = self.calls(name), self.layer(name).name if not isinstance(name, str) else name
         if not calls:
-            raise InvalidInput(f"layer {name!r} has not run: call the model inside the context, then look here")
+            raise InvalidInput(f"layer {name!r} has not run: call the model inside the context first")
         if len(calls) > 1:
             raise InvalidInput(
                 f"layer {name!r} ran {counted(len(calls), 'time')}: choose one of .calls({name!r}), such as "
@@ -136,10 +136,10 @@ class Activations(Mapping[str, Any]):
         return any(name in (key, layer.name, *layer.aliases) for key, layer in self._layers.items())
 
     def axes(self, name: Key) -> str | None:
-        """One letter a dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known.
+        """One letter per dimension of the layer's output, as in :class:`agnostic.layers.Layer`; None if not known.
 
         Args:
-            name: its key, own name or alias, its place from 0, or the model's own layer object.
+            name: its key, own name or alias, its position from 0, or the model's own layer object.
 
         Returns:
             Such as ``"NCHW"``.
@@ -147,11 +147,11 @@ class Activations(Mapping[str, Any]):
         return self.layer(name).axes
 
     def check(self, terms: Mapping[str, Any], *, kind: str = "loss term") -> None:
-        """Raise for the first of several arrays that is not finite: parts of a loss, above all.
+        """Raise an error for the first of several arrays that is not finite, such as the terms of a loss.
 
         Args:
-            terms: native arrays or numbers by name, in the order in which they came to be.
-            kind: what they are, for the error.
+            terms: native arrays or numbers by name, in the order in which they were computed.
+            kind: what the arrays are, for the error message.
 
         Raises:
             NonFinite: names the first that is not finite.
@@ -162,7 +162,7 @@ class Activations(Mapping[str, Any]):
                 raise error(kind, name, values)
 
     def numpy(self) -> Activations:
-        """The same record with NumPy arrays, detached and in main memory; bfloat16 comes as float32.
+        """The same record with NumPy arrays, detached and in main memory; bfloat16 becomes float32.
 
         Returns:
             A new record.
@@ -171,10 +171,10 @@ class Activations(Mapping[str, Any]):
         return Activations(self._layers, calls, _same, self.about, self._name_of)
 
     def both(self, name: str) -> Iterator[tuple[Any, Any]]:
-        """What each call of a layer returned, as it is and with NumPy arrays in place of native ones.
+        """The output of each call of a layer, native and with NumPy arrays in place of native ones.
 
         Args:
-            name: its key, own name or alias, its place from 0, or the model's own layer object.
+            name: its key, own name or alias, its position from 0, or the model's own layer object.
 
         Returns:
             An iterator of (native, NumPy).
@@ -184,15 +184,16 @@ class Activations(Mapping[str, Any]):
     def save(self, path: str | os.PathLike[str], note: Mapping[str, Any] | None = None) -> None:
         """Write the record to a safetensors file, which :func:`agnostic.taps.open` reads without any framework.
 
-        The file has every call of every layer, its axes, the model's name, and the shapes of the inputs. Types stay as
-        they are; what a file cannot hold, such as 8-bit floats, is written as the float32 that :meth:`numpy` gives.
+        The file has every call of every layer, its axes, the model's name, and the shapes of the inputs. Dtypes are
+        kept; those that the format lacks, such as 8-bit floats, are written as float32, as :meth:`numpy` converts them.
 
         Args:
-            path: the file; one that is there is replaced when the new one is whole.
-            note: what else is to be known of it, such as ``{"photo": "cat.jpg"}``, as JSON can hold it.
+            path: the file. An existing file is replaced once the new one is complete.
+            note: your own remarks as JSON values, such as ``{"photo": "cat.jpg"}``.
 
         Raises:
-            InvalidInput: a layer returned something else than arrays, numbers and words, or the file cannot be written.
+            InvalidInput: a layer returned something other than arrays, numbers and strings, or the file cannot be
+                written.
         """
         calls = {layer.name: self.both(layer.name) for layer in self._layers.values()}
         format.write(path, self._layers, calls, self.about, note)
@@ -203,7 +204,7 @@ class Activations(Mapping[str, Any]):
         about: Mapping[str, Any] | None = None,
         name_of: Callable[[Any], str | None] | None = None,
     ) -> Activations:
-        """The same record, live where this one is, under other keys: those of ``layers``, whose layers are here.
+        """The same record under other keys; it grows with this one.
 
         Args:
             layers: by their new keys.
@@ -227,7 +228,7 @@ class Activations(Mapping[str, Any]):
         return display.table(title, ("layer", "kind", "shape", "axes"), rows)
 
     def _shapes(self) -> Iterator[tuple[str, str]]:
-        """Each key with the shape of what its layer returned, in words."""
+        """Each key with the shape of its layer's output, as text."""
         return ((key, _describe(self.calls(key))) for key in self)
 
 
@@ -240,6 +241,6 @@ def _describe(calls: Sequence[Any]) -> str:
         return "not run"
     try:
         one = str(tuple(calls[0].shape))
-    except (AttributeError, TypeError, RuntimeError):  # no array, or one that has no shape of its own (nested tensors)
+    except (AttributeError, TypeError, RuntimeError):  # not an array, or one without a single shape (nested tensors)
         one = type(calls[0]).__name__
     return one if len(calls) == 1 else f"{len(calls)} x {one}"

@@ -1,6 +1,6 @@
 """What a model says when it cannot take its inputs, in one sentence.
 
-What a model takes, only the model knows, so nothing is refused beforehand: it is run, and its error is put into words
+What a model takes, only the model knows, so nothing is refused beforehand: it is run, and its error is explained
 here, with what was given, the layer that refused it, and what that layer takes.
 """
 

@@ -1,7 +1,7 @@
-"""Records on disk: one safetensors file, whose header says what was recorded, of which model and on what inputs.
+"""Records on disk: one safetensors file, whose header describes the layers, the model and the inputs.
 
-Reading needs no framework, reads one array at a time, and checks what it reads: the header against its schema and its
-checksum, each array against its own. docs/taps.md describes the format.
+Reading needs no framework and reads one array at a time. The header is checked against its schema and its checksum,
+each array against its checksum. docs/taps.md describes the format.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _DEEPEST = 32
 
 
 class Stored(Activations):
-    """A record in a file. An array is read, and checked, each time that it is asked for.
+    """A record in a file. Each access reads an array and verifies its checksum.
 
     Attributes:
         path: of the file.
-        about: the model and its inputs, and what computed, as far as the record knew them.
-        note: what was given to ``save``.
+        about: the model, its inputs, the backend and the engine, as far as they were known.
+        note: the argument of ``save``.
 
     Example:
         >>> ag.capture(model, ag.prepare(model, images), "conv").save("conv.safetensors", note={"photo": "cat"})
@@ -46,7 +46,7 @@ class Stored(Activations):
         super().__init__(said.layers, _Calls(said.calls, self._read), _same, said.about)
 
     def dtype(self, name: str) -> str:
-        """The type that a layer's first array had when it was recorded, such as ``"bfloat16"``, read as float32.
+        """The dtype of a layer's first array when it was recorded, such as ``"bfloat16"``, which is read as float32.
 
         Args:
             name: of the layer.
@@ -69,7 +69,7 @@ class Stored(Activations):
             file.seek(self._header.start + entry.start)
             data = bytearray(file.read(entry.end - entry.start))
         if len(data) != entry.end - entry.start or zlib.crc32(data) != self._said.checksums[name]:
-            raise InvalidInput(f"{str(self.path)!r} is damaged: the array {name!r} is not the one that was saved")
+            raise InvalidInput(f"{str(self.path)!r} is damaged: the array {name!r} has another checksum")
         return tensors.decoded(data, entry.code, entry.shape)
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class Stored(Activations):
 
 
 class _Calls(Mapping[str, Sequence[Any]]):
-    """By layer what each call returned, its arrays read when the layer is asked for."""
+    """The outputs of each call by layer; arrays are read on access."""
 
     def __init__(self, calls: Mapping[str, list[Any]], read: Callable[[str], Array]) -> None:
         self._calls, self._read = calls, read
@@ -115,19 +115,19 @@ def _same(x: Any) -> Any:
 
 
 def open_record(path: str | os.PathLike[str]) -> Stored:
-    """A record that was saved, with NumPy arrays, each read when it is asked for. No framework is needed.
+    """Open a saved record. Its arrays are NumPy arrays, each read on access. No framework is needed.
 
-    bfloat16 is read as float32, which holds it exactly; :meth:`Stored.dtype` tells what it was. A named tuple is read
+    bfloat16 is read as float32, which is exact; :meth:`Stored.dtype` returns the original dtype. A named tuple is read
     as a tuple, and a dataclass as a dict.
 
     Args:
-        path: of a file that ``record.save`` wrote.
+        path: a file that ``record.save`` wrote.
 
     Returns:
-        A record whose arrays are NumPy's.
+        A record with NumPy arrays.
 
     Raises:
-        InvalidInput: there is no such file, it holds no record, or it is damaged.
+        InvalidInput: the file does not exist, is not a record, or is damaged.
 
     Example:
         >>> ag.capture(model, ag.prepare(model, images), "conv").save("conv.safetensors")
@@ -149,14 +149,14 @@ def _said(header: tensors.Header) -> Said:
 
     text = header.metadata.get("agnostic")
     if text is None:
-        raise tensors.UnreadableTensors("its header is not that of a record")
+        raise tensors.UnreadableTensors("it has no header of a record")
     entries = {name: (e.code, list(e.shape), e.start, e.end) for name, e in header.entries.items()}
     if header.metadata.get("checksum") != checksum(text, entries):
-        raise tensors.UnreadableTensors("its header is damaged, or it is no record: its checksum differs")
+        raise tensors.UnreadableTensors("its header is damaged, or it is not a record: the checksum differs")
     try:
         said = msgspec.json.decode(text, type=Said)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise tensors.UnreadableTensors(f"its header is not that of a record ({error})") from None
+        raise tensors.UnreadableTensors(f"it has no header of a record ({error})") from None
     if (said.format, said.version) != (FORMAT, VERSION):
         raise tensors.UnreadableTensors(
             f"it is a {said.format!r} of version {said.version}, not {FORMAT!r} of {VERSION}"

@@ -1,4 +1,4 @@
-"""The verbs that look inside a model: which layers it has, and what they return."""
+"""The functions that look inside a model: list its layers and record their outputs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ Selectors = Selector | Iterable[Selector]
 def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Layers:
     """The layers of a model in the order in which they first run; those that do not run follow.
 
-    The model is run in inference mode: once, or a few times where it does not declare what its inputs look like.
+    The model runs in inference mode: once, or a few times if it does not declare the shapes of its inputs.
 
     Args:
         model: a native model.
-        inputs: what the model is called with, as in :func:`capture`. None: zeros of the shape that the model declares,
-            that its card says, or that is found by running it; see :mod:`agnostic.models.inputs`.
+        inputs: what the model is called with, as in :func:`capture`. None: zeros. Their shape is the one that the model
+            declares, that its card states, or that trial runs find; see :mod:`agnostic.models.inputs`.
         size: height and width of the images, one number or two; None: the model's own.
-        channels_in: channels of the images, where the model does not tell.
+        channels_in: number of channels of the images, if the model does not declare it.
 
     Returns:
-        A list; ``print`` shows it as a table.
+        A list of :class:`agnostic.layers.Layer`; ``print`` shows it as a table.
 
     Raises:
         InvalidInput: the model does not take the inputs, or images of this size, or no shape can be found.
@@ -51,32 +51,32 @@ def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channe
     backend = model_backend(model)
     if inputs is not None:
         if size is not None or channels_in is not None:
-            raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
+            raise InvalidInput("inputs already have a size and channels: leave out size and channels_in")
         with refusals(backend, model, inputs):
             return Layers(run_layers(backend, model, inputs))
     return Layers(layers_of(backend, model, size=size, channels=channels_in))
 
 
 def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
-    """Run a model in inference mode and return what the chosen layers return.
+    """Run a model in inference mode and return the outputs of the chosen layers.
 
-    The model is run as far as the last chosen layer, where it is known that none of them runs again: the first call for
-    inputs of a new shape runs all of it. Training flags are as before afterwards.
+    The first call with inputs of a new shape runs the whole model. Later calls stop after the last chosen layer, if
+    none of them runs again. Training flags are restored afterwards.
 
     Args:
         model: a native model.
         inputs: one input, a tuple of positional inputs, or a dict of named ones. An input is a native array, or a NumPy
-            array in the model's own layout, which is moved to the model's device and, if it is floating point, to its
-            type. Images in [0, 1] go through :func:`prepare` first.
+            array in the model's own layout. NumPy arrays are moved to the model's device; floating-point ones are
+            converted to the model's dtype. Pass images in [0, 1] through :func:`prepare` first.
         layers: names, globs, indices, kinds, or the model's own layer objects; see :mod:`agnostic.layers`.
 
     Returns:
-        The outputs by layer name. Of the layers that a glob or a kind chooses, those that did not run are left out.
+        The outputs by layer name. If a glob or a kind chooses layers that did not run, they are left out.
 
     Raises:
         UnknownName: a selector chooses no layer.
-        InvalidInput: the model does not take these inputs; a layer that was asked for by name or index did not run, or
-            none of a glob's did.
+        InvalidInput: the model does not take these inputs; a layer chosen by name or index did not run; or no layer
+            that a glob chooses ran.
 
     Example:
         >>> record = ag.capture(model, ag.prepare(model, images), ["conv", "kind:ReLU"])
@@ -96,7 +96,7 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
             layer = next(layer for layer in found if not record.calls(layer.name))
             raise InvalidInput(
                 f"layer {layer.name!r} ({layer.kind}) did not run: with these inputs the model does not call it; "
-                "agnostic.layers(model) tells how often each layer runs"
+                "agnostic.layers(model) shows how often each layer runs"
             )
         ran.append((selector, called))
     return record.rekeyed(_keyed(ran), _about(backend, model, inputs), partial(backend[LAYERS].layer_name, model))
@@ -106,35 +106,36 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
 def watch(
     model: Model, layers: Selectors = (), *, detach: bool = False, nonfinite: Literal["raise"] | None = None
 ) -> Iterator[Activations]:
-    """Record what the chosen layers return, in whatever runs inside the context.
+    """Record the outputs of the chosen layers while the context is open.
 
-    A record grows by one for each call of the layer. Gradients flow through it. The hooks are removed at the end, also
-    after an error. Each record is a copy as far as the model goes on with another one, since what follows might change
-    it in place. Compiled code calls no hooks, so it runs uncompiled inside.
+    Each call of a layer adds one entry to the record. Gradients flow through the recorded arrays. The hooks are removed
+    at the end, also after an error. The recorded array is not changed by later in-place operations of the model.
+    Compiled code calls no hooks, so it runs uncompiled inside the context.
 
-    With ``nonfinite="raise"`` whatever runs inside, ``fit()`` and functions that were compiled before among it, stops
-    at the first number that is NaN or infinite, and says where that is:
+    With ``nonfinite="raise"``, code inside the context stops at the first number that is NaN or infinite, and the error
+    says where it is. This includes ``fit()`` and functions that were compiled before. Checked are:
 
-    - what the model returns, or a layer that is called by itself. Named is the first layer whose number reaches it;
-      what a later operation makes finite again, such as the infinity of a mask, is let pass. So is an infinity that the
-      program itself writes down (``masked_fill``), unless a loss term is reached;
-    - a loss term. In PyTorch: a scalar that depends on weights, or what ``backward`` is called on. In Keras: what a
-      ``keras.losses.Loss``, a regularizer, ``add_loss`` or ``compute_loss`` gives, or what a tape differentiates. Any
-      other, such as one written by hand for jax.grad, is given to ``record.check({"entropy": entropy})``. Named is the
-      first operation whose number reaches it;
-    - a gradient: of a layer's output, on its way back, or of a weight. Infinite gradients of a scaled loss, whose steps
-      the scale leaves out, are let pass.
+    - the output of the model, or of a layer that is called directly. The error names the first layer whose number
+      reaches it. A number that a later operation makes finite again, such as the infinity of a mask, is no error.
+      Nor is an infinity that the program writes as a constant (``masked_fill``), unless it reaches a loss term;
+    - a loss term. In PyTorch: a scalar that depends on weights, or the tensor that ``backward`` is called on. In
+      Keras: the result of a ``keras.losses.Loss``, a regularizer, ``add_loss`` or ``compute_loss``, or the value that
+      a tape differentiates. Pass any other loss, such as your own for jax.grad, to
+      ``record.check({"entropy": entropy})``. The error names the first operation whose number reaches it;
+    - a gradient of a layer's output or of a weight. Infinite gradients of a scaled loss are no error, since loss
+      scaling skips those steps.
 
-    Every operation of this thread is looked at, which costs a pass over its results. Arrays are followed, not their
-    elements: of two bad arrays that were joined, the earlier one is named, also if its part was cut off. Operations in
-    TorchScript, custom autograd functions and graphs of tf.data are not seen: the layer around them is named.
+    Every operation of this thread is checked, which costs one pass over its results. Whole arrays are followed, not
+    their elements: if two arrays with bad numbers are joined, the error names the earlier one, even if its part is cut
+    off later. Operations inside TorchScript, custom autograd functions and tf.data graphs are not visible: the error
+    names the layer around them.
 
     Args:
         model: a native model.
-        layers: names, globs or kinds; an index needs the model to be run, with inputs that its card or its first layer
+        layers: names, globs or kinds; an index needs a run of the model, with inputs that its card or its first layer
             implies. May be empty with ``nonfinite``.
         detach: keep copies without gradients.
-        nonfinite: ``"raise"``, or None to let numbers be what they are.
+        nonfinite: ``"raise"``, or None for no check.
 
     Returns:
         A context manager that yields the record.
@@ -156,7 +157,7 @@ def watch(
     backend = model_backend(model)
     asked = _asked(backend, model, layers)
     chosen = _choose(backend, model, asked, None) if asked or nonfinite is None else []
-    # The guard comes first, so that it sees what the model computed, and not a copy that was recorded.
+    # The guard comes first, so that it sees the arrays of the model, not the recorded copies.
     with (
         nullcontext() if nonfinite is None else backend[GUARDS].guard(model),
         backend[TAPS].watch(model, _names(chosen), detach=detach) as record,
@@ -165,16 +166,16 @@ def watch(
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
-    """A native model that returns what the chosen layers return, as the Keras idiom ``Model(inputs, outputs)``.
+    """A native model that returns the outputs of the chosen layers, as Keras' ``Model(inputs, outputs)`` does.
 
-    It shares the weights of the model, and runs as far as the last chosen layer.
+    It shares the weights of the model, and stops after the last chosen layer.
 
     Args:
         model: a native model.
         layers: as in :func:`watch`.
 
     Returns:
-        A model whose call returns one array for one layer, and a list of arrays for several, in the order asked for.
+        A model whose call returns an array for one layer, or a list of arrays for several, in the order of ``layers``.
 
     Raises:
         UnknownName: a selector chooses no layer.
@@ -196,28 +197,29 @@ def prepare(
     size: Size | None = None,
     channels_in: int | None = None,
 ) -> Any:
-    """Images as a model takes them: its own size, preprocessing, layout and array type.
+    """Convert images to what a model takes: its size, preprocessing, layout and array type.
 
-    Each image is resized, and its middle cut out where the shape differs, as the command ``agnostic taps`` does it.
+    Each image is resized; its centre is cropped if the aspect ratio differs. The command ``agnostic taps`` does the
+    same.
 
     Args:
         model: a native model, whose card says how images are preprocessed; without a card they stay in [0, 1], or in
             the range that the model's own first layer expects.
         images: (N, H, W, C), (H, W, C) or (H, W) for grey; uint8, or floating point in [0, 1]. Or an image file.
-        inputs: of a model with several inputs, what it is called with beside the images, as in :func:`capture`, with
-            None (or nothing, for a name) in their place: ``(None, age)`` or ``{"age": age}``. A batch of 1 is repeated
+        inputs: for a model with several inputs: the other inputs, as in :func:`capture`, with None (or a missing name)
+            in the place of the images: ``(None, age)`` or ``{"age": age}``. A batch of 1 is repeated
             for every image.
-        image: position or name of the input that takes the images, where ``inputs`` does not tell.
+        image: position or name of the input that takes the images, if ``inputs`` does not show it.
         size: height and width, one number or two; None: the model's own where it has one, else that of the images.
-        channels_in: channels of the model's images, where it does not tell.
+        channels_in: channels of the model's images, if the model does not declare it.
 
     Returns:
-        What the model is called with: the batch of N images, or of one; with ``inputs``, the tuple or dict of all its
-        inputs. Without ``inputs``, for a model with several, the images alone.
+        The arguments of the model: a batch of N images, or of one. With ``inputs``: the tuple or dict of all its
+        inputs. Without ``inputs``, for a model with several: only the images.
 
     Raises:
-        InvalidInput: another shape, type or range, or another number of channels than the model takes; it does not
-            follow which of several inputs takes the images.
+        InvalidInput: a wrong shape, type or range, or a number of channels that the model does not take; or it is not
+            clear which of several inputs takes the images.
         UnknownName: no input is called ``image``.
 
     Example:
@@ -235,7 +237,7 @@ Chosen = list[tuple[Selector, list[Layer]]]
 
 
 def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
-    """The model is run only for an index, which counts in execution order."""
+    """Only an index needs a run of the model, since it counts in execution order."""
     asked = _asked(backend, model, selectors)
     by_index = any(isinstance(x, Integral) for x in asked)
     listing = _listing(backend, model, inputs) if by_index else backend[LAYERS].tree(model)
@@ -267,7 +269,7 @@ def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:
 
 
 def _about(backend: Backend, model: Model, inputs: Any) -> dict[str, Any]:
-    """What a record says of the model and of its inputs; None for inputs that are not known."""
+    """What a record stores about the model and its inputs; None for unknown inputs."""
     card = card_of(model)
     given = {"": inputs} if not isinstance(inputs, Mapping | tuple | list) else inputs
     items = given.items() if isinstance(given, Mapping) else enumerate(given)

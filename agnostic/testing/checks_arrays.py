@@ -1,4 +1,4 @@
-"""Checks of what computes with arrays: operations, gradients, data, augmentation; and of words."""
+"""Checks of what computes with arrays: operations, gradients, data, augmentation; and of texts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How the two frameworks lay out the weights of one layer, and the way between, exact in both directions.
 
-The canonical layout is Keras': output channels last, an attention's projections apart, a GRU's gates in the order z, r,
-h. PyTorch has the output channels first; its names differ as well. All functions take and give NumPy arrays, of any
+The canonical layout is Keras': output channels last, an attention's projections separate, a GRU's gates in the order z,
+r, h. PyTorch has the output channels first; its names differ as well. All functions take and give NumPy arrays, of any
 dtype, and only move numbers, with one exception: PyTorch's LSTM and RNN have two biases that are only ever added, which
 are one bias in Keras. Back in PyTorch, the first is that sum and the second zero, so the way from Keras and back is
 exact, and the way from PyTorch and back keeps what the layer computes.
@@ -272,11 +272,11 @@ def flattened_rows(channels: int, positions: int) -> Array:
 
 
 def _alpha_from_canonical(x: Array) -> Array:
-    """One slope a channel; Keras may have one at each position, which must then be the same at all."""
+    """One slope per channel; Keras may have one at each position, which must then be the same at all."""
     by_position = x.reshape(-1, x.shape[-1])
     if (by_position != by_position[0]).any():
         raise InvalidWeights(
-            f"a PReLU with a slope at each position {x.shape} has no counterpart in PyTorch, which has one a channel: "
+            f"a PReLU with a slope at each position {x.shape} has no counterpart in PyTorch (one per channel): "
             "make Keras' layer with shared_axes=[1, 2]"
         )
     slopes: Array = by_position[0]

@@ -109,7 +109,7 @@ def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array |
 
 
 def _slopes(x: Array, shape: tuple[int, ...]) -> Array | None:
-    """The slopes of a PReLU: one, one a channel, or one a channel at each position, of which many may be the same."""
+    """The slopes of a PReLU: one, one per channel, or one per channel and position, of which many may be the same."""
     by_position = x.reshape(-1, x.shape[-1])
     if x.size > np.prod(shape) and (by_position == by_position[0]).all():
         x = by_position[0]
@@ -234,7 +234,7 @@ def _inside(shape: tuple[int, ...], pairs: Sequence[tuple[int, int]]) -> tuple[s
 
 # Choice -------------------------------------------------------------------------------------------------------------
 def by_name(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> dict[str, WeightGroup] | None:
-    """The source's slot by the target's name, if every slot of the target has a namesake that fits; else None."""
+    """The source's slot by the target's name, where every slot of the target finds one that fits; else None."""
     known = {_plain(slot.name): slot for slot in sources}
     found = {}
     for target in targets:

@@ -49,7 +49,7 @@ class TransferReport:
 
     Attributes:
         source, target: what the two models are called.
-        rows: one a slot of the target, in the order in which they ran.
+        rows: one per group of weights of the target, in execution order.
         error: of the target's outputs against the source's float64 outputs where there are any, else its own, relative
             to their greatest magnitude; the whole models were run.
         floor: the same of the other side's float32.

@@ -171,7 +171,7 @@ class _Seen:
 
 
 class _Prepared(Exception):
-    """The target prepares its inputs by itself: ``its = given * gain + offset``, a channel each."""
+    """The target prepares its inputs by itself: ``its = given * gain + offset``, per channel."""
 
     def __init__(self, gain: Array, offset: Array) -> None:
         super().__init__()
@@ -502,7 +502,7 @@ class _Transfer:
 
     # Inputs that one side prepares ----------------------------------------------------------------------------------
     def _check_preparation(self, arrangement: Arrangement, handed: Array | None, x: Array) -> None:
-        """Whether the target scales its inputs, a channel each, before its first layer."""
+        """Whether the target scales its inputs, per channel, before its first layer."""
         if handed is None or handed.shape != x.shape or len(self.inputs) != 1:
             return
         rows, wanted = handed.reshape(-1, handed.shape[-1]).astype(np.float64), x.reshape(-1, x.shape[-1])

@@ -26,21 +26,21 @@ from agnostic.visualization.updates import State
 
 Float64 = npt.NDArray[np.float64]
 Forward = Callable[[Array], Mapping[str, Tap]]
-"""What a backend supplies: (rows, H, W, C) inputs of the model, to the taps of the objective's layers."""
+"""A function of the backend: (rows, H, W, C) inputs of the model to the taps of the objective's layers."""
 
 _NOISE_KEY = zlib.crc32(b"noise")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an ascent is computed, which changes its speed but not what is computed. None: the backend chooses.
+    """How an ascent is computed: changes the speed, not the result. None: the backend chooses.
 
     Attributes:
-        micro_batch: images that are computed together.
+        micro_batch: number of images that are computed together.
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float64"`` or ``"float16"``. The image, its gradient
             and the update are float32, or float64 with a float64 network.
-        memory_format: ``"channels_last"`` or ``"contiguous"``, where the framework knows the difference.
-        device: in the framework's own words, such as ``"cuda:0"``; None is where the model is.
+        memory_format: ``"channels_last"`` or ``"contiguous"``, if the framework has both.
+        device: as the framework names it, such as ``"cuda:0"``; None: the device of the model.
         on_step: called after every step with the number of images that it advanced.
     """
 
@@ -69,8 +69,8 @@ class Climbed:
         scores: (steps, n) float64: the objective before each update.
         reached: (n,) whether, in any step, any number of the gradient that the network passed back to any view of the
             image differed from zero. An image that no gradient reached is still its start; see :meth:`Ascent.remarks`.
-        parts: (n, parts) the same of each of the objective's parts alone (:meth:`Ascent.part_scores`), at the start or
-            at the end; None where the objective has one part.
+        parts: (n, parts) the same for each part of the objective (:meth:`Ascent.part_scores`), at the start or at the
+            end; None where the objective has one part.
     """
 
     images: range
@@ -91,17 +91,17 @@ _AS_COMPUTED = Input((None, None, None, None), "NHWC")
 
 @dataclass(frozen=True)
 class Ascent:
-    """One objective, climbed by one recipe: every number that the ascent needs, and the functions of one step.
+    """One objective maximized by one recipe: all numbers of the ascent, and the functions of one step.
 
-    All randomness and every schedule is computed here, in NumPy float64, for each image by itself: its stream depends
-    on the seed and on what the image shows, so that it looks the same alone or among others, in any micro-batch.
+    All random numbers and schedules are computed here, in NumPy float64, for each image separately. The stream of an
+    image depends on the seed and on its objective, so the image is the same in any batch and micro-batch.
 
     Attributes:
         objective: resolved: the model's own layer names, class numbers instead of names.
         recipe: how the images are found.
         shape: (height, width, channels) of the images.
         seed: of all randomness.
-        preprocessing: from [0, 1] to what the model expects; None to give the model the image as it is.
+        preprocessing: from [0, 1] to the range of the model; None: the model gets the image as it is.
         listing: the layers of the objective, by name, as they are with inputs of this shape.
     """
 
@@ -116,9 +116,9 @@ class Ascent:
     start: Float64 | None = field(default=None, compare=False)
     """(1 or images, H, W, C) in [0, 1]: what the images start from; None to start from noise."""
     input: Input = _AS_COMPUTED
-    """What one image is to the model; by default in the order in which images are computed."""
+    """The input of the model that the image is for; by default channels last."""
     call: ModelCall = _IMAGES_ALONE
-    """What the model is called with around the images; by default them alone."""
+    """The arguments of the model's call; by default only the images."""
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """By layer the number of the call that the objective looks at, from 0; the last one of a layer that is not here."""
 
@@ -139,7 +139,7 @@ class Ascent:
 
     # Numbers, in NumPy ----------------------------------------------------------------------------------------------
     def _generators(self, images: range, purpose: int) -> Iterator[np.random.Generator]:
-        # By the first layer that is looked at: a regularizer added to an objective must not change where it starts.
+        # By the first layer of the objective: a regularizer added to an objective must not change where it starts.
         first = next((term for term in self.objective.terms() if isinstance(term, LayerTerm)), self.objective)
         labels, seen = first.labels(), Counter[str]()
         for index in range(self.count):
@@ -158,7 +158,7 @@ class Ascent:
         return np.stack([self.recipe.image.initial(rng, self.shape) for rng in self._generators(images, 0)])
 
     def schedule(self, images: range) -> dict[str, npt.NDArray[Any]]:
-        """What changes from step to step, each array with the steps as its first axis.
+        """The numbers that change from step to step; the first axis of each array is the step.
 
         ``matrices`` (steps, rows, 2, 3), ``noise`` (steps, rows, 2) corners of windows into the noise constant, and
         the update rule's own (steps,) arrays.
@@ -188,7 +188,7 @@ class Ascent:
         return constants
 
     def arrays(self, images: range) -> list[tuple[npt.NDArray[Any], ...]]:
-        """For each term of the objective what differs from row to row, leading axis images * views."""
+        """The arrays of each term that differ from row to row, with leading axis images * views."""
         arrays = []
         for term in self.objective.terms():
             own = (
@@ -200,15 +200,15 @@ class Ascent:
         return arrays
 
     def others(self, images: range) -> list[npt.NDArray[Any]]:
-        """What the model is given beside images, leading axis images * views; see :meth:`ModelCall.having`."""
+        """The other inputs of the model, with leading axis images * views; see :meth:`ModelCall.having`."""
         return self.call.rows(images, self.count, self.views)
 
     def last_call(self, layer: str) -> int:
-        """The number, from 0, of the call of a layer that the objective looks at."""
+        """The number, from 0, of the call of a layer that the objective uses."""
         return self.looked_at.get(layer, max(self.listing[layer].calls, 1) - 1)
 
     def channel_means(self, images: range) -> dict[str, list[npt.NDArray[np.int64]]]:
-        """For each layer of which nothing but spatial means of single channels is wanted: their indices (images,).
+        """The channel indices (images,) of each layer that is used only through spatial means of single channels.
 
         A backend may compute these without the other channels, through :attr:`Tap.channel_mean_of`.
         """
@@ -222,7 +222,7 @@ class Ascent:
         return {layer: indices for layer, indices in wanted.items() if layer not in others}
 
     def remarks(self, climbed: Climbed) -> list[str]:
-        """For each image of a micro-batch what a user must know about it; empty where there is nothing to say."""
+        """A remark on each image of a micro-batch for the user; empty if there is none."""
         labels = self.objective.labels()
         return [
             self._silent_part(labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist())

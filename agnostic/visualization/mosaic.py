@@ -16,8 +16,8 @@ def mosaic(images: _Array, columns: int = 8, gap: int = 5) -> _Array:
 
     Args:
         images: (N, H, W, C) or (N, H, W), any dtype.
-        columns: images in a row; fewer images than that make a narrower mosaic.
-        gap: pixels between images and around the whole.
+        columns: number of images per row; fewer images make a narrower mosaic.
+        gap: pixels between images and around all of them.
 
     Returns:
         (rows * (H + gap) + gap, columns * (W + gap) + gap, C), of the images' dtype; places without an image are black.

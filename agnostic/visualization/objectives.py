@@ -1,7 +1,7 @@
-"""What an image is asked to maximize. Objectives are values: they add, scale, multiply and print themselves.
+"""What an image maximizes. Objectives are values: add, scale, multiply and print them.
 
-``channel("blocks.3.0", range(64))`` is a batch of 64 objectives, one image each. Composed with an objective of one
-image it applies that to all: ``channel("conv", range(8)) + 0.1 * deepdream("blocks.3")``.
+``channel("blocks.3.0", range(64))`` is a batch of 64 objectives, one image each. Combined with an objective for one
+image, that one applies to all: ``channel("conv", range(8)) + 0.1 * deepdream("blocks.3")``.
 
 The definitions follow Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017, doi:10.23915/distill.00007.
 """
@@ -61,17 +61,17 @@ OUTPUT = ""
 
 
 FindClass: TypeAlias = Callable[[Any], tuple[int, str]]
-"""From what a user calls a class to its number in the model's output, and what a person calls it."""
+"""From a class as the user gives it to its number in the model's output and its name for people."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What the objectives of one evaluation see.
+    """The inputs of the objectives in one evaluation.
 
     Attributes:
-        taps: one tap a layer, each of ``images * views`` rows, the views of an image side by side.
+        taps: one tap per layer, each of ``images * views`` rows; the views of an image are adjacent.
         pixels: (rows, H, W, C), the views themselves, in [0, 1] (the classic recipe: in 0..255).
-        views: views an image.
+        views: number of views per image.
         arrays: the arrays of each term (:meth:`Term.arrays`), repeated for the views, in the order of ``terms()``.
 
     Example:
@@ -97,19 +97,19 @@ class Objective(ABC):
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many images it asks for."""
+        """Number of images."""
 
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """A short name for each image.
 
         Returns:
-            ``count`` texts.
+            ``count`` strings.
         """
 
     @abstractmethod
     def terms(self) -> Iterator[Term]:
-        """The terms it is composed of, from left to right.
+        """The terms of the objective, from left to right.
 
         Returns:
             An iterator of the terms.
@@ -117,14 +117,14 @@ class Objective(ABC):
 
     @abstractmethod
     def score(self, ops: Ops, view: View) -> Array:
-        """(rows,): the value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`.
+        """The value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`.
 
         Args:
-            ops: the operations of the framework at hand.
-            view: what the model and its layers returned for the images.
+            ops: the array operations of the framework.
+            view: the outputs of the model and its layers for the images.
 
         Returns:
-            (rows,), of the dtype of the layer's output.
+            (rows,), in the dtype of the layer's output.
         """
 
     @abstractmethod
@@ -133,27 +133,27 @@ class Objective(ABC):
 
         Args:
             layer: finds the layer of a selector.
-            class_: finds the number of a class and what it is called.
+            class_: finds the number and the name of a class.
 
         Returns:
             An objective of the same kind.
 
         Raises:
-            InvalidInput: the layer has no such channel or position, did not run, or cannot serve the objective.
+            InvalidInput: the layer has no such channel or position, did not run, or does not fit the objective.
             UnknownName: no such layer or class.
         """
 
     def layers(self) -> tuple[str, ...]:
-        """The layers that are looked at, each once.
+        """The layers that the objective needs, each once.
 
         Returns:
-            Their names or indices as texts; ``""`` is the model's output.
+            Their names or indices as strings; ``""`` is the model's output.
         """
         return tuple(dict.fromkeys(str(term.layer) for term in self.terms() if isinstance(term, LayerTerm)))
 
     @property
     def wants_logits(self) -> bool:
-        """Whether any term looks at what a softmax was computed from."""
+        """Whether any term needs the input of a softmax."""
         return any(isinstance(term, Logit) for term in self.terms())
 
     @property
@@ -162,7 +162,7 @@ class Objective(ABC):
         return any(term.couples for term in self.terms())
 
     def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
-        """The summands that look at a layer, each with the number of its first term.
+        """The summands that use a layer, each with the number of its first term.
 
         Args:
             first: the number of this objective's first term.
@@ -199,7 +199,7 @@ class _Pair(Objective):
     """Two objectives as one.
 
     Attributes:
-        left, right: of one image, or of as many images as the other.
+        left, right: for one image, or for as many images as the other.
     """
 
     left: Objective
@@ -210,7 +210,7 @@ class _Pair(Objective):
         if len(counts) > 1:
             raise InvalidInput(
                 f"objectives of {self.left.count} and {self.right.count} images cannot be combined: "
-                "both must ask for as many, or one of them for a single image"
+                "both must have the same number, or one of them a single image"
             )
 
     @property
@@ -262,7 +262,7 @@ class Product(_Pair):
     def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
         second = first + sum(1 for _ in self.left.terms())
         left, right = self.left.parts(first), self.right.parts(second)
-        # A factor that looks at no layer is one of every part of a sum: -1 * (a + b).
+        # A factor that uses no layer is a factor of every part of a sum: -1 * (a + b).
         several = left if not right else right if not left else ()
         return several if len(several) > 1 else super().parts(first)
 
@@ -275,7 +275,7 @@ class Product(_Pair):
 
 
 class Term(Objective):
-    """An objective that is not composed of others.
+    """An objective that does not combine others.
 
     Example:
         >>> len(list((ag.objectives.channel("conv", 0) + ag.objectives.deepdream("relu")).terms()))
@@ -292,7 +292,7 @@ class Term(Objective):
         yield self
 
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """What differs from image to image, leading axis ``count``, for the backends to carry as data.
+        """The arrays that differ from image to image, with leading axis ``count``; backends pass them as data.
 
         Returns:
             A tuple of NumPy arrays, as many as :meth:`score` takes from ``view.arrays``.
@@ -305,7 +305,7 @@ class Term(Objective):
 
 @dataclass(frozen=True)
 class LayerTerm(Term):
-    """A term that looks at one layer.
+    """A term that uses one layer.
 
     Attributes:
         layer: name, alias or index of the layer; the framework's own name once it is resolved.
@@ -333,13 +333,13 @@ class LayerTerm(Term):
         return dataclasses.replace(self, layer=found.name)
 
     def check(self, layer: Layer) -> None:
-        """Check that a layer can serve this objective.
+        """Check that a layer fits this objective.
 
         Args:
-            layer: as the model has it.
+            layer: the layer of the model.
 
         Raises:
-            InvalidInput: it cannot.
+            InvalidInput: it does not fit.
         """
 
 
@@ -351,12 +351,12 @@ def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
 
 
 def _each(value: Any) -> tuple[Any, ...]:
-    """What several images were asked for, one an image; a single thing is asked for one image."""
+    """One value per image; a single value stands for one image."""
     if isinstance(value, str):
         return (value,)
     try:
         return tuple(value)
-    except TypeError:  # no sequence; an array without axes only claims to be one
+    except TypeError:  # not a sequence: an array without axes only claims to be one
         return (value,)
 
 
@@ -376,7 +376,7 @@ def _check_channels(channels: Iterable[int], layer: Layer) -> None:
 
 @dataclass(frozen=True)
 class Constant(Term):
-    """A number; what scalars in ``2 * objective`` become.
+    """A constant; scalars in ``2 * objective`` become one.
 
     Attributes:
         value: the number.
@@ -398,7 +398,7 @@ class Constant(Term):
 
 @dataclass(frozen=True, repr=False)
 class Channel(LayerTerm):
-    """The spatial mean of one channel an image.
+    """The spatial mean of one channel per image.
 
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
@@ -436,7 +436,7 @@ class Neuron(LayerTerm):
 
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
-        position: (row, column) in the layer's output; None: its centre.
+        position: (row, column) in the layer's output; None: the centre.
 
     Example:
         >>> ag.objectives.neuron("conv", 3, (0, 7)).labels()
@@ -477,11 +477,11 @@ class Neuron(LayerTerm):
 
 @dataclass(frozen=True, repr=False)
 class Logit(LayerTerm):
-    """One output of the model before any softmax, one class an image.
+    """One output of the model before any softmax, one class per image.
 
     Attributes:
-        classes: numbers, or names until they are resolved.
-        called: what each is called; empty where only the model's card could tell.
+        classes: numbers, or names before they are resolved.
+        called: the name of each class; empty if only the model's card knows it.
 
     Example:
         >>> ag.objectives.logit(["zebra", 2]).labels()
@@ -521,7 +521,7 @@ class Logit(LayerTerm):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direction(LayerTerm):
-    """The mean over positions of the dot product of the activation vector with a given vector, one an image.
+    """The mean over positions of the dot product of the activation vector with a given vector, one vector per image.
 
     Attributes:
         vectors: (images, channels) float64.
@@ -557,7 +557,7 @@ class Direction(LayerTerm):
 
 @dataclass(frozen=True)
 class DeepDream(LayerTerm):
-    """The mean square of a whole layer: whatever the layer sees already, more of it.
+    """The mean square of a whole layer: strengthens what the layer already sees.
 
     Example:
         >>> ag.objectives.deepdream("conv").labels()
@@ -598,7 +598,7 @@ class Diversity(LayerTerm):
         if images < 2:
             raise InvalidInput("diversity compares images with one another: ask for at least two")
         gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
-        # The bound is inside the root, whose derivative at zero is infinite: a layer may be off altogether.
+        # The bound is inside the root, whose derivative at zero is infinite: a layer may return only zeros.
         gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), 1e-20))
         # A mean of cosines is one cosine with a mean, so no table of all pairs of views is needed.
         mean = ops.mean(gram, axis=1)
@@ -608,7 +608,7 @@ class Diversity(LayerTerm):
 
 @dataclass(frozen=True)
 class TotalVariation(Term):
-    """The mean absolute difference of neighbouring pixels; used with a negative factor, it smooths.
+    """The mean absolute difference of neighbouring pixels; with a negative factor it smooths the image.
 
     Example:
         >>> ag.objectives.total_variation().labels()
@@ -626,11 +626,11 @@ class TotalVariation(Term):
 
 
 def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
-    """The spatial mean of a channel of a layer: what does this filter look for?
+    """The spatial mean of a channel of a layer: shows what the filter looks for.
 
     Args:
         layer: name, alias or index of a layer with height and width.
-        index: a channel, or several: one image each.
+        index: one channel, or several, with one image per channel.
 
     Returns:
         An objective of one image per channel.
@@ -651,7 +651,7 @@ def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, in
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
-        index: a channel, or several: one image each.
+        index: one channel, or several, with one image per channel.
         position: (row, column) from 0 in the layer's output; None: its centre.
 
     Returns:
@@ -673,14 +673,14 @@ def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, in
 
 
 def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:
-    """The model's output for a class before any softmax or sigmoid, by number or name: what is a zebra to the network?
+    """The model's output for a class before any softmax or sigmoid, by number or name.
 
-    A probability can be raised by lowering the other classes alone, so that a softmax, a log-softmax or a sigmoid that
-    the output (or the layer's) ends in is left out, whether it is a layer, an activation or a function. One that is
-    written out, as exponentials over their sum, is not recognized: name the layer of the logits.
+    A probability also rises when only the other classes fall. So a final softmax, log-softmax or sigmoid of the output
+    (or of the layer) is left out, whether it is a layer, an activation or a function. One that is written as
+    exponentials over their sum is not recognized: then name the layer of the logits.
 
     Args:
-        class_: a number or a name, or several: one image each.
+        class_: a number or a name, or several, with one image per class.
         layer: name, alias or index of the layer of the logits; the model's output by default.
 
     Returns:
@@ -695,7 +695,7 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
     """
     classes = _each(class_)
     if not classes:
-        raise InvalidInput("no class was asked for")
+        raise InvalidInput("no class is given: give a number, a name, or several")
     for c in classes:
         if not (isinstance(c, str) or _is_integer(c)):
             raise InvalidInput(f"a class is a number or a name, not {c!r}")
@@ -707,13 +707,13 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
-        vector: (channels,) or (images, channels), finite numbers; its length scales the objective.
+        vector: (channels,) or (images, channels), finite numbers; the norm of the vector scales the objective.
 
     Returns:
         An objective of one image per vector.
 
     Raises:
-        InvalidInput: no finite vector, or several of different lengths.
+        InvalidInput: the vector is not finite, or vectors differ in length.
 
     Example:
         >>> towards = np.zeros(8)
@@ -723,7 +723,7 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
     """
     try:
         vectors = np.atleast_2d(np.array(vector, np.float64))
-    except (TypeError, ValueError):  # words, or rows of different lengths
+    except (TypeError, ValueError):  # text, or rows of different lengths
         raise InvalidInput(
             f"a direction is a finite vector (channels,) or (images, channels), not {vector!r}"
         ) from None
@@ -750,13 +750,13 @@ def deepdream(layer: str | int) -> Objective:
 
 
 def diversity(layer: str | int) -> Objective:
-    """Rewards images of one batch for differing: ``channel(layer, [5] * 4) + 10 * diversity(layer)``.
+    """Reward differences between the images of a batch: ``channel(layer, [5] * 4) + 10 * diversity(layer)``.
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
 
     Returns:
-        A term that is added to an objective of several images.
+        A term to add to an objective for several images.
 
     Example:
         >>> objective = ag.objectives.channel("conv", [5] * 2) + 10 * ag.objectives.diversity("conv")

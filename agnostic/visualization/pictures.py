@@ -45,7 +45,7 @@ class Drawing:
     Attributes:
         path: of the mosaic's PNG file.
         folder: where its single images are kept; several mosaics may share them.
-        items: one name an image, used for its file.
+        items: one name per image, used for its file.
         objective: from some of the items to their objective, one image an item.
         layer: what the objective looks at, for the metadata.
         spec: of the model, for the metadata.

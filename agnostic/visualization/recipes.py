@@ -39,14 +39,14 @@ class Recipe:
     """How an image is found.
 
     Attributes:
-        name: what the recipe is called.
-        image: how the image is written down.
-        views: what it must survive.
-        update: how it climbs.
+        name: the name of the recipe.
+        image: how the image is parameterized.
+        views: the random views of the image that the model sees.
+        update: how the parameters are updated.
         steps: number of updates.
-        size: height and width in pixels, where the call gives none.
-        preprocess: whether the model's own preprocessing stands between the image and the model. Without it the
-            model is given the image's own values.
+        size: height and width in pixels, if the call gives none.
+        preprocess: whether the model's own preprocessing is applied to the image. Otherwise the model gets the values
+            of the image.
 
     Example:
         >>> import dataclasses
@@ -94,11 +94,11 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 def classic(**changes: Any) -> Recipe:
     """The loop of the Keras book, exactly: raw pixels into the model, normalized gradients, 40 steps of 1.
 
-    The model is given values around 128 whatever its preprocessing is, as the book does;
-    ``classic(preprocess=True)`` puts the model's own preprocessing in between.
+    The model gets values around 128 whatever its preprocessing is, as in the book;
+    ``classic(preprocess=True)`` applies the model's own preprocessing.
 
     Args:
-        **changes: fields of :class:`Recipe` in place of its own.
+        **changes: fields of :class:`Recipe` with new values.
 
     Returns:
         A recipe.
@@ -121,10 +121,11 @@ def classic(**changes: Any) -> Recipe:
 
 
 def fourier(**changes: Any) -> Recipe:
-    """The default: a scaled spectrum in decorrelated colours, seen through two random crops a step, by Adam.
+    """The default: a scaled spectrum in decorrelated colours, seen through two random crops per step, optimized by
+    Adam.
 
     Args:
-        **changes: fields of :class:`Recipe` in place of its own.
+        **changes: fields of :class:`Recipe` with new values.
 
     Returns:
         A recipe.
@@ -144,10 +145,10 @@ def fourier(**changes: Any) -> Recipe:
 
 
 def jitter(**changes: Any) -> Recipe:
-    """The recipe of Lucid: as ``fourier``, but seen whole, shifted, turned and scaled a little.
+    """The recipe of Lucid: like ``fourier``, but the whole image is seen, slightly shifted, rotated and scaled.
 
     Args:
-        **changes: fields of :class:`Recipe` in place of its own.
+        **changes: fields of :class:`Recipe` with new values.
 
     Returns:
         A recipe.
@@ -177,7 +178,7 @@ def maco(**changes: Any) -> Recipe:
     the authors' begin, and a step is 0.2 radian.
 
     Args:
-        **changes: fields of :class:`Recipe` in place of its own.
+        **changes: fields of :class:`Recipe` with new values.
 
     Returns:
         A recipe.
@@ -219,7 +220,7 @@ def get(recipe: str | Recipe, **changes: Any) -> Recipe:
 
     Args:
         recipe: a name of :func:`names`, or a recipe.
-        **changes: fields of :class:`Recipe` in place of its own.
+        **changes: fields of :class:`Recipe` with new values.
 
     Returns:
         A recipe.

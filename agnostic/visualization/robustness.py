@@ -20,7 +20,7 @@ class Views(Protocol):
 
     @property
     def count(self) -> int:
-        """Views an image and step."""
+        """Number of views per image and step."""
 
     @property
     def noise(self) -> float:
@@ -51,7 +51,7 @@ class Crops:
     """Random square parts of the image, resampled to its full size.
 
     Attributes:
-        count: crops an image and step.
+        count: crops per image and step.
         mean, deviation: the crop's side as a fraction of the image's is drawn from this normal distribution ...
         low, high: ... and clipped to this range; the position is uniform.
         noise: standard deviation of the noise added to each crop, as a fraction of white.

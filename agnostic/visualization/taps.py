@@ -17,7 +17,7 @@ class Tap:
     Attributes:
         layer: its name.
         value: the framework's own array; None where ``channel_mean_of`` answers all that is asked.
-        axes: one letter a dimension of ``value``, as in :class:`agnostic.layers.Layer`.
+        axes: one letter per dimension of ``value``, as in :class:`agnostic.layers.Layer`.
         channel_mean_of: set by a backend that computes a wanted channel's spatial mean without the other channels:
             takes the number of the channel objective among those on this layer, returns (rows,).
         logits: of the shape of ``value``: what it was computed from, where it is the result of a softmax or a sigmoid.
@@ -89,7 +89,7 @@ def without_axes(shape: Sequence[int | None] | None) -> str:
     if shape is None:
         return "no single array"
     said = ", ".join("N" if n is None else str(n) for n in shape)
-    return f"an array ({said}) whose dimensions are not known, or stand for no batch, channels and positions alone"
+    return f"an array ({said}) whose dimensions are not known, or are not only batch, channels and positions"
 
 
 def no_spatial_output(layer: str, axes: str | None, shape: Sequence[int | None] | None = None) -> InvalidInput:

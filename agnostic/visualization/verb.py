@@ -1,4 +1,4 @@
-"""``visualize``: everything that it is given, resolved and checked, and the ascent run by the model's backend."""
+"""``visualize``: resolve and check its arguments, then let the model's backend run the ascent."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def prepare(
     image: int | str | None = None,
     channels_in: int | None = None,
 ) -> tuple[Backend, Ascent]:
-    """Resolve and check everything that :func:`visualize` is given, without computing an image.
+    """Resolve and check the arguments of :func:`visualize`, without computing an image.
 
     Raises:
-        UnknownName: no such layer, class or recipe; names the nearest.
-        InvalidInput: a channel out of range, a layer that cannot serve the objective, a size or seed of the wrong kind;
-            of several inputs it does not follow which one is meant, one is missing or has another number of rows, or
-            the layer does not depend on the one that the picture is made for.
+        UnknownName: no such layer, class or recipe; the message names the nearest.
+        InvalidInput: a channel out of range, a layer that does not fit the objective, a size or seed of the wrong type;
+            for a model with several inputs: it is not clear which one the image is for, an input is missing or has a
+            wrong number of rows, or the layer does not depend on the input of the image.
     """
     if not isinstance(objective, Objective):
         raise InvalidInput(
@@ -74,7 +74,7 @@ def prepare(
     def layer(selector: Any) -> Layer:
         found = select(listing, selector)
         if len(found) != 1:
-            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective looks at one")
+            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective needs exactly one")
         if trial.error is not None and not found[0].calls:
             raise refused(model, trial, form.size, others=bool(call.others))
         return found[0]
@@ -104,7 +104,7 @@ def prepare(
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
         call=call,
     )
-    ascent.others(range(ascent.count))  # rows that do not fit the images are told now
+    ascent.others(range(ascent.count))  # raises for rows that do not fit the images
     if call.place and trial.error is None:
         ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
     return backend, ascent
@@ -129,9 +129,9 @@ def shown(
     image: int | str | None = None,
     channels_in: int | None = None,
 ) -> tuple[Input, ModelCall, ModelRun]:
-    """What the model's images look like, what it is called with around them, and a run on one of that shape.
+    """The form of the model's images, the other arguments of its call, and a trial run on one image.
 
-    The run may have failed beyond some layer, as where a dense head does not fit another size.
+    The run may fail after some layer, for example where a dense head does not fit another size.
 
     Args:
         size: None: the model's own; where it has none, ``near``.
@@ -148,38 +148,38 @@ def shown(
 
 
 def _pixels(start: npt.ArrayLike) -> tuple[int, int]:
-    """Height and width of what a user gives to start from."""
+    """Height and width of the image that the user starts from."""
     given = np.asarray(start)
     if given.ndim not in (3, 4) or not given.size:
         what = f"shape {given.shape}" if given.ndim else describe(start)
-        raise InvalidInput(f"a start is an image (H, W, C) or one for each image (N, H, W, C), not {what}")
+        raise InvalidInput(f"start is an image (H, W, C) or one per image (N, H, W, C), not {what}")
     return given.shape[-3], given.shape[-2]
 
 
 def _images(start: npt.ArrayLike, channels: int) -> Float64:
-    """(1 or more, H, W, C) float64 in [0, 1], from what a user gives to start from."""
+    """(1 or more, H, W, C) float64 in [0, 1], from the argument ``start``."""
     given = np.asarray(start)
     images = given[None] if given.ndim == 3 else given
     if images.ndim != 4 or images.shape[3] != channels or 0 in images.shape:
         raise InvalidInput(
-            f"a start is an image (H, W, {channels}) or one for each image, channels last, not {np.shape(start)}"
+            f"start is an image (H, W, {channels}) or one per image, channels last, not {np.shape(start)}"
         )
     if images.dtype == np.uint8:
         return images / 255
     # Written so that NaN fails as well.
     if not (np.issubdtype(images.dtype, np.floating) and images.min() >= 0 and images.max() <= 1):
         found = f"in [{images.min()}, {images.max()}]" if images.dtype.kind == "f" else str(images.dtype)
-        raise InvalidInput(f"a start is uint8, or floating point and in [0, 1], not {found}")
+        raise InvalidInput(f"start is uint8, or floating point in [0, 1], not {found}")
     return images.astype(np.float64)
 
 
 def _check_start(start: Float64, size: tuple[int, int], count: int) -> None:
     if start.shape[1:3] != size:
         have, want = (f"{height} x {width}" for height, width in (start.shape[1:3], size))
-        raise InvalidInput(f"the start is {have} pixels and the size {want}: leave size out, or resize the start")
+        raise InvalidInput(f"the start is {have} pixels and the size {want}: leave out size, or resize the start")
     if len(start) not in (1, count):
         raise InvalidInput(
-            f"{counted(len(start), 'start')} for {counted(count, 'image')}: give one for all of them, or one for each"
+            f"{counted(len(start), 'start')} for {counted(count, 'image')}: give one for all images, or one per image"
         )
 
 
@@ -204,37 +204,35 @@ def visualize(
     """Images that maximize an objective, by gradient ascent.
 
     Args:
-        model: a native model. Its weights are neither changed nor differentiated, its mode (train, eval) is left as
-            it is; the images are computed in inference mode.
+        model: a native model. Its weights and its mode (train, eval) are not changed; the images are computed in
+            inference mode.
         objective: from :mod:`agnostic.visualization.objectives`.
         recipe: a recipe of :mod:`agnostic.visualization.recipes`, or its name.
-        size: height and width in pixels, one number or two; None is that of ``start``, else the model's own, or the
-            recipe's where the model has none. A layer that runs before a part of fixed size (a dense head) can be drawn
-            in any size.
-        steps: number of updates; None is the recipe's.
-        seed: of all randomness. The same seed and call give the same images, whatever the micro-batch.
-        start: what to start from instead of noise: an image (H, W, C), or one for each image (N, H, W, C); uint8, or
-            floating point in [0, 1]. Recipes in ``fourier``'s way of writing an image down take it as it is but for
-            black and white, ``classic`` shows it with its own contrast, and ``maco`` takes its phase, which has the
-            edges.
-        inputs: of a model with several inputs, what it is called with, as in :func:`agnostic.capture`: a tuple of
-            positional inputs, or a dict of named ones, nested as the model takes them. None, or nothing for a name,
-            stands in the place of the picture: ``(None, age)`` or ``{"age": age}``; an example of the picture is taken
-            for its shape alone. The others are fixed: native or NumPy arrays in the model's own layout and range, with
-            a batch of 1 for all images, or a row for each.
-        image: position or name of the input that the picture is made for, where ``inputs`` does not tell. Of a layer
-            that runs several times, as a tower that two inputs share, the last call that depends on it is looked at.
-        channels_in: channels of the images, where the model does not tell.
+        size: height and width in pixels, one number or two. None: the size of ``start``, else the model's own, else the
+            recipe's. Layers before a part of fixed size (a dense head) can be drawn in any size.
+        steps: number of updates; None: the recipe's.
+        seed: seed of all random numbers. The same seed and call give the same images for any micro-batch.
+        start: the image to start from instead of noise: (H, W, C), or one per image (N, H, W, C); uint8, or floating
+            point in [0, 1]. ``fourier`` and ``jitter`` start from it as it is, except for pure black and white;
+            ``classic`` changes its contrast; ``maco`` takes its phase, which has the edges.
+        inputs: for a model with several inputs: its arguments as in :func:`agnostic.capture`, a tuple of positional
+            inputs or a dict of named ones, nested as the model takes them. None (or a missing name) marks the place of
+            the image: ``(None, age)`` or ``{"age": age}``. An example image there is used only for its shape. The
+            other inputs are fixed: native or NumPy arrays in the model's own layout and range, with a batch of 1 for
+            all images, or one row per image.
+        image: position or name of the input that the image is made for, if ``inputs`` does not show it. If a layer runs
+            several times, such as a tower that two inputs share, its last call that depends on the image counts.
+        channels_in: number of channels of the images, if the model does not declare it.
         micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
 
     Returns:
-        (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is its own start, and has
-        a sentence in ``.remarks``.
+        (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is unchanged, and
+        has a sentence in ``.remarks``.
 
     Raises:
         UnknownName, InvalidInput: see :func:`prepare`.
         InvalidInput: no gradient reaches any of the images.
-        NonFinite: the objective or its gradient stopped being finite; says at which step.
+        NonFinite: the objective or its gradient is not finite; the message names the step.
 
     Example:
         >>> found = ag.visualize(model, ag.objectives.channel("conv", [0, 5]), size=16, steps=2, seed=0)

@@ -18,7 +18,7 @@ def on_device(name: str) -> Iterator[Callable[[keras.Layer], keras.Layer]]:
 
 
 def usable_device(name: str) -> str:
-    """The device of that name in the engine's words: ``cuda`` and ``gpu`` are one thing.
+    """The device of that name by the name that the engine uses: ``cuda`` and ``gpu`` are one thing.
 
     Raises:
         InvalidInput: the engine knows no such device, or this machine or this build of the engine has none.

@@ -195,7 +195,7 @@ class AdaptiveAveragePool(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("agnostic")
 class LayerScale(keras.layers.Layer):
-    """A factor a channel."""
+    """One factor per channel."""
 
     def build(self, shape: Any) -> None:
         """(N, ..., channels)."""

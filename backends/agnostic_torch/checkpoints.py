@@ -165,11 +165,11 @@ _TELLING: Mapping[str, frozenset[str]] = {
     "Adafactor": frozenset({"lr", "beta2_decay", "d"}),
     "Muon": frozenset({"lr", "momentum", "ns_coefficients"}),
 }
-"""The hyperparameters that tell the classes of torch.optim apart, in every version."""
+"""The hyperparameters that distinguish the classes of torch.optim, in every version."""
 
 
 def named_class(names: Sequence[str]) -> str:
-    """The classes in words."""
+    """The classes as text."""
     return f"torch.optim's {' or '.join(names)}" if names else "a class that has no specification"
 
 

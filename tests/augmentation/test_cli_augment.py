@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-pytest.importorskip("agnostic.files", reason="needs the rest of the house")
+pytest.importorskip("agnostic.files", reason="needs the rest of the package")
 image = pytest.importorskip("PIL.Image")
 
 

@@ -1,4 +1,4 @@
-"""Runs the checks beside it in a process of their own: Keras has one engine a process."""
+"""Runs the checks beside it in a process of their own: Keras has one engine per process."""
 
 from pathlib import Path
 

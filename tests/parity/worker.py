@@ -1,6 +1,6 @@
 """One framework, in a process of its own: ``python worker.py keras-jax OUT.npz`` computes all cases into a file.
 
-tensorflow and torch's compiler abort the interpreter when they meet, and Keras has one engine a process.
+tensorflow and torch's compiler abort the interpreter when they meet, and Keras has one engine per process.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def compared(a: Expression, b: Expression) -> tuple[str, dict[str, Any], str]:
 
 
 def branches(truth: Array, output: Array, sources: Mapping[str, Array]) -> Iterator[Relation]:
-    """What B added too much or too little is one of the sources, times one factor or one a channel."""
+    """What B added too much or too little is one of the sources, times one factor or one per channel."""
     c = truth.shape[-1]
     delta = (output - truth).reshape(-1, c)
     for name, x in reversed(list(sources.items())):
@@ -171,7 +171,7 @@ def branches(truth: Array, output: Array, sources: Mapping[str, Array]) -> Itera
         squares = (flat * flat).sum(0)
         if squares.all():
             factors = (flat * delta).sum(0) / squares
-            yield Relation("scale_missing", truth + x * factors, values={"a": "A's factor a channel"}, note=note)
+            yield Relation("scale_missing", truth + x * factors, values={"a": "A's factor per channel"}, note=note)
 
 
 # Functions of one source that change its size -------------------------------------------------------------------------

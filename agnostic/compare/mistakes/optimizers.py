@@ -46,7 +46,7 @@ class Change:
 
     @property
     def meaning(self) -> str:
-        """The term in words."""
+        """The term as text."""
         return {"kind": "the kind of optimizer"}.get(self.term, TERMS.get(self.term, self.term.replace("_", " ")))
 
 
@@ -88,7 +88,7 @@ class Observed:
     """What an optimizer did to some parameters.
 
     Attributes:
-        start: the weights before, an array a parameter.
+        start: the weights before, one array per parameter.
         gradients: for each step, one for each parameter.
         after: the weights after the last step.
         norms: the norm of all gradients of the model, for each step; none where no rule asks for it.

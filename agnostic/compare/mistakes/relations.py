@@ -274,7 +274,7 @@ def _affine(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
             flat, out = x.reshape(-1, c), output.reshape(-1, c)
             square = (flat * flat).sum(0)
             factors = (flat * out).sum(0) / np.where(square == 0, 1.0, square)
-            yield Relation("scale_missing", x * factors, values={"a": "a factor a channel"})
+            yield Relation("scale_missing", x * factors, values={"a": "one factor per channel"})
             yield Relation("bias_missing", x + (out - flat).mean(0))
 
 

@@ -643,7 +643,7 @@ def _weight_variants(x: LayerDescription) -> Iterator[DescriptionVariant]:
             yield (
                 "scale_missing",
                 x.replace(weights={name: np.ones_like(weights[name])}),
-                {"a": "A's factor a channel"},
+                {"a": "A's factor per channel"},
                 "",
             )
     if {"gamma", "beta"} <= weights.keys():

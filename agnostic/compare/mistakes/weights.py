@@ -78,7 +78,7 @@ def _missing(a: LayerDescription, b: LayerDescription, names: list[str]) -> Foun
         if plain <= {"bias", "beta"}:
             return "bias_missing", values, note
         if plain <= {"gamma", "scale"}:
-            return "scale_missing", {"a": "A's factor a channel", **values}, note
+            return "scale_missing", {"a": "A's factor per channel", **values}, note
         return "weights_differ", values, note or "B's are as they were made"
     return None
 
