@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agnostic.models.attached import set_card
     from agnostic.models.load import load
     from agnostic.port.verb import Ported, port
+    from agnostic.program.custom import CustomOperator, custom_operator
     from agnostic.program.verb import program
     from agnostic.registry import backend_of
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgnosticError",
+    "CustomOperator",
     "InvalidInput",
     "InvalidWeights",
     "MissingDependency",
@@ -46,6 +48,7 @@ __all__ = [
     "backend_of",
     "capture",
     "compare",
+    "custom_operator",
     "data",
     "gradients",
     "layers",
@@ -92,6 +95,8 @@ _WHERE = {
     "Ported": "agnostic.port.verb:Ported",
     "port": "agnostic.port.verb:port",
     "program": "agnostic.program.verb:program",
+    "CustomOperator": "agnostic.program.custom:CustomOperator",
+    "custom_operator": "agnostic.program.custom:custom_operator",
     "recipes": "agnostic.visualization.recipes",
     "set_card": "agnostic.models.attached:set_card",
     "submodel": "agnostic.taps.verbs:submodel",

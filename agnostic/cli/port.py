@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "agnostic port torchvision:resnet50 --to keras --out resnet50/",
             "agnostic port my_file.py:make_model --to keras --inputs 1x3x224x224 --out ported/",
+            "agnostic port my_file.py:make_model --to keras --operators my_operators.py --stubs --out ported/",
         ),
     )(port)
 
@@ -50,6 +51,18 @@ def port(
     channels_first: Annotated[
         bool, typer.Option("--channels-first", help="Keep the channels of images before height and width.")
     ] = False,
+    stubs: Annotated[
+        bool,
+        typer.Option("--stubs", help="Leave operators that cannot be ported as functions to fill in, with a test."),
+    ] = False,
+    operators: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--operators",
+            help="A Python file that says how operators are spelled; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Write the source, and do not run it.")] = False,
     backend: BackendOption = None,
     engine: Engine = None,
@@ -60,21 +73,24 @@ def port(
 ) -> None:
     """Write a model as source of another framework, with its weights, and compare the two layer by layer.
 
-    Ends with 1 where the port does not compute the same.
+    Ends with 1 where the port does not compute the same, or has functions to fill in.
     """
     from agnostic.models.load import loaded
     from agnostic.port.verb import port as write
+    from agnostic.port.verb import taught_in
 
     with loaded(model, device=device, backend=backend, engine=None, weights=weights, trust=trust, card=card) as network:
         found = write(
             network, to, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in,
-            channels_first=channels_first, check=not unchecked, engine=engine,
+            channels_first=channels_first, check=not unchecked, engine=engine, stubs=stubs,
+            operators=[operator for file in operators or [] for operator in taught_in(file)],
         )  # fmt: skip
     path = found.save(out)
     report = found.report
     if json:
         print_json({
-            "source": str(path), "same": report.is_same, "free": report.free, "verdict": report.verdict,
+            "source": str(path), "stubs": list(dict.fromkeys(x.function for x in report.draft.stubs)),
+            "same": report.is_same, "free": report.free, "verdict": report.verdict,
             "transposes": len(report.draft.laid.moves), "notes": list(report.notes),
             "layers": [
                 {"name": x.name, "partner": x.partner, "error": x.error, "floor": x.floor, "same": x.is_same}
@@ -83,5 +99,5 @@ def port(
         })  # fmt: skip
     else:
         say_lines(f"{report}\nWritten: {path}")
-    if not unchecked and not report.is_same:
+    if report.draft.stubs or (not unchecked and not report.is_same):
         raise typer.Exit(1)

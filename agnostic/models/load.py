@@ -177,6 +177,16 @@ def executed(path: Path) -> ModuleType:
     return module
 
 
+def executed_file(path: Path) -> ModuleType:
+    """The module that a user's own file makes.
+
+    Raises:
+        InvalidInput: it fails; says how.
+    """
+    with _user_code(path, None):
+        return executed(path)
+
+
 @contextmanager
 def _user_code(path: Path, function: str | None) -> Iterator[None]:
     """Run a user's code as ``python file.py`` would, with its folder importable, and name the file if it fails."""

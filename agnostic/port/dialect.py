@@ -100,6 +100,7 @@ class File:
         example: the shape and type of each input.
         helpers: names of :attr:`Dialect.helpers` that are called.
         register: a name for what belongs to this file.
+        functions: source of functions that belong to this model alone.
     """
 
     doc: str
@@ -107,6 +108,24 @@ class File:
     example: Sequence[tuple[tuple[int, ...], str]]
     helpers: Sequence[str]
     register: str
+    functions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Testing:
+    """Pieces of a test of a written file, each an expression with ``{}`` for its operand.
+
+    Attributes:
+        imports: the lines that import the framework.
+        native: an array of the framework from one of NumPy.
+        numpy: and back.
+        call: the output of ``model`` for a list of arrays, ``inputs``.
+    """
+
+    imports: str
+    native: str
+    numpy: str
+    call: str
 
 
 class Dialect(Protocol):
@@ -126,6 +145,9 @@ class Dialect(Protocol):
 
     helpers: Mapping[str, str]
     """Functions that may be called, by name, with their source; written into the file if they are used."""
+
+    testing: Testing
+    """How a test of a written file is spelled."""
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:
         """The code of a node without weights of its own.

@@ -46,6 +46,12 @@ class PortReport:
     def verdict(self) -> str:
         """One sentence."""
         name = self.draft.program.name
+        if self.draft.stubs:
+            left = list(dict.fromkeys(stub.function for stub in self.draft.stubs))
+            return (
+                f"{name} was written for {self.to}, and not run: {counted(len(left), 'function')} to fill in "
+                f"({', '.join(left)}), which the test beside the source tests."
+            )
         if not self.found:
             return f"{name} was written for {self.to}, and not run."
         outputs, layers = [x for x in self.found if not x.name], [x for x in self.found if x.name]

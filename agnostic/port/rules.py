@@ -638,3 +638,26 @@ def _attention(state: LayoutState, node: Node) -> None:
     found = state.emit([*values, *rest], {**node.attributes, "place_axis": -3})
     axes = [*parts[0].axes[:3], fresh(found.shape[-1])]
     state.give(axes, [axes[place] for place in (0, 2, 1, 3)], found)
+
+
+# What the vocabulary does not have ------------------------------------------------------------------------------------
+@rule("custom")
+def _custom(state: LayoutState, node: Node) -> None:
+    """Operands and outputs as in the source; those of one that works place by place as the first of them lies."""
+    meaning, shapes = node.attributes.get("meaning"), node.attributes["shapes"]
+    [operands] = node.operands
+    arrays = [state.of(o) for o in operands if isinstance(o, Value)]  # type: ignore[union-attr]
+    if meaning is not None and meaning.elementwise and arrays and all(x.shape in (shapes, ()) for x in arrays):
+        main = next((x for x in arrays if x.shape == shapes), arrays[0])
+        aligned = _aligned(arrays, len(main.axes))
+        if aligned is not None:
+            first = aligned[next(i for i, x in enumerate(arrays) if x is main)]
+            values = iter([_like(state, x, _match(first, x), first.order) for x in aligned])
+            given = tuple(next(values) if isinstance(o, Value) else o for o in operands)  # type: ignore[union-attr]
+            value = state.emit([given], {**node.attributes, "shapes": tuple(map(size, first.order))})
+            state.give(first.axes, first.order, value)
+            return
+    results = state.emit(mapped(node, lambda v: state.source(state.of(v))), node.attributes)
+    for place, value in enumerate(results if isinstance(results, tuple) else (results,)):
+        found = natural(state.builder.retype(value, node.outputs[place].dtype))
+        state.give(found.axes, found.order, found.value, place)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from agnostic.errors import InvalidInput
 from agnostic.port.classes import Classes
 from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
+from agnostic.port.functions import Functions, Stub
 from agnostic.port.layout import LaidOut, Rearrangement, laid_out
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
+from agnostic.program import custom
 from agnostic.program.nodes import Array, Leaf, Program, Value
 
 
@@ -26,11 +29,13 @@ class Draft:
         program: the source's, at the first size.
         laid: the same in the target's axes.
         written: the source text, its weights and layers.
+        stubs: calls of functions that are to be filled in; their nodes are of the laid program.
     """
 
     program: Program
     laid: LaidOut
     written: Written
+    stubs: tuple[Stub, ...] = ()
 
     def arrays(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The new model's variables by path, from the source model's weights by name."""
@@ -48,27 +53,38 @@ class Draft:
         return found
 
 
-def drafted(programs: Sequence[Program], dialect: Dialect) -> Draft:
+class Unported(InvalidInput):
+    """Operators that cannot be written, all of them."""
+
+
+def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = False) -> Draft:
     """Write the source of a program.
 
     Args:
         programs: the same model's, read at one or more sizes of its inputs; what differs stays open in the source.
         dialect: the target's.
+        stubs: whether operators that cannot be written become functions to be filled in.
 
     Raises:
-        InvalidInput: an operator cannot be written; says which, where.
+        Unported: operators cannot be written; says which, where.
         Differ: the programs are not the same but for lengths.
     """
     laid = [laid_out(program, dialect.channels) for program in programs]
     program = merged([found.program for found in laid]) if len(laid) > 1 else laid[0].program
-    blocks = Blocks(program, dialect)
+    inputs = program.of_role("input")
+    taken = {*dialect.helpers, *(leaf.name for leaf in inputs)}
+    functions = Functions(dialect.name, dialect.modules, taken)
+    blocks = Blocks(program, dialect, functions)
     root = blocks.root()
+    if functions.stubs and not stubs:
+        said = [custom.sentence(stub.node, stub.reason) for stub in functions.stubs]
+        raise Unported(custom.refusal(program.name, said, FIX))
     classes = Classes(blocks, root).all()
     weights: dict[str, tuple[Leaf, tuple[Rearrangement, ...]]] = {}
     layers: dict[str, Value] = {}
     _collect(root, "", weights, layers)
     helpers = _helpers(classes, dialect, blocks)
-    inputs = program.of_role("input")
+    name = file_name(program)
     file = File(
         doc=f"{class_name(program.name, set())} for {dialect.name.capitalize()}, ported from {program.framework}.",
         classes=classes,
@@ -80,11 +96,23 @@ def drafted(programs: Sequence[Program], dialect: Dialect) -> Draft:
             for leaf in inputs
         ],
         helpers=helpers,
-        register=identifier(program.name).lower(),
+        register=name,
+        functions=functions.texts(name),
     )
     text = dialect.file(file)
     notes = tuple(dict.fromkeys(blocks.notes))
-    return Draft(programs[0], laid[0], Written(text, weights, layers, notes))
+    places = {id(node): place for place, node in enumerate(program.nodes)}
+    opened = [replace(stub, node=laid[0].program.nodes[places[id(stub.node)]]) for stub in functions.stubs]
+    return Draft(programs[0], laid[0], Written(text, weights, layers, notes), tuple(opened))
+
+
+FIX = "leave a function to fill in (stubs=True, --stubs), or say how it is spelled (operators=, --operators)"
+"""What to do about operators that cannot be written."""
+
+
+def file_name(program: Program) -> str:
+    """The name of a written file, without its ending."""
+    return identifier(program.name).lower()
 
 
 def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, Value]) -> None:

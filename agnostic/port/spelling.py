@@ -124,3 +124,9 @@ def _select(c: Call) -> Code:
 @_spells("update")
 def _update(c: Call) -> Code:
     return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
+
+
+@_spells("custom")
+def _custom(c: Call) -> Code:
+    # A function of the file's own, which whoever writes the file knows.
+    raise Unwritable(c.get("reason") or "has no translation yet")

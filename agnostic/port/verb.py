@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from agnostic import display
 from agnostic.contracts.calls import CALLS
@@ -17,17 +20,19 @@ from agnostic.contracts.writer import WRITER
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.inputs import Size, examples
-from agnostic.models.load import executed
+from agnostic.models.load import executed, executed_file
 from agnostic.port.check import judged, run_elsewhere, trial
-from agnostic.port.code import identifier
 from agnostic.port.constants import simple_constants
 from agnostic.port.dialect import Dialect
 from agnostic.port.folding import Folded, folded
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
-from agnostic.port.sources import Draft, drafted
-from agnostic.program.nodes import Array
+from agnostic.port.sources import Draft, Unported, drafted, file_name
+from agnostic.port.stubs import Kept, kept
+from agnostic.program import custom
+from agnostic.program.custom import CustomOperator
+from agnostic.program.nodes import Array, Value
 from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 from agnostic.text import counted
@@ -43,6 +48,7 @@ class Ported:
         source: the text of the file.
         arrays: its weights, by the paths of the new model's variables.
         report: whether it computes the same, and what a reader should know.
+        stubs: recorded calls of the functions that are left to fill in, and a test of them; None: there are none.
 
     Example:
         >>> ported = ag.port(model, "keras", ag.prepare(model, images), check=False)
@@ -56,6 +62,8 @@ class Ported:
     arrays: Mapping[str, Array]
     report: PortReport
 
+    stubs: Kept | None = None
+
     def __repr__(self) -> str:
         return f"<Ported: {display.shortened(self.report.verdict, 300)} {counted(self.source.count(chr(10)), 'line')}>"
 
@@ -63,7 +71,7 @@ class Ported:
         return display.lines(self.report.verdict, self.source.split("\n"))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the source, the file of its weights and report.html into a folder.
+        """Write the source, the file of its weights and report.html into a folder; for stubs their test and calls too.
 
         Args:
             folder: is made where it is missing; files of those names are replaced.
@@ -83,6 +91,11 @@ class Ported:
             get_backend(self.to)[WRITER].write_weights(self.arrays, where, self.name)
             with atomic_path(where / "report.html") as temporary:
                 temporary.write_text(self.report.html(), encoding="utf-8")
+            if self.stubs is not None:
+                with atomic_path(where / f"test_{self.name}.py") as temporary:
+                    temporary.write_text(self.stubs.test, encoding="utf-8")
+                with atomic_path(where / f"{self.name}_calls.npz") as temporary, temporary.open("wb") as file:
+                    np.savez(file, **self.stubs.arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise InvalidInput(f"cannot write into {where}: {error.strerror or error}") from error
         return path
@@ -108,6 +121,8 @@ def port(
     channels_first: bool = False,
     check: bool = True,
     engine: str | None = None,
+    operators: Sequence[CustomOperator] = (),
+    stubs: bool = False,
 ) -> Ported:
     """Write a model as source of another framework, and compare the two by running them.
 
@@ -124,12 +139,15 @@ def port(
         channels_first: images keep their channels before height and width.
         check: whether the written source is run, in a process of its own, and compared layer by layer.
         engine: what the target computes with there, if it has several engines; None: its own choice.
+        operators: how operators of your own are spelled in the target: see :func:`agnostic.custom_operator`.
+        stubs: whether an operator that cannot be ported becomes a function to fill in. What it is given and gives is
+            recorded, and :meth:`Ported.save` writes a test of it; the source is not run while there are any.
 
     Returns:
         The source, its weights, the model and a report with the verdict.
 
     Raises:
-        InvalidInput: an operator cannot be read or written; says which, in which layer, on which line.
+        InvalidInput: operators cannot be read or written; says which, all of them, in which layers, on which lines.
 
     Example:
         >>> ported = ag.port(model, "keras", ag.prepare(model, images), check=False)
@@ -144,14 +162,16 @@ def port(
         inputs = examples(backend, model, size=size, channels=channels_in)
     elif size is not None or channels_in is not None:
         raise InvalidInput("inputs have a size and channels of their own: leave size and channels_in out")
-    written = drafted_for(backend, model, inputs, dialect)
+    known = custom.known(to, operators)
+    written = drafted_for(backend, model, inputs, dialect, known, stubs=stubs)
     draft, variation, values = written.draft, written.variation, written.arrays
-    name = identifier(draft.program.name).lower()
+    name = file_name(draft.program)
     report = PortReport(
         draft, to, variation.name if variation else "nothing", (*draft.written.notes, *written.notes), ()
     )
-    found = Ported(name, to, draft.written.text, values, report)
-    if not check:
+    left = calls_of(backend, model, written, dialect, known) if draft.stubs else None
+    found = Ported(name, to, draft.written.text, values, report, left)
+    if not check or draft.stubs:
         return found
     with tempfile.TemporaryDirectory(prefix="agnostic-port-") as folder:
         path = Path(folder) / f"{name}.py"
@@ -162,6 +182,20 @@ def port(
     return Ported(name, to, found.source, values, PortReport(draft, to, report.free, report.notes, tuple(rows)))
 
 
+def taught_in(path: Path) -> list[CustomOperator]:
+    """The operators that a file of Python defines by :func:`agnostic.custom_operator`.
+
+    Raises:
+        InvalidInput: there is no such file, it fails, or it defines none.
+    """
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {path} with operators")
+    found = [x for x in vars(executed_file(path)).values() if isinstance(x, CustomOperator)]
+    if not found:
+        raise InvalidInput(f"{path} defines no operator: make one by @agnostic.custom_operator(name, to=...)")
+    return found
+
+
 @dataclass(frozen=True)
 class Drafted:
     """What was written, what of the sizes is free, the weights, and what a reader should know."""
@@ -170,30 +204,60 @@ class Drafted:
     variation: Variation | None
     arrays: Mapping[str, Array]
     notes: tuple[str, ...]
+    inputs: Any
+    weights: Mapping[str, Array]
 
 
-def drafted_for(backend: Backend, model: Model, inputs: Any, dialect: Dialect) -> Drafted:
+def drafted_for(
+    backend: Backend,
+    model: Model,
+    inputs: Any,
+    dialect: Dialect,
+    operators: Mapping[str, CustomOperator] = MappingProxyType({}),
+    *,
+    stubs: bool = False,
+) -> Drafted:
     """Write the source with as many free lengths as the model has."""
     weights = backend[WEIGHTS].weights(model)
 
     def read(given: Any) -> Folded:
-        found = folded(simplified(backend[PROGRAM].program(model, given)), weights)
+        raw = custom.with_meanings(backend[PROGRAM].program(model, given, operators.keys()), operators)
+        found = folded(simplified(raw), weights)
         return Folded(simple_constants(found.program), found.arrays)
 
-    notes: list[str] = []
     first = read(inputs)
+    notes = list(first.program.notes)
     draft, found = None, None
     for variation in variations(first.program, inputs):
         try:
             programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
-            draft, found = drafted(programs, dialect), variation
+            draft, found = drafted(programs, dialect, stubs=stubs), variation
             break
+        except Unported:
+            raise
         except (Differ, AgnosticError) as error:
             notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
-    draft = drafted([first.program], dialect) if draft is None else draft
+    draft = drafted([first.program], dialect, stubs=stubs) if draft is None else draft
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
-    return Drafted(draft, found, draft.arrays({**weights, **first.arrays}), tuple(notes))
+    own = {**weights, **first.arrays}
+    used = inputs if found is None else sampled(backend, inputs, found.shapes[0])
+    return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own)
+
+
+def calls_of(
+    backend: Backend, model: Model, written: Drafted, dialect: Dialect, operators: Mapping[str, CustomOperator]
+) -> Kept:
+    """Record what the functions that are left to fill in are given and give."""
+    calls, inputs = backend[CALLS], written.inputs
+    nodes = [n for n in backend[PROGRAM].program(model, inputs, operators.keys()).nodes if n.operator == "custom"]
+    recorded: dict[Value, Array] = {}
+    if nodes:
+        for node, (_, gave) in zip(nodes, backend[PROGRAM].recorded(model, inputs, operators.keys()), strict=True):
+            recorded |= dict(zip(node.outputs, gave, strict=True))
+    given = [x if isinstance(x, np.ndarray) else np.array(calls.numpy(x)) for x in arrays(inputs)]
+    outputs = [np.array(calls.numpy(x)) for x in calls.run(model, inputs)]
+    return kept(written.draft, dialect.testing, given, outputs, written.weights, recorded)
 
 
 def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[Any]:

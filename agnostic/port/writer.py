@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.errors import InvalidInput
 from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
+from agnostic.port.functions import Functions
 from agnostic.port.sizes import Differ, spelled
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
 
@@ -85,11 +85,13 @@ class Blocks:
     Args:
         program: laid out for the dialect.
         dialect: the target's.
+        functions: gathers what the dialect cannot spell.
     """
 
-    def __init__(self, program: Program, dialect: Dialect) -> None:
+    def __init__(self, program: Program, dialect: Dialect, functions: Functions) -> None:
         self.program = program
         self.dialect = dialect
+        self.functions = functions
         self.notes: list[str] = []
         self.tree = regions(program)
         self.wanted = {value for _, value in program.outputs}
@@ -214,10 +216,7 @@ class Blocks:
                     # What the layer itself returns is changed afterwards, such as cut at its border.
                     known[key].output = None
         except Unwritable as error:
-            where = f", {node.place}" if node.place else ""
-            raise InvalidInput(
-                f"operator {node.operator} {error.message}: layer {node.module!r} ({node.kind}){where}"
-            ) from None
+            code = self.functions.call(node, operands, error.message)
         code = self._sized(body, node, code)
         body.statements.append(Statement(node.outputs, code))
 

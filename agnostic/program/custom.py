@@ -140,7 +140,7 @@ def _check_shape(meaning: CustomOperator, node: Node) -> None:
     said, shapes = meaning.shape(*operands), node.attributes["shapes"]
     if tuple(said) != tuple(shapes):
         raise InvalidInput(
-            f"the rule of shapes of operator {meaning.name!r} says {said}, and the model gave {shapes} ({_where(node)})"
+            f"the rule of shapes of operator {meaning.name!r} says {said}, and the model gave {shapes} ({where(node)})"
         )
 
 
@@ -153,7 +153,7 @@ def sentence(node: Node, reason: str | None = None) -> str:
     """What an operator is, why it cannot be used, where it is, and what takes its place."""
     name = node.attributes["name"] if node.operator == "custom" else node.operator
     reason = reason or node.attributes.get("reason") or "has no translation yet"
-    return f"operator {name} {reason}: {_where(node)}; by hand it is a function of {_signature(node)}"
+    return f"operator {name} {reason}: {where(node)}; by hand it is a function of {_signature(node)}"
 
 
 def refusal(name: str, sentences: Sequence[str], fix: str) -> str:
@@ -164,7 +164,8 @@ def refusal(name: str, sentences: Sequence[str], fix: str) -> str:
     return f"{counted(len(different), 'operator')} of {name} cannot be followed: {' | '.join(different)} | {fix}"
 
 
-def _where(node: Node) -> str:
+def where(node: Node) -> str:
+    """The layer, the file and the line of a node."""
     layer = f"layer {node.module!r} ({node.kind})" if node.module else node.kind or "the model"
     return f"{layer}, {node.place}" if node.place else layer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -37,9 +38,17 @@ def run(
 
 
 def walk(
-    program: Program, inputs: Mapping[str, Array], weights: Mapping[str, Array], dtype: type = np.float64
+    program: Program,
+    inputs: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    dtype: type = np.float64,
+    given_values: Mapping[Value, Array] = MappingProxyType({}),
 ) -> Iterator[tuple[Node, tuple[Array, ...]]]:
     """Each node with what it gives, in order; arrays that no later node reads are let go.
+
+    Args:
+        program, inputs, weights, dtype: as for :func:`run`.
+        given_values: what nodes give that are not computed, such as operators that have no reference.
 
     Raises:
         InvalidInput: as :func:`run`.
@@ -49,7 +58,8 @@ def walk(
     for node in program.nodes:
         # Numbers that grow out of range are the model's result, not a mistake made here.
         with np.errstate(all="ignore"):
-            results = evaluate(node, arrays.__getitem__)
+            results = tuple(given_values[value] for value in node.outputs if value in given_values)
+            results = results or evaluate(node, arrays.__getitem__)
         yield node, results
         arrays.update((value, x) for value, x in zip(node.outputs, results, strict=True) if uses[value])
         for operand in node.operands:

@@ -106,6 +106,7 @@ class Program:
         outputs: the path in the model's result (``""`` for a single array, ``"0"``, ``"logits"``, ``"0.1"``) and the
             value.
         modules: the class name of each layer by its path, also of those that run no operator themselves.
+        notes: what the program does not say of the model, in sentences.
 
     Example:
         >>> program = ag.program(model, ag.prepare(model, images))
@@ -119,6 +120,7 @@ class Program:
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, Value], ...]
     modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __repr__(self) -> str:
         return f"<{self._title}; print() shows the program>"

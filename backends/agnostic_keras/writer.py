@@ -17,7 +17,7 @@ import numpy.typing as npt
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Listed, Name, call, rebuilt, text
-from agnostic.port.dialect import Attribute, Class, File, LayerNode, Unwritable, Weight
+from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable, Weight
 from agnostic.port.layout import Rearrangement
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
@@ -804,6 +804,12 @@ class KerasDialect:
     reserved = RESERVED
     modules = frozenset(("keras", "layers", "ops", "np"))
     helpers: Mapping[str, str] = HELPERS
+    testing = Testing(
+        imports="from keras import ops",
+        native="ops.convert_to_tensor({})",
+        numpy="ops.convert_to_numpy({})",
+        call="model(inputs[0] if len(inputs) == 1 else inputs, training=False)",
+    )
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.expression`."""
@@ -858,6 +864,8 @@ class KerasDialect:
         lines += [f'register = keras.saving.register_keras_serializable("{file.register}")', ""]
         for helper in file.helpers:
             lines += ["", HELPERS[helper].strip(), ""]
+        for function in file.functions:
+            lines += ["", function, ""]
         for written in file.classes:
             lines += ["", *self._class(written), ""]
         lines += ["", *_make_model(file)]

@@ -26,6 +26,8 @@ from agnostic_torch.aten import Unreadable
 
 Function = torch.autograd.Function
 _NUMBERS = itertools.count()
+SPACE = "agnostic_opaque_"
+"""How the libraries begin that hold autograd functions while a model is read."""
 
 
 # Autograd functions ---------------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class _Seen(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         schema = getattr(func, "_schema", None)
-        if schema is not None and not schema.name.startswith(("aten::", "prim", "agnostic_")):
+        if schema is not None and not schema.name.startswith(("aten::", "prim", SPACE)):
             self.found.setdefault(schema.name, {})[_key((args, kwargs or {}))] = _shapes(result)
         return result
 
@@ -124,12 +126,13 @@ def _operands(cls: type[Function], given: Sequence[Any]) -> tuple[Any, ...]:
 
 # One node each --------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def registered(seen: Seen, called: dict[str, str]) -> Iterator[None]:
+def registered(seen: Seen, called: dict[str, str], followed: set[str]) -> Iterator[None]:
     """Inside, operators have fake kernels by what they gave in a run, and autograd functions are operators.
 
     Args:
         seen: the run.
         called: is filled with the names of autograd functions by those of the operators that they are.
+        followed: is filled with the names of those whose forward runs as it is.
     """
     with contextlib.ExitStack() as stack:
         for name, found in seen.operators.items():
@@ -139,15 +142,26 @@ def registered(seen: Seen, called: dict[str, str]) -> Iterator[None]:
             elif defined is None and not _has_shapes(name):
                 library = stack.enter_context(torch.library._scoped_library(name.partition("::")[0], "FRAGMENT"))
                 torch.library.register_fake(name, _fake(found), lib=library)
-        patches = []
-        space = f"agnostic_{next(_NUMBERS)}"
+        patches: list[tuple[Any, str, Any]] = []
+        space = f"{SPACE}{next(_NUMBERS)}"
         for number, (name, found) in enumerate(seen.functions.items()):
             library = stack.enter_context(torch.library._scoped_library(space, "FRAGMENT"))
             cls = functions()[name]
             called[f"{space}::f{number}"] = name
             patches.append((cls, "forward", _Opaque(library, f"f{number}", cls, found)))
+        for name, cls in functions().items():
+            if name not in seen.functions:
+                patches.append((cls, "forward", _noting(name, followed)))
         stack.enter_context(patched(patches))
         yield
+
+
+def _noting(name: str, followed: set[str]) -> Callable[..., Any]:
+    def forward(original: Callable[..., Any], *given: Any) -> Any:
+        followed.add(name)
+        return original(*given)
+
+    return forward
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,6 +65,7 @@ class _Exported:
         graph: what ``torch.export`` made of it.
         opaque: operators that are not put into the words of the vocabulary.
         called: the names of autograd functions by those of the operators that stand for them.
+        followed: the names of those whose forward was followed.
     """
 
     model: nn.Module
@@ -73,12 +74,18 @@ class _Exported:
     graph: torch.export.ExportedProgram
     opaque: Collection[str]
     called: Mapping[str, str]
+    followed: Collection[str]
 
     def program(self) -> Program:
         """In the words of the vocabulary."""
         modules = {path: type(module).__name__ for path, module in self.model.named_modules()}
         name = type(self.model).__name__
-        return _Reader(name, self.opaque, self.called).read(self.graph, modules)
+        notes = tuple(
+            f"The forward of the autograd function {function} was followed, and its backward was not: gradients are "
+            "those of the operators in its forward."
+            for function in sorted(self.followed)
+        )
+        return replace(_Reader(name, self.opaque, self.called).read(self.graph, modules), notes=notes)
 
     def recorded(self) -> list[tuple[list[Any], list[Any]]]:
         """What each custom operator was given and gave, in order."""
@@ -129,12 +136,13 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
     seen = custom.run_once(model, args, kwargs, closed) if closed else custom.Seen({}, {})
     while True:
         called: dict[str, str] = {}
+        followed: set[str] = set()
         try:
             with contextlib.ExitStack() as inner:
-                inner.enter_context(custom.registered(seen, called))
+                inner.enter_context(custom.registered(seen, called, followed))
                 graph = _export(model, args, kwargs)
                 stack.push(inner.pop_all())
-            return _Exported(model, args, kwargs, graph, opaque, called)
+            return _Exported(model, args, kwargs, graph, opaque, called, followed)
         except _FAILURES as error:
             inside = custom.function_in(error.__traceback__)
             more = closed if inside is None else closed | {inside}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from agnostic.files import atomic_path
 from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
-from agnostic.port.dialect import Attribute, Class, File, LayerNode, Unwritable
+from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
@@ -882,6 +882,9 @@ class TorchDialect:
     reserved = RESERVED
     modules = frozenset(("torch", "nn", "F", "json"))
     helpers: Mapping[str, str] = HELPERS
+    testing = Testing(
+        imports="import torch", native="torch.from_numpy({})", numpy="{}.detach().numpy()", call="model(*inputs)"
+    )
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.expression`."""
@@ -943,10 +946,12 @@ class TorchDialect:
         lines = [f'"""{file.doc}"""', "", "import json"]
         lines += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         lines += ["from pathlib import Path", "", "import torch", "from torch import nn"]
-        used = "\n".join([body, *(HELPERS[name] for name in helpers)])
+        used = "\n".join([body, *file.functions, *(HELPERS[name] for name in helpers)])
         lines += ["from torch.nn import functional as F"] if re.search(r"\bF\.", used) else []
         for helper in helpers:
             lines += ["", "", HELPERS[helper].strip()]
+        for function in file.functions:
+            lines += ["", "", function]
         lines += ["", *classes, "", *_make_model(file)]
         return wrapped("\n".join(lines) + "\n")
 

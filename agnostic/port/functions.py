@@ -1,0 +1,247 @@
+"""Functions of a written file that stand for operators which the dialect cannot spell: taught, or to be filled in."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import re
+import symtable
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnostic.errors import InvalidInput
+from agnostic.port.code import Apply, Code, Dim, Name, identifier
+from agnostic.program import custom
+from agnostic.program.custom import CustomOperator
+from agnostic.program.nodes import Node, Value
+from agnostic.program.vocabulary import get
+from agnostic.text import printable
+
+
+@dataclass(frozen=True)
+class Stub:
+    """One call of a function that is to be filled in.
+
+    Attributes:
+        function: its name in the file.
+        parameters: the names of its parameters in this call, in order.
+        node: what it computes.
+        reason: why the dialect cannot.
+    """
+
+    function: str
+    parameters: tuple[str, ...]
+    node: Node
+    reason: str
+
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """What it is called with, a value or number for each parameter."""
+        if self.node.operator == "custom":
+            return tuple(self.node.operands[0])  # type: ignore[arg-type]
+        return (*self.node.operands, *(value for _, value in _options(self.node)))
+
+
+def is_open(node: Node) -> bool:
+    """Whether nobody has spelled a node."""
+    return node.operator == "custom" and node.attributes.get("meaning") is None
+
+
+@dataclass
+class Functions:
+    """The functions that a file needs, gathered while it is written.
+
+    Args:
+        to: the dialect's name.
+        modules: what the file imports.
+        taken: names that no function may have.
+    """
+
+    to: str
+    modules: Collection[str]
+    taken: Collection[str]
+    stubs: list[Stub] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+    _taught: dict[str, str] = field(default_factory=dict)
+
+    def call(self, node: Node, operands: Sequence[Code], reason: str) -> Code:
+        """The code of a call of the function that computes a node."""
+        meaning = node.attributes.get("meaning") if node.operator == "custom" else None
+        if meaning is not None:
+            name = self._name(meaning.function.__name__, meaning.name)
+            self._taught.setdefault(name, spelled(meaning, name, self.modules))
+            return called(name, _parameters_of(meaning, len(operands[0])), operands[0], node.operands[0])
+        source = str(node.attributes["name"]) if node.operator == "custom" else node.operator
+        name = self._name(_snake(re.split(r"::|\.", source)[-1]), source)
+        if node.operator == "custom":
+            names = _unique(node.attributes["arguments"])
+            self.stubs.append(Stub(name, names, node, reason))
+            return called(name, names, operands[0], node.operands[0])
+        options = _options(node)
+        names = _unique([*get(node.operator).operands[: len(operands)], *(key for key, _ in options)])
+        self.stubs.append(Stub(name, names, node, reason))
+        values = tuple(value for _, value in options)
+        return called(name, names, (*operands, *values), (*node.operands, *values))
+
+    def _name(self, wanted: str, source: str) -> str:
+        if source not in self._names:
+            taken = {*self.taken, *self.modules, *dir(builtins), *self._names.values(), "make_model", "register"}
+            self._names[source] = identifier(wanted, taken)
+        return self._names[source]
+
+    def texts(self, name: str) -> list[str]:
+        """The source of each function.
+
+        Args:
+            name: of the file, without its ending.
+        """
+        calls: dict[str, list[Stub]] = {}
+        for stub in self.stubs:
+            calls.setdefault(stub.function, []).append(stub)
+        return [*self._taught.values(), *(_to_fill_in(found, name) for found in calls.values())]
+
+
+def called(name: str, parameters: Sequence[str], codes: Sequence[Code], operands: Any) -> Apply:
+    """A call with arrays by their places, and what is no array, and all after it, by name."""
+    args: list[Code] = []
+    keywords: list[tuple[str, Code]] = []
+    for parameter, code, operand in zip(parameters, codes, operands, strict=True):
+        if not parameter:
+            args.append(code)
+        elif keywords or not _has_value(operand):
+            keywords.append((parameter, code))
+        else:
+            args.append(code)
+    return Apply(Name(name), tuple(args), tuple(keywords))
+
+
+def _has_value(operand: Any) -> bool:
+    return isinstance(operand, Value) or (isinstance(operand, tuple) and any(map(_has_value, operand)))
+
+
+def _options(node: Node) -> list[tuple[str, Any]]:
+    """The attributes of a node as arguments."""
+    return [(name, value) for name, value in node.attributes.items() if name != "dtype" and _is_plain(value)]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        found.append(identifier(_snake(name), set(found)))
+    return tuple(found)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+# Taught ---------------------------------------------------------------------------------------------------------------
+def _parameters_of(meaning: CustomOperator, count: int) -> list[str]:
+    """A name for each operand; ``""`` for one that can be given by its place alone.
+
+    Raises:
+        InvalidInput: the function takes fewer operands than the operator has.
+    """
+    known = inspect.signature(meaning.function).parameters.values()
+    names = [p.name for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(p.kind is p.VAR_POSITIONAL for p in known):
+        return [""] * count
+    if len(names) < count or any(p.default is p.empty for p in known if p.name in names[count:]):
+        raise InvalidInput(
+            f"operator {meaning.name!r} has {count} operands, and its spelling {meaning.function.__name__} takes "
+            f"({', '.join(names)})"
+        )
+    return names[:count]
+
+
+def spelled(meaning: CustomOperator, name: str, modules: Collection[str]) -> str:
+    """The text of the function that spells an operator, under a name.
+
+    Raises:
+        InvalidInput: it has no text, as a lambda; or it uses what the written file does not have.
+    """
+    what = f"the spelling of operator {meaning.name!r}"
+    try:
+        source = textwrap.dedent(inspect.getsource(meaning.function))
+    except (OSError, TypeError) as error:
+        raise InvalidInput(f"{what} has no source: define it by def in a file") from error
+    tree = ast.parse(source)
+    function = tree.body[0]
+    if not isinstance(function, ast.FunctionDef):
+        raise InvalidInput(f"{what} is no function made by def: {source.strip()[:80]}")
+    lines = source.splitlines()[function.lineno - 1 : function.end_lineno]
+    lines[0] = re.sub(rf"^def\s+{re.escape(function.name)}\b", f"def {name}", lines[0])
+    text = "\n".join(lines)
+    missing = sorted(set(_globals(text)) - {*modules, *dir(builtins), name})
+    if missing:
+        raise InvalidInput(
+            f"{what} uses {', '.join(missing)}, which the written file does not have (it has "
+            f"{', '.join(sorted(modules))}): import or define it inside the function"
+        )
+    return text
+
+
+def _globals(text: str) -> Iterator[str]:
+    def of(table: symtable.SymbolTable) -> Iterator[str]:
+        if table.get_type() == "function":
+            yield from (s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced())
+        for child in table.get_children():
+            yield from of(child)
+
+    yield from of(symtable.symtable(text, "<spelling>", "exec"))
+    # Defaults of parameters and annotations are looked up outside of the function.
+    outside = symtable.symtable(text, "<spelling>", "exec")
+    yield from (s.get_name() for s in outside.get_symbols() if s.is_referenced() and not s.is_assigned())
+
+
+# To be filled in ------------------------------------------------------------------------------------------------------
+def _to_fill_in(calls: Sequence[Stub], name: str) -> str:
+    """The text of a function that raises."""
+    longest = max(calls, key=lambda stub: len(stub.parameters))
+    shared = min(len(stub.parameters) for stub in calls)
+    parameters = [p if place < shared else f"{p}=None" for place, p in enumerate(longest.parameters)]
+    node = longest.node
+    source = node.attributes["name"] if node.operator == "custom" else node.operator
+    where = dict.fromkeys(_plain_text(custom.where(stub.node)) for stub in calls)
+    lines = [
+        f"def {longest.function}({', '.join(parameters)}):",
+        f'    """TO BE FILLED IN: {_plain_text(source)} of the source.',
+        "",
+        *(f"    {line}" for line in textwrap.wrap(f"It is called in {'; in '.join(where)}.", 108)),
+        "    Its arrays have the axes of the source:" if node.operator == "custom" else "    Its arrays:",
+        *(f"    - {p}: {_told(operand)}" for p, operand in zip(longest.parameters, longest.operands, strict=True)),
+        f"    - returns {', '.join(map(_told, node.outputs))}",
+        "",
+        f"    test_{name}.py tests it on what the source computed.",
+        '    """',
+        f'    raise NotImplementedError("{longest.function} is to be filled in: see test_{name}.py")',
+    ]
+    return "\n".join(line[:118] for line in lines)
+
+
+def _told(operand: Any) -> str:
+    if isinstance(operand, Value):
+        return f"{' x '.join(str(int(n)) for n in operand.shape) or 'scalar'} {operand.dtype}"
+    if _has_value(operand):
+        return f"({', '.join(map(_told, operand))})"
+    return f"such as {_plain_text(repr(_without_lengths(operand)))}"
+
+
+def _without_lengths(operand: Any) -> Any:
+    if isinstance(operand, tuple | list):
+        return tuple(map(_without_lengths, operand))
+    return int(operand) if isinstance(operand, Dim) else operand
+
+
+def _plain_text(text: str) -> str:
+    """Text that can stand in a docstring: no quotes, no backslashes, no control characters, one line."""
+    return printable(text).replace("\\", "/").replace('"', "'").replace("\n", " ")
