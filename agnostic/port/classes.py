@@ -104,7 +104,8 @@ class Classes:
         self.root = root
         self.constructors: dict[str, Code] = {}
         self.classes: list[Class] = []
-        self._taken: set[str] = set()
+        # A class of the model may be called as a helper is, which other classes build upon.
+        self._taken: set[str] = {*self.dialect.helpers, *self.dialect.modules}
 
     def all(self) -> list[Class]:
         """Those that others use first, the model last."""

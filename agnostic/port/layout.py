@@ -21,7 +21,7 @@ from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values
 
 IMAGES = frozenset(
     {
-        "convolution", "transposed_convolution", "max_pool", "average_pool", "adaptive_average_pool",
+        "convolution", "transposed_convolution", "max_pool", "max_pool_places", "average_pool", "adaptive_average_pool",
         "adaptive_max_pool", "batch_norm", "batch_norm_training", "group_norm", "prelu", "resize",
     }
 )  # fmt: skip
@@ -43,7 +43,8 @@ class Rearrangement:
 
     def __call__(self, x: Array) -> Array:
         """The reordered numbers."""
-        return np.ascontiguousarray(x.reshape(self.split).transpose(self.axes).reshape(self.shape))
+        # ascontiguousarray makes one axis of none.
+        return np.ascontiguousarray(x.reshape(self.split).transpose(self.axes)).reshape(self.shape)
 
     @property
     def is_nothing(self) -> bool:

@@ -64,6 +64,15 @@ def pad_image(x, amount, value=0.0):
 ''',
     **{f"Conv{rank}D": _convolution(f"Conv{rank}D", True) for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _convolution(f"DepthwiseConv{rank}D", False) for rank in (1, 2)},
+    "GroupNormalization": '''
+@register
+class GroupNormalization(layers.GroupNormalization):
+    """Keras' own takes the mean of squares less the square of the mean, which loses digits where the mean is large."""
+
+    def call(self, x):
+        x = standardize_groups(x, self.groups, self.epsilon)
+        return x * self.gamma + self.beta
+''',
     "gelu": '''
 def gelu(x):
     """The exact GELU, not its approximation."""
@@ -72,17 +81,26 @@ def gelu(x):
     "standardize": '''
 def standardize(x, axis, epsilon):
     """Mean 0 and variance 1 along axes."""
-    mean, variance = ops.moments(x, axis, keepdims=True)
-    return (x - mean) / ops.sqrt(variance + epsilon)
+    x = x - ops.mean(x, axis, keepdims=True)
+    return x * ops.rsqrt(ops.mean(ops.square(x), axis, keepdims=True) + epsilon)
 ''',
-    "group_norm": '''
-def group_norm(x, groups, epsilon):
+    "standardize_groups": '''
+def standardize_groups(x, groups, epsilon):
     """Mean 0 and variance 1 in each group of channels."""
     shape = ops.shape(x)
     x = ops.reshape(x, (*shape[:-1], groups, shape[-1] // groups))
-    axes = (*range(1, len(shape) - 1), len(shape))
-    mean, variance = ops.moments(x, axes, keepdims=True)
-    return ops.reshape((x - mean) / ops.sqrt(variance + epsilon), shape)
+    return ops.reshape(standardize(x, (*range(1, len(shape) - 1), len(shape)), epsilon), shape)
+''',
+    "masked_softmax": '''
+def masked_softmax(scores, mask):
+    """The softmax of scores with a mask: False and minus infinity hide a place, other numbers are added."""
+    mask = ops.convert_to_tensor(mask)
+    if keras.backend.standardize_dtype(mask.dtype) == "bool":
+        seen, scores = mask, ops.where(mask, scores, -1e9)
+    else:
+        seen, scores = mask > -1e9, scores + ops.maximum(mask, -1e9)
+    # A place from which all are hidden sees nothing.
+    return ops.softmax(scores) * ops.cast(seen, scores.dtype)
 ''',
     "attention": '''
 def attention(query, key, value, mask=None, causal=False, scale=None):
@@ -91,11 +109,8 @@ def attention(query, key, value, mask=None, causal=False, scale=None):
     scores = ops.einsum("bqhd,bkhd->bhqk", query * scale, key)
     if causal:
         scores = ops.where(ops.tril(ops.ones(scores.shape[-2:], "bool")), scores, -1e9)
-    if mask is not None:
-        mask = ops.convert_to_tensor(mask)
-        is_bool = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, -1e9) if is_bool else scores + mask
-    return ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores), value)
+    weights = ops.softmax(scores) if mask is None else masked_softmax(scores, mask)
+    return ops.einsum("bhqk,bkhd->bqhd", weights, value)
 ''',
     "general_attention": '''
 def general_attention(query, key, value, mask=None, causal=False, scale=None, shared_heads=False, heads_last=False):
@@ -109,11 +124,8 @@ def general_attention(query, key, value, mask=None, causal=False, scale=None, sh
     scores = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))
     if causal:
         scores = ops.where(ops.tril(ops.ones(scores.shape[-2:], "bool")), scores, -1e9)
-    if mask is not None:
-        mask = ops.convert_to_tensor(mask)
-        is_bool = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, -1e9) if is_bool else scores + mask
-    x = ops.matmul(ops.softmax(scores), value)
+    weights = ops.softmax(scores) if mask is None else masked_softmax(scores, mask)
+    x = ops.matmul(weights, value)
     return ops.swapaxes(x, -2, -3) if heads_last else x
 ''',
     "windows": '''
@@ -139,6 +151,27 @@ def max_pool(x, kernel, strides, padding, dilation, ceil_mode=False):
         for part in parts[1:]:
             x = ops.maximum(x, part)
     return x
+''',
+    "max_pool_places": '''
+def max_pool_places(x, kernel, strides, padding, dilation, ceil_mode=False):
+    """The first place of the largest number of each window, in the flat image."""
+    sizes = x.shape[1:-1]
+    places = ops.reshape(ops.arange(int(np.prod(sizes)), dtype="int32"), (1, *sizes, 1))
+    places = ops.broadcast_to(places, ops.shape(x))
+    for axis in range(len(sizes), 0, -1):
+        k, s, (low, high), d = (given[axis - 1] for given in (kernel, strides, padding, dilation))
+        count, over = windows(x.shape[axis], k, s, low, high, d, ceil_mode)
+        widths = [(0, 0)] * len(x.shape)
+        widths[axis] = (low, high + over)
+        x, places = ops.pad(x, widths, constant_values=-np.inf), ops.pad(places, widths)
+        before = (slice(None),) * axis
+        cuts = [(*before, slice(i * d, i * d + (count - 1) * s + 1, s)) for i in range(k)]
+        best, at = x[cuts[0]], places[cuts[0]]
+        for cut in cuts[1:]:
+            is_larger = x[cut] > best
+            best, at = ops.where(is_larger, x[cut], best), ops.where(is_larger, places[cut], at)
+        x, places = best, at
+    return places
 ''',
     "average_pool": '''
 def average_pool(x, kernel, strides, padding, ceil_mode=False, count_padding=True, divisor=None):
@@ -404,35 +437,130 @@ def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activatio
     h, outputs = ops.scan(step, h, fixed, reverse=reverse)
     return outputs, h
 ''',
+    "gather": '''
+def gather(x, ids, axis):
+    """x[ids[i, j, k], j, k] for axis 0, and so on, where the other axes of ids are shorter than those of x."""
+    x = x[tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(ids.shape))]
+    return ops.take_along_axis(x, ids, axis=axis)
+''',
+    "flat_places": '''
+def flat_places(shape, indices):
+    """Places (i, j, ...) as places in the flat array; None stands for a whole axis."""
+    indices = [None if i is None else ops.cast(i, "int32") for i in indices] + [None] * (len(shape) - len(indices))
+    kept = [axis for axis, index in enumerate(indices) if index is not None]
+    rank = max(len(indices[axis].shape) for axis in kept)
+    front = kept[0] if kept == list(range(kept[0], kept[-1] + 1)) else 0
+    total, whole, flat = rank + len(shape) - len(kept), 0, 0
+    for axis, (n, index) in enumerate(zip(shape, indices, strict=True)):
+        if index is None:
+            place = whole if whole < front else whole + rank
+            index = ops.reshape(ops.arange(n, dtype="int32"), [-1 if a == place else 1 for a in range(total)])
+            whole += 1
+        else:
+            index = ops.where(index < 0, index + n, index)
+            behind = total - front - rank
+            index = ops.reshape(index, (*[1] * (total - len(index.shape) - behind), *index.shape, *[1] * behind))
+        flat = flat * n + index
+    return flat
+''',
+    "put": '''
+def put(x, flat, value, add):
+    """The array with numbers at places of its flat form replaced, or added to."""
+    line, flat = ops.reshape(x, (-1,)), ops.reshape(flat, (-1,))
+    value = ops.reshape(ops.cast(value, x.dtype), (-1,))
+    if add:
+        line = line + ops.segment_sum(value, flat, num_segments=line.shape[0])
+    else:
+        line = ops.scatter_update(line, flat[:, None], value)
+    return ops.reshape(line, ops.shape(x))
+''',
+    "pick_apart": '''
+def pick_apart(x, indices):
+    """The places (i, j, ...) of an array; None stands for a whole axis."""
+    return ops.take(ops.reshape(x, (-1,)), flat_places(ops.shape(x), indices))
+''',
+    "write": '''
+def write(x, indices, value, add=False):
+    """The array with the numbers at places (i, j, ...) replaced, or added to; None stands for a whole axis."""
+    flat = flat_places(ops.shape(x), indices)
+    return put(x, flat, ops.broadcast_to(value, ops.shape(flat)), add)
+''',
+    "scatter": '''
+def scatter(x, ids, value, axis, add=False):
+    """The array with value[i, j, k] at [ids[i, j, k], j, k] for axis 0, and so on, or added there."""
+    shape, flat = ops.shape(x), 0
+    ids = ops.cast(ids, "int32")
+    for a, (n, length) in enumerate(zip(shape, ids.shape, strict=True)):
+        along = ops.reshape(ops.arange(length, dtype="int32"), [-1 if b == a else 1 for b in range(len(shape))])
+        flat = flat * n + (ids if a == axis else along)
+    value = ops.convert_to_tensor(value)
+    value = value[tuple(map(slice, ids.shape))] if len(value.shape) else ops.broadcast_to(value, ids.shape)
+    return put(x, flat, value, add)
+''',
+    "overlap_add": '''
+def overlap_add(x, sizes, kernel, strides, padding, dilation):
+    """Windows, as columns, back at their places in an image with its channels first, added where they overlap."""
+    ends = list(zip(sizes, kernel, strides, padding, dilation, strict=True))
+    counts = [(n + 2 * p - (k - 1) * d - 1) // s + 1 for n, k, s, p, d in ends]
+    parts = ops.reshape(x, (-1, x.shape[1] // int(np.prod(kernel)), *kernel, *counts))
+    image = 0
+    for place in np.ndindex(*kernel):
+        part = parts[(slice(None), slice(None), *place)]
+        for axis, (i, count, (n, k, s, p, d)) in enumerate(zip(place, counts, ends, strict=True), 2):
+            # Zeros between the windows' places, and around them.
+            part = ops.expand_dims(part, axis + 1)
+            part = ops.pad(part, [(0, s - 1 if a == axis + 1 else 0) for a in range(len(part.shape))])
+            part = ops.reshape(part, (-1, *part.shape[1:axis], count * s, *part.shape[axis + 2 :]))
+            before = i * d
+            part = part[(slice(None),) * axis + (slice(0, n + 2 * p - before),)]
+            after = n + 2 * p - before - part.shape[axis]
+            part = ops.pad(part, [(before, after) if a == axis else (0, 0) for a in range(len(part.shape))])
+        image = image + part
+    return image[(slice(None), slice(None), *(slice(p, p + n) for n, p in zip(sizes, padding, strict=True)))]
+''',
     "sample": '''
 def sample(x, grid, method="bilinear", fill="zeros", align_corners=False):
-    """An image with its channels first, read at the places (column, row) of a grid in [-1, 1]."""
-    batch, channels, height, width = x.shape
-    x = ops.reshape(x, (batch, channels, height * width))
+    """An image with its channels first, read at the places (column, row, ...) of a grid in [-1, 1]."""
+    batch, channels, *sizes = x.shape
+    line = ops.reshape(x, (batch, channels, -1))
 
-    def place(p, n):
+    def inside(p, n):
+        if fill == "reflection":
+            low, span = (0.0, n - 1.0) if align_corners else (-0.5, float(n))
+            away = ops.abs(p - low)
+            turns = ops.floor(away / span) if span else away * 0
+            rest = away - turns * span
+            p = ops.where(turns % 2 == 0, rest + low, span - rest + low)
+        return p if fill == "zeros" else ops.clip(p, 0, n - 1)
+
+    taps = []
+    for axis, n in enumerate(sizes):
+        p = grid[..., len(sizes) - 1 - axis]
         p = (p + 1) / 2 * (n - 1) if align_corners else ((p + 1) * n - 1) / 2
-        return ops.clip(p, 0, n - 1) if fill == "border" else p
-
-    rows, columns = place(grid[..., 1], height), place(grid[..., 0], width)
-
-    def pixel(row, column):
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        flat = ops.clip(row, 0, height - 1) * width + ops.clip(column, 0, width - 1)
-        shape = ops.shape(flat)
-        flat = ops.reshape(ops.cast(flat, "int32"), (batch, 1, -1))
-        flat = ops.broadcast_to(flat, (batch, channels, shape[1] * shape[2]))
-        found = ops.reshape(ops.take_along_axis(x, flat, axis=2), (batch, channels, shape[1], shape[2]))
-        return found * ops.cast(inside, x.dtype)[:, None]
-
-    if method == "nearest":
-        return pixel(ops.round(rows), ops.round(columns))
-    top, left = ops.floor(rows), ops.floor(columns)
-    result = 0
-    for dr in (0, 1):
-        for dc in (0, 1):
-            weight = (1 - ops.abs(rows - top - dr)) * (1 - ops.abs(columns - left - dc))
-            result = result + weight[:, None] * pixel(top + dr, left + dc)
+        if method != "bicubic":
+            p = inside(p, n)
+        first = ops.floor(p)
+        t = p - first
+        if method == "nearest":
+            taps.append([(ops.round(p), 1.0)])
+        elif method == "bilinear":
+            taps.append([(first, 1 - t), (first + 1, t)])
+        else:
+            a = -0.75
+            near = [(a + 2) * s**3 - (a + 3) * s**2 + 1 for s in (t, 1 - t)]
+            far = [a * s**3 - 5 * a * s**2 + 8 * a * s - 4 * a for s in (1 + t, 2 - t)]
+            taps.append([(inside(first + i - 1, n), w) for i, w in enumerate((far[0], *near, far[1]))])
+    shape, result = ops.shape(grid)[1:-1], 0
+    for which in np.ndindex(*map(len, taps)):
+        flat, share = 0, 1.0
+        for n, tap, i in zip(sizes, taps, which, strict=True):
+            p, weight = tap[i]
+            p = ops.cast(ops.round(p), "int32")
+            flat = flat * n + ops.clip(p, 0, n - 1)
+            share = share * weight * ops.cast((p >= 0) & (p < n), x.dtype)
+        flat = ops.broadcast_to(ops.reshape(flat, (batch, 1, -1)), (batch, channels, int(np.prod(shape))))
+        found = ops.reshape(ops.take_along_axis(line, flat, axis=2), (batch, channels, *shape))
+        result = result + share[:, None] * found
     return result
 ''',
 }

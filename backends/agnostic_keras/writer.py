@@ -140,7 +140,8 @@ def _cropped(code: Code, node: Node) -> Code:
 
 def _linear_layer(node: Node) -> LayerNode | None:
     weight = value_at(node, 1)
-    if weight is None or len(weight.shape) != 2:
+    x = value_at(node, 0)
+    if weight is None or len(weight.shape) != 2 or x is None or len(x.shape) < 2:
         return None
     constructor = call("layers.Dense", units=weight.shape[0], use_bias=value_at(node, 2) is not None)
     kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
@@ -183,9 +184,7 @@ def _group_norm_layer(node: Node) -> LayerNode | None:
     x = value_at(node, 0)
     if scale is None or offset is None or x is None or isinstance(x.shape[-1], Dim):
         return None
-    constructor = call(
-        "layers.GroupNormalization", groups=node.attributes["groups"], epsilon=node.attributes["epsilon"]
-    )
+    constructor = call("GroupNormalization", groups=node.attributes["groups"], epsilon=node.attributes["epsilon"])
     return LayerNode(constructor, direct, weights_at(node, gamma=1, beta=2), "norm")
 
 
@@ -309,7 +308,7 @@ def _rms_norm(c: Call) -> Code:
 
 @spells("group_norm")
 def _group_norm(c: Call) -> Code:
-    return _affine(call("group_norm", c.x, int(c["groups"]), c["epsilon"]), c.operand(1), c.operand(2))
+    return _affine(call("standardize_groups", c.x, c["groups"], c["epsilon"]), c.operand(1), c.operand(2))
 
 
 @spells("prelu")
@@ -334,10 +333,11 @@ def _activation(c: Call) -> Code:
     if function == "gelu_tanh":
         return _name("gelu", c.x, approximate=True)
     if function == "softplus":
-        beta = options.get("beta", 1)
-        if beta == 1:
-            return _name("softplus", c.x)
-        return Infix("/", _name("softplus", Infix("*", c.x, beta)), beta)
+        beta, threshold = options.get("beta", 1), options.get("threshold", 20)
+        code: Code = _name("softplus", c.x if beta == 1 else Infix("*", c.x, beta))
+        code = code if beta == 1 else Infix("/", code, beta)
+        # Beyond 15 the softplus is the number itself, to the last digit of float32.
+        return code if threshold >= 15 else _name("where", Infix(">", c.x, threshold / beta), c.x, code)
     if function == "hard_tanh" and (options.get("low"), options.get("high")) == (0, 6):
         return _name("relu6", c.x)
     if function == "hard_tanh":
@@ -393,6 +393,14 @@ def _max_pool(c: Call) -> Code:
         )  # fmt: skip
     x = _padded(c.x, c["padding"], float("-inf"))
     return _name("max_pool", x, pool_size=one(c["kernel"]), strides=one(c["stride"]))
+
+
+@spells("max_pool_places")
+def _max_pool_places(c: Call) -> Code:
+    return call(
+        "max_pool_places", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(map(tuple, c["padding"])),
+        tuple(c["dilation"]), ceil_mode=bool(c.get("ceil_mode", False)),
+    )  # fmt: skip
 
 
 @spells("average_pool")
@@ -479,7 +487,12 @@ def _stack(c: Call) -> Code:
 def _pad(c: Call) -> Code:
     widths = tuple((int(a), int(b)) for a, b in c["widths"])
     mode = c.get("mode", "constant")
-    if any(n < 0 for pair in widths for n in pair) or mode in ("replicate", "circular"):
+    # torch pads the last three axes at most in ways other than by a constant, and channels lie behind them here.
+    if (
+        any(n < 0 for pair in widths for n in pair)
+        or mode in ("replicate", "circular")
+        or (mode != "constant" and len(widths) > 4)
+    ):
         return call("pad", c.x, widths, mode=mode, value=c.get("value", 0.0))
     if mode == "constant":
         value = c.get("value", 0.0)
@@ -518,6 +531,12 @@ def _triangle(c: Call) -> Code:
 @spells("unfold")
 def _unfold(c: Call) -> Code:
     return call("unfold", c.x, int(c["axis"]), int(c["length"]), int(c["step"]))
+
+
+@spells("overlap_add")
+def _overlap_add(c: Call) -> Code:
+    names = ("sizes", "kernel", "stride", "padding", "dilation")
+    return call("overlap_add", c.x, *(tuple(c[name]) for name in names))
 
 
 @spells("patches")
@@ -737,10 +756,9 @@ def _take(c: Call) -> Code:
 
 @spells("gather")
 def _gather(c: Call) -> Code:
-    index, shape = c.shape(1), c.shape(0)
-    if any(n != m for axis, (n, m) in enumerate(zip(index, shape, strict=True)) if axis != c["axis"] % len(shape)):
-        raise Unwritable("whose places are fewer along another axis has no spelling in Keras")
-    return _name("take_along_axis", c.x, c.operands[1], axis=c["axis"])
+    index, shape, axis = c.shape(1), c.shape(0), c["axis"] % len(c.shape(0))
+    fewer = any(n != m for a, (n, m) in enumerate(zip(index, shape, strict=True)) if a != axis)
+    return call("gather" if fewer else "ops.take_along_axis", c.x, c.operands[1], axis=axis)
 
 
 @spells("index")
@@ -750,13 +768,19 @@ def _index(c: Call) -> Code:
     if len(kept) == 1:
         return _name("take", c.x, indices[kept[0]], axis=kept[0])
     if kept != list(range(kept[0], kept[-1] + 1)):
-        raise Unwritable("at places along axes that are apart has no spelling in Keras")
+        return call("pick_apart", c.x, tuple(indices))
     return call("pick", c.x, tuple(indices[axis] for axis in kept), kept[0])
 
 
 @spells("write")
 def _write(c: Call) -> Code:
-    raise Unwritable("at computed places has no spelling in Keras yet")
+    return call("write", c.x, tuple(c.operands[1]), c.operands[2], **({"add": True} if c.get("accumulate") else {}))
+
+
+@spells("scatter")
+def _scatter(c: Call) -> Code:
+    options = {"add": True} if c.get("accumulate") else {}
+    return call("scatter", c.x, c.operands[1], c.operands[2], c["axis"] % len(c.shape()), **options)
 
 
 @spells("one_hot")

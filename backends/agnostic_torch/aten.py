@@ -6,6 +6,7 @@ no reader of their own: ``relu_`` is ``relu``, and then a write (:mod:`agnostic_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,6 +144,42 @@ def _outer(c: Call) -> Value:
     return c.emit("outer", a, b)
 
 
+@reads("bilinear")
+def _bilinear(c: Call) -> Value:
+    lead = "abcdefgh"[: len(c["input1"].shape) - 1]
+    operands = (c["input1"], c["weight"], c["input2"])
+    y = c.emit("einsum", operands, equation=f"{lead}i,oij,{lead}j->{lead}o")
+    return y if c["bias"] is None else c.emit("add", y, c["bias"])
+
+
+@reads("cosine_similarity")
+def _cosine(c: Call) -> Value:
+    a, b, epsilon = c["x1"], c["x2"], float(c["eps"])
+    axes = (_axis(c["dim"], len(c.shape) + 1),)
+    product = c.emit("reduce", c.emit("multiply", a, b), function="sum", axes=axes)
+    lengths = []
+    for x in (a, b):
+        along = (axes[0] - (len(c.shape) + 1 - len(x.shape)),)
+        lengths.append(c.emit("maximum", c.emit("norm", x, axes=along), epsilon))
+    return c.emit("divide", product, c.emit("multiply", *lengths))
+
+
+@reads("pairwise_distance")
+def _pairwise_distance(c: Call) -> Value:
+    gap = c.emit("add", c.emit("subtract", c["x1"], c["x2"]), float(c["eps"]))
+    return c.emit("norm", gap, order=float(c["p"]), axes=(len(gap.shape) - 1,), keep=bool(c["keepdim"]))
+
+
+@reads("cdist")
+def _cdist(c: Call) -> Value:
+    a, b = c["x1"], c["x2"]
+    gap = c.emit(
+        "subtract", c.emit("reshape", a, shape=(*a.shape[:-1], 1, a.shape[-1])),
+        c.emit("reshape", b, shape=(*b.shape[:-2], 1, *b.shape[-2:])),
+    )  # fmt: skip
+    return c.emit("norm", gap, order=float(c["p"]), axes=(len(gap.shape) - 1,))
+
+
 @reads("einsum")
 def _einsum(c: Call) -> Value:
     operands = c["tensors"]
@@ -242,8 +279,9 @@ def _group_norm(c: Call) -> Value:
 @reads("_weight_norm", "_weight_norm_interface")
 def _weight_norm(c: Call) -> Value:
     v, g = c["v"], c["g"]
-    axis = _axis(c["dim"], len(v.shape))
-    length = c.emit("norm", v, axes=tuple(a for a in range(len(v.shape)) if a != axis), keep=True)
+    # -1 stands for no axis here, not for the last one.
+    axes = tuple(a for a in range(len(v.shape)) if a != int(c["dim"]))
+    length = c.emit("norm", v, axes=axes, keep=bool(g.shape))
     return c.emit("multiply", v, c.emit("divide", g, length))
 
 
@@ -340,18 +378,37 @@ def _dimensions(c: Call) -> int:
     return next(n for n in (1, 2, 3) if f"{n}d" in name_of(c.node.target))
 
 
-@reads("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
+@reads("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices",
+       "max_pool2d_with_indices", "max_pool3d_with_indices")  # fmt: skip
 def _max_pool(c: Call) -> Any:
     rank = _dimensions(c)
     kernel = _many(c["kernel_size"], rank)
     x, single = _batched(c, c["self"], rank)
-    y = c.emit(
-        "max_pool", x, kernel=kernel, stride=_many(c["stride"], rank) if c["stride"] else kernel,
-        padding=tuple((p, p) for p in _many(c["padding"], rank)), dilation=_many(c["dilation"], rank),
-        ceil_mode=bool(c["ceil_mode"]),
-    )  # fmt: skip
+    attributes = {
+        "kernel": kernel, "stride": _many(c["stride"], rank) if c["stride"] else kernel,
+        "padding": tuple((p, p) for p in _many(c["padding"], rank)), "dilation": _many(c["dilation"], rank),
+        "ceil_mode": bool(c["ceil_mode"]),
+    }  # fmt: skip
+    y = c.emit("max_pool", x, **attributes)
     y = _unbatched(c, y, single)
-    return (y, None) if "indices" in name_of(c.node.target) else y
+    if "indices" not in name_of(c.node.target):
+        return y
+    return y, _unbatched(c, c.emit("max_pool_places", x, **attributes), single) if _wants(c, 1) else None
+
+
+def _wants(c: Call, index: int) -> bool:
+    """Whether one of several results is read."""
+    return any(user.args[1] == index and user.users for user in c.node.users if name_of(user.target) == "getitem")
+
+
+@reads("max_unpool2d", "max_unpool3d")
+def _max_unpool(c: Call) -> Value:
+    """The numbers at their places in an image of zeros."""
+    x, lead = c["self"], c["self"].shape[: len(c["self"].shape) - _dimensions(c)]
+    flat = (*lead, math.prod(c.shape[len(lead) :]))
+    zeros = c.emit("full", 0, shape=flat, dtype=x.dtype)
+    line, places = (c.emit("reshape", v, shape=(*lead, math.prod(x.shape[len(lead) :]))) for v in (x, c["indices"]))
+    return c.emit("reshape", c.emit("scatter", zeros, places, line, axis=len(lead)), shape=c.shape)
 
 
 @reads("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -565,12 +622,21 @@ def _unfold(c: Call) -> Value:
     return c.emit("unfold", c["self"], axis=axis, length=int(c["size"]), step=int(c["step"]))
 
 
+def _windows(c: Call) -> dict[str, tuple[int, ...]]:
+    names = {"kernel": "kernel_size", "stride": "stride", "padding": "padding", "dilation": "dilation"}
+    return {ours: _many(c[theirs], 2) for ours, theirs in names.items()}
+
+
 @reads("im2col")
 def _patches(c: Call) -> Value:
-    return c.emit(
-        "patches", c["self"], kernel=_many(c["kernel_size"], 2), stride=_many(c["stride"], 2),
-        padding=_many(c["padding"], 2), dilation=_many(c["dilation"], 2),
-    )  # fmt: skip
+    x, single = _batched(c, c["self"], 2)
+    return _unbatched(c, c.emit("patches", x, **_windows(c)), single)
+
+
+@reads("col2im")
+def _overlap_add(c: Call) -> Value:
+    x, single = _batched(c, c["self"], 1)
+    return _unbatched(c, c.emit("overlap_add", x, sizes=_many(c["output_size"], 2), **_windows(c)), single)
 
 
 @reads("pixel_shuffle")
@@ -884,6 +950,79 @@ def _embedding(c: Call) -> Value:
     return c.emit("embedding", c["weight"], c["indices"])
 
 
+@reads("embedding_renorm")
+def _renormed(c: Call) -> Value:
+    """The rows that are looked up are made at most so long; the others are never read."""
+    table, order = c["self"], float(c["norm_type"])
+    length = c.emit("norm", table, order=order, axes=(1,), keep=True)
+    # Source: torch/aten/src/ATen/native/Embedding.cpp adds 1e-7.
+    factor = c.emit("divide", float(c["max_norm"]), c.emit("add", length, 1e-7))
+    is_long = c.emit("binary", length, float(c["max_norm"]), function="greater")
+    return c.emit("multiply", table, c.emit("where", is_long, factor, 1.0, dtype=table.dtype))
+
+
+@reads("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def _bags(c: Call) -> tuple[Any, ...]:
+    """Sums, means or maxima of rows: of each row of a matrix of ids, or from each offset to the next."""
+    ids, offsets, mode, ignored = c["indices"], c["offsets"], int(c["mode"]), c.get("padding_idx")
+    weights = c.get("per_sample_weights")
+    count = offsets.shape[0] - int(bool(c["include_last_offset"]))
+    length = _spacing(c, offsets, ids.shape[0])
+    rows = c.emit("embedding", c["weight"], ids)
+    if weights is not None:
+        rows = c.emit("multiply", rows, c.emit("reshape", weights, shape=(*weights.shape, 1)))
+    counted = None if ignored in (None, -1) else c.emit("binary", ids, int(ignored) % c["weight"].shape[0],
+                                                        function="not_equal")  # fmt: skip
+    if length is not None:
+        rows = c.emit("reshape", rows, shape=(count, length, rows.shape[-1]))
+        inside = None if counted is None else c.emit("reshape", counted, shape=(count, length))
+    else:
+        inside = _members(c, offsets, count, ids.shape[0])
+        inside = inside if counted is None else c.emit("binary", inside, counted, function="and")
+    return _pooled_rows(c, rows, inside, mode), None, None, None
+
+
+def _spacing(c: Call, offsets: Value, count: int) -> int | None:
+    """The length of bags that all have the same one, as those of a matrix of ids; None where they may differ."""
+    given = next((node for node in c.builder.nodes if offsets in node.outputs), None)
+    if given is None or given.operator != "arange" or given.operands[0] != 0:
+        return None
+    step = given.operands[2]
+    return step if isinstance(step, int) and step * offsets.shape[0] == count else None
+
+
+def _members(c: Call, offsets: Value, bags: int, count: int) -> Value:
+    """Which of so many rows is in which bag, (bags, rows)."""
+    starts = c.emit("slice", offsets, axis=0, start=0, stop=bags)
+    places = c.emit("arange", 0, count, 1, dtype="int64", length=count)
+    begun = c.emit("binary", c.emit("reshape", places, shape=(1, count)), c.emit("reshape", starts, shape=(bags, 1)),
+                   function="greater_equal")  # fmt: skip
+    last = c.emit("reduce", c.emit("cast", begun, dtype="int64"), function="sum", axes=(0,))
+    which = c.emit("arange", 1, bags + 1, 1, dtype="int64", length=bags)
+    return c.emit("binary", c.emit("reshape", which, shape=(bags, 1)), c.emit("reshape", last, shape=(1, count)),
+                  function="equal")  # fmt: skip
+
+
+def _pooled_rows(c: Call, rows: Value, inside: Value | None, mode: int) -> Value:
+    """The sum (0), mean (1) or largest (2) of the rows of each bag, given bag by bag or all together."""
+    word, dtype = ("sum", "mean", "max")[mode], rows.dtype
+    if inside is None:
+        return c.emit("reduce", rows, function=word, axes=(1,))
+    if mode == 2:
+        line = rows if len(rows.shape) == 3 else c.emit("reshape", rows, shape=(1, *rows.shape))
+        mask = c.emit("reshape", inside, shape=(*inside.shape, 1))
+        best = c.emit("reduce", c.emit("where", mask, line, -math.inf, dtype=dtype), function="max", axes=(1,))
+        some = c.emit("reduce", inside, function="any", axes=(1,), keep=True)
+        return c.emit("where", some, best, 0.0, dtype=dtype)
+    share = c.emit("cast", inside, dtype=dtype)
+    equation = "blf,bl->bf" if len(rows.shape) == 3 else "lf,bl->bf"
+    total = c.emit("einsum", (rows, share), equation=equation)
+    if mode == 0:
+        return total
+    count = c.emit("maximum", c.emit("reduce", share, function="sum", axes=(1,), keep=True), 1.0)
+    return c.emit("divide", total, count)
+
+
 @reads("index_select")
 def _take(c: Call) -> Value:
     return c.emit("take", c["self"], c["index"], axis=_axis(c["dim"], len(c["self"].shape)))
@@ -992,6 +1131,40 @@ def _recurrent(c: Call) -> Any:
     return (x, *(c.emit("stack", tuple(kept), axis=0) for kept in lasts))
 
 
+def _gates(c: Call, h: Value) -> tuple[Value, Value]:
+    return c.emit("linear", c["input"], c["w_ih"], c["b_ih"]), c.emit("linear", h, c["w_hh"], c["b_hh"])
+
+
+def _split_gates(c: Call, x: Value, count: int) -> list[Value]:
+    size = x.shape[-1] // count
+    return [c.emit("slice", x, axis=-1, start=i * size, stop=(i + 1) * size) for i in range(count)]
+
+
+@reads("lstm_cell")
+def _lstm_cell(c: Call) -> tuple[Value, Value]:
+    h, cell = c["hx"]
+    i, f, g, o = _split_gates(c, c.emit("add", *_gates(c, h)), 4)
+    i, f, o = (c.emit("activation", x, function="sigmoid") for x in (i, f, o))
+    kept, new = c.emit("multiply", f, cell), c.emit("multiply", i, c.emit("activation", g, function="tanh"))
+    cell = c.emit("add", kept, new)
+    return c.emit("multiply", o, c.emit("activation", cell, function="tanh")), cell
+
+
+@reads("gru_cell")
+def _gru_cell(c: Call) -> Value:
+    h = c["hx"]
+    (xr, xz, xn), (hr, hz, hn) = (_split_gates(c, x, 3) for x in _gates(c, h))
+    r, z = (c.emit("activation", c.emit("add", *pair), function="sigmoid") for pair in ((xr, hr), (xz, hz)))
+    n = c.emit("activation", c.emit("add", xn, c.emit("multiply", r, hn)), function="tanh")
+    return c.emit("add", n, c.emit("multiply", z, c.emit("subtract", h, n)))
+
+
+@reads("rnn_tanh_cell", "rnn_relu_cell")
+def _rnn_cell(c: Call) -> Value:
+    function = "relu" if "relu" in name_of(c.node.target) else "tanh"
+    return c.emit("activation", c.emit("add", *_gates(c, c["hx"])), function=function)
+
+
 # Resampling -----------------------------------------------------------------------------------------------------------
 def _resize(method: str, **fixed: Any) -> Reader:
     def reader(c: Call) -> Value:
@@ -1024,15 +1197,29 @@ READERS.update(
 )
 
 
-@reads("grid_sampler", "grid_sampler_2d")
+@reads("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def _sample(c: Call) -> Value:
-    methods, fills = ("bilinear", "nearest"), ("zeros", "border")
-    if c["interpolation_mode"] >= len(methods) or c["padding_mode"] >= len(fills) or len(c["input"].shape) != 4:
-        raise Unreadable("samples in a way other than bilinear or nearest with zeros or border, in two dimensions")
+    methods, fills = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
     return c.emit(
         "sample", c["input"], c["grid"], method=methods[c["interpolation_mode"]], fill=fills[c["padding_mode"]],
         align_corners=bool(c["align_corners"]),
     )  # fmt: skip
+
+
+@reads("affine_grid_generator")
+def _affine_grid(c: Call) -> Value:
+    """The places (column, row, ...) that affine maps give for those of an image."""
+    sizes, rank = [int(n) for n in c["size"]][2:], len(c["size"]) - 2
+    lines = []
+    for axis, n in enumerate(sizes):
+        reach = 1.0 if c["align_corners"] else (n - 1) / n
+        line = c.emit("linspace", -reach if n > 1 else 0.0, reach, count=n, dtype=c.dtype)
+        line = c.emit("reshape", line, shape=[-1 if a == axis else 1 for a in range(rank)])
+        lines.append(c.emit("expand", line, shape=sizes))
+    ones = c.emit("full", 1, shape=sizes, dtype=c.dtype)
+    base = c.emit("reshape", c.emit("stack", (*lines[::-1], ones), axis=rank), shape=(-1, rank + 1))
+    grid = c.emit("matmul", base, c.emit("permute", c["theta"], axes=(0, 2, 1)))
+    return c.emit("reshape", grid, shape=c.shape)
 
 
 # Constants ------------------------------------------------------------------------------------------------------------

@@ -258,13 +258,17 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
     """See :meth:`agnostic.contracts.calls.Calls.in_float64`; exact, since each float32 number is a float64 number."""
     model = unwrap(model)
     changed: list[tuple[Tensor, Tensor]] = []
+    default = torch.get_default_dtype()
     try:
+        # What a forward makes anew, such as a causal mask, is of the default type.
+        torch.set_default_dtype(torch.float64)
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.is_floating_point() and tensor.dtype != torch.float64:
                 changed.append((tensor, tensor.data))
                 tensor.data = tensor.data.double()
         yield True
     finally:
+        torch.set_default_dtype(default)
         for tensor, before in changed:
             tensor.data = before
 

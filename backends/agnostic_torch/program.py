@@ -27,7 +27,8 @@ from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Program, Value
 from agnostic_torch import custom
-from agnostic_torch.aten import READERS, Call, Unreadable, name_of
+from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
+from agnostic_torch.expansion import expansion
 from agnostic_torch.functional import Memory
 from agnostic_torch.layers import unwrap
 from agnostic_torch.taps import _arguments
@@ -259,12 +260,14 @@ class _Reader:
         self.called = called
         self.builder, self.memory = Builder(), Memory()
         self.customs: list[fx.Node] = []
+        self._depth = 0  # of operators that are taken apart
 
     def read(self, exported: torch.export.ExportedProgram, modules: Mapping[str, str]) -> Program:
         """The program."""
         signature = exported.graph_signature
-        targets = {spec.arg.name: (spec.kind, spec.target) for spec in signature.input_specs
-                   if hasattr(spec.arg, "name")}  # fmt: skip
+        # Buffers that a state_dict leaves out are constants.
+        targets = {spec.arg.name: (InputKind.CONSTANT_TENSOR if spec.persistent is False else spec.kind, spec.target)
+                   for spec in signature.input_specs if hasattr(spec.arg, "name")}  # fmt: skip
         for node in exported.graph.nodes:
             if node.op == "placeholder":
                 kind, target = targets.get(node.name, (InputKind.USER_INPUT, None))
@@ -315,21 +318,25 @@ class _Reader:
             assert isinstance(source, fx.Node)
             assert isinstance(index, int)
             memory.part(node, source, index)
+            if node.users and isinstance(node.meta.get("val"), torch.Tensor) and memory.read(node, builder) is None:
+                raise InvalidInput(
+                    f"result {index} of operator {source.target} has no translation yet: {builder.origin}"
+                )
             return
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
             self._inline(graph, node, name)
             return
-        in_place = name.endswith("_") and not name.endswith("__") and name.rstrip("_") in READERS
+        in_place = name.endswith("_") and not name.endswith("__")
         reader = READERS.get(name.rstrip("_") if in_place else name)
         call = Call(node, builder, lambda n: memory.read(n, builder))
         start = len(builder.nodes)
         try:
             call.read_operands()
-            if reader is None or self._is_opaque(node.target):
-                raise Unreadable("has no translation yet")
-            result = reader(call)
+            result = self._translated(call, reader)
         except Unreadable as error:
             del builder.nodes[start:]
+            if self._depth:
+                raise
             result = self._custom(call, str(error), in_place)
         result = _typed(node, result, builder)
         target = node.args[0] if node.args else None
@@ -338,6 +345,31 @@ class _Reader:
             memory.alias(node, target)
         else:
             memory.bind(node, result, builder.nodes[start:])
+
+    def _translated(self, call: Call, reader: Reader | None) -> Any:
+        """An operator by its reader, or else by the operators that torch itself defines it by."""
+        if self._is_opaque(call.node.target):
+            raise Unreadable("has no translation yet")
+        start, reason = len(self.builder.nodes), "has no translation yet"
+        try:
+            if reader is not None:
+                return reader(call)
+        except Unreadable as error:
+            reason = str(error)
+            del self.builder.nodes[start:]
+        found = expansion(call.node)
+        if found is None:
+            raise Unreadable(reason)
+        self._depth += 1
+        try:
+            for placeholder, operand in zip(found.placeholders, found.operands, strict=True):
+                self.memory.bind(placeholder, self.memory.read(operand, self.builder))
+            results = self._run(found.graph)
+        except Unreadable:
+            raise Unreadable(reason) from None
+        finally:
+            self._depth -= 1
+        return results[0] if found.is_single else tuple(results)
 
     def _is_opaque(self, target: Any) -> bool:
         name = str(target._schema.name)

@@ -51,5 +51,7 @@ def attention(
         scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
     if mask is not None:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    result: Array = activate("softmax", scores, {"axis": -1}) @ value
+    # A place from which all others are hidden sees nothing.
+    blind = np.isneginf(scores).all(-1, keepdims=True)
+    result: Array = np.where(blind, 0.0, activate("softmax", np.where(blind, 0.0, scores), {"axis": -1})) @ value
     return np.swapaxes(result, -2, -3) if place_axis == -3 else result

@@ -56,6 +56,31 @@ def max_pool(
 
 
 @operator(shape=_pool_shape, flops=_pool_flops)
+def max_pool_places(
+    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
+    ceil_mode: bool = False, channel_axis: int = 1,
+) -> Array:  # fmt: skip
+    """The first place of the largest number of each window of ``max_pool``, in the flat spatial axes of x."""
+    x = np.moveaxis(x, channel_axis, 1)
+    sizes = x.shape[2:]
+    places = np.broadcast_to(np.arange(size(sizes)).reshape(sizes), x.shape)
+    counts = windows(sizes, kernel, stride, padding, dilation, ceil_mode)
+    # The last axis first, so that of equal numbers the first in the flat order is found.
+    for axis in range(len(sizes) + 1, 1, -1):
+        k, s, (low, _), d = kernel[axis - 2], stride[axis - 2], padding[axis - 2], dilation[axis - 2]
+        at = np.arange(counts[axis - 2])[:, None] * s - low + np.arange(k) * d
+        outside = (at < 0) | (at >= x.shape[axis])
+        at = np.clip(at, 0, x.shape[axis] - 1)
+        seen = np.moveaxis(np.where(outside, -np.inf, np.moveaxis(np.take(x, at, axis), (axis, axis + 1), (-2, -1))),
+                           -2, axis)  # fmt: skip
+        best = np.argmax(seen, axis=-1)[..., None]
+        x = np.take_along_axis(seen, best, -1)[..., 0]
+        found = np.moveaxis(np.take(places, at, axis), axis + 1, -1)
+        places = np.take_along_axis(found, best, -1)[..., 0]
+    return np.moveaxis(places, 1, channel_axis)
+
+
+@operator(shape=_pool_shape, flops=_pool_flops)
 def average_pool(
     x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, ceil_mode: bool = False,
     count_padding: bool = True, divisor: int | None = None, channel_axis: int = 1, same: bool = False,
