@@ -1,7 +1,7 @@
-"""Every error that agnostic raises on purpose, so that a caller can tell a mistake from a defect.
+"""The errors that agnostic raises on purpose, so that a caller can distinguish a mistake from a defect.
 
 Each message is one sentence that says what was given, what was expected, and the fix. The command line prints the
-sentence and exits with 2; a traceback means that the defect is ours.
+sentence and exits with 2; a traceback means a defect in agnostic.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AgnosticError(Exception):
 
 
 class InvalidInput(AgnosticError, ValueError):
-    """An argument has a value, a shape or a combination that cannot be used.
+    """An argument has an invalid value or shape, or arguments do not fit together.
 
     Example:
         >>> ag.mosaic(np.zeros(3))
@@ -40,11 +40,11 @@ class InvalidInput(AgnosticError, ValueError):
 
 
 class InvalidType(InvalidInput, TypeError):
-    """An argument is of a type that cannot be used; also a TypeError, where other libraries raise one."""
+    """An argument has an invalid type; also a TypeError, which other libraries raise."""
 
 
 class UnknownName(AgnosticError, LookupError):
-    """A layer, class, recipe or backend of that name does not exist.
+    """There is no layer, class, recipe or backend of that name.
 
     Example:
         >>> ag.recipes.get("furier")
@@ -54,7 +54,7 @@ class UnknownName(AgnosticError, LookupError):
 
 
 class MissingDependency(AgnosticError, ImportError):
-    """An optional package is needed and not installed; the message names the extra that brings it.
+    """An optional package is not installed; the message names the extra that installs it.
 
     Example:
         >>> issubclass(ag.MissingDependency, ImportError)
@@ -63,7 +63,7 @@ class MissingDependency(AgnosticError, ImportError):
 
 
 class InvalidWeights(AgnosticError, ValueError):
-    """A weight file is missing, corrupt, does not fit the model, or would need code to be executed to read it.
+    """A weight file is missing, corrupt, does not fit the model, or cannot be read without executing code.
 
     Example:
         >>> ag.load("efficientnet_lite0", weights="missing.pth")
@@ -73,7 +73,7 @@ class InvalidWeights(AgnosticError, ValueError):
 
 
 class NonFinite(AgnosticError, ArithmeticError):
-    """A loss or a gradient stopped being a finite number; the message says where.
+    """A loss or a gradient is NaN or infinite; the message says where.
 
     Example:
         >>> with ag.watch(model, nonfinite="raise"):

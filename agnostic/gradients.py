@@ -1,8 +1,8 @@
 """Gradients of many outputs with respect to many inputs, the same in every framework.
 
-The frameworks agree on the numbers and differ around them. An output that is no scalar is summed by TensorFlow, and
-refused by PyTorch and jax. An input that no output depends on gives an error in PyTorch, None in TensorFlow, zeros in
-jax; integer inputs give an error, None, an error. Here each of these is said, and is one thing everywhere.
+The frameworks agree on the numbers but differ in special cases. TensorFlow sums an output that is not a scalar; PyTorch
+and jax refuse it. An input that no output depends on gives an error in PyTorch, None in TensorFlow and zeros in jax;
+integer inputs give an error, None and an error. Here the caller states each case, and it means the same everywhere.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def gradients(
     unconnected: Unconnected = "raise",
     backend: str | None = None,
 ) -> Any:
-    """The gradient of all outputs of a function together, with respect to each input.
+    """The gradient of the sum of all outputs of a function, with respect to each input.
 
-    It can be called eagerly and inside torch.compile, jax.jit and tf.function alike. In PyTorch the result cannot
-    be differentiated again.
+    It works eagerly and inside torch.compile, jax.jit and tf.function. In PyTorch the result cannot be differentiated
+    again.
 
     Args:
         function: called with the inputs as positional arguments; returns an array, or lists, tuples and dicts of
-            arrays, which count in their order.
+            arrays; their order counts.
         inputs: a real floating-point array, or a list or tuple of them: native arrays, or NumPy.
         reduce: how the outputs become one number. "sum": all elements of all outputs. "mean": the mean over outputs of
-            each output's mean, so that an output weighs the same whatever its size. A list: a weight for each output,
-            a number or an array of its shape, by which it is multiplied before all is summed.
-        unconnected: an input that no output depends on: "raise", "zero" or "none".
-        backend: whose arrays NumPy inputs become; None: the first framework that is installed.
+            each output's mean, so that the size of an output does not matter. A list: one weight per output, a number
+            or an array of its shape, which multiplies the output before the sum.
+        unconnected: what to do about an input that no output depends on: "raise", "zero" or "none".
+        backend: NumPy inputs become arrays of this backend; None: the first installed framework.
 
     Returns:
         An array like the input, or a list of them for a list or tuple.
@@ -77,11 +77,11 @@ def per_sample(
     unconnected: Unconnected = "raise",
     backend: str | None = None,
 ) -> Any:
-    """The gradient with respect to each input for every sample of a batch by itself.
+    """The gradient with respect to each input, separately for every sample of a batch.
 
     Args:
         function: called with the inputs and then one sample of each array of the batch, without its first axis.
-        inputs: what to differentiate with respect to, as in :func:`gradients`.
+        inputs: the arrays to differentiate with respect to, as in :func:`gradients`.
         batch: (N, ...) arrays.
         reduce, unconnected, backend: as in :func:`gradients`.
 
@@ -104,9 +104,11 @@ def per_sample(
     rows = engine.detached([_native(ops, row, f"array {i} of the batch") for i, row in enumerate(rows)])
     counts = {ops.shape(row)[0] if ops.shape(row) else "no axis" for row in rows}
     if counts == {0}:
-        raise InvalidInput("there is no sample in the batch")
+        raise InvalidInput("the batch is empty")
     if len(counts) != 1 or "no axis" in counts:
-        raise InvalidInput(f"the arrays of a batch have one first axis in common, not {sorted(map(str, counts))}")
+        raise InvalidInput(
+            f"the arrays of a batch have equal lengths of the first axis, not {sorted(map(str, counts))}"
+        )
     call = _many(ops, function)
     first = [row[0] for row in rows]
     known = engine.pullback(lambda *x: call(*x, *first), arrays, lambda outputs: cotangents(ops, outputs, reduce))
@@ -126,7 +128,7 @@ def jacobian(
     """The derivative of every element of the outputs with respect to every element of the inputs.
 
     Args:
-        function, inputs, backend: as in :func:`gradients`. Where nothing is connected, the derivative is 0.
+        function, inputs, backend: as in :func:`gradients`. The derivative of an unconnected pair is 0.
 
     Returns:
         (*shape of the output, *shape of the input); a list of them for a list of inputs, and a list of those for a
@@ -155,7 +157,7 @@ def jacobian(
 
 
 def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array]:
-    """What each element of each output is multiplied by before all is summed.
+    """The factor of each element of each output in the sum.
 
     Raises:
         InvalidInput: the weights do not fit the outputs.
@@ -165,7 +167,9 @@ def cotangents(ops: Ops, outputs: Sequence[Array], reduce: Reduce) -> list[Array
             return [_filled(ops, y, 1.0) for y in outputs]
         return [_mean(ops, y, len(outputs)) for y in outputs]
     if len(reduce) != len(outputs):
-        raise InvalidInput(f"{counted(len(reduce), 'weight')} for {counted(len(outputs), 'output')}: give one for each")
+        raise InvalidInput(
+            f"{counted(len(reduce), 'weight')} for {counted(len(outputs), 'output')}: give equal numbers"
+        )
     found = []
     for weight, y in zip(reduce, outputs, strict=True):
         if isinstance(weight, str) or not (hasattr(weight, "shape") or isinstance(weight, int | float | list | tuple)):
@@ -206,7 +210,7 @@ def _outputs(ops: Ops, value: Any) -> list[Array]:
         value = ops.asarray(of_numbers(np.asarray(value), "an output"))
     if not hasattr(value, "shape"):
         raise InvalidInput(
-            f"the function returns {describe(value)}, and gradients are of arrays: return the arrays alone, in lists, "
+            f"the function returns {describe(value)}, and gradients need arrays: return only arrays, in lists, "
             "tuples or dicts"
         )
     # Nothing is connected to integers, and jax refuses them. As floating point they are constants in every framework.
@@ -216,14 +220,14 @@ def _outputs(ops: Ops, value: Any) -> list[Array]:
 def _listed(inputs: Any) -> tuple[list[Array], bool]:
     if isinstance(inputs, list | tuple):
         if not inputs:
-            raise InvalidInput("there is no input to differentiate with respect to")
+            raise InvalidInput("no input is given to differentiate with respect to")
         return list(inputs), False
     return [inputs], True
 
 
 def _check(function: Any, reduce: Reduce = "sum", unconnected: str = "raise") -> None:
     if not callable(function):
-        raise InvalidInput(f"gradients are of a function, which is called with the inputs, not of {describe(function)}")
+        raise InvalidInput(f"function must be callable with the inputs, not {describe(function)}")
     if reduce not in ("sum", "mean") if isinstance(reduce, str) else not hasattr(reduce, "__len__"):
         raise InvalidInput(f"reduce is 'sum', 'mean' or a list of weights, not {reduce!r}")
     if unconnected not in ("raise", "zero", "none"):
@@ -231,7 +235,7 @@ def _check(function: Any, reduce: Reduce = "sum", unconnected: str = "raise") ->
 
 
 def _owner(arrays: Sequence[Any]) -> str | None:
-    """The backend whose arrays these are; None for NumPy's."""
+    """The backend that owns these arrays; None for NumPy arrays."""
     names = {found.name for x in arrays if (found := array_owner(x)) is not None}
     if len(names) > 1:
         raise InvalidInput(f"the inputs belong to several frameworks: {', '.join(sorted(names))}")
@@ -247,14 +251,14 @@ def _engine(arrays: Sequence[Any], backend: str | None) -> tuple[Gradients, Ops,
     for i, x in enumerate(native):
         if not ops.dtype(x).startswith(("float", "bfloat")):
             raise InvalidInput(
-                f"input {i} is {ops.dtype(x)}, and gradients are of real floating-point inputs: cast it, or leave it "
-                "out if it is no quantity, as labels are: gradients(lambda x: function(x, labels), x)"
+                f"input {i} is {ops.dtype(x)}, and gradients need real floating-point inputs: cast it, or, for values "
+                "such as labels, leave it out: gradients(lambda x: function(x, labels), x)"
             )
     return owner[GRADIENTS], ops, native
 
 
 def _native(ops: Ops, x: Any, what: str) -> Array:
-    """An input as a native array: numbers and nested lists of them come as NumPy does."""
+    """An input as a native array: numbers and nested lists are converted as NumPy does."""
     if isinstance(x, int | float | list | tuple | np.generic | np.ndarray):
         try:
             x = np.asarray(x)
@@ -262,7 +266,7 @@ def _native(ops: Ops, x: Any, what: str) -> Array:
             raise InvalidInput(f"{what} is {describe(x)}, of unequal lengths: give an array") from None
         return ops.asarray(of_numbers(x, what))
     if not hasattr(x, "shape"):
-        raise InvalidInput(f"{what} is {describe(x)}, and gradients are of arrays: leave it out")
+        raise InvalidInput(f"{what} is {describe(x)}, and gradients need arrays: leave it out")
     return ops.asarray(x)
 
 
@@ -271,7 +275,7 @@ def _connected(ops: Ops, gradient: Array | None, x: Array, index: int, unconnect
         return gradient
     if unconnected == "raise":
         raise InvalidInput(
-            f"no output depends on input {index}, of shape {ops.shape(x)}: leave it out, or ask for "
+            f"no output depends on input {index}, of shape {ops.shape(x)}: leave it out, or give "
             "unconnected='zero' or 'none'"
         )
     return _filled(ops, x, 0.0) if unconnected == "zero" else None

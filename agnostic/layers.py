@@ -5,10 +5,10 @@ A selector is a string, an integer or a layer:
 - ``"features.0"``: an exact name, or an alias (``"block1_conv1"`` for the same layer of VGG16)
 - ``"blocks.3.*"``: a glob, matched component by component as in a file system: ``*`` stays within one
   dot-separated component, ``**`` crosses them, ``?`` and ``[...]`` as in :mod:`fnmatch`
-- ``"kind:Conv2d"``: every layer of that kind (the framework's class name, in any case)
+- ``"kind:Conv2d"``: every layer of that kind (the framework's class name, case-insensitive)
 - ``5`` or ``-1``: the index in execution order
-- a :class:`Layer`, as :func:`agnostic.layers` lists them; the functions that take a model take the framework's own
-  layer objects as well, such as ``model[0]`` or ``model.get_layer("conv")``
+- a :class:`Layer`, as :func:`agnostic.layers` lists them; functions that take a model also take the framework's own
+  layer objects, such as ``model[0]`` or ``model.get_layer("conv")``
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class Layer:
     """One layer of a model, as seen when the model runs.
 
     Attributes:
-        name: the framework's own path, such as ``"features.0"``; the input of every function that takes a layer.
+        name: the framework's own path, such as ``"features.0"``; every function that takes a layer takes it.
         kind: the framework's class name, such as ``"Conv2d"``.
         shape: shape of the output with None for the batch, in the framework's own layout; None for a layer that
             did not run or whose output is not one array.
         axes: one letter per dimension of ``shape``: N batch, C channel, H height, W width, D depth, L sequence, as in
-            ``"NCHW"``; None where ``shape`` is None, where nothing that the model does tells them, and where a
-            dimension has no letter (the windows of all images in a row, the heads of an attention).
-        channels: length of the channel axis; None where there is none.
-        parameters: number of scalar parameters in the layer, those of its children included.
+            ``"NCHW"``; None if ``shape`` is None, if the axes cannot be inferred, or if a dimension has no letter (the
+            windows of all images in one dimension, the heads of an attention).
+        channels: length of the channel axis; None if there is none.
+        parameters: number of scalar parameters in the layer, including its children.
         calls: how often the layer ran in one forward pass; 0 for a layer that did not run.
         aliases: other names that choose this layer.
-        flops: floating-point operations of all its calls in that pass, those of its children included, for the batch
-            that the model ran on (one image, where no inputs were given): two for each multiply-add of convolutions,
+        flops: floating-point operations of all its calls in that pass, including its children, for the batch
+            that the model ran on (one image, if no inputs were given): two per multiply-add of convolutions,
             matrix products, attention and recurrent steps. What costs a few operations per number (activations,
-            normalizations, pools, biases, sums, resampling) and embeddings count as 0. None where it is not known.
+            normalizations, pools, biases, sums, resampling) and embeddings count as 0. None if not known.
 
     Example:
         >>> layer = ag.layers(model)[0]
@@ -64,7 +64,7 @@ class Layer:
 
     @property
     def spatial(self) -> bool:
-        """Whether the output is of channels with a height and a width."""
+        """Whether the output has channels, a height and a width."""
         return self.axes is not None and set("CHW") <= set(self.axes)
 
 
@@ -102,14 +102,14 @@ _TITLES = ("name", "kind", "shape", "axes", "parameters", "FLOPs")
 
 
 def _cells(layer: Layer) -> tuple[str, ...]:
-    """What a table says of a layer."""
+    """The cells of a layer's row in the table."""
     shape = "-" if layer.shape is None else " x ".join("N" if n is None else str(n) for n in layer.shape)
     flops = "-" if layer.flops is None else f"{layer.flops:,}"
     return layer.name, layer.kind, shape, layer.axes or "-", f"{layer.parameters:,}", flops
 
 
 Selector = str | int | Layer
-"""What chooses layers; see the module's docstring."""
+"""A value that chooses layers; see the module's docstring."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -156,14 +156,14 @@ def select(
     Args:
         layers: the layers to choose from, in execution order.
         selectors: one selector or several; see the module's docstring.
-        model: what to call the model in an error.
+        model: the name of the model in errors.
 
     Raises:
         UnknownName: a selector chooses nothing; the message names the nearest layers.
-        InvalidInput: a selector is none of these, or there is none.
+        InvalidInput: a selector is of another type, or no selector is given.
     """
     if isinstance(selectors, str | bytes) or not isinstance(selectors, Iterable):
-        selectors = [selectors]  # type: ignore[list-item]  # what is no selector is refused below
+        selectors = [selectors]  # type: ignore[list-item]  # other types are refused below
     chosen: dict[str, Layer] = {}
     empty = True
     for selector in selectors:
@@ -171,7 +171,7 @@ def select(
         for layer in _select_one(layers, selector, model):
             chosen.setdefault(layer.name, layer)
     if empty:
-        raise InvalidInput("no layer was asked for: give a name, a glob, an index or 'kind:Conv2d'")
+        raise InvalidInput("no layer is given: give a name, a glob, an index or 'kind:Conv2d'")
     return list(chosen.values())
 
 

@@ -1,8 +1,8 @@
-"""Which backends there are, whose a value is, and what its owner can do: the one place that knows of backends.
+"""The registered backends, the owner of a value, and the capabilities of its backend: only this module knows backends.
 
-A backend comes in by the entry-point group ``agnostic.backends``, ours as anybody's. The entry point names a
-:class:`Registration`, in a module that imports no framework. What it says is enough to tell whose a value is; the
-modules that it names are imported when a capability is asked for.
+Every backend, ours included, is registered by the entry-point group ``agnostic.backends``. The entry point names a
+:class:`Registration` in a module that imports no framework. The registration is enough to find the owner of a value;
+its modules are imported when a capability is requested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agnostic.errors import InvalidInput, MissingDependency, UnknownName, neares
 GROUP = "agnostic.backends"
 
 _OURS = ("agnostic_torch", "agnostic_keras")
-"""A checkout that is not installed has no entry points; these two are found all the same, and come first."""
+"""A checkout that is not installed has no entry points; these two are found anyway, and come first."""
 
 C = TypeVar("C")
 
@@ -56,17 +56,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Facts:
-    """In what a framework differs from others, stated by its backend.
+    """Facts in which frameworks differ, stated by the backend.
 
     Attributes:
-        channels_last: whether a batch of images is (N, H, W, C) where nothing else is said, else (N, C, H, W).
+        channels_last: whether a batch of images is (N, H, W, C) by default, else (N, C, H, W).
         kernels_last: whether weights have the axes (..., inputs, outputs), else (outputs, inputs, ...).
         momentum_kept: whether the momentum of a batch normalization is the share of the old statistics that is kept,
             else the share that is replaced.
         recurrent_biases: number of bias vectors per recurrent layer.
         attention_inputs: what the positional inputs of an attention layer are, in order.
         rate_schedules: whether a learning rate may be a schedule, a function of the step.
-        set_inference: what to do so that a model runs in inference mode, as a clause: ``"call model.eval() first"``.
+        set_inference: how to make a model run in inference mode, as a clause: ``"call model.eval() first"``.
     """
 
     channels_last: bool = True
@@ -80,32 +80,32 @@ class Facts:
 
 @dataclass(frozen=True)
 class Registration:
-    """What an entry point of the group ``agnostic.backends`` names.
+    """The value that an entry point of the group ``agnostic.backends`` names.
 
     A class is given as ``"module:Class"``; it is looked up among the modules already loaded, never imported.
 
     Attributes:
         name: the backend's name, as users give it.
         requires: the module that must be importable, such as ``"torch"``.
-        extra: what to install when it is not, such as ``"agnostic-ml[torch]"``.
+        extra: what to install if it is not, such as ``"agnostic-ml[torch]"``.
         provides: capability -> ``"module"`` or ``"module:object"`` that implements it, for example
             ``{"taps": "agnostic_torch.taps"}``; see :mod:`agnostic.contracts`.
         model_classes: classes whose instances are this backend's models.
         array_classes: classes whose instances are its arrays and parameters.
         optimizer_classes: classes whose instances are its optimizers.
         title: the framework's name in sentences; ``""``: the backend's name.
-        facts: in what it differs from others.
+        facts: how the framework differs from others.
         specs: prefix of a specification -> an example: ``{"torchvision": "torchvision:vgg16"}``.
         model_files: suffixes of files that hold a whole model: ``(".keras",)``.
         weight_files: suffixes of files that it writes.
-        engines: what it can compute by, one of them per process; empty where it computes by itself.
+        engines: names of its engines, one of them per process; empty if it has none.
         engine_variable: the environment variable that chooses among them before the framework is imported.
         weight_readers: suffix of a weight file -> ``"module:callable"`` that reads it as NumPy arrays by name, and
             imports no framework, so that every backend can read it: ``{".pth": "agnostic_torch.pth:read_checkpoint"}``.
-        views: what objects of the core can be seen as in this framework: kind of object -> name of the view ->
+        views: objects of this framework that objects of the core can become: kind of object -> name of the view ->
             ``"module:callable"``, which is called with the object. The kinds are ``"augmentation"``
             (:class:`agnostic.augmentation.Augmentation`) and ``"batches"`` (:class:`agnostic.data.Batches`).
-        quiet: environment variables by which the framework says nothing less than an error, for the command line.
+        quiet: environment variables that silence messages below errors, for the command line.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Registration:
 class Backend:
     """A registered backend: ``backend[TAPS]`` is its implementation of :class:`agnostic.contracts.taps.Taps`.
 
-    Nothing is imported before a capability is asked for.
+    Nothing is imported before a capability is requested.
     """
 
     def __init__(self, registration: Registration) -> None:
@@ -156,12 +156,12 @@ class Backend:
 
     @property
     def facts(self) -> Facts:
-        """In what its framework differs from others."""
+        """The facts in which its framework differs from others."""
         return self.registration.facts
 
     @property
     def engine(self) -> str:
-        """What computes: the backend's own name, or one of its engines."""
+        """The engine that computes; the backend's own name if it has no engines."""
         return self[OPS].engine()
 
     @property
@@ -173,7 +173,7 @@ class Backend:
 
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(
-                f"a backend has no attribute {name!r}: what it does is asked for by capability, such as "
+                f"a backend has no attribute {name!r}: its functions are grouped by capability, such as "
                 "backend[TAPS].capture; see agnostic.contracts",
                 name=name,
                 obj=self,
@@ -190,7 +190,7 @@ class Backend:
         """What implements a capability.
 
         Raises:
-            InvalidInput: the backend does not provide it, or not all of its functions; says which.
+            InvalidInput: the backend does not provide it, or lacks some of its functions; the message names them.
             MissingDependency: the framework is not installed.
         """
         if key.name not in self._modules:
@@ -218,7 +218,7 @@ def _implementation(registration: Registration, key: Capability[Any]) -> Any:
 def _imported(registration: Registration, path: str) -> Any:
     """What ``"module"`` or ``"module:attribute"`` names."""
     module, _, attribute = path.partition(":")
-    # A framework that is there but broken must be reported as it is, so only its absence is translated.
+    # An installed but broken framework is reported with its own error; only a missing one is translated.
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -271,10 +271,10 @@ def _from_entry_points() -> Iterator[Registration]:
 
 # Whose a value is -----------------------------------------------------------------------------------------------------
 def owner(value: Any) -> Registration | None:
-    """The registration that a model, an array or an optimizer belongs to; None for anything else, NumPy's among it.
+    """The registration that a model, an array or an optimizer belongs to; None for anything else, including NumPy.
 
-    Nothing is imported. A value may be of two frameworks: a Keras model on the torch engine is a torch module as well.
-    The class nearest to its own in the method resolution order decides.
+    Nothing is imported. A value may belong to two frameworks: a Keras model on the torch engine is a torch module as
+    well. The class nearest to its own in the method resolution order decides.
     """
     return _owner(value, ("model_classes", "array_classes", "optimizer_classes"))
 
@@ -324,7 +324,7 @@ def model_backend(model: Model) -> Backend:
     """The backend that a model belongs to; no framework is imported.
 
     Raises:
-        InvalidInput: the value is no model of a registered backend.
+        InvalidInput: the value is not a model of a registered backend.
     """
     return _known(model, model_owner(model), "model")
 
@@ -333,7 +333,7 @@ def optimizer_backend(optimizer: Any) -> Backend:
     """The backend that an optimizer belongs to; no framework is imported.
 
     Raises:
-        InvalidInput: the value is no optimizer of a registered backend.
+        InvalidInput: the value is not an optimizer of a registered backend.
     """
     return _known(optimizer, _owner(optimizer, ("optimizer_classes",)), "optimizer")
 
@@ -344,7 +344,7 @@ def model_owner(value: Any) -> Registration | None:
 
 
 def array_owner(value: Any) -> Registration | None:
-    """The registration that an array or a parameter belongs to; None for anything else, NumPy's among it."""
+    """The registration that an array or a parameter belongs to; None for anything else, including NumPy."""
     return _owner(value, ("array_classes",))
 
 
@@ -354,7 +354,7 @@ def _known(value: Any, found: Registration | None, what: str) -> Backend:
     specs = [example for registration in registrations().values() for example in registration.specs.values()]
     hint = f"; a specification such as {specs[0]!r} goes to agnostic.load first" if specs and "model" in what else ""
     raise InvalidInput(
-        f"{type(value).__module__}.{type(value).__qualname__} is no {what} of a registered backend "
+        f"{type(value).__module__}.{type(value).__qualname__} is not a {what} of a registered backend "
         f"({', '.join(registrations())}){hint}"
     )
 
@@ -363,13 +363,13 @@ def backend_name(model: Model) -> str:
     """The name of the backend that a model belongs to.
 
     Raises:
-        InvalidInput: the value is no model of a registered backend.
+        InvalidInput: the value is not a model of a registered backend.
     """
     return model_backend(model).name
 
 
 def capability(value: Any, key: Capability[C]) -> C:
-    """What the owner of a model, an array or an optimizer can do with it.
+    """The capability of the backend that owns a model, an array or an optimizer.
 
     Args:
         value: a value of a framework.
@@ -383,7 +383,7 @@ def capability(value: Any, key: Capability[C]) -> C:
 
 @functools.cache
 def get_backend(name: str) -> Backend:
-    """The backend of that name. Its framework is imported when a capability is asked for.
+    """The backend of that name. Its framework is imported when a capability is requested.
 
     Raises:
         UnknownName: no such backend is registered.
@@ -402,7 +402,7 @@ def loaded(key: Capability[C]) -> Iterator[C]:
 
 
 def weight_reader(suffix: str) -> Callable[..., Any] | None:
-    """What reads weight files of a suffix as NumPy arrays by name, without a framework; None where nothing does."""
+    """The function that reads weight files of a suffix as NumPy arrays, without a framework; None if none does."""
     for registration in registrations().values():
         if suffix in registration.weight_readers:
             found: Callable[..., Any] = _imported(registration, registration.weight_readers[suffix])
@@ -411,7 +411,7 @@ def weight_reader(suffix: str) -> Callable[..., Any] | None:
 
 
 def view(kind: str, name: str) -> Callable[..., Any]:
-    """What makes a view of an object of the core in a framework; see :attr:`Registration.views`.
+    """The function that makes a view of an object of the core; see :attr:`Registration.views`.
 
     Raises:
         UnknownName: no registered backend has such a view.
@@ -434,7 +434,7 @@ def view_method(value: Any, kind: str, name: str) -> Callable[..., Any]:
 
 
 def engine_environment(engine: str | None) -> dict[str, str]:
-    """The environment variables by which a process computes with an engine; none for None."""
+    """The environment variables that select an engine for a process; none for None."""
     return {x.engine_variable: engine for x in registrations().values() if engine is not None and engine in x.engines}
 
 

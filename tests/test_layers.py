@@ -87,7 +87,7 @@ def test_not_a_selector(selector):
 
 
 def test_nothing_to_choose():
-    with pytest.raises(InvalidInput, match="no layer was asked for"):
+    with pytest.raises(InvalidInput, match="no layer is given"):
         select(LAYERS, [])
     with pytest.raises(UnknownName, match="no layer 0 in the model: it has no layers"):
         select([], 0)

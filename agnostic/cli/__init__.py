@@ -1,7 +1,7 @@
-"""The command line: one file a command, and what all of them share.
+"""The command line: one file per command.
 
-A command's file has a function ``register(app)`` that adds it to the program; its name stands in :data:`COMMANDS`. The
-file is imported by ``agnostic --help`` as well, so frameworks and NumPy are imported inside the command alone. Each
+A command's file has a function ``register(app)`` that adds it to the program; its name is in :data:`COMMANDS`.
+``agnostic --help`` imports the file too, so frameworks and NumPy are imported inside the command. Each
 command shows an example in its help, and raises the errors of :mod:`agnostic.errors`: :func:`main` turns them into one
 sentence and an exit code.
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: the arguments without the program's name; None: those of the process. ``--debug``, anywhere among them,
-            lets errors through with their traceback, and libraries say what they like.
+            shows tracebacks and the messages of libraries.
 
     Returns:
         The exit code.
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         what = f" ({' '.join(str(error).split())})" if str(error) else ""
-        return _say(f"the memory does not suffice{what}: give a smaller batch, size or file", WRONG_USE)
+        return _say(f"there is not enough memory{what}: give a smaller batch, size or file", WRONG_USE)
     except OSError as error:
         if debug:
             raise
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _say(f"a defect in agnostic, not in its use ({what}); with --debug it shows where", DEFECT)
+        return _say(f"a defect in agnostic, not in its use ({what}); --debug shows where", DEFECT)
     return code
 
 
@@ -111,13 +111,13 @@ def _print_version(wanted: bool) -> None:
 def _program(
     # main() takes --debug out of the arguments wherever it stands; here it is for --help.
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error and what libraries say; may stand anywhere.")
+        bool, typer.Option("--debug", help="Show tracebacks and the messages of libraries; may stand anywhere.")
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """What is common to all commands."""
+    """Options of all commands."""
 
 
 def _run(arguments: list[str], debug: bool, process: bool) -> int:

@@ -1,4 +1,4 @@
-"""``agnostic augment``: a contact sheet of what an augmentation does to the photos of a folder."""
+"""``agnostic augment``: draw augmented photos of a folder as a contact sheet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def augment(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos, at any depth.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of photos, at any depth.")],
     photos: Annotated[int, typer.Option(min=1, help="How many photos: rows, evenly over the sorted files.")] = 6,
     draws: Annotated[int, typer.Option(min=1, help="How many draws of each: columns after the photo itself.")] = 8,
     size: Annotated[
@@ -55,9 +55,9 @@ def augment(
     out: Out = Path("pictures"),
     json: Json = False,
 ) -> None:
-    """Draw what an augmentation does: a row per photo, a column per draw, the photo itself first.
+    """Draw augmented photos: one row per photo, one column per draw, the photo itself first.
 
-    Photos are read as ImageFolder reads them; those that cannot be read are left out and named.
+    Photos are read as ImageFolder reads them; those that cannot be read are skipped and listed.
     """
     import numpy as np
 
@@ -110,7 +110,7 @@ def augment(
                 drawn.append(images.path(k))
             advance(1)
     if not drawn:
-        raise InvalidInput(f"of {counted(count, 'photo')} none can be read: {left_out[0]}")
+        raise InvalidInput(f"none of {counted(count, 'photo')} can be read: {left_out[0]}")
     write_png(path, mosaic(np.concatenate(rows), columns=draws + 1), {KEYWORD: json_text(made_by)})
     if json:
         about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
@@ -118,7 +118,7 @@ def augment(
         return
     say(f"{path}: {len(drawn)} of {counted(len(images), 'photo')}, {counted(draws, 'draw')} each")
     for reason in left_out:
-        say(f"left out: {reason}")
+        say(f"skipped: {reason}")
 
 
 def _fitted(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""``agnostic classes``: what a network takes for a class, as one mosaic of all that were asked for."""
+"""``agnostic classes``: images that excite classes of a network, as one mosaic."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def classes(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw images that a network takes for the classes of these names or numbers: one mosaic.
+    """Draw images that excite classes of a network, chosen by name or number: one mosaic.
 
-    What is finished is kept: an interrupted command goes on where it was when it is given again.
+    Finished images are kept: run an interrupted command again to continue.
     """
-    # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
+    # Imported here, since it may import a framework, which 'agnostic --help' must not wait for.
     from agnostic.models.attached import card_of
     from agnostic.models.classes import class_index
     from agnostic.models.load import load

@@ -1,4 +1,4 @@
-"""What commands share: options, examples, progress, and everything that they print.
+"""Shared parts of the commands: options, examples, progress and printing.
 
 A command prints through :func:`say`, :func:`say_lines`, :func:`print_table` and :func:`print_json` only (a test
 checks this), so that no name in a file can act on the terminal.
@@ -19,7 +19,7 @@ import typer
 from agnostic.errors import InvalidInput
 from agnostic.text import printable, printable_lines
 
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random number; the same gives the same.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 # What agnostic.load takes, under the same names.
 ModelArgument = Annotated[
     str,
@@ -30,10 +30,10 @@ WeightsOption = Annotated[
 ]
 BackendOption = Annotated[
     str | None,
-    typer.Option("--backend", help="A backend, as agnostic doctor lists them; by default the first that is installed."),
+    typer.Option("--backend", help="A backend, as agnostic doctor lists them; by default the first installed one."),
 ]
 Engine = Annotated[
-    str | None, typer.Option("--engine", help="What computes, for a backend that has several engines, such as Keras.")
+    str | None, typer.Option("--engine", help="The engine, for a backend that has several, such as Keras.")
 ]
 Card = Annotated[
     Path | None,
@@ -48,33 +48,30 @@ SizeOption = Annotated[
     ),
 ]
 ChannelsIn = Annotated[
-    int | None, typer.Option("--channels-in", min=1, help="Channels of the images, where the model does not tell.")
+    int | None, typer.Option("--channels-in", min=1, help="Channels of the images, if the model does not declare it.")
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Let a .keras file name any function and hold code, which is executed.")
+    bool, typer.Option("--trust", help="Let a .keras file use any function and contain code, which is executed.")
 ]
 Device = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="cpu, cuda (or gpu) or cuda:1, on every engine; by default where the model is put by its framework.",
+        help="cpu, cuda (or gpu) or cuda:1, on every engine; by default the framework's default device.",
     ),
 ]
 InputsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--inputs",
-        help="What the model is called with: a .npy or .npz file, or a shape such as 1x3x48x96 or 1x16:int; "
-        "once per input.",
+        help="An input of the model: a .npy or .npz file, or a shape such as 1x3x48x96 or 1x16:int; once per input.",
     ),
 ]
 Image = Annotated[
     str | None,
-    typer.Option(
-        "--image", help="Position or name of the input that takes the images, where --inputs does not tell which."
-    ),
+    typer.Option("--image", help="Position or name of the input that takes the images, if --inputs does not show it."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it is not there.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to; created if it does not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
@@ -117,10 +114,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def example_inputs(given: Sequence[str]) -> Any:
-    """What a model is called with: arrays of files, or zeros of shapes; None where nothing is given.
+    """The inputs of a model: arrays from files, or zeros of given shapes; None if nothing is given.
 
     Raises:
-        InvalidInput: a file cannot be read, or a shape is none.
+        InvalidInput: a file cannot be read, or a shape is not valid.
     """
     import numpy as np
 
@@ -149,10 +146,10 @@ def example(*lines: str) -> str:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, where that is a terminal; elsewhere nothing.
+    """A progress bar on standard error, if that is a terminal; otherwise none.
 
     Args:
-        what: what is being done, such as ``"drawing blocks.3.1"``.
+        what: the current task, such as ``"drawing blocks.3.1"``.
         total: number of steps.
 
     Yields:
@@ -196,7 +193,7 @@ def say(line: object, *, error: bool = False) -> None:
 
 
 def say_lines(text: object, *, error: bool = False) -> None:
-    """Print text of several lines, none of which holds a name that could have made it."""
+    """Print text of several lines that contains no untrusted name with a line break."""
     print(printable_lines(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
@@ -222,8 +219,8 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: 
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output; a path becomes its text, and NaN is an error, as JSON has none."""
-    # ASCII alone, so that nothing in it acts on a terminal; DEL is the one control character that JSON leaves as it is.
+    """Print a value as JSON on standard output; a path becomes text, and NaN is an error, since JSON has no NaN."""
+    # ASCII only, so that nothing in it acts on a terminal; DEL is the one control character that JSON leaves as it is.
     print(json.dumps(value, indent=2, allow_nan=False, default=_plain).replace("\x7f", "\\u007f"))
 
 

@@ -1,4 +1,4 @@
-"""``agnostic compare``: the first place where two versions of a model part, and why."""
+"""``agnostic compare``: the first place where two versions of a model differ, and why."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def compare(
     size: SizeOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots and pictures.")] = None,
     map: Annotated[
-        list[str] | None, typer.Option("--map", help="A's layer = B's layer, where the match is wrong; repeatable.")
+        list[str] | None, typer.Option("--map", help="A's layer = B's layer, if the match is wrong; repeatable.")
     ] = None,
-    engine_a: Annotated[str | None, typer.Option("--engine-a", help="What Keras computes A with.")] = None,
-    engine_b: Annotated[str | None, typer.Option("--engine-b", help="What Keras computes B with.")] = None,
+    engine_a: Annotated[str | None, typer.Option("--engine-a", help="The engine of A, for Keras.")] = None,
+    engine_b: Annotated[str | None, typer.Option("--engine-b", help="The engine of B, for Keras.")] = None,
     backend_a: Annotated[str | None, typer.Option("--backend-a", help="torch or keras, for A.")] = None,
     backend_b: Annotated[str | None, typer.Option("--backend-b", help="torch or keras, for B.")] = None,
     weights_a: Annotated[str | None, typer.Option("--weights-a", help="A's weight file, or 'random'.")] = None,
@@ -50,9 +50,9 @@ def compare(
     trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Say where B first does something else than A by more than arithmetic explains, what the mistake is, and the fix.
+    """Find the first layer where B differs from A by more than rounding, the mistake, and the fix.
 
-    Each model runs in a process of its own. The exit code is 1 where they differ, 0 where they are the same.
+    Each model runs in a process of its own. The exit code is 1 if the models differ, 0 if they are the same.
     """
     from agnostic.cli.trace import chosen_inputs
     from agnostic.compare.processes import Side
@@ -70,7 +70,7 @@ def compare(
     ]  # fmt: skip
     given, chosen = chosen_inputs(images, inputs, count, size), _pairs(map or [])
     if given is None and not is_trace(a):
-        raise InvalidInput("there is nothing to compare the models on: give --images or --inputs, or a trace as A")
+        raise InvalidInput("no inputs are given to compare the models on: give --images or --inputs, or a trace as A")
     with layers_shown():
         found = run(sides[0], sides[1], given, map=chosen)
     if html is not None:

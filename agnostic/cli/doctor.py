@@ -1,6 +1,6 @@
-"""``agnostic doctor``: what is installed, what the machine can do, what is broken and the fix.
+"""``agnostic doctor``: show what is installed, what the machine can do, what is broken, and how to fix it.
 
-Frameworks are imported in processes of their own: a broken one may end its process, and two of them in one may as well.
+Each framework is imported in its own process: a broken one may end its process, and so may two in one process.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from agnostic.registry import Backend, own_registrations, registrations
 DEPENDENCIES = ("numpy", "pillow", "safetensors", "typer", "rich", "jinja2", "msgspec")
 
 TIMEOUT = 180.0
-"""Seconds that a framework gets to import; the first import on a slow disk takes most of a minute."""
+"""Time limit in seconds for importing a framework; the first import on a slow disk takes most of a minute."""
 
-# Flags of /proc/cpuinfo by the name that people know.
+# Flags of /proc/cpuinfo by their usual names.
 INSTRUCTION_SETS = {
     "AVX2": "avx2",
     "AVX-512": "avx512f",
@@ -58,12 +58,12 @@ class DoctorReport:
         agnostic: version, and the folder it is imported from.
         python: version and platform.
         machine: ``cores``, how many may be used; ``instructions``, name -> whether the processor has it, or None where
-            the system does not tell.
+            the system does not say.
         dependencies: name -> version; None where it is missing.
-        frameworks: name -> what it says of itself; None where it is not installed, ``{}`` where it is broken.
+        frameworks: name -> its own answer; None where it is not installed, ``{}`` where it is broken.
         backends: registered backend -> its packages.
         broken: what does not work.
-        notes: what works, and is worth knowing.
+        notes: advice about things that work.
     """
 
     agnostic: Mapping[str, str]
@@ -81,9 +81,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=example("agnostic doctor", "agnostic doctor --json | jq .broken"))
     def doctor(as_json: Json = False) -> None:
-        """Show what is installed, what is broken, and the fix.
+        """Show what is installed, what is broken, and how to fix it.
 
-        Frameworks, their versions and devices, the processor's instruction sets. Exits with 1 if something is broken.
+            Lists frameworks, their versions and devices, and the instruction sets of the processor. Exits with 1 if
+            something is
+        broken.
         """
         report = examine()
         if as_json:
@@ -148,14 +150,14 @@ def examine(frameworks: Sequence[str] | None = None) -> DoctorReport:
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool | None]:
-    """Which of :data:`INSTRUCTION_SETS` the processor has; None where the system does not tell."""
+    """Which of :data:`INSTRUCTION_SETS` the processor has; None where the system does not say."""
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), None)
     return {name: None if flags is None else flag in flags for name, flag in INSTRUCTION_SETS.items()}
 
 
 def _backends() -> list[Backend]:
-    """The registered backends that say what to look at."""
+    """The registered backends that provide checks."""
     try:
         known = tuple(registrations().values())
     except Exception:  # noqa: BLE001 - whatever a stranger's package raises: a process of its own tells it
@@ -164,7 +166,7 @@ def _backends() -> list[Backend]:
 
 
 def explain(package: Package, failure: str, installed: Sequence[str]) -> Advice:
-    """What a failed probe means.
+    """The advice for a failed probe.
 
     Args:
         package: the package, or that of the backends themselves.
@@ -198,11 +200,11 @@ def as_text(report: DoctorReport) -> str:
     has = [name for name, present in instructions.items() if present]
     lacks = [name for name, present in instructions.items() if present is False]
     packages = ", ".join(f"{name} {version or 'missing'}" for name, version in report.dependencies.items())
-    told = "; ".join(x for x in (", ".join(has), f"no {', no '.join(lacks)}" if lacks else "") if x)
+    listed = "; ".join(x for x in (", ".join(has), f"no {', no '.join(lacks)}" if lacks else "") if x)
     lines = [
         f"agnostic     {report.agnostic['version']}, in {report.agnostic['folder']}",
         f"python       {report.python['version']}, {report.python['platform']}",
-        f"processor    {report.machine['cores']} cores; {told or 'instruction sets not told by this system'}",
+        f"processor    {report.machine['cores']} cores; {listed or 'instruction sets not known'}",
         f"packages     {packages}",
     ]
     for name, answer in report.frameworks.items():
@@ -231,7 +233,7 @@ def _describe(answer: Mapping[str, Any] | None) -> str:
 
 
 def _probe(package: Package) -> dict[str, Any] | str:
-    """What a framework says of itself in a process of its own, or in a few words why it cannot."""
+    """The answer of a framework's probe in its own process, or the reason of its failure."""
     code = f"{package.probe}\nimport json; print(); print(json.dumps(answer))"
     # -P keeps a file of the framework's name in the current folder out of it. A warning would be taken for the reason
     # of a failure.

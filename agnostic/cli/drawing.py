@@ -1,4 +1,4 @@
-"""What the commands that draw have in common: their options, and drawing one mosaic after the other."""
+"""Shared by the commands that draw: options, and drawing one mosaic after the other."""
 
 from __future__ import annotations
 
@@ -26,22 +26,20 @@ PICTURES = Path("pictures")
 
 RecipeName = Annotated[str, typer.Option(help="fourier, classic, jitter or maco.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
-Columns = Annotated[int, typer.Option(min=1, help="Images in a row of the mosaic.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default what suits the processor.")]
+Columns = Annotated[int, typer.Option(min=1, help="Images per row of the mosaic.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default chosen for the processor.")]
 MicroBatch = Annotated[
-    int | None, typer.Option(min=1, help="Images computed together; by default what suits the cache.")
+    int | None, typer.Option(min=1, help="Images computed together; by default chosen for the cache.")
 ]
-Start = Annotated[
-    Path | None, typer.Option(help="A photo to start from instead of noise; its middle is taken, in the images' size.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Write also over pictures that were made otherwise.")]
+Start = Annotated[Path | None, typer.Option(help="A photo to start from instead of noise; resized and cropped.")]
+Force = Annotated[bool, typer.Option("--force", help="Also overwrite pictures that were made with other settings.")]
 
 
 def model_name(spec: str, *, weights: str | None = None, backend: str | None = None, engine: str | None = None) -> str:
-    """What a model is called in file names, told apart from every other that can be given.
+    """The name of a model in file names, unique for each specification.
 
     ``torchvision-vgg16`` for ``torchvision:vgg16``, ``net-make`` for ``folder/net.py:make``, ``a.keras`` for
-    ``folder/a.keras``; what else was given follows.
+    ``folder/a.keras``; other given options follow.
     """
     place, colon, name = spec.rpartition(":")
     parts = [place, name] if colon else [spec]
@@ -58,10 +56,10 @@ def file_name(*parts: str | int | None) -> str:
 
 
 def distinct(names: Sequence[str]) -> dict[str, str]:
-    """A slug for each name; those that would have one in common are told apart by a checksum."""
+    """A slug for each name; a checksum makes equal slugs unique."""
     from agnostic.visualization.pictures import checksum, slug
 
-    # In lower case, since some file systems do not tell cases apart.
+    # In lower case, since some file systems ignore case.
     slugs = [slug(name).lower() for name in names]
     return {
         name: slug(name) if slugs.count(own) == 1 else f"{slug(name)}-{checksum(name)}"
@@ -70,7 +68,7 @@ def distinct(names: Sequence[str]) -> dict[str, str]:
 
 
 def items_name(items: Sequence[str], what: str) -> str:
-    """What a choice of items is called in a file name: ``0-7_12`` for channels, else the names, or how many if long."""
+    """The name of a choice of items in a file name: ``0-7_12`` for channels, else the names, or how many if long."""
     from agnostic.visualization.pictures import checksum
 
     numbers = [int(item) for item in items if item.isdecimal()]
@@ -99,7 +97,7 @@ def options_name(
     inputs: Sequence[str] | None = None,
     image: str | None = None,
 ) -> tuple[str | None, ...]:
-    """What the options that were given are called in a file name."""
+    """The given options as part of a file name."""
     return (
         recipe,
         None if size is None else str(size),
@@ -112,7 +110,7 @@ def options_name(
 
 
 def inputs_name(inputs: Sequence[str] | None, image: str | None) -> tuple[str | None, ...]:
-    """What the options --inputs and --image are called in a file name."""
+    """The options --inputs and --image as part of a file name."""
     return (
         f"with-{'_'.join(Path(text).stem for text in inputs)}" if inputs else None,
         None if image is None else f"for-{image}",
@@ -139,11 +137,11 @@ def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]
     for part in text.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
-            raise InvalidInput(f"channels are given as 0-63, as 0,5,9 or as all, not as {text!r}")
+            raise InvalidInput(f"channels are given as 0-63, 0,5,9 or all, not {text!r}")
         low = int(match[1])
         last = low if match[2] is None else int(match[2])
         if last < low:
-            raise InvalidInput(f"channels go upwards: {last}-{low}, not {part}")
+            raise InvalidInput(f"a range of channels is ascending: {last}-{low}, not {part}")
         if last >= total:
             raise InvalidInput(f"no channel {last} in layer {layer.name!r}: it has {total}, 0 to {total - 1}")
         channels.update(dict.fromkeys(range(low, last + 1)))
@@ -161,7 +159,7 @@ def spatial_layers(
 ) -> list[Layer]:
     """The chosen layers that have a height and a width; one chosen by its name must have them.
 
-    Where none is chosen, the last layer at each resolution: a tour of the model in a few pictures.
+    If none is chosen: the last layer at each resolution.
     """
     from agnostic.layers import chooses_many, select
     from agnostic.models.inputs import refused
@@ -207,7 +205,7 @@ def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
 
 
 def checked(recipe: str, start: Path | None) -> npt.NDArray[np.uint8] | None:
-    """The picture to start from, before a model is loaded, which may take long.
+    """Read the image to start from, before a model is loaded, which may take long.
 
     Raises:
         InvalidInput, UnknownName: there is no such recipe, or the picture cannot be read.
@@ -235,10 +233,10 @@ def draw_all(
     image: int | str | None,
     as_json: bool,
 ) -> None:
-    """Draw, and say what was written as soon as it is.
+    """Draw the images, and report each file when it is written.
 
     Raises:
-        InvalidInput: no gradient reached any of the images; they are written all the same.
+        InvalidInput: no gradient reached any of the images; they are written anyway.
     """
     from agnostic.visualization.ascent import check_reached
     from agnostic.visualization.pictures import draw
@@ -266,9 +264,9 @@ def draw_all(
 
 
 def _say_remarks(remarks: Mapping[str, str]) -> None:
-    """One in full; of the others, which have the same reason, the names."""
+    """The first remark in full; for the others, which have the same reason, only their names."""
     if remarks:
         first, *others = remarks
         say(f"  {first}: {remarks[first]}")
         if others:
-            say(f"  and the same of {', '.join(others)}")
+            say(f"  the same for {', '.join(others)}")

@@ -1,4 +1,4 @@
-"""``agnostic filters``: what the channels of a layer look for, as a mosaic a layer."""
+"""``agnostic filters``: what the channels of a layer look for, as one mosaic per layer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def filters(
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64, or 8 where no layer is named."),
+        typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64, or 8 if no layer is given."),
     ] = None,
     weights: WeightsOption = None,
     recipe: drawing.RecipeName = "fourier",
@@ -83,9 +83,9 @@ def filters(
 ) -> None:
     """Draw images that excite single channels of a layer: one mosaic per layer.
 
-    What is finished is kept: an interrupted command goes on where it was when it is given again.
+    Finished images are kept: run an interrupted command again to continue.
     """
-    # Here, because a framework may be imported by it, and 'agnostic --help' must not wait for that.
+    # Imported here, since it may import a framework, which 'agnostic --help' must not wait for.
     from agnostic.models.load import load
     from agnostic.visualization.ascent import Settings
     from agnostic.visualization.pictures import Drawing

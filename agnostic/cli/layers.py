@@ -1,4 +1,4 @@
-"""``agnostic layers``: what a model is made of."""
+"""``agnostic layers``: list the layers of a model."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def layers(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """List the layers of a model in the order in which they run.
+    """List the layers of a model in execution order.
 
-    A shape has N for the batch; the axes say what each dimension is. FLOPs are floating-point operations for one image,
-    or for the inputs given: two for each multiply-add of convolutions, matrix products, attention and recurrent layers;
-    activations, normalizations, pools and sums are left out. No weights are needed, and none are downloaded.
+    N in a shape is the batch; the axes name the dimensions. FLOPs are floating-point operations for one image,
+    or for the inputs given: two per multiply-add of convolutions, matrix products, attention and recurrent layers;
+    activations, normalizations, pools and sums count as 0. No weights are needed or downloaded.
     """
     from agnostic.layers import select
     from agnostic.models.load import loaded
@@ -108,11 +108,11 @@ def _print_table(chosen: Sequence[Layer]) -> None:
 
 
 def _totals(chosen: Sequence[Layer]) -> str:
-    """What the layers have together; one inside another is part of it."""
+    """Totals of the layers; a layer inside another one counts once."""
     names = {x.name for x in chosen}
     outermost = [x for x in chosen if not any(x.name.startswith(f"{name}.") for name in names)]
     costs = [x.flops for x in outermost if x.calls]
     known = None if None in costs else sum(cost for cost in costs if cost is not None)
-    flops = "FLOPs not known" if known is None else f"{counted(known, 'FLOP')} (two for each multiply-add)"
+    flops = "FLOPs not known" if known is None else f"{counted(known, 'FLOP')} (two per multiply-add)"
     parameters = sum(x.parameters for x in outermost)
     return f"{counted(len(chosen), 'layer')}, {counted(parameters, 'parameter')}, {flops}"

@@ -18,9 +18,9 @@ def optimizers(
     kind: Annotated[str | None, typer.Argument(metavar="KIND", help="Adam, SGD, ...; by default all.")] = None,
     json: Json = False,
 ) -> None:
-    """Show what PyTorch and Keras compute differently under one name, by how much, and what is exact instead.
+    """Show where optimizers of one name differ between PyTorch and Keras, by how much, and what is exact.
 
-    The difference is the greatest of any parameter after 5 steps of a small problem at a changing learning rate.
+    A difference is the largest of any parameter after 5 steps on a small problem with a changing learning rate.
     """
     import dataclasses
 
@@ -43,7 +43,7 @@ def optimizers(
     from rich.console import Console
     from rich.table import Column, Table
 
-    # A row a difference, so that its size stands beside it however narrow the terminal is.
+    # One row per difference, so that its size is beside it also in a narrow terminal.
     names = [Column(header, no_wrap=True) for header in ("", "differs in")]
     table = Table(*names, "PyTorch", "Keras", "by", box=box.SIMPLE_HEAD, pad_edge=False)
     for pair in chosen:

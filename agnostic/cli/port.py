@@ -71,9 +71,9 @@ def port(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Write a model as source of another framework, with its weights, and compare the two layer by layer.
+    """Write a model as source code for another framework, with its weights, and compare both layer by layer.
 
-    Ends with 1 where the port does not compute the same, or has functions to fill in.
+    The exit code is 1 if the port does not compute the same, or has functions to fill in.
     """
     from agnostic.models.load import loaded
     from agnostic.port.verb import port as write

@@ -1,4 +1,4 @@
-"""``agnostic program``: what a model computes."""
+"""``agnostic program``: print the operators of a model."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def program(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Print what a model computes: each operator with its attributes, operands, layer and line of source.
+    """Print the operators of a model, each with its attributes, operands, layer and source line.
 
-    No weights are needed, and none are downloaded. Models of PyTorch can be read.
+    No weights are needed or downloaded.
     """
     from agnostic.models.load import loaded
     from agnostic.models.specs import parse

@@ -1,4 +1,4 @@
-"""What libraries say on their own account while a command runs: nothing, unless ``--debug`` is given."""
+"""Silence the messages of libraries while a command runs, unless ``--debug`` is given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def libraries_silent(process: bool) -> Iterator[None]:
     """Keep back the warnings of others, their log records below an error, and what a backend names as its noise.
 
     Args:
-        process: whether the command has the process for itself, and so its descriptors.
+        process: whether the command owns the process, and so its file descriptors.
     """
     from agnostic.registry import registrations
 
@@ -50,7 +50,7 @@ def libraries_silent(process: bool) -> Iterator[None]:
 
 @contextmanager
 def everything_said() -> Iterator[None]:
-    """Let libraries say all that they say, for ``--debug``, in characters that do not act on the terminal."""
+    """Show all messages of libraries, for ``--debug``, without terminal control characters."""
     with warnings.catch_warnings(), records_printable():
         warnings.showwarning = _show_all
         yield
@@ -58,7 +58,7 @@ def everything_said() -> Iterator[None]:
 
 @contextmanager
 def records_printable() -> Iterator[None]:
-    """Let no message of a log record, which may hold a name from a file, act on the terminal."""
+    """Escape log messages, which may contain names from files, for the terminal."""
     make = logging.getLogRecordFactory()
 
     def made(*args: Any, **options: Any) -> logging.LogRecord:
@@ -119,7 +119,7 @@ for line in sys.stdin.buffer:
 
 @contextmanager
 def standard_error_filtered() -> Iterator[None]:
-    """Keep back lines of C++ libraries that are informations or warnings; Python's standard error is not touched."""
+    """Keep back lines of C++ libraries that are information or warnings; Python's standard error is not touched."""
     shown, python = os.dup(2), sys.stderr
     command = [sys.executable, "-I", "-S", "-c", _FILTER]
     with (

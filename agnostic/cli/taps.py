@@ -1,4 +1,4 @@
-"""``agnostic taps``: what the layers of a model make of photos, as a mosaic for each layer and photo."""
+"""``agnostic taps``: draw the outputs of layers for photos, one mosaic per layer and photo."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def taps(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw what each channel of a layer answers to a photo: one mosaic per layer, bright where the channel is high.
+    """Draw the output of each channel of a layer for a photo: one mosaic per layer, bright where the channel is high.
 
-    The model is shown the middle of the photo, in the size and shape that it takes. Each channel has its own scale,
-    from its 1st to its 99th percentile. Photos of a folder that cannot be read are left out and named.
+    The photo is resized and cropped to the size that the model takes. Each channel has its own scale, from its 1st to
+    its 99th percentile. Photos that cannot be read are skipped and listed.
     """
     from agnostic.files import read_image
     from agnostic.models.load import loaded
@@ -114,14 +114,14 @@ def taps(
                     say(f"{made['path']} ({made.pop('summary')})")
             flat.update((x.name, None) for x in left_out)
     if not report:
-        raise InvalidInput(f"of {counted(len(photos), 'photo')} none can be read: {unreadable[0]}")
+        raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
     if json:
         print_json({"mosaics": report, "left_out": list(flat), "unreadable": unreadable})
         return
     if flat:
-        say(f"left out, without height and width: {', '.join(flat)}")
+        say(f"skipped, without height and width: {', '.join(flat)}")
     for reason in unreadable:
-        say(f"left out: {reason}")
+        say(f"skipped: {reason}")
 
 
 def _photos(given: Path) -> dict[Path, str]:
@@ -149,7 +149,7 @@ def _mosaics(
     about: Mapping[str, Any],
     force: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Draw what each layer answers to one photo, and tell of each file what it is.
+    """Draw the outputs of each layer for one photo, and describe each file.
 
     Args:
         inputs: the photo, as the model takes it.

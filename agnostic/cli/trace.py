@@ -1,4 +1,4 @@
-"""``agnostic trace``: what a model does for some photos, written to a file that another environment can compare."""
+"""``agnostic trace``: record a run of a model on photos in a file, to compare in another environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ImagesOption = Annotated[Path | None, typer.Option("--images", help="A folder of
 ArraysOption = Annotated[
     Path | None, typer.Option("--inputs", help="A .npy or .npz file with inputs as the model takes them.")
 ]
-CountOption = Annotated[int, typer.Option("--count", min=1, help="How many photos of the folder are taken.")]
+CountOption = Annotated[int, typer.Option("--count", min=1, help="Number of photos to use.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -78,19 +78,19 @@ def trace(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Write what each layer of a model receives and returns for some photos, and how exact its arithmetic is.
+    """Record the inputs and outputs of each layer of a model for some photos, with the rounding error of each layer.
 
-    Two such files are compared by 'agnostic compare a.trace b.trace', on any machine, without the frameworks.
+    'agnostic compare a.trace b.trace' compares two such files on any machine, without the frameworks.
     """
     from agnostic.compare.processes import Side, trace_elsewhere
     from agnostic.compare.traces import SUFFIX, Trace
     from agnostic.errors import InvalidInput
 
     if out.suffix != SUFFIX:
-        raise InvalidInput(f"the name of a trace ends in {SUFFIX}, and {str(out)!r} does not: write {out.stem}{SUFFIX}")
+        raise InvalidInput(f"the name of a trace ends in {SUFFIX}, not {str(out)!r}: give {out.stem}{SUFFIX}")
     given = chosen_inputs(images, inputs, count, size)
     if given is None:
-        raise InvalidInput("there is nothing to run the model on: give --images or --inputs")
+        raise InvalidInput("no inputs are given: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with layers_shown():
         path = trace_elsewhere(
@@ -110,31 +110,31 @@ def trace(
 
 
 def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: str | None) -> object:
-    """What the options --images and --inputs say; None for neither."""
+    """The value of --images or --inputs; None for neither."""
     from agnostic.compare.processes import photos, read_inputs
     from agnostic.errors import InvalidInput
 
     if images is not None and inputs is not None:
-        raise InvalidInput("--images and --inputs are two answers to one question: give one")
+        raise InvalidInput("--images and --inputs exclude each other: give one")
     if images is not None:
         return photos(images, count, parse_size(size))
     return None if inputs is None else read_inputs(inputs)
 
 
 def chosen_update(optimizer: str | None, steps: int | None, rates: str | None) -> tuple[str, int | list[float]] | None:
-    """What the options --optimizer, --steps and --rates say; None for none."""
+    """The value of --optimizer, --steps and --rates; None for none."""
     from agnostic.errors import InvalidInput
     from agnostic.optimizers.text import check
 
     if optimizer is None:
         if steps is not None or rates is not None:
-            raise InvalidInput("--steps and --rates are of an optimizer: give --optimizer as well, such as Adam")
+            raise InvalidInput("--steps and --rates need an optimizer: give --optimizer as well, such as Adam")
         return None
     check(optimizer)  # before a model is loaded for it
     if rates is None:
         return optimizer, steps or 1
     if steps is not None:
-        raise InvalidInput("--rates says how many steps there are: leave --steps out")
+        raise InvalidInput("--rates already gives the number of steps: leave out --steps")
     try:
         return optimizer, [float(x) for x in rates.split(",")]
     except ValueError:

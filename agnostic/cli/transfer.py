@@ -1,4 +1,4 @@
-"""``agnostic transfer``: the weights of one model into another, each in a process of its own."""
+"""``agnostic transfer``: copy the weights of one model into another, each in its own process."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ def register(app: typer.Typer) -> None:
 
 
 def transfer(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The model that has the weights: as for any command.")
-    ],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets them; its own do not matter.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The model that has the weights.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets the weights.")],
     out: Annotated[
         Path, typer.Option("--out", help="File to write: .keras, .weights.h5 (Keras), .pth (PyTorch) or .safetensors.")
     ],
@@ -47,24 +45,24 @@ def transfer(
         str | None, typer.Option("--weights", help="Of the source: a weight file, 'random', or 'default': its own.")
     ] = None,
     source_backend: Annotated[
-        str | None, typer.Option("--from", help="The source's backend, where the specification does not say.")
+        str | None, typer.Option("--from", help="The source's backend, if the specification does not say.")
     ] = None,
     target_backend: Annotated[
-        str | None, typer.Option("--to", help="The target's backend, where the specification does not say.")
+        str | None, typer.Option("--to", help="The target's backend, if the specification does not say.")
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="What Keras computes with: torch, jax, tensorflow.")] = "",
+    engine: Annotated[str, typer.Option("--engine", help="The engine of Keras: torch, jax or tensorflow.")] = "",
     device: Device = None,
     card: Card = None,
     size: SizeOption = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs that both are run on.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the inputs of both models.")] = 0,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Put the weights of one model into another of the same architecture, and check by running both.
+    """Copy the weights of one model into another of the same architecture, and check by running both.
 
-    Each model runs in a process of its own, so that PyTorch and TensorFlow need not get on. The file is written in any
-    case that every weight found its place; exit code 1 says that the two models do not compute the same, and the table
-    says where they differ and what to fix.
+    Each model runs in a process of its own, so that PyTorch and TensorFlow do not meet. The file is written if every
+    weight was matched. Exit code 1 means that the two models do not compute the same; the table shows where they differ
+    and what to fix.
     """
     from agnostic.transfer.processes import between, formats
 

@@ -1,4 +1,4 @@
-"""The verbs: record what a model does, and compare two."""
+"""``trace`` and ``compare``: record a run of a model, and compare two models."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def trace(
     gradients: bool = False,
     update: tuple[Spec, int | Sequence[float]] | None = None,
 ) -> Path:
-    """Write what a model does for some inputs to a file.
+    """Record a run of a model in a file: the inputs and outputs of its layers.
 
     Args:
-        model: a native model; it runs in the mode that it is in.
+        model: a native model; its mode (train, eval) is not changed.
         inputs: as in :func:`compare`.
         path: of the file; its name ends in ``.trace``.
         gradients: record the gradients of a loss as well: half the mean square of each output, added up.
@@ -76,7 +76,7 @@ def trace_model(
     """See :func:`trace`.
 
     Args:
-        spec: what the model was loaded from.
+        spec: the specification of the model.
     """
     live = Live(model, collect(backend_of(model), model, inputs), spec)
     steps = None if update is None else Update(*update)
@@ -89,20 +89,20 @@ def trace_model(
 
 
 def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None) -> Comparison:
-    """Where B, a version of A, first does something else, and why.
+    """Find the first layer where B, a version of A, computes something else, and why.
 
     Args:
         a, b: native models, specifications for :func:`agnostic.load`, or trace files.
-        inputs: what both are called with: images (N, H, W, C), uint8 or in [0, 1], which go through each model's own
-            preprocessing; or an array, tuple or dict as A takes them. None where A is a trace: those of the trace.
-        map: B's layer for layers of A that the alignment should not look for itself.
+        inputs: the inputs of both models: images (N, H, W, C), uint8 or in [0, 1], which go through each model's own
+            preprocessing; or an array, tuple or dict as A takes them. None if A is a trace: the inputs of the trace.
+        map: B's layer for layers of A that the alignment should not find by itself.
 
     Returns:
         The table of layers, ``same``, ``first_divergence`` and ``diagnosis``; ``print`` shows all, ``html(path)``
         writes a page.
 
     Raises:
-        InvalidInput: the inputs do not fit, or A gives something else every time.
+        InvalidInput: the inputs do not fit, or two runs of A differ.
 
     Example:
         >>> import copy
@@ -126,7 +126,7 @@ def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None
             return compare_records(first, opened(Trace(b)), map)
         return against(first, b, inputs, map=map)
     if inputs is None:
-        raise InvalidInput("there is nothing to compare the models on: give inputs")
+        raise InvalidInput("no inputs are given to compare the models on: give inputs")
     with temporary_folder() as folder:
         path = trace(a, inputs, folder / "a.trace")
         if isinstance(b, str | os.PathLike):
@@ -143,7 +143,7 @@ def against(
 
     Args:
         inputs: None: those of the trace.
-        spec: what the model was loaded from.
+        spec: the specification of the model.
     """
     backend = backend_of(model)
     given: Inputs = a.inputs if inputs is None else collect(backend, model, inputs)
@@ -158,7 +158,7 @@ def against(
     forced.run()
     notes = [*a.notes, *b.notes]
     if a.trace is not None and a.trace.about.get("learning"):
-        notes.append("what A learned is compared with another trace alone: record B with agnostic trace as well")
+        notes.append("gradients and updates are compared only between two traces: record B with agnostic trace as well")
     return comparison(a, b, alignment, forced, notes, list(_pictures(forced)))
 
 

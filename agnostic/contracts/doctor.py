@@ -1,4 +1,4 @@
-"""Capability: say what ``agnostic doctor`` should look at."""
+"""Capability: tell ``agnostic doctor`` what to check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agnostic.renamed import old_names
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing that a user should know: what it is, and the fix."""
+    """Advice for the user: what was found, and how to fix it."""
 
     what: str
     fix: str
@@ -26,9 +26,9 @@ class Package:
         name: of the module.
         probe: a program for a process of its own, which uses the package and sets ``answer`` to a dict with
             ``"version"``, and as far as they are known ``"engine"``, ``"devices"`` and ``"kernels"``.
-        distributions: names under which it may be installed; empty: the module's.
-        built_for: another package, of which it needs the one version that it was built for.
-        fix: what to do where it does not work; ``""``: install it again.
+        distributions: its possible distribution names; empty: the name of the module.
+        built_for: another package, which must have the version that this one was built for.
+        fix: what to do if it does not work; ``""``: reinstall it.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Package:
 
 
 class Doctor(Protocol):
-    """What to look at. The module imports no framework."""
+    """What to check. The module imports no framework."""
 
     def packages(self) -> Sequence[Package]:
-        """The packages, that which the backend requires among them."""
+        """The packages to check, including the one that the backend requires."""
 
     def unusable(self, installed: Sequence[str]) -> Advice | None:
-        """What is known to keep the framework from being imported, so that there is no need to try; None: nothing.
+        """A known reason why the framework cannot be imported, so that no import is tried; None: no such reason.
 
         Args:
             installed: the packages of all backends that are installed.
         """
 
     def notes(self, installed: Sequence[str]) -> Sequence[Advice]:
-        """What works, and is worth knowing."""
+        """Advice about things that work."""
 
 
 DOCTOR: Capability[Doctor] = Capability("doctor", Doctor, "tell agnostic doctor what to look at")

@@ -1,4 +1,4 @@
-"""The card that travels with a model."""
+"""The card that is attached to a model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agnostic.registry import get_backend, model_owner
 
 
 def set_card(model: Any, card: Any) -> None:
-    """Tell what a model of one's own expects and says, for every verb that is given the model.
+    """Attach a card to your own model: how its inputs are prepared, and what its outputs mean.
 
     Args:
-        model: a native model; the card becomes an attribute of it.
+        model: a native model; the card becomes one of its attributes.
         card: see :func:`card_as_given`.
 
     Raises:
-        InvalidInput: it is no card.
+        InvalidInput: it is not a card.
 
     Example:
         >>> class Model: ...
@@ -28,15 +28,15 @@ def set_card(model: Any, card: Any) -> None:
 
 
 def attach(model: Any, card: ModelCard) -> None:
-    """Let the card travel with the model, in place of the one that it had."""
+    """Attach the card to the model; it replaces an earlier one."""
     setattr(model, ATTRIBUTE, card)
 
 
 def card_of(model: Any) -> ModelCard | None:
-    """The card that travels with a model, or that its own description implies, or None.
+    """The card that is attached to a model, or that its own description implies, or None.
 
-    A model of timm describes itself, whoever made it. No other library's models do, so those that :func:`agnostic.load`
-    did not make have no card until one is attached.
+    Every model of timm describes itself. Models of other libraries do not: without :func:`agnostic.load` they have no
+    card until one is attached.
     """
     card = getattr(model, ATTRIBUTE, None)
     if isinstance(card, ModelCard):

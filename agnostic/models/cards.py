@@ -1,4 +1,4 @@
-"""What travels with a model: how its input is prepared, its usual input size, and the names of its classes."""
+"""Cards of models: how the input is prepared, its usual size, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agnostic.ops import Array, Ops
 from agnostic.text import counted
 
 ATTRIBUTE = "agnostic_card"
-"""The attribute of the native model under which its card is kept; copy.deepcopy takes it along."""
+"""The attribute of the native model under which its card is kept; copy.deepcopy copies it."""
 
 
 _LARGEST = 1 << 16
@@ -24,13 +24,14 @@ _LARGEST = 1 << 16
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an RGB image in [0, 1] to what a model was trained on: ``(image * scale - mean) / std``, per channel.
+    """From an RGB image in [0, 1] to the input that a model was trained on: ``(image * scale - mean) / std``, per
+    channel.
 
     Attributes:
         mean, std: one number per channel, in the model's channel order and on the scaled range; or a single number
-            for all channels, however many. ``std`` is positive.
+            for any number of channels. ``std`` is positive.
         scale: 255.0 for a model whose mean and std are meant for 0..255, else 1.0.
-        channel_order: what the model was trained on; for ``"BGR"`` the channels are flipped first.
+        channel_order: the order that the model was trained on; for ``"BGR"`` the channels are reversed first.
     """
 
     mean: tuple[float, ...]
@@ -76,13 +77,13 @@ class Preprocessing:
 
 @dataclass(frozen=True, repr=False)
 class ModelCard:
-    """What agnostic knows about a model beyond its layers.
+    """Facts of a model other than its layers.
 
     Attributes:
-        spec: what :func:`agnostic.load` made it from, such as ``"torchvision:vgg16"``.
-        preprocessing: from images in [0, 1] to what the model expects.
-        size: (height, width) of the images that it is usually given; None where that is not known.
-        class_names: what each output stands for, in order; None where that is not known.
+        spec: the specification that :func:`agnostic.load` was given, such as ``"torchvision:vgg16"``.
+        preprocessing: from images in [0, 1] to the input of the model.
+        size: (height, width) of its usual images; None if not known.
+        class_names: the name of each output, in order; None if not known.
         aliases: other names of layers, by layer name.
     """
 
@@ -99,12 +100,12 @@ class ModelCard:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the model's images; None where one mean serves for all of them."""
+        """Number of channels of the model's images; None if one mean is for all channels."""
         return len(self.preprocessing.mean) if len(self.preprocessing.mean) > 1 else None
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:
-    """A card as what JSON can carry, without what it was loaded from."""
+    """A card as JSON values, without its ``spec``."""
     found = asdict(card)
     del found["spec"]
     return found
@@ -114,21 +115,21 @@ def card_from_json(found: Any, spec: str) -> ModelCard:
     """The inverse of :func:`card_to_json`.
 
     Raises:
-        InvalidInput: it is no card.
+        InvalidInput: it is not a card.
     """
     import msgspec
 
     try:
         card = msgspec.convert(found, _schema())
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+        raise InvalidInput(f"the card in {spec} is not valid ({error})") from None
     prepared = card.preprocessing
     try:
         preprocessing = Preprocessing(
             tuple(prepared.mean), tuple(prepared.std), prepared.scale, prepared.channel_order
         )  # fmt: skip
     except InvalidInput as error:
-        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+        raise InvalidInput(f"the card in {spec} is not valid ({error})") from None
     names = None if card.class_names is None else tuple(card.class_names)
     aliases = {name: tuple(others) for name, others in card.aliases.items()}
     return ModelCard(spec, preprocessing, card.size, names, aliases)
@@ -138,20 +139,20 @@ def card_from_text(text: bytes, spec: str) -> ModelCard:
     """The same of JSON text.
 
     Raises:
-        InvalidInput: it is no card.
+        InvalidInput: it is not a card.
     """
     import msgspec
 
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the card in {spec} is no card ({error})") from None
+        raise InvalidInput(f"the card in {spec} is not valid ({error})") from None
     return card_from_json(found, spec)
 
 
 @functools.cache
 def _schema() -> Any:
-    """What the JSON of a card looks like."""
+    """The schema of a card as JSON."""
     from msgspec import Meta, defstruct
 
     length = Annotated[int, Meta(ge=1, le=_LARGEST)]
@@ -168,17 +169,17 @@ def _schema() -> Any:
 
 
 def card_as_given(given: Any, spec: str = "") -> ModelCard:
-    """A card as people write it: a mapping, or a JSON file with one; every entry may be left out.
+    """A card from a mapping, or from a JSON file with one; every entry is optional.
 
     Args:
-        given: a card; a mapping; or the path of a JSON file. Entries: ``range``, what black and white are to the model
+        given: a card; a mapping; or the path of a JSON file. Entries: ``range``, the values of black and white
             before mean and standard deviation ([0, 1], [0, 255], [-1, 1]; default [0, 1]); ``mean`` and ``std`` on that
             range, one number per channel or one for all; ``channel_order``, ``"RGB"`` or ``"BGR"``; ``size``, height
             and width; ``class_names``, in the order of the outputs.
-        spec: what the model was made from.
+        spec: the specification of the model.
 
     Raises:
-        InvalidInput: an entry is unknown, or of the wrong kind.
+        InvalidInput: an entry is unknown, or of the wrong type.
     """
     import os
 
@@ -194,15 +195,15 @@ def card_as_given(given: Any, spec: str = "") -> ModelCard:
         try:
             given = msgspec.json.decode(read_regular(given))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInput(f"cannot read a card from {where!r}: it is no JSON ({error})") from None
+            raise InvalidInput(f"cannot read a card from {where!r}: it is not JSON ({error})") from None
     try:
         card = msgspec.convert(given, _given_schema())
     except (msgspec.ValidationError, RecursionError) as error:
         entries = ", ".join(_given_schema().__struct_fields__)
-        raise InvalidInput(f"{where} is no card ({error}): a mapping with some of {entries} is") from None
+        raise InvalidInput(f"{where} is not a card ({error}): give a mapping with some of {entries}") from None
     low, high = card.range
     if not low < high:
-        raise InvalidInput(f"the range of a card is what black and white are, [0, 1] or [0, 255], not [{low}, {high}]")
+        raise InvalidInput(f"the range of a card is [black, white], such as [0, 1] or [0, 255], not [{low}, {high}]")
     mean = [card.mean] if isinstance(card.mean, float) else card.mean
     std = [card.std] if isinstance(card.std, float) else card.std
     channels = max(len(mean), len(std))

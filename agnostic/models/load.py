@@ -30,32 +30,33 @@ def load(
     trust: bool = False,
     card: Any = None,
 ) -> Model:
-    """A native model, in inference mode, whose card travels with it.
+    """Load a native model in inference mode, with its card attached.
 
     Args:
-        spec: ``"efficientnet_lite0"`` (also 1 and 2; embedded, so that any backend builds it), ``"torchvision:vgg16"``,
+        spec: ``"efficientnet_lite0"`` (also 1 and 2; part of agnostic, any backend builds it), ``"torchvision:vgg16"``,
             ``"timm:resnet18"``, ``"keras:VGG16"``, ``"model.keras"``, or ``"file.py:make_model"``: a function in your
-            own file, which is executed, and called without arguments; its model is returned in the mode it is in.
-        backend: ``"torch"`` or ``"keras"``, or a plug-in's; None is the one that the spec needs, else the first that is
-            installed.
-        engine: what computes for Keras: ``"torch"``, ``"jax"`` or ``"tensorflow"``. Keras reads it once a process.
-        weights: None and ``"default"`` are the spec's own: pretrained for a network that has a name (torchvision, timm
-            and Keras download them), as it is for a file or a function. ``"random"`` are random and the same every
-            time; the random state of the framework is left as it was. Else a weight file of the backend:
+            own file, which is executed and called without arguments; the mode of its model is not changed.
+        backend: ``"torch"`` or ``"keras"``, or the name of a plug-in; None: the backend that the spec needs, else the
+            first installed one.
+        engine: the engine of Keras: ``"torch"``, ``"jax"`` or ``"tensorflow"``. Keras reads it once per process.
+        weights: None and ``"default"``: the spec's own weights, pretrained for named networks (torchvision, timm and
+            Keras download them), unchanged for a file or a function. ``"random"``: random weights, the same every time;
+            the random state of the framework is not changed. Otherwise a weight file of the backend:
             ``.safetensors``, ``.pth`` or ``.pt`` for PyTorch. No code in a weight file is ever executed.
-        trust: let a ``.keras`` file name any function of Keras, and hold code (a Lambda layer), which is executed.
-            Otherwise only its layers, activations, initializers and the like are, and what this process registered.
+        trust: allow a ``.keras`` file to use any function of Keras and to contain code (a Lambda layer), which is
+            executed. Otherwise it may only use layers, activations, initializers and the like, and what this process
+            registered.
 
         card: what the model expects and what its outputs stand for, as in :func:`agnostic.set_card`: a mapping, or the
-            path of a JSON file; in place of the card that the spec brings.
+            path of a JSON file; it replaces the card of the spec.
 
     Returns:
         A ``torch.nn.Module``, a ``keras.Model``, or a model of a plug-in.
 
     Raises:
-        UnknownName: no such model, function or backend; names the nearest.
+        UnknownName: no such model, function or backend; the message names the nearest.
         InvalidInput: the spec is incomplete, or contradicts ``backend`` or ``engine``; or a user's file fails.
-        MissingDependency: a package is not installed; says how to install it.
+        MissingDependency: a package is not installed; the message says how to install it.
         InvalidWeights: the weights are missing, damaged, do not fit, cannot be downloaded, or would execute code.
 
     Example:
@@ -80,15 +81,15 @@ def load(
 def loaded(
     spec: str, *, device: str | None = None, backend: str | None = None, engine: str | None = None, **options: Any
 ) -> Iterator[Model]:
-    """A native model on a device; what runs inside runs there.
+    """A native model on a device; code inside the context runs there.
 
     Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (one thing), ``"cuda:1"``; None: where the framework puts it.
+        device: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (one thing), ``"cuda:1"``; None: the framework's default.
         spec, backend, engine, options: see :func:`load`.
 
     Raises:
-        InvalidInput: there is no such device; or a function of the user's makes the model, and ``backend`` does not say
-            of which framework it is.
+        InvalidInput: there is no such device; or the spec is a function, whose framework is only known if ``backend``
+            is given.
         AgnosticError: see :func:`load`.
     """
     if device is None:
@@ -106,9 +107,9 @@ def loaded(
 
 
 def _maker(parsed: ModelSpec, spec: str, backend: str | None, engine: str | None) -> str | None:
-    """The name of the backend that makes a model; None where nothing was said of it."""
+    """The name of the backend that makes a model; None if not known."""
     if parsed.backend is not None and backend not in (None, parsed.backend):
-        raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave backend out")
+        raise InvalidInput(f"{spec!r} is made by the backend {parsed.backend!r}, not by {backend!r}: leave out backend")
     name = backend or parsed.backend
     if engine is not None:
         name = _with_engine(engine, name)
@@ -140,7 +141,7 @@ def _with_engine(engine: str, backend: str | None) -> str:
 
 def _from_function(path: Path, function: str, backend: str | None, weights: WeightsChoice) -> Model:
     if weights == "random":
-        raise InvalidInput(f"the weights of {path}:{function} are what the function makes: leave weights='random' out")
+        raise InvalidInput(f"the weights of {path}:{function} come from the function: leave out weights='random'")
     module = _imported(path)
     make = getattr(module, function, None)
     if not callable(make):
@@ -159,7 +160,7 @@ def _from_function(path: Path, function: str, backend: str | None, weights: Weig
 def _imported(path: Path) -> ModuleType:
     """The module that a user's file makes."""
     if not path.is_file():
-        raise InvalidInput(f"no file {path}, which should make the model")
+        raise InvalidInput(f"there is no file {path}, which the specification of the model names")
     with _user_code(path, None):
         return executed(path)
 
@@ -194,7 +195,7 @@ def _user_code(path: Path, function: str | None) -> Iterator[None]:
     sys.path.insert(0, folder)
     try:
         yield
-    except Exception as error:  # it is not our code: whatever it raises is reported, and kept as the cause
+    except Exception as error:  # not our code: any error is reported, with the original as its cause
         where = f"{path}:{function}" if function else str(path)
         raise InvalidInput(f"{where} failed with {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:

@@ -1,4 +1,4 @@
-"""The moving average of the weights in the weights' place, for evaluation."""
+"""Evaluate with the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from agnostic.registry import optimizer_backend
 
 
 def averaged_weights(optimizer: Any) -> AbstractContextManager[None]:
-    """Inside, the model has the moving average of its weights; after it, also after an error, its own again.
+    """A context in which the model has the moving average of its weights; its own are restored afterwards.
 
-    Memory: one more copy of the weights inside. Only what the optimizer moves is averaged: statistics of normalization
-    layers stay as they are. In ``fit()``, Keras' own callback ``SwapEMAWeights`` does this at every evaluation.
+    Memory: one more copy of the weights inside. Only weights that the optimizer updates are averaged, not the
+    statistics of normalization layers. In ``fit()``, Keras' own callback ``SwapEMAWeights`` does this at every
+    evaluation.
 
     Args:
-        optimizer: what :func:`build` made of a specification with ``ema_momentum``, or a Keras optimizer with
+        optimizer: built by :func:`build` from a specification with ``ema_momentum``, or a Keras optimizer with
             ``use_ema=True``, after its first step.
 
     Returns:
-        A context manager. Make no step inside: ours in PyTorch refuses it.
+        A context manager. Do not call ``step`` inside: our PyTorch optimizer raises an error.
 
     Raises:
-        InvalidInput: the optimizer keeps no average, has none yet, or the averages are in place already.
+        InvalidInput: the optimizer keeps no average, has none yet, or the context is already open.
 
     Example:
         >>> import torch

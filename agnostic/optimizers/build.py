@@ -1,4 +1,4 @@
-"""Native optimizers of specifications, in the framework of the model."""
+"""Build native optimizers from specifications, in the framework of the model."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from agnostic.registry import get_backend, owner
 
 
 def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **options: Any) -> Any:
-    """An optimizer of the model's own framework.
+    """Build an optimizer in the framework of the model.
 
-    It is the framework's own class where that computes exactly what the specification says, else ours on the shared
-    rule: a torch.optim.Optimizer or a keras.optimizers.Optimizer all the same.
+    The result is the framework's own class if that computes exactly what the specification says, else ours with the
+    shared update rule. Both are a torch.optim.Optimizer or a keras.optimizers.Optimizer.
 
     Args:
-        spec: what to compute.
+        spec: the specification.
         model_or_groups: a model, what :func:`groups` returned, or PyTorch's list of dicts.
-        native: True insists on the framework's own class, False on ours.
-        options: of the framework's own class alone, such as ``fused=True``.
+        native: True: the framework's own class or an error. False: our class.
+        options: arguments of the framework's own class only, such as ``fused=True``.
 
     Returns:
         torch.optim.Optimizer or keras.optimizers.Optimizer.
 
     Raises:
-        InvalidInput: ``native`` is True and the framework's own differs; says in which term.
+        InvalidInput: ``native`` is True and the framework's own class differs; the message names the setting.
 
     Example:
         >>> import torch
@@ -49,13 +49,13 @@ def build(spec: Spec, model_or_groups: Any, *, native: bool | None = None, **opt
             if group.trainable and (wrong := obstacles(own, chosen.backend)):
                 raise InvalidInput(
                     f"the native {type(own).__name__} of {chosen.backend} computes something else: {describe(wrong)}; "
-                    "leave native=True out to build ours"
+                    "leave out native=True to build ours"
                 )
     return get_backend(chosen.backend)[OPTIMIZERS].build(spec, resolved, native, options)
 
 
 def describe(terms: Iterable[str]) -> str:
-    """Names of fields with what they mean."""
+    """Names of fields with their meaning."""
     return "; ".join("it has no such class" if t == "class" else f"{t} ({TERMS.get(t, t)})" for t in terms)
 
 

@@ -1,4 +1,4 @@
-"""Carrying an optimizer from one framework to the other, in the middle of training."""
+"""Convert an optimizer from one framework to the other, in the middle of training."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def convert(
     native: bool | None = None,
     allow: Sequence[str] = (),
 ) -> Any:
-    """The same optimizer in the other framework: hyperparameters, groups, momenta and step counts.
+    """Convert an optimizer to the other framework: hyperparameters, groups, momenta and step counts.
 
-    The weights of ``model`` must be those of the model that the optimizer comes from, already carried over: the next
-    steps are then the same. The new optimizer is the framework's own where that is exact, else ours on the shared rule.
+    Transfer the weights to ``model`` first: then the next steps are the same. The new optimizer is the framework's own
+    class if that is exact, else ours with the shared update rule.
 
     Args:
         optimizer: torch.optim.Optimizer or keras.optimizers.Optimizer, before its first step or after any.
         to: ``"torch"`` or ``"keras"``.
-        model: the model to optimize from now on, a model of ``to``.
-        source: the model that ``optimizer`` belongs to, whose order the parameters are paired in; without it the
-            order in the optimizer counts.
+        model: the model of ``to`` that the new optimizer updates.
+        source: the model that ``optimizer`` belongs to. Its parameter order is used for pairing; without it, the order
+            in the optimizer.
         pairs: target name -> (source name, :class:`agnostic.optimizers.snapshot.ParameterLayout` from source to
             target). None: both models' trainable parameters are paired in order; layouts follow from names and
             shapes.
         native: as for :func:`build`.
-        allow: terms that may differ, as an error named them.
+        allow: settings that may differ, by the names in the error.
 
     Returns:
         torch.optim.Optimizer or keras.optimizers.Optimizer.
 
     Raises:
-        InvalidInput: no exact form exists; says which term differs, and by how much after 5 steps of the standard
-            problem of :mod:`agnostic.reference.optimizers`. Or the parameters of the two cannot be paired.
+        InvalidInput: no exact form exists; the message says which setting differs, and by how much after 5 steps of the
+            standard problem of :mod:`agnostic.reference.optimizers`. Or the parameters of the two cannot be paired.
 
     Example:
         >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -61,7 +61,7 @@ def convert(
     """
     target = inventory_of(model)
     if target.backend != to:
-        raise InvalidInput(f"the model to optimize is one of {target.backend}, and {to!r} was asked for")
+        raise InvalidInput(f"the model to optimize is one of {target.backend}, and to={to!r}")
     snapshot = read(optimizer, source)
     for term in allow:
         if term not in specs.TERMS:
@@ -80,7 +80,7 @@ def convert(
             if wrong := [term for term in obstacles(spec, to) if term not in allow]:
                 raise InvalidInput(
                     f"{to}'s own {type(spec).__name__} has no exact form of this: {measured(spec, to, wrong)}; "
-                    f"leave native=True out, or allow={tuple(wrong)}"
+                    f"leave out native=True, or allow={tuple(wrong)}"
                 )
         resolved = [(_native_form(spec, to), group) for spec, group in resolved]
     backend = get_backend(to)[OPTIMIZERS]
@@ -92,17 +92,17 @@ def convert(
 
 
 def read(optimizer: Any, model: Any = None) -> Snapshot:
-    """An optimizer in the middle of training as plain data.
+    """Read an optimizer in the middle of training as plain data.
 
     Args:
         optimizer: torch.optim.Optimizer or keras.optimizers.Optimizer.
-        model: whose names and order the parameters are given in.
+        model: the model whose names and order of parameters are used.
 
     Returns:
         Specifications, states and shapes by parameter name, as NumPy arrays.
 
     Raises:
-        InvalidInput: the optimizer is of no known framework, or of a kind that has no specification.
+        InvalidInput: no backend knows the optimizer, or its class has no specification.
 
     Example:
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -165,7 +165,7 @@ def pair(snapshot: Snapshot, target: Inventory) -> ParameterPairs:
         kind = named.replace("/", ".").rpartition(".")[2].partition("#")[0]
         layout = _layout(shape, wanted, kind if snapshot.outputs_last != last else "", snapshot.outputs_last)
         if layout is None:
-            raise InvalidInput(f"{origin!r} {shape} and {name!r} {wanted} are no layouts of one parameter: give pairs=")
+            raise InvalidInput(f"{origin!r} {shape} and {name!r} {wanted} are not the same parameter: give pairs=")
         found[name] = (origin, layout)
     return found
 
@@ -175,11 +175,11 @@ def _layout(shape: tuple[int, ...], wanted: tuple[int, ...], kind: str, from_las
     outputs come last.
 
     Raises:
-        InvalidInput: the gates of recurrent layers are ordered otherwise in each framework.
+        InvalidInput: the order of gates in recurrent layers differs between the frameworks.
     """
     same = tuple(range(len(shape)))
     if kind == "recurrent_kernel":
-        raise InvalidInput("recurrent layers order their gates otherwise in each framework: give pairs=")
+        raise InvalidInput("the order of gates in recurrent layers differs between the frameworks: give pairs=")
     # A vector has one layout; a table of embeddings is (entries, features) in both.
     if len(shape) < 2 or "kernel" not in kind:
         return ParameterLayout(shape, same, shape) if shape == wanted else None
@@ -208,7 +208,7 @@ def _carried(snapshot: Snapshot, target: Inventory, pairs: ParameterPairs, allow
         names = []
         for origin in origins:
             if origin not in back:
-                raise InvalidInput(f"pairs has nothing for {origin!r}, which the optimizer moves")
+                raise InvalidInput(f"pairs has no entry for {origin!r}, which the optimizer updates")
             name, layout = back[origin]
             state = snapshot.states[origin]
             if crossing:
@@ -246,7 +246,7 @@ def _portable(spec: Spec, crossing: bool, allow: Sequence[str]) -> Spec:
         if "iteration_dtype" not in allow:
             raise InvalidInput(
                 "Muon has no exact form in the other framework: PyTorch iterates in bfloat16, whose rounding "
-                "depends on how products are fused, 8e-4 a step of size 1; allow=('iteration_dtype',) iterates in the "
+                "depends on how products are fused, 8e-4 per unit step; allow=('iteration_dtype',) iterates in the "
                 "parameters' type"
             )
         return replace(spec, {"iteration_dtype": "parameter"})

@@ -1,4 +1,4 @@
-"""Groups: which parameters are moved by which hyperparameters, in both frameworks alike."""
+"""Parameter groups: hyperparameters by layer or parameter, the same in both frameworks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARED = (
     "ema_overwrite",
     "accumulate",
 )
-"""What is done to all parameters together, and so cannot differ between groups."""
+"""Settings that act on all parameters together, and so cannot differ between groups."""
 
 FIELD_ALIASES: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -42,7 +42,7 @@ FIELD_ALIASES: Mapping[str, str] = {
 
 @dataclass(frozen=True, repr=False)
 class Groups:
-    """What :func:`groups` returns: the groups of one model, every parameter in exactly one of them.
+    """The result of :func:`groups`: the groups of one model, with every parameter in exactly one of them.
 
     Attributes:
         groups: each with its options and its (name, parameter) pairs.
@@ -72,7 +72,7 @@ class Groups:
 
 
 def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[str, Any] | None = None) -> Groups:
-    """Give layers hyperparameters of their own.
+    """Set hyperparameters by layer or parameter.
 
     Args:
         model: a torch.nn.Module or keras.Model; a Keras model must be built.
@@ -80,15 +80,15 @@ def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[
             component and whose ``**`` crosses them, or ``"kind:BatchNorm2d"``; components are separated by dots in
             PyTorch and slashes in Keras. The options are fields of the specification, by our names or PyTorch's,
             ``trainable=False`` to freeze, or ``spec`` for another rule. Where several selectors choose a parameter,
-            the later overrides the earlier, option by option, or altogether where it brings a ``spec``.
+            the later one overrides the earlier one, option by option, or completely if it has a ``spec``.
         default: options of all parameters, which the rules override.
 
     Returns:
         Groups for :func:`build`: each trainable parameter is in one of them.
 
     Raises:
-        UnknownName: a selector chooses nothing that has trainable parameters; the message says what is frozen, shared
-            or called otherwise, or names the nearest layers.
+        UnknownName: a selector chooses no trainable parameters; the message says what is frozen, shared or has another
+            name, or names the nearest layers.
 
     Example:
         >>> groups = ag.optimizers.groups(model, {"norm": {"weight_decay": 0.0}, "conv": {"trainable": False}})
@@ -102,7 +102,7 @@ def groups(model: Any, rules: Mapping[str, Mapping[str, Any]], default: Mapping[
         if not isinstance(selector, str):
             raise InvalidInput(f"parameters are chosen by a layer's name, a glob or 'kind:Conv2d', not by {selector!r}")
         for name in _under(inventory, selector, type(model).__name__):
-            # Another rule has other options: those that were meant for the former do not follow.
+            # Another rule has other options: the earlier options do not apply to it.
             chosen[name] = {**({} if "spec" in options else chosen[name]), **renamed(options)}
     return Groups(_collect(chosen, inventory.parameters), inventory.backend, model)
 
@@ -173,7 +173,7 @@ def from_dicts(dicts: Iterable[Mapping[str, Any]], backend: str) -> Groups:
 
     Args:
         dicts: ``"params"`` holds native parameters, or one of them; in Keras, layers and models as well.
-        backend: whose parameters they are.
+        backend: the backend of the parameters.
 
     Raises:
         InvalidInput: a dict has no ``"params"``, or a parameter is in two of them.
@@ -183,7 +183,7 @@ def from_dicts(dicts: Iterable[Mapping[str, Any]], backend: str) -> Groups:
     seen: dict[int, int] = {}
     for index, given in enumerate(dicts):
         if "params" not in given:
-            raise InvalidInput(f"group {index} has no 'params': give it the parameters that its options are for")
+            raise InvalidInput(f"group {index} has no 'params': give the parameters of the group")
         members = tuple(listing(given["params"]))
         for name, parameter in members:
             if seen.setdefault(id(parameter), index) != index:
@@ -198,15 +198,15 @@ def resolve(spec: Spec, groups: Groups) -> list[tuple[Spec, ParameterGroup]]:
     """Each group with its own specification.
 
     Raises:
-        InvalidInput: a group sets what is done to all parameters together.
-        UnknownName: an option is no field of the specification.
+        InvalidInput: a group has a setting that applies to all parameters together.
+        UnknownName: the specification has no such field.
     """
     found = []
     for group in groups.groups:
         options = dict(group.options)
         for name in SHARED:
             if name in options and options[name] != getattr(spec, name):
-                raise InvalidInput(f"{name} is for all parameters together: give it to the specification, not a group")
+                raise InvalidInput(f"{name} applies to all parameters together: set it in the specification")
         own = options.pop("spec", spec)
         if own is not spec:
             shared = {name: getattr(spec, name) for name in SHARED}

@@ -1,7 +1,7 @@
 """Update rules as pure functions over Ops: state in, state out. Written once, for every backend.
 
-Two kinds live here. The ``*_step`` functions return a step and leave its sign to the caller: the ascent climbs by them.
-:data:`RULES` holds the rule of every specification; these descend. A rule has two parts:
+Two kinds live here. The ``*_step`` functions return a step and leave its sign to the caller: gradient ascent uses them.
+:data:`RULES` holds the rule of every specification; for descent. A rule has two parts:
 
 - ``numbers``: what changes from step to step and is one number for a whole parameter (bias corrections, the rate). It
   is computed in float64 NumPy where the step count is known (PyTorch), and in the graph where it is not (Keras).
@@ -59,10 +59,10 @@ def adam_step(
 
 
 def normalized_gradient_step(ops: Ops, gradient: Array, *, learning_rate: Array | float, epsilon: float) -> Array:
-    """A step of fixed root mean square an image: ``learning_rate * g / (sqrt(mean(g ** 2)) + epsilon)``.
+    """A step of fixed root mean square per image: ``learning_rate * g / (sqrt(mean(g ** 2)) + epsilon)``.
 
     Args:
-        gradient: (images, ...); the mean is taken for each image by itself.
+        gradient: (images, ...); the mean is per image.
 
     Source: Chollet, "Deep Learning with Python", 2017, listing 5.38.
     """
@@ -94,7 +94,7 @@ class StateArray:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one kind of optimizer moves one parameter.
+    """How one kind of optimizer updates one parameter.
 
     Attributes:
         slots: (spec, shape of the parameter) -> the state by name.

@@ -1,4 +1,4 @@
-"""Snapshots: an optimizer in the middle of training, as data that no framework is needed for."""
+"""Snapshots: an optimizer in the middle of training, as data, without a framework."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ParameterState:
 
     Attributes:
         shape: of the parameter.
-        step: how many steps it has made.
+        step: number of steps so far.
         slots: arrays by the names of :class:`agnostic.optimizers.rules.Rule`, and ``"average"`` for the moving average
             of the weights. Empty before the first step.
     """

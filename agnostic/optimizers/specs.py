@@ -1,4 +1,4 @@
-"""Specifications: what an optimizer computes, with every convention in which frameworks differ written out.
+"""Specifications: what an optimizer computes, with all conventions in which frameworks differ.
 
 A specification is a value. :func:`agnostic.optimizers.build` makes a native optimizer of it; ``Adam.torch()`` and
 ``Adam.keras()`` give what ``torch.optim.Adam`` and ``keras.optimizers.Adam`` compute by default.
@@ -50,7 +50,7 @@ TERMS: Mapping[str, str] = {
     "scale": "how Muon's step depends on the shape of the matrix",
     "momentum_form": "whether Muon's buffer is an average or a sum",
     "clip": "clipping of gradients",
-    "clip_threshold": "a greatest step of less than 1",
+    "clip_threshold": "a maximum step of less than 1",
     "ema_momentum": "the moving average of the weights",
     "accumulate": "accumulation of gradients over several calls",
 }
@@ -74,13 +74,13 @@ class Native:
 
 @dataclass(frozen=True, repr=False)
 class Spec:
-    """What every optimizer has.
+    """The settings that every optimizer has.
 
     Attributes:
         learning_rate: 0 or more. A Keras ``LearningRateSchedule`` is taken by the Keras backend; PyTorch's schedulers
             are put on the built optimizer.
         weight_decay: 0 or more.
-        decay: "coupled": ``g + weight_decay * p`` takes the gradient's place. "decoupled": the weights are multiplied
+        decay: "coupled": ``g + weight_decay * p`` replaces the gradient. "decoupled": the weights are multiplied
             by ``1 - learning_rate * weight_decay`` first.
         clip_value: each element of the gradient is clipped to [-clip_value, clip_value].
         clip_norm: the gradient of each parameter is scaled down to this L2 norm.
@@ -88,8 +88,8 @@ class Spec:
         clip_convention: "torch" scales by ``min(1, c / (norm + 1e-6))``, "keras" by ``c / max(norm, c)``.
         ema_momentum: keep a moving average of the weights, ``m * average + (1 - m) * p`` after each step, which starts
             as a copy of the weights after the first step.
-        ema_overwrite: put the average in the weights' place every so many steps; None: only when asked to.
-        accumulate: average the gradients of so many calls before a step is made.
+        ema_overwrite: replace the weights by the average every so many steps; None: never.
+        accumulate: average the gradients of so many calls per step.
 
     Example:
         >>> isinstance(ag.optimizers.SGD(0.1), ag.optimizers.Spec)
@@ -129,7 +129,7 @@ class Spec:
             raise InvalidInput(f"{kind}: ema_overwrite needs ema_momentum")
 
     def _check(self, name: str) -> None:
-        """Refuse a number that its field cannot hold; NumPy's numbers become Python's."""
+        """Refuse an invalid number; NumPy numbers become Python numbers."""
         value, kind = getattr(self, name), type(self).__name__
         if name in self.switches:
             if not isinstance(value, bool | np.bool_):
@@ -161,7 +161,7 @@ class Spec:
             A specification of this kind.
 
         Raises:
-            InvalidInput: PyTorch has none.
+            InvalidInput: PyTorch has no such optimizer.
 
         Example:
             >>> ag.optimizers.Adam.torch(learning_rate=0.1).epsilon
@@ -180,7 +180,7 @@ class Spec:
             A specification of this kind.
 
         Raises:
-            InvalidInput: Keras has none.
+            InvalidInput: Keras has no such optimizer.
 
         Example:
             >>> ag.optimizers.Adam.keras(learning_rate=0.1).epsilon
@@ -192,7 +192,7 @@ class Spec:
     def _preset(cls: type[S], framework: Framework, options: Mapping[str, Any]) -> S:
         if framework not in cls.natives:
             raise InvalidInput(
-                f"{TITLES[framework]} has no {cls.__name__}; {cls.__name__}(...) builds ours there all the same"
+                f"{TITLES[framework]} has no {cls.__name__}; {cls.__name__}(...) builds our own class there"
             )
         native = cls.natives[framework]
         fixed = {name: values[0] for name, values in native.fixed.items()}

@@ -178,7 +178,7 @@ def test_taps_of_a_glob_leaves_out_what_has_no_picture(run):
         "pictures/model-grey-blocks.0-photo-20.png", "pictures/model-grey-blocks.1-photo-20.png",
         "pictures/model-grey-conv-photo-20.png",
     ]  # fmt: skip
-    assert out.splitlines()[-1] == "left out, without height and width: blocks.2, blocks.3"
+    assert out.splitlines()[-1] == "skipped, without height and width: blocks.2, blocks.3"
 
 
 def test_taps_draws_every_call(run):

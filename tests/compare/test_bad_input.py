@@ -253,7 +253,7 @@ def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
         ([*TRACED, "--steps", "2"], "give --optimizer as well"),
         ([*TRACED, "--optimizer", "Adm"], "did you mean 'Adam'"),
         ([*TRACED, "--optimizer", "Adam", "--rates", "1,a"], "--rates takes numbers"),
-        ([*TRACED, "--optimizer", "Adam", "--rates", "1,2", "--steps", "2"], "leave --steps out"),
+        ([*TRACED, "--optimizer", "Adam", "--rates", "1,2", "--steps", "2"], "leave out --steps"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err

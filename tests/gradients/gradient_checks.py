@@ -96,9 +96,9 @@ def test_wrong_arguments_are_one_sentence() -> None:
         with pytest.raises(InvalidInput, match="a weight is a number or an array"):
             gradients(lambda x: x, x, reduce=[weight])
     for verb in (lambda: gradients(3, x), lambda: per_sample(None, x, x), lambda: jacobian("f", x)):
-        with pytest.raises(InvalidInput, match="gradients are of a function"):
+        with pytest.raises(InvalidInput, match="function must be callable"):
             verb()
-    for batch, message in ((None, "array 0 of the batch is None"), (np.zeros((0, 2)), "no sample in the batch")):
+    for batch, message in ((None, "array 0 of the batch is None"), (np.zeros((0, 2)), "the batch is empty")):
         with pytest.raises(InvalidInput, match=message):
             per_sample(lambda x, row: x * row, x, batch)
 
@@ -248,7 +248,7 @@ def test_per_sample_gradients_add_up_to_the_gradient_of_the_batch() -> None:
     assert both[1] is None
     with pytest.raises(InvalidInput, match="no output depends on input 0"):
         per_sample(lambda w, x: x, weights, inputs)
-    with pytest.raises(InvalidInput, match="one first axis"):
+    with pytest.raises(InvalidInput, match="equal lengths of the first axis"):
         per_sample(loss, weights, [inputs, targets[:2]])
 
 

@@ -126,5 +126,5 @@ def test_a_card_as_people_write_it(tmp_path: Path) -> None:
         with pytest.raises(ag.InvalidInput, match=words):
             card_as_given(wrong)
     path.write_text("{")
-    with pytest.raises(ag.InvalidInput, match="it is no JSON"):
+    with pytest.raises(ag.InvalidInput, match="it is not JSON"):
         ag.set_card(model, path)

@@ -40,7 +40,7 @@ def test_records_are_asked_by_place_and_by_layers() -> None:
             assert found.axes(key) == found.axes(name)
         assert model[1] in found
         assert model[0] not in found
-    with pytest.raises(UnknownName, match="no layer 2 in this record: it holds 2"):
+    with pytest.raises(UnknownName, match="no layer 2 in this record: it has 2"):
         record[2]
     with pytest.raises(UnknownName, match="'a ReLU' is not recorded here"):
         record[nn.ReLU()]

@@ -71,7 +71,7 @@ def test_unknown_layers(model):
     for verb in (lambda names: ag.watch(model, names).__enter__(), lambda names: ag.submodel(model, names)):
         with pytest.raises(UnknownName, match=r"no layer matches 'blocks.7.*'"):
             verb("blocks.7.*")
-    with pytest.raises(InvalidInput, match="no layer was asked for"):
+    with pytest.raises(InvalidInput, match="no layer is given"):
         ag.capture(model, X, [])
 
 
@@ -100,7 +100,7 @@ def test_a_record_is_found_by_all_names():
 
 
 def test_no_model():
-    with pytest.raises(InvalidInput, match="is no model of a registered backend"):
+    with pytest.raises(InvalidInput, match="is not a model of a registered backend"):
         ag.capture("resnet18", X, "head")
 
 

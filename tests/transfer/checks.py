@@ -357,4 +357,4 @@ def a_broken_card_is_one_sentence() -> None:
         keras_model((4,), kl.Dense(2)).save(path)
         with zipfile.ZipFile(path, "a") as file:
             file.writestr("agnostic.json", '{"size": 3}')
-        raises(InvalidInput, "is no card", lambda: ag.load(str(path)))
+        raises(InvalidInput, "is not valid", lambda: ag.load(str(path)))

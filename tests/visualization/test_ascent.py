@@ -836,5 +836,5 @@ def test_what_is_no_image_to_start_from_is_said_of_the_start(start: Any) -> None
     """Not of a size that nobody gave."""
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
-    with pytest.raises(ag.InvalidInput, match=r"a start is an image \(H, W, C\) or one for each image"):
+    with pytest.raises(ag.InvalidInput, match=r"start is an image \(H, W, C\) or one per image"):
         ag.visualize(model, ag.objectives.channel("0", 0), steps=1, start=start)

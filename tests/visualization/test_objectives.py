@@ -166,7 +166,7 @@ def test_the_names_are_those_of_the_functions() -> None:
         (lambda: o.neuron("a", 0, 5), "two integers from 0, not 5"),
         (lambda: o.neuron("a", 0, (1, -1)), r"two integers from 0, not \(1, -1\)"),
         (lambda: o.neuron("a", 0, (1, 2, 3)), "two integers from 0"),
-        (lambda: o.logit([]), "no class was asked for"),
+        (lambda: o.logit([]), "no class is given"),
         (lambda: o.logit(1.5), "not 1.5"),
         (lambda: o.logit([True]), "not True"),
         (lambda: o.direction("a", [[[1.0]]]), r"not \(1, 1, 1\)"),
