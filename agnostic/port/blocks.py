@@ -66,7 +66,8 @@ def regions(program: Program) -> Region:
             open_[-1][1].items.append(region)
             open_.append((key, region))
         open_[-1][1].items.append(node)
-    _dissolve(root, {value for _, value in program.outputs})
+    owners = {x.value: x.name.rpartition(".")[0] for x in program.leaves if x.role in ("parameter", "buffer")}
+    _dissolve(root, {value for _, value in program.outputs}, owners)
     return root
 
 
@@ -78,9 +79,9 @@ def _keys(node: Node) -> list[str]:
     return [known.get(path, path) for path in paths]
 
 
-def _dissolve(root: Region, wanted: set[Value]) -> None:
+def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str]) -> None:
     """Write small calls, and calls of one layer that are not all the same, where they are made."""
-    _splice(root, lambda region: _is_small(region))
+    _splice(root, lambda region: _is_small(region, owners))
     while True:
         by_path: dict[str, list[Region]] = defaultdict(list)
         for region in root.regions:
@@ -100,8 +101,11 @@ def _dissolve(root: Region, wanted: set[Value]) -> None:
         _splice(root, lambda region, outer=outer: region.path in outer)
 
 
-def _is_small(region: Region) -> bool:
+def _is_small(region: Region, owners: Mapping[Value, str]) -> bool:
+    """Whether a call is of few operators, and no weight would lose a part of its path."""
     if any(isinstance(item, Region) for item in region.items):
+        return False
+    if any(owners.get(value, region.path) != region.path for node in region.nodes for value in reads(node)):
         return False
     return sum(node.operator not in ("reshape", "permute") for node in region.nodes) <= SMALL
 

@@ -12,8 +12,8 @@ from typing import Any
 from agnostic.program.nodes import Value
 
 Code = Any
-"""A :class:`Ref`, :class:`Name`, :class:`Apply`, :class:`Infix`, :class:`At`, :class:`Attr`, :class:`Listed` or
-:class:`Each`; or a number, string, None, or tuple of these, which stand for themselves."""
+"""A :class:`Ref`, :class:`Name`, :class:`Apply`, :class:`Infix`, :class:`At`, :class:`Slice`, :class:`Attr`,
+:class:`Listed`, :class:`Each` or :class:`If`; or a number, string, None or a tuple, which stand for themselves."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,19 @@ class Infix:
 
 @dataclass(frozen=True)
 class At:
-    """An item or slice: ``x[:, 0]``; the index is code, or text in a :class:`Name`."""
+    """An item or part: ``x[:, 0]``; the index is code, or text in a :class:`Name`, or a tuple of these."""
 
     of: Code
     index: Code
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of an axis, inside of an :class:`At`; None where an end or a step need not be said."""
+
+    start: Code = None
+    stop: Code = None
+    step: Code = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,8 @@ class Each:
 
     code: Code
     variable: str
-    start: int
-    stop: int
+    start: Code
+    stop: Code
 
 
 @dataclass(frozen=True)
@@ -123,12 +132,14 @@ def parts(code: Code) -> tuple[Code, ...]:
         return (code.left, code.right)
     if isinstance(code, At):
         return (code.of, code.index)
+    if isinstance(code, Slice):
+        return (code.start, code.stop, code.step)
     if isinstance(code, Attr):
         return (code.of,)
     if isinstance(code, Listed):
         return code.parts
     if isinstance(code, Each):
-        return (code.code,)
+        return (code.code, code.start, code.stop)
     if isinstance(code, If):
         return (code.condition, code.then, code.otherwise)
     return code if isinstance(code, tuple) else ()
@@ -146,12 +157,14 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
         return Infix(code.operator, function(code.left), function(code.right))
     if isinstance(code, At):
         return At(function(code.of), function(code.index))
+    if isinstance(code, Slice):
+        return Slice(*map(function, parts(code)))
     if isinstance(code, Attr):
         return Attr(function(code.of), code.name)
     if isinstance(code, Listed):
         return Listed(tuple(map(function, code.parts)))
     if isinstance(code, Each):
-        return Each(function(code.code), code.variable, code.start, code.stop)
+        return Each(function(code.code), code.variable, function(code.start), function(code.stop))
     if isinstance(code, If):
         return If(function(code.condition), function(code.then), function(code.otherwise))
     return tuple(map(function, code)) if isinstance(code, tuple) else code
@@ -194,13 +207,18 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         args += [f"{name}={text(value, names)}" for name, value in code.keywords]
         return f"{text(code.function, names, 20)}({', '.join(args)})"
     if isinstance(code, At):
-        return f"{text(code.of, names, 20)}[{text(code.index, names)}]"
+        index = code.index if isinstance(code.index, tuple) and code.index else (code.index,)
+        return f"{text(code.of, names, 20)}[{', '.join(text(part, names) for part in index)}]"
+    if isinstance(code, Slice):
+        start, stop, step = ("" if part is None else text(part, names) for part in parts(code))
+        return f"{start}:{stop}" + (f":{step}" if step else "")
     if isinstance(code, Attr):
         return f"{text(code.of, names, 20)}.{code.name}"
     if isinstance(code, Listed):
         return f"[{', '.join(text(part, names) for part in code.parts)}]"
     if isinstance(code, Each):
-        span = f"{code.start}, {code.stop}" if code.start else str(code.stop)
+        span = text(code.stop, names)
+        span = span if code.start == 0 else f"{text(code.start, names)}, {span}"
         return f"*({text(code.code, names)} for {code.variable} in range({span}))"
     if isinstance(code, If):
         pieces = (text(piece, names, 1) for piece in (code.then, code.condition, code.otherwise))

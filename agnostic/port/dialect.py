@@ -73,12 +73,13 @@ class Class:
 
     Attributes:
         name: of the class.
-        doc: one line.
+        doc: where in the model its blocks are; ``""`` where that cannot be said.
         parameters: of the constructor, with defaults (``...``: none).
         attributes: in order.
         inputs: variables of the call.
         body: the lines of the call, the return included, not indented.
         root: whether it is the model itself.
+        stack: of a class that calls its layers one after the other the call of :meth:`Dialect.stacked`; else None.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Class:
     inputs: Sequence[str]
     body: Sequence[str]
     root: bool = False
+    stack: Code = None
 
 
 @dataclass(frozen=True)

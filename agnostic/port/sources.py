@@ -145,8 +145,8 @@ def _helpers(classes: Sequence[Class], dialect: Dialect, blocks: Blocks) -> list
     for written in classes:
         for attribute in written.attributes:
             see(attribute.code)
-        if not written.root:
-            words.add("Block")
+        see(written.stack)
+        words.add("Block")
     waiting, found = [name for name in dialect.helpers if name in words], set()
     while waiting:
         name = waiting.pop()

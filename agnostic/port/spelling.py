@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agnostic.port.code import Apply, At, Code, Dim, Name, call
-from agnostic.port.dialect import Unwritable, Weight
+from agnostic.port.code import Apply, At, Code, Dim, Name, Slice, call
+from agnostic.port.dialect import Weight
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
 
@@ -93,32 +93,24 @@ def _identity(c: Call) -> Code:
     return c.x
 
 
-def _indexed(c: Call, axis: int, index: str) -> Code:
+def _indexed(c: Call, axis: int, index: Code) -> Code:
     axis %= c.rank
     if axis == c.rank - 1 and c.rank > 2:
-        return At(c.x, Name(f"..., {index}"))
-    return At(c.x, Name(", ".join([":"] * axis + [index])))
+        return At(c.x, (Name("..."), index))
+    return At(c.x, (*[Slice()] * axis, index))
 
 
 @_spells("slice")
 def _slice(c: Call) -> Code:
     axis, start, stop, step = c["axis"], c["start"], c["stop"], c.get("step", 1)
-    length = c.shape()[axis]
-    parts = [str(int(start)) if start else "", "" if stop == length else str(int(stop))]
-    if (isinstance(stop, Dim) and stop != length) or isinstance(start, Dim):
-        raise Unwritable("between places that depend on the size")
-    if step != 1:
-        parts.append(str(int(step)))
-    return _indexed(c, axis, ":".join(parts))
+    part = Slice(start or None, None if stop == c.shape()[axis] else stop, None if step == 1 else step)
+    return _indexed(c, axis, part)
 
 
 @_spells("select")
 def _select(c: Call) -> Code:
-    if isinstance(c["index"], Dim):
-        if c["index"] + 1 == c.shape()[c["axis"]]:
-            return _indexed(c, c["axis"], "-1")
-        raise Unwritable("at a place that depends on the size")
-    return _indexed(c, c["axis"], str(int(c["index"])))
+    last = isinstance(c["index"], Dim) and c["index"] + 1 == c.shape()[c["axis"]]
+    return _indexed(c, c["axis"], -1 if last else c["index"])
 
 
 @_spells("update")

@@ -8,62 +8,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def _convolution(name: str, filters: bool) -> str:
+def _convolution(name: str, call: str) -> str:
     """The source of a convolution that pads as PyTorch does."""
-    first = "filters, " if filters else ""
     return f'''
 @register
 class {name}(layers.{name}):
-    """A convolution with so many zeros on each side of the image."""
-
-    def __init__(self, {first}kernel_size, strides=1, padding=0, **kwargs):
-        super().__init__({first}kernel_size, strides, **kwargs)
-        reach = {{d * (k - 1) for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)}}
-        if reach == {{2 * padding}} and set(self.strides) == {{1}}:
-            self.padding, padding = "same", 0
-        self.zeros = padding
-
-    def build(self, input_shape):
-        super().build((*[None] * (self.rank + 1), input_shape[-1]))
+    """A convolution that pads both sides alike; Keras' own pads more at the end where it strides."""
 
     def call(self, x):
-        if self.zeros:
-            x = ops.pad(x, [(0, 0), *[(self.zeros, self.zeros)] * self.rank, (0, 0)])
-        return super().call(x)
+        if set(self.strides) == {{1}}:
+            return super().call(x)
+        around = [(d * (k - 1) // 2,) * 2 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)]
+        x = ops.{call}(ops.pad(x, [(0, 0), *around, (0, 0)]), self.kernel, self.strides)
+        return x if self.bias is None else x + self.bias
 '''
 
 
 HELPERS: Mapping[str, str] = {
     "Block": '''
-class Block(layers.Layer):
-    """A layer made of layers, each of which makes its weights when it is first called."""
-
-    def build(self, input_shape):
-        pass
-''',
-    "Stack": '''
 @register
-class Stack(Block):
-    """Layers that are called one after the other."""
+class Block(layers.Layer):
+    """A layer made of layers, which are called one after the other where a subclass has no call of its own."""
 
     def __init__(self, *parts, **kwargs):
         super().__init__(**kwargs)
         self.parts = list(parts)
+
+    def build(self, input_shape):
+        pass  # layers make their weights when they are first called
 
     def call(self, x):
         for part in self.parts:
             x = part(x)
         return x
 ''',
-    "pad_image": '''
-def pad_image(x, amount, value=0.0):
-    """Numbers around the image: as many on each side, or (before, after) per axis."""
-    if isinstance(amount, int):
-        amount = [(amount, amount)] * (len(x.shape) - 2)
-    return ops.pad(x, [(0, 0), *amount, (0, 0)], constant_values=value)
-''',
-    **{f"Conv{rank}D": _convolution(f"Conv{rank}D", True) for rank in (1, 2, 3)},
-    **{f"DepthwiseConv{rank}D": _convolution(f"DepthwiseConv{rank}D", False) for rank in (1, 2)},
+    **{f"Conv{rank}D": _convolution(f"Conv{rank}D", "conv") for rank in (1, 2, 3)},
+    **{f"DepthwiseConv{rank}D": _convolution(f"DepthwiseConv{rank}D", "depthwise_conv") for rank in (1, 2)},
     "GroupNormalization": '''
 @register
 class GroupNormalization(layers.GroupNormalization):
@@ -102,8 +82,8 @@ def masked_softmax(scores, mask):
     # A place from which all are hidden sees nothing.
     return ops.softmax(scores) * ops.cast(seen, scores.dtype)
 ''',
-    "attention": '''
-def attention(query, key, value, mask=None, causal=False, scale=None):
+    "masked_attention": '''
+def masked_attention(query, key, value, mask=None, causal=False, scale=None):
     """Attention over (batch, places, heads, channels)."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = ops.einsum("bqhd,bkhd->bhqk", query * scale, key)

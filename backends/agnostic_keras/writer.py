@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,22 @@ import numpy.typing as npt
 
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path
-from agnostic.port.code import Apply, At, Code, Dim, If, Infix, Listed, Name, call, rebuilt, text
+from agnostic.port.code import (
+    Apply,
+    At,
+    Code,
+    Dim,
+    If,
+    Infix,
+    Listed,
+    Name,
+    call,
+    identifier,
+    parts,
+    rebuilt,
+    replaced,
+    text,
+)
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable, Weight
 from agnostic.port.layout import Rearrangement
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
@@ -45,18 +62,15 @@ def _padded(x: Code, padding: Sequence[tuple[int, int]], value: float = 0.0) -> 
     """The image with numbers around it, or itself."""
     if not any(map(any, padding)):
         return x
-    widths = tuple((int(low), int(high)) for low, high in padding)
-    if len(set(widths)) == 1 and widths[0][0] == widths[0][1]:
-        amount: Any = widths[0][0]
-    else:
-        amount = widths
-    return call("pad_image", x, amount, **({} if value == 0 else {"value": value}))
+    widths = ((0, 0), *((int(low), int(high)) for low, high in padding), (0, 0))
+    options = {} if value == 0 else {"constant_values": Name("-np.inf") if value == float("-inf") else value}
+    return _name("pad", x, widths, **options)
 
 
-def _same(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Any) -> bool:
-    """Whether padding="same" of Keras pads just so, at any size."""
-    return ones(stride) and all(
-        low + high == (k - 1) * d and low == (low + high) // 2
+def _half(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Any) -> bool:
+    """Whether each side is padded by half the kernel: as padding="same" of Keras does at any size without strides."""
+    return all(
+        low + high == (k - 1) * d and low == (low + high) // 2 and (low == high or ones(stride))
         for (low, high), k, d in zip(padding, kernel, dilation, strict=True)
     )
 
@@ -75,18 +89,15 @@ def _convolution_layer(node: Node) -> LayerNode | None:
             dilation = (1,) * rank
         else:
             return None
-    same = any(map(any, padding)) and _same(sizes, stride, dilation, padding)
+    half = any(map(any, padding)) and _half(sizes, stride, dilation, padding)
     depthwise = groups > 1 and inner == 1 and rank < 3 and len(set(stride)) == 1
     if groups > 1 and not depthwise and rank == 3:
         return None
-    # One number for the whole border is what the subclass in helpers takes; any other border is padded before.
-    even = len({n for pair in padding for n in pair}) == 1
-    patches = sizes == stride and not any(map(any, padding))
-    prefix = "" if even and not patches else "layers."
-    amount: Any = int(padding[0][0]) if not prefix else "same" if same else "valid"
+    # The subclass in helpers pads both sides alike where there are strides; any other border is padded before.
+    prefix = "" if half else "layers."
     options = {
-        "kernel_size": one(sizes), "strides": one(stride), "padding": amount, "dilation_rate": one(dilation),
-        "use_bias": bias is not None,
+        "kernel_size": one(sizes), "strides": one(stride), "padding": "same" if half else "valid",
+        "dilation_rate": one(dilation), "use_bias": bias is not None,
     }  # fmt: skip
     spatial = tuple(range(2, rank + 2))
     if depthwise:
@@ -99,7 +110,7 @@ def _convolution_layer(node: Node) -> LayerNode | None:
         constructor = call(f"{prefix}Conv{rank}D", filters=out, **options, groups=groups)
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
-        return Apply(layer, (operands[0] if not prefix or same else _padded(operands[0], padding),))
+        return Apply(layer, (operands[0] if half else _padded(operands[0], padding),))
 
     return LayerNode(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
@@ -740,7 +751,9 @@ def _attention(c: Call) -> Code:
     if c.get("scale") is not None and not math.isclose(c["scale"], c.shape(0)[-1] ** -0.5, rel_tol=1e-9):
         options["scale"] = c["scale"]
     if c.get("place_axis", -2) == -3 and len(c.shape()) == 4 and not c.get("shared_heads"):
-        return call("attention", *c.operands[:3], **options)
+        if options or c.shape(0)[2:] != c.shape(2)[2:]:
+            return call("masked_attention", *c.operands[:3], **options)
+        return _name("dot_product_attention", *c.operands[:3])
     if c.get("shared_heads"):
         options["shared_heads"] = True
     if c.get("place_axis", -2) == -3:
@@ -876,7 +889,7 @@ class KerasDialect:
 
     def stacked(self, layers: Sequence[Code]) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.stacked`."""
-        return Apply(Name("Stack"), tuple(layers))
+        return Apply(Name("Block"), tuple(layers))
 
     def shape(self, array: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.shape`."""
@@ -884,30 +897,46 @@ class KerasDialect:
 
     def file(self, file: File) -> str:
         """See :meth:`agnostic.port.dialect.Dialect.file`."""
-        lines = [f'"""{file.doc}"""', "", "import keras", "import numpy as np", "from keras import layers, ops", ""]
-        lines += [f'register = keras.saving.register_keras_serializable("{file.register}")', ""]
+        partials = _partials(file)
+        lines = [f'"""{file.doc}"""', "", *(["from functools import partial"] if partials else [])]
+        lines += ["from pathlib import Path", "", "import keras", "import numpy as np", "from keras import layers, ops"]
+        head = len(lines)
+        lines += ["", 'WEIGHTS = Path(__file__).with_suffix(".npz")']
+        lines += [f'register = keras.saving.register_keras_serializable("{file.register}")']
+        for (layer, arguments), name in partials.items():
+            lines.append(f"{name} = partial({layer}, {arguments})")
+        lines.append("")
+        classes = [replace(written, **_shortened(written, partials)) for written in file.classes]
+        used = " ".join(text(code, str) for written in classes for code in _codes(written))
         for helper in file.helpers:
+            if helper in _CONVOLUTIONS and not re.search(rf"(?<![.\w]){helper}\(", used):
+                continue  # without strides it is Keras' own
             lines += ["", HELPERS[helper].strip(), ""]
         for function in file.functions:
             lines += ["", function, ""]
-        for written in file.classes:
+        for written in classes:
             lines += ["", *self._class(written), ""]
         lines += ["", *_make_model(file)]
+        if not re.search(r"\bops\.", "\n".join(lines)):
+            lines[head - 1] = "from keras import layers"
         return _tidy(wrapped("\n".join(lines))) + "\n"
 
     def _class(self, written: Class) -> list[str]:
-        base = "keras.Model" if written.root else "Block"
+        base = "Block, keras.Model" if written.root else "Block"
         given = "".join(f", {n}" if d is ... else f", {n}={text(d, str)}" for n, d in written.parameters)
-        lines = ["@register", f"class {written.name}({base}):", f'    """{written.doc}"""', ""]
+        lines = ["@register", f"class {written.name}({base}):" + (f"  # {written.doc}" if written.doc else "")]
+        if written.stack is not None:
+            made = ", ".join(text(part, str) for part in written.stack.args)
+            return [*lines, f"    def __init__(self{given}, **kwargs):", f"        super().__init__({made}, **kwargs)"]
         layers = [a for a in written.attributes if a.leaf is None]
         weights = [a for a in written.attributes if a.leaf is not None]
         if layers or given:
             lines += [f"    def __init__(self{given}, **kwargs):", "        super().__init__(**kwargs)"]
-            lines += [f"        self.{a.name} = {text(self._made(a), str)}" for a in layers]
+            lines += [f"        self.{a.name} = {text(a.code, str)}" for a in layers]
             lines.append("")
-        if weights or written.root:
+        if weights:
             lines += ["    def build(self, input_shape):"]
-            lines += [f"        self.{a.name} = {_weight(a)}" for a in weights] or ["        pass"]
+            lines += [f"        self.{a.name} = {_weight(a)}" for a in weights]
             lines.append("")
         inputs = list(written.inputs)
         if written.root and len(inputs) > 1:
@@ -916,15 +945,79 @@ class KerasDialect:
             lines += [f"    def call({', '.join(['self', *inputs])}):"]
         return lines + [f"        {line}" for line in written.body]
 
-    def _made(self, attribute: Attribute) -> Code:
-        code = self.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
-        return _polished(code)
+
+DIALECT = KerasDialect()
+
+
+def _made(attribute: Attribute) -> Code:
+    """The code that makes a layer, under its name in the model."""
+    code = DIALECT.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
+    return _polished(code)
+
+
+def _codes(written: Class) -> list[Code]:
+    """The code of a class that makes layers."""
+    found = [a.code for a in written.attributes if a.leaf is None]
+    return found if written.stack is None else [*found, *written.stack.args]
+
+
+def _shortened(written: Class, partials: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """The attributes and the stack of a class with layers made as they are usually written."""
+
+    def short(piece: Code) -> Code:
+        if isinstance(piece, Apply) and (key := _options(piece)) in partials:
+            gone = {name for name, value in piece.keywords if _is_option(name, value)}
+            kept = tuple((name, rebuilt(value, lambda c: replaced(c, short))) for name, value in piece.keywords
+                         if name not in gone)  # fmt: skip
+            return Apply(Name(partials[key]), piece.args, kept)
+        return piece
+
+    attributes = [a if a.leaf is not None else replace(a, code=replaced(_made(a), short)) for a in written.attributes]
+    stack = None if written.stack is None else replaced(_polished(written.stack), short)
+    return {"attributes": attributes, "stack": stack}
+
+
+def _is_option(name: str, value: Code) -> bool:
+    """Whether an argument of a norm is the same for many of them."""
+    return name in ("epsilon", "momentum") and isinstance(value, int | float)
+
+
+def _options(code: Apply) -> tuple[str, str]:
+    """A norm's class, and the options that it may share with others."""
+    called = code.function.text if isinstance(code.function, Name) else ""
+    if not re.fullmatch(r"layers\.\w+Normalization", called):
+        return ("", "")
+    return called, ", ".join(f"{name}={text(value, str)}" for name, value in code.keywords if _is_option(name, value))
+
+
+def _partials(file: File) -> dict[tuple[str, str], str]:
+    """Names for norms that are made alike three times and more."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def see(code: Code) -> None:
+        if isinstance(code, Apply):
+            counts[_options(code)] += 1
+        for part in parts(code):
+            see(part)
+
+    for written in file.classes:
+        for code in _codes(written):
+            see(_polished(code))
+    found: dict[tuple[str, str], str] = {}
+    for (layer, arguments), count in counts.items():
+        if count > 2 and arguments:
+            wanted = layer.rpartition(".")[2].replace("Normalization", "Norm")
+            found[layer, arguments] = identifier(wanted, {c.name for c in file.classes} | set(found.values()))
+    return found
 
 
 def _tidy(source: str) -> str:
     """The source with no more than two empty lines in a row."""
     return re.sub(r"\n{4,}", "\n\n\n", source).strip()
 
+
+_CONVOLUTIONS = frozenset({*(f"Conv{rank}D" for rank in (1, 2, 3)), "DepthwiseConv1D", "DepthwiseConv2D"})
+"""Helpers that stand for layers of Keras of the same name."""
 
 DEFAULTS: Mapping[str, Any] = {
     "strides": 1, "dilation_rate": 1, "groups": 1, "use_bias": True, "center": True, "scale": True,
@@ -946,16 +1039,18 @@ def _polished(code: Code) -> Code:
     # A block of the model may be called nearly as a layer is, and has arguments of its own.
     ours = called.startswith("layers.") or re.fullmatch(r"(Depthwise)?Conv\dD", called) is not None
     for name, value in code.keywords:
-        plain = 0 if not called.startswith("layers.") else "valid"
         if ours and (DEFAULTS.get(name) == value and type(DEFAULTS.get(name)) is type(value)):
             continue
-        if ours and name == "padding" and type(value) is type(plain) and value == plain:
+        if ours and name == "padding" and value == "valid":
             continue
         if ours and name in LEADING and not keywords:
             args.append(_polished(value))
         else:
             keywords.append((name, _polished(value)))
-    return Apply(code.function, tuple(args), tuple(keywords))
+    function = code.function
+    if called in _CONVOLUTIONS and "strides" not in dict(keywords):
+        function = Name(f"layers.{called}")
+    return Apply(function, tuple(args), tuple(keywords))
 
 
 def _weight(attribute: Attribute) -> str:
@@ -977,8 +1072,8 @@ def _make_model(file: File) -> list[str]:
         examples.append(f'np.zeros({sizes}, "{_dtype(dtype)}")')
     example = examples[0] if len(examples) == 1 else f"[{', '.join(examples)}]"
     return [
-        "def make_model(weights=None):",
-        f'    """{root} with random weights, or with those of a file."""',
+        "def make_model(weights=WEIGHTS):",
+        f'    """{root} with the weights of a file, by default the one beside this; None: random weights."""',
         f"    model = {root}()",
         f"    model({example})  # makes the weights",
         "    if weights is not None:",
@@ -993,7 +1088,7 @@ def dialect(channels_first: bool = False) -> KerasDialect:
     """See :meth:`agnostic.contracts.writer.SourceWriter.dialect`."""
     if channels_first:
         raise InvalidInput("source for Keras is written with channels last: leave channels_first out")
-    return KerasDialect()
+    return DIALECT
 
 
 def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:

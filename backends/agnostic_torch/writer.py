@@ -974,7 +974,11 @@ def _as_layer(code: Code) -> Code | None:
 
 def _class(written: Class) -> list[str]:
     given = "".join(f", {n}" if d is ... else f", {n}={text(d, str)}" for n, d in written.parameters)
-    lines = [f"class {written.name}(nn.Module):", f'    """{written.doc}"""', ""]
+    base = "nn.Module" if written.stack is None else "nn.Sequential"
+    lines = [f"class {written.name}({base}):" + (f"  # {written.doc}" if written.doc else "")]
+    if written.stack is not None:
+        made = ", ".join(text(part, str) for part in written.stack.args)
+        return [*lines, f"    def __init__(self{given}):", f"        super().__init__({made})"]
     if written.attributes or given:
         lines += [f"    def __init__(self{given}):", "        super().__init__()"]
         lines += [f"        {_made(a)}" for a in written.attributes]

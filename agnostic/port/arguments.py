@@ -1,0 +1,175 @@
+"""The arguments of a class: what differs between blocks, how it follows from other numbers, names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnostic.port.code import Code, If, Infix, Name, identifier
+from agnostic.port.templates import MISSING, ROLES, Group, Mark, marks
+from agnostic.program.nodes import Value
+
+LARGEST_RATIO = 16
+"""Numbers of channels are written as multiples of others up to so many times."""
+
+
+@dataclass
+class Column:
+    """What blocks give for marks that always hold the same.
+
+    Attributes:
+        values: of each block.
+        marks: where they stand.
+        code: the parameter that gives them, or what follows from one.
+    """
+
+    values: list[Any]
+    marks: list[Mark] = field(default_factory=list)
+    code: Code = None
+
+    @property
+    def role(self) -> str:
+        """What the numbers are: of heads, channels or a size, as far as a mark says so; ``""`` if none does."""
+        roles = [mark.role for mark in self.marks]
+        return next((role for role in ("heads", "channels", "size", "weight") if role in roles), "")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some blocks do not have the part that these belong to."""
+        return any(value is MISSING for value in self.values)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether all are lengths, which others may be multiples of."""
+        return self.role != "" and all(type(v) is int and v > 1 for v in self.values if v is not MISSING)
+
+
+def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> dict[Mark, Code]:
+    """For each mark a literal, or code with the parameters that give it; fills ``group.parameters``.
+
+    Args:
+        group: the blocks.
+        widths: how many channels each block returns.
+        reserved: names that parameters must not have.
+    """
+    found: dict[Mark, Code] = {}
+    columns: list[Column] = []
+    for mark in marks(group.template):
+        values = [column[mark] for column in group.columns]
+        given = [value for value in values if value is not MISSING]
+        if not given or all(same(value, given[0]) for value in given):
+            found[mark] = given[0] if given else MISSING
+            continue
+        column = next((c for c in columns if all(same(a, b) for a, b in zip(c.values, values, strict=True))), None)
+        if column is None:
+            column = Column(values)
+            columns.append(column)
+        column.marks.append(mark)
+    optional = {code.condition: m.name for m, code in group.template.members if isinstance(code, If)}
+    taken = set(reserved) | {member.name for member, _ in group.template.members}
+    known: list[Column] = []
+    for column in sorted(columns, key=_order(widths)):
+        column.code = _following(column, known)
+        if column.code is None:
+            name = _name(column, widths, optional, taken, group.parameters)
+            group.parameters[name] = column.values
+            column.code = Name(name)
+            known.append(column)
+    for column in columns:
+        found |= dict.fromkeys(column.marks, column.code)
+    return {mark: found[mark] for mark in marks(group.template)}
+
+
+def _order(widths: Sequence[int]) -> Callable[[Column], tuple[Any, ...]]:
+    """Which columns become parameters first, so that others follow from them: channels by use, then small sizes."""
+
+    def key(column: Column) -> tuple[Any, ...]:
+        if column.is_partial:
+            return (3, column.marks[0].number)
+        if not column.is_counting:
+            return (2, column.marks[0].number)
+        if column.role == "channels":
+            uses = len(column.marks)
+            return (0, -min(uses, 2), uses == 1 and column.values != list(widths), min(column.values))
+        return (1, min(column.values))
+
+    return key
+
+
+def _following(column: Column, known: Sequence[Column]) -> Code:
+    """The numbers as a multiple or share of a parameter's, or as a product of two; None where they follow from none."""
+    if column.is_partial:
+        for other in known:
+            pairs = zip(column.values, other.values, strict=True)
+            if all(a is MISSING or same(a, b) for a, b in pairs):
+                return other.code
+    if not column.is_counting:
+        return None
+    alike = [other for other in known if other.is_counting and _are_alike(column, other)]
+    for other in alike:
+        if other.is_partial and not column.is_partial:
+            continue
+        pairs = zip(column.values, other.values, strict=True)
+        ratios = {a / b for a, b in pairs if a is not MISSING and b is not MISSING}
+        if len(ratios) > 1:
+            continue
+        ratio = ratios.pop()
+        if ratio == int(ratio) and ratio <= LARGEST_RATIO:
+            return Infix("*", int(ratio), other.code)
+        if 1 / ratio == int(1 / ratio) and 1 / ratio <= LARGEST_RATIO and column.role == "channels":
+            return Infix("//", other.code, int(1 / ratio))
+    for n, one in enumerate(alike):
+        for two in alike[n:]:
+            if column.role != "size" or one.is_partial or two.is_partial:
+                continue
+            if column.values == [a * b for a, b in zip(one.values, two.values, strict=True)]:
+                return Infix("*", one.code, two.code)
+    return None
+
+
+def _are_alike(column: Column, other: Column) -> bool:
+    roles = {column.role, other.role} - {"weight"}
+    return len(roles) < 2
+
+
+def _name(
+    column: Column, widths: Sequence[int], optional: Mapping[Any, str], taken: set[str], given: Mapping[str, Any]
+) -> str:
+    used = taken | set(given)
+    for mark in column.marks:
+        if mark in optional and optional[mark] not in given:
+            return optional[mark]
+    if column.role == "heads":
+        return identifier("heads", used)
+    if column.role == "channels" and column.values == list(widths) and "channels" not in used:
+        return "channels"
+    hints = sorted((mark.hint for mark in column.marks), key=lambda hint: hint.rpartition(".")[2] not in ROLES)
+    owner, _, word = hints[0].rpartition(".")
+    if column.role == "channels" and word in used:
+        word = f"{owner}_{word}" if owner and not owner[0].isdigit() else "hidden"
+    elif word in used and owner:
+        word = f"{owner}_{word}"
+    return identifier(word or "size", used)
+
+
+def default(name: str, values: Sequence[Any]) -> Any:
+    """The default of an argument: what most give; ``...`` where there is none, as for sizes."""
+    if any(value is MISSING for value in values):
+        return None
+    best = max(values, key=lambda value: (sum(same(value, v) for v in values), value in (False, 1)))
+    if type(best) is int and best > 1:
+        return ...
+    return best if 2 * sum(same(best, v) for v in values) > len(values) or isinstance(best, bool) else ...
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two literals are the same, their types included."""
+    return type(a) is type(b) and (a == b or (a != a and b != b))
+
+
+def width(value: Value, channels: int) -> int:
+    """How many channels a value has."""
+    if not value.shape:
+        return 1
+    return int(value.shape[channels if len(value.shape) > 3 else -1])
