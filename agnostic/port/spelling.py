@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agnostic.port.code import Apply, At, Code, Dim, Name, Slice, call
-from agnostic.port.dialect import Weight
+from agnostic.port.dialect import Unwritable, Weight
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
 
