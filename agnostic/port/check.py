@@ -68,11 +68,13 @@ class Partner:
         name: in the port.
         source: in the source.
         places: where the axes of the port's array are in the source's.
+        shape: of the source's, as the program says.
     """
 
     name: str
     source: str
     places: tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
@@ -99,7 +101,7 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
             continue
         for value, places in held.get(new, ()):
             if last.get(source) == value:
-                found.append(Partner(name, source, places))
+                found.append(Partner(name, source, places, value.shape))
     return found
 
 
@@ -279,7 +281,8 @@ def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
         for p in found.partners if case == 0 else ():
             if p.name in layers and p.source in exact_layers:
                 right, own = exact_layers[p.source], rough_layers[p.source]
-                if right.ndim == len(p.places):
+                # A layer that runs once for each time is one run over all of them in the program.
+                if right.shape == p.shape:
                     error = distance(layers[p.name], right.transpose(p.places))
                     rows.append(Found(p.name, p.source, case, error, distance(own, right)))
         for (path, order), mine, right, own in zip(paths, outputs, exact, rough, strict=True):

@@ -19,6 +19,7 @@ from keras import tree
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Value
 from agnostic.tables import filling
+from agnostic_keras import engines
 
 
 class Unreadable(Exception):
@@ -290,9 +291,15 @@ def _max_pool(c: Call) -> Value:
 @reads("AveragePool")
 def _average_pool(c: Call) -> Value:
     kernel = _many(c.op.pool_size, c.rank - 2)
-    options = _windows(c, c.x, kernel)
+    x, options = c.x, _windows(c, c.x, kernel)
     del options["dilation"]
-    return c.emit("average_pool", c.x, kernel=kernel, count_padding=False, **options)
+    uneven = any(low != high for low, high in options["padding"])
+    if uneven and engines.current().UNEVEN_AVERAGES_REPEAT:
+        around = [(0, 0), *options["padding"]]
+        around.insert(1 if options["channel_axis"] == 1 else c.rank - 1, (0, 0))
+        x = c.emit("pad", x, widths=tuple(around), mode="replicate")
+        options = {**options, "padding": ((0, 0),) * (c.rank - 2), "same": False}
+    return c.emit("average_pool", x, kernel=kernel, count_padding=False, **options)
 
 
 @reads("AdaptiveAveragePool", "AdaptiveMaxPool")
@@ -1154,10 +1161,12 @@ def _resize(c: Call) -> Value:
         x = _cropped(c, x, axis, (height, width))
     elif c.op.pad_to_aspect_ratio:
         x = _padded(c, x, axis, (height, width))
-    # As TensorFlow and JAX: Keys' own cubic, and what is beyond the border is left out.
+    # What is widened is a filter; and a widened one is Keys' own on every engine.
+    widened = bool(c.op.antialias) and c.op.interpolation not in ("nearest", "area")
+    cubic, edges = (-0.5, "renormalize") if widened else engines.current().CUBIC
     y = c.emit(
-        "resize", x, sizes=(height, width), method=c.op.interpolation, antialias=bool(c.op.antialias), cubic=-0.5,
-        edges="renormalize", channel_axis=axis,
+        "resize", x, sizes=(height, width), method=c.op.interpolation, antialias=widened, cubic=cubic, edges=edges,
+        channel_axis=axis,
     )  # fmt: skip
     return c.emit("reshape", y, shape=y.shape[1:]) if single else y
 

@@ -21,6 +21,7 @@ import numpy as np
 from keras import tree
 from keras.src import backend, ops
 from keras.src.layers import layer as layer_module
+from keras.src.ops.numpy import Ndim
 from keras.src.ops.operation import Operation
 from keras.src.utils import tf_utils
 
@@ -60,7 +61,7 @@ def program(model: keras.Layer, inputs: Any) -> Program:
     with recorder.recording(), _any_size(model, inputs):
         try:
             results = model(*given, **keywords)
-            outputs = {path: recorder.value(x) for path, x in _paths(results) if x is not None}
+            outputs = {path: recorder.output(x) for path, x in _paths(results) if x is not None}
         except Unreadable as error:
             raise InvalidInput(f"{error}: {recorder.failed or recorder.origin()}") from None
         except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
@@ -164,6 +165,13 @@ class Recorder:
             return self._constant(x)
         return x
 
+    def output(self, x: Any) -> Value:
+        """The value of a result, which may be a number."""
+        found = self.value(x)
+        if not isinstance(found, Value):
+            found = self.builder.emit("full", found, shape=(), dtype=str(np.asarray(found).dtype))
+        return found
+
     def _constant(self, x: Any) -> Any:
         if id(x) in self._values:
             return self._values[id(x)]
@@ -212,6 +220,8 @@ class Recorder:
         reader = READERS.get(kind.__name__) if kind.__module__.startswith("keras.") else None
         self.builder.origin = self.origin()
         args, kwargs = tree.map_structure(self._known, (args, kwargs))
+        if kind is Ndim:
+            return len(args[0].shape)  # Layers branch on it.
         if self._drawn and any(id(x) in self._drawn for x in tree.flatten((args, kwargs))):
             return tree.map_structure(self._marked, operation.compute_output_spec(*args, **kwargs))
         if reader is None:
@@ -265,7 +275,8 @@ class Recorder:
 
     def _draw(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a layer draws and does not use in inference is no harm."""
-        drawn = original(*args, **kwargs)
+        symbols = [x for x in tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        drawn = symbols[0] if symbols else original(*args, **kwargs)
         return self._marked(keras.KerasTensor(drawn.shape, keras.backend.standardize_dtype(drawn.dtype)))
 
     def _marked(self, symbol: Any) -> Any:

@@ -7,11 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Array
 from agnostic.program.vocabulary import Shape, operator, size
 
 
 def _same(x: Shape, *others: Any, **attributes: Any) -> Shape:
+    return x
+
+
+def _scaled(
+    x: Shape, scale: Shape | None = None, offset: Shape | None = None, *, axes: Sequence[int], epsilon: float
+) -> Shape:
+    sizes = tuple(x[axis] for axis in axes)
+    for weight in (scale, offset):
+        if weight is not None and weight != sizes:
+            raise InvalidInput(f"numbers of sizes {sizes} are scaled by a weight of shape {weight}: they must be equal")
     return x
 
 
@@ -67,7 +78,7 @@ def batch_norm_training(
     return _affine(_standardized(x, axes, epsilon), scale, offset)
 
 
-@operator(shape=_same, flops=_statistics_flops)
+@operator(shape=_scaled, flops=_statistics_flops)
 def layer_norm(
     x: Array, scale: Array | None = None, offset: Array | None = None, *, axes: Sequence[int], epsilon: float
 ) -> Array:
@@ -84,7 +95,7 @@ def layer_norm(
     return _affine(_standardized(x, tuple(axes), epsilon), scale, offset)
 
 
-@operator(shape=_same, flops=_statistics_flops)
+@operator(shape=_scaled, flops=_statistics_flops)
 def rms_norm(x: Array, scale: Array | None = None, *, axes: Sequence[int], epsilon: float) -> Array:
     """Y = scale x / sqrt(mean of x^2 + epsilon). Source: Zhang, Sennrich, 2019."""
     result: Array = x / np.sqrt(np.square(x).mean(tuple(axes), keepdims=True) + epsilon)

@@ -23,6 +23,10 @@ from agnostic_keras.engines.jax_layers import convolution as convolution
 from agnostic_keras.engines.jax_layers import max_pool as max_pool
 
 Array = jax.Array
+UNEVEN_AVERAGES_REPEAT = False
+"""Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+CUBIC = (-0.5, "renormalize")
+"""Of resizing without antialias: the cubic's slope, and what is beyond the border; see ``resize_matrix``."""
 REFUSALS: tuple[type[Exception], ...] = ()
 """What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 Function = Callable[..., list[Array]]

@@ -18,6 +18,10 @@ from agnostic_keras.engines.tensorflow_layers import convolution as convolution
 from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
 
 Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
+UNEVEN_AVERAGES_REPEAT = False
+"""Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+CUBIC = (-0.5, "renormalize")
+"""Of resizing without antialias: the cubic's slope, and what is beyond the border; see ``resize_matrix``."""
 REFUSALS: tuple[type[Exception], ...] = (
     tf.errors.InvalidArgumentError,
     tf.errors.UnimplementedError,

@@ -24,6 +24,10 @@ from agnostic_torch.gradients import pullback as pullback
 from agnostic_torch.ops import TorchOps
 
 Tensor = torch.Tensor
+UNEVEN_AVERAGES_REPEAT = True
+"""Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+CUBIC = (-0.75, "clamp")
+"""Of resizing without antialias: the cubic's slope, and what is beyond the border; see ``resize_matrix``."""
 REFUSALS: tuple[type[Exception], ...] = ()
 """What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 tanh = torch.tanh
