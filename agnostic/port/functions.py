@@ -75,7 +75,7 @@ class Functions:
             self._taught.setdefault(name, spelled(meaning, name, self.modules))
             return called(name, _parameters_of(meaning, len(operands[0])), operands[0], node.operands[0])
         source = str(node.attributes["name"]) if node.operator == "custom" else node.operator
-        name = self._name(_snake(re.split(r"::|\.", source)[-1]), source)
+        name = self._name(_snake(re.split(r"::|[.>]", source)[-1]), source)
         if node.operator == "custom":
             names = _unique(node.attributes["arguments"])
             self.stubs.append(Stub(name, names, node, reason))

@@ -69,7 +69,9 @@ class PortReport:
         moves = Counter(move.operator for move in self.draft.laid.moves)
         lines = [self.verdict, f"Free: {self.free}."]
         said = ", ".join(f"{count} for {operator}" for operator, count in moves.most_common())
-        lines.append(f"{counted(sum(moves.values()), 'transpose')} remain{': ' + said if said else ''}.")
+        total = sum(moves.values())
+        verb = "remains" if total == 1 else "remain"
+        lines.append(f"{counted(total, 'transpose')} {verb}{': ' + said if said else ''}.")
         return "\n".join([*lines, *self.notes])
 
     def html(self) -> str:

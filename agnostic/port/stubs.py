@@ -65,7 +65,7 @@ def kept(
         results = [f"{name}_result_{place}" for place in range(len(stub.node.outputs))]
         for key, value in zip(results, stub.node.outputs, strict=True):
             arrays[key] = _single(values[value])
-        call = f"{stub.function}({', '.join(given)})"
+        call = f"ported.{stub.function}({', '.join(given)})"
         tests += [f"def test_{name}():", f"    assert_same({call}, {_listed(results)})", "", ""]
     for place, (x, order) in enumerate(zip(inputs, draft.laid.inputs.values(), strict=True)):
         arrays[f"input_{place}"] = np.ascontiguousarray(x.transpose(order))
@@ -123,7 +123,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _file(draft: Draft, testing: Testing, tests: Sequence[str], inputs: int, outputs: int) -> str:
     name = file_name(draft.program)
-    functions = list(dict.fromkeys(stub.function for stub in draft.stubs))
     lines = [
         f'"""Tests of the functions of {name}.py that are to be filled in: they fail until then, and pass after."""',
         "",
@@ -135,7 +134,7 @@ def _file(draft: Draft, testing: Testing, tests: Sequence[str], inputs: int, out
         "",
         "HERE = Path(__file__).parent",
         "sys.path.insert(0, str(HERE))",
-        f"from {name} import {', '.join(sorted([*functions, 'make_model']))}  # noqa: E402",
+        f"import {name} as ported  # noqa: E402",
         "",
         f'CALLS = np.load(HERE / "{name}_calls.npz")',
         "TOLERANCE = 1e-4  # of the largest number: float32 rounds each operation to 6e-8, and the source did so too",
@@ -166,7 +165,7 @@ def _file(draft: Draft, testing: Testing, tests: Sequence[str], inputs: int, out
         *tests,
         "def test_the_model():",
         f"    inputs = [array(name) for name in {_listed([f'input_{n}' for n in range(inputs)])}]",
-        f'    model = make_model(next(path for path in HERE.glob("{name}.*") if path.suffix != ".py"))',
+        f'    model = ported.make_model(next(path for path in HERE.glob("{name}.*") if path.suffix != ".py"))',
         f"    assert_same({testing.call}, {_listed([f'output_{n}' for n in range(outputs)])})",
     ]
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -122,7 +123,7 @@ def with_meanings(program: Program, operators: Mapping[str, CustomOperator]) -> 
 
     def taught(node: Node) -> Node:
         name = node.attributes.get("name") if node.operator == "custom" else None
-        meaning = operators.get(name) or operators.get(str(name).rpartition(".")[2]) if name else None
+        meaning = operators.get(str(name)) or operators.get(re.split(r"[.>]", str(name))[-1]) if name else None
         if meaning is None:
             return node
         _check_shape(meaning, node)

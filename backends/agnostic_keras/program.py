@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -28,10 +28,11 @@ from keras.src.utils import tf_utils
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
 from agnostic.program.builder import Builder, NodeOrigin
+from agnostic.program.evaluate import leaves
 from agnostic.program.nodes import Program, Value
 from agnostic.program.passes import biases_absorbed
 from agnostic.text import counted
-from agnostic_keras import recurrence
+from agnostic_keras import custom, recurrence
 from agnostic_keras.calls import numpy
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
@@ -42,20 +43,34 @@ _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow"
 """Packages whose lines are not the user's."""
 
 
-def program(model: keras.Layer, inputs: Any) -> Program:
+def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Program:
     """See :meth:`agnostic.contracts.program.Programs.program`.
 
     Args:
         model: any built model or layer whose ``call`` is written in Keras: without branches on values, and without
             functions of the engine.
         inputs: as in :func:`agnostic.capture`.
+        opaque: names of operations and layers that are not followed into.
 
     Raises:
-        InvalidInput: the model branches on values or leaves Keras, or runs an operation that has no translation; says
-            which, in which layer, and on which line where that is known.
+        InvalidInput: the model branches on values, or leaves Keras outside of a layer of its own; says in which layer,
+            and on which line where that is known.
     """
+    return _read(model, inputs, opaque)[1]
+
+
+def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
+    """See :meth:`agnostic.contracts.program.Programs.recorded`."""
+    recorder, found = _read(model, inputs, opaque)
+    given = [np.array(numpy(x)) for x in tree.flatten(_native(model, inputs))]
+    weights = {name: np.array(numpy(variable)) for name, variable in _variables(model).items()}
+    arrays = leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
+    return list(custom.recorded(found, recorder.customs, arrays, recorder.value))
+
+
+def _read(model: keras.Layer, inputs: Any, opaque: Collection[str]) -> tuple[Recorder, Program]:
     check_built(model)
-    recorder, inputs = Recorder(model), _native(model, inputs)
+    recorder, inputs = Recorder(model, opaque), _native(model, inputs)
     given = recorder.inputs(inputs)
     keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
     with recorder.recording(), _any_size(model, inputs):
@@ -69,7 +84,7 @@ def program(model: keras.Layer, inputs: Any) -> Program:
             raise InvalidInput(_refusal(model, error, recorder)) from error
     modules = {path: type(layer).__name__ for path, layer in {"": model, **named_layers(model)}.items()}
     found = recorder.builder.program(_title(model), "keras", outputs, modules)
-    return biases_absorbed(found)
+    return recorder, biases_absorbed(found)
 
 
 def _refusal(model: keras.Layer, error: Exception, recorder: Recorder) -> str:
@@ -98,13 +113,17 @@ class Recorder:
 
     Attributes:
         model: that is read.
+        opaque: names of operations and layers that are not followed into.
         builder: holds what was written.
         failed: where an error was raised; None if there was none.
+        customs: calls of what has no translation.
     """
 
     model: keras.Layer
+    opaque: Collection[str] = ()
     builder: Builder = field(default_factory=Builder)
     failed: NodeOrigin | None = None
+    customs: list[custom.CustomCall] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._values: dict[int, Value] = {}
@@ -211,8 +230,58 @@ class Recorder:
             if getattr(layer, "quantization_mode", None) is not None:
                 raise Unreadable(f"a layer of class {type(layer).__name__} computes in {layer.quantization_mode}")
             reader = LAYERS.get(type(layer).__name__) if type(layer).__module__.startswith("keras.") else None
+            if layer is not self.model and custom.is_among(custom.layer_name(layer), self.opaque):
+                return self._opaque_layer(layer, args, kwargs, "has no translation yet")
             found = NotImplemented if reader is None else reader(self, layer, *args, **kwargs)
-            return layer.call(*args, **kwargs) if found is NotImplemented else found
+            return self._called(layer, args, kwargs) if found is NotImplemented else found
+
+    def _called(self, layer: keras.Layer, args: Any, kwargs: Any) -> Any:
+        """What a layer's own ``call`` does; one node of a layer of the user's that leaves Keras."""
+        start = len(self.builder.nodes)
+        try:
+            return layer.call(*args, **kwargs)
+        except custom.FAILURES as error:
+            if layer is self.model or not custom.is_users(layer) or custom.is_branch(error):
+                raise
+            del self.builder.nodes[start:]
+            said = str(error).strip().partition("\n")[0][:120]
+            try:
+                found = self._opaque_layer(layer, args, kwargs, f"leaves Keras ({said})", error)
+            except custom.FAILURES:
+                raise error from None
+            self.failed = None
+            return found
+
+    def _opaque_layer(
+        self, layer: keras.Layer, args: Any, kwargs: Any, reason: str, error: Exception | None = None
+    ) -> Any:
+        found = self.origin(error)
+        if found.file is None or error is None:
+            found = replace(found, **custom.place_of(layer))
+        self.builder.origin = found
+        operands = custom.operands_of_layer(layer, args, kwargs, self.value)
+        spec = custom.tried(layer.call, args, kwargs)
+        return self._custom(custom.layer_name(layer), layer.call, args, kwargs, operands, spec, reason)
+
+    def _custom(
+        self, name: str, function: Any, args: Any, kwargs: Any, operands: Mapping[str, Any], spec: Any, reason: str
+    ) -> Any:
+        """Something that has no translation, as one node; returns symbolic tensors."""
+        symbols = list(tree.flatten(spec))
+        shapes = tuple(tuple(int(n) for n in x.shape) for x in symbols)
+        results = self.builder.emit(
+            "custom", tuple(operands.values()), dtype=keras.backend.standardize_dtype(symbols[0].dtype), name=name,
+            shapes=shapes if len(symbols) > 1 else shapes[0], arguments=tuple(operands), reason=reason,
+        )  # fmt: skip
+        results = results if isinstance(results, tuple) else (results,)
+        kept = tuple(
+            self.builder.retype(value, keras.backend.standardize_dtype(x.dtype))
+            for value, x in zip(results, symbols, strict=True)
+        )
+        self.customs.append(custom.CustomCall(function, args, kwargs, kept))
+        for symbol, value in zip(symbols, kept, strict=True):
+            self.bind(symbol, value)
+        return tuple(symbols) if len(symbols) > 1 else symbols[0]
 
     def operation(self, original: Callable[..., Any], operation: Operation, *args: Any, **kwargs: Any) -> Any:
         """Write one operation of ``keras.ops``; returns symbolic tensors."""
@@ -224,29 +293,42 @@ class Recorder:
             return len(args[0].shape)  # Layers branch on it.
         if self._drawn and any(id(x) in self._drawn for x in tree.flatten((args, kwargs))):
             return tree.map_structure(self._marked, operation.compute_output_spec(*args, **kwargs))
+        name = kind.__name__ if kind.__module__.startswith("keras.") else f"{kind.__module__}.{kind.__qualname__}"
+        if custom.is_among(name, self.opaque):
+            return self._opaque_operation(operation, name, args, kwargs, "has no translation yet")
         if reader is None:
-            return self._lowered(operation, args, kwargs)
+            return self._lowered(operation, name, args, kwargs)
         spec = None if kind.__name__ in OWN_SHAPES else operation.compute_output_spec(*args, **kwargs)
         if any(None in x.shape for x in tree.flatten(spec) if isinstance(x, keras.KerasTensor)):
             raise Unreadable(f"operation {kind.__name__} gives a shape that depends on the data")
+        start = len(self.builder.nodes)
         try:
             result = reader(Call.of(operation, args, kwargs, self, spec))
         except Unreadable as error:
-            raise Unreadable(f"operation {kind.__name__} {error}") from None
+            del self.builder.nodes[start:]
+            return self._opaque_operation(operation, name, args, kwargs, str(error))
         return self.symbolic(result) if spec is None else self._results(kind.__name__, spec, result)
 
-    def _lowered(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def _opaque_operation(self, operation: Operation, name: str, args: Any, kwargs: Any, reason: str) -> Any:
+        spec = operation.compute_output_spec(*args, **kwargs)
+        if any(None in x.shape for x in tree.flatten(spec)):
+            raise Unreadable(f"operation {name} gives a shape that depends on the data")
+        operands = custom.operands_of_operation(operation, args, kwargs, self.value)
+        return self._custom(name, operation.call, args, kwargs, operands, spec, reason)
+
+    def _lowered(self, operation: Operation, name: str, args: Any, kwargs: Any) -> Any:
         """Without a reader: what its own ``call`` does, if that is written in other operations."""
         kind = type(operation)
         if kind in self._lowering:
             raise Unreadable(f"operation {kind.__name__} has no translation yet")
         self._lowering.append(kind)
+        start = len(self.builder.nodes)
         try:
             return operation.call(*args, **kwargs)
-        except Unreadable:
-            raise
-        except (TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError) as error:
-            raise Unreadable(f"operation {kind.__name__} has no translation yet") from error
+        except (Unreadable, *custom.FAILURES):
+            del self.builder.nodes[start:]
+            self.failed = None
+            return self._opaque_operation(operation, name, args, kwargs, "has no translation yet")
         finally:
             self._lowering.pop()
 

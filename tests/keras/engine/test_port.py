@@ -137,7 +137,7 @@ class Odd(keras.layers.Layer):
 def test_what_cannot_be_read_is_named() -> None:
     x = keras.Input((3, 3))
     model = keras.Model(x, Odd(name="odd")(x))
-    with pytest.raises(ag.InvalidInput, match=r"operation Inv has no translation yet: layer 'odd.*test_port\.py:\d+"):
+    with pytest.raises(ag.InvalidInput, match=r"operator Inv has no translation yet: layer 'odd.*test_port\.py:\d+"):
         ag.port(model, "torch", np.eye(3, dtype="float32")[None])
 
 
