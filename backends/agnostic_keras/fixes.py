@@ -28,7 +28,7 @@ _FIXES: Mapping[str, str] = {
     "transposed_padding": "Write padding='valid', and Cropping2D({a}) behind it.",
     "max_pool_padding": "Pad with -inf: ops.pad(x, ..., constant_values=-inf), or use padding='same'.",
     "average_pool_padding": (
-        "Pad by hand with zeros, and padding='valid', to count the padding; padding='same' leaves it out."
+        "Pad with zeros before the layer, with padding='valid', to count the padding; padding='same' leaves it out."
     ),
     "pool_kind": "Use A's pool: {a}.",
     "pool_size": "Write pool_size={a}.",
@@ -85,7 +85,7 @@ _FIXES: Mapping[str, str] = {
     "constant_factor": "Divide by {b}.",
     "constant_offset": "Subtract {b}.",
     "optimizer_convention": "Build it by agnostic.optimizers.",
-    "unexplained": "Compare what the two layers compute by hand.",
+    "unexplained": "Compare the two layers yourself.",
 }
 
 

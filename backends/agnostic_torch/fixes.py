@@ -18,7 +18,7 @@ _FIXES: Mapping[str, str] = {
     "norm_groups": "Write num_groups={a}.",
     "scale_missing": "Multiply by {a} {place}.",
     "bias_missing": "Give {layer} a bias, and load A's.",
-    "same_padding": "Pad by hand before the layer: F.pad(x, ...) with {a}, and padding=0.",
+    "same_padding": "Pad before the layer: F.pad(x, ...) with {a}, and padding=0.",
     "pad_then_stride": "Pad by {a} before the strided layer.",
     "padding": "Pad by {a}.",
     "padding_mode": "Write padding_mode='{a}'.",
@@ -82,7 +82,7 @@ _FIXES: Mapping[str, str] = {
     "constant_factor": "Divide by {b}.",
     "constant_offset": "Subtract {b}.",
     "optimizer_convention": "Build it by agnostic.optimizers.",
-    "unexplained": "Compare what the two layers compute by hand.",
+    "unexplained": "Compare the two layers yourself.",
 }
 
 

@@ -120,7 +120,7 @@ def test_a_card_as_people_write_it(tmp_path: Path) -> None:
     assert float(ag.prepare(model, np.zeros((4, 6), np.uint8)).max()) == -25.5
     for wrong, words in (
         ({"sice": 3}, "`sice`.*some of range, mean"), ({"std": 0}, "std is positive"), ({"range": [1, 1]}, "range"),
-        ({"size": [0, 3]}, r"size"), ({"mean": float("nan")}, "finite"), ([], "no card"),
+        ({"size": [0, 3]}, r"size"), ({"mean": float("nan")}, "finite"), ([], "not a card"),
         ({"mean": [1, 2], "std": [1, 2, 3]}, "2 and 3"),
     ):  # fmt: skip
         with pytest.raises(ag.InvalidInput, match=words):
