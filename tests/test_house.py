@@ -101,6 +101,75 @@ def test_a_count_is_said_with_its_noun_by_one_function(package: str) -> None:
     assert [x for x in found if "belonging to" not in x] == []
 
 
+# Size -----------------------------------------------------------------------------------------------------------------
+LONGEST, MOST_METHODS = 60, 15
+"""Lines of a function without its docstring, which says what it must; and methods of a class."""
+
+BUILT_ANEW = ("agnostic/compare", "agnostic/transfer")
+"""Packages that are being built anew, and are held to this then."""
+
+LARGE = {
+    "agnostic.contracts.ops.Ops": "the table of array operations: each is a method",
+    "agnostic.reference.ops.NumpyOps": "the same table in NumPy",
+    "agnostic_torch.ops.TorchOps": "the same table in PyTorch",
+    "agnostic_keras.ops.KerasOps": "the same table in Keras",
+    "agnostic.taps.records.Activations": "a Mapping, pickled and shown in notebooks: eight methods are Python's",
+    "agnostic.visualization.objectives.Objective": "the operators of arithmetic are methods",
+    "agnostic.augmentation.iterators.Iterator": "eight methods are Python's, and Keras' users override four others",
+    "agnostic_keras.optimizers.RuleOptimizer": "Keras calls twelve of them",
+    "agnostic_keras.program.Recorder": "its methods share the state of one reading",
+    "agnostic.port.writer.Blocks": "its methods share the state of one writing",
+}
+"""Functions and classes that are larger, and why."""
+
+
+def _sizes(path: Path) -> dict[str, str]:
+    """What is too large in a file, by its full name."""
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removeprefix("backends.")
+    found: dict[str, str] = {}
+
+    def visit(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                visit(child, name)
+                continue
+            own = f"{name}.{child.name}"
+            if isinstance(child, ast.ClassDef):
+                methods = sum(isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef) for x in child.body)
+                if methods > MOST_METHODS:
+                    found[own] = f"{methods} methods"
+            else:
+                first = child.body[0]
+                documented = ast.get_docstring(child) is not None
+                lines = (child.end_lineno or 0) - child.lineno + 1
+                lines -= (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+                if lines > LONGEST:
+                    found[own] = f"{lines} lines"
+            visit(child, own)
+
+    visit(ast.parse(path.read_text()), module)
+    return found
+
+
+def test_functions_and_classes_are_small() -> None:
+    paths = [path for folder in PACKAGES.values() for path in folder.rglob("*.py")]
+    kept = [path for path in paths if not str(path.relative_to(ROOT)).startswith(BUILT_ANEW)]
+    found = {name: size for path in kept for name, size in _sizes(path).items()}
+    assert {name: size for name, size in found.items() if name not in LARGE} == {}
+    assert [name for name in LARGE if name not in found] == [], "it is small now: take it off the list"
+
+
+def test_what_is_too_large_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    body = "\n".join(["        x = 1"] * LONGEST)
+    methods = "\n".join(f"    def m{i}(self): ..." for i in range(MOST_METHODS - 1))
+    path = tmp_path / "sample.py"
+    path.write_text(f'class A:\n    def long(self):\n        """Says\n\n        so."""\n{body}\n{methods}\n')
+    assert _sizes(path) == {"sample.A.long": f"{LONGEST + 1} lines"}
+    path.write_text(f"{path.read_text()}    def more(self): ...\n")
+    assert _sizes(path) == {"sample.A": f"{MOST_METHODS + 1} methods", "sample.A.long": f"{LONGEST + 1} lines"}
+
+
 # Public names ---------------------------------------------------------------------------------------------------------
 
 

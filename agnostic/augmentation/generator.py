@@ -25,6 +25,10 @@ TransformParameters = dict[str, Any]
 _I = TypeVar("_I", bound=iterators.Iterator)
 
 
+_AXES = {"channels_last": (3, 1, 2), "channels_first": (1, 2, 3)}
+"""The axes of channels, rows and columns in a batch."""
+
+
 class ImageDataGenerator:
     """Random image augmentation with the signature of Keras' legacy class, for any framework.
 
@@ -103,27 +107,12 @@ class ImageDataGenerator:
         dtype: str | None = None,
     ) -> None:
         self.data_format = "channels_last" if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
+        if self.data_format not in tuple(_AXES):
             raise InvalidInput(f"data_format {data_format!r} is neither 'channels_last' nor 'channels_first'")
-        first = self.data_format == "channels_first"
-        self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if first else (3, 1, 2)
+        self.channel_axis, self.row_axis, self.col_axis = _AXES[self.data_format]
         if validation_split and not 0 < validation_split < 1:
             raise InvalidInput(f"validation_split is a fraction between 0 and 1, not {validation_split!r}")
-        if isinstance(zoom_range, numbers.Real):
-            self.zoom_range = [1 - float(zoom_range), 1 + float(zoom_range)]
-        elif (
-            isinstance(zoom_range, tuple | list | np.ndarray)
-            and len(zoom_range) == 2
-            and all(isinstance(z, numbers.Real) for z in zoom_range)
-        ):
-            self.zoom_range = [zoom_range[0], zoom_range[1]]
-        else:
-            raise InvalidInput(f"zoom_range is a number or (low, high), not {zoom_range!r}")
-        if brightness_range is not None and (
-            not isinstance(brightness_range, tuple | list) or len(brightness_range) != 2
-        ):
-            raise InvalidInput(f"brightness_range is (low, high), not {brightness_range!r}")
-
+        self.zoom_range = _zoom(zoom_range)
         self.featurewise_center = featurewise_center
         self.samplewise_center = samplewise_center
         self.featurewise_std_normalization = featurewise_std_normalization
@@ -145,18 +134,11 @@ class ImageDataGenerator:
         self.interpolation_order = _check_order(interpolation_order)
         self.dtype = "float32" if dtype is None else dtype
         self._validation_split = validation_split
-
         self.mean: npt.NDArray[Any] | None = None
         self.std: npt.NDArray[Any] | None = None
         self.zca_whitening_matrix: npt.NDArray[Any] | None = None
         self._check_numbers()
-        if zca_whitening:
-            self._imply("zca_whitening", "featurewise_center", True)
-            self._imply("zca_whitening", "featurewise_std_normalization", False)
-        if self.featurewise_std_normalization:
-            self._imply("featurewise_std_normalization", "featurewise_center", True)
-        if samplewise_std_normalization:
-            self._imply("samplewise_std_normalization", "samplewise_center", True)
+        _settle(self)
         self._random = np.random.RandomState()
 
     def __repr__(self) -> str:
@@ -179,7 +161,7 @@ class ImageDataGenerator:
                 isinstance(v, numbers.Real) for v in (value if isinstance(value, tuple | list | np.ndarray) else [None])
             ):
                 raise InvalidInput(f"{name} is a number or a sequence of numbers, not {value!r}")
-        if self.brightness_range is not None and not all(isinstance(v, numbers.Real) for v in self.brightness_range):
+        if self.brightness_range is not None and not _is_pair(self.brightness_range, tuple | list):
             raise InvalidInput(f"brightness_range is (low, high), not {self.brightness_range!r}")
         scale: Any = self.rescale
         if scale is not None and not isinstance(scale, numbers.Real):
@@ -208,11 +190,6 @@ class ImageDataGenerator:
                 "ImageDataGenerator with the same validation_split and rescale, and without random changes",
                 stacklevel=3,
             )
-
-    def _imply(self, cause: str, option: str, value: bool) -> None:
-        if getattr(self, option) != value:
-            setattr(self, option, value)
-            warnings.warn(f"{cause} sets {option} to {value}", stacklevel=3)
 
     # Iterators ------------------------------------------------------------------------------------------------------
     def flow(
@@ -465,7 +442,8 @@ class ImageDataGenerator:
         flip_vertical = (random.random_sample() < 0.5) * self.vertical_flip
         reach = self.channel_shift_range
         shift = random.uniform(-reach, reach) if reach != 0 else None
-        bright = None if self.brightness_range is None else random.uniform(*self.brightness_range)
+        bounds = self.brightness_range
+        bright = None if bounds is None else random.uniform(bounds[0], bounds[1])
         return {
             "theta": theta,
             "tx": tx,
@@ -658,6 +636,37 @@ class ImageDataGenerator:
             flat = images.reshape(len(images), -1)
             u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
             self.zca_whitening_matrix = (u * (np.sqrt(len(images)) / (s + self.zca_epsilon))).dot(u.T)
+
+
+def _settle(generator: ImageDataGenerator) -> None:
+    """Set, with a warning, the options that others imply."""
+    implied: list[tuple[str, str, bool]] = []
+    if generator.zca_whitening:
+        implied += [
+            ("zca_whitening", "featurewise_center", True),
+            ("zca_whitening", "featurewise_std_normalization", False),
+        ]
+    elif generator.featurewise_std_normalization:
+        implied.append(("featurewise_std_normalization", "featurewise_center", True))
+    if generator.samplewise_std_normalization:
+        implied.append(("samplewise_std_normalization", "samplewise_center", True))
+    for cause, option, value in implied:
+        if getattr(generator, option) != value:
+            setattr(generator, option, value)
+            warnings.warn(f"{cause} sets {option} to {value}", stacklevel=3)
+
+
+def _is_pair(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) and len(value) == 2 and all(isinstance(v, numbers.Real) for v in value)
+
+
+def _zoom(given: Any) -> list[float]:
+    """(low, high) of a zoom's range."""
+    if isinstance(given, numbers.Real):
+        return [1 - float(given), 1 + float(given)]
+    if _is_pair(given, tuple | list | np.ndarray):
+        return [given[0], given[1]]
+    raise InvalidInput(f"zoom_range is a number or (low, high), not {given!r}")
 
 
 def _one_image(x: Any) -> npt.NDArray[Any]:

@@ -148,7 +148,7 @@ class Iterator:
 
     def _copy_begins(self, idx: int, loading: Loading | None) -> tuple[Array, np.random.RandomState]:
         """The order and the stream of a batch in a worker; see :mod:`agnostic.augmentation.loaders`."""
-        self._check_images()
+        _check_images(self.n)
         told = loading is not None and loading.seed is not None
         where = (loading.seed, loading.worker) if loading is not None and loading.seed is not None else (self._epoch, 0)
         passes = self._passes.setdefault(where, loaders.Passes())
@@ -167,16 +167,12 @@ class Iterator:
             self._identity = loaders.identity(self.seed, self._random)
         return loaders.stream((self._identity, len(key), *key))
 
-    def _check_images(self) -> None:
-        if self.n == 0:
-            raise InvalidInput("there are no images to make a batch of")
-
     def reset(self) -> None:
         """Let the next ``next`` begin a new epoch; the batches seen still count."""
         self.batch_index = 0
 
     def _begin_batch(self) -> None:
-        self._check_images()
+        _check_images(self.n)
         if self.seed is not None:
             self._random = np.random.RandomState(self.seed + self.total_batches_seen)
         self.total_batches_seen += 1
@@ -188,16 +184,22 @@ class Iterator:
         """The batch of the chosen samples; draws come from the stream in force."""
         raise NotImplementedError
 
-    def _fill(self, batch: Array, read: Callable[[int], Array]) -> None:
-        """Write the images that ``read`` gives, transformed where there is a generator."""
-        if self.image_data_generator is not None:
-            self.image_data_generator.fill(batch, read)
-            return
 
-        def copy(k: int) -> None:
-            batch[k] = read(k)
+def _check_images(count: int) -> None:
+    if count == 0:
+        raise InvalidInput("there are no images to make a batch of")
 
-        parallel.each(copy, len(batch))
+
+def _fill(generator: Transforms | None, batch: Array, read: Callable[[int], Array]) -> None:
+    """Write the images that ``read`` gives, transformed where there is a generator."""
+    if generator is not None:
+        generator.fill(batch, read)
+        return
+
+    def copy(k: int) -> None:
+        batch[k] = read(k)
+
+    parallel.each(copy, len(batch))
 
 
 class _Saving:
@@ -255,27 +257,9 @@ class NumpyArrayIterator(_Saving, Iterator):
         ignore_class_split: bool = False,
         dtype: str = "float32",
     ) -> None:
-        further: list[Any] = []
-        if isinstance(x, tuple | list):
-            if len(x) != 2:
-                raise InvalidInput(
-                    f"x is an array of images, or a pair of it and further arrays, not {type_named(x)} of "
-                    f"{len(x)}; numpy.stack makes an array of a list of images"
-                )
-            further = [np.asarray(a) for a in (x[1] if isinstance(x[1], list) else [x[1]])]
-            x = x[0]
-        x = inputs.as_array(x, "images", dtype)
-        if x.ndim != 4 or 0 in x.shape[1:]:
-            raise InvalidInput(f"images have four axes, the last three of 1 or more, not shape {x.shape}")
+        x, further = _images(x, dtype)
         for name, other in (("y", y), ("sample_weight", sample_weight), *(("x[1]", a) for a in further)):
-            if other is None:
-                continue
-            if not hasattr(other, "__len__"):
-                raise InvalidInput(
-                    f"{name} is a sequence, one for each of the {counted(len(x), 'image')}, not {other!r:.60}"
-                )
-            if len(other) != len(x):
-                raise InvalidInput(f"{name} has length {len(other)}, and there are {counted(len(x), 'image')}")
+            _check_length(name, other, len(x))
         if subset is not None:
             assert image_data_generator is not None
             cut = int(len(x) * image_data_generator._validation_split)
@@ -307,7 +291,7 @@ class NumpyArrayIterator(_Saving, Iterator):
 
     def _get_batches_of_transformed_samples(self, index_array: npt.NDArray[np.int64]) -> Any:
         batch = np.empty((len(index_array), *self.x.shape[1:]), self.dtype)
-        self._fill(batch, lambda k: self.x[index_array[k]])
+        _fill(self.image_data_generator, batch, lambda k: self.x[index_array[k]])
         self._save(batch, index_array, 10**4, streams.current(self._random))
         images = [batch, *(a[index_array] for a in self.x_misc)] if self.x_misc else batch
         if self.y is None:
@@ -315,6 +299,32 @@ class NumpyArrayIterator(_Saving, Iterator):
         if self.sample_weight is None:
             return images, self.y[index_array]
         return images, self.y[index_array], self.sample_weight[index_array]
+
+
+def _images(x: Any, dtype: str) -> tuple[Array, list[Array]]:
+    """The images, and the further arrays that may come with them in a pair."""
+    further: list[Any] = []
+    if isinstance(x, tuple | list):
+        if len(x) != 2:
+            raise InvalidInput(
+                f"x is an array of images, or a pair of it and further arrays, not {type_named(x)} of "
+                f"{len(x)}; numpy.stack makes an array of a list of images"
+            )
+        further = [np.asarray(a) for a in (x[1] if isinstance(x[1], list) else [x[1]])]
+        x = x[0]
+    images = inputs.as_array(x, "images", dtype)
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise InvalidInput(f"images have four axes, the last three of 1 or more, not shape {images.shape}")
+    return images, further
+
+
+def _check_length(name: str, values: Any, images: int) -> None:
+    if values is None:
+        return
+    if not hasattr(values, "__len__"):
+        raise InvalidInput(f"{name} is a sequence, one for each of the {counted(images, 'image')}, not {values!r:.60}")
+    if len(values) != images:
+        raise InvalidInput(f"{name} has length {len(values)}, and there are {counted(images, 'image')}")
 
 
 class _FileIterator(_Saving, Iterator):
@@ -390,7 +400,7 @@ class _FileIterator(_Saving, Iterator):
             )
             return image.transpose(2, 0, 1) if self.data_format == "channels_first" else image
 
-        self._fill(batch, read)
+        _fill(self.image_data_generator, batch, read)
         self._save(batch, index_array, 10**7, streams.current(self._random))
         if self.class_mode is None:
             return batch
@@ -462,19 +472,9 @@ class DirectoryIterator(_FileIterator):
         dtype: str = "float32",
     ) -> None:
         self._set_files(
-            image_data_generator,
-            target_size,
-            color_mode,
-            class_mode,
-            data_format,
-            save_to_dir,
-            save_prefix,
-            save_format,
-            subset,
-            interpolation,
-            keep_aspect_ratio,
-            dtype,
-        )
+            image_data_generator, target_size, color_mode, class_mode, data_format, save_to_dir, save_prefix,
+            save_format, subset, interpolation, keep_aspect_ratio, dtype,
+        )  # fmt: skip
         self.directory = directory
         names = list(classes) if classes else folders_in(directory)
         if class_mode == "binary" and len(names) != 2:
@@ -550,41 +550,15 @@ class DataFrameIterator(_FileIterator):
         validate_filenames: bool = True,
     ) -> None:
         self._set_files(
-            image_data_generator,
-            target_size,
-            color_mode,
-            class_mode,
-            data_format,
-            save_to_dir,
-            save_prefix,
-            save_format,
-            subset,
-            interpolation,
-            keep_aspect_ratio,
-            dtype,
-        )
+            image_data_generator, target_size, color_mode, class_mode, data_format, save_to_dir, save_prefix,
+            save_format, subset, interpolation, keep_aspect_ratio, dtype,
+        )  # fmt: skip
         self.directory = directory or ""
         names = list(_column(dataframe, x_col))
-        if not all(isinstance(name, str) for name in names):
-            wrong = next(name for name in names if not isinstance(name, str))
-            raise InvalidType(f"all values of x_col {x_col!r} must be file names, not {wrong!r}")
-        keep = np.ones(len(names), bool)
-        if validate_filenames:
-            keep[:] = [name.lower().endswith(EXTENSIONS) and os.path.isfile(self._path(name)) for name in names]
-            if not keep.all():
-                missing = names[int(np.argmin(keep))]
-                warnings.warn(
-                    f"{(~keep).sum()} of {counted(len(names), 'file')} in column {x_col!r} do not exist or are no "
-                    "picture files "
-                    f"and are left out, the first of them {missing!r}",
-                    stacklevel=3,
-                )
+        keep = self._usable(names, x_col, validate_filenames)
         labels: list[Any] | None = None
         if class_mode in ("binary", "categorical", "sparse"):
-            if not isinstance(y_col, str):
-                raise InvalidType(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
-            labels = list(_column(dataframe, y_col, len(names)))
-            labels, classes = _check_classes(labels, keep, classes, class_mode, y_col)
+            labels, classes = _labels(dataframe, y_col, keep, classes, class_mode)
             keep &= np.array([label is not None for label in labels], bool)
             self.class_indices = {name: k for k, name in enumerate(classes)}
         elif classes:
@@ -593,26 +567,10 @@ class DataFrameIterator(_FileIterator):
         if self.split is not None:
             rows = rows[int(self.split[0] * len(rows)) : int(self.split[1] * len(rows))]
         self.filenames = [names[k] for k in rows]
-        self.classes = None
-        self._targets: Any = None
-        if labels is not None:
-            index = self.class_indices
-            chosen = [labels[k] for k in rows]
-            self.classes = [index[x] if isinstance(x, str) else [index[one] for one in x] for x in chosen]
-        elif class_mode == "multi_output":
-            if isinstance(y_col, str):
-                raise InvalidType(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
-            self._targets = [np.array(list(_column(dataframe, name, len(names))))[rows] for name in y_col]
-        elif class_mode == "raw":
-            chosen_columns = [y_col] if isinstance(y_col, str) else y_col
-            columns = [np.asarray(_column(dataframe, name, len(names))) for name in chosen_columns]
-            self._targets = (columns[0] if isinstance(y_col, str) else np.stack(columns, axis=1))[rows]
-        self._sample_weight: Array | None = None
-        if weight_col is not None:
-            weights = np.asarray(_column(dataframe, weight_col, len(names)))
-            if weights.dtype.kind not in "iuf":
-                raise InvalidType(f"all values of weight_col {weight_col!r} must be numbers")
-            self._sample_weight = weights[rows]
+        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
+        self.classes = None if labels is None else [_indices(labels[k], self.class_indices) for k in rows]
+        self._targets = None if labels is not None else _targets(dataframe, class_mode, y_col, rows, len(names))
+        self._sample_weight = None if weight_col is None else _weights(dataframe, weight_col, len(names))[rows]
         self.samples = len(self.filenames)
         if not self.samples:
             part = "" if subset is None else f" in the subset {subset!r}"
@@ -620,11 +578,27 @@ class DataFrameIterator(_FileIterator):
                 f"of {counted(len(names), 'row')} none has a picture file that can be used{part}: see x_col {x_col!r}, "
                 "directory, classes and validation_split"
             )
-        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         validated = "validated" if validate_filenames else "non-validated"
         belonging = f" belonging to {len(self.class_indices)} classes" if labels is not None else ""
         print(f"Found {self.samples} {validated} image filenames{belonging}.")  # noqa: T201 - as the legacy class does
         super().__init__(self.samples, batch_size, shuffle, seed, image_data_generator)
+
+    def _usable(self, names: Sequence[Any], x_col: str, validate: bool) -> npt.NDArray[np.bool_]:
+        """Which of the names in a column are of picture files that exist; all of them where that is not asked."""
+        wrong = next((name for name in names if not isinstance(name, str)), None)
+        if wrong is not None or None in names:
+            raise InvalidType(f"all values of x_col {x_col!r} must be file names, not {wrong!r}")
+        keep = np.ones(len(names), bool)
+        if validate:
+            keep[:] = [name.lower().endswith(EXTENSIONS) and os.path.isfile(self._path(name)) for name in names]
+        if not keep.all():
+            missing = names[int(np.argmin(keep))]
+            warnings.warn(
+                f"{(~keep).sum()} of {counted(len(names), 'file')} in column {x_col!r} do not exist or are no "
+                f"picture files and are left out, the first of them {missing!r}",
+                stacklevel=4,
+            )
+        return keep
 
     def _path(self, name: str) -> Path:
         return Path(self.directory, name)
@@ -636,6 +610,38 @@ class DataFrameIterator(_FileIterator):
     @property
     def sample_weight(self) -> Array | None:
         return self._sample_weight
+
+
+def _labels(
+    table: Any, y_col: str | Sequence[str], keep: npt.NDArray[np.bool_], classes: Sequence[str] | None, class_mode: str
+) -> tuple[list[Any], list[str]]:
+    """The label of each row, None for one of an unwanted class, and the classes in the order of their indices."""
+    if not isinstance(y_col, str):
+        raise InvalidType(f"class_mode {class_mode!r} takes one column of labels, not {y_col!r}")
+    return _check_classes(list(_column(table, y_col, len(keep))), keep, classes, class_mode, y_col)
+
+
+def _indices(label: str | Sequence[str], index: Mapping[str, int]) -> int | list[int]:
+    return index[label] if isinstance(label, str) else [index[one] for one in label]
+
+
+def _targets(table: Any, class_mode: str | None, y_col: str | Sequence[str], rows: Array, count: int) -> Any:
+    """The labels that are values, of the chosen of ``count`` rows; None where the mode has none."""
+    if class_mode == "multi_output":
+        if isinstance(y_col, str):
+            raise InvalidType(f"class_mode 'multi_output' takes a list of columns as y_col, not {y_col!r}")
+        return [np.array(list(_column(table, name, count)))[rows] for name in y_col]
+    if class_mode != "raw":
+        return None
+    columns = [np.asarray(_column(table, name, count)) for name in ([y_col] if isinstance(y_col, str) else y_col)]
+    return (columns[0] if isinstance(y_col, str) else np.stack(columns, axis=1))[rows]
+
+
+def _weights(table: Any, column: str, count: int) -> Array:
+    weights = np.asarray(_column(table, column, count))
+    if weights.dtype.kind not in "iuf":
+        raise InvalidType(f"all values of weight_col {column!r} must be numbers")
+    return weights
 
 
 class _UnknownColumn(UnknownName, InvalidInput, KeyError):

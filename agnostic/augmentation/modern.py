@@ -191,27 +191,7 @@ class Augmentation:
             whole_number("index", index, most=2**64 - 1) << 128
         )
         bits = np.random.Philox(key=whole_number("seed", seed, most=2**128 - 1), counter=counter)
-        return self._of_numbers(np.random.Generator(bits).random(10 + _channels(shape)), shape)
-
-    def _of_numbers(self, u: npt.NDArray[np.float64], shape: Sequence[int]) -> Parameters:
-        """The parameters that the numbers (10 + channels,), uniform in [0, 1), stand for."""
-        v = u[:10].tolist()
-        angle, down, right, lean = (
-            _between(getattr(self, name), v[k])
-            for k, name in enumerate(("rotation", "height_shift", "width_shift", "shear"))
-        )
-        zoom, aspect = (
-            math.exp(_between((math.log(low), math.log(high)), v[k]))
-            for k, (low, high) in ((4, self.zoom), (5, self.aspect))
-        )
-        stretch = math.sqrt(aspect)
-        flips = (v[6] < self.horizontal_flip, v[7] < self.vertical_flip)
-        return Parameters(
-            matrix=_matrix(angle, down, right, lean, zoom / stretch, zoom * stretch, *flips, (shape[0], shape[1])),
-            brightness=_between(self.brightness, v[8]),
-            contrast=_between(self.contrast, v[9]),
-            channel_shift=self.channel_shift[0] + (self.channel_shift[1] - self.channel_shift[0]) * u[10:],
-        )
+        return _parameters_of(self, np.random.Generator(bits).random(10 + _channels(shape)), shape)
 
     # Images ---------------------------------------------------------------------------------------------------------
     def apply(self, image: npt.NDArray[Any], parameters: Parameters) -> npt.NDArray[Any]:
@@ -231,37 +211,7 @@ class Augmentation:
             raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
         inputs.check_numbers(image)
         inputs.layout_of("NumPy", "NHWC", (1, *image.shape), None)
-        return self._apply(image, parameters, None)
-
-    def _apply(self, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
-        """:meth:`apply`; the warp may write to ``out``, of the shape and dtype of the image, and may not."""
-        dtype = image.dtype
-        if self.changes_color:
-            value_range = self.range_of(dtype)
-            # Integers without a sign cannot leave the range that is theirs by default.
-            if dtype.kind != "u" or self.declared_range is not None:
-                color.check_range(*color.extent(image), value_range)
-            if dtype.kind in "iu":
-                # Rounded once, at the end.
-                image, out = image.astype(np.float32 if dtype.itemsize < 4 else np.float64), None
-        if parameters.matrix.tolist() != _IDENTITY:
-            image = warp(
-                image,
-                parameters.matrix,
-                order=self.order,
-                fill_mode=FILL_MODES[self.fill_mode],
-                cval=self.fill_value,
-                path=self.path,
-                out=out,
-            )
-        if not self.changes_color:
-            return image
-        low, high = value_range
-        mean = color.mean(image) if parameters.contrast != 1 else 0.0
-        slope, intercept = color.linear(
-            parameters.brightness, parameters.contrast, parameters.channel_shift * (high - low), mean, low
-        )
-        return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), low, high), dtype)
+        return _changed(self, image, parameters, None)
 
     def apply_all(
         self, images: npt.NDArray[Any], parameters: Sequence[Parameters], out: npt.NDArray[Any] | None = None
@@ -285,7 +235,7 @@ class Augmentation:
 
         def change(k: int) -> None:
             place = result[k]
-            image = self._apply(images[k], parameters[k], place)
+            image = _changed(self, images[k], parameters[k], place)
             if image is not place:
                 place[...] = image
 
@@ -323,7 +273,7 @@ class Augmentation:
                 given.
         """
         images, layout = _checked(images, layout)
-        return self._apply_batch(images, self._batch_parameters(images.shape, layout, seed, index, epoch), layout)
+        return _changed_batch(self, images, _batch_parameters(self, images.shape, layout, seed, index, epoch), layout)
 
     def with_targets(
         self,
@@ -362,7 +312,7 @@ class Augmentation:
             [[12.0, 0.0, 16.0, 8.0]]
         """
         images, layout = _checked(images, layout)
-        chosen = self._batch_parameters(images.shape, layout, seed, index, epoch)
+        chosen = _batch_parameters(self, images.shape, layout, seed, index, epoch)
         height, width = images.shape[2:] if layout == "NCHW" else images.shape[1:3]
         for name, value in (("masks", masks), ("boxes", boxes), ("points", points)):
             if value is None:
@@ -374,8 +324,8 @@ class Augmentation:
         if masks is not None:
             masks = _checked_masks(masks, layout, (int(height), int(width)))
         return Augmented(
-            self._apply_batch(images, chosen, layout),
-            None if masks is None else self._move_masks(masks, chosen, layout),
+            _changed_batch(self, images, chosen, layout),
+            None if masks is None else _moved_masks(self, masks, chosen, layout),
             None
             if boxes is None
             else [geometry.move_boxes(b, p.matrix, (height, width)) for b, p in zip(boxes, chosen, strict=True)],
@@ -418,41 +368,6 @@ class Augmentation:
                 "value_range=(low, high) such as (0, 255), or convert to uint8 or floating point in [0, 1]"
             )
         return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
-
-    def _batch_parameters(
-        self, shape: Sequence[int], layout: str, seed: int, index: int | Sequence[int], epoch: int
-    ) -> list[Parameters]:
-        indices = inputs.indices_of(index, int(shape[0]))
-        one = (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
-        epoch = whole_number("epoch", epoch, most=2**64 - 1)
-        # One generator, set to each image's place in turn: that takes a fifth of the time of making one.
-        bits = np.random.Philox(key=whole_number("seed", seed, most=2**128 - 1))
-        generator, state = np.random.Generator(bits), bits.state
-        chosen = []
-        for k in indices:
-            state["state"]["counter"][:] = (0, 0, k, epoch)
-            bits.state = state
-            chosen.append(self._of_numbers(generator.random(10 + _channels(one)), one))
-        return chosen
-
-    def _move_masks(self, masks: Any, chosen: Sequence[Parameters], layout: str) -> Any:
-        flat = len(masks.shape) == 3
-        axis = 1 if layout == "NCHW" else 3
-        if flat:
-            masks = masks[:, None] if axis == 1 else masks[..., None]
-        still = [Parameters(p.matrix, 1.0, 1.0, np.zeros(1)) for p in chosen]
-        reader = Augmentation(fill_mode=self.fill_mode, fill_value=self.mask_fill_value, order=0, path=self.path)
-        moved = reader._apply_batch(masks, still, layout, "mask_fill_value")
-        if flat:
-            moved = moved[:, 0] if axis == 1 else moved[..., 0]
-        return moved
-
-    def _apply_batch(self, images: Any, chosen: Sequence[Parameters], layout: str, filling: str = "fill_value") -> Any:
-        """Any framework's batch, changed; ``filling`` is what the user calls the value that fills what is outside."""
-        backend = inputs.backend_of_array(images)
-        if backend is None:
-            return self.apply_numpy(images, chosen, layout, filling)
-        return backend[AUGMENTATION].apply(self, images, chosen, layout, filling)
 
     def check_fill(self, dtype: npt.DTypeLike, name: str = "fill_value") -> None:
         """Check that images of a dtype can hold ``fill_value``.
@@ -551,6 +466,103 @@ class Augmentation:
 
     def __getattr__(self, name: str) -> Any:
         return view_method(self, "augmentation", name)
+
+
+def _parameters_of(augmentation: Augmentation, u: npt.NDArray[np.float64], shape: Sequence[int]) -> Parameters:
+    """The parameters that the numbers (10 + channels,), uniform in [0, 1), stand for."""
+    v = u[:10].tolist()
+    angle, down, right, lean = (
+        _between(getattr(augmentation, name), v[k])
+        for k, name in enumerate(("rotation", "height_shift", "width_shift", "shear"))
+    )
+    zoom, aspect = (
+        math.exp(_between((math.log(low), math.log(high)), v[k]))
+        for k, (low, high) in ((4, augmentation.zoom), (5, augmentation.aspect))
+    )
+    stretch = math.sqrt(aspect)
+    flips = (v[6] < augmentation.horizontal_flip, v[7] < augmentation.vertical_flip)
+    return Parameters(
+        matrix=_matrix(angle, down, right, lean, zoom / stretch, zoom * stretch, *flips, (shape[0], shape[1])),
+        brightness=_between(augmentation.brightness, v[8]),
+        contrast=_between(augmentation.contrast, v[9]),
+        channel_shift=augmentation.channel_shift[0]
+        + (augmentation.channel_shift[1] - augmentation.channel_shift[0]) * u[10:],
+    )
+
+
+def _changed(
+    augmentation: Augmentation, image: npt.NDArray[Any], parameters: Parameters, out: npt.NDArray[Any] | None
+) -> npt.NDArray[Any]:
+    """:meth:`Augmentation.apply`; the warp may write to ``out``, of the shape and dtype of the image, and may not."""
+    dtype = image.dtype
+    if augmentation.changes_color:
+        value_range = augmentation.range_of(dtype)
+        # Integers without a sign cannot leave the range that is theirs by default.
+        if dtype.kind != "u" or augmentation.declared_range is not None:
+            color.check_range(*color.extent(image), value_range)
+        if dtype.kind in "iu":
+            # Rounded once, at the end.
+            image, out = image.astype(np.float32 if dtype.itemsize < 4 else np.float64), None
+    if parameters.matrix.tolist() != _IDENTITY:
+        image = warp(
+            image,
+            parameters.matrix,
+            order=augmentation.order,
+            fill_mode=FILL_MODES[augmentation.fill_mode],
+            cval=augmentation.fill_value,
+            path=augmentation.path,
+            out=out,
+        )
+    if not augmentation.changes_color:
+        return image
+    low, high = value_range
+    mean = color.mean(image) if parameters.contrast != 1 else 0.0
+    slope, intercept = color.linear(
+        parameters.brightness, parameters.contrast, parameters.channel_shift * (high - low), mean, low
+    )
+    return to_dtype(np.clip(image * slope + intercept.astype(image.dtype), low, high), dtype)
+
+
+def _batch_parameters(
+    augmentation: Augmentation, shape: Sequence[int], layout: str, seed: int, index: int | Sequence[int], epoch: int
+) -> list[Parameters]:
+    indices = inputs.indices_of(index, int(shape[0]))
+    one = (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
+    epoch = whole_number("epoch", epoch, most=2**64 - 1)
+    # One generator, set to each image's place in turn: that takes a fifth of the time of making one.
+    bits = np.random.Philox(key=whole_number("seed", seed, most=2**128 - 1))
+    generator, state = np.random.Generator(bits), bits.state
+    chosen = []
+    for k in indices:
+        state["state"]["counter"][:] = (0, 0, k, epoch)
+        bits.state = state
+        chosen.append(_parameters_of(augmentation, generator.random(10 + _channels(one)), one))
+    return chosen
+
+
+def _moved_masks(augmentation: Augmentation, masks: Any, chosen: Sequence[Parameters], layout: str) -> Any:
+    flat = len(masks.shape) == 3
+    axis = 1 if layout == "NCHW" else 3
+    if flat:
+        masks = masks[:, None] if axis == 1 else masks[..., None]
+    still = [Parameters(p.matrix, 1.0, 1.0, np.zeros(1)) for p in chosen]
+    reader = Augmentation(
+        fill_mode=augmentation.fill_mode, fill_value=augmentation.mask_fill_value, order=0, path=augmentation.path
+    )
+    moved = _changed_batch(reader, masks, still, layout, "mask_fill_value")
+    if flat:
+        moved = moved[:, 0] if axis == 1 else moved[..., 0]
+    return moved
+
+
+def _changed_batch(
+    augmentation: Augmentation, images: Any, chosen: Sequence[Parameters], layout: str, filling: str = "fill_value"
+) -> Any:
+    """Any framework's batch, changed; ``filling`` is what the user calls the value that fills what is outside."""
+    backend = inputs.backend_of_array(images)
+    if backend is None:
+        return augmentation.apply_numpy(images, chosen, layout, filling)
+    return backend[AUGMENTATION].apply(augmentation, images, chosen, layout, filling)
 
 
 class AugmentedDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,9 @@ from agnostic.text import counted
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from agnostic.augmentation import Augmentation
+    from agnostic.data import ImageFolder
 
 Interval = tuple[float, float]
 
@@ -59,28 +63,18 @@ def augment(
 
     Photos are read as ImageFolder reads them; those that cannot be read are skipped and listed.
     """
-    import numpy as np
-
     from agnostic.augmentation import Augmentation
-    from agnostic.data import ImageFolder, UnreadableFile
+    from agnostic.data import ImageFolder
     from agnostic.files import write_png
     from agnostic.visualization.mosaic import mosaic
     from agnostic.visualization.pictures import KEYWORD, check_replaceable
 
     height, width = parse_size(size) or (150, 150)
     augmentation = Augmentation(
-        rotation=rotation,
-        height_shift=height_shift,
-        width_shift=width_shift,
-        shear=shear,
-        zoom=zoom,
-        horizontal_flip=horizontal_flip,
-        vertical_flip=vertical_flip,
-        brightness=brightness,
-        contrast=contrast,
-        channel_shift=channel_shift,
-        fill_mode=fill_mode,
-    )
+        rotation=rotation, height_shift=height_shift, width_shift=width_shift, shear=shear, zoom=zoom,
+        horizontal_flip=horizontal_flip, vertical_flip=vertical_flip, brightness=brightness, contrast=contrast,
+        channel_shift=channel_shift, fill_mode=fill_mode,
+    )  # fmt: skip
     images = ImageFolder(folder, size=None, class_mode=None, dtype="uint8", first_frame=True)
     count = min(photos, len(images))
     chosen = [k * len(images) // count for k in range(count)]
@@ -95,13 +89,32 @@ def augment(
     }
     if not force:
         check_replaceable(path, made_by)
+    pictures, drawn, left_out = _drawn(augmentation, images, chosen, draws, seed, (height, width))
+    write_png(path, mosaic(pictures, columns=draws + 1), {KEYWORD: json_text(made_by)})
+    if json:
+        about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
+        print_json({"path": path, "photos": drawn, "left_out": left_out, **about})
+        return
+    say(f"{path}: {len(drawn)} of {counted(len(images), 'photo')}, {counted(draws, 'draw')} each")
+    for reason in left_out:
+        say(f"skipped: {reason}")
+
+
+def _drawn(
+    augmentation: Augmentation, images: ImageFolder, chosen: Sequence[int], draws: int, seed: int, size: tuple[int, int]
+) -> tuple[npt.NDArray[np.float32], list[Path], list[str]]:
+    """The pictures row by row, the photos that they are of, and why others are skipped."""
+    import numpy as np
+
+    from agnostic.data import UnreadableFile
+
     rows = []
     drawn: list[Path] = []
     left_out: list[str] = []
-    with progress("augmenting", count) as advance:
+    with progress("augmenting", len(chosen)) as advance:
         for row, k in enumerate(chosen):
             try:
-                photo = _fitted(images[k], height, width)
+                photo = _fitted(images[k], *size)
             except UnreadableFile as error:
                 left_out.append(str(error))
             else:
@@ -110,15 +123,8 @@ def augment(
                 drawn.append(images.path(k))
             advance(1)
     if not drawn:
-        raise InvalidInput(f"none of {counted(count, 'photo')} can be read: {left_out[0]}")
-    write_png(path, mosaic(np.concatenate(rows), columns=draws + 1), {KEYWORD: json_text(made_by)})
-    if json:
-        about = {"draws": draws, "seed": seed, "augmentation": repr(augmentation)}
-        print_json({"path": path, "photos": drawn, "left_out": left_out, **about})
-        return
-    say(f"{path}: {len(drawn)} of {counted(len(images), 'photo')}, {counted(draws, 'draw')} each")
-    for reason in left_out:
-        say(f"skipped: {reason}")
+        raise InvalidInput(f"none of {counted(len(chosen), 'photo')} can be read: {left_out[0]}")
+    return np.concatenate(rows), drawn, left_out
 
 
 def _fitted(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.float32]:

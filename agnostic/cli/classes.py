@@ -23,9 +23,6 @@ from agnostic.cli.common import (
     Trust,
     WeightsOption,
     example,
-    example_inputs,
-    parse_image,
-    parse_size,
 )
 
 
@@ -66,37 +63,26 @@ def classes(
     # Imported here, since it may import a framework, which 'agnostic --help' must not wait for.
     from agnostic.models.attached import card_of
     from agnostic.models.classes import class_index
-    from agnostic.models.load import load
     from agnostic.visualization import objectives
-    from agnostic.visualization.ascent import Settings
-    from agnostic.visualization.pictures import Drawing
 
-    options = Settings(micro_batch, dtype, device=device)
-    called_with, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
-    picture = drawing.checked(recipe, start)
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
+    job = drawing.job(
+        model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
+        columns=columns, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out, backend=backend,
+        engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+    )  # fmt: skip
+    network = job.load()
     known = card_of(network)
     names = None if known is None else known.class_names
     numbers: dict[str, int] = {}
     for text in wanted:
         number = drawing.class_number(text) if names is None else class_index(text, names)
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
-    items = tuple(numbers)
-    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    given = drawing.options_name(recipe, size, steps, seed, dtype, start, inputs, image)
-    chosen = Drawing(
-        path=out / f"{drawing.file_name(whose, layer, 'classes', drawing.items_name(items, 'classes'), *given)}.png",
-        folder=out / drawing.file_name(whose, layer, "classes", *given),
-        items=items,
-        objective=lambda items: objectives.logit(
-            [numbers[i] for i in items], objectives.OUTPUT if layer is None else layer
-        ),
+    logits = objectives.OUTPUT if layer is None else layer
+    chosen = job.drawing(
+        list(numbers),
+        lambda items: objectives.logit([numbers[i] for i in items], logits),
         layer=layer or "output",
-        spec=model,
-        weights=weights,
-        columns=columns,
+        parts=[layer, "classes"],
+        kind="classes",
     )
-    drawing.draw_all(
-        network, [chosen], options, recipe=recipe, size=sides, steps=steps, seed=seed, start=picture,
-        channels_in=channels_in, inputs=called_with, image=place, force=force, as_json=json,
-    )  # fmt: skip
+    drawing.draw_all(network, [chosen], job)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli.common import print_json, progress, say
+from agnostic.cli.common import example_inputs, parse_image, parse_size, print_json, progress, say
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from agnostic.layers import Layer
-    from agnostic.models.inputs import Size
     from agnostic.visualization.ascent import Settings
+    from agnostic.visualization.objectives import Objective
     from agnostic.visualization.pictures import Drawing
+    from agnostic.visualization.verb import Options
 
 PICTURES = Path("pictures")
 
@@ -148,44 +147,57 @@ def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]
     return list(channels)
 
 
-def spatial_layers(
-    model: Any,
-    selectors: Sequence[str],
-    size: Size | None,
-    recipe: str,
-    channels_in: int | None = None,
-    inputs: Any = None,
-    image: int | str | None = None,
-) -> list[Layer]:
+def spatial_layers(model: Any, selectors: Sequence[str], options: Options) -> list[Layer]:
     """The chosen layers that have a height and a width; one chosen by its name must have them.
 
     If none is chosen: the last layer at each resolution.
     """
-    from agnostic.layers import chooses_many, select
     from agnostic.models.inputs import refused
     from agnostic.registry import backend_of
-    from agnostic.visualization import recipes
     from agnostic.visualization.taps import no_spatial_output
     from agnostic.visualization.verb import shown
 
-    near = recipes.get(recipe).size
-    form, call, trial = shown(
-        backend_of(model), model, size=size, near=near, inputs=inputs, image=image, channels_in=channels_in
-    )
+    form, call, trial = shown(backend_of(model), model, options)
     listing = trial.layers
     if not selectors:
         return _last_at_each_resolution(listing)
-    chosen: list[Layer] = []
-    for selector in selectors:
-        found = select(listing, selector)
-        spatial = [layer for layer in found if layer.spatial]
+
+    def refuse(found: Sequence[Layer]) -> Exception:
         if trial.error is not None and not any(layer.calls for layer in found):
-            raise refused(model, trial, form.size, others=bool(call.others))
-        if not spatial or (len(spatial) < len(found) and not chooses_many(selector)):
-            flat = next(layer for layer in found if not layer.spatial)
-            raise no_spatial_output(flat.name, flat.axes, flat.shape)
-        chosen.extend(layer for layer in spatial if layer not in chosen)
-    return chosen
+            return refused(model, trial, form.size, others=bool(call.others))
+        flat = next(layer for layer in found if not layer.spatial)
+        return no_spatial_output(flat.name, flat.axes, flat.shape)
+
+    return split_spatial(listing, selectors, refuse)[0]
+
+
+def split_spatial(
+    listing: Sequence[Layer],
+    selectors: Sequence[str],
+    refuse: Callable[[Sequence[Layer]], Exception],
+    *,
+    model: str = "the model",
+) -> tuple[list[Layer], list[Layer]]:
+    """The chosen layers with and without a height and a width.
+
+    Args:
+        listing: the layers of the model.
+        selectors: of layers.
+        refuse: the error for what a selector chose: one layer without them, or several of which none has them.
+        model: what to call the model in an error.
+    """
+    from agnostic.layers import chooses_many, select
+
+    spatial: dict[str, Layer] = {}
+    others: dict[str, Layer] = {}
+    for selector in selectors:
+        found = select(listing, selector, model=model)
+        flat = [x for x in found if not x.spatial]
+        if len(flat) == len(found) or (flat and not chooses_many(selector)):
+            raise refuse(found)
+        spatial.update((x.name, x) for x in found if x.spatial)
+        others.update((x.name, x) for x in flat)
+    return list(spatial.values()), list(others.values())
 
 
 def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
@@ -204,35 +216,105 @@ def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
     return sorted(last.values(), key=listing.index)
 
 
-def checked(recipe: str, start: Path | None) -> npt.NDArray[np.uint8] | None:
-    """Read the image to start from, before a model is loaded, which may take long.
+@dataclass(frozen=True)
+class Job:
+    """What the commands that draw are given besides what to draw: read and checked before a model is loaded.
+
+    Attributes:
+        spec: of the model.
+        loading: the arguments of :func:`agnostic.load`.
+        options: what to draw with.
+        settings: how to compute it.
+        name: parts of file names that tell what was given.
+        out: the folder to write to.
+        columns: images in a row of a mosaic.
+        force: write also over files that hold something else.
+        as_json: print JSON.
+    """
+
+    spec: str
+    loading: Mapping[str, Any]
+    options: Options
+    settings: Settings
+    name: tuple[str | None, ...]
+    out: Path
+    columns: int
+    force: bool
+    as_json: bool
+
+    def load(self) -> Any:
+        """The model."""
+        from agnostic.models.load import load
+
+        return load(self.spec, **self.loading)
+
+    def drawing(
+        self,
+        items: Sequence[str],
+        objective: Callable[[Sequence[str]], Objective],
+        *,
+        layer: str,
+        parts: Sequence[str | None],
+        kind: str,
+    ) -> Drawing:
+        """One mosaic.
+
+        Args:
+            items: one name an image.
+            objective: of some of the items.
+            layer: that is drawn.
+            parts: of the files' names.
+            kind: what the items are, in the plural.
+        """
+        from agnostic.visualization.pictures import Drawing
+
+        own = {key: self.loading[key] for key in ("weights", "backend", "engine")}
+        parts = (model_name(self.spec, **own), *parts)
+        return Drawing(
+            path=self.out / f"{file_name(*parts, items_name(items, kind), *self.name)}.png",
+            folder=self.out / file_name(*parts, *self.name),
+            items=tuple(items),
+            objective=objective,
+            layer=layer,
+            spec=self.spec,
+            weights=own["weights"],
+            columns=self.columns,
+        )
+
+
+def job(
+    spec: str, *, weights: str | None, recipe: str, size: str | None, channels_in: int | None, card: Path | None,
+    steps: int | None, columns: int, seed: int, start: Path | None, inputs: Sequence[str] | None, image: str | None,
+    force: bool, out: Path, backend: str | None, engine: str | None, trust: bool, dtype: str | None,
+    micro_batch: int | None, device: str | None, json: bool,
+) -> Job:  # fmt: skip
+    """A job of the options of these names.
 
     Raises:
-        InvalidInput, UnknownName: there is no such recipe, or the picture cannot be read.
+        InvalidInput, UnknownName: there is no such recipe, or the picture to start from or an input cannot be read.
     """
     from agnostic.files import read_image
-    from agnostic.visualization import recipes
+    from agnostic.visualization.ascent import Settings
+    from agnostic.visualization.verb import Options
 
-    recipes.get(recipe)
-    return None if start is None else read_image(start)
+    settings = Settings(micro_batch, dtype, device=device)
+    given, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
+    options = Options(recipe, sides, steps, seed, None, given, place, channels_in)
+    options.checked_recipe()
+    return Job(
+        spec,
+        {"backend": backend, "engine": engine, "weights": weights, "trust": trust, "card": card},
+        options if start is None else replace(options, start=read_image(start)),
+        settings,
+        options_name(recipe, size, steps, seed, dtype, start, inputs, image),
+        out,
+        columns,
+        force,
+        json,
+    )
 
 
-def draw_all(
-    model: Any,
-    drawings: Sequence[Drawing],
-    settings: Settings,
-    *,
-    recipe: str,
-    size: Size | None,
-    steps: int | None,
-    seed: int,
-    start: npt.NDArray[np.uint8] | None,
-    force: bool,
-    channels_in: int | None,
-    inputs: Any,
-    image: int | str | None,
-    as_json: bool,
-) -> None:
+def draw_all(model: Any, drawings: Sequence[Drawing], job: Job) -> None:
     """Draw the images, and report each file when it is written.
 
     Raises:
@@ -245,13 +327,10 @@ def draw_all(
     labels: list[str] = []
     remarks: list[str] = []
     for drawing in drawings:
-        drawn = draw(
-            model, drawing, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs,
-            image=image, channels_in=channels_in, settings=settings, force=force, progress=progress,
-        )  # fmt: skip
+        drawn = draw(model, drawing, job.options, settings=job.settings, force=job.force, progress=progress)
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]
         remarks += [drawn.remarks.get(item, "") for item in drawing.items]
-        if as_json:
+        if job.as_json:
             images = [drawing.image_path(item) for item in drawing.items]
             report.append({"mosaic": drawing.path, "images": images, "remarks": drawn.remarks})
         else:
@@ -259,7 +338,7 @@ def draw_all(
             say(f"{drawing.path} ({counted(len(drawing.items), 'image')}{earlier})")
             _say_remarks(drawn.remarks)
     check_reached(labels, remarks)
-    if as_json:
+    if job.as_json:
         print_json(report)
 
 

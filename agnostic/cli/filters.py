@@ -25,9 +25,6 @@ from agnostic.cli.common import (
     Trust,
     WeightsOption,
     example,
-    example_inputs,
-    parse_image,
-    parse_size,
 )
 
 if TYPE_CHECKING:
@@ -85,39 +82,20 @@ def filters(
 
     Finished images are kept: run an interrupted command again to continue.
     """
-    # Imported here, since it may import a framework, which 'agnostic --help' must not wait for.
-    from agnostic.models.load import load
-    from agnostic.visualization.ascent import Settings
-    from agnostic.visualization.pictures import Drawing
-
-    options = Settings(micro_batch, dtype, device=device)
-    called_with, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
-    picture = drawing.checked(recipe, start)
-    network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    chosen = drawing.spatial_layers(network, layer or [], sides, recipe, channels_in, called_with, place)
-    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    job = drawing.job(
+        model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
+        columns=columns, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out, backend=backend,
+        engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+    )  # fmt: skip
+    network = job.load()
+    chosen = drawing.spatial_layers(network, layer or [], job.options)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
-    given = drawing.options_name(recipe, size, steps, seed, dtype, start, inputs, image)
     drawings = []
     for found, name in zip(chosen, names.values(), strict=True):
-        wanted = drawing.parse_channels(channels, found, first=64 if layer else 8)
-        items = tuple(f"{c:04d}" for c in wanted)
-        drawings.append(
-            Drawing(
-                path=out / f"{drawing.file_name(whose, name, drawing.items_name(items, 'channels'), *given)}.png",
-                folder=out / drawing.file_name(whose, name, *given),
-                items=items,
-                objective=functools.partial(_objective, found.name),
-                layer=found.name,
-                spec=model,
-                weights=weights,
-                columns=columns,
-            )
-        )
-    drawing.draw_all(
-        network, drawings, options, recipe=recipe, size=sides, steps=steps, seed=seed, start=picture,
-        channels_in=channels_in, inputs=called_with, image=place, force=force, as_json=json,
-    )  # fmt: skip
+        items = [f"{c:04d}" for c in drawing.parse_channels(channels, found, first=64 if layer else 8)]
+        objective = functools.partial(_objective, found.name)
+        drawings.append(job.drawing(items, objective, layer=found.name, parts=[name], kind="channels"))
+    drawing.draw_all(network, drawings, job)
 
 
 def _objective(layer: str, items: Sequence[str]) -> Objective:

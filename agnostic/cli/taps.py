@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +79,7 @@ def taps(
     its 99th percentile. Photos that cannot be read are skipped and listed.
     """
     from agnostic.files import read_image
+    from agnostic.models.inputs import run_layers
     from agnostic.models.load import loaded
     from agnostic.registry import backend_of
     from agnostic.taps.verbs import prepare
@@ -95,32 +96,47 @@ def taps(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
         whole = fingerprint(backend_of(network), network)
-        for path, name in photos.items():
-            try:
-                picture = read_image(path) if single is None else single
-            except InvalidInput as error:
-                unreadable.append(str(error))
-                continue
+        for path, picture in _readable(photos, single, unreadable):
             shown = prepare(
                 network, picture, inputs=called_with, image=parse_image(image), size=parse_size(size),
                 channels_in=channels_in,
             )  # fmt: skip
-            spatial, left_out = _spatial(network, shown, layer, model)
+            listing = run_layers(backend_of(network), network, shown)
+            spatial, left_out = drawing.split_spatial(listing, layer, _refused, model=model)
             wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
             about = {"model": model, "weights": weights, "photo": path.name, "called_with": inputs, "image": image}
-            for made in _mosaics(network, shown, wanted, columns, out, (whose, name, *parts), whole, about, force):
+            for made in _mosaics(
+                network, shown, wanted, columns, out, (whose, photos[path], *parts), whole, about, force
+            ):
                 report.append(made)
                 if not json:
                     say(f"{made['path']} ({made.pop('summary')})")
-            flat.update((x.name, None) for x in left_out)
+            flat.update((x.name, None) for x in left_out if x.calls)
     if not report:
         raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
-    if json:
-        print_json({"mosaics": report, "left_out": list(flat), "unreadable": unreadable})
+    _tell({"mosaics": report, "left_out": list(flat), "unreadable": unreadable}, json)
+
+
+def _readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Iterator[tuple[Path, Any]]:
+    """Each photo and its pixels, or ``single`` where it is given; why others cannot be read goes into the list."""
+    from agnostic.files import read_image
+
+    for path in photos:
+        try:
+            picture = read_image(path) if single is None else single
+        except InvalidInput as error:
+            unreadable.append(str(error))
+        else:
+            yield path, picture
+
+
+def _tell(report: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
         return
-    if flat:
-        say(f"skipped, without height and width: {', '.join(flat)}")
-    for reason in unreadable:
+    if report["left_out"]:
+        say(f"skipped, without height and width: {', '.join(report['left_out'])}")
+    for reason in report["unreadable"]:
         say(f"skipped: {reason}")
 
 
@@ -209,28 +225,12 @@ def _digest(backend: Any, inputs: Any) -> Any:
     return digest(backend[CALLS].numpy(inputs)) if hasattr(inputs, "shape") else repr(inputs)
 
 
-def _spatial(network: Any, inputs: Any, selectors: Sequence[str], model: str) -> tuple[list[Layer], list[Layer]]:
-    """The chosen layers with and without height and width; one chosen by its name must have them."""
-    from agnostic.layers import chooses_many, select
-    from agnostic.models.inputs import run_layers
-    from agnostic.registry import backend_of
+def _refused(found: Sequence[Layer]) -> InvalidInput:
+    """The error for layers chosen by name of which one has no height and width."""
     from agnostic.visualization.taps import without_axes
 
-    listing = run_layers(backend_of(network), network, inputs)
-    spatial: dict[str, Layer] = {}
-    others: dict[str, Layer] = {}
-    for selector in selectors:
-        found = select(listing, selector, model=model)
-        flat = [x for x in found if not x.spatial]
-        if len(flat) == len(found) or (flat and not chooses_many(selector)):
-            what = (
-                "it does not run"
-                if not flat[0].calls
-                else f"its output is {flat[0].axes or without_axes(flat[0].shape)}"
-            )
-            raise InvalidInput(
-                f"layer {flat[0].name!r} has no height and width to draw ({what}); choose a convolution or a block"
-            )
-        spatial.update((x.name, x) for x in found if x.spatial)
-        others.update((x.name, x) for x in flat if x.calls)
-    return list(spatial.values()), list(others.values())
+    flat = next(x for x in found if not x.spatial)
+    what = f"its output is {flat.axes or without_axes(flat.shape)}" if flat.calls else "it does not run"
+    return InvalidInput(
+        f"layer {flat.name!r} has no height and width to draw ({what}); choose a convolution or a block"
+    )

@@ -128,43 +128,12 @@ class ImageFolder:
             _check_augmentation(self.augmentation)
         shared = (f.name for f in fields(Reading))
         reading = Reading(**{name: getattr(self, name) for name in shared})
-        names, files, labels = self._listing(Path(self.directory))
+        names, files, labels = _listing(self)
         object.__setattr__(self, "_reading", reading)
         object.__setattr__(self, "size", reading.size)
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "labels", np.array(labels, np.int64))
-
-    def _listing(self, root: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
-        where = repr(os.fspath(root))
-        if self.class_mode is None and self.classes is None:
-            files = tuple(files_below(root, EXTENSIONS))
-            if not files:
-                raise InvalidInput(f"no images in {where}; their names end in {', '.join(EXTENSIONS)}")
-            return (), files, [-1] * len(files)
-        found = folders_in(root)
-        names = tuple(found if self.classes is None else self.classes)
-        if len(set(names)) != len(names):
-            raise InvalidInput(f"classes must differ from each other: {', '.join(names)}")
-        for name in names:
-            if name not in found:
-                raise InvalidInput(f"no class folder {name!r} in {where}{nearest(name, found)}")
-        if not names:
-            raise InvalidInput(f"no class folders in {where}; class_mode=None takes images without classes")
-        if self.class_mode == "binary" and len(names) != 2:
-            raise InvalidInput(
-                f"class_mode 'binary' needs two classes and {where} has {len(names)} ({', '.join(names[:9])}); "
-                "use 'sparse' or 'categorical'"
-            )
-        files_of = [[f"{name}/{file}" for file in files_below(root / name, EXTENSIONS)] for name in names]
-        empty = [name for name, files in zip(names, files_of, strict=False) if not files]
-        if empty and (self.on_error == "raise" or len(empty) == len(names)):
-            raise InvalidInput(
-                f"the class folder {os.fspath(root / empty[0])!r} has no images (names ending in "
-                f"{', '.join(EXTENSIONS)}); remove it, leave it out of classes, or give on_error='skip'"
-            )
-        labels = [label for label, files in enumerate(files_of) for _ in files]
-        return names, tuple(file for files in files_of for file in files), labels
 
     def __repr__(self) -> str:
         size = "any size" if self.size is None else f"{self.size[0]} x {self.size[1]}"
@@ -179,7 +148,7 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Array:
         """The image at ``index``, before augmentation: (H, W, C) in ``dtype``."""
-        return self._converted(self._read(range(len(self))[index]))
+        return _converted(self._read(range(len(self))[index]), self.dtype)
 
     @property
     def empty_classes(self) -> tuple[str, ...]:
@@ -282,15 +251,7 @@ class ImageFolder:
                 raise InvalidInput(f"{name!r} has one image only, and a split needs two; add images or leave it out")
             count = min(max(round(validation * len(members)), 1), len(members) - 1)
             held_out[random.permutation(members)[:count]] = True
-        return self._part(~held_out), self._part(held_out, augmentation=None)
-
-    def _part(self, chosen: npt.NDArray[np.bool_], **changes: Any) -> ImageFolder:
-        """A folder of some of these images, read in the same way but for ``changes``."""
-        part = copy.copy(self)
-        files = tuple(file for file, taken in zip(self.files, chosen.tolist(), strict=True) if taken)
-        for name, value in {"files": files, "labels": self.labels[chosen], **changes}.items():
-            object.__setattr__(part, name, value)
-        return part
+        return _part(self, ~held_out), _part(self, held_out, augmentation=None)
 
     def class_weights(self) -> dict[int, float]:
         """A weight for each class that makes all classes count alike; see :func:`agnostic.data.class_weights`.
@@ -368,11 +329,55 @@ class ImageFolder:
         reading: Reading = self._reading  # type: ignore[attr-defined]
         return read_image(self.path(index), reading)
 
-    def _converted(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        if self.dtype == "uint8":
-            # Pillow's pixels are not writable; an augmentation may well work in place.
-            return pixels if pixels.flags.writeable else pixels.copy()
-        return np.multiply(pixels, _UNIT, dtype=np.float32)
+
+def _listing(folder: ImageFolder) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
+    """(class names, files, the label of each file) of a folder."""
+    root = Path(folder.directory)
+    where = repr(os.fspath(root))
+    if folder.class_mode is None and folder.classes is None:
+        files = tuple(files_below(root, EXTENSIONS))
+        if not files:
+            raise InvalidInput(f"no images in {where}; their names end in {', '.join(EXTENSIONS)}")
+        return (), files, [-1] * len(files)
+    found = folders_in(root)
+    names = tuple(found if folder.classes is None else folder.classes)
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"classes must differ from each other: {', '.join(names)}")
+    for name in names:
+        if name not in found:
+            raise InvalidInput(f"no class folder {name!r} in {where}{nearest(name, found)}")
+    if not names:
+        raise InvalidInput(f"no class folders in {where}; class_mode=None takes images without classes")
+    if folder.class_mode == "binary" and len(names) != 2:
+        raise InvalidInput(
+            f"class_mode 'binary' needs two classes and {where} has {len(names)} ({', '.join(names[:9])}); "
+            "use 'sparse' or 'categorical'"
+        )
+    files_of = [[f"{name}/{file}" for file in files_below(root / name, EXTENSIONS)] for name in names]
+    empty = [name for name, files in zip(names, files_of, strict=False) if not files]
+    if empty and (folder.on_error == "raise" or len(empty) == len(names)):
+        raise InvalidInput(
+            f"the class folder {os.fspath(root / empty[0])!r} has no images (names ending in "
+            f"{', '.join(EXTENSIONS)}); remove it, leave it out of classes, or give on_error='skip'"
+        )
+    labels = [label for label, files in enumerate(files_of) for _ in files]
+    return names, tuple(file for files in files_of for file in files), labels
+
+
+def _part(folder: ImageFolder, chosen: npt.NDArray[np.bool_], **changes: Any) -> ImageFolder:
+    """A folder of some of these images, read in the same way but for ``changes``."""
+    part = copy.copy(folder)
+    files = tuple(file for file, taken in zip(folder.files, chosen.tolist(), strict=True) if taken)
+    for name, value in {"files": files, "labels": folder.labels[chosen], **changes}.items():
+        object.__setattr__(part, name, value)
+    return part
+
+
+def _converted(pixels: npt.NDArray[np.uint8], dtype: str) -> Array:
+    if dtype == "uint8":
+        # Pillow's pixels are not writable; an augmentation may well work in place.
+        return pixels if pixels.flags.writeable else pixels.copy()
+    return np.multiply(pixels, _UNIT, dtype=np.float32)
 
 
 def _applied(augmentation: Any) -> TypeGuard[Applied]:

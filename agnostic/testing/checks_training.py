@@ -17,7 +17,7 @@ from agnostic.registry import optimizer_backend
 from agnostic.testing.subject import Subject, require
 from agnostic.visualization.ascent import Settings
 from agnostic.visualization.objectives import channel
-from agnostic.visualization.verb import prepare, visualize
+from agnostic.visualization.verb import Options, prepare, visualize
 
 
 def an_ascent_climbs(subject: Subject) -> None:
@@ -52,7 +52,7 @@ def silence_is_told(subject: Subject) -> None:
     backend[WEIGHTS].set_weights(model, {name: np.zeros_like(x) for name, x in backend[WEIGHTS].weights(model).items()})
     if any(x.any() for x in backend[WEIGHTS].weights(model).values()):
         return  # which weights_go_out_and_in says
-    _, ascent = prepare(model, channel(subject.layer, [0, 1]), recipe="classic", size=subject.size, steps=2)
+    _, ascent = prepare(model, channel(subject.layer, [0, 1]), Options("classic", subject.size, 2))
     for climbed in backend[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
         require(not climbed.reached.any(), ASCENT, "ascend", "a gradient is said to come from a layer without weights")
 
@@ -62,7 +62,7 @@ def silent_parts_are_told(subject: Subject) -> None:
     layer = subject.layer
     objective = channel(layer, [0, 1]) + 0 * channel(layer, [1, 0])
     model = subject.model()
-    _, ascent = prepare(model, objective, recipe="classic", size=subject.size, steps=2)
+    _, ascent = prepare(model, objective, Options("classic", subject.size, 2))
     for climbed in subject.owner[ASCENT].ascend(model, ascent, Settings(dtype="float32")):
         require(climbed.parts is not None, ASCENT, "ascend", "of an objective with two parts Climbed.parts is None")
         right = [[True, False]] * len(climbed.images)

@@ -138,24 +138,12 @@ class Ascent:
         return self.recipe.views.count
 
     # Numbers, in NumPy ----------------------------------------------------------------------------------------------
-    def _generators(self, images: range, purpose: int) -> Iterator[np.random.Generator]:
-        # By the first layer of the objective: a regularizer added to an objective must not change where it starts.
-        first = next((term for term in self.objective.terms() if isinstance(term, LayerTerm)), self.objective)
-        labels, seen = first.labels(), Counter[str]()
-        for index in range(self.count):
-            label = labels[index % len(labels)]
-            # The same objective twice in one call, as diversity wants it, must start from different images.
-            key = (self.seed, zlib.crc32(label.encode()), seen[label], purpose)
-            seen[label] += 1
-            if index in images:
-                yield np.random.default_rng(key)
-
     def initial(self, images: range) -> Float64:
         """(images, ...): the parameters at the start."""
         if self.start is not None:
             written = [self.recipe.image.parameters_of(image) for image in self.start]
             return np.stack([written[i if len(written) > 1 else 0] for i in images])
-        return np.stack([self.recipe.image.initial(rng, self.shape) for rng in self._generators(images, 0)])
+        return np.stack([self.recipe.image.initial(rng, self.shape) for rng in _generators(self, images, 0)])
 
     def schedule(self, images: range) -> dict[str, npt.NDArray[Any]]:
         """The numbers that change from step to step; the first axis of each array is the step.
@@ -165,13 +153,13 @@ class Ascent:
         """
         schedule: dict[str, npt.NDArray[Any]] = dict(self.recipe.update.schedule(self.steps))
         views, (height, width, _) = self.recipe.views, self.shape
-        drawn = [views.matrices(rng, self.steps, (height, width)) for rng in self._generators(images, 1)]
+        drawn = [views.matrices(rng, self.steps, (height, width)) for rng in _generators(self, images, 1)]
         moved = [matrices for matrices in drawn if matrices is not None]
         if moved:
             schedule["matrices"] = np.concatenate(moved, axis=1)
         if views.noise:
             corners = [
-                rng.integers(0, (height, width), (self.steps, self.views, 2)) for rng in self._generators(images, 2)
+                rng.integers(0, (height, width), (self.steps, self.views, 2)) for rng in _generators(self, images, 2)
             ]
             schedule["noise"] = np.concatenate(corners, axis=1)
         return schedule
@@ -225,21 +213,13 @@ class Ascent:
         """A remark on each image of a micro-batch for the user; empty if there is none."""
         labels = self.objective.labels()
         return [
-            self._silent_part(labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist())
+            _silent_part(
+                self.objective, labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist()
+            )
             if reached
             else f"{_UNREACHED} {labels[image]!r}, so it stays unchanged: {_SILENT}"
             for place, (image, reached) in enumerate(zip(climbed.images, climbed.reached.tolist(), strict=True))
         ]
-
-    def _silent_part(self, label: str, image: int, reached: Sequence[bool]) -> str:
-        names = [part.labels() for part, _ in self.objective.parts()]
-        silent = [own[image % len(own)] for own, seen in zip(names, reached, strict=False) if not seen]
-        if not silent:
-            return ""
-        return (
-            f"of {label!r} the part {' and the part '.join(map(repr, silent))} does nothing: no gradient reaches the "
-            f"image from it, neither at the start nor at the end: {_SILENT}"
-        )
 
     # Functions of one step, over Ops --------------------------------------------------------------------------------
     def score(
@@ -252,7 +232,7 @@ class Ascent:
         constants: Mapping[str, Array],
     ) -> Array:
         """(images,): the objective, averaged over the views of each image."""
-        return self._scores(ops, forward, parameters, now, arrays, constants, [(self.objective, 0)])[0]
+        return _scores(self, ops, forward, parameters, now, arrays, constants, [(self.objective, 0)])[0]
 
     def part_scores(
         self,
@@ -264,43 +244,7 @@ class Ascent:
         constants: Mapping[str, Array],
     ) -> list[Array]:
         """The same of each of the objective's parts, see :meth:`Objective.parts`, from one run of the network."""
-        return self._scores(ops, forward, parameters, now, arrays, constants, self.objective.parts())
-
-    def _scores(
-        self,
-        ops: Ops,
-        forward: Forward,
-        parameters: Array,
-        now: Mapping[str, Array],
-        arrays: Sequence[tuple[Array, ...]],
-        constants: Mapping[str, Array],
-        parts: Sequence[tuple[Objective, int]],
-    ) -> list[Array]:
-        images = self.recipe.image.image(ops, parameters, constants, self.shape)
-        height, width, _ = self.shape
-        rows = ops.repeat(images, self.views, 0) if self.views > 1 else images
-        if "matrices" in now:
-            rows = ops.warp(rows, now["matrices"], (height, width))
-        if "noise" in now:
-            rows = rows + self._noise(ops, constants["noise"], now["noise"])
-        inputs = rows
-        if self.preprocessing is not None:
-            white = self.recipe.image.white
-            inputs = self.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
-        taps, numbered = forward(inputs), list(_numbered(self.objective, arrays))
-        for tap in taps.values():
-            tap.check_rows(ops, ops.shape(rows)[0])
-        found = []
-        for part, first in parts:
-            scores = part.score(ops, View(taps, rows, self.views, iter(numbered[first:])))
-            found.append(ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, self.views)), axis=1))
-        return found
-
-    def _noise(self, ops: Ops, field: Array, corners: Array) -> Array:
-        height, width, _ = self.shape
-        y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
-        x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
-        return ops.take(ops.reshape(field, (4 * height * width, -1)), y * (2 * width) + x, 0)
+        return _scores(self, ops, forward, parameters, now, arrays, constants, self.objective.parts())
 
     def update(
         self, ops: Ops, parameters: Array, gradient: Array, state: State, now: Mapping[str, Array]
@@ -311,6 +255,69 @@ class Ascent:
     def display(self, ops: Ops, parameters: Array, constants: Mapping[str, Array]) -> Array:
         """(images, H, W, C) in [0, 1]."""
         return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shape))
+
+
+def _generators(ascent: Ascent, images: range, purpose: int) -> Iterator[np.random.Generator]:
+    """A random generator for each of the images, and for one purpose."""
+    # By the first layer of the objective: a regularizer added to an objective must not change where it starts.
+    first = next((term for term in ascent.objective.terms() if isinstance(term, LayerTerm)), ascent.objective)
+    labels, seen = first.labels(), Counter[str]()
+    for index in range(ascent.count):
+        label = labels[index % len(labels)]
+        # The same objective twice in one call, as diversity wants it, must start from different images.
+        key = (ascent.seed, zlib.crc32(label.encode()), seen[label], purpose)
+        seen[label] += 1
+        if index in images:
+            yield np.random.default_rng(key)
+
+
+def _scores(
+    ascent: Ascent,
+    ops: Ops,
+    forward: Forward,
+    parameters: Array,
+    now: Mapping[str, Array],
+    arrays: Sequence[tuple[Array, ...]],
+    constants: Mapping[str, Array],
+    parts: Sequence[tuple[Objective, int]],
+) -> list[Array]:
+    images = ascent.recipe.image.image(ops, parameters, constants, ascent.shape)
+    height, width, _ = ascent.shape
+    rows = ops.repeat(images, ascent.views, 0) if ascent.views > 1 else images
+    if "matrices" in now:
+        rows = ops.warp(rows, now["matrices"], (height, width))
+    if "noise" in now:
+        rows = rows + _noise(ops, constants["noise"], now["noise"], ascent.shape)
+    inputs = rows
+    if ascent.preprocessing is not None:
+        white = ascent.recipe.image.white
+        inputs = ascent.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
+    taps, numbered = forward(inputs), list(_numbered(ascent.objective, arrays))
+    for tap in taps.values():
+        tap.check_rows(ops, ops.shape(rows)[0])
+    found = []
+    for part, first in parts:
+        scores = part.score(ops, View(taps, rows, ascent.views, iter(numbered[first:])))
+        found.append(ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, ascent.views)), axis=1))
+    return found
+
+
+def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
+    height, width, _ = shape
+    y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
+    x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
+    return ops.take(ops.reshape(field, (4 * height * width, -1)), y * (2 * width) + x, 0)
+
+
+def _silent_part(objective: Objective, label: str, image: int, reached: Sequence[bool]) -> str:
+    names = [part.labels() for part, _ in objective.parts()]
+    silent = [own[image % len(own)] for own, seen in zip(names, reached, strict=False) if not seen]
+    if not silent:
+        return ""
+    return (
+        f"of {label!r} the part {' and the part '.join(map(repr, silent))} does nothing: no gradient reaches the "
+        f"image from it, neither at the start nor at the end: {_SILENT}"
+    )
 
 
 _UNREACHED = "no gradient reaches the image from"

@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,13 @@ from agnostic.contracts.calls import CALLS
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
 from agnostic.files import atomic_path, read_image, read_regular, write_png
-from agnostic.models.inputs import Size
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
 from agnostic.version import __version__
 from agnostic.visualization.ascent import Ascent, Settings
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
-from agnostic.visualization.recipes import Recipe
-from agnostic.visualization.verb import prepare
+from agnostic.visualization.verb import Options, prepare
 
 KEYWORD = "agnostic"
 """The PNG text that says how an image was made, as JSON."""
@@ -117,27 +116,31 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with what is finished by then."""
 
 
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
+
+
+def unseen(what: str, total: int) -> AbstractContextManager[None]:
+    """Progress that nobody follows."""
+    return nullcontext()
+
+
 def draw(
     model: Model,
     drawing: Drawing,
+    options: Options,
     *,
-    recipe: str | Recipe = "fourier",
-    size: Size | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    start: npt.NDArray[np.uint8] | None = None,
-    inputs: Any = None,
-    image: int | str | None = None,
-    channels_in: int | None = None,
     settings: Settings | None = None,
     force: bool = False,
-    progress: Callable[[str, int], Any] | None = None,
+    progress: Progress = unseen,
 ) -> Drawn:
     """Draw what is not yet there, then the mosaic.
 
     Args:
-        start: (H, W, 3), the picture to start from; its middle is taken, in the size of the images.
-        inputs, image: see :func:`agnostic.visualization.verb.visualize`; the fixed inputs are batches of 1.
+        model: a native model.
+        drawing: what to draw, and where.
+        options: what to draw with. Of the start (H, W, 3) the middle is taken, in the size of the images; fixed inputs
+            are batches of 1.
+        settings: how to compute it.
         force: write also over files that hold something else than this work.
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
@@ -148,23 +151,14 @@ def draw(
         InvalidInput, UnknownName, NonFinite: see :func:`agnostic.visualization.verb.visualize`.
     """
     settings = settings or Settings()
-
-    def prepared(items: Sequence[str], start: Any) -> tuple[Backend, Ascent]:
-        objective = drawing.objective(items)
-        return prepare(
-            model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs,
-            image=image, channels_in=channels_in,
-        )  # fmt: skip
-
-    backend, ascent = prepared(drawing.items, None)
+    backend, ascent = prepare(model, drawing.objective(drawing.items), replace(options, start=None))
     if ascent.shape[2] not in (1, 3):
         raise InvalidInput(f"images of {ascent.shape[2]} channels cannot be shown: 1 (grey) or 3 (colour) can")
     if drawing.folder.exists() and not drawing.folder.is_dir():
         raise InvalidInput(f"cannot write to {str(drawing.folder)!r}: a file stands where the images' folder should be")
-    if start is not None:
-        start = fitted(start, ascent.shape)
-        size = ascent.shape[:2]
-    work = _work(backend, model, drawing, ascent, settings, start)
+    if options.start is not None:
+        options = replace(options, start=fitted(np.asarray(options.start), ascent.shape), size=ascent.shape[:2])
+    work = _work(backend, model, drawing, ascent, settings, options.start)
     made_by = [{**work, "label": label} for label in ascent.objective.labels()]
     mosaic_by = {**work, "items": list(drawing.items)}
     if not force:
@@ -181,20 +175,20 @@ def draw(
             # A lone image has other bits than the same one among several; see the backends' ascent.
             missing.append(0 if missing[0] else 1)
         if missing:
-            _, ascent = prepared([drawing.items[i] for i in missing], start)
+            _, ascent = prepare(model, drawing.objective([drawing.items[i] for i in missing]), options)
             texts = [{**made_by[i], **about} for i in missing]
-            if progress is None:
-                _ascend(backend, model, ascent, settings, drawing, missing, texts)
-            else:
-                with progress(f"drawing {drawing.path.stem}", ascent.steps * ascent.count) as on_step:
-                    chosen = replace(settings, on_step=on_step)
-                    _ascend(backend, model, ascent, chosen, drawing, missing, texts)
-        paths = {item: drawing.image_path(item) for item in drawing.items}
-        remarks = {item: said.get("remark") for item, path in paths.items() if (said := said_by(path))}
-        drawn = Drawn(found, {item: remark for item, remark in remarks.items() if remark})
-        text = {**mosaic_by, **about, "columns": drawing.columns, "remarks": drawn.remarks}
-        images = np.stack([read_image(path) for path in paths.values()])
-        write_png(temporary, mosaic(images, drawing.columns), {KEYWORD: json.dumps(text)})
+            with progress(f"drawing {drawing.path.stem}", ascent.steps * ascent.count) as on_step:
+                _ascend(backend, model, ascent, replace(settings, on_step=on_step), drawing, missing, texts)
+        return _write_mosaic(temporary, drawing, found, {**mosaic_by, **about, "columns": drawing.columns})
+
+
+def _write_mosaic(path: Path, drawing: Drawing, found: int, text: Mapping[str, Any]) -> Drawn:
+    """Write the mosaic of images that are all there, and what their files remark."""
+    paths = {item: drawing.image_path(item) for item in drawing.items}
+    remarks = {item: said.get("remark") for item, own in paths.items() if (said := said_by(own))}
+    drawn = Drawn(found, {item: remark for item, remark in remarks.items() if remark})
+    images = np.stack([read_image(own) for own in paths.values()])
+    write_png(path, mosaic(images, drawing.columns), {KEYWORD: json.dumps({**text, "remarks": drawn.remarks})})
     return drawn
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.attached import card_of
 from agnostic.models.call import ModelCall, number_of, picture_call
+from agnostic.models.cards import ModelCard
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.forms import Input, ModelRun
 from agnostic.models.inputs import Size, refused
@@ -33,19 +35,32 @@ from agnostic.visualization.recipes import Recipe
 Float64 = npt.NDArray[np.float64]
 
 
-def prepare(
-    model: Model,
-    objective: Objective,
-    *,
-    recipe: str | Recipe = "fourier",
-    size: Size | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    start: npt.ArrayLike | None = None,
-    inputs: Any = None,
-    image: int | str | None = None,
-    channels_in: int | None = None,
-) -> tuple[Backend, Ascent]:
+@dataclass(frozen=True)
+class Options:
+    """How images are made, whatever they show: the arguments of :func:`visualize` with these names."""
+
+    recipe: str | Recipe = "fourier"
+    size: Size | None = None
+    steps: int | None = None
+    seed: int = 0
+    start: npt.ArrayLike | None = None
+    inputs: Any = None
+    image: int | str | None = None
+    channels_in: int | None = None
+
+    def checked_recipe(self) -> Recipe:
+        """The recipe, with as many steps as are asked for.
+
+        Raises:
+            UnknownName: there is no such recipe.
+            InvalidInput: a number is out of its range.
+        """
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InvalidInput(f"a seed is a non-negative integer, not {self.seed!r}")
+        return recipes.get(self.recipe, **({} if self.steps is None else {"steps": self.steps}))
+
+
+def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backend, Ascent]:
     """Resolve and check the arguments of :func:`visualize`, without computing an image.
 
     Raises:
@@ -58,56 +73,54 @@ def prepare(
         raise InvalidInput(
             f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}")
-    chosen = recipes.get(recipe, **({} if steps is None else {"steps": steps}))
-    backend, card = backend_of(model), card_of(model)
-    if start is not None and size is None:
-        size = _pixels(start)
-    form, call, trial = shown(
-        backend, model, size=size, near=chosen.size, inputs=inputs, image=image, channels_in=channels_in
-    )
-    listing = trial.layers
+    recipe, backend = options.checked_recipe(), backend_of(model)
+    form, call, trial = shown(backend, model, options)
     shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
-    first = None if start is None else _images(start, shape[2])
-
-    def layer(selector: Any) -> Layer:
-        found = select(listing, selector)
-        if len(found) != 1:
-            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective needs exactly one")
-        if trial.error is not None and not found[0].calls:
-            raise refused(model, trial, form.size, others=bool(call.others))
-        return found[0]
-
-    def class_(wanted: Any) -> tuple[int, str]:
-        names = None if card is None else card.class_names
-        if names is None and isinstance(wanted, str):
-            raise InvalidInput(f"the model has no class names to find {wanted!r} among: give the class's number")
-        number = class_index(wanted, names) if names is not None else int(wanted)
-        return number, class_label(number, names)
-
-    resolved = objective.resolve(layer, class_)
+    first = None if options.start is None else _images(options.start, shape[2])
+    failed = None if trial.error is None else refused(model, trial, form.size, others=bool(call.others))
+    resolved = objective.resolve(
+        functools.partial(_layer, trial.layers, failed), functools.partial(_class, card_of(model))
+    )
     if first is not None:
         _check_start(first, shape[:2], resolved.count)
-    if trial.error is not None and OUTPUT in resolved.layers():
-        raise refused(model, trial, form.size, others=bool(call.others))
+    if failed is not None and OUTPUT in resolved.layers():
+        raise failed
     place = number_of(backend, model, call)
     ascent = Ascent(
         objective=resolved,
-        recipe=chosen,
+        recipe=recipe,
         shape=shape,
-        seed=int(seed),
-        preprocessing=preprocessing_of(backend, model, place) if chosen.preprocess else None,
+        seed=int(options.seed),
+        preprocessing=preprocessing_of(backend, model, place) if recipe.preprocess else None,
         start=first,
-        listing={x.name: x for x in listing if x.name in resolved.layers()},
+        listing={x.name: x for x in trial.layers if x.name in resolved.layers()},
         input=form,
-        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in listing if x.shape), default=1),
+        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in trial.layers if x.shape), default=1),
         call=call,
     )
     ascent.others(range(ascent.count))  # raises for rows that do not fit the images
-    if call.place and trial.error is None:
+    if call.place and failed is None:
         ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
     return backend, ascent
+
+
+def _layer(listing: Sequence[Layer], failed: Exception | None, selector: Any) -> Layer:
+    """The one layer of an objective; ``failed`` is the error of the model's run, if it did not reach its end."""
+    found = select(listing, selector)
+    if len(found) != 1:
+        raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective needs exactly one")
+    if failed is not None and not found[0].calls:
+        raise failed
+    return found[0]
+
+
+def _class(card: ModelCard | None, wanted: Any) -> tuple[int, str]:
+    """The number and the label of a class, by its name or number."""
+    names = None if card is None else card.class_names
+    if names is None and isinstance(wanted, str):
+        raise InvalidInput(f"the model has no class names to find {wanted!r} among: give the class's number")
+    number = class_index(wanted, names) if names is not None else int(wanted)
+    return number, class_label(number, names)
 
 
 def _looked_at(backend: Backend, model: Model, ascent: Ascent) -> Mapping[str, int]:
@@ -119,28 +132,20 @@ def _looked_at(backend: Backend, model: Model, ascent: Ascent) -> Mapping[str, i
     return calls_reached(backend, model, ascent.call.first(), picture, layers) if layers else {}
 
 
-def shown(
-    backend: Backend,
-    model: Model,
-    *,
-    size: Size | None,
-    near: Size,
-    inputs: Any = None,
-    image: int | str | None = None,
-    channels_in: int | None = None,
-) -> tuple[Input, ModelCall, ModelRun]:
+def shown(backend: Backend, model: Model, options: Options) -> tuple[Input, ModelCall, ModelRun]:
     """The form of the model's images, the other arguments of its call, and a trial run on one image.
 
-    The run may fail after some layer, for example where a dense head does not fit another size.
-
-    Args:
-        size: None: the model's own; where it has none, ``near``.
-        inputs, image: see :func:`visualize`.
+    The run may fail after some layer, for example where a dense head does not fit another size. The size is that of the
+    options, or of their start; else the model's own, or the recipe's where the model has none.
 
     Raises:
         InvalidInput: the model takes no images, or no layer takes images of this size.
     """
-    form, call = picture_call(backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near)
+    size = _pixels(options.start) if options.size is None and options.start is not None else options.size
+    form, call = picture_call(
+        backend, model, inputs=options.inputs, image=options.image, size=size, channels=options.channels_in,
+        near=options.checked_recipe().size,
+    )  # fmt: skip
     trial = backend[INPUTS].trial(model, call.first().native(backend, model, form.zeros()))
     if trial.error is not None and not any(x.calls for x in trial.layers):
         raise refused(model, trial, form.size, others=bool(call.others))
@@ -239,10 +244,8 @@ def visualize(
         >>> found
         <Images 2 x 16 x 16 x 3 float32: conv:0, conv:5>
     """
-    backend, ascent = prepare(
-        model, objective, recipe=recipe, size=size, steps=steps, seed=seed, start=start, inputs=inputs, image=image,
-        channels_in=channels_in,
-    )  # fmt: skip
+    options = Options(recipe, size, steps, seed, start, inputs, image, channels_in)
+    backend, ascent = prepare(model, objective, options)
     settings = Settings(micro_batch, dtype, memory_format, device, on_step)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))

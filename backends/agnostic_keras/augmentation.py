@@ -107,6 +107,28 @@ def tensorflow_map(augmentation: Augmentation, seed: int, epoch: int = 0) -> Cal
     return function
 
 
+def _through_engine(change: Callable[[Any, Any], Any], images: Any, first: Any) -> Any:
+    """What ``change(images, first)`` returns, also where the engine traces."""
+    import keras
+
+    engine = keras.backend.backend()
+    if engine == "torch":
+        return change(images, first)
+
+    def in_numpy(images: Any, first: Any) -> Any:
+        return change(np.asarray(images), first)
+
+    if engine == "tensorflow":
+        import tensorflow as tf
+
+        result = tf.numpy_function(in_numpy, [images, first], images.dtype)
+        result.set_shape(images.shape)
+        return result
+    import jax
+
+    return jax.pure_callback(in_numpy, jax.ShapeDtypeStruct(images.shape, images.dtype), images, first)
+
+
 @functools.cache
 def _layer_class() -> Any:
     import keras
@@ -132,30 +154,12 @@ def _layer_class() -> Any:
             if not training:
                 return images
             # The variable may change in place: it is counted up after it was read.
-            result = self._engine_call(images, self.seen.value)
+            result = _through_engine(self._change, images, self.seen.value)
             self.seen.assign_add(keras.ops.shape(images)[0])
             return result
 
-        def _change(self, images: Any, first: Any) -> npt.NDArray[Any]:
-            result: npt.NDArray[Any] = self.augmentation(
-                np.asarray(images), seed=self.seed_of_augmentation, index=int(first), layout=self.layout
-            )
-            return result
-
-        def _engine_call(self, images: Any, first: Any) -> Any:
-            engine = keras.backend.backend()
-            if engine == "torch":
-                return self.augmentation(images, seed=self.seed_of_augmentation, index=int(first), layout=self.layout)
-            if engine == "tensorflow":
-                import tensorflow as tf
-
-                result = tf.numpy_function(self._change, [images, first], images.dtype)
-                result.set_shape(images.shape)
-                return result
-            import jax
-
-            shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
-            return jax.pure_callback(self._change, shape, images, first)
+        def _change(self, images: Any, first: Any) -> Any:
+            return self.augmentation(images, seed=self.seed_of_augmentation, index=int(first), layout=self.layout)
 
         def compute_output_shape(self, input_shape: Any) -> Any:
             return input_shape

@@ -30,102 +30,108 @@ _PASSED_OVER = ("keras", "jax", "jaxlib", "tensorflow", "torch")
 def guard(model: keras.Layer) -> Iterator[None]:
     """See :meth:`agnostic.contracts.guards.Guards.guard`."""
     check_built(model)
-    layers = {**named_layers(model), model.name: model}
-    thread, state, engine = threading.get_ident(), _State(), engines.current()
-    flow = guards.Flow(_values, _is_finite, engine.base, *_PASSED_OVER)
-
-    def here() -> bool:
-        return state.active and threading.get_ident() == thread
-
-    def watching(name: str, layer: keras.Layer) -> Replacement:
-        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            found: list[Any] = []
-            flow.enter(name)
-            try:
-                output = original(*args, **kwargs)
-                found = _concrete(output)
-            finally:
-                _leave(flow, name, found, lambda: _cause(layer, (args, kwargs)))
-            # The model's own output is its last layer's.
-            return output if layer is model else tree.map_structure(lambda x: _followed(x, name), output)
-
-        return call
-
-    def term(name: str, x: Any, bad: Any, when: str = "") -> NonFinite:
-        known = _concrete(x)
-        look = flow.look(known[0], "look at what goes into it") if known else "look at what goes into it"
-        return _unwrapped(guards.error("loss term", name, bad, when=when, look=look))
-
-    def _followed(x: Any, name: str) -> Any:
-        if not (keras.ops.is_tensor(x) and keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))):
-            return x
-
-        def check(gradient: Any) -> None:
-            if here() and not state.scaled and (bad := _bad(gradient)) is not None:
-                look = "what follows the layer has no finite derivative here"
-                raise _unwrapped(guards.error("gradient", name, bad, look=look))
-
-        return engines.current().on_gradient(x, check)
-
-    def loss_call(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-        value = original(self, *args, **kwargs)
-        if here() and (bad := _bad(value)) is not None:
-            raise term(self.name, value, bad)
-        return value
-
-    def scale_loss(original: Callable[..., Any], *args: Any) -> Any:
-        state.scaled = True
-        return original(*args)
-
-    def compute_loss(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        total = original(*args, **kwargs)
-        if here() and (bad := _bad(total)) is not None:
-            raise term(*_added(layers, total, bad))
-        return total
-
-    def apply(original: Callable[..., Any], self: Any, grads: Any, trainable_variables: Any = None) -> Any:
-        variables = trainable_variables
-        held = self._trainable_variables if variables is None else variables
-        # The last layer's come first on the way back.
-        for gradient, variable in reversed(list(zip(grads, held, strict=False))) if here() else ():
-            if gradient is not None and (bad := _bad(gradient)) is not None:
-                raise _unwrapped(guards.error("gradient", variable.path, bad))
-        return original(self, grads, variables)
-
-    def before_gradient(targets: Any) -> None:
-        for x in tree.flatten(targets) if here() else ():
-            if (bad := _bad(x)) is not None:
-                line, place = guards.caller(*_PASSED_OVER)
-                raise term(line or "loss", x, bad, f"({place})")
-
+    watch, engine = _Watch(model), engines.current()
     # A loss scale expects infinite gradients, and its own ``apply`` passes only the finite ones on.
     base = next(cls for cls in keras.optimizers.Optimizer.__mro__ if "apply" in vars(cls))
     with (
         engine.uncompiled(),
-        engine.following(flow),
-        engine.before_gradients(before_gradient),
+        engine.following(watch.flow),
+        engine.before_gradients(watch.before_gradient),
         patched(
             [
-                (keras.losses.Loss, "__call__", loss_call),
-                (base, "apply", apply),
-                (keras.optimizers.LossScaleOptimizer, "scale_loss", scale_loss),
+                (keras.losses.Loss, "__call__", watch.loss_call),
+                (base, "apply", watch.apply),
+                (keras.optimizers.LossScaleOptimizer, "scale_loss", watch.scale_loss),
             ]
         ),
-        replaced([(layer, watching(name, layer)) for name, layer in layers.items()]),
-        replaced([(model, compute_loss)], "compute_loss")
+        replaced([(layer, watch.layer_call(name, layer)) for name, layer in watch.layers.items()]),
+        replaced([(model, watch.compute_loss)], "compute_loss")
         if hasattr(model, "compute_loss")
         else contextlib.nullcontext(),
     ):
         try:
             yield
         finally:
-            state.active = False
+            watch.active = False
 
 
-class _State:
-    """Whether the context is still open, since gradients may flow after it; and whether a loss was scaled inside."""
+class _Watch:
+    """What stands in the place of Keras' functions while a model is guarded.
 
-    active, scaled = True, False
+    Attributes:
+        active: whether the context is still open, since gradients may flow after it.
+        scaled: whether a loss was scaled inside.
+    """
+
+    def __init__(self, model: keras.Layer) -> None:
+        self.model, self.thread = model, threading.get_ident()
+        self.layers = {**named_layers(model), model.name: model}
+        self.flow = guards.Flow(_values, _is_finite, engines.current().base, *_PASSED_OVER)
+        self.active, self.scaled = True, False
+
+    def _here(self) -> bool:
+        return self.active and threading.get_ident() == self.thread
+
+    def layer_call(self, name: str, layer: keras.Layer) -> Replacement:
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            found: list[Any] = []
+            self.flow.enter(name)
+            try:
+                output = original(*args, **kwargs)
+                found = _concrete(output)
+            finally:
+                _leave(self.flow, name, found, lambda: _cause(layer, (args, kwargs)))
+            # The model's own output is its last layer's.
+            return output if layer is self.model else tree.map_structure(lambda x: self._followed(x, name), output)
+
+        return call
+
+    def _followed(self, x: Any, name: str) -> Any:
+        if not (keras.ops.is_tensor(x) and keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))):
+            return x
+
+        def check(gradient: Any) -> None:
+            if self._here() and not self.scaled and (bad := _bad(gradient)) is not None:
+                look = "what follows the layer has no finite derivative here"
+                raise _unwrapped(guards.error("gradient", name, bad, look=look))
+
+        return engines.current().on_gradient(x, check)
+
+    def _term(self, name: str, x: Any, bad: Any, when: str = "") -> NonFinite:
+        known = _concrete(x)
+        look = self.flow.look(known[0], "look at what goes into it") if known else "look at what goes into it"
+        return _unwrapped(guards.error("loss term", name, bad, when=when, look=look))
+
+    def loss_call(self, original: Callable[..., Any], loss: Any, *args: Any, **kwargs: Any) -> Any:
+        value = original(loss, *args, **kwargs)
+        if self._here() and (bad := _bad(value)) is not None:
+            raise self._term(loss.name, value, bad)
+        return value
+
+    def scale_loss(self, original: Callable[..., Any], *args: Any) -> Any:
+        self.scaled = True
+        return original(*args)
+
+    def compute_loss(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        total = original(*args, **kwargs)
+        if self._here() and (bad := _bad(total)) is not None:
+            raise self._term(*_added(self.layers, total, bad))
+        return total
+
+    def apply(self, original: Callable[..., Any], optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        variables = trainable_variables
+        held = optimizer._trainable_variables if variables is None else variables
+        # The last layer's come first on the way back.
+        for gradient, variable in reversed(list(zip(grads, held, strict=False))) if self._here() else ():
+            if gradient is not None and (bad := _bad(gradient)) is not None:
+                raise _unwrapped(guards.error("gradient", variable.path, bad))
+        return original(optimizer, grads, variables)
+
+    def before_gradient(self, targets: Any) -> None:
+        for x in tree.flatten(targets) if self._here() else ():
+            if (bad := _bad(x)) is not None:
+                line, place = guards.caller(*_PASSED_OVER)
+                raise self._term(line or "loss", x, bad, f"({place})")
 
 
 def _bad(x: Any) -> Any:

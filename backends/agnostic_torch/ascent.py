@@ -257,7 +257,6 @@ class _Loop:
                         "check the model's weights and the range of its input, or use dtype='float32'"
                     )
 
-    # The network, cut -----------------------------------------------------------------------------------------------
     def _forward(self, inputs: Tensor) -> Mapping[str, Tap]:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
         inputs = inputs.view_as(inputs)
@@ -268,74 +267,8 @@ class _Loop:
         rows = rows.contiguous(memory_format=self.memory_format) if axes == "NCHW" else rows.contiguous()
         # What a model does to its input in place must change neither the picture nor what the next step is given.
         rows = rows.clone() if rows.data_ptr() == inputs.data_ptr() else rows
-        others = [x.clone() for x in self.others]
-        wanted = self.ascent.objective.layers()
-        taps: dict[str, Tap] = {}
-        # Calls of each layer that are still to come, the last of them the one that is looked at.
-        left = {layer: self.ascent.last_call(layer) + 1 for layer in wanted if layer != OUTPUT}
-        cut = OUTPUT not in wanted
-        logits = Logits()
-
-        def ends(layer: str) -> bool:
-            return cut and all(n == (1 if x == layer else 0) for x, n in left.items())
-
-        def record(layer: str, tap: Callable[[], Tap]) -> None:
-            if not left[layer]:
-                return
-            taps[layer], last = tap(), ends(layer)
-            left[layer] -= 1
-            if last:
-                raise _Cut
-
-        def output_hook(layer: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-                # What runs after this layer may change the array in place; what is cut off cannot.
-                axes, before = self.ascent.listing[layer].axes or "", logits.before(output)
-
-                def tap() -> Tap:
-                    if ends(layer):
-                        return Tap(layer, output, axes, logits=before)
-                    return Tap(layer, output.clone(), axes, logits=None if before is None else before.clone())
-
-                record(layer, tap)
-
-            return hook
-
-        def input_hook(layer: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-                x = args[0] if args else kwargs["input"]
-                record(layer, lambda: self._affine_tap(layer, module, x if ends(layer) else x.clone()))
-
-            return hook
-
-        handles = []
-        try:
-            for layer in wanted:
-                if layer in self.channel_means:
-                    module = self.network.get_submodule(layer)
-                    handles.append(module.register_forward_pre_hook(input_hook(layer), with_kwargs=True))
-                elif layer != OUTPUT:
-                    handles.append(self.network.get_submodule(layer).register_forward_hook(output_hook(layer)))
-            try:
-                with logits if self.ascent.objective.wants_logits else contextlib.nullcontext():
-                    args, kwargs = _arguments(self.network, self.ascent.call.having(rows, others))
-                    output = self.network(*args, **kwargs)
-            except _Cut:
-                return taps
-        finally:
-            for handle in handles:
-                handle.remove()
-        if missing := [layer for layer in wanted if layer != OUTPUT and layer not in taps]:
-            raise InvalidInput(f"layer {missing[0]!r} did not run: the model calls it for some images only")
-        if cut:  # some layer ran less often than for the image that it was listed with
-            return taps
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            what = f"{output.ndim} axes" if isinstance(output, Tensor) else f"type {type(output).__name__}"
-            raise InvalidInput(
-                f"the output has {what}, not (batch, classes); name the layer of the logits: logit(..., layer=...)"
-            )
-        taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
-        return taps
+        call = self.ascent.call.having(rows, [x.clone() for x in self.others])
+        return _CutRun(self.ascent, self._affine_tap).taps_of(self.network, call, self.channel_means)
 
     def _receive(self, gradient: Tensor) -> None:
         """Take note of the gradient that the network passes back to its inputs, (images * views, H, W, C)."""
@@ -354,6 +287,89 @@ class _Loop:
             return means.reshape(-1)
 
         return Tap(layer, None, "NCHW", channel_mean)
+
+
+class _CutRun:
+    """One run of the network: it records the taps of an objective's layers, and is cut after the last of them."""
+
+    def __init__(self, ascent: Ascent, affine_tap: Callable[[str, nn.Module, Tensor], Tap]) -> None:
+        self.ascent, self.affine_tap = ascent, affine_tap
+        self.wanted = ascent.objective.layers()
+        self.taps: dict[str, Tap] = {}
+        # Calls of each layer that are still to come, the last of them the one that is looked at.
+        self.left = {layer: ascent.last_call(layer) + 1 for layer in self.wanted if layer != OUTPUT}
+        self.cut = OUTPUT not in self.wanted
+        self.logits = Logits()
+
+    def taps_of(self, network: nn.Module, call: Any, channel_means: Mapping[str, Any]) -> Mapping[str, Tap]:
+        """Run the network; of the layers in ``channel_means`` only means of channels are wanted."""
+        try:
+            with self._hooks(network, channel_means), self._follow_logits():
+                args, kwargs = _arguments(network, call)
+                output = network(*args, **kwargs)
+        except _Cut:
+            return self.taps
+        if missing := [layer for layer in self.wanted if layer != OUTPUT and layer not in self.taps]:
+            raise InvalidInput(f"layer {missing[0]!r} did not run: the model calls it for some images only")
+        if self.cut:  # some layer ran less often than for the image that it was listed with
+            return self.taps
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            what = f"{output.ndim} axes" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+            raise InvalidInput(
+                f"the output has {what}, not (batch, classes); name the layer of the logits: logit(..., layer=...)"
+            )
+        self.taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=self.logits.before(output))
+        return self.taps
+
+    def _follow_logits(self) -> contextlib.AbstractContextManager[Any]:
+        return self.logits if self.ascent.objective.wants_logits else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _hooks(self, network: nn.Module, channel_means: Mapping[str, Any]) -> Iterator[None]:
+        handles = []
+        try:
+            for layer in self.left:
+                module = network.get_submodule(layer)
+                if layer in channel_means:
+                    handles.append(module.register_forward_pre_hook(self._input_hook(layer), with_kwargs=True))
+                else:
+                    handles.append(module.register_forward_hook(self._output_hook(layer)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _ends(self, layer: str) -> bool:
+        return self.cut and all(n == (1 if x == layer else 0) for x, n in self.left.items())
+
+    def _record(self, layer: str, tap: Callable[[], Tap]) -> None:
+        if not self.left[layer]:
+            return
+        self.taps[layer], last = tap(), self._ends(layer)
+        self.left[layer] -= 1
+        if last:
+            raise _Cut
+
+    def _output_hook(self, layer: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            # What runs after this layer may change the array in place; what is cut off cannot.
+            axes, before = self.ascent.listing[layer].axes or "", self.logits.before(output)
+
+            def tap() -> Tap:
+                if self._ends(layer):
+                    return Tap(layer, output, axes, logits=before)
+                return Tap(layer, output.clone(), axes, logits=None if before is None else before.clone())
+
+            self._record(layer, tap)
+
+        return hook
+
+    def _input_hook(self, layer: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            x = args[0] if args else kwargs["input"]
+            self._record(layer, lambda: self.affine_tap(layer, module, x if self._ends(layer) else x.clone()))
+
+        return hook
 
 
 def _gradient(values: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:

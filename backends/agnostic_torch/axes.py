@@ -287,53 +287,55 @@ def _einsum(following: Following, args: Sequence[Any], kwargs: Mapping[str, Any]
     return axes.einsum(args[0], [following.of(x) for x in _tensors(args[1])], result.shape)
 
 
+_NAMES: dict[Rule, str] = {
+    _pointwise: "where clone contiguous _to_copy to detach alias lift_fresh dropout native_dropout softmax "
+    "_softmax log_softmax _log_softmax _safe_softmax cumsum cumprod copy masked_fill fill "
+    "zeros_like ones_like empty_like full_like rand_like randn_like bernoulli prelu gelu "
+    "glu_jvp batch_norm_elemt channel_shuffle native_channel_shuffle hardswish hardsigmoid "
+    "hardtanh relu6 mish silu softplus log_sigmoid leaky_relu elu selu celu softshrink "
+    "hardshrink threshold rrelu rrelu_with_noise lerp addcmul addcdiv clamp _conj resolve_conj "
+    "view_as_complex_copy nan_to_num",
+    _resized: "slice narrow index_select constant_pad_nd pad _pad_enum reflection_pad1d reflection_pad2d "
+    "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d roll flip sort topk gather "
+    "split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk glu repeat tile repeat_interleave "
+    "_fft_r2c _fft_c2r _fft_c2c fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 cummax linalg_qr tril triu scatter "
+    "scatter_add index_add index_copy index_fill slice_scatter select_scatter index_put _index_put_impl "
+    "local_response_norm logcumsumexp",
+    _concatenated: "cat concat concatenate",
+    _first_kept: "native_group_norm group_norm instance_norm rms_norm _fused_rms_norm",
+    _normalized_channels: "batch_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm "
+    "_native_batch_norm_legit_no_training _batch_norm_impl_index miopen_batch_norm _batch_norm_with_update "
+    "_batch_norm_no_update",
+    _normalized_last: "native_layer_norm layer_norm",
+    _permuted: "permute",
+    _transposed: "transpose t swapaxes swapdims numpy_T mT matrix_H adjoint",
+    _reshaped: "view _unsafe_view reshape _reshape_alias flatten unflatten view_as reshape_as",
+    _squeezed: "squeeze",
+    _inserted: "unsqueeze stack",
+    _dropped: "select unbind",
+    _reduced: "sum mean amax amin max min var std var_mean std_mean norm prod argmax argmin any all logsumexp "
+    "linalg_vector_norm median nansum nanmean count_nonzero mode aminmax",
+    _expanded: "expand broadcast_to expand_as",
+    _product(0): "mm bmm matmul",
+    _product(1): "addmm baddbmm _addmm_activation",
+    _linear: "linear",
+    _convolved: "convolution convolution_overrideable _convolution conv1d conv2d conv3d conv_transpose1d "
+    "conv_transpose2d conv_transpose3d mkldnn_convolution cudnn_convolution thnn_conv2d slow_conv3d "
+    "_conv_depthwise2d conv_depthwise3d",
+    _attended: "scaled_dot_product_attention _scaled_dot_product_flash_attention "
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention "
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_attention_math",
+    _embedded: "embedding",
+    _patches: "im2col",
+    _unpatched: "col2im",
+    _sampled: "grid_sampler grid_sampler_2d grid_sampler_3d",
+    _indexed: "index _unsafe_index",
+    _einsum: "einsum",
+}  # fmt: skip
+
+
 def _rules() -> dict[str, Rule]:
-    names: dict[Rule, str] = {
-        _pointwise: "where clone contiguous _to_copy to detach alias lift_fresh dropout native_dropout softmax "
-        "_softmax log_softmax _log_softmax _safe_softmax cumsum cumprod copy masked_fill fill "
-        "zeros_like ones_like empty_like full_like rand_like randn_like bernoulli prelu gelu "
-        "glu_jvp batch_norm_elemt channel_shuffle native_channel_shuffle hardswish hardsigmoid "
-        "hardtanh relu6 mish silu softplus log_sigmoid leaky_relu elu selu celu softshrink "
-        "hardshrink threshold rrelu rrelu_with_noise lerp addcmul addcdiv clamp _conj resolve_conj "
-        "view_as_complex_copy nan_to_num",
-        _resized: "slice narrow index_select constant_pad_nd pad _pad_enum reflection_pad1d reflection_pad2d "
-        "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d roll flip sort topk gather "
-        "split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk glu repeat tile repeat_interleave "
-        "_fft_r2c _fft_c2r _fft_c2c fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 cummax linalg_qr tril triu scatter "
-        "scatter_add index_add index_copy index_fill slice_scatter select_scatter index_put _index_put_impl "
-        "local_response_norm logcumsumexp",
-        _concatenated: "cat concat concatenate",
-        _first_kept: "native_group_norm group_norm instance_norm rms_norm _fused_rms_norm",
-        _normalized_channels: "batch_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm "
-        "_native_batch_norm_legit_no_training _batch_norm_impl_index miopen_batch_norm _batch_norm_with_update "
-        "_batch_norm_no_update",
-        _normalized_last: "native_layer_norm layer_norm",
-        _permuted: "permute",
-        _transposed: "transpose t swapaxes swapdims numpy_T mT matrix_H adjoint",
-        _reshaped: "view _unsafe_view reshape _reshape_alias flatten unflatten view_as reshape_as",
-        _squeezed: "squeeze",
-        _inserted: "unsqueeze stack",
-        _dropped: "select unbind",
-        _reduced: "sum mean amax amin max min var std var_mean std_mean norm prod argmax argmin any all logsumexp "
-        "linalg_vector_norm median nansum nanmean count_nonzero mode aminmax",
-        _expanded: "expand broadcast_to expand_as",
-        _product(0): "mm bmm matmul",
-        _product(1): "addmm baddbmm _addmm_activation",
-        _linear: "linear",
-        _convolved: "convolution convolution_overrideable _convolution conv1d conv2d conv3d conv_transpose1d "
-        "conv_transpose2d conv_transpose3d mkldnn_convolution cudnn_convolution thnn_conv2d slow_conv3d "
-        "_conv_depthwise2d conv_depthwise3d",
-        _attended: "scaled_dot_product_attention _scaled_dot_product_flash_attention "
-        "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention "
-        "_scaled_dot_product_cudnn_attention _scaled_dot_product_attention_math",
-        _embedded: "embedding",
-        _patches: "im2col",
-        _unpatched: "col2im",
-        _sampled: "grid_sampler grid_sampler_2d grid_sampler_3d",
-        _indexed: "index _unsafe_index",
-        _einsum: "einsum",
-    }  # fmt: skip
-    found = {name: rule for rule, all_names in names.items() for name in all_names.split()}
+    found = {name: rule for rule, all_names in _NAMES.items() for name in all_names.split()}
     for spatial in (1, 2, 3):
         rule = _spatial(spatial)
         pools = ("max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d", "adaptive_avg_pool{}d", "lp_pool{}d",

@@ -33,7 +33,7 @@ import agnostic as ag
 from agnostic.contracts.ascent import ASCENT
 from agnostic.files import atomic_path
 from agnostic.visualization.ascent import Settings
-from agnostic.visualization.verb import prepare
+from agnostic.visualization.verb import Options, prepare
 
 LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1")
 SIZE = 150
@@ -102,7 +102,7 @@ def ours(model: keras.Model, layer: str, steps: int, rounds: int, dtype: str | N
 
     def prepared(count: int) -> Any:
         objective = ag.objectives.channel(layer, [i % channels for i in range(count)])
-        return prepare(model, objective, recipe="classic", size=SIZE, steps=steps)
+        return prepare(model, objective, Options("classic", SIZE, steps))
 
     settings = Settings(dtype=dtype)
     # As many filters as the backend itself would take at once, in every round.

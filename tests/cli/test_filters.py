@@ -82,9 +82,10 @@ def test_without_a_layer_the_last_at_each_resolution(command: Command, tmp_path:
 
 def test_of_a_model_with_blocks_what_the_blocks_return_is_drawn() -> None:
     import agnostic as ag
+    from agnostic.visualization.verb import Options
 
     network = ag.load("efficientnet_lite0", backend="torch", weights="random")
-    chosen = [layer.name for layer in drawing.spatial_layers(network, [], 64, "fourier")]
+    chosen = [layer.name for layer in drawing.spatial_layers(network, [], Options(size=64))]
     assert chosen == ["act1", "blocks.1", "blocks.2", "blocks.4", "act2"]
 
 

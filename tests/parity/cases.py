@@ -17,7 +17,7 @@ from agnostic.contracts.weights import WEIGHTS
 from agnostic.registry import Model, backend_of
 from agnostic.taps.verbs import prepare as prepare_images
 from agnostic.transfer.layouts import to_canonical
-from agnostic.visualization.verb import prepare
+from agnostic.visualization.verb import Options, prepare
 
 Array = np.ndarray[Any, Any]
 
@@ -175,7 +175,7 @@ def gradients(model: Model, dtype: str) -> Iterator[tuple[str, Array]]:
     """Each objective and its gradient with respect to the image's parameters, at the start, for the first step."""
     for number, (name, objective) in enumerate(OBJECTIVES.items()):
         recipe = RECIPES[number % 2]
-        backend, ascent = prepare(model, objective(), recipe=recipe, size=SIZE, seed=1)
+        backend, ascent = prepare(model, objective(), Options(recipe, SIZE, seed=1))
         function = _torch_step if backend.name == "torch" else _keras_step
         value, gradient = function(model, ascent, dtype)
         yield f"{name}, {recipe}, value", value

@@ -296,9 +296,9 @@ def test_users_hooks_are_part_of_the_model(network: Any, up_to: Any, layer: str,
     if where != "before":
         module.register_forward_hook(lambda module, args, output: output * -3.0 + 1)
     images = draw(network, channel(layer, 2), recipe="classic", steps=1, dtype="float64")
-    from agnostic.visualization.verb import prepare
+    from agnostic.visualization.verb import Options, prepare
 
-    _, ascent = prepare(network, channel(layer, 2), recipe="classic", steps=1, size=16)
+    _, ascent = prepare(network, channel(layer, 2), Options("classic", 16, 1))
     x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
     network.double()
     with torch.no_grad():
@@ -379,7 +379,7 @@ def forward_means(model: Any, x: Any) -> Any:
     ],
 )
 def test_the_objective_is_that_of_the_model_itself(kind: Any, objective: Any, value: Callable[[Any], Any]) -> None:
-    from agnostic.visualization.verb import prepare
+    from agnostic.visualization.verb import Options, prepare
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -389,7 +389,7 @@ def test_the_objective_is_that_of_the_model_itself(kind: Any, objective: Any, va
             recipe, steps=1, **({} if recipe == "classic" else {"views": ag.recipes.classic().views})
         )
         found = draw(model, objective, recipe=recipe_, steps=1, dtype="float64").scores[0, 0]
-        _, ascent = prepare(model, objective, recipe=recipe_, size=16)
+        _, ascent = prepare(model, objective, Options(recipe_, 16))
         constants = ascent.constants()
         from agnostic.reference.ops import NumpyOps
 
@@ -665,12 +665,12 @@ def networks() -> dict[str, Any]:
 @pytest.mark.parametrize("layer", ["1", "0.0"])
 def test_folding_changes_nothing(name: str, layer: str) -> None:
     from agnostic.visualization.ascent import Settings
-    from agnostic.visualization.verb import prepare
+    from agnostic.visualization.verb import Options, prepare
 
     model = networks()[name]
     objective = channel("1", 1) if layer == "1" else channel("1", 1) + 0.5 * channel(layer, 2)
     # Not by visualize, which refuses a channel that is off.
-    backend, ascent = prepare(model, objective, recipe="classic", size=16, steps=1)
+    backend, ascent = prepare(model, objective, Options("classic", 16, 1))
     (climbed,) = backend[ASCENT].ascend(model, ascent, Settings(dtype="float64"))
     found = climbed.scores[0, 0]
     x = torch.tensor(ascent.initial(range(1))).permute(0, 3, 1, 2)
@@ -685,12 +685,12 @@ def test_folding_changes_nothing(name: str, layer: str) -> None:
 
 
 def test_a_regularizer_does_not_change_the_start(network: Any) -> None:
-    from agnostic.visualization.verb import prepare
+    from agnostic.visualization.verb import Options, prepare
 
     plain = channel("block", [1, 3])
     starts = []
     for objective in (plain, 2 * plain - 0.1 * ag.objectives.total_variation()):
-        _, ascent = prepare(network, objective, size=16, seed=4)
+        _, ascent = prepare(network, objective, Options(size=16, seed=4))
         starts.append((ascent.initial(range(2)), ascent.schedule(range(2))["matrices"]))
     for one, other in zip(*starts, strict=True):
         np.testing.assert_array_equal(one, other)

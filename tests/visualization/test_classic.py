@@ -12,7 +12,7 @@ import pytest
 
 import agnostic as ag
 from agnostic.visualization.parameterization import Pixels
-from agnostic.visualization.verb import prepare
+from agnostic.visualization.verb import Options, prepare
 
 torch = pytest.importorskip("torch")
 
@@ -83,7 +83,7 @@ def test_the_memory_format_changes_nothing_but_rounding(network: Any, up_to: Any
 
 
 def test_the_start_is_what_the_seed_gives(network: Any) -> None:
-    _, ascent = prepare(network, ag.objectives.channel("stem", [4, 1]), recipe="classic", size=9, seed=7)
+    _, ascent = prepare(network, ag.objectives.channel("stem", [4, 1]), Options("classic", 9, seed=7))
     first = ascent.initial(range(2))
     assert first.dtype == np.float64
     np.testing.assert_array_equal(first[0], start(7, "stem:4", (9, 9, 3)))
