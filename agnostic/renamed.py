@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,14 +13,15 @@ def old_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: its ``__name__``.
-        names: the new name by the old one.
+        names: the new name by the old one; ``"module:name"`` where it is in another module.
     """
 
     def get(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        new = names[name]
-        warnings.warn(f"{module}.{name} is now called {module}.{new}", DeprecationWarning, stacklevel=2)
-        return getattr(sys.modules[module], new)
+        home, _, new = names[name].rpartition(":")
+        home = home or module
+        warnings.warn(f"{module}.{name} is now called {home}.{new}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(home), new)
 
     return get

@@ -217,7 +217,7 @@ def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
 
 
 @dataclass(frozen=True)
-class Job:
+class DrawingJob:
     """What the commands that draw are given besides what to draw: read and checked before a model is loaded.
 
     Attributes:
@@ -287,7 +287,7 @@ def job(
     steps: int | None, columns: int, seed: int, start: Path | None, inputs: Sequence[str] | None, image: str | None,
     force: bool, out: Path, backend: str | None, engine: str | None, trust: bool, dtype: str | None,
     micro_batch: int | None, device: str | None, json: bool,
-) -> Job:  # fmt: skip
+) -> DrawingJob:  # fmt: skip
     """A job of the options of these names.
 
     Raises:
@@ -301,7 +301,7 @@ def job(
     given, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
     options = Options(recipe, sides, steps, seed, None, given, place, channels_in)
     options.checked_recipe()
-    return Job(
+    return DrawingJob(
         spec,
         {"backend": backend, "engine": engine, "weights": weights, "trust": trust, "card": card},
         options if start is None else replace(options, start=read_image(start)),
@@ -314,7 +314,7 @@ def job(
     )
 
 
-def draw_all(model: Any, drawings: Sequence[Drawing], job: Job) -> None:
+def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
     """Draw the images, and report each file when it is written.
 
     Raises:

@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from agnostic.models.call import ModelCall
 from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.ops import Array, Ops
+from agnostic.renamed import old_names
 from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.objectives import Channel, LayerTerm, Objective, View
@@ -354,3 +355,10 @@ def _numbered(objective: Objective, arrays: Sequence[tuple[Array, ...]]) -> Iter
             numbers[str(term.layer)] += 1
         else:
             yield own
+
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(
+        __name__,
+        {"Images": "agnostic.visualization.images:Images", "visualize": "agnostic.visualization.verb:visualize"},
+    )

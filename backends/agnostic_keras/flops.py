@@ -85,7 +85,8 @@ def _heads(layer: Any, given: list[Shape], made: Shape) -> int:
     # The projections are layers inside, and count there.
     query, value = given[0], given[min(1, len(given) - 1)]
     depths = layer._key_dim + layer._value_dim
-    return query[0] * layer._num_heads * math.prod(query[1:-1]) * math.prod(value[1:-1]) * depths
+    total: int = query[0] * layer._num_heads * math.prod(query[1:-1]) * math.prod(value[1:-1]) * depths
+    return total
 
 
 def _dot_attention(layer: Any, given: list[Shape], made: Shape) -> int:

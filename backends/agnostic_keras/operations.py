@@ -82,9 +82,15 @@ class Call:
         """The type of the output."""
         return str(keras.backend.standardize_dtype(self.spec.dtype))
 
-    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Any:
-        """Write a node."""
-        return self.recorder.builder.emit(operator, *operands, **attributes)
+    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Value:
+        """Write a node of one output."""
+        value: Value = self.recorder.builder.emit(operator, *operands, **attributes)
+        return value
+
+    def emit_several(self, operator: str, *operands: Any, **attributes: Any) -> tuple[Value, ...]:
+        """Write a node of several outputs."""
+        values: tuple[Value, ...] = self.recorder.builder.emit(operator, *operands, **attributes)
+        return values
 
 
 Reader = Callable[[Call], Any]
@@ -416,7 +422,7 @@ def _sparsemax(c: Call) -> Value:
     """Source: Martins, Astudillo, "From Softmax to Sparsemax", 2016, algorithm 1."""
     x, axis = c.x, _axis(c.op.axis, c.rank)
     n = x.shape[axis]
-    z, _ = c.emit("top", x, count=n, axis=axis)
+    z, _ = c.emit_several("top", x, count=n, axis=axis)
     total = c.emit("cumulative", z, function="sum", axis=axis)
     shape = tuple(n if a == axis else 1 for a in range(c.rank))
     places = c.emit("reshape", c.emit("arange", 1, n + 1, dtype=x.dtype, length=n), shape=shape)
@@ -695,13 +701,13 @@ def _place(c: Call) -> Value:
 
 @reads("TopK")
 def _top(c: Call) -> Any:
-    return c.emit("top", c.x, count=int(c.op.k), axis=c.rank - 1, largest=True)
+    return c.emit_several("top", c.x, count=int(c.op.k), axis=c.rank - 1, largest=True)
 
 
 @reads("Sort", "Argsort")
 def _sort(c: Call) -> Any:
     x, axis = (c.emit("reshape", c.x, shape=(-1,)), 0) if c.op.axis is None else (c.x, _axis(c.op.axis, c.rank))
-    values, places = c.emit("top", x, count=x.shape[axis], axis=axis, largest=False)
+    values, places = c.emit_several("top", x, count=x.shape[axis], axis=axis, largest=False)
     return values if type(c.op).__name__ == "Sort" else places
 
 
@@ -1062,7 +1068,8 @@ def _slice_update(c: Call) -> Value:
 
 @reads("Slice")
 def _slice(c: Call) -> Value:
-    x, starts = c["inputs"], c["start_indices"]
+    starts = c["start_indices"]
+    x: Value = c["inputs"]
     if isinstance(starts, Value):
         raise Unreadable("begins at places that depend on the data")
     for axis, (start, length) in enumerate(zip(starts, c.shape, strict=True)):
@@ -1101,7 +1108,7 @@ def _complex(c: Call) -> Value:
 
 
 @reads("FFT", "FFT2", "IFFT2")
-def _fourier(c: Call) -> tuple[Value, Value]:
+def _fourier(c: Call) -> tuple[Value, ...]:
     name, x = type(c.op).__name__, _complex(c)
     axes = tuple(range(len(x.shape)))[-1 if name == "FFT" else -2 :]
     pairs = c.emit("as_real", c.emit("fourier", x, axes=axes, inverse=name == "IFFT2"), dtype=c.x[0].dtype)

@@ -311,7 +311,7 @@ def _first(layer: keras.Layer, ndim: int) -> bool:
     if ndim < 3 or isinstance(layer, kl.RNN):
         return False
     if isinstance(layer, kl.BatchNormalization | kl.GroupNormalization):
-        return layer.axis % ndim == 1
+        return bool(layer.axis % ndim == 1)
     return getattr(layer, "data_format", None) == "channels_first"
 
 

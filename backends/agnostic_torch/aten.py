@@ -83,9 +83,15 @@ class Call:
         """The type of the output, as torch says."""
         return str(self.node.meta["val"].dtype).removeprefix("torch.")
 
-    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Any:
-        """Write a node."""
-        return self.builder.emit(operator, *operands, **attributes)
+    def emit(self, operator: str, *operands: Any, **attributes: Any) -> Value:
+        """Write a node of one output."""
+        value: Value = self.builder.emit(operator, *operands, **attributes)
+        return value
+
+    def emit_several(self, operator: str, *operands: Any, **attributes: Any) -> tuple[Value, ...]:
+        """Write a node of several outputs."""
+        values: tuple[Value, ...] = self.builder.emit(operator, *operands, **attributes)
+        return values
 
 
 Reader = Callable[[Call], Any]
@@ -792,14 +798,14 @@ def _cumulative(c: Call) -> Value:
 @reads("topk")
 def _top(c: Call) -> Any:
     axis = _axis(c["dim"], len(c["self"].shape))
-    return c.emit("top", c["self"], count=int(c["k"]), axis=axis, largest=bool(c["largest"]))
+    return c.emit_several("top", c["self"], count=int(c["k"]), axis=axis, largest=bool(c["largest"]))
 
 
 @reads("sort", "argsort")
 def _sort(c: Call) -> Any:
     axis = _axis(c["dim"], len(c["self"].shape))
     count = c["self"].shape[axis]
-    found = c.emit("top", c["self"], count=count, axis=axis, largest=bool(c["descending"]))
+    found = c.emit_several("top", c["self"], count=count, axis=axis, largest=bool(c["descending"]))
     return found[1] if name_of(c.node.target) == "argsort" else found
 
 
@@ -1119,7 +1125,7 @@ def _recurrent(c: Call) -> Any:
             kernel, recurrent, *rest = weights
             biases = rest[:2] if c["has_biases"] else [None, None]
             projection = rest[-1:] if len(rest) in (1, 3) else []
-            run, *final = c.emit(
+            run, *final = c.emit_several(
                 operator, x, *states, kernel, recurrent, *biases, *projection, reverse=bool(direction), **extra
             )
             runs.append(run)

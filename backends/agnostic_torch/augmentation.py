@@ -212,7 +212,8 @@ def _colored(x: torch.Tensor, parameters: Sequence[Parameters], value_range: tup
     spread = any(p.contrast != 1 for p in parameters)
     mean = x.nanmean(dim=(1, 2, 3), keepdim=True).nan_to_num(low) if spread else torch.full_like(gain, low)
     slope, intercept = color.linear(gain, contrast, offset, mean, low)
-    return (x * slope + intercept).clamp(low, high)
+    changed: torch.Tensor = (x * slope + intercept).clamp(low, high)
+    return changed
 
 
 def dataset_class(cls: type[_I]) -> type[_I]:

@@ -165,7 +165,7 @@ class _Symbol:
         return _Symbol(self.node, -self.scale)
 
     def __sub__(self, other: Any) -> _Symbol:
-        return self + -other
+        return self.__add__(-other)
 
     def __rsub__(self, number: float | _Number) -> _Symbol:
         return -self + number

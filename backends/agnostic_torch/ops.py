@@ -21,6 +21,11 @@ def _axis(axis: Axis) -> Any:
     return tuple(axis) if isinstance(axis, Sequence) else axis
 
 
+def _norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(x, dim=_axis(axis), keepdim=keepdims)
+    return found
+
+
 class TorchOps:
     """See :class:`agnostic.ops.Ops`. New tensors are made on ``device``."""
 
@@ -30,9 +35,8 @@ class TorchOps:
         self.device = torch.device(device)
 
     def asarray(self, value: Any, dtype: str | None = None) -> Tensor:
-        if not isinstance(value, Tensor):
-            value = torch.from_numpy(np.array(value, order="C"))
-        return value.to(self.device, None if dtype is None else getattr(torch, dtype))
+        x: Tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
+        return x.to(self.device, None if dtype is None else getattr(torch, dtype))
 
     def numpy(self, x: Tensor) -> np.ndarray[Any, Any]:
         x = x.detach()
@@ -146,11 +150,11 @@ class TorchOps:
     def norm(self, x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         whole = axis is None and not keepdims
         if not (whole and x.device.type == "cpu" and x.is_contiguous() and x.numel() > _ROW):
-            return torch.linalg.vector_norm(x, dim=_axis(axis), keepdim=keepdims)
+            return _norm(x, axis, keepdims)
         # PyTorch adds one square after the other there: of 25 million it loses 3 digits, of rows none.
         flat, rows = x.reshape(-1), x.numel() // _ROW
-        of_rows = torch.linalg.vector_norm(flat[: rows * _ROW].view(rows, _ROW), dim=1)
-        return torch.linalg.vector_norm(torch.cat([of_rows, flat[rows * _ROW :]]))
+        of_rows = _norm(flat[: rows * _ROW].view(rows, _ROW), 1)
+        return _norm(torch.cat([of_rows, flat[rows * _ROW :]]))
 
     def known(self, x: Tensor) -> float | None:
         # A subclass may be a trace, or hold its values elsewhere; so may what torch.func wraps.
@@ -168,7 +172,8 @@ class TorchOps:
         return torch.einsum(equation, *operands)
 
     def irfft2(self, real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
-        return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+        found: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+        return found
 
     def warp(self, images: Tensor, matrices: Tensor, shape: tuple[int, int]) -> Tensor:
         height, width = images.shape[1:3]

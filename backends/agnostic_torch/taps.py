@@ -215,7 +215,7 @@ def _is_fresh(tensor: Tensor) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse tensors and wrappers have no storage
         return id(tensor)
 
@@ -268,7 +268,8 @@ def _state(model: nn.Module) -> Hashable:
 def _plain(value: Any) -> Hashable:
     """Plain values by value, all others by identity."""
     if type(value) in _PLAIN:
-        return value
+        plain: Hashable = value
+        return plain
     if type(value) is dict:
         return tuple((_plain(key), _plain(item)) for key, item in value.items())
     return tuple(map(_plain, value)) if type(value) in (tuple, list) else id(value)

@@ -72,7 +72,7 @@ def _is_gone(x: Any) -> bool:
 
 def concrete(x: Array) -> Array | None:
     """An array's values, also while it is differentiated; None while it is traced, when it has none."""
-    found: Any = x
+    found: Array | None = x
     while isinstance(found, jax.core.Tracer):
         found = getattr(found, "primal", None)
     return found

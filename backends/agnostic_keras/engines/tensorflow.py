@@ -71,7 +71,7 @@ def dense(gradient: Any) -> Tensor:
 
 def is_compiling() -> bool:
     """Whether this very moment is inside a trace, whose arrays have no values yet."""
-    return tf.inside_function()
+    return bool(tf.inside_function())
 
 
 EMPTY_BATCHES = False
@@ -130,7 +130,7 @@ def climber(network: Any) -> Callable[..., Any]:
     def climb(
         parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
     ) -> tuple[Tensor, ...]:
-        results = compiled(parameters, state, schedule, data)
+        results: tuple[Tensor, ...] = compiled(parameters, state, schedule, data)
         if on_step is not None:
             for _ in range(results[1].shape[0]):
                 on_step()

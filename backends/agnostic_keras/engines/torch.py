@@ -35,7 +35,8 @@ tanh = torch.tanh
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
-    return torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+    found: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=shape, norm="ortho")
+    return found
 
 
 def maximum(a: Tensor, b: Any) -> Tensor:
