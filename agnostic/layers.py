@@ -21,6 +21,7 @@ from numbers import Integral
 from typing import Any, SupportsIndex, overload
 
 from agnostic import display
+from agnostic.axes import Dimensions, letters
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.text import counted, type_named
 
@@ -66,6 +67,22 @@ class Layer:
     def spatial(self) -> bool:
         """Whether the output has channels, a height and a width."""
         return self.axes is not None and set("CHW") <= set(self.axes)
+
+
+Seen = tuple[tuple[int | None, ...], Dimensions | None]
+"""The shape of an array that a layer returned, and its dimensions, None where they are not known."""
+
+
+def seen_layer(name: str, kind: str, seen: Seen | None, parameters: int, calls: int, flops: int | None) -> Layer:
+    """A layer as a run showed it; ``seen`` is None where it returned no array."""
+    if seen is None:
+        return Layer(name, kind, None, None, None, parameters, calls, flops=flops)
+    sizes, axes = seen[0], None if seen[1] is None else letters(seen[1])
+    if axes is None:
+        return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=flops)
+    shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
+    channels = sizes[axes.index("C")] if "C" in axes else None
+    return Layer(name, kind, shape, axes, channels, parameters, calls, flops=flops)
 
 
 class Layers(list[Layer]):

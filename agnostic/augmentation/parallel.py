@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from agnostic.augmentation.warp import opencv
+from agnostic.opencv import opencv
 
 _MOST = 16
 

@@ -6,13 +6,13 @@ import functools
 import importlib
 import threading
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from agnostic.errors import InvalidInput, MissingDependency
+from agnostic.opencv import opencv
 from agnostic.reference import warp as reference
 
 WarpMethod = Literal["auto", "exact", "fast"]
@@ -32,26 +32,6 @@ _LONGEST = 2**15 - 1
 
 AGREEMENT = 0.01
 """How far, in units of 1/255 of the range, a path may be from the reference to be taken without being asked for."""
-
-
-_importing = threading.Lock()
-
-
-@functools.cache
-def opencv() -> ModuleType | None:
-    """OpenCV if it is installed, else None."""
-    # While cv2 is being imported it takes itself out of sys.modules for a moment: two threads at once would fail.
-    with _importing:
-        try:
-            return importlib.import_module("cv2")
-        except ModuleNotFoundError:
-            return None
-
-
-def _opencv() -> ModuleType:
-    cv2 = opencv()
-    assert cv2 is not None
-    return cv2
 
 
 @functools.cache
@@ -187,7 +167,7 @@ def _border(
     image: npt.NDArray[Any], matrix: npt.NDArray[np.float64], shape: tuple[int, int], fill_mode: reference.FillMode
 ) -> int | None:
     """OpenCV's name of the fill mode, where its warpAffine is as exact as its remap is; else None."""
-    cv2 = _opencv()
+    cv2 = opencv()
     # Of two channels warpAffine rounds positions to 1/32 of a pixel.
     if fill_mode not in ("nearest", "reflect", "grid-constant") or image.shape[2] not in (1, 3, 4):
         return None
@@ -220,7 +200,7 @@ def _affine(
 
     Images whose channels lie in planes, as torch has them, are interleaved before and separated after.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     (a, b, c), (d, e, f) = matrix.tolist()
     # OpenCV counts (x, y).
     across, flags = np.array([[e, d, f], [b, a, c]]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -257,7 +237,7 @@ def _planes(image: npt.NDArray[Any]) -> list[npt.NDArray[Any]] | None:
 
 def _woven(image: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     """The image with its channels side by side, filled up to ``count``, and in the processor's cache."""
-    cv2 = _opencv()
+    cv2 = opencv()
     channels = image.shape[2]
     planes = _planes(image) if channels > 1 else None
     if planes is None and count == channels:
@@ -309,7 +289,7 @@ def _remap(
     if not image.flags.c_contiguous:
         # Planes are woven by OpenCV in a fifth of NumPy's time.
         planes = _planes(image) if channels <= 4 else None
-        image = np.ascontiguousarray(image) if planes is None else _opencv().merge(planes)
+        image = np.ascontiguousarray(image) if planes is None else opencv().merge(planes)
     if max(height, width, *shape) <= _TILE and fill_mode != "grid-wrap":
         if order == 1 and fill_mode in ("nearest", "grid-constant") and _farthest(matrix, shape) <= 2 * _TILE:
             # Nothing to fold: the positions are rounded to float32 as they are added.
@@ -369,7 +349,7 @@ def _read(
     cval: float,
 ) -> npt.NDArray[Any]:
     """OpenCV's remap of any number of channels."""
-    cv2 = _opencv()
+    cv2 = opencv()
     channels = image.shape[2]
     border = cv2.BORDER_REFLECT if fill_mode == "reflect" and order == 1 else cv2.BORDER_REPLICATE
     border = cv2.BORDER_CONSTANT if fill_mode == "grid-constant" else border

@@ -6,11 +6,9 @@ libjpeg-turbo; a test compares them), OpenCV is the faster one. Everything else 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import os
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +21,7 @@ from agnostic.contracts.data import DATA
 from agnostic.decoding import Flaw, decoder_errors, pillow
 from agnostic.errors import InvalidInput, MissingDependency, nearest
 from agnostic.files import read_regular
+from agnostic.opencv import opencv
 from agnostic.registry import get_backend, registrations
 
 ImageArray = npt.NDArray[np.uint8]
@@ -85,7 +84,7 @@ class Reading:
             object.__setattr__(self, "size", _sides(self.size))
         if len(self.background) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in self.background):
             raise InvalidInput(f"background must be three integers of 0 to 255, not {self.background!r}")
-        if self.decoder == "opencv" and _opencv() is None:
+        if self.decoder == "opencv" and opencv() is None:
             raise MissingDependency("decoder 'opencv' needs OpenCV: pip install opencv-python-headless")
         if self.resizer != OWN_RESIZER:
             if self.interpolation not in ("bilinear", "bicubic") or self.color == "rgba":
@@ -101,7 +100,7 @@ class Reading:
         pillow()
         if self.decoder == "auto":
             # Here, and not in the threads that read.
-            _opencv()
+            opencv()
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -114,25 +113,12 @@ def resizers() -> list[str]:
     return [name for name in registrations() if DATA in get_backend(name)]
 
 
-_importing = threading.Lock()
-
-
 def _sides(size: Any) -> tuple[int, int]:
     try:
         height, width = size
         return whole_number("height", height, 1), whole_number("width", width, 1)
     except (TypeError, ValueError):
         raise InvalidInput(f"size must be (height, width), two integers of 1 or more, or None, not {size!r}") from None
-
-
-@functools.cache
-def _opencv() -> Any:
-    # While cv2 is being imported it takes itself out of sys.modules for a moment: two threads at once would fail.
-    with _importing:
-        try:
-            return importlib.import_module("cv2")
-        except ModuleNotFoundError:
-            return None
 
 
 def read_image(path: str | os.PathLike[str], reading: Reading) -> ImageArray:
@@ -206,7 +192,7 @@ def _jpeg(
     # Sides that do not divide are rounded up when decoding; the picture ends within the last pixel.
     box = None if scale == 1 else (0.0, 0.0, width / scale, height / scale)
     # OpenCV has a limit of its own, which the user cannot raise here; Pillow's has been passed.
-    cv2 = _opencv() if reading.decoder != "pillow" and width * height <= _OPENCV_PIXELS else None
+    cv2 = opencv() if reading.decoder != "pillow" and width * height <= _OPENCV_PIXELS else None
     # OpenCV before 5 shows what there is of a truncated file, Pillow refuses it: so Pillow gets all that lack an end.
     if cv2 is not None and image.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(_END_OF_IMAGE):
         # The flag for RGB stands in place of the one for colour, which means BGR.

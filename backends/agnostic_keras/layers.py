@@ -13,8 +13,7 @@ from typing import Any
 
 import keras
 
-from agnostic.axes import Dimensions, letters
-from agnostic.layers import Layer
+from agnostic.layers import Layer, Seen, seen_layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.attached import card_of
 from agnostic_keras.axes import Following
@@ -115,7 +114,7 @@ class Listing:
         self.modules = named_layers(model)
         self.calls: dict[str, int] = {}
         """How often each layer was called."""
-        self._shapes: dict[str, tuple[tuple[int | None, ...], Dimensions | None] | None] = {}
+        self._shapes: dict[str, Seen | None] = {}
         self._open: list[tuple[str, int, int]] = []
         # What has been counted so far, and by layer; None where it is not known.
         self._total = 0
@@ -167,12 +166,4 @@ class Listing:
         layer, seen = self.modules[name], self._shapes.get(name)
         spent = self._spent.get(name)
         kind, parameters, calls = type(layer).__name__, _size(layer), self.calls.get(name, 0)
-        if seen is None:
-            return Layer(name, kind, None, None, None, parameters, calls, flops=spent)
-        sizes, dimensions = seen
-        axes = None if dimensions is None else letters(dimensions)
-        if axes is None:
-            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=spent)
-        channels = sizes[axes.index("C")] if "C" in axes else None
-        shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
-        return Layer(name, kind, shape, axes, channels, parameters, calls, flops=spent)
+        return seen_layer(name, kind, seen, parameters, calls, spent)

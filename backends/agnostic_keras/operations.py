@@ -18,6 +18,7 @@ from keras import tree
 
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Value
+from agnostic.program.operators.products import explicit
 from agnostic.tables import filling
 from agnostic_keras import engines
 
@@ -182,22 +183,7 @@ def _outer(c: Call) -> Value:
 @reads("Einsum")
 def _einsum(c: Call) -> Value:
     operands = c["operands"]
-    return c.emit("einsum", operands, equation=_equation(c.op.subscripts, [len(x.shape) for x in operands]))
-
-
-def _equation(equation: str, ranks: Sequence[int]) -> str:
-    """The equation with an arrow and without dots."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    free = iter(letter for letter in reversed(_LETTERS) if letter not in equation)
-    widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
-    dotted = [width for term, width in zip(terms, widths, strict=True) if "..." in term]
-    dots = "".join(next(free) for _ in range(max(dotted, default=0)))
-    terms = [t.replace("...", dots[len(dots) - w :] if w else "") for t, w in zip(terms, widths, strict=True)]
-    if not arrow:
-        letters = "".join(terms)
-        right = dots + "".join(sorted(x for x in set(letters) - set(dots) if letters.count(x) == 1))
-    return ",".join(terms) + "->" + right.replace("...", dots)
+    return c.emit("einsum", operands, equation=explicit(c.op.subscripts, [len(x.shape) for x in operands]))
 
 
 # Convolutions ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agnostic.axes import Dimensions, letters
 from agnostic.errors import InvalidInput
-from agnostic.layers import Layer
+from agnostic.layers import Layer, Seen, seen_layer
 from agnostic.models.aliases import aliases_of
 from agnostic.models.attached import card_of
 from agnostic_torch.axes import Following
@@ -167,7 +166,7 @@ class Listing:
         # Of each open call: the name, and what had been counted by then.
         self._open: list[tuple[str, int]] = []
         self._calls: dict[str, int] = {}
-        self._shapes: dict[str, tuple[tuple[int, ...], Dimensions | None] | None] = {}
+        self._shapes: dict[str, Seen | None] = {}
 
     def enter(self, name: str, args: tuple[Any, ...]) -> None:
         """A layer is being called."""
@@ -213,15 +212,7 @@ class Listing:
         module, seen = self.modules[name], self._shapes.get(name)
         flops = self._spent.get(name)
         kind, calls = type(module).__name__, self._calls.get(name, 0)
-        if seen is None:
-            return Layer(name, kind, None, None, None, parameters, calls, flops=flops)
-        sizes, dimensions = seen
-        axes = None if dimensions is None else letters(dimensions)
-        if axes is None:
-            return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=flops)
-        shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
-        channels = sizes[axes.index("C")] if "C" in axes else None
-        return Layer(name, kind, shape, axes, channels, parameters, calls, flops=flops)
+        return seen_layer(name, kind, seen, parameters, calls, flops)
 
 
 def _is_array(x: Any) -> bool:

@@ -200,10 +200,14 @@ def group_options(spec: Spec) -> dict[str, Any]:
 def spec_of_group(group: Mapping[str, Any]) -> Spec:
     """The specification that a parameter group of :class:`RuleOptimizer` describes now."""
     cls = KINDS[group["kind"]]
+    return make(cls, _options(cls, group))
+
+
+def _options(cls: type[Spec], group: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a specification that a parameter group states."""
     known = {field.name for field in dataclasses.fields(cls)}
     options = {k: v for k, v in renamed(group).items() if k in known}
-    options["learning_rate"] = float(options["learning_rate"])
-    return make(cls, options)
+    return {**options, "learning_rate": float(options["learning_rate"])}
 
 
 class _Moving(NamedTuple):
@@ -480,11 +484,8 @@ def _spec_of_native(name: str, group: Mapping[str, Any]) -> Spec:
     if group.get("maximize"):
         raise InvalidInput(f"{name} with maximize=True has no specification: negate the loss")
     cls = KINDS[name]
-    known = {field.name for field in dataclasses.fields(cls)}
-    options = {k: v for k, v in renamed(group).items() if k in known}
-    options["learning_rate"] = float(options["learning_rate"])
     fixed = {field: allowed[0] for field, allowed in cls.natives["torch"].fixed.items()}
-    return make(cls, {**fixed, **options})
+    return make(cls, {**fixed, **_options(cls, group)})
 
 
 def _from_native(

@@ -133,8 +133,8 @@ def test_any_number_of_workers_gives_the_same(root, workers):
 RACE = """
 import importlib.util, sys, threading
 sys.setswitchinterval(1e-5)
-from agnostic.augmentation import warp
 from agnostic.data import ImageFolder
+from agnostic.opencv import opencv
 folder = ImageFolder(sys.argv[1], (8, 8))
 assert "cv2" in sys.modules or importlib.util.find_spec("cv2") is None, "left to the threads"
 failures = []
@@ -145,7 +145,7 @@ def read(load):
     except BaseException as error:
         failures.append(repr(error))
 
-loads = [lambda: folder[0]] * 4 + [warp.opencv]
+loads = [lambda: folder[0]] * 4 + [opencv]
 threads = [threading.Thread(target=read, args=[load]) for load in loads]
 for thread in threads:
     thread.start()

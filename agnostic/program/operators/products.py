@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,26 @@ def _sizes(operands: Any, equation: str) -> dict[str, int]:
     terms = equation.partition("->")[0].split(",")
     pairs = (pair for term, shape in zip(terms, operands, strict=True) for pair in zip(term, shape, strict=True))
     return dict(pairs)
+
+
+def explicit(equation: str, ranks: Sequence[int]) -> str:
+    """An equation of einsum with an arrow and without dots, of which frameworks let both be left out.
+
+    Args:
+        equation: as a framework takes it.
+        ranks: the number of axes of each operand.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    free = iter(letter for letter in reversed(string.ascii_letters) if letter not in equation)
+    widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
+    dotted = [width for term, width in zip(terms, widths, strict=True) if "..." in term]
+    dots = "".join(next(free) for _ in range(max(dotted, default=0)))
+    terms = [t.replace("...", dots[len(dots) - w :] if w else "") for t, w in zip(terms, widths, strict=True)]
+    if not arrow:
+        letters = "".join(terms)
+        right = dots + "".join(sorted(x for x in set(letters) - set(dots) if letters.count(x) == 1))
+    return ",".join(terms) + "->" + right.replace("...", dots)
 
 
 def _einsum_shape(operands: list[Shape], *, equation: str) -> Shape:
