@@ -187,9 +187,10 @@ class Recorder:
     def output(self, x: Any) -> Value:
         """The value of a result, which may be a number."""
         found = self.value(x)
-        if not isinstance(found, Value):
-            found = self.builder.emit("full", found, shape=(), dtype=str(np.asarray(found).dtype))
-        return found
+        if isinstance(found, Value):
+            return found
+        number: Value = self.builder.emit("full", found, shape=(), dtype=str(np.asarray(found).dtype))
+        return number
 
     def _constant(self, x: Any) -> Any:
         if id(x) in self._values:
