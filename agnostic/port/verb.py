@@ -28,11 +28,11 @@ from agnostic.port.folding import Folded, folded
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
-from agnostic.port.sources import Draft, Unported, drafted, file_name
+from agnostic.port.sources import Draft, drafted, file_name
 from agnostic.port.stubs import Kept, kept
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
-from agnostic.program.nodes import Array, Value
+from agnostic.program.nodes import Array, Program, Value
 from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 from agnostic.text import counted
@@ -196,6 +196,19 @@ def taught_in(path: Path) -> list[CustomOperator]:
     return found
 
 
+def _check_open(free: Draft, fixed: Draft) -> None:
+    """Raise Differ where a freer source leaves more to fill in."""
+    missing = {stub.function for stub in free.stubs} - {stub.function for stub in fixed.stubs}
+    if missing:
+        raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
+
+
+def _or_raised(found: Program | AgnosticError) -> Program:
+    if isinstance(found, AgnosticError):
+        raise found
+    return found
+
+
 @dataclass(frozen=True)
 class Drafted:
     """What was written, what of the sizes is free, the weights, and what a reader should know."""
@@ -227,17 +240,33 @@ def drafted_for(
 
     first = read(inputs)
     notes = list(first.program.notes)
-    draft, found = None, None
+
+    def draft_of(programs: Sequence[Program]) -> Draft:
+        return drafted(programs, dialect, stubs=stubs)
+
+    # What cannot be written at one size cannot be written at all.
+    fixed = draft_of([first.program]) if custom.unknown(first.program) else None
+
+    @functools.cache
+    def read_at(shapes: tuple[tuple[int, ...], ...]) -> Program | AgnosticError:
+        try:
+            return read(sampled(backend, inputs, shapes)).program
+        except AgnosticError as error:
+            return error
+
+    draft, found = fixed, None
     for variation in variations(first.program, inputs):
         try:
-            programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
-            draft, found = drafted(programs, dialect, stubs=stubs), variation
+            free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
+            _or_raised(read_at(variation.checked))
+            if free.stubs:
+                fixed = fixed or draft_of([first.program])
+                _check_open(free, fixed)
+            draft, found = free, variation
             break
-        except Unported:
-            raise
         except (Differ, AgnosticError) as error:
             notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
-    draft = drafted([first.program], dialect, stubs=stubs) if draft is None else draft
+    draft = draft or draft_of([first.program])
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
     own = {**weights, **first.arrays}
@@ -265,4 +294,6 @@ def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[An
     shapes = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
     if variation is None:
         return [sampled(backend, inputs, shapes)]
-    return [sampled(backend, inputs, found, seed) for seed, found in enumerate(variation.shapes)]
+    return [
+        sampled(backend, inputs, found, seed) for seed, found in enumerate((variation.shapes[0], variation.checked))
+    ]
