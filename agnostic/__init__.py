@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agnostic.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from agnostic import attribution, augmentation, data, ops, optimizers, taps, testing
-    from agnostic.attribution.verb import explain
+    from agnostic import augmentation, data, ops, optimizers, taps, testing
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
@@ -45,14 +44,12 @@ __all__ = [
     "Ported",
     "TransferReport",
     "UnknownName",
-    "attribution",
     "augmentation",
     "backend_of",
     "capture",
     "compare",
     "custom_operator",
     "data",
-    "explain",
     "gradients",
     "layers",
     "load",
@@ -82,13 +79,11 @@ _WHERE = {
     "NonFinite": "agnostic.errors:NonFinite",
     "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
-    "attribution": "agnostic.attribution",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.registry:backend_of",
     "capture": "agnostic.taps.verbs:capture",
     "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
-    "explain": "agnostic.attribution.verb:explain",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",
@@ -151,7 +146,7 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def _has_conflict(folder: str) -> bool:
+def _has_namesake(folder: str) -> bool:
     """Whether a folder of installed packages has metadata of a distribution ``agnostic``, by their names alone."""
     try:
         names = os.listdir(folder or ".")
@@ -160,9 +155,9 @@ def _has_conflict(folder: str) -> bool:
     return any(name.startswith(("agnostic-", "agnostic.")) and name.endswith("-info") for name in names)
 
 
-def _conflict() -> tuple[str, str] | None:
+def _namesake() -> tuple[str, str] | None:
     """What the other distribution that installs a package ``agnostic`` does, and the fix; None where it is absent."""
-    if not any(map(_has_conflict, dict.fromkeys(sys.path))):
+    if not any(map(_has_namesake, dict.fromkeys(sys.path))):
         return None
     import importlib.metadata  # takes most of the time of this import, and a signal that arrives meanwhile is nobody's
 
@@ -177,7 +172,7 @@ def _conflict() -> tuple[str, str] | None:
     )
 
 
-if (_found := _conflict()) is not None:
+if (_found := _namesake()) is not None:
     # A warning, of a kind that is shown by default, not an error: what is imported here is ours, and works.
     warnings.warn(": ".join(_found), RuntimeWarning, stacklevel=2)
 del _found

@@ -158,16 +158,14 @@ class _Diagnosis:
                 return found
         return self._unexplained()
 
-    # Text ------------------------------------------------------------------------------------------------------------
+    # Words -----------------------------------------------------------------------------------------------------------
     def _finding(self, mistake: str, values: Mapping[str, Any], note: str, after: float, layer: str = "") -> Finding:
-        name = layer or self.layer
-        subject = f"layer {name!r}" if layer or self.culprit.b else name
-        shown = {"a": "A's", "b": "B's", "layer": subject, **values}
+        shown = {"a": "A's", "b": "B's", "layer": layer or self.layer, **values}
         shown["place"] = ("after " if self.culprit.place == "layer" else "before ") + str(shown["layer"])
         what = CATALOGUE[mistake]
         for key, value in shown.items():
             what = what.replace("{" + key + "}", str(value))
-        place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {subject}"
+        place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
         sentence = f"{place} {what}" + (f" ({note})." if note else ".")
         fix = str(values["fix"]) if "fix" in values else fix_for(mistake, self.framework, **shown)
         return Finding(mistake, sentence, fix, self.before, after)

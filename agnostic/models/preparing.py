@@ -43,27 +43,6 @@ def model_inputs(
     channels_in: int | None = None,
 ) -> Any:
     """See :func:`agnostic.taps.verbs.prepare`."""
-    backend = model_backend(model)
-    form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
-    return call.native(backend, model, form.arrange(pixels))
-
-
-def model_pixels(
-    model: Model,
-    images: npt.ArrayLike | str | os.PathLike[str],
-    *,
-    inputs: Any = None,
-    image: int | str | None = None,
-    size: Size | None = None,
-    channels_in: int | None = None,
-) -> tuple[Input, ModelCall, npt.NDArray[np.float32]]:
-    """Images as a model takes them, still in NumPy and with their channels last.
-
-    Args as for :func:`agnostic.taps.verbs.prepare`.
-
-    Returns:
-        The model's input of images, what it is called with around them, and (N, H, W, C) in the model's range.
-    """
     backend, array = model_backend(model), _batch(images)
     near = _size(array)
     if inputs is None:
@@ -74,12 +53,8 @@ def model_pixels(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
         )
         place = number_of(backend, model, call)
-    return form, call, preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
-
-
-def fitted_image(form: Input, images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
-    """(N, H, W, C): images in the size and with the channels of a model's input, uint8 or floating point in [0, 1]."""
-    return _fit(form, _batch(images), images)
+    pixels = preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
+    return call.native(backend, model, form.arrange(pixels))
 
 
 def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:
@@ -94,7 +69,7 @@ def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt
     return found
 
 
-def resized_images(
+def fitted(
     backend: Backend,
     model: Model,
     images: npt.ArrayLike | str | os.PathLike[str],

@@ -23,6 +23,7 @@ from agnostic.contracts.ported import PORTED
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
 from agnostic.models.load import executed
+from agnostic.port.precision import ROUNDINGS
 from agnostic.port.sample import arrays, with_arrays
 from agnostic.port.sources import Draft
 from agnostic.processes import started
@@ -32,8 +33,8 @@ from agnostic.registry import Backend, Model, get_backend
 TIMES_FLOOR = 16.0
 """How many times the source's own float32 error a port may be off: sums in another order, at most a few times."""
 
-SMALLEST = 64 * 2.0**-24
-"""Of the largest number: below it are roundings of a few operations, however lucky the source's own are."""
+FEW = 64
+"""So many roundings, of the largest number, are those of a few operations, however lucky the source's own are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Found:
         case: which inputs: 0 for those of the port, 1 for another size.
         error: the port's; infinity where shapes differ or numbers are not finite where the source's are.
         floor: the source's own in float32.
+        rounding: the unit roundoff of the type that the source computes in.
     """
 
     name: str
@@ -53,11 +55,12 @@ class Found:
     case: int
     error: float
     floor: float
+    rounding: float = ROUNDINGS["float32"]
 
     @property
     def is_same(self) -> bool:
         """Whether the error is within the floor."""
-        return self.error <= max(TIMES_FLOOR * self.floor, SMALLEST)
+        return self.error <= max(TIMES_FLOOR * self.floor, FEW * self.rounding)
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,7 @@ class PortTrial:
         inputs: of the source, at one or more sizes.
         job: the port, and its inputs.
         partners: layers that are compared.
+        rounding: of the source's type.
     """
 
     backend: Backend
@@ -248,19 +252,23 @@ class PortTrial:
     inputs: Sequence[Any]
     job: Job
     partners: Sequence[Partner]
+    rounding: float
 
 
 def trial(
-    backend: Backend, model: Model, draft: Draft, inputs: Sequence[Any], to: str, source: Path, weights: Path
-) -> PortTrial:
+    backend: Backend, model: Model, draft: Draft, inputs: Sequence[Any], to: str, source: Path, weights: Path,
+    rounding: float = ROUNDINGS["float32"],
+) -> PortTrial:  # fmt: skip
     """Prepare a comparison: see :class:`PortTrial`."""
     found = partners(draft, [x.name for x in backend[LAYERS].tree(model)])
     orders = list(draft.laid.inputs.values())
     cases = []
     for given in inputs:
         natives = [x if isinstance(x, np.ndarray) else backend[CALLS].numpy(x) for x in arrays(given)]
+        natives = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in natives]
         cases.append([x.transpose(order) for x, order in zip(natives, orders, strict=True)])
-    return PortTrial(backend, model, draft, inputs, Job(to, source, weights, cases, [p.name for p in found]), found)
+    job = Job(to, source, weights, cases, [p.name for p in found])
+    return PortTrial(backend, model, draft, inputs, job, found, rounding)
 
 
 def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
@@ -284,9 +292,10 @@ def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
                 # A layer that runs once for each time is one run over all of them in the program.
                 if right.shape == p.shape:
                     error = distance(layers[p.name], right.transpose(p.places))
-                    rows.append(Found(p.name, p.source, case, error, distance(own, right)))
+                    rows.append(Found(p.name, p.source, case, error, distance(own, right), found.rounding))
         for (path, order), mine, right, own in zip(paths, outputs, exact, rough, strict=True):
-            rows.append(Found("", path, case, distance(mine, right.transpose(order)), distance(own, right)))
+            error = distance(mine, right.transpose(order))
+            rows.append(Found("", path, case, error, distance(own, right), found.rounding))
     return rows
 
 

@@ -83,3 +83,24 @@ def _node(
     operator: str, operands: tuple[object, ...], attributes: Mapping[str, object], like: Value, number: int
 ) -> Node:
     return Node(operator, operands, attributes, (replace(like, id=number),))  # type: ignore[arg-type]
+
+
+def outputs_computed(program: Program) -> Program:
+    """Make what a model returns without computing it, a weight or a constant, the result of an operator."""
+    fixed = {leaf.value: leaf for leaf in program.leaves if leaf.role != "input"}
+    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    nodes, outputs = list(program.nodes), []
+    for path, value in program.outputs:
+        leaf = fixed.get(value)
+        if leaf is not None:
+            highest += 1
+            number = leaf.array is not None and leaf.array.size == 1
+            operator, operand = (
+                ("full", leaf.array.item()) if number and leaf.array is not None else ("identity", value)
+            )
+            attributes = {"shape": value.shape, "dtype": value.dtype} if number else {}
+            made = _node(operator, (operand,), attributes, value, highest)
+            nodes.append(replace(made, kind=program.name, calls=("",)))
+            value = made.outputs[0]
+        outputs.append((path, value))
+    return replace(program, nodes=tuple(nodes), outputs=tuple(outputs))

@@ -22,17 +22,18 @@ from agnostic.files import atomic_path
 from agnostic.models.inputs import Size, examples
 from agnostic.models.load import executed, executed_file
 from agnostic.port.check import judged, run_elsewhere, trial
-from agnostic.port.constants import simple_constants
+from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.dialect import Dialect
 from agnostic.port.folding import Folded, folded
+from agnostic.port.precision import ROUNDINGS, in_float32, narrowest
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
-from agnostic.port.sources import Draft, drafted, file_name
+from agnostic.port.sources import Draft, Unported, drafted, file_name
 from agnostic.port.stubs import Kept, kept
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
-from agnostic.program.nodes import Array, Program, Value
+from agnostic.program.nodes import Array, Value
 from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 from agnostic.text import counted
@@ -177,7 +178,7 @@ def port(
         path = Path(folder) / f"{name}.py"
         path.write_text(found.source, encoding="utf-8")
         weights = writer.write_weights(values, path.parent, name)
-        tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights)
+        tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights, written.rounding)
         rows = judged(tried, run_elsewhere([tried.job], engine_environment(engine))[0])
     return Ported(name, to, found.source, values, PortReport(draft, to, report.free, report.notes, tuple(rows)))
 
@@ -196,19 +197,6 @@ def taught_in(path: Path) -> list[CustomOperator]:
     return found
 
 
-def _check_open(free: Draft, fixed: Draft) -> None:
-    """Raise Differ where a freer source leaves more to fill in."""
-    missing = {stub.function for stub in free.stubs} - {stub.function for stub in fixed.stubs}
-    if missing:
-        raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
-
-
-def _or_raised(found: Program | AgnosticError) -> Program:
-    if isinstance(found, AgnosticError):
-        raise found
-    return found
-
-
 @dataclass(frozen=True)
 class Drafted:
     """What was written, what of the sizes is free, the weights, and what a reader should know."""
@@ -219,6 +207,7 @@ class Drafted:
     notes: tuple[str, ...]
     inputs: Any
     weights: Mapping[str, Array]
+    rounding: float = ROUNDINGS["float32"]
 
 
 def drafted_for(
@@ -235,43 +224,32 @@ def drafted_for(
 
     def read(given: Any) -> Folded:
         raw = custom.with_meanings(backend[PROGRAM].program(model, given, operators.keys()), operators)
-        found = folded(simplified(raw), weights)
-        return Folded(simple_constants(found.program), found.arrays)
+        types.add(narrowest(raw))
+        found = folded(simplified(in_float32(raw)), weights)
+        return Folded(simple_constants(outputs_computed(found.program)), found.arrays)
 
+    types: set[str] = set()
     first = read(inputs)
+    [dtype] = types
     notes = list(first.program.notes)
-
-    def draft_of(programs: Sequence[Program]) -> Draft:
-        return drafted(programs, dialect, stubs=stubs)
-
-    # What cannot be written at one size cannot be written at all.
-    fixed = draft_of([first.program]) if custom.unknown(first.program) else None
-
-    @functools.cache
-    def read_at(shapes: tuple[tuple[int, ...], ...]) -> Program | AgnosticError:
-        try:
-            return read(sampled(backend, inputs, shapes)).program
-        except AgnosticError as error:
-            return error
-
-    draft, found = fixed, None
+    if dtype != "float32":
+        notes.append(f"The source computes in {dtype}, the port in float32.")
+    draft, found = None, None
     for variation in variations(first.program, inputs):
         try:
-            free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
-            _or_raised(read_at(variation.checked))
-            if free.stubs:
-                fixed = fixed or draft_of([first.program])
-                _check_open(free, fixed)
-            draft, found = free, variation
+            programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
+            draft, found = drafted(programs, dialect, stubs=stubs), variation
             break
+        except Unported:
+            raise
         except (Differ, AgnosticError) as error:
             notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
-    draft = draft or draft_of([first.program])
+    draft = drafted([first.program], dialect, stubs=stubs) if draft is None else draft
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
     own = {**weights, **first.arrays}
     used = inputs if found is None else sampled(backend, inputs, found.shapes[0])
-    return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own)
+    return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own, ROUNDINGS[dtype])
 
 
 def calls_of(
@@ -294,6 +272,4 @@ def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[An
     shapes = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
     if variation is None:
         return [sampled(backend, inputs, shapes)]
-    return [
-        sampled(backend, inputs, found, seed) for seed, found in enumerate((variation.shapes[0], variation.checked))
-    ]
+    return [sampled(backend, inputs, found, seed) for seed, found in enumerate(variation.shapes)]

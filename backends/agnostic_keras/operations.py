@@ -438,7 +438,7 @@ READERS.update(
             "Sin": "sin", "Cos": "cos", "Tan": "tan", "Arcsin": "asin", "Arccos": "acos", "Arctan": "atan",
             "Sinh": "sinh", "Cosh": "cosh", "Arcsinh": "asinh", "Arccosh": "acosh", "Arctanh": "atanh", "Erf": "erf",
             "Floor": "floor", "Ceil": "ceil", "Trunc": "truncate", "LogicalNot": "not", "Isnan": "is_nan",
-            "Isinf": "is_infinite", "Isfinite": "is_finite",
+            "Isinf": "is_infinite", "Isfinite": "is_finite", "Erfinv": "erfinv", "I0": "i0",
         }.items()
     }
 )  # fmt: skip
@@ -460,6 +460,7 @@ READERS.update(
             "Equal": "equal", "NotEqual": "not_equal", "Less": "less", "LessEqual": "less_equal",
             "Greater": "greater", "GreaterEqual": "greater_equal", "LogicalAnd": "and", "LogicalOr": "or",
             "LogicalXor": "xor", "Arctan2": "atan2", "FloorDivide": "floor_divide", "Mod": "remainder", "Fmod": "fmod",
+            "Gcd": "gcd", "Lcm": "lcm",
         }.items()
     }
 )  # fmt: skip
@@ -507,7 +508,7 @@ for _word in ("and", "or", "xor"):
 @reads("BitwiseNot", "BitwiseInvert")
 def _not(c: Call) -> Value:
     if not _is_boolean(c.x):
-        raise Unreadable("flips the bits of integers")
+        return c.emit("subtract", c.emit("unary", c.x, function="negative"), 1)
     return c.emit("unary", c.x, function="not")
 
 
@@ -1101,7 +1102,7 @@ def _fourier(c: Call) -> tuple[Value, ...]:
     return tuple(c.emit("select", pairs, axis=len(x.shape), index=i) for i in (0, 1))
 
 
-def _with_length(c: Call, x: Value, length: int | None) -> Value:
+def _fitted(c: Call, x: Value, length: int | None) -> Value:
     """X cut, or padded with zeros, to a length of its last axis."""
     last, n = len(x.shape) - 1, x.shape[-1]
     if length is None or length == n:
@@ -1112,8 +1113,42 @@ def _with_length(c: Call, x: Value, length: int | None) -> Value:
 
 @reads("RFFT")
 def _real_fourier(c: Call) -> tuple[Value, Value]:
-    x = _with_length(c, c.x, c.op.fft_length)
+    x = _fitted(c, c.x, c.op.fft_length)
     return _parts(c, c.emit("fourier", x, axes=(len(x.shape) - 1,), half=True, dtype="complex64"))
+
+
+@reads("IRFFT")
+def _real_inverse(c: Call) -> Value:
+    x = _complex(c)
+    length = 2 * (x.shape[-1] - 1) if c.op.fft_length is None else int(c.op.fft_length)
+    bins = length // 2 + 1
+    if x.shape[-1] != bins:
+        axis = len(x.shape) - 1
+        parts = tuple(c.emit("pad", part, widths=((0, 0),) * axis + ((0, bins - part.shape[-1]),)) for part in c.x)
+        x = c.emit("as_complex", c.emit("stack", parts, axis=axis + 1), dtype="complex64")
+    axes = (len(x.shape) - 1,)
+    return c.emit("fourier", x, axes=axes, inverse=True, half=True, length=length, dtype=c.x[0].dtype)
+
+
+@reads("Scatter")
+def _scattered(c: Call) -> Value:
+    empty = c.emit("full", 0, shape=tuple(map(int, c.op.shape)), dtype=c["values"].dtype)
+    return c.emit("write", empty, _columns(c, c["indices"]), c["values"], accumulate=True)
+
+
+@reads("ScatterUpdate")
+def _updated(c: Call) -> Value:
+    if c.op.reduction not in (None, "add"):
+        raise Unreadable(f"has reduction={c.op.reduction!r}")
+    places = _columns(c, c["indices"])
+    return c.emit("write", c["inputs"], places, c["updates"], accumulate=c.op.reduction == "add")
+
+
+def _columns(c: Call, indices: Any) -> tuple[Value, ...]:
+    """Places along each of the first axes, from an array whose last axis holds them."""
+    indices = indices if isinstance(indices, Value) else c.recorder.value(np.asarray(indices))
+    last = len(indices.shape) - 1
+    return tuple(c.emit("select", indices, axis=last, index=i) for i in range(indices.shape[-1]))
 
 
 @reads("STFT")

@@ -34,9 +34,10 @@ from agnostic.program.passes import biases_absorbed
 from agnostic.text import counted
 from agnostic_keras import custom, recurrence
 from agnostic_keras.calls import numpy
+from agnostic_keras.composed import COMPOSED
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
-from agnostic_keras.taps import _any_size, _native, check_built
+from agnostic_keras.taps import _any_size, _arguments, _native, check_built
 from agnostic_keras.weights import _variables
 
 _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
@@ -71,11 +72,11 @@ def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> l
 def _read(model: keras.Layer, inputs: Any, opaque: Collection[str]) -> tuple[Recorder, Program]:
     check_built(model)
     recorder, inputs = Recorder(model, opaque), _native(model, inputs)
-    given = recorder.inputs(inputs)
+    given, named = recorder.inputs(inputs)
     keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
     with recorder.recording(), _any_size(model, inputs):
         try:
-            results = model(*given, **keywords)
+            results = model(*given, **named, **keywords)
             outputs = {path: recorder.output(x) for path, x in _paths(results) if x is not None}
         except Unreadable as error:
             raise InvalidInput(f"{error}: {recorder.failed or recorder.origin()}") from None
@@ -148,8 +149,8 @@ class Recorder:
                 keras.KerasTensor(variable.shape, dtype), value
             )
 
-    def inputs(self, given: Any) -> tuple[Any, ...]:
-        """Symbolic tensors in the place of the arrays that the model is called with, and leaves for them."""
+    def inputs(self, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of symbolic tensors in the place of the arrays that the model is called with, and their leaves."""
         names = iter(_input_names(self.model, given))
 
         def symbol(x: Any) -> Any:
@@ -157,9 +158,10 @@ class Recorder:
             shape = tuple(int(n) for n in x.shape)
             return self.bind(keras.KerasTensor(shape, dtype), self.builder.leaf(next(names), "input", shape, dtype))
 
-        several = isinstance(given, list | tuple) and not getattr(self.model, "inputs", None)
         found = tree.map_structure(symbol, given)
-        return tuple(found) if several else (found,)
+        if getattr(self.model, "inputs", None):
+            return (found,), {}
+        return _arguments(self.model, found)
 
     def bind(self, symbol: Any, value: Value) -> Any:
         """Make a symbolic tensor stand for a value."""
@@ -298,6 +300,9 @@ class Recorder:
         if custom.is_among(name, self.opaque):
             return self._opaque_operation(operation, name, args, kwargs, "has no translation yet")
         if reader is None:
+            composed = COMPOSED.get(kind.__name__) if kind.__module__.startswith("keras.") else None
+            if composed is not None:
+                return self._composed(operation, composed, name, args, kwargs)
             return self._lowered(operation, name, args, kwargs)
         spec = None if kind.__name__ in OWN_SHAPES else operation.compute_output_spec(*args, **kwargs)
         if any(None in x.shape for x in tree.flatten(spec) if isinstance(x, keras.KerasTensor)):
@@ -316,6 +321,18 @@ class Recorder:
             raise Unreadable(f"operation {name} gives a shape that depends on the data")
         operands = custom.operands_of_operation(operation, args, kwargs, self.value)
         return self._custom(name, operation.call, args, kwargs, operands, spec, reason)
+
+    def _composed(self, operation: Operation, composed: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
+        """An operation as others of keras.ops."""
+        start = len(self.builder.nodes)
+        try:
+            found = composed(operation, *args, **kwargs)
+        except Unreadable as error:
+            del self.builder.nodes[start:]
+            return self._opaque_operation(operation, name, args, kwargs, str(error))
+        if not isinstance(found, keras.KerasTensor):
+            return found
+        return _converted(found, operation.compute_output_spec(*args, **kwargs).dtype)
 
     def _lowered(self, operation: Operation, name: str, args: Any, kwargs: Any) -> Any:
         """Without a reader: what its own ``call`` does, if that is written in other operations."""

@@ -691,6 +691,7 @@ _UNARY = {
     "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "erf": "erf",
     "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
     "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2",
+    "erfinv": "erfinv", "i0": "i0",
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "attribution", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
+    "ascent", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
     "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program", "taps", "transfer",
     "weights", "writer",
 )  # fmt: skip

@@ -810,6 +810,7 @@ READERS.update(
             "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf", "special_erf": "erf", "floor": "floor",
             "ceil": "ceil", "round": "round", "trunc": "truncate", "fix": "truncate", "frac": "fraction",
             "logical_not": "not", "isnan": "is_nan", "isinf": "is_infinite", "isfinite": "is_finite",
+            "erfinv": "erfinv", "i0": "i0", "special_i0": "i0",
         }.items()
     }
 )  # fmt: skip
@@ -831,6 +832,7 @@ READERS.update(
             "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
             "logical_and": "and", "logical_or": "or", "logical_xor": "xor", "atan2": "atan2",
             "floor_divide": "floor_divide", "remainder": "remainder", "fmod": "fmod",
+            "gcd": "gcd", "lcm": "lcm",
         }.items()
     }
 )  # fmt: skip

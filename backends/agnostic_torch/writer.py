@@ -687,9 +687,14 @@ def _larger(c: Call) -> Code:
     return _name(c.node.operator, a, b)
 
 
+def _array(code: Code) -> Code:
+    """A number as an array, where torch wants one."""
+    return _name("tensor", code) if isinstance(code, bool | int | float) else code
+
+
 @spells("where")
 def _where(c: Call) -> Code:
-    return _name("where", *c.operands)
+    return _name("where", _array(c.x), *c.operands[1:])
 
 
 @spells("clip")
@@ -705,6 +710,7 @@ _UNARY = {
     "sinh": "sinh", "cosh": "cosh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf",
     "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
     "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2", "fraction": "frac",
+    "erfinv": "erfinv", "i0": "i0",
 }  # fmt: skip
 
 
@@ -719,7 +725,7 @@ _COMPARED = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", 
 _BINARY = {
     "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "bit_and": "bitwise_and", "bit_or": "bitwise_or",
     "bit_xor": "bitwise_xor", "atan2": "atan2", "floor_divide": "floor_divide", "remainder": "remainder",
-    "fmod": "fmod",
+    "fmod": "fmod", "gcd": "gcd", "lcm": "lcm",
 }  # fmt: skip
 
 
@@ -728,11 +734,13 @@ def _binary(c: Call) -> Code:
     function = c["function"]
     if function in _COMPARED:
         return Infix(_COMPARED[function], c.x, c.operands[1])
+    a, b = _array(c.x), c.operands[1]
+    b = _array(b) if function in ("and", "or", "xor", "atan2") else b
     if function == "truncated_divide":
-        return _name("div", c.x, c.operands[1], rounding_mode="trunc")
+        return _name("div", a, b, rounding_mode="trunc")
     if function not in _BINARY:
         raise Unwritable(f"of function {function!r} has no spelling in torch")
-    return _name(_BINARY[function], c.x, c.operands[1])
+    return _name(_BINARY[function], a, b)
 
 
 # Products -------------------------------------------------------------------------------------------------------------

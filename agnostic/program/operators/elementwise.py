@@ -14,6 +14,18 @@ from agnostic.program.vocabulary import Shape, operator, per_element
 from agnostic.reference.activations import erf
 
 
+def _erfinv(y: Array) -> Array:
+    """The inverse of erf: a first approximation, then Newton's method. Source: Winitzki, 2008, section 1."""
+    a = 0.147
+    log = np.log(1.0 - y * y)
+    half = 2.0 / (np.pi * a) + log / 2.0
+    x = np.asarray(np.sign(y) * np.sqrt(np.sqrt(half * half - log / a) - half))
+    for _ in range(4):
+        slope = 2.0 / np.sqrt(np.pi) * np.exp(-x * x)
+        x = np.where(slope > 0, x - (erf(x) - y) / np.where(slope > 0, slope, 1.0), x)
+    return x
+
+
 def _log1p(x: Array) -> Array:
     return np.asarray(np.log1p(x))
 
@@ -45,6 +57,8 @@ UNARY: Mapping[str, Callable[..., Any]] = {
     "acosh": np.arccosh,
     "atanh": np.arctanh,
     "erf": erf,
+    "erfinv": _erfinv,
+    "i0": np.i0,
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.round,
@@ -75,6 +89,8 @@ BINARY: Mapping[str, Callable[..., Any]] = {
     "remainder": np.remainder,
     # The sign of the dividend, as in C.
     "fmod": np.fmod,
+    "gcd": np.gcd,
+    "lcm": np.lcm,
     "truncated_divide": lambda a, b: np.trunc(np.divide(a, b)),
 }
 

@@ -1,0 +1,353 @@
+"""Operations of ``keras.ops`` as other operations of it: what the vocabulary has no word for, and needs none.
+
+Each function takes an operation, with its options as attributes, and the symbolic tensors that its ``call`` is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from agnostic.tables import filling
+from agnostic_keras.operations import Unreadable
+
+Composed = Callable[..., Any]
+COMPOSED: dict[str, Composed] = {}
+"""By the operation's class."""
+composes = filling(COMPOSED)
+
+
+def _at(x: Any, axis: int, place: slice) -> Any:
+    """A part of one axis."""
+    keys: list[Any] = [slice(None)] * len(x.shape)
+    keys[axis] = place
+    return x[tuple(keys)]
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+@composes("Isclose", "AllClose")
+def _close(op: Any, a: Any, b: Any, rtol: Any = None, atol: Any = None) -> Any:
+    rtol, atol = (getattr(op, "rtol", 1e-5), getattr(op, "atol", 1e-8)) if rtol is None else (rtol, atol)
+    near = ops.logical_or(ops.abs(a - b) <= ops.abs(b) * rtol + atol, ops.equal(a, b))
+    if op.equal_nan:
+        near = ops.logical_or(near, ops.logical_and(ops.isnan(a), ops.isnan(b)))
+    return ops.all(near) if type(op).__name__ == "AllClose" else near
+
+
+@composes("IsIn")
+def _is_in(op: Any, x: Any, among: Any) -> Any:
+    found = ops.any(ops.equal(ops.expand_dims(x, -1), ops.reshape(among, (-1,))), axis=-1)
+    return ops.logical_not(found) if op.invert else found
+
+
+@composes("Fmax", "Fmin")
+def _known(op: Any, a: Any, b: Any) -> Any:
+    """The larger or smaller number; of one that is not a number, the other."""
+    a, b = (ops.convert_to_tensor(x) if not hasattr(x, "shape") else x for x in (a, b))
+    both = ops.maximum(a, b) if type(op).__name__ == "Fmax" else ops.minimum(a, b)
+    return ops.where(ops.isnan(a), b, ops.where(ops.isnan(b), a, both))
+
+
+@composes("Heaviside")
+def _step(op: Any, x: Any, at_zero: Any) -> Any:
+    side = ops.where(ops.equal(x, 0), at_zero, ops.where(x > 0, 1, 0))
+    return ops.where(ops.isnan(x), x, side)
+
+
+@composes("Signbit")
+def _sign_bit(op: Any, x: Any) -> Any:
+    return x < 0 if "int" in x.dtype else ops.where(ops.equal(x, 0), 1 / x < 0, x < 0)
+
+
+@composes("SearchSorted")
+def _place_in(op: Any, sequence: Any, values: Any) -> Any:
+    values = ops.expand_dims(values, -1)
+    before = sequence < values if op.side == "left" else sequence <= values
+    return ops.sum(ops.cast(before, "int32"), axis=-1)
+
+
+@composes("Select")
+def _select(op: Any, conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Any:
+    for condition, choice in reversed(list(zip(conditions, choices, strict=True))):
+        default = ops.where(condition, choice, default)
+    return default
+
+
+@composes("InTopK")
+def _in_top(op: Any, targets: Any, predictions: Any) -> Any:
+    own = ops.take_along_axis(predictions, ops.expand_dims(targets, -1), axis=-1)
+    above = ops.sum(ops.cast(predictions > own, "int32"), axis=-1)
+    return ops.logical_and(above < op.k, ops.isfinite(own[..., 0]))
+
+
+# Element by element ---------------------------------------------------------------------------------------------------
+@composes("BitwiseLeftShift", "LeftShift", "BitwiseRightShift", "RightShift", "Ldexp")
+def _shifted(op: Any, x: Any, count: Any) -> Any:
+    factor = ops.power(2, count) if hasattr(count, "shape") else 2**count
+    return ops.floor_divide(x, factor) if "Right" in type(op).__name__ else ops.multiply(x, factor)
+
+
+@composes("Logaddexp2")
+def _log_of_sum(op: Any, a: Any, b: Any) -> Any:
+    two = math.log(2)
+    return ops.logaddexp(ops.multiply(a, two), ops.multiply(b, two)) / two
+
+
+@composes("Sinc")
+def _sinc(op: Any, x: Any) -> Any:
+    turn = math.pi * ops.where(ops.equal(x, 0), 1.0, x)
+    return ops.where(ops.equal(x, 0), 1.0, ops.sin(turn) / turn)
+
+
+@composes("Angle", "Imag", "Isreal")
+def _of_real(op: Any, x: Any) -> Any:
+    if "complex" in x.dtype:
+        raise Unreadable("is not translated for complex numbers")
+    match type(op).__name__:
+        case "Angle":
+            return ops.where(x < 0, math.pi, 0.0)
+        case "Imag":
+            return ops.zeros_like(x)
+    return ops.ones_like(x, dtype="bool")
+
+
+@composes("UnravelIndex")
+def _unraveled(op: Any, places: Any) -> Any:
+    sizes = [math.prod(op.shape[axis + 1 :]) for axis in range(len(op.shape))]
+    return tuple(ops.mod(ops.floor_divide(places, n), length) for n, length in zip(sizes, op.shape, strict=True))
+
+
+# Statistics -----------------------------------------------------------------------------------------------------------
+@composes("Ptp")
+def _range(op: Any, x: Any) -> Any:
+    options = {"axis": op.axis, "keepdims": op.keepdims}
+    return ops.max(x, **options) - ops.min(x, **options)
+
+
+@composes("Nansum", "Nanprod", "Nanmean", "Nanvar", "Nanstd", "Nanmax", "Nanmin")
+def _of_known(op: Any, x: Any) -> Any:
+    """A reduction that leaves out what is not a number."""
+    name, options = type(op).__name__, {"axis": op.axis, "keepdims": op.keepdims}
+    missing = ops.isnan(x)
+    if name in ("Nansum", "Nanprod"):
+        return ops.sum(ops.where(missing, 0, x), **options) if name == "Nansum" else ops.prod(
+            ops.where(missing, 1, x), **options)  # fmt: skip
+    if name in ("Nanmax", "Nanmin"):
+        worst = -math.inf if name == "Nanmax" else math.inf
+        found = (ops.max if name == "Nanmax" else ops.min)(ops.where(missing, worst, x), **options)
+        return ops.where(ops.all(missing, **options), math.nan, found)
+    there = ops.cast(ops.logical_not(missing), x.dtype)
+    if name == "Nanmean":
+        return ops.sum(ops.where(missing, 0, x), **options) / ops.sum(there, **options)
+    kept = {"axis": op.axis, "keepdims": True}
+    mean = ops.sum(ops.where(missing, 0, x), **kept) / ops.sum(there, **kept)
+    spread = ops.sum(ops.where(missing, 0, ops.square(x - mean)), **options) / ops.sum(there, **options)
+    return ops.sqrt(spread) if name == "Nanstd" else spread
+
+
+@composes("Nanargmax", "Nanargmin")
+def _place_of_known(op: Any, x: Any) -> Any:
+    options = {"axis": op.axis, "keepdims": op.keepdims}
+    if type(op).__name__ == "Nanargmax":
+        return ops.argmax(ops.where(ops.isnan(x), -math.inf, x), **options)
+    return ops.argmin(ops.where(ops.isnan(x), math.inf, x), **options)
+
+
+@composes("Nancumsum", "Nancumprod")
+def _running_known(op: Any, x: Any) -> Any:
+    if type(op).__name__ == "Nancumsum":
+        return ops.cumsum(ops.where(ops.isnan(x), 0, x), axis=op.axis)
+    return ops.cumprod(ops.where(ops.isnan(x), 1, x), axis=op.axis)
+
+
+@composes("Quantile", "Percentile", "Median")
+def _quantile(op: Any, x: Any, q: Any = 0.5) -> Any:
+    """Between the two numbers of the sorted ones that are nearest to the place q (n - 1)."""
+    if isinstance(q, keras.KerasTensor):
+        raise Unreadable("at shares that depend on the data")
+    shares = np.asarray(ops.convert_to_numpy(q) if ops.is_tensor(q) else q, float)
+    shares = shares / 100 if type(op).__name__ == "Percentile" else shares
+    rank = len(x.shape)
+    axes = range(rank) if op.axis is None else op.axis if isinstance(op.axis, list | tuple) else (op.axis,)
+    along = [axis % rank for axis in axes]
+    rest = [axis for axis in range(rank) if axis not in along]
+    n = math.prod(x.shape[axis] for axis in along)
+    turned = ops.reshape(ops.transpose(x, (*rest, *along)), (*(x.shape[a] for a in rest), n))
+    line = ops.sort(ops.cast(turned, op.compute_output_spec(x, *([] if q is None or _is_median(op) else [q])).dtype))
+    kept = [1 if a in along else x.shape[a] for a in range(rank)] if op.keepdims else [x.shape[a] for a in rest]
+    found = [ops.reshape(_between(line, share * (n - 1), op), kept) for share in shares.reshape(-1)]
+    return found[0] if shares.ndim == 0 else ops.stack(found, axis=0)
+
+
+def _is_median(op: Any) -> bool:
+    return type(op).__name__ == "Median"
+
+
+def _between(line: Any, place: float, op: Any) -> Any:
+    low, high = line[..., math.floor(place)], line[..., math.ceil(place)]
+    match getattr(op, "method", "linear"):
+        case "lower":
+            return low
+        case "higher":
+            return high
+        case "nearest":
+            return line[..., round(place)]
+        case "midpoint":
+            return (low + high) / 2
+    return low + (high - low) * (place - math.floor(place))
+
+
+@composes("Corrcoef")
+def _correlations(op: Any, x: Any) -> Any:
+    apart = x - ops.mean(x, axis=-1, keepdims=True)
+    size = ops.sqrt(ops.sum(ops.square(apart), axis=-1, keepdims=True))
+    unit = apart / size
+    return ops.clip(ops.matmul(unit, ops.transpose(unit)), -1, 1)
+
+
+@composes("PSNR")
+def _signal_to_noise(op: Any, a: Any, b: Any) -> Any:
+    return 20 * math.log10(op.max_val) - 10 * ops.log10(ops.mean(ops.square(a - b)))
+
+
+# Losses ---------------------------------------------------------------------------------------------------------------
+@composes("BinaryCrossentropy")
+def _binary_entropy(op: Any, target: Any, output: Any) -> Any:
+    if op.from_logits:
+        return ops.relu(output) - output * target + ops.log1p(ops.exp(-ops.abs(output)))
+    tiny = keras.config.epsilon()
+    p = ops.clip(output, tiny, 1 - tiny)
+    return -(target * ops.log(p) + (1 - target) * ops.log(1 - p))
+
+
+@composes("CategoricalCrossentropy", "SparseCategoricalCrossentropy")
+def _entropy(op: Any, target: Any, output: Any) -> Any:
+    if type(op).__name__.startswith("Sparse"):
+        target = target[..., 0] if len(target.shape) == len(output.shape) else target
+        target = ops.one_hot(target, output.shape[op.axis], axis=op.axis, dtype=output.dtype)
+    if op.from_logits:
+        logs = ops.log_softmax(output, axis=op.axis)
+    else:
+        tiny = keras.config.epsilon()
+        logs = ops.log(ops.clip(output / ops.sum(output, axis=op.axis, keepdims=True), tiny, 1 - tiny))
+    return -ops.sum(target * logs, axis=op.axis)
+
+
+# Arrays ---------------------------------------------------------------------------------------------------------------
+@composes("Diff")
+def _differences(op: Any, x: Any) -> Any:
+    for _ in range(op.n):
+        late, early = _at(x, op.axis, slice(1, None)), _at(x, op.axis, slice(None, -1))
+        x = ops.not_equal(late, early) if x.dtype == "bool" else late - early
+    return x
+
+
+@composes("Trapezoid")
+def _trapezoid(op: Any, y: Any) -> Any:
+    sums = (_at(y, op.axis, slice(1, None)) + _at(y, op.axis, slice(None, -1))) / 2
+    if op.x is None:
+        return ops.sum(sums * op.dx, axis=op.axis)
+    steps = ops.diff(op.x, axis=op.axis if len(op.x.shape) > 1 else -1)
+    if len(op.x.shape) == 1:
+        shape = [1] * len(y.shape)
+        shape[op.axis] = -1
+        steps = ops.reshape(steps, shape)
+    return ops.sum(sums * steps, axis=op.axis)
+
+
+@composes("Cross")
+def _cross(op: Any, a: Any, b: Any) -> Any:
+    first, second, last = (op.axisa, op.axisb, op.axisc) if op.axis is None else (op.axis,) * 3
+    a, b = ops.moveaxis(a, first, -1), ops.moveaxis(b, second, -1)
+    if a.shape[-1] == b.shape[-1] == 2:
+        return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    a, b = (x if x.shape[-1] == 3 else ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, 1)]) for x in (a, b))
+    parts = [a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return ops.moveaxis(ops.stack(parts, axis=-1), -1, last)
+
+
+@composes("Diag", "Diagflat")
+def _diagonal(op: Any, x: Any) -> Any:
+    if type(op).__name__ == "Diagflat":
+        x = ops.reshape(x, (-1,))
+    if len(x.shape) == 2:
+        return ops.diagonal(x, offset=op.k)
+    n = x.shape[0] + abs(op.k)
+    padded = ops.pad(x, ((max(-op.k, 0), max(op.k, 0)),))
+    return ops.where(np.eye(n, k=op.k, dtype=bool), ops.expand_dims(padded, 1), 0)
+
+
+@composes("Kron")
+def _kronecker(op: Any, a: Any, b: Any) -> Any:
+    rank = max(len(a.shape), len(b.shape))
+    first = (1,) * (rank - len(a.shape)) + tuple(a.shape)
+    second = (1,) * (rank - len(b.shape)) + tuple(b.shape)
+    outer = ops.reshape(a, [n for m in first for n in (m, 1)]) * ops.reshape(b, [n for m in second for n in (1, m)])
+    return ops.reshape(outer, [m * n for m, n in zip(first, second, strict=True)])
+
+
+@composes("Vander")
+def _powers(op: Any, x: Any) -> Any:
+    n = x.shape[0] if op.N is None else op.N
+    powers = np.arange(n) if op.increasing else np.arange(n)[::-1].copy()
+    return ops.power(ops.expand_dims(x, -1), powers.astype(x.dtype))
+
+
+@composes("Linspace")
+def _spaced(op: Any, start: Any, stop: Any) -> Any:
+    if op.retstep:
+        raise Unreadable("gives its step too, which has no translation yet")
+    steps = max(op.num - 1 if op.endpoint else op.num, 1)
+    parts = [start + (stop - start) * (i / steps) for i in range(op.num)]
+    return ops.stack(parts, axis=op.axis)
+
+
+@composes("ExtractSequences")
+def _frames(op: Any, x: Any) -> Any:
+    count = 1 + (x.shape[-1] - op.sequence_length) // op.sequence_stride
+    places = np.arange(op.sequence_length) + op.sequence_stride * np.arange(count)[:, None]
+    return ops.take(x, places, axis=-1)
+
+
+@composes("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
+def _segments(op: Any, data: Any, ids: Any) -> Any:
+    if op.num_segments is None:
+        raise Unreadable("without num_segments gives a number of segments that depends on the data")
+    inside = ops.equal(ops.expand_dims(ids, 0), np.arange(op.num_segments, dtype=ids.dtype)[:, None])
+    inside = ops.reshape(inside, (*inside.shape, *(1,) * (len(data.shape) - 1)))
+    reduction, missing = {
+        "SegmentSum": (ops.sum, 0), "SegmentProd": (ops.prod, 1), "SegmentMax": (ops.max, -math.inf),
+        "SegmentMin": (ops.min, math.inf),
+    }[type(op).__name__]  # fmt: skip
+    return reduction(ops.where(inside, ops.expand_dims(data, 0), missing), axis=1)
+
+
+# Loops whose length is known ------------------------------------------------------------------------------------------
+@composes("Map", "VectorizedMap")
+def _mapped(op: Any, first: Any, second: Any = None) -> Any:
+    function, given = (first, second) if callable(first) else (op.function, first)
+    count = keras.tree.flatten(given)[0].shape[0]
+    results = [function(keras.tree.map_structure(lambda x, i=i: x[i], given)) for i in range(count)]
+    return keras.tree.map_structure(lambda *parts: ops.stack(parts, axis=0), *results)
+
+
+@composes("Scan")
+def _scanned(op: Any, function: Any, carry: Any, xs: Any = None) -> Any:
+    count = op.length if xs is None else keras.tree.flatten(xs)[0].shape[0]
+    outputs: list[Any] = [None] * count
+    for i in reversed(range(count)) if op.reverse else range(count):
+        carry, outputs[i] = function(carry, keras.tree.map_structure(lambda x, i=i: x[i], xs))
+    stacked = keras.tree.map_structure(lambda *parts: None if parts[0] is None else ops.stack(parts, axis=0), *outputs)
+    return carry, stacked
+
+
+@composes("ForiLoop")
+def _counted(op: Any, value: Any) -> Any:
+    for i in range(op.lower, op.upper):
+        value = op.body_fun(i, value)
+    return value
