@@ -67,8 +67,26 @@ def regions(program: Program) -> Region:
             open_.append((key, region))
         open_[-1][1].items.append(node)
     owners = {x.value: x.name.rpartition(".")[0] for x in program.leaves if x.role in ("parameter", "buffer")}
+    weights = {x.value for x in program.leaves if x.role != "input"}
+    alone = _of_weights_alone(root, weights)
+    _splice(root, lambda region: id(region) in alone)
     _dissolve(root, {value for _, value in program.outputs}, owners)
     return root
+
+
+def _of_weights_alone(root: Region, weights: set[Value]) -> set[int]:
+    """The calls that take nothing but weights that nobody else reads: a layer cannot be called with nothing."""
+    readers: dict[Value, list[Node]] = defaultdict(list)
+    for node in root.nodes:
+        for value in reads(node):
+            readers[value].append(node)
+    found = set()
+    for region in root.regions:
+        inside = {id(node) for node in region.nodes}
+        taken = interface(region, readers, set())[0]
+        if region.path and all(v in weights and all(id(n) in inside for n in readers[v]) for v in taken):
+            found.add(id(region))
+    return found
 
 
 def _keys(node: Node) -> list[str]:

@@ -363,6 +363,9 @@ def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
         spatial = list(range(2, rank))
         if found[1] in ((0, *spatial, 1), (0, rank - 1, *range(1, rank - 1))):
             return found
+    if state.is_leaf(x):
+        # A weight or constant that a model returns is read by nothing else, perhaps.
+        return state.builder.emit("identity", state.source(x)), tuple(range(rank))
     return state.source(x), tuple(range(rank))
 
 

@@ -52,6 +52,17 @@ class Call:
         return place < len(self.node.operands) and self.node.operands[place] is not None
 
 
+def fixed(number: Any) -> int:
+    """A number that is the same at every size of the inputs.
+
+    Raises:
+        Unwritable: it is not.
+    """
+    if isinstance(number, Dim):
+        raise Unwritable("with a number that depends on the size")
+    return int(number)
+
+
 Spelling = Callable[[Call], Code]
 
 
@@ -115,7 +126,9 @@ def _select(c: Call) -> Code:
 
 @_spells("update")
 def _update(c: Call) -> Code:
-    return call("update", c.x, c.operands[1], int(c["axis"]), int(c["start"]), int(c["stop"]), int(c.get("step", 1)))
+    start, stop, step = fixed(c["start"]), c["stop"], fixed(c.get("step", 1))
+    stop = None if isinstance(stop, Dim) and stop == c.shape()[c["axis"]] else fixed(stop)
+    return call("update", c.x, c.operands[1], int(c["axis"]), start, stop, step)
 
 
 @_spells("custom")

@@ -33,7 +33,7 @@ from agnostic.port.sources import Draft, Unported, drafted, file_name
 from agnostic.port.stubs import Kept, kept
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
-from agnostic.program.nodes import Array, Value
+from agnostic.program.nodes import Array, Program, Value
 from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 from agnostic.text import counted
@@ -238,11 +238,11 @@ def drafted_for(
     for variation in variations(first.program, inputs):
         try:
             programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
-            draft, found = drafted(programs, dialect, stubs=stubs), variation
+            draft, found = _draft(programs, first.program, dialect, stubs=stubs), variation
             break
-        except Unported:
-            raise
         except (Differ, AgnosticError) as error:
+            if isinstance(error, Unported) and not _is_written(first.program, dialect):
+                raise
             notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
     draft = drafted([first.program], dialect, stubs=stubs) if draft is None else draft
     if first.arrays:
@@ -250,6 +250,25 @@ def drafted_for(
     own = {**weights, **first.arrays}
     used = inputs if found is None else sampled(backend, inputs, found.shapes[0])
     return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own, ROUNDINGS[dtype])
+
+
+def _is_written(program: Program, dialect: Dialect) -> bool:
+    """Whether each operator can be written, if all lengths are fixed."""
+    try:
+        drafted([program], dialect)
+    except Unported:
+        return False
+    return True
+
+
+def _draft(programs: Sequence[Program], fixed: Program, dialect: Dialect, *, stubs: bool) -> Draft:
+    """The source at any size; functions are left to fill in for what could not be written at one size either."""
+    try:
+        return drafted(programs, dialect)
+    except Unported:
+        if not stubs or _is_written(fixed, dialect):
+            raise
+        return drafted(programs, dialect, stubs=True)
 
 
 def calls_of(

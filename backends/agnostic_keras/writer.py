@@ -36,7 +36,7 @@ from agnostic.port.code import (
 )
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable, Weight
 from agnostic.port.layout import Rearrangement
-from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
+from agnostic.port.spelling import COMMON, Call, Spelling, direct, fixed, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
@@ -62,7 +62,7 @@ def _padded(x: Code, padding: Sequence[tuple[int, int]], value: float = 0.0) -> 
     """The image with numbers around it, or itself."""
     if not any(map(any, padding)):
         return x
-    widths = ((0, 0), *((int(low), int(high)) for low, high in padding), (0, 0))
+    widths = ((0, 0), *((fixed(low), fixed(high)) for low, high in padding), (0, 0))
     options = {} if value == 0 else {"constant_values": Name("-np.inf") if value == float("-inf") else value}
     return _name("pad", x, widths, **options)
 
@@ -251,7 +251,7 @@ def _convolution(c: Call) -> Code:
     rank = len(c.shape(1)) - 2
     sizes, stride, dilation = c.shape(1)[2:], c["stride"], c["dilation"]
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 1, 0))
-    groups = int(c.get("groups", 1))
+    groups = fixed(c.get("groups", 1))
     x = _padded(c.x, c["padding"])
     options = {"strides": one(stride)} if not ones(stride) else {}
     if not ones(dilation) and not ones(sizes):
@@ -272,7 +272,9 @@ def _convolution(c: Call) -> Code:
 def _transposed(c: Call) -> Code:
     rank = len(c.shape(1)) - 2
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 0, 1))
-    crop = tuple((int(low), int(high) - int(more)) for (low, high), more in zip(c["crop"], c["extra"], strict=True))
+    crop = tuple(
+        (fixed(low), fixed(high) - fixed(more)) for (low, high), more in zip(c["crop"], c["extra"], strict=True)
+    )
     code: Code = call(
         "conv_transpose", c.x, kernel, strides=tuple(c["stride"]), dilation=tuple(c["dilation"]), crop=crop,
         groups=int(c.get("groups", 1)),
@@ -380,21 +382,6 @@ def _softmax(c: Call) -> Code:
 
 
 # Pooling and resizing -------------------------------------------------------------------------------------------------
-def _overhang(c: Call) -> list[tuple[int, int]]:
-    """The padding, with what a last window of ceil_mode hangs over."""
-    if not c.get("ceil_mode", False):
-        return [(int(a), int(b)) for a, b in c["padding"]]
-    if any(isinstance(n, Dim) for n in c.shape()[1:-1]):
-        raise Unwritable("with ceil_mode at any size")
-    found = []
-    dilation = c.get("dilation") or (1,) * len(c["kernel"])
-    for n, count, k, s, d, (low, high) in zip(
-        c.shape()[1:-1], c.node.outputs[0].shape[1:-1], c["kernel"], c["stride"], dilation, c["padding"], strict=True
-    ):
-        found.append((int(low), max(int(high), (count - 1) * s + (k - 1) * d + 1 - n - low)))
-    return found
-
-
 @spells("max_pool")
 def _max_pool(c: Call) -> Code:
     if c.get("ceil_mode", False) or not ones(c["dilation"]):
@@ -496,7 +483,7 @@ def _stack(c: Call) -> Code:
 
 @spells("pad")
 def _pad(c: Call) -> Code:
-    widths = tuple((int(a), int(b)) for a, b in c["widths"])
+    widths = tuple((fixed(a), fixed(b)) for a, b in c["widths"])
     mode = c.get("mode", "constant")
     # torch pads the last three axes at most in ways other than by a constant, and channels lie behind them here.
     if (
@@ -541,7 +528,7 @@ def _triangle(c: Call) -> Code:
 
 @spells("unfold")
 def _unfold(c: Call) -> Code:
-    return call("unfold", c.x, int(c["axis"]), int(c["length"]), int(c["step"]))
+    return call("unfold", c.x, int(c["axis"]), fixed(c["length"]), fixed(c["step"]))
 
 
 @spells("overlap_add")
@@ -645,7 +632,7 @@ def _place(c: Call) -> Code:
 def _cumulative(c: Call) -> Code:
     function = {"sum": "cumsum", "product": "cumprod"}.get(c.get("function", "sum"))
     if function is None:
-        raise Unwritable(f"of function {c['function']!r} has no spelling in Keras")
+        return _name("associative_scan", Name(f"ops.{c['function']}imum"), c.x, axis=c["axis"])
     return _name(function, c.x, axis=c["axis"])
 
 
@@ -718,6 +705,8 @@ def _binary(c: Call) -> Code:
     function = c["function"]
     if function == "truncated_divide":
         return _name("trunc", Infix("/", c.x, c.operands[1]))
+    if function == "fmod":
+        return Infix("-", c.x, Infix("*", _name("trunc", Infix("/", c.x, c.operands[1])), c.operands[1]))
     if function not in _BINARY:
         raise Unwritable(f"of function {function!r} has no spelling in Keras")
     return _name(_BINARY[function], c.x, c.operands[1])

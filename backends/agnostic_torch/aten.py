@@ -53,7 +53,7 @@ class Call:
             elif argument.name in kwargs:
                 self.given[argument.name] = kwargs[argument.name]
             else:
-                self.given[argument.name] = argument.default_value
+                self.given[argument.name] = self._held(argument.default_value)
 
     def _held(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
@@ -673,9 +673,17 @@ def _meshgrid(c: Call) -> tuple[Value, ...]:
     return tuple(grids)
 
 
-@reads("diagonal")
+@reads("diagonal", "linalg_diagonal", "trace")
 def _diagonal(c: Call) -> Value:
-    raise Unreadable("is not translated; index with two aranges")
+    x, trace = c.x, name_of(c.node.target) == "trace"
+    rank = len(x.shape)
+    first, second = _axis(c.get("dim1", 0), rank), _axis(c.get("dim2", 1), rank)
+    offset, count = int(c.get("offset", 0)), c.shape[-1] if c.shape else min(x.shape)
+    x = c.emit("permute", x, axes=(*(a for a in range(rank) if a not in (first, second)), first, second))
+    rows, columns = max(-offset, 0), max(offset, 0)
+    places = [c.emit("arange", start, start + count, 1, dtype="int64", length=count) for start in (rows, columns)]
+    found = c.emit("index", x, (*(None,) * (rank - 2), *places))
+    return c.emit("reduce", found, function="sum", axes=(0,)) if trace else found
 
 
 @reads("view_as_complex")
@@ -689,6 +697,23 @@ def _as_real(c: Call) -> Value:
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
+@reads("median", "kthvalue")
+def _in_order(c: Call) -> Any:
+    """The k-th smallest number along an axis, and its place; the median is the lower one of two."""
+    x = c["self"]
+    along = c.get("dim") is not None
+    if not along:
+        x = c.emit("reshape", x, shape=(-1,))
+    axis = _axis(c["dim"], len(x.shape)) if along else 0
+    k = int(c.get("k") or (x.shape[axis] + 1) // 2)
+    ordered: Any = c.emit("top", x, count=k, axis=axis, largest=False)
+    found = [c.emit("select", y, axis=axis, index=k - 1) for y in ordered]
+    if along and c["keepdim"]:
+        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        found = [c.emit("reshape", y, shape=shape) for y in found]
+    return tuple(found) if along else found[0]
+
+
 def _reduce(function: str) -> Reader:
     def reader(c: Call) -> Value:
         axes = _axes(c.get("dim"), len(c["self"].shape))
@@ -727,6 +752,14 @@ def _extreme(function: str, place: str, elementwise: str) -> Reader:
 
 
 READERS.update({"max": _extreme("max", "argmax", "maximum"), "min": _extreme("min", "argmin", "minimum")})
+
+
+@reads("aminmax")
+def _both_extremes(c: Call) -> tuple[Value, Value]:
+    x = c["self"]
+    axes = None if c["dim"] is None else (_axis(c["dim"], len(x.shape)),)
+    low, high = (c.emit("reduce", x, function=word, axes=axes, keep=bool(c["keepdim"])) for word in ("min", "max"))
+    return low, high
 
 
 @reads("argmax", "argmin")
@@ -772,6 +805,12 @@ def _norm(c: Call) -> Value:
 @reads("frobenius_norm")
 def _frobenius(c: Call) -> Value:
     return c.emit("norm", c["self"], axes=_axes(c["dim"], len(c["self"].shape)), keep=bool(c["keepdim"]))
+
+
+@reads("cummax", "cummin")
+def _running_extreme(c: Call) -> tuple[Value, None]:
+    function = name_of(c.node.target).removeprefix("cum")
+    return c.emit("cumulative", c["self"], function=function, axis=_axis(c["dim"], len(c["self"].shape))), None
 
 
 @reads("cumsum", "cumprod")
@@ -850,10 +889,43 @@ for _word in ("and", "or", "xor"):
     READERS[f"bitwise_{_word}"] = READERS[f"__{_word}__"] = _bitwise(_word)
 
 
+@reads("hypot")
+def _hypotenuse(c: Call) -> Value:
+    a, b = (c.emit("unary", x, function="square") for x in _pair(c))
+    return c.emit("unary", c.emit("add", a, b), function="sqrt")
+
+
+@reads("erfc", "special_erfc")
+def _erfc(c: Call) -> Value:
+    return c.emit("subtract", 1.0, c.emit("unary", c.x, function="erf"))
+
+
+@reads("signbit")
+def _signbit(c: Call) -> Value:
+    return c.emit("binary", c.x, 0, function="less")
+
+
+@reads("copysign")
+def _copysign(c: Call) -> Value:
+    x, sign = _pair(c)
+    size = c.emit("unary", x, function="absolute")
+    is_negative = c.emit("binary", sign, 0, function="less")
+    return c.emit("where", is_negative, c.emit("unary", size, function="negative"), size, dtype=c.dtype)
+
+
+@reads("__rshift__", "bitwise_right_shift", "__lshift__", "bitwise_left_shift")
+def _shift(c: Call) -> Value:
+    x, places = _pair(c)
+    factor = 2**places if isinstance(places, int) else c.emit("power", 2, places)
+    if any(word in name_of(c.node.target) for word in ("lshift", "left")):
+        return c.emit("multiply", x, factor)
+    return c.emit("binary", x, factor, function="floor_divide")
+
+
 @reads("bitwise_not")
 def _not(c: Call) -> Value:
     if c.x.dtype != "bool":
-        raise Unreadable("flips the bits of integers")
+        return c.emit("subtract", -1, c.x)
     return c.emit("unary", c.x, function="not")
 
 

@@ -6,7 +6,9 @@ reference in simpler ones. So what :mod:`agnostic_torch.aten` has no words for i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,7 @@ def expansion(node: fx.Node) -> Expansion | None:
     function = _definition(_functional(node.target))
     if function is None:
         return None
-    leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+    leaves, structure = pytree.tree_flatten((_plain(node.args), _plain(node.kwargs)))
     places = [i for i, x in enumerate(leaves) if isinstance(x, fx.Node)]
     operands = [leaves[i] for i in places]
     tensors = [operand.meta.get("val") for operand in operands]
@@ -54,8 +56,12 @@ def expansion(node: fx.Node) -> Expansion | None:
     mode = detect_fake_mode(tensors)
     if mode is None:
         return None
-    with mode, torch.no_grad():
-        graph = make_fx(run)(*tensors)
+    try:
+        with mode, torch.no_grad(), silent("torch._subclasses.fake_tensor"):
+            graph = make_fx(run)(*tensors)
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError):
+        # What looks at values raises one of many errors.
+        return None
     if any(inner.target is node.target for inner in graph.graph.nodes):
         return None
     [output] = [inner for inner in graph.graph.nodes if inner.op == "output"]
@@ -84,8 +90,31 @@ def _definition(target: Any) -> Callable[..., Any] | None:
     return target.decompose if target.has_kernel_for_dispatch_key(implicit) else None
 
 
+def _plain(x: Any) -> Any:
+    """With lists that may be changed, unlike those of a graph."""
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, tuple | list):
+        return type(x)(map(_plain, x)) if isinstance(x, tuple) else [_plain(part) for part in x]
+    return x
+
+
 def _replaced(leaves: list[Any], places: list[int], given: tuple[Any, ...]) -> list[Any]:
     found = list(leaves)
     for place, value in zip(places, given, strict=True):
         found[place] = value
     return found
+
+
+@contextlib.contextmanager
+def silent(*loggers: str) -> Iterator[None]:
+    """Inside, loggers say nothing: what they would say of a failure is in the error."""
+    found = [logging.getLogger(name) for name in loggers]
+    before = [logger.disabled for logger in found]
+    for logger in found:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, was in zip(found, before, strict=True):
+            logger.disabled = was

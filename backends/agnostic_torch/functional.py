@@ -103,6 +103,10 @@ class Memory:
             place.version = version
         return self._values[node]
 
+    def owner(self, node: fx.Node) -> fx.Node:
+        """The node whose memory a node looks at."""
+        return self._places[node].owner
+
     def write(self, node: fx.Node, value: Value, builder: Builder) -> None:
         """Give a node, and all that look at the same memory, another value.
 

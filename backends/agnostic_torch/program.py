@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import linecache
-import logging
 import re
 import traceback
 import warnings
@@ -28,7 +27,7 @@ from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Program, Value
 from agnostic_torch import custom
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
-from agnostic_torch.expansion import expansion
+from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
 from agnostic_torch.layers import unwrap
 from agnostic_torch.taps import _arguments
@@ -160,25 +159,11 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.export.ExportedProgram:
     loggers = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
-    with contextlib.ExitStack() as stack, warnings.catch_warnings(), _silent(*loggers):
+    with contextlib.ExitStack() as stack, warnings.catch_warnings(), silent(*loggers):
         warnings.simplefilter("ignore")
         # Where it fails, it prints the graph so far.
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         return torch.export.export(model, args, dict(kwargs), strict=False)
-
-
-@contextlib.contextmanager
-def _silent(*loggers: str) -> Iterator[None]:
-    """Inside, loggers say nothing: what they would say of a failure is in the error."""
-    found = [logging.getLogger(name) for name in loggers]
-    before = [logger.disabled for logger in found]
-    for logger in found:
-        logger.disabled = True
-    try:
-        yield
-    finally:
-        for logger, was in zip(found, before, strict=True):
-            logger.disabled = was
 
 
 _DATA = re.compile(r"data-dependent|\.numpy\(\) is not supported|aten\._local_scalar_dense|unbacked|Eq\(u\d")
@@ -260,6 +245,7 @@ class _Reader:
         self.called = called
         self.builder, self.memory = Builder(), Memory()
         self.customs: list[fx.Node] = []
+        self.buffers: dict[fx.Node, str] = {}
         self._depth = 0  # of operators that are taken apart
 
     def read(self, exported: torch.export.ExportedProgram, modules: Mapping[str, str]) -> Program:
@@ -290,6 +276,7 @@ class _Reader:
             value = self.builder.leaf(target, "parameter", shape, dtype)
         elif kind is InputKind.BUFFER:
             value = self.builder.leaf(target, "buffer", shape, dtype)
+            self.buffers[node] = target
         else:
             constant = exported.constants[target]
             if not isinstance(constant, torch.Tensor):
@@ -343,8 +330,18 @@ class _Reader:
         if in_place and isinstance(target, fx.Node):
             memory.write(target, result, builder)
             memory.alias(node, target)
+            self._check_state(memory.owner(target))
         else:
             memory.bind(node, result, builder.nodes[start:])
+
+    def _check_state(self, owner: fx.Node) -> None:
+        """Raise InvalidInput where a call changes what the next call begins with."""
+        name = self.buffers.get(owner)
+        if name is not None and not name.endswith("num_batches_tracked"):
+            raise InvalidInput(
+                f"buffer {name!r} is changed by each call, so that the model computes something else in the next: "
+                f"{self.builder.origin}"
+            )
 
     def _translated(self, call: Call, reader: Reader | None) -> Any:
         """An operator by its reader, or else by the operators that torch itself defines it by."""
@@ -358,6 +355,8 @@ class _Reader:
             reason = str(error)
             del self.builder.nodes[start:]
         found = expansion(call.node)
+        if found is None and reader is None and (array := _constant(call.node)) is not None:
+            return self.builder.leaf(f"constant_{len(self.builder.leaves)}", "constant", array.shape, call.dtype, array)
         if found is None:
             raise Unreadable(reason)
         self._depth += 1
@@ -365,7 +364,7 @@ class _Reader:
             for placeholder, operand in zip(found.placeholders, found.operands, strict=True):
                 self.memory.bind(placeholder, self.memory.read(operand, self.builder))
             results = self._run(found.graph)
-        except Unreadable:
+        except (Unreadable, InvalidInput):
             raise Unreadable(reason) from None
         finally:
             self._depth -= 1
@@ -405,7 +404,10 @@ class _Reader:
 
     def _inline(self, graph: fx.GraphModule, node: fx.Node, name: str) -> None:
         modules = [arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr"]
-        if name == "wrap_with_autocast" and bool(node.args[2]):
+        devices = {
+            n.meta["val"].device.type for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)
+        }
+        if name == "wrap_with_autocast" and bool(node.args[2]) and node.args[0] in devices:
             raise InvalidInput(f"autocast inside of a model has no translation yet: {self.builder.origin}")
         inner = getattr(graph, str(modules[0].target))
         operands = node.args[node.args.index(modules[0]) + 1 :]
@@ -414,6 +416,17 @@ class _Reader:
             assert isinstance(operand, fx.Node)
             self.memory.alias(placeholder, operand)
         self.memory.bind(node, tuple(self._run(inner)))
+
+
+def _constant(node: fx.Node) -> Any:
+    """What an operator gives that is applied to no tensors, such as indices of a triangle; None for another."""
+    schema = getattr(node.target, "_schema", None)
+    known = node.meta.get("val")
+    if schema is None or node.all_input_nodes or not isinstance(known, torch.Tensor) or schema.is_mutable:
+        return None
+    if torch.Tag.nondeterministic_seeded in node.target.tags:  # type: ignore[union-attr]
+        return None
+    return node.target(*node.args, **{**node.kwargs, "device": "cpu"}).numpy()  # type: ignore[operator]
 
 
 def _plain(x: Any) -> Any:
