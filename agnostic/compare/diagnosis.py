@@ -93,6 +93,8 @@ class Finding:
         tried: for "unexplained": the mistakes that were tried and do not remove the error.
         layer: which side's which layer has it (``("b", name)``), where that is another one than the place's.
         entering: whether it is what that layer is given.
+        proven: whether B was run without it, operator by operator, and gave A's outputs.
+        place_a, place_b: file and line of both sides; "" where Python does not know them.
     """
 
     mistake: str
@@ -103,6 +105,9 @@ class Finding:
     tried: tuple[str, ...] = ()
     layer: tuple[str, str] | None = None
     entering: bool = False
+    proven: bool = False
+    place_a: str = ""
+    place_b: str = ""
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.fix}".strip()

@@ -14,7 +14,7 @@ import numpy as np
 from agnostic import display
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.noise import THRESHOLD
-from agnostic.text import printable
+from agnostic.text import counted, printable
 
 Array = np.ndarray[Any, Any]
 
@@ -144,6 +144,7 @@ class Comparison:
         output: the rows of what the models return.
         weights: how many layers with weights are matched, and how many of them hold other numbers.
         notes: sentences on what could not be measured.
+        remarks: sentences on what differs inside although the outputs agree.
         pictures: of some layers.
         isolated: whether the layers could be judged alone.
 
@@ -165,6 +166,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     pictures: tuple[Pictures, ...] = field(default=(), repr=False)
     isolated: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -241,6 +243,7 @@ class Comparison:
                 "a": dict(self.a),
                 "b": dict(self.b),
                 "notes": list(self.notes),
+                "remarks": list(self.remarks),
                 "isolated": self.isolated,
                 "threshold": THRESHOLD,
             }
@@ -282,6 +285,7 @@ def restore(folder: Path) -> Comparison:
         x["a"], x["b"], tuple(map(_row, x["table"])), tuple(map(_divergence, x["divergences"])),
         tuple(x["unmatched"]["a"]), tuple(x["unmatched"]["b"]), tuple(map(_row, x["output"])),
         (x["weights"]["layers"], x["weights"]["differ"]), tuple(x["notes"]), pictures, x["isolated"],
+        tuple(x["remarks"]),
     )  # fmt: skip
 
 
@@ -299,7 +303,15 @@ def _row(x: Mapping[str, Any]) -> Row:
 def _divergence(x: Mapping[str, Any]) -> Divergence:
     findings = tuple(
         Finding(
-            f["mistake"], f["sentence"], f["fix"], _number(f["before"]), _number(f["after"]), tuple(f.get("tried", ()))
+            f["mistake"],
+            f["sentence"],
+            f["fix"],
+            _number(f["before"]),
+            _number(f["after"]),
+            tuple(f.get("tried", ())),
+            proven=f["proven"],
+            place_a=f["place_a"],
+            place_b=f["place_b"],
         )
         for f in x["findings"]
     )
@@ -332,6 +344,9 @@ def headline(x: Comparison) -> str:
     """The result in one sentence."""
     first = x.first_divergence
     if first is None:
+        if x.remarks:
+            inner = counted(len(x.remarks), "layer")
+            return f"the same: the outputs differ by no more than arithmetic explains ({inner} inside: see the remarks)"
         return f"the same: no layer of {len(x.table)} differs by more than arithmetic explains"
     return f"different: first at {first.where}, by {floors(first.error)} noise floors"
 
@@ -365,6 +380,7 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             lines.append(f"without a partner in {which.upper()}: {', '.join(names[:8])}{more}")
     lines += [f"note: {note}" for note in x.notes]
+    lines += [f"remark: {remark}" for remark in x.remarks]
     lines += ["", headline(x)]
     if x.weights[1]:
         lines.append(f"the weights differ: in {x.weights[1]} of {x.weights[0]} matched layers that have any")
@@ -374,9 +390,12 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
             lines.append(f"then at {found.where}, by {floors(found.error)} noise floors")
         if best is not None:
             lines.append(f"  {best.mistake}: {best.sentence}")
+            lines += [f"  {side} at {place}" for side, place in (("A", best.place_a), ("B", best.place_b)) if place]
             if best.fix:
-                lines.append(f"  fix: {best.fix}")
-            lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} after the fix")
+                start, *rest = best.fix.split("\n")
+                lines += [f"  fix: {start}", *(f"       {line}" for line in rest)]
+            how = ", as B was run without it" if best.proven else ""
+            lines.append(f"  error {floors(best.before)} noise floors, {floors(best.after)} after the fix{how}")
     if len(x.divergences) > 5:
         lines.append(f"and {len(x.divergences) - 5} places more")
     return "\n".join(map(printable, lines))

@@ -18,6 +18,7 @@ from agnostic.compare.inputs import Inputs, collect
 from agnostic.compare.learned import Learned
 from agnostic.compare.learning import Update
 from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.programs import Programs, compared, recorded
 from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
 from agnostic.compare.settings import unseen
@@ -133,33 +134,47 @@ def compare(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None
             from agnostic.compare.offline import compare_records
 
             return compare_records(opened(Trace(path)), opened(Trace(b)), map)
-        return against(opened(Trace(path)), b, None, map=map)
+        return against(opened(Trace(path)), b, None, map=map, live=a)
 
 
 def against(
-    a: Record, model: Model, inputs: Any = None, *, map: Mapping[str, str] | None = None, spec: str | None = None
-) -> Comparison:
+    a: Record, model: Model, inputs: Any = None, *, map: Mapping[str, str] | None = None, spec: str | None = None,
+    live: Model = None,
+) -> Comparison:  # fmt: skip
     """Compare a live model with a trace: the latter is A.
 
     Args:
         inputs: None: those of the trace.
         spec: the specification of the model.
+        live: the model that the trace was written of, where it is at hand: then both programs are recorded.
     """
     backend = backend_of(model)
     given: Inputs = a.inputs if inputs is None else collect(backend, model, inputs)
-    live = Live(model, given, spec)
-    b = listing(live)
-    if not b.steps:
+    other = Live(model, given, spec)
+    b = listing(other)
+    programs, reason = _programs(live, model, given)
+    if not b.steps and programs is None:
         raise InvalidInput(
-            f"{live.title} has {counted(len(live.names), 'layer')} and called none: there is nothing to compare"
+            f"{other.title} has {counted(len(other.names), 'layer')} and called none: there is nothing to compare"
         )
     alignment = align(a, b, map)
-    forced = Forced(a, live, b, alignment)
+    forced = Forced(a, other, b, alignment)
     forced.run()
     notes = [*a.notes, *b.notes]
     if a.trace is not None and a.trace.about.get("learning"):
         notes.append("gradients and updates are compared only between two traces: record B with agnostic trace as well")
-    return comparison(a, b, alignment, forced, notes, list(_pictures(forced)))
+    notes += reason
+    return comparison(a, b, alignment, forced, notes, list(_pictures(forced)), programs=programs)
+
+
+def _programs(live: Model, model: Model, given: Inputs) -> tuple[Programs | None, list[str]]:
+    """What the programs say, or why they say nothing."""
+    if live is None:
+        return None, []
+    try:
+        return compared(recorded(live, given), recorded(model, given)), []
+    except InvalidInput as error:
+        return None, [f"compared by what the layers return, not by the operators that run: {error}"]
 
 
 def comparison(
@@ -172,20 +187,29 @@ def comparison(
     *,
     isolated: bool = True,
     learned: Learned | None = None,
+    programs: Programs | None = None,
 ) -> Comparison:
-    """What was found, in the form that users see."""
+    """What was found, in the form that users see.
+
+    Args:
+        programs: what the operators say, which is the verdict where they could be recorded.
+    """
     used = {i for x in found.places for i in x.a}, {j for x in found.places for j in x.b}
     learned = learned or Learned()
     return Comparison(
         a=a.model,
         b=b.model,
         table=tuple(_row(a, b, x) for x in found.places),
-        divergences=(*_divergences(a, b, found), *learned.divergences),
+        divergences=(*_found(a, b, found, programs), *learned.divergences),
         unmatched_a=tuple(a.steps[i].label for i in alignment.unmatched_a if i not in used[0]),
         unmatched_b=tuple(b.steps[j].label for j in alignment.unmatched_b if j not in used[1]),
-        output=(*(_output_row(a, x, k) for k, x in enumerate(found.output)), *learned.rows),
+        output=(
+            *((_output_row(a, x, k) for k, x in enumerate(found.output)) if programs is None else programs.rows),
+            *learned.rows,
+        ),
         weights=_weights(a, b, found.places),
         notes=(*notes, *learned.notes, *unseen(a, b, found.places)),
+        remarks=_remarks(b, found) if programs is not None and programs.same else (),
         pictures=tuple(pictures),
         isolated=isolated,
     )
@@ -236,6 +260,25 @@ def _output_row(a: Record, place: Place, number: int) -> Row:
         "output", "output", "output", slot.canonical_shape, place.glue, None, place.propagated, place.error, slot.floor,
         slot.rms,
     )  # fmt: skip
+
+
+def _found(a: Record, b: Record, found: Forced | Offline, programs: Programs | None) -> Sequence[Divergence]:
+    """What differs: as the programs prove it, else as the layers show it."""
+    if programs is None:
+        return _divergences(a, b, found)
+    if programs.same or programs.proven:
+        return programs.divergences
+    return _divergences(a, b, found) or programs.divergences
+
+
+def _remarks(b: Record, found: Forced | Offline) -> tuple[str, ...]:
+    """What differs inside of models whose outputs agree."""
+    apart = [x for x in found.places if (x.isolated or 0.0) > THRESHOLD or (x.glue or 0.0) > THRESHOLD]
+    return tuple(
+        f"at {b.steps[x.b[0]].label} B computes something else, by {max(x.isolated or 0.0, x.glue or 0.0):.3g} noise "
+        "floors there, which the outputs do not show"
+        for x in apart
+    )
 
 
 def _divergences(a: Record, b: Record, found: Forced | Offline) -> list[Divergence]:

@@ -27,6 +27,7 @@ from agnostic.contracts.ops import OPS, Operations
 from agnostic.contracts.optimizers import OPTIMIZERS, Optimizers
 from agnostic.contracts.ported import PORTED, PortedModels
 from agnostic.contracts.program import PROGRAM, Programs
+from agnostic.contracts.recording import RECORDING, Recordings
 from agnostic.contracts.taps import TAPS, Taps
 from agnostic.contracts.transfer import TRANSFER, Transfers
 from agnostic.contracts.weights import WEIGHTS, Weights
@@ -53,6 +54,7 @@ __all__ = [
     "Optimizers",
     "PortedModels",
     "Programs",
+    "Recordings",
     "SourceWriter",
     "Taps",
     "Transfers",
@@ -78,6 +80,7 @@ ALL: tuple[Capability[Any], ...] = (
     OPTIMIZERS,
     PORTED,
     PROGRAM,
+    RECORDING,
     TAPS,
     TRANSFER,
     WEIGHTS,

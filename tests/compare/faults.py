@@ -409,14 +409,14 @@ CODE: tuple[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module], tuple[s
         R,
         lambda: R(blocks={2: {"scaled residual": True}}),
         ("layer2.relu", "layer2.bn2"),
-        ("scale_missing",),
+        ("scale_missing", "constant_factor"),
     ),
     (
         "activation before the sum",
         R,
         lambda: R(blocks={2: {"early activation": True}}),
         ("layer2.relu", "layer3.conv1", "layer2.down.1", "layer2.bn2"),
-        ("activation_differs", "activation_missing", "residual_differs", "layer_order"),
+        ("activation_extra", "activation_differs", "activation_missing", "residual_differs", "layer_order"),
     ),
     (
         "last activation of a block",

@@ -1,0 +1,305 @@
+"""Why the outputs of two recorded runs differ: take the smallest difference out of B, run B again, and go on.
+
+What is proven was run: with the differences undone, B's outputs are A's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agnostic.compare import match, noise
+from agnostic.compare.edits import Edit, edits
+from agnostic.compare.frontier import Parting, partings
+from agnostic.compare.replay import Evaluate, Patches, floors, operands_of, outputs, slots
+from agnostic.compare.sides import Side, first, second
+from agnostic.errors import InvalidInput
+from agnostic.program.nodes import Array, Node
+from agnostic.program.runs import Run
+
+ROUNDS = 24
+"""How many differences are looked for, one after the other."""
+
+TRUSTED = 0.05
+"""How far a replay in float64 may be from the run itself, relative to its output; beyond, it is another program."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run with what computes its operators.
+
+    Attributes:
+        run: the run.
+        evaluate: its backend's.
+        exact: the outputs in float64.
+        floors: what arithmetic does to each output, as a root mean square.
+    """
+
+    run: Run
+    evaluate: Evaluate
+    exact: dict[str, Array]
+    floors: dict[str, float]
+
+    @classmethod
+    def of(cls, run: Run, evaluate: Evaluate) -> Recorded:
+        """Replay a run.
+
+        Raises:
+            InvalidInput: it cannot be replayed, or the replay is not what ran; says why.
+        """
+        if run.notes:
+            raise InvalidInput(f"{run.program.name} cannot be run again from its record: {'; '.join(run.notes)}")
+        exact = outputs(run, evaluate)
+        found = floors(run, exact)
+        for path, value in run.program.outputs:
+            scale = noise.rms(exact[path])
+            if value.dtype in ("float32", "float64") and found[path] > TRUSTED * scale and np.isfinite(scale):
+                raise InvalidInput(f"{run.program.name} run again from its record gives something else")
+        return cls(run, evaluate, exact, found)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One output of both models.
+
+    Attributes:
+        path: in A's result.
+        shape: of A's.
+        error: root mean square of the difference.
+        floor: what arithmetic explains.
+        scale: root mean square of A's output.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    error: float
+    floor: float
+    scale: float
+
+    @property
+    def floors(self) -> float:
+        """The error in units of the floor."""
+        return self.error / self.floor if self.floor else (0.0 if self.error == 0 else float("inf"))
+
+    @property
+    def same(self) -> bool:
+        """Whether arithmetic explains the error."""
+        return self.floors <= noise.THRESHOLD
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A place where B computes something else.
+
+    Attributes:
+        parting: the values.
+        edits: what B has otherwise; undone, it computes A's value.
+        a, b: the nodes that use the value, or None at an output.
+        size: of the two pieces of program.
+    """
+
+    parting: Parting
+    edits: tuple[Edit, ...]
+    a: Node | None
+    b: Node | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What explains that the outputs differ.
+
+    Attributes:
+        a, b: the sides, B as it was recorded.
+        differences: in the order in which they were found.
+        proven: whether B without them gives A's outputs.
+        left: how far B without them is from A, relative to A's outputs.
+    """
+
+    a: Side
+    b: Side
+    differences: tuple[Difference, ...]
+    proven: bool
+    left: float
+
+
+def judged(a: Recorded, b: Recorded) -> list[Judged]:
+    """The outputs of both, each with what arithmetic explains: the floor of the coarser side.
+
+    Half precision against more digits is no matter of arithmetic: there it is the finer side's floor.
+
+    Raises:
+        InvalidInput: the models return other numbers of arrays, or other shapes.
+    """
+    ours, theirs = a.run.program.outputs, b.run.program.outputs
+    if len(ours) != len(theirs):
+        raise InvalidInput(f"A returns {len(ours)} arrays, B {len(theirs)}")
+    found, halves = [], (_halves(a.run), _halves(b.run))
+    for (path, _), (other, _) in zip(ours, theirs, strict=True):
+        x, y = a.run.outputs[path], b.run.outputs[other]
+        turned = _turned(a.exact[path], b.exact[other], y, x.shape)
+        floor = _floor(halves, a.floors[path], b.floors[other])
+        error = float("inf") if turned is None else noise.difference(x, turned)
+        found.append(Judged(path, x.shape, error, floor, noise.rms(a.exact[path])))
+    return found
+
+
+def _halves(run: Run) -> bool:
+    """Whether some of its numbers have half precision."""
+    return any(v.dtype in ("float16", "bfloat16") for node in run.program.nodes for v in node.outputs)
+
+
+def _floor(halves: tuple[bool, bool], ours: float, theirs: float) -> float:
+    if halves[0] != halves[1]:
+        return theirs if halves[0] else ours
+    return max(ours, theirs)
+
+
+def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...]) -> Array | None:
+    """B's output with its axes in A's order: that in which they are nearest."""
+    ways = [y.reshape(shape)] if y.size == np.prod(shape) and y.ndim == len(shape) and y.shape == shape else []
+    orders = list(match.permutations(other, shape))
+    if ways and (not orders or match.distance(exact, other) < match.LOOSE):
+        return ways[0]
+    if not ways and not orders:
+        return y.reshape(shape) if y.size == int(np.prod(shape)) else None
+    if not ways:
+        best = min(orders, key=lambda order: match.distance(exact, other.transpose(order)))
+        return y.transpose(best)
+    return ways[0]
+
+
+def explain(a: Recorded, b: Recorded) -> Explanation:
+    """The differences between two runs whose outputs differ."""
+    ours, table = first(a.run, a.evaluate)
+    patches, found, done = Patches(), list[Difference](), set[str]()
+    theirs = original = second(b.run, b.evaluate, ours, table, patches, loose=True)
+    for _ in range(ROUNDS):
+        if _equal(ours, theirs, done):
+            break
+        chosen = _chosen(ours, theirs, table, done, patches, a, b)
+        if chosen is None:
+            break
+        difference, changed = chosen
+        found.append(difference)
+        if changed == patches:
+            done.add(difference.parting.output)
+        patches = changed
+        try:
+            theirs = second(b.run, b.evaluate, ours, table, patches, loose=True)
+        except (InvalidInput, ValueError):  # an array of another shape does not fit what follows
+            break
+    left = _left(ours, theirs, done)
+    return Explanation(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
+
+
+def _equal(a: Side, b: Side, done: set[str]) -> bool:
+    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
+    return all(path in done or a.labels[x] == b.labels[y] or _permuted(a.arrays[x], b.arrays[y])
+               for (path, x), (_, y) in pairs)  # fmt: skip
+
+
+def _permuted(x: Array, y: Array) -> bool:
+    return any(match.distance(x, y.transpose(order)) <= match.LOOSE for order in match.permutations(y, x.shape))
+
+
+def _left(a: Side, b: Side, done: set[str]) -> float:
+    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
+    return max((match.distance(a.arrays[x], b.arrays[y]) for (path, x), (_, y) in pairs if path not in done), default=0)
+
+
+def _chosen(
+    a: Side, b: Side, table: match.Table, done: set[str], patches: Patches, ours: Recorded, theirs: Recorded
+) -> tuple[Difference, Patches] | None:
+    """The cheapest difference that alone makes B's outputs A's; the cheapest where none does."""
+    priced = []
+    for parting in partings(a, b):
+        if parting.output in done and parting.output:
+            continue
+        at = (None, None) if parting.node < 0 else (a.nodes[parting.partner], b.nodes[parting.node])
+        cost, script = edits(a, b, parting.a, parting.b, at)
+        # A value that is used twice is aligned twice.
+        changes = tuple({(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}.values())
+        priced.append((cost, parting.size, parting.node if parting.node >= 0 else len(b.nodes), parting, changes, at))
+    priced.sort(key=lambda x: x[:3])
+    best: tuple[Difference, Patches] | None = None
+    limit, tried = float("inf"), 0
+    for cost, *_, parting, changes, at in priced:
+        if cost > limit or tried >= PROVED:
+            break
+        for array in _forms(a, b, parting):
+            if parting.node >= 0 and not _goes_on(a, b, table, parting, array):
+                continue
+            repaired = _repaired(b, patches, parting, array)
+            if repaired is None:
+                continue
+            found = Difference(parting, changes, *at), repaired
+            if best is None:
+                best, limit = found, 2 * cost + 2
+            tried += 1
+            if _proves(ours, theirs, repaired, done, parting):
+                return found
+            break
+    return best
+
+
+PROVED = 16
+"""How many candidates are undone on trial at each step."""
+
+
+def _repaired(b: Side, patches: Patches, parting: Parting, array: Array) -> Patches | None:
+    """B with A's value at a parting; None where that was done before."""
+    if b.labels[parting.b] is None:
+        root = b.root(parting.b)
+        if root in patches.values:
+            return None
+        size = b.arrays[root].size
+        return replace(
+            patches,
+            values={**patches.values, root: array.reshape(b.arrays[root].shape) if array.size == size else array},
+        )
+    if parting.node < 0:
+        return patches
+    return replace(patches, edges={**patches.edges, (parting.node, parting.slot): array})
+
+
+def _proves(a: Recorded, b: Recorded, patches: Patches, done: set[str], parting: Parting) -> bool:
+    """Whether B with these repairs gives A's outputs."""
+    try:
+        found = outputs(b.run, b.evaluate, patches)
+    except (InvalidInput, ValueError):
+        return False
+    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
+    return all(
+        path in done
+        or (parting.node < 0 and path == parting.output)
+        or match.distance(a.exact[path], found[other]) <= match.LOOSE
+        or _permuted(a.exact[path], found[other])
+        for (path, _), (other, _) in pairs
+    )  # fmt: skip
+
+
+def _forms(a: Side, b: Side, parting: Parting) -> Iterator[Array]:
+    x, y = a.arrays[parting.a], b.arrays[parting.b]
+    if x.size == y.size:
+        yield x.reshape(y.shape)
+        for order in match.permutations(x, y.shape):
+            yield np.ascontiguousarray(x.transpose(order))
+    else:
+        yield x
+
+
+def _goes_on(a: Side, b: Side, table: match.Table, parting: Parting, array: Array) -> bool:
+    """Whether B's operator makes of A's value what A has there."""
+    given = operands_of(
+        b.nodes[parting.node], parting.node, b.arrays.__getitem__, Patches(edges={(parting.node, parting.slot): array})
+    )
+    try:
+        with np.errstate(all="ignore"):
+            results = b.evaluate(b.nodes[parting.node], given)
+    except InvalidInput:
+        return False
+    wanted = [a.labels[v] for v in a.nodes[parting.partner].outputs]
+    main = results[:1] if slots(b.nodes[parting.node]) else results
+    return all(table.find(x, match.LOOSE) == label for x, label in zip(main, wanted, strict=False))

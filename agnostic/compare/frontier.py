@@ -1,0 +1,151 @@
+"""Where two runs part: pairs of values, one of each side, from which on both sides go on alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agnostic.compare.lowering import kind, settings
+from agnostic.compare.replay import slots
+from agnostic.compare.sides import Side
+from agnostic.program.nodes import Value
+
+PARTS = frozenset({"unbind", "split", "chunk", "select", "slice", "split_with_sizes"})
+"""Operators that take parts out of an array."""
+
+TRIED = 16
+"""How many candidates are looked at closely."""
+
+
+@dataclass(frozen=True)
+class Parting:
+    """B uses a value where A uses another one, and both sides do the same with it.
+
+    Attributes:
+        a, b: the values.
+        node, slot: the node of B that uses it, and as which operand; -1 for an output of the run.
+        partner: A's node that does the same; -1 for an output.
+        output: the path of the output, if it is one.
+        size: how many operators stand between these values and those that both sides have.
+    """
+
+    a: Value
+    b: Value
+    node: int
+    slot: int
+    partner: int
+    output: str
+    size: int
+
+
+def partings(a: Side, b: Side) -> list[Parting]:
+    """The candidates, the smallest piece of program first."""
+    present = {label for label in b.labels.values() if label is not None}
+    a_slices, b_slices = _Slices(a, present), _Slices(b, None)
+    found = []
+    for x, y, node, slot, partner, output in _pairs(a, b, present):
+        ours, theirs = a_slices.of(x), b_slices.of(y)
+        size = len(ours[0]) + len(theirs[0])
+        if not ours[1] & (theirs[1] | ({b.labels.get(y)} if not theirs[0] else set())):
+            size += 3  # they start from nothing that they have in common
+        found.append(Parting(x, y, node, slot, partner, output, size))
+    return sorted(found, key=lambda p: (p.size, p.node if p.node >= 0 else len(b.nodes)))[:TRIED]
+
+
+def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, int, int, int, str]]:
+    index: dict[Any, list[tuple[int, Value]]] = {}
+    for k, node in enumerate(a.nodes):
+        if not _is_step(a, k) or (all(a.labels[v] in present for v in node.outputs) and kind(node) not in PARTS):
+            continue
+        for slot, operand in enumerate(slots(node)):
+            if isinstance(operand, Value):
+                index.setdefault(_key(a, k, slot), []).append((k, operand))
+    for k in _reaching(a, b):
+        if not _is_step(b, k):
+            continue
+        given = slots(b.nodes[k])
+        unknown = {j for j, x in enumerate(given) if isinstance(x, Value) and b.labels[x] is None}
+        for slot, operand in enumerate(given):
+            if not isinstance(operand, Value) or unknown - {slot}:
+                continue
+            for partner, other in index.get(_key(b, k, slot), ()):
+                if a.labels[other] != b.labels[operand]:
+                    yield other, operand, k, slot, partner, ""
+    for (path, x), (_, y) in zip(a.run.program.outputs, b.run.program.outputs, strict=False):
+        if a.labels[x] != b.labels[y]:
+            yield x, y, -1, 0, -1, path
+
+
+def _is_step(side: Side, k: int) -> bool:
+    """Whether a node does more than hand its first operand on."""
+    return any(side.root(v) == v for v in side.nodes[k].outputs)
+
+
+def _key(side: Side, k: int, slot: int) -> Any:
+    node = side.nodes[k]
+    others = tuple(
+        (side.labels[x] if isinstance(x, Value) else repr(x)) if j != slot else "here"
+        for j, x in enumerate(slots(node))
+    )
+    return kind(node), tuple(sorted((n, repr(x)) for n, x in settings(node).items())), others
+
+
+def _reaching(a: Side, b: Side) -> list[int]:
+    """B's nodes whose values A does not have, and from which an output comes that A does not have either."""
+    found: set[int] = set()
+    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=False)
+    todo = [y for (_, x), (_, y) in pairs if b.labels[y] is None and a.labels[x] is not None]
+    while todo:
+        made = b.producer.get(todo.pop())
+        if made is None or made[0] in found:
+            continue
+        found.add(made[0])
+        for x in slots(b.nodes[made[0]]):
+            if not isinstance(x, Value):
+                continue
+            if b.labels[x] is None or _is_part_of_another(b, x):
+                todo.append(x)
+    return sorted(found)
+
+
+def _is_part_of_another(b: Side, value: Value) -> bool:
+    """Whether A has the value, but not what it was taken out of."""
+    made = b.made_by(value)
+    if made is None or kind(made) not in PARTS:
+        return False
+    whole = slots(made)[0]
+    return isinstance(whole, Value) and b.labels[whole] is None
+
+
+class _Slices:
+    """What a value is computed by, back to the values that both sides have."""
+
+    def __init__(self, side: Side, present: set[int] | None) -> None:
+        self.side, self.present = side, present
+        self._found: dict[Value, tuple[frozenset[int], frozenset[int | None]]] = {}
+
+    def of(self, value: Value) -> tuple[frozenset[int], frozenset[int | None]]:
+        """The nodes, and the labels of what they start from."""
+        if value not in self._found:
+            self._found[value] = self._search(value)
+        return self._found[value]
+
+    def known(self, value: Value) -> bool:
+        """Whether both sides have it."""
+        label = self.side.labels.get(value)
+        return label is not None and (self.present is None or label in self.present)
+
+    def _search(self, value: Value) -> tuple[frozenset[int], frozenset[int | None]]:
+        nodes: set[int] = set()
+        border: set[int | None] = set()
+        todo = [value]
+        while todo:
+            one = todo.pop()
+            made = self.side.producer.get(one)
+            if self.known(one) or made is None:
+                border.add(self.side.labels.get(one))
+            elif made[0] not in nodes:
+                nodes.add(made[0])
+                todo += [x for x in slots(self.side.nodes[made[0]]) if isinstance(x, Value)]
+        return frozenset(k for k in nodes if _is_step(self.side, k)), frozenset(border)

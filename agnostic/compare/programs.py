@@ -1,0 +1,79 @@
+"""Two models compared by the operators that run: the verdict is about their outputs, and what explains it is proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agnostic.compare.explain import Judged, Recorded, explain, judged
+from agnostic.compare.inputs import Inputs, prepared
+from agnostic.compare.report import Divergence, Row
+from agnostic.compare.say import divergences
+from agnostic.contracts.recording import RECORDING
+from agnostic.errors import InvalidInput
+from agnostic.registry import Model, backend_of
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What the programs of two models say.
+
+    Attributes:
+        outputs: each output of both.
+        divergences: what explains that they differ; empty where they do not.
+        proven: whether B without these gives A's outputs.
+    """
+
+    outputs: tuple[Judged, ...]
+    divergences: tuple[Divergence, ...] = ()
+    proven: bool = False
+
+    @property
+    def same(self) -> bool:
+        """Whether arithmetic explains all that differs at the outputs."""
+        return all(x.same for x in self.outputs)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The outputs as rows of the table."""
+        return tuple(
+            Row("output", "output", "output", x.shape, None, None, x.floors, x.error, x.floor, x.scale)
+            for x in self.outputs
+        )
+
+
+def recorded(model: Model, inputs: Inputs) -> Recorded:
+    """A run of a model, operator by operator.
+
+    Raises:
+        InvalidInput: it cannot be recorded, or not run again from its record; says why.
+    """
+    backend = backend_of(model)
+    if RECORDING not in backend:
+        raise InvalidInput(f"the backend {backend.name!r} records no operators")
+    recording = backend[RECORDING]
+    obstacle = recording.obstacle(model)
+    if obstacle is not None:
+        raise InvalidInput(obstacle)
+    try:
+        run = recording.record(model, prepared(backend, model, inputs))
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InvalidInput(f"{type(model).__name__} does not run to its end ({said})") from error
+    return Recorded.of(run, recording.evaluate)
+
+
+def compared(a: Recorded, b: Recorded) -> Programs:
+    """What two records say.
+
+    Raises:
+        InvalidInput: the models return other numbers of arrays.
+    """
+    outputs = tuple(judged(a, b))
+    if all(x.same for x in outputs):
+        return Programs(outputs)
+    found = explain(a, b)
+    worst = max(outputs, key=lambda x: x.floors)
+    after = found.left * worst.scale / worst.floor if worst.floor else 0.0
+    return Programs(outputs, tuple(divergences(found, worst.floors, after)), found.proven)

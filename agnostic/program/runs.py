@@ -1,0 +1,28 @@
+"""A run that was recorded, operator by operator as it ran, with what it takes to compute it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agnostic.program.nodes import Array, Program, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a model, as its framework's dispatcher saw it.
+
+    Attributes:
+        program: the operators in the order in which they ran, under the framework's own names, such as
+            ``"aten.addmm.default"``; an operator that writes into an operand gives a new value instead.
+        arrays: of the leaves, as the model holds them; and of what cannot be computed again (:attr:`drawn`).
+        drawn: the values that depend on random numbers.
+        outputs: what the run gave, by the paths of :attr:`agnostic.program.nodes.Program.outputs`, in its own type.
+        notes: sentences on what the record does not hold.
+    """
+
+    program: Program
+    arrays: Mapping[Value, Array]
+    drawn: frozenset[Value]
+    outputs: Mapping[str, Array]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,344 @@
+"""Models compared by the operators that run: correct pairs that are written otherwise, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+
+torch = pytest.importorskip("torch")
+nn, F = torch.nn, torch.nn.functional
+
+from tests.compare import networks as net  # noqa: E402 - needs torch
+
+
+class Code(nn.Module):
+    """A forward pass as a function of its layers."""
+
+    def __init__(self, forward: Callable[..., Any], **layers: Any) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            if isinstance(layer, torch.Tensor) and not isinstance(layer, nn.Parameter):
+                self.register_buffer(name, layer)
+            else:
+                setattr(self, name, layer)
+        self._forward = forward
+
+    def forward(self, *inputs: Any) -> Any:
+        return self._forward(self, *inputs)
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return net.randomized(make())
+
+
+def _normal(*shape: int, seed: int = 1) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# Correct pairs: (A, B, inputs) ---------------------------------------------------------------------------------------
+def _attention(mask: str = "", first: bool = True, sdpa: bool = False) -> Callable[[Any, Any], Any]:
+    def forward(self: Any, x: Any) -> Any:
+        if mask == "padding":
+            return self.a(x, x, x, key_padding_mask=torch.zeros(x.shape[:2], dtype=torch.bool), need_weights=False)[0]
+        if mask == "zeros":
+            return self.a(x, x, x, attn_mask=torch.zeros(x.shape[1], x.shape[1]), need_weights=False)[0]
+        if not first:
+            return self.a(*[x.transpose(0, 1)] * 3, need_weights=False)[0].transpose(0, 1)
+        if sdpa:
+            q, k, v = (
+                F.linear(x, w, b).unflatten(-1, (3, -1)).transpose(1, 2)
+                for w, b in zip(self.a.in_proj_weight.chunk(3), self.a.in_proj_bias.chunk(3), strict=True)
+            )
+            return self.a.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.a(x, x, x, need_weights=False)[0]
+
+    return forward
+
+
+def _multihead(**options: Any) -> tuple[Any, Any, Any]:
+    a = _made(lambda: nn.MultiheadAttention(12, 3, batch_first=True))
+    b = copy.deepcopy(a)
+    b.batch_first = options.get("first", True)
+    return Code(_attention(), a=a).eval(), Code(_attention(**options), a=b).eval(), _normal(2, 5, 12)
+
+
+def _linears() -> tuple[Any, Any, Any]:
+    """Three Linear layers against one MultiheadAttention, and scores by hand."""
+    a = _made(lambda: nn.MultiheadAttention(12, 3, batch_first=True))
+    layers = {}
+    for k, name in enumerate(("q", "k", "v")):
+        layers[name] = nn.Linear(12, 12)
+        layers[name].weight.data = a.in_proj_weight.data[12 * k : 12 * k + 12].clone()
+        layers[name].bias.data = a.in_proj_bias.data[12 * k : 12 * k + 12].clone()
+
+    def forward(self: Any, x: Any) -> Any:
+        q, k, v = (f(x).unflatten(-1, (3, 4)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        return self.out((torch.matmul(q, k.mT) / 2).softmax(-1).matmul(v).transpose(1, 2).flatten(2))
+
+    return (
+        Code(_attention(), a=a).eval(),
+        Code(forward, out=copy.deepcopy(a.out_proj), **layers).eval(),
+        _normal(2, 5, 12),
+    )
+
+
+def _rope(interleaved: bool) -> Callable[[Any, Any], Any]:
+    def turn(x: Any) -> Any:
+        angle = torch.arange(x.shape[1], dtype=x.dtype)[:, None] / 100 ** (torch.arange(4, dtype=x.dtype) / 4)
+        c, s = angle.cos(), angle.sin()
+        if interleaved:
+            a, b = x[..., ::2], x[..., 1::2]
+            return torch.stack([a * c - b * s, a * s + b * c], -1).flatten(-2)
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * c - b * s, a * s + b * c], -1)
+
+    def forward(self: Any, x: Any) -> Any:
+        q, k = turn(self.q(x)), turn(self.k(x))
+        return (q @ k.mT).softmax(-1) @ x
+
+    return forward
+
+
+def _permuted_rope() -> tuple[Any, Any, Any]:
+    layers = {name: _made(lambda: nn.Linear(8, 8)) for name in ("q", "k")}
+    layers["k"].weight.data += 0.1
+    b = copy.deepcopy(layers)
+    for layer in b.values():
+        for p in layer.parameters():
+            p.data = torch.stack([p.data[:4], p.data[4:]], 1).flatten(0, 1)
+    return Code(_rope(False), **layers).eval(), Code(_rope(True), **b).eval(), _normal(2, 5, 8)
+
+
+def _layer_scale() -> tuple[Any, Any, Any]:
+    a = _made(lambda: Code(lambda s, x: x + s.gamma * s.f(x), f=nn.Linear(8, 8), gamma=nn.Parameter(torch.rand(8))))
+    b = Code(lambda s, x: x + s.f(x), f=copy.deepcopy(a.f)).eval()
+    b.f.weight.data *= a.gamma.data[:, None]
+    b.f.bias.data *= a.gamma.data
+    return a, b, _normal(4, 8)
+
+
+def _repvgg() -> tuple[Any, Any, Any]:
+    a = _made(
+        lambda: Code(
+            lambda s, x: F.relu(s.n3(s.c3(x)) + s.n1(s.c1(x)) + s.n0(x)),
+            c3=nn.Conv2d(4, 4, 3, padding=1, bias=False), c1=nn.Conv2d(4, 4, 1, bias=False),
+            n3=nn.BatchNorm2d(4), n1=nn.BatchNorm2d(4), n0=nn.BatchNorm2d(4),
+        )
+    )  # fmt: skip
+    kernel, bias = torch.zeros(4, 4, 3, 3), torch.zeros(4)
+    identity = torch.eye(4)[:, :, None, None]
+    for norm, weight in ((a.n3, a.c3.weight), (a.n1, F.pad(a.c1.weight, (1,) * 4)), (a.n0, F.pad(identity, (1,) * 4))):
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        kernel += (weight * factor[:, None, None, None]).data
+        bias += (norm.bias - norm.running_mean * factor).data
+    b = Code(lambda s, x: F.relu(s.c(x)), c=nn.Conv2d(4, 4, 3, padding=1)).eval()
+    b.c.weight.data, b.c.bias.data = kernel, bias
+    return a, b, _normal(2, 4, 7, 7)
+
+
+def _siamese() -> tuple[Any, Any, Any]:
+    body = _made(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+
+    def batched(self: Any, x: Any, y: Any) -> Any:
+        one, two = self.body(torch.cat([x, y])).chunk(2)
+        return (one - two).abs()
+
+    a = Code(lambda s, x, y: (s.body(x) - s.body(y)).abs(), body=body).eval()
+    return a, Code(batched, body=copy.deepcopy(body)).eval(), (_normal(2, 3, 8, 8), _normal(2, 3, 8, 8, seed=2))
+
+
+def _pool_commuted() -> tuple[Any, Any, Any]:
+    conv = _made(lambda: nn.Conv2d(3, 5, 1))
+    a = Code(lambda s, x: s.c(F.avg_pool2d(x, 2)), c=conv).eval()
+    return a, Code(lambda s, x: F.avg_pool2d(s.c(x), 2), c=copy.deepcopy(conv)).eval(), _normal(2, 3, 8, 8)
+
+
+def _each_step() -> tuple[Any, Any, Any]:
+    layer = _made(lambda: nn.Linear(6, 4))
+    a = Code(lambda s, x: torch.stack([s.f(x[:, t]) for t in range(x.shape[1])], 1), f=layer).eval()
+    return a, Code(lambda s, x: s.f(x), f=copy.deepcopy(layer)).eval(), _normal(2, 5, 6)
+
+
+def _conv3d() -> tuple[Any, Any, Any]:
+    one = _made(lambda: nn.Conv1d(3, 4, 3, padding=1))
+    three = nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0)).eval()
+    three.weight.data, three.bias.data = one.weight.data[..., None, None].clone(), one.bias.data.clone()
+    return (Code(lambda s, x: s.c(x), c=one).eval(),
+            Code(lambda s, x: s.c(x[..., None, None])[..., 0, 0], c=three).eval(), _normal(2, 3, 9))  # fmt: skip
+
+
+def _nan() -> tuple[Any, Any, Any]:
+    layer = _made(lambda: nn.Linear(6, 4))
+    a = Code(lambda s, x: s.f(x).sub(0.5).sqrt(), f=layer).eval()
+    return a, Code(lambda s, x: (s.f(x) - 0.5) ** 0.5, f=copy.deepcopy(layer)).eval(), _normal(3, 6)
+
+
+def _tokens_last() -> tuple[Any, Any, Any]:
+    conv = _made(lambda: nn.Conv2d(3, 5, 1))
+    linear = nn.Linear(3, 5).eval()
+    linear.weight.data, linear.bias.data = conv.weight.data[:, :, 0, 0].clone(), conv.bias.data.clone()
+    a = Code(lambda s, x: F.gelu(s.c(x)).flatten(2).transpose(1, 2), c=conv).eval()
+    return a, Code(lambda s, x: F.gelu(s.f(x.flatten(2).transpose(1, 2))), f=linear).eval(), _normal(2, 3, 6, 6)
+
+
+def _float64() -> tuple[Any, Any, Any]:
+    a = _made(lambda: nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3)))
+    return copy.deepcopy(a).double(), a, _normal(3, 6)
+
+
+CORRECT: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
+    "padding mask that hides nothing": lambda: _multihead(mask="padding"),
+    "mask of zeros": lambda: _multihead(mask="zeros"),
+    "sequence first": lambda: _multihead(first=False),
+    "fused attention": lambda: _multihead(sdpa=True),
+    "three linear layers": _linears,
+    "rotary weights permuted": _permuted_rope,
+    "layer scale folded": _layer_scale,
+    "branches folded": _repvgg,
+    "two images in one batch": _siamese,
+    "pool before the 1 x 1": _pool_commuted,
+    "step by step": _each_step,
+    "a volume of one row": _conv3d,
+    "NaN": _nan,
+    "(N, H W, C)": _tokens_last,
+    "float64 against float32": _float64,
+    "float32 against float64": lambda: (lambda a, b, x: (b, a, x))(*_float64()),
+}
+
+
+@pytest.mark.parametrize("name", CORRECT)
+def test_a_correct_pair_raises_no_alarm(name: str) -> None:
+    a, b, inputs = CORRECT[name]()
+    found = ag.compare(a, b, inputs)
+    assert found.same, str(found)
+    assert not any("not by the operators" in note for note in found.notes)
+
+
+# Mistakes ------------------------------------------------------------------------------------------------------------
+def _fixed(fix: str, model: Any, other: Any) -> None:
+    """Run a fix as it is printed."""
+    exec(fix, {"model": model, "other": other, "torch": torch, "ag": ag})  # noqa: S102 - our own text
+
+
+def _weights(change: Callable[[Any], None], name: str = "layer2.conv1") -> Callable[[Any], None]:
+    def fault(model: Any) -> None:
+        with torch.no_grad():
+            change(model.get_submodule(name))
+
+    return fault
+
+
+def _epsilons(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+
+
+RUNNABLE: dict[str, tuple[Callable[[Any], None], str]] = {
+    "epsilon": (_weights(lambda m: setattr(m, "eps", 1e-3), "layer1.bn1"), "batch_norm_epsilon"),
+    "epsilon everywhere": (_epsilons, "batch_norm_epsilon"),
+    "training": (_weights(lambda m: m.train(), "layer1.bn2"), "train_mode"),
+    "flipped": (_weights(lambda m: m.weight.copy_(m.weight.flip(2, 3))), "kernel_flipped"),
+    "scaled": (_weights(lambda m: m.weight.mul_(1.5)), "weights_scaled"),
+    "rows": (_weights(lambda m: m.weight.copy_(m.weight.roll(3, 0))), "weights_permuted"),
+    "others": (
+        _weights(lambda m: m.weight.copy_(torch.linspace(-1, 1, m.weight.numel()).view_as(m.weight))),
+        "weights_differ",
+    ),
+    "statistics": (_weights(lambda m: m.reset_running_stats(), "layer2.bn1"), "statistics_missing"),
+    "swapped": (
+        _weights(lambda m: (w := m.weight.clone(), m.weight.copy_(m.bias), m.bias.copy_(w)), "layer1.bn1"),
+        "gamma_beta_swapped",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_a_fix_runs(name: str) -> None:
+    fault, mistake = RUNNABLE[name]
+    a = net.randomized(net.Residual())
+    b = copy.deepcopy(a)
+    fault(b)
+    found = ag.compare(a, b, net.images())
+    (one,) = found.divergences
+    assert one.findings[0].mistake == mistake, str(found)
+    assert one.findings[0].proven
+    assert one.findings[0].after < 10 < one.findings[0].before
+    _fixed(one.findings[0].fix, b, a)
+    assert ag.compare(a, b, net.images()).same
+
+
+def test_the_places_of_both_sides() -> None:
+    a, b = net.randomized(net.CodedUNet()), net.randomized(net.CodedUNet(mode="nearest"))
+    b.load_state_dict(a.state_dict())
+    finding = ag.compare(a, b, net.images()).diagnosis[0]
+    assert finding.proven
+    assert "upsample_nearest2d stands where A has upsample_bilinear2d" in finding.sentence
+    for place in (finding.place_a, finding.place_b):
+        file, _, line = place.rpartition(":")
+        with open(file, encoding="utf-8") as source:
+            assert "F.interpolate(m" in source.read().splitlines()[int(line) - 1]
+
+
+def test_a_difference_that_the_outputs_do_not_show_is_a_remark() -> None:
+    a = _made(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)))
+    a[2].weight.data.zero_()
+    b = copy.deepcopy(a)
+    b[0].bias.data += 1.0
+    found = ag.compare(a, b, net.images())
+    assert found.same
+    assert "at 0 B computes something else" in found.remarks[0]
+    assert "remark: at 0" in str(found)
+
+
+def test_two_mistakes_are_two_findings() -> None:
+    a = net.randomized(net.Plain())
+    b = net.randomized(net.Plain(tanh=True, leaky=True))
+    b.load_state_dict(a.state_dict())
+    found = ag.compare(a, b, net.images())
+    assert [x.findings[0].mistake for x in found.divergences] == ["activation_differs", "gelu_tanh"]
+    assert all(x.findings[0].proven for x in found.divergences)
+
+
+def test_what_cannot_be_recorded_is_said() -> None:
+    layer = _made(lambda: nn.Linear(6, 4))
+    a = Code(lambda s, x: s.f(x), f=layer).eval()
+    b = Code(lambda s, x: s.f(torch.from_numpy(np.asarray(x.detach().numpy()))), f=copy.deepcopy(layer)).eval()
+    found = ag.compare(a, b, _normal(3, 6))
+    assert found.same
+    assert any("numbers leave torch" in note for note in found.notes)
+
+
+def test_half_precision_against_float32_differs() -> None:
+    a = _made(lambda: nn.Sequential(nn.Linear(6, 32), nn.GELU(), nn.Linear(32, 3)))
+    b = copy.deepcopy(a).half().float()
+    assert not ag.compare(a, b, _normal(3, 6)).same
+    assert not ag.compare(b, a, _normal(3, 6)).same
+
+
+def test_writes_in_place_are_followed() -> None:
+    """Through overlapping views: gates that interleave in memory, a slice that is written to."""
+
+    def forward(self: Any, x: Any) -> Any:
+        y = self.f(x).clone()
+        y[:, ::2].mul_(2)
+        y[:, 1:3] += 1
+        gates = y.view(-1, 2, 4).transpose(1, 2)
+        gates[..., 0].sigmoid_()
+        return y * gates.reshape(y.shape)
+
+    layer = _made(lambda: nn.Linear(6, 8))
+    a = Code(forward, f=layer).eval()
+    b = Code(forward, f=copy.deepcopy(layer)).eval()
+    b.f.bias.data[3] += 0.5
+    finding = ag.compare(a, b, _normal(3, 6)).diagnosis[0]
+    assert finding.mistake == "weights_differ"
+    assert finding.proven
