@@ -1,8 +1,8 @@
-"""Guards against training on with a loss that is not a number.
+"""Guards against training with a loss that is NaN or infinite.
 
-The logarithm of a negative number is NaN, but its gradient is 1/x, finite, in every framework: the weights go on being
-updated, and look healthy. ``agnostic.watch(model, nonfinite="raise")`` stops at the first array that is not finite;
-what it says is made here, and what it hooks into are the backends' own ``guards``.
+The logarithm of a negative number is NaN, but its gradient is 1/x, finite, in every framework: the weights are
+still updated, and look normal. ``agnostic.watch(model, nonfinite="raise")`` stops at the first array that is not
+finite; what it says is made here, and what it hooks into are the backends' own ``guards``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_finite(
     """Raise for the first of several arrays that is not finite.
 
     Args:
-        named: arrays by name, in the order in which they came to be: the first that fails is the one to look at.
+        named: arrays by name, in the order in which they were computed: the first bad one is the cause.
         kind: what they are, in an error: ``"layer"``, ``"loss term"``, ``"gradient"``.
         when: a clause for the error, such as ``"at step 12"``.
 
@@ -58,16 +58,14 @@ def count(values: npt.ArrayLike) -> tuple[int, int]:
     return int(np.isnan(array).sum()), int(np.isinf(array).sum())
 
 
-def error(
-    kind: str, name: str, values: npt.ArrayLike, *, when: str = "", look: str = "look at what goes into it"
-) -> NonFinite:
+def error(kind: str, name: str, values: npt.ArrayLike, *, when: str = "", look: str = "check its inputs") -> NonFinite:
     """The error for an array that is not finite.
 
     Args:
         kind, name: of the array, as in :func:`check_finite`.
         values: the array.
         when: a clause such as ``"at step 12"``.
-        look: what to do about it, or what is known of the cause.
+        look: advice, or what is known of the cause.
     """
     return _error(kind, name, (*count(values), np.size(values)), when, look)
 
@@ -81,7 +79,7 @@ def _error(kind: str, name: str, counts: tuple[int, int, int], when: str, look: 
 
 
 def cause(inputs: Iterable[tuple[str, bool]], weights: Iterable[tuple[str, bool]]) -> str:
-    """Where the trouble in a layer comes from, for an error.
+    """The cause of a bad number in a layer, for an error.
 
     Args:
         inputs, weights: (name, whether it is finite) of what went into the layer.
@@ -91,8 +89,8 @@ def cause(inputs: Iterable[tuple[str, bool]], weights: Iterable[tuple[str, bool]
         if not finite:
             return f"its {name} is not finite: the step before made it so"
     if not all(finite for _, finite in given):
-        return "what it was given is not finite already: look at the data, or at what the model does before it"
-    return "what it was given" + (" and its weights are" if own else " is") + " finite: it happens in the layer itself"
+        return "its input is not finite already: check the data, or what the model does before this layer"
+    return ("its input and its weights are" if own else "its input is") + " finite: it happens in the layer itself"
 
 
 def caller(*inside: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """What a backend can do: one small protocol per capability, each in one file.
 
-A backend implements a protocol by a module with these functions, which lies in its package under the same name
+A backend implements a protocol by a module with these functions, in its package under the same name
 (:mod:`agnostic.contracts.taps` is implemented by ``agnostic_torch.taps`` and ``agnostic_keras.taps``), or by an object
-of a class that inherits from the protocol, where a method that may return None need not be there. It names the module
-or the object in its :class:`agnostic.registry.Registration`; docs/backends.md writes a backend from beginning to end.
+of a class that inherits from the protocol, where a method that may return None is optional. It names the module
+or the object in its :class:`agnostic.registry.Registration`; docs/backends.md explains how to write a backend.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -17,15 +17,15 @@ class Ascents(Protocol):
     def ascend(self, model: Model, ascent: Ascent, settings: Settings) -> Iterator[Climbed]:
         """Run the ascent in micro-batches.
 
-        A path without a gradient is a gradient of zeros, never an error: see ``reached`` of
+        A path without a gradient gives a gradient of zeros, never an error: see ``reached`` of
         :class:`agnostic.visualization.ascent.Climbed`.
 
         Yields:
-            What every micro-batch gave, as soon as it is finished.
+            The result of each micro-batch, as soon as it is finished.
 
         Raises:
-            NonFinite: the objective or its gradient is not finite; says at which step.
+            NonFinite: the objective or its gradient is not finite; the message names the step.
         """
 
 
-ASCENT: Capability[Ascents] = Capability("ascent", Ascents, "climb an objective")
+ASCENT: Capability[Ascents] = Capability("ascent", Ascents, "run gradient ascent")

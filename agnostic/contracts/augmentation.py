@@ -17,11 +17,11 @@ _I = TypeVar("_I")
 
 @dataclass(frozen=True)
 class Loading:
-    """What a framework's data loader says of where it asks for a batch.
+    """Facts of the framework's data loader about the current request for a batch.
 
     Attributes:
-        seed: a number that the workers of an epoch share, drawn anew for each epoch, but for workers that live on; None
-            in the process that iterates over the loader.
+        seed: a number that the workers of an epoch share, drawn anew for each epoch, except for persistent workers;
+            None in the process that iterates over the loader.
         worker: which of the workers this is.
         workers: how many there are.
     """
@@ -33,7 +33,7 @@ class Loading:
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What happens to one image.
+    """The change of one image.
 
     Attributes:
         matrix: (2, 3) float64; output pixel (y, x) is read at ``matrix @ (y, x, 1)`` of the input, in pixels.
@@ -53,7 +53,7 @@ class Parameters:
 
 
 class Changes(Protocol):
-    """What a backend needs of :class:`agnostic.augmentation.Augmentation`; see there."""
+    """The parts that a backend needs of :class:`agnostic.augmentation.Augmentation`; see there."""
 
     @property
     def order(self) -> int: ...
@@ -89,20 +89,20 @@ class Augmentations(Protocol):
         Args:
             images: (N, H, W, C) or (N, C, H, W) by ``layout``, of any dtype and device.
             parameters: one per image.
-            filling: what the user calls the value that fills what lies outside of the images, for an error.
+            filling: the user's name of the value that fills pixels outside of the images, for an error.
 
         Returns:
             An array of the same shape, dtype and device.
         """
 
     def dataset_class(self, cls: type[_I]) -> type[_I]:
-        """A class of :mod:`agnostic.augmentation.iterators`, such that the framework takes it as a data set."""
+        """A class of :mod:`agnostic.augmentation.iterators`, as a class that the framework takes as a data set."""
 
     def loading(self, caller: FrameType) -> Loading | None:
-        """What the framework's data loader says of where it asks for a batch; None where none asks.
+        """Facts of the data loader that requests a batch; None if no data loader does.
 
         Args:
-            caller: the frame that the batch is asked for from.
+            caller: the frame that requests the batch.
         """
 
 

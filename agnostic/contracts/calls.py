@@ -18,35 +18,35 @@ class Calls(Protocol):
     """Calls of layers, which may be replaced, and arrays from and to NumPy."""
 
     def intercept(self, model: Model, names: Sequence[str], around: Around) -> AbstractContextManager[None]:
-        """Inside, each call of the named layers is handed to ``around`` instead; eager on every engine."""
+        """A context in which ``around`` replaces each call of the named layers; eager on every engine."""
 
     def run(self, model: Model, inputs: Any, seed: int = 0) -> tuple[Any, ...]:
-        """Run the model as it is, in the mode that it is in, without gradients.
+        """Run the model in its current mode, without gradients.
 
-        What the run changes (running statistics, states of random generators) is as before afterwards.
+        Changes of the run (running statistics, states of random generators) are undone afterwards.
 
         Args:
             inputs: as in :func:`agnostic.capture`.
-            seed: of what the model itself draws.
+            seed: of the random numbers of the model.
 
         Returns:
-            The native arrays in what the model returned, in order.
+            The native arrays in the output of the model, in order.
         """
 
     def in_float64(self, model: Model) -> AbstractContextManager[bool]:
-        """Inside, the model computes in float64, and True is given; False where the framework has no exact float64."""
+        """A context in which the model computes in float64; it yields False if the framework has no exact float64."""
 
     def is_training(self, model: Model) -> bool:
         """Whether any layer is in training mode."""
 
     def numpy(self, x: Any) -> npt.NDArray[Any]:
-        """A native array as NumPy, without a copy if possible; bfloat16 comes as float32."""
+        """A native array as NumPy, without a copy if possible; bfloat16 becomes float32."""
 
     def native(self, x: npt.NDArray[Any], like: Any, dtype: str | None = None) -> Any:
         """NumPy as a native array of the kind, device and type of another one, or of the named type."""
 
     def versions(self) -> Mapping[str, str]:
-        """The versions of what computes, by package."""
+        """The versions of the computing packages, by name."""
 
 
-CALLS: Capability[Calls] = Capability("calls", Calls, "record what a model does in a trace")
+CALLS: Capability[Calls] = Capability("calls", Calls, "record traces of models")

@@ -1,22 +1,22 @@
-"""The key that a capability is asked for by."""
+"""The key by which a capability is requested."""
 
 from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
 Model = Any
-"""A model of the framework at hand, such as a torch.nn.Module or a keras.Model."""
+"""A model of the framework, such as a torch.nn.Module or a keras.Model."""
 
 C = TypeVar("C")
 
 
 class Capability(Generic[C]):
-    """A capability: what it is called, the protocol that implements it, and what it is for.
+    """A capability: its name, its protocol and its purpose.
 
     Args:
         name: of the file in :mod:`agnostic.contracts`, such as ``"taps"``.
         contract: the protocol; its members are the functions that a backend's module must have.
-        purpose: a phrase that completes "the backend cannot ...", for the error where it is not provided.
+        purpose: a phrase that completes "the backend cannot ...", for the error if it is missing.
 
     Example:
         >>> from agnostic.contracts.taps import TAPS
@@ -46,7 +46,7 @@ class Capability(Generic[C]):
     def missing(self, implementation: Any) -> list[str]:
         """The functions that an implementation lacks.
 
-        An object that inherits from the protocol has them all; one that may return None may be left as it is there.
+        An object that inherits from the protocol has them all; methods that may return None are optional.
         """
         found = []
         for member in self.members:

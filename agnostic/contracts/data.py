@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Data(Protocol):
-    """What :mod:`agnostic.data` does with native arrays. The views of image folders are named in the Registration."""
+    """The operations of :mod:`agnostic.data` on native arrays. The Registration names the views of image folders."""
 
     def take(self, array: Any, order: npt.NDArray[np.int64]) -> Any:
         """The rows of an array in that order."""
@@ -48,15 +48,15 @@ class Data(Protocol):
         """Raise InvalidInput for a module that cannot change one image; see :meth:`transform_image`."""
 
     def transform_image(self, transform: Any, image: npt.NDArray[Any], draws: int) -> npt.NDArray[Any]:
-        """An image that a module of this framework changed, all of whose random numbers follow from ``draws``.
+        """Apply a module of this framework to an image; ``draws`` determines all its random numbers.
 
         Args:
-            transform: the module; :meth:`check_transform` let it pass.
+            transform: the module, accepted by :meth:`check_transform`.
             image: (H, W, C).
-            draws: 0 to 2^63 - 1, another one for each image and epoch.
+            draws: 0 to 2^63 - 1, a different one for each image and epoch.
 
         Returns:
-            (H, W, C), of whatever shape and dtype the module made it.
+            (H, W, C), with any shape and dtype.
         """
 
 

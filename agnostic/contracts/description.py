@@ -15,14 +15,14 @@ class Descriptions(Protocol):
     """Descriptions of layers."""
 
     def describe(self, model: Model, names: Sequence[str] | None = None) -> Sequence[LayerDescription]:
-        """What layers compute.
+        """Describe what layers compute.
 
         Args:
             names: which layers, by the names of :meth:`agnostic.contracts.layers.LayerTree.tree`; None: all of them, in
                 that order.
 
         Returns:
-            One description per name; kind ``"other"`` where this backend does not know better.
+            One description per name; kind ``"other"`` for layers that this backend does not know.
         """
 
 

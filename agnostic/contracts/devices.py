@@ -1,4 +1,4 @@
-"""Capability: choose where models lie and run."""
+"""Capability: choose the device of models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Devices(Protocol):
     """Devices."""
 
     def on_device(self, name: str) -> AbstractContextManager[Callable[[Model], Model]]:
-        """Inside, models are built and run on a device; given is a function that brings a model there, and returns it.
+        """A context in which models are built and run on a device; it yields a function that moves a model there.
 
         Args:
-            name: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (one thing), with a number as ``"cuda:1"``, or another that the
+            name: ``"cpu"``, ``"cuda"`` or ``"gpu"`` (the same), with a number as ``"cuda:1"``, or another that the
                 framework knows.
 
         Raises:
@@ -24,4 +24,4 @@ class Devices(Protocol):
         """
 
 
-DEVICES: Capability[Devices] = Capability("devices", Devices, "choose a device: leave device out")
+DEVICES: Capability[Devices] = Capability("devices", Devices, "choose a device: leave out device")

@@ -24,7 +24,7 @@ class Package:
 
     Attributes:
         name: of the module.
-        probe: a program for a process of its own, which uses the package and sets ``answer`` to a dict with
+        probe: a program for a separate process, which uses the package and sets ``answer`` to a dict with
             ``"version"``, and as far as they are known ``"engine"``, ``"devices"`` and ``"kernels"``.
         distributions: its possible distribution names; empty: the name of the module.
         built_for: another package, which must have the version that this one was built for.
@@ -55,7 +55,7 @@ class Doctor(Protocol):
         """Advice about things that work."""
 
 
-DOCTOR: Capability[Doctor] = Capability("doctor", Doctor, "tell agnostic doctor what to look at")
+DOCTOR: Capability[Doctor] = Capability("doctor", Doctor, "tell agnostic doctor what to check")
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__, {"Finding": "Advice"})

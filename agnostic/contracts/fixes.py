@@ -8,10 +8,11 @@ from agnostic.contracts.capability import Capability
 
 
 class Fixes(Protocol):
-    """Words for fixes. The module imports no framework: traces are compared without one."""
+    """Texts of fixes. The module imports no framework, since traces are compared without one."""
 
     def fix(self, mistake: str) -> str:
-        """What to write; ``{a}`` is A's value, ``{b}`` B's, ``{layer}`` the name of B's layer.
+        """The code or action that fixes a mistake; ``{a}`` is A's value, ``{b}`` B's, ``{layer}`` the name of B's
+        layer.
 
         Args:
             mistake: a key of :data:`agnostic.compare.mistakes.words.CATALOGUE`.

@@ -13,14 +13,14 @@ Array = Any
 
 Function = Callable[..., list[Array]]
 Cotangents = Callable[[list[Array]], list[Array]]
-"""From the outputs of a function to what each of their elements is multiplied by before all is summed."""
+"""From the outputs of a function to the factors of their elements in the sum."""
 
 
 class Gradients(Protocol):
     """Derivatives; :mod:`agnostic.gradients` has the meaning of each."""
 
     def detached(self, inputs: Sequence[Array]) -> list[Array]:
-        """Arrays without what a run before remembers of them."""
+        """The arrays, detached from earlier computations."""
 
     def pullback(self, function: Function, inputs: Sequence[Array], cotangents: Cotangents) -> list[Array | None]:
         """The gradients of the weighted sum of the outputs; None for an input that is not connected."""

@@ -12,7 +12,7 @@ class Guards(Protocol):
     """Guards against NaN and infinity."""
 
     def guard(self, model: Model) -> AbstractContextManager[None]:
-        """Raise NonFinite inside for the first layer, loss term or gradient of the model that is not finite."""
+        """A context that raises NonFinite for the first layer, loss term or gradient that is not finite."""
 
 
-GUARDS: Capability[Guards] = Capability("guards", Guards, "tell where a number stops being finite")
+GUARDS: Capability[Guards] = Capability("guards", Guards, "find the first number that is not finite")

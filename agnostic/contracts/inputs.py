@@ -1,4 +1,4 @@
-"""Capability: find out what a model takes."""
+"""Capability: find the inputs of a model."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 
 class ModelInputs(Protocol):
-    """The inputs of a model: what it declares, and what a run tells."""
+    """The inputs of a model: its declaration, and trial runs."""
 
     def trial(self, model: Model, inputs: Any) -> ModelRun:
-        """Run the model once in inference mode, for what its layers receive and return; also where the run fails.
+        """Run the model once in inference mode, and report what its layers receive and return, also if the run fails.
 
         Args:
-            inputs: what the model is called with: a native array, a NumPy array in the model's own layout, or a tuple
+            inputs: the arguments of the model: a native array, a NumPy array in the model's own layout, or a tuple
                 or dict of them.
 
         Returns:
-            What the run told. An error of the model is in ``ModelRun.error``, not raised.
+            The result of the run. An error of the model is in ``ModelRun.error``, not raised.
         """
 
     def stated_inputs(self, model: Model) -> Sequence[Input] | None:
-        """The inputs that the model itself declares, in order; None where it declares none, and must be tried out."""
+        """The inputs that the model itself declares, in order; None if it declares none."""
 
     def stated_preprocessing(self, model: Model, place: int = 0) -> Preprocessing | None:
-        """From images in [0, 1] to the range that the model's own first layer expects; None where it does not tell.
+        """From images in [0, 1] to the range that the model's own first layer expects; None if not known.
 
         Args:
             place: of the images among the model's inputs.
         """
 
     def stated_card(self, model: Model) -> ModelCard | None:
-        """What the model's own description says it expects and returns; None where it has none."""
+        """The card that the model's own description implies; None if it has none."""
 
     def input_count(self, model: Model) -> int:
         """Number of inputs that a call of the model requires."""
@@ -54,13 +54,13 @@ class ModelInputs(Protocol):
         """Whether a call may name inputs beside :meth:`input_names`, as ``**kwargs`` of a Python function."""
 
     def native_inputs(self, model: Model, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-        """What the model is called with, of NumPy arrays in its own layout: one array, or all of them in its structure.
+        """The native arguments of the model from NumPy arrays in its own layout: one array, or a structure of arrays.
 
         Arrays are moved to the model's device and, if they are floating point, to its type.
         """
 
     def is_refusal(self, error: Exception) -> bool:
-        """Whether an error of a run may say that the model does not take its inputs: not where memory ran out."""
+        """Whether an error of a run may mean that the model does not take its inputs; out of memory does not."""
 
 
-INPUTS: Capability[ModelInputs] = Capability("inputs", ModelInputs, "tell what a model takes")
+INPUTS: Capability[ModelInputs] = Capability("inputs", ModelInputs, "find the inputs of a model")

@@ -21,7 +21,7 @@ class LayerTree(Protocol):
         """The name in :meth:`tree` of one of the model's own layer objects; None for anything else."""
 
     def expected(self, model: Model, layer: str | None) -> str | None:
-        """What the named layer takes, or the model itself, in words for an error; None where that is not known."""
+        """The inputs of the named layer or of the model, as text for an error; None if not known."""
 
 
 LAYERS: Capability[LayerTree] = Capability("layers", LayerTree, "list the layers of a model")

@@ -16,25 +16,25 @@ Arrays = Mapping[str, "npt.NDArray[Any]"]
 
 
 class LearningSteps(Protocol):
-    """One loss, half the mean square of each output, and what is learned from it."""
+    """One loss, half the mean square of each output, its gradients and updates."""
 
     def gradients(self, model: Model, inputs: Any) -> Arrays:
         """The gradients of the loss of :mod:`agnostic.compare.learning`, by the names of the weights.
 
-        The model is as before afterwards.
+        The model is unchanged afterwards.
         """
 
     def steps(self, model: Model, inputs: Any, spec: Spec, rates: Sequence[float]) -> Iterator[tuple[Arrays, Arrays]]:
         """Take steps of an optimizer on that loss, one per learning rate.
 
-        The caller may set the model's weights between two steps, if it sets them back.
+        The caller may change the weights between two steps, if it restores them.
 
         Args:
-            spec: the optimizer, all but its learning rate.
+            spec: the optimizer, without its learning rate.
 
         Yields:
-            (the gradients of a step, the trainable weights after it), by the names of the weights. Once it ends or is
-            closed the model is as before.
+            (the gradients of a step, the trainable weights after it), by the names of the weights. When it ends or is
+            closed, the weights of the model are restored.
         """
 
 

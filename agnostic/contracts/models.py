@@ -22,7 +22,7 @@ class Models(Protocol):
 
         Args:
             weights: ``"default"`` (or None), ``"random"``, or the path of a weight file.
-            trust: a file that describes a model may name any function, and hold code.
+            trust: whether a model file may name any function and contain code.
         """
 
 

@@ -19,11 +19,11 @@ class PortedModels(Protocol):
     def run(
         self, model: Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]
     ) -> tuple[list[npt.NDArray[Any]], Arrays]:
-        """The outputs of a model in inference mode, in order, and what the first call of each named layer returned.
+        """The outputs of a model in inference mode, in order, and the output of the first call of each named layer.
 
         Args:
             inputs: in the order of the call, in the model's own layout.
-            layers: by name; what returned no single array is left out.
+            layers: by name; a layer whose output is not a single array is left out.
         """
 
 

@@ -1,4 +1,4 @@
-"""Capability: read what a model computes."""
+"""Capability: read the operators of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Programs(Protocol):
     """Programs of models."""
 
     def program(self, model: Model, inputs: Any, opaque: Collection[str] = ()) -> Program:
-        """What the model computes, as it is, for :func:`agnostic.program`.
+        """The program of the model, for :func:`agnostic.program`.
 
         An operator that has no translation is a node of the operator ``custom``.
 

@@ -1,4 +1,4 @@
-"""Capability: record what layers return."""
+"""Capability: record layer outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Taps(Protocol):
     """The outputs of layers."""
 
     def capture(self, model: Model, inputs: Any, names: Sequence[str]) -> Activations:
-        """Run the model in inference mode, stop after the last of the named layers, and return what was recorded.
+        """Run the model in inference mode, stop after the last of the named layers, and return the record.
 
         A layer that did not run has no calls in the record.
 
@@ -25,7 +25,7 @@ class Taps(Protocol):
         """
 
     def watch(self, model: Model, names: Sequence[str], *, detach: bool = False) -> AbstractContextManager[Activations]:
-        """Record the outputs of the named layers of whatever runs inside the context; hooks go even after an error."""
+        """Record the outputs of the named layers while the context is open; hooks are removed also after an error."""
 
     def submodel(self, model: Model, names: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Transfers(Protocol):
-    """Models as transfer sees them."""
+    """Access to models for the transfer of weights."""
 
     def access(self, model: Model) -> Access:
-        """A model's weights as slots, and runs of it in between."""
+        """The weights of a model in groups, and runs of the model."""
 
 
 TRANSFER: Capability[Transfers] = Capability("transfer", Transfers, "transfer weights")

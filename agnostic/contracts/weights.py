@@ -1,4 +1,4 @@
-"""Capability: take weights out of models and put them in, and read and write their files."""
+"""Capability: get and set weights of models, and read and write weight files."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class Weights(Protocol):
         """Every parameter and buffer by name, copied to NumPy in the framework's own layout."""
 
     def set_weights(self, model: Model, values: Arrays) -> None:
-        """Set every parameter and buffer, or none.
+        """Set all parameters and buffers, or none.
 
         Raises:
-            InvalidWeights: an entry is missing, unexpected or misshapen.
+            InvalidWeights: an entry is missing, unexpected or has a wrong shape.
         """
 
     def read_weights(self, path: Path) -> Arrays:
         """Read a weight file of this framework without executing code from it.
 
         Raises:
-            InvalidWeights: missing, corrupt, or a pickle that needs code execution.
+            InvalidWeights: the file is missing or corrupt, or a pickle that needs code execution.
         """
 
     def load_weights(self, model: Model, path: Path, name: str) -> None:
         """Set every parameter and buffer from a weight file, also of a format that only the model itself can read.
 
         Args:
-            name: of the model, for people.
+            name: of the model, for messages.
 
         Raises:
             InvalidWeights: the file cannot be read, or does not fit.
         """
 
     def save(self, model: Model, path: Path) -> None:
-        """Write a model, or its weights, in the format that the file's name ends in; whole, or not at all.
+        """Write a model, or its weights, in the format of the file's suffix; completely, or not at all.
 
         Raises:
             InvalidInput: this framework has no such format, or the file cannot be written.

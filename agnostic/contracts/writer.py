@@ -1,4 +1,4 @@
-"""Capability: write programs as source of a framework. Importing the module that has it imports no framework."""
+"""Capability: write programs as source of a framework. The implementing module imports no framework."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SourceWriter(Protocol):
     """How source and weights of a framework are written."""
 
     def dialect(self, channels_first: bool = False) -> Dialect:
-        """How source is spelled.
+        """The dialect: how source is written.
 
         Args:
             channels_first: images keep their channels before height and width.
@@ -32,7 +32,7 @@ class SourceWriter(Protocol):
 
         Args:
             arrays: by the paths of the new model's variables.
-            folder: where.
+            folder: the target folder.
             name: of the file, without its ending.
         """
 

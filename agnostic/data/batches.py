@@ -1,7 +1,7 @@
-"""Batches of an image folder: read ahead by threads, the same for any number of them, resumable at any sample.
+"""Batches of an image folder: read ahead by threads, the same for any number of threads, resumable at any sample.
 
 Threads, not processes: decoding, resizing and warping release Python's lock, nothing is pickled, and a batch is written
-once, into its place. What is in memory is the batch being used and a fixed number behind it.
+once, into its place. Memory holds the current batch and a fixed number of later ones.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _AHEAD = 2
 """Batches that are being read while one is used."""
 
 Span = tuple[int, int]
-"""From which to before which position of an epoch's order."""
+"""Start and end position in the order of an epoch."""
 
 
 class Samples(Protocol):
-    """What batches are made of: see the attributes and methods of :class:`agnostic.data.ImageFolder`."""
+    """The data source of batches: see the attributes and methods of :class:`agnostic.data.ImageFolder`."""
 
     @property
     def directory(self) -> str | os.PathLike[str]: ...
@@ -59,7 +59,7 @@ class Samples(Protocol):
 
 
 class SkippedFiles(UserWarning):
-    """Which files an epoch left out, and why.
+    """A warning with the files that an epoch skipped, and the reasons.
 
     Example:
         >>> import warnings
@@ -69,7 +69,7 @@ class SkippedFiles(UserWarning):
 
 @dataclass(frozen=True, repr=False)
 class Loaded:
-    """A batch and what it took.
+    """A batch and its position.
 
     Attributes:
         stop: the position in the epoch after this batch.
@@ -89,28 +89,28 @@ class Loaded:
 
     @property
     def batch(self) -> Any:
-        """``(images, labels)``, or the images alone."""
+        """``(images, labels)``, or only the images."""
         return self.images if self.labels is None else (self.images, self.labels)
 
 
 class Batches:
     """The batches of a folder, an epoch at a time.
 
-    ``for images, labels in batches`` goes through what is left of the epoch; the next such loop is the next epoch. A
-    loop that is left early is taken up where it was left, at the very next sample, and so is one in another process
-    that was given :meth:`state_dict`.
+    ``for images, labels in batches`` reads the rest of the epoch; the next such loop is the next epoch. After a loop
+    that ended early, the next one continues with the next sample. So does another process that loads
+    :meth:`state_dict`.
 
-    Images are (n, H, W, C) in the folder's dtype; without labels (``class_mode=None``) they come alone. The order of
-    an epoch depends on the seed, the epoch and the number of files; the pixels also on the image's index, and on
-    nothing else.
+    Images are (n, H, W, C) in the folder's dtype; without labels (``class_mode=None``) only images are returned. The
+    order of an epoch depends on the seed, the epoch and the number of files; the pixels also on the image's index, and
+    on nothing else.
 
     Args:
         folder, batch_size, seed, shuffle, workers, drop_last: see :meth:`agnostic.data.ImageFolder.batches`.
 
     Attributes:
         epoch: the epoch that the next batch belongs to, from 0.
-        position: how many samples of it were handed out.
-        skipped: (file, reason) of the files left out in it so far.
+        position: number of its samples that were returned.
+        skipped: (file, reason) of the files skipped in it so far.
 
     Raises:
         InvalidInput: an argument is out of its range.
@@ -145,7 +145,7 @@ class Batches:
 
     def __repr__(self) -> str:
         images = counted(len(self.folder), "image")
-        return f"<Batches of {self.batch_size} from {images}: epoch {self.epoch}, {self.position} handed out>"
+        return f"<Batches of {self.batch_size} from {images}: epoch {self.epoch}, {self.position} returned>"
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -187,7 +187,7 @@ class Batches:
         return [(a, min(a + step, n)) for a in starts if not self.drop_last or a + step <= n]
 
     def advance(self, loaded: Loaded) -> None:
-        """Take note that this batch was handed out.
+        """Note that this batch was returned.
 
         Args:
             loaded: the batch.
@@ -196,7 +196,7 @@ class Batches:
         self.skipped += loaded.skipped
 
     def finish(self) -> None:
-        """End the epoch: report what was skipped, go to the beginning of the next."""
+        """End the epoch: report skipped files, and start the next one."""
         skipped, self.skipped = self.skipped, []
         self.epoch, self.position = self.epoch + 1, 0
         self.report(skipped)
@@ -218,7 +218,7 @@ class Batches:
             warnings.warn("; ".join(parts), SkippedFiles, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, as values that JSON can hold: the batches handed out so far count, those read ahead do not.
+        """The position as JSON values: it counts returned batches, not those read ahead.
 
         Returns:
             A dict for :meth:`load_state_dict`.
@@ -243,13 +243,13 @@ class Batches:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a saved position; seed and order become those of the state, the batch size may be another.
+        """Go to a saved position. Seed and order become those of the state; the batch size may differ.
 
         Args:
             state: what :meth:`state_dict` returned.
 
         Raises:
-            InvalidInput: the state is none, or the folder has other files than when it was saved.
+            InvalidInput: it is not a state, or the files of the folder have changed.
         """
         try:
             version, epoch, position = (state[key] for key in ("version", "epoch", "position"))
@@ -257,14 +257,14 @@ class Batches:
             skipped = [(str(file), str(reason)) for file, reason in state["skipped"]]
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(
-                f"this is no state of image batches ({error!r}); give what state_dict() returned"
+                f"this is not a state of image batches ({error!r}); give the result of state_dict()"
             ) from None
         if version != 1:
             raise InvalidInput(f"the state has version {version!r}, and version 1 is known; a newer agnostic wrote it")
         if files != self.folder.digest():
             raise InvalidInput(
-                f"the folder {str(self.folder.directory)!r} has other files than when the state was saved; "
-                "a position in another list means nothing"
+                f"the folder {str(self.folder.directory)!r} has other files than when the state was saved, "
+                "so its position has no meaning"
             )
         integers = all(type(value) is int and value >= 0 for value in (epoch, position, seed))
         if not integers or position > len(self.folder):
@@ -276,7 +276,7 @@ class Batches:
 
     # Reading ------------------------------------------------------------------------------------------------------
     def load(self, epoch: int, span: Span) -> Loaded:
-        """Read one batch here and now; any batch of any epoch, in any order.
+        """Read one batch of any epoch now.
 
         Args:
             epoch: from 0.
@@ -293,7 +293,7 @@ class Batches:
         Args:
             epoch: from 0.
             spans: of the batches, as :meth:`spans` gives them.
-            workers: threads that read ahead; 0: read when asked; None: as the batches are set.
+            workers: threads that read ahead; 0: read on demand; None: the setting of the batches.
 
         Returns:
             The batches in the order of ``spans``.
@@ -329,7 +329,7 @@ class Batches:
     def view(self, name: str, **options: Any) -> Any:
         """These batches as a framework's data set; ``view("dataloader")`` is ``dataloader()``.
 
-        The backends bring the views:
+        The backends provide the views:
 
         - ``torch()``: a ``torch.utils.data.IterableDataset`` of (n, C, H, W) tensors.
         - ``dataloader(**options)``: a ``torch.utils.data.DataLoader`` with ``state_dict`` and ``load_state_dict``;
@@ -337,16 +337,16 @@ class Batches:
         - ``keras(**options)``: a ``keras.utils.PyDataset`` of an epoch, for ``model.fit(dataset, epochs=...)``; options
           are of PyDataset, such as ``workers``. InvalidInput where the epoch has begun already: an epoch of Keras has
           one length.
-        - ``keras_stream(**options)``: a PyDataset, epoch after epoch without end, from the very next sample on:
+        - ``keras_stream(**options)``: a PyDataset, epoch after epoch without end, from the next sample on:
           ``stream = batches.keras_stream()``, ``model.fit(stream, steps_per_epoch=len(batches),
-          callbacks=[stream.callback()])``. The callback moves the position with every batch that was trained on.
+          callbacks=[stream.callback()])``. The callback moves the position with every trained batch.
 
         Args:
             name: of the view.
             **options: of the view.
 
         Returns:
-            What the framework takes.
+            A data set of the framework.
 
         Raises:
             UnknownName: no registered backend has such a view.
@@ -363,7 +363,7 @@ class Batches:
 
 
 class _Pending:
-    """A batch that is being read, by one thread or several, a place each."""
+    """A batch that one or several threads are reading, one place each."""
 
     def __init__(self, batches: Batches, epoch: int, order: npt.NDArray[np.int64], span: Span) -> None:
         self.folder, self.seed, self.epoch = batches.folder, batches.seed, epoch

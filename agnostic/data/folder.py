@@ -1,4 +1,4 @@
-"""A folder of images, a class a subfolder, read one image at a time."""
+"""A folder of images with one subfolder per class, read one image at a time."""
 
 from __future__ import annotations
 
@@ -47,48 +47,48 @@ Augment = Applied | Callable[..., Array]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageFolder:
-    """The images of a folder, listed once and read when asked for.
+    """The images of a folder, listed once and read on access.
 
 
-    What becomes of odd files: EXIF orientation is applied. CMYK is converted to RGB, colour profiles are not used.
-    16 bits become 8 by their range (colour files by their high byte). Truncated, empty and foreign files, broken links,
-    floating-point images and (unless ``first_frame``) animations are errors that name the file.
+    Unusual files: EXIF orientation is applied. CMYK is converted to RGB, colour profiles are not used.
+    16 bits become 8 by their range (colour files by their high byte). Truncated and empty files, other formats, broken
+    links, floating-point images and (unless ``first_frame``) animations are errors that name the file.
 
     Args:
         directory: the folder. Its subfolders are the classes, in the order of their names; images may lie at any depth
-            below. Names that begin with a dot, and files without an image's extension, are passed over.
-        size: (height, width) that images are resized to, their proportions given up; None: as they are, and then all
-            images of a batch must be equal in size.
+            below. Names that begin with a dot, and files without an image extension, are ignored.
+        size: (height, width) that images are resized to, without keeping their aspect ratio; None: not resized, and
+            then all images of a batch must have the same size.
         classes: the subfolders to take, in the order of their indices; None: all of them.
-        class_mode: what labels are: ``"sparse"``: (n,) int64 indices; ``"binary"``: (n,) float32 of 0 and 1, for two
+        class_mode: the form of labels: ``"sparse"``: (n,) int64 indices; ``"binary"``: (n,) float32 of 0 and 1, for two
             classes; ``"categorical"``: (n, classes) float32 one-hot; None: none, and ``directory`` needs no subfolders.
         color: ``"rgb"``, ``"grayscale"`` or ``"rgba"``.
         interpolation: of the resizing: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, ``"box"`` or
             ``"hamming"``; all but the first average over the pixels that an output pixel covers.
         dtype: of the images: ``"float32"``, in [0, 1], or ``"uint8"``.
-        augmentation: an :class:`agnostic.augmentation.Augmentation`, or whatever has its ``parameters(seed, index,
+        augmentation: an :class:`agnostic.augmentation.Augmentation`, or an object with its ``parameters(seed, index,
             shape, epoch)`` and ``apply(image, parameters)``; or a function, called as ``augmentation(image, seed=,
             epoch=, index=)``. It gets one (H, W, C) image in ``dtype`` and its index in ``files``, and returns an image
-            of the same shape and dtype that depends on these alone. Or a transform of torchvision (v2, or any
-            ``torch.nn.Module``): it gets a (C, H, W) tensor, and its draws depend on seed, epoch and index alone.
-        on_error: what a file that cannot be read does: ``"raise"``, or ``"skip"``: it is left out of its batch, which
-            gets smaller, and reported at the end of the epoch.
-        background: (r, g, b), what is seen through transparent pixels where ``color`` has no alpha.
+            of the same shape and dtype that depends only on these. Or a transform of torchvision (v2, or any
+            ``torch.nn.Module``): it gets a (C, H, W) tensor, and its draws depend only on seed, epoch and index.
+        on_error: for a file that cannot be read: ``"raise"`` an error, or ``"skip"`` it: its batch is smaller, and it
+            is reported at the end of the epoch.
+        background: (r, g, b) behind transparent pixels, if ``color`` has no alpha.
         first_frame: take the first image of files that hold several (animations, pages); else they are an error.
-        scaled: let JPEG files be reduced while they are decoded, where they are much larger than ``size``; differs
-            from full decoding by 0.2 of 255 in the mean (see :data:`agnostic.data.images.SCALED`).
+        scaled: reduce JPEG files during decoding if they are much larger than ``size``; differs from full
+            decoding by 0.2 of 255 in the mean (see :data:`agnostic.data.images.SCALED`).
         decoder: of JPEG files: ``"opencv"``, ``"pillow"``, or ``"auto"``, the first of these that is installed; the
             pixels are the same.
         resizer: ``"pillow"``, or ``"torch"``, four times as fast and within 1 of 255 of it; for bilinear and bicubic.
 
     Attributes:
-        files: (n,) paths relative to ``directory``, with ``/``; an image's index is its place in here.
+        files: (n,) paths relative to ``directory``, with ``/``; the index of an image is its position here.
         labels: (n,) int64 class indices; -1 where ``class_mode`` is None.
         class_names: the classes in the order of their indices.
 
     Raises:
         InvalidInput: there is no such folder, class or image, a class is empty (with ``on_error="skip"`` it keeps its
-            index), or ``class_mode="binary"`` and the classes are not two.
+            index), or ``class_mode="binary"`` without exactly two classes.
 
     Example:
         >>> folder = ag.data.ImageFolder("photos", size=(8, 8))
@@ -152,7 +152,7 @@ class ImageFolder:
 
     @property
     def empty_classes(self) -> tuple[str, ...]:
-        """The classes without images, which ``on_error="skip"`` lets pass."""
+        """The classes without images, which ``on_error="skip"`` allows."""
         present = set(self.labels.tolist())
         return tuple(name for label, name in enumerate(self.class_names) if label not in present)
 
@@ -178,7 +178,7 @@ class ImageFolder:
         Args:
             index: of an image, 0 .. n - 1.
             seed: of the augmentation, a non-negative integer.
-            epoch: from 0; each epoch draws other changes.
+            epoch: from 0; each epoch draws new changes.
 
         Returns:
             (H, W, C); in [0, 1] where the dtype is floating point and ``scaled`` is True, else in [0, 255].
@@ -199,7 +199,7 @@ class ImageFolder:
             augmented = cast("Callable[..., Array]", self.augmentation)(image, seed=seed, epoch=epoch, index=index)
         if getattr(augmented, "shape", None) != image.shape or augmented.dtype != image.dtype:
             raise InvalidInput(
-                f"the augmentation made {_shape(augmented)} of an image of {_shape(image)}; it must keep both"
+                f"the augmentation turned an image of {_shape(image)} into {_shape(augmented)}; it must keep both"
             )
         return augmented
 
@@ -221,12 +221,12 @@ class ImageFolder:
     def split(self, validation: float, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
         """Two folders of these images, for training and for validation; the second one is not augmented.
 
-        Each class is divided by itself, so that both have its share; which images go where depends on the seed and the
-        number of files alone.
+        Each class is split separately, so that both parts have its share. The choice depends only on the seed and the
+        number of files.
 
         Args:
-            validation: the fraction of each class that goes to validation, rounded; one image at least, and one at
-                least stays.
+            validation: the fraction of each class that goes to validation, rounded; at least one image goes
+                and at least one stays.
             seed: of the choice.
 
         Returns:
@@ -254,7 +254,7 @@ class ImageFolder:
         return _part(self, ~held_out), _part(self, held_out, augmentation=None)
 
     def class_weights(self) -> dict[int, float]:
-        """A weight for each class that makes all classes count alike; see :func:`agnostic.data.class_weights`.
+        """A weight per class that gives all classes the same importance; see :func:`agnostic.data.class_weights`.
 
         Returns:
             A weight by class index.
@@ -285,7 +285,7 @@ class ImageFolder:
         return labels
 
     def digest(self) -> str:
-        """A hash of the files' names in their order: whether a saved position still means what it meant.
+        """A hash of the file names in order: shows whether a saved position is still valid.
 
         Returns:
             Hexadecimal digits.
@@ -308,7 +308,7 @@ class ImageFolder:
             batch_size: images in a batch; the last one of an epoch may have fewer.
             seed: of the order and the augmentation.
             shuffle: a new order every epoch; False: the order of ``files``.
-            workers: threads that read ahead; 0: read when asked. The batches are the same for any number.
+            workers: threads that read ahead; 0: read on demand. The batches are the same for any number.
             drop_last: leave out a last batch that is incomplete.
 
         Returns:
@@ -337,7 +337,7 @@ def _listing(folder: ImageFolder) -> tuple[tuple[str, ...], tuple[str, ...], lis
     if folder.class_mode is None and folder.classes is None:
         files = tuple(files_below(root, EXTENSIONS))
         if not files:
-            raise InvalidInput(f"no images in {where}; their names end in {', '.join(EXTENSIONS)}")
+            raise InvalidInput(f"no images in {where}, that is, files ending in {', '.join(EXTENSIONS)}")
         return (), files, [-1] * len(files)
     found = folders_in(root)
     names = tuple(found if folder.classes is None else folder.classes)
@@ -410,8 +410,8 @@ def _check_augmentation(augmentation: Any) -> None:
     except TypeError:
         name = getattr(augmentation, "__name__", type(augmentation).__name__)
         raise InvalidInput(
-            f"augmentation is called as augmentation(image, seed=, epoch=, index=), and {name}{signature} takes other "
-            "arguments; wrap it in a function that draws from this seed, or give an Augmentation"
+            f"augmentation is called as augmentation(image, seed=, epoch=, index=), and {name}{signature} has other "
+            "arguments; wrap it in a function that uses this seed, or give an Augmentation"
         ) from None
 
 

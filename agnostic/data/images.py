@@ -1,7 +1,7 @@
-"""One image file to one array: read, decode, turn upright, resize. Whatever would distort it silently is an error.
+"""One image file to one array: read, decode, orient, resize. Anything that would silently distort it is an error.
 
-JPEG files are decoded by OpenCV where it is installed, else by Pillow: the pixels are the same to the bit (both carry
-libjpeg-turbo; a test compares them), OpenCV is the faster one. Everything else is Pillow's, the resizing included.
+JPEG files are decoded by OpenCV if it is installed, else by Pillow: the pixels are the same to the bit (both carry
+libjpeg-turbo; a test compares them), OpenCV is faster. Everything else, including resizing, is done by Pillow.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OPENCV_PIXELS = 1 << 30
 
 
 class UnreadableFile(InvalidInput):
-    """A file is no image, or one that could be read in distortion only; ``on_error="skip"`` lets it pass.
+    """A file is not an image, or cannot be read without distortion; ``on_error="skip"`` skips it.
 
     Example:
         >>> issubclass(ag.data.UnreadableFile, ag.InvalidInput)
@@ -125,14 +125,14 @@ def read_image(path: str | os.PathLike[str], reading: Reading) -> ImageArray:
     """Read an image file.
 
     Args:
-        path: the file; its content decides what it is, not its name.
+        path: the file; its content decides the format, not its name.
         reading: how.
 
     Returns:
         (H, W, C) uint8, upright.
 
     Raises:
-        UnreadableFile: names the file and says what is wrong with it.
+        UnreadableFile: names the file and the problem.
     """
     data = read_regular(path, UnreadableFile)
     try:
@@ -147,7 +147,7 @@ def _decode(data: bytes, reading: Reading) -> ImageArray:
         opened = decoding.opened(data)
         frames = getattr(opened, "n_frames", 1)
         if opened.format != "MPO" and not reading.first_frame and frames > 1:
-            raise Flaw(f"has {frames} frames, and one image is wanted; first_frame=True takes the first of such files")
+            raise Flaw(f"has {frames} frames instead of one; first_frame=True takes the first one")
         turn = decoding.turn_of(opened)
         image: Any = opened
         box = None
@@ -213,7 +213,7 @@ def _scale(size: tuple[int, int], turn: str | None, reading: Reading) -> int:
         return 1
     needed = reading.needed[::-1] if turn in _SIDEWAYS else reading.needed
     ratio = min(side // (SCALED * need) for side, need in zip(size, needed, strict=False))
-    # Frameworks resize whole pixels alone, so there the sides must divide.
+    # Frameworks resize only whole pixels, so there the sides must divide.
     whole = reading.resizer == OWN_RESIZER
     return next((s for s in (8, 4, 2) if ratio >= s and (whole or not any(side % s for side in size))), 1)
 

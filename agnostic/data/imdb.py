@@ -44,17 +44,17 @@ def load_imdb(
     *,
     limit: int | None = None,
 ) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-    """The reviews and labels of an ``imdb.npz``, as ``keras.datasets.imdb.load_data`` gives them.
+    """The reviews and labels of an ``imdb.npz``, as ``keras.datasets.imdb.load_data`` returns them.
 
     Args:
         path: the file; nothing is downloaded.
-        num_words: word indices from this one on become ``oov_char``. None: the largest index that occurs, so that this
-            one alone becomes ``oov_char``, as in Keras.
+        num_words: word indices from this one on become ``oov_char``. None: the largest index that occurs, so that only
+            this one becomes ``oov_char``, as in Keras.
         skip_top: word indices below this one become ``oov_char``.
-        maxlen: reviews of this length or longer, ``start_char`` included, are left out.
-        seed: of the shuffling, by a stream of its own.
-        start_char: what every review begins with; None: nothing.
-        oov_char: what words outside the limits become; None: they are left out.
+        maxlen: reviews of this length or longer, ``start_char`` included, are dropped.
+        seed: of the shuffling, with a private stream.
+        start_char: the first index of every review; None: none.
+        oov_char: the index for words outside the limits; None: they are dropped.
         index_from: what is added to every word index.
         limit: bytes that a compressed file may unpack to; None: 4 times its size, or 16 MiB. Reading takes about 20
             times as much memory.
@@ -64,7 +64,8 @@ def load_imdb(
         x is 1-D even where all reviews have one length (there, Keras' is 2-D).
 
     Raises:
-        InvalidInput: the file is missing or no such file, holds anything but lists of integers, or nothing is left.
+        InvalidInput: the file is missing or has another format, contains anything but lists of integers, or no review
+            is left.
 
     Source: behaviour of ``keras.datasets.imdb.load_data``, Keras 3.15.
     """
@@ -125,11 +126,11 @@ def _lists(x: Ragged) -> NDArray:
 def _ragged(reviews: list[Any]) -> Ragged:
     for review in reviews:
         if type(review) is not list or not set(map(type, review)) <= {int}:
-            raise InvalidInput("the reviews of an imdb.npz are lists of integers; this file holds something else")
+            raise InvalidInput("the reviews of an imdb.npz are lists of integers; this file has something else")
     try:
         return Ragged.from_lists(reviews, "int64")
     except OverflowError:
-        raise InvalidInput("a word index in this file does not fit 64 bits; it is no imdb.npz") from None
+        raise InvalidInput("a word index in this file does not fit 64 bits; it is not an imdb.npz") from None
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def _array(data: bytes, where: str) -> Any:
     except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
         raise InvalidInput(f"{where} holds a damaged array: {error}") from None
     if not isinstance(content, _Array) or content.items is None or (len(content.items),) != shape:
-        raise InvalidInput(f"{where} must hold 1-D arrays of lists; it holds something else")
+        raise InvalidInput(f"{where} must have 1-D arrays of lists; it has something else")
     if sum(len(x) for x in content.items if type(x) is list) > len(data):
         raise InvalidInput(f"{where} is refused: its lists have more elements than its bytes can hold")
     return content.items

@@ -16,7 +16,7 @@ from agnostic.text import type_named
 
 
 class Permuted(Sequence[Any]):
-    """A sequence in another order, read element by element when asked: nothing is copied.
+    """A sequence in another order, read element by element on access: nothing is copied.
 
     Args:
         source: anything with a length and integer indices: a list, a memory map, an HDF5 dataset.
@@ -48,21 +48,21 @@ class Permuted(Sequence[Any]):
 
 
 def shuffle(*arrays: Any, seed: int) -> Any:
-    """Put arrays, tensors and lists into one random order, rows kept together.
+    """Shuffle arrays, tensors and lists in the same random order.
 
-    The order depends on ``seed`` and the length alone, whatever is shuffled. No global random state is read or changed.
+    The order depends only on ``seed`` and the length. No global random state is read or changed.
 
     Args:
-        *arrays: of equal length. NumPy arrays and tensors of torch, jax and tensorflow (on any device) come back as
-            what they are, copied. Lists, tuples, memory maps and whatever else has a length and integer indices come
-            back as a :class:`Permuted`, which copies nothing; ``list()`` makes a list of it.
+        *arrays: of equal length. NumPy arrays and tensors of torch, jax and tensorflow (on any device) are
+            copied and keep their type. Lists, tuples, memory maps and anything else with a length and integer indices
+            become a :class:`Permuted`, which copies nothing; ``list()`` makes a list of it.
         seed: a non-negative integer.
 
     Returns:
-        As many as were given, in a tuple; for one, that one.
+        A tuple of the shuffled arrays; for one argument, the array itself.
 
     Raises:
-        InvalidInput: none was given, their lengths differ, one has no length or no order, or the seed is none.
+        InvalidInput: no argument, different lengths, an argument without a length or an order, or an invalid seed.
 
     Example:
         >>> x, y = ag.data.shuffle(np.arange(4), np.arange(4) * 10, seed=0)

@@ -1,7 +1,7 @@
-"""Padding sequences of different lengths to one array, as ``keras.utils.pad_sequences`` does, without a Python loop.
+"""Pad sequences of different lengths to one array, as ``keras.utils.pad_sequences`` does, without a Python loop.
 
-Three storages are quick: lists of Python integers, NumPy arrays, and :class:`Ragged`, one array of all values with the
-lengths beside it. Whatever else there is (nested lists, strings, floats in lists) is converted sequence by sequence.
+Three forms are fast: lists of Python integers, NumPy arrays, and :class:`Ragged`, one array of all values with the
+lengths beside it. Everything else (nested lists, strings, floats in lists) is converted sequence by sequence.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Ragged(Sequence[Any]):
             The sequences, copied.
 
         Raises:
-            InvalidInput: an element is no number, or does not fit the dtype.
+            InvalidInput: an element is not a number, or does not fit the dtype.
         """
         rows = list(sequences)
         target = np.dtype(dtype)
@@ -139,9 +139,9 @@ def pad_sequences(
     Args:
         sequences: n sequences: lists, tuples, arrays, strings, torch tensors, or a :class:`Ragged`. Their elements may
             have a shape, the same in all.
-        maxlen: length to cut and pad to; None: that of the longest sequence.
-        dtype: of the result. A string dtype is possible, ``object`` for strings of any length; None takes that of
-            ``value``. The default cuts the fraction off floating-point numbers, and warns of it.
+        maxlen: length to cut and pad to; None: the length of the longest sequence.
+        dtype: of the result. A string dtype is possible, ``object`` for strings of any length; None: the dtype
+            of ``value``. The default drops the fractions of floating-point numbers, with a warning.
         padding: ``"pre"`` or ``"post"``: put ``value`` before or after a sequence that is shorter.
         truncating: ``"pre"`` or ``"post"``: remove from the beginning or the end of a sequence that is longer.
         value: what to pad with.
@@ -150,7 +150,7 @@ def pad_sequences(
         (n, maxlen, ...) of ``dtype``: a NumPy array; a torch tensor on the same device if the sequences are tensors.
 
     Raises:
-        InvalidInput: wherever Keras raises a ValueError of its own. An element that ``dtype`` cannot hold raises
+        InvalidInput: in all cases where Keras raises its own ValueError. An element that ``dtype`` cannot hold raises
             NumPy's error (ValueError, TypeError or OverflowError), as in Keras.
 
     Source: behaviour of ``keras.utils.pad_sequences``, Keras 3.15.
@@ -161,7 +161,9 @@ def pad_sequences(
                [0, 4]], dtype=int32)
     """
     if not hasattr(sequences, "__len__"):
-        raise InvalidInput(f"sequences must be a list of sequences, not {type(sequences).__name__}; list() makes one")
+        raise InvalidInput(
+            f"sequences must be a list of sequences, not {type(sequences).__name__}; convert it with list()"
+        )
     chosen = not isinstance(dtype, _Default)
     if not chosen:
         dtype = str(dtype)
@@ -202,10 +204,10 @@ def _is_floating(row: Any) -> bool:
 
 
 def _warn_of_fractions() -> None:
-    """Warn that floating-point numbers become integers because nobody chose a dtype."""
+    """Warn that floating-point numbers become integers because no dtype was chosen."""
     warnings.warn(
-        "floating-point sequences become int32, the default dtype: their fractions are cut off, and gradients "
-        "end here; give dtype='float32' to keep them, or dtype='int32' to say that this is meant",
+        "floating-point sequences become int32, the default dtype: their fractions are dropped, and gradients "
+        "end here; give dtype='float32' to keep them, or dtype='int32' to confirm",
         stacklevel=3,
     )
 
@@ -226,14 +228,14 @@ def width_of(lengths: NDArray, maxlen: int | None) -> int:
     if maxlen is not None:
         return maxlen
     if not len(lengths):
-        raise InvalidInput("no sequences: give maxlen, there is no longest sequence to take it from")
+        raise InvalidInput("there are no sequences: give maxlen")
     return int(lengths.max())
 
 
 def _blank(lengths: NDArray, shape: tuple[int, ...], maxlen: int | None, dtype: Any, value: Any) -> NDArray:
     width = width_of(lengths, maxlen)
     textual = np.issubdtype(dtype, np.str_) or np.issubdtype(dtype, np.bytes_)
-    # Keras takes the type `object` alone here, not its name.
+    # Keras takes only the type `object` here, not its name.
     if isinstance(value, str) and dtype is not object and not textual:
         raise InvalidInput(f"value {value!r} is text and dtype is {dtype}; for text of any length give dtype=object")
     size = (len(lengths), width, *shape)
@@ -410,7 +412,7 @@ def _fill_singly(out: NDArray, rows: list[Any], shape: tuple[int, ...], padding:
             )
         # With maxlen 0, [-0:] keeps everything: Keras fails there, and so must we.
         if len(part) > max(width, 1):
-            raise InvalidInput(f"maxlen {width} keeps nothing of the sequence at position {position}; give 1 or more")
+            raise InvalidInput(f"maxlen {width} removes the whole sequence at position {position}; give 1 or more")
         if padding == "post":
             out[position, : len(part)] = part[: max(width, 0)]
         elif len(part):

@@ -1,4 +1,4 @@
-"""Weights that make classes of different sizes count alike."""
+"""Weights that give classes of different sizes the same importance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agnostic.errors import InvalidInput
 
 
 def class_weights(labels: Any, classes: int | None = None) -> dict[int, float]:
-    """A weight for each class, n / (present classes * images of the class): the mean over all labels is 1.
+    """A weight per class, n / (present classes * images of the class): the mean over all labels is 1.
 
-    Keras takes them as they are, ``model.fit(..., class_weight=weights)``; torch's losses as a tensor,
+    Keras takes them directly, ``model.fit(..., class_weight=weights)``; torch's losses as a tensor,
     ``CrossEntropyLoss(weight=torch.tensor(list(weights.values())))``. Example::
 
         >>> class_weights([0, 0, 0, 1])
@@ -22,13 +22,13 @@ def class_weights(labels: Any, classes: int | None = None) -> dict[int, float]:
     Args:
         labels: (n,) class indices, integers of 0 or more: of an ``ImageFolder``, or ``iterator.classes`` of
             ``ImageDataGenerator.flow_from_directory``.
-        classes: how many classes there are; None: as many as the largest label says.
+        classes: how many classes there are; None: the largest label plus 1.
 
     Returns:
         The weight by class index, for every class; 0 for one without images.
 
     Raises:
-        InvalidInput: there are no labels, they are no indices, or one is not below ``classes``.
+        InvalidInput: there are no labels, they are not indices, or one is not below ``classes``.
 
     Source: ``class_weight="balanced"`` of scikit-learn; King and Zeng, "Logistic Regression in Rare Events Data", 2001.
     """

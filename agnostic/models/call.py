@@ -1,4 +1,4 @@
-"""What a model is called with where it has several inputs: images at one place, what its user gives at the others."""
+"""The arguments of a model with several inputs: images at one place, the user's arrays at the others."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from agnostic.registry import Backend, Model
 from agnostic.text import counted
 
 NestedPath = tuple[int | str, ...]
-"""Where something is in nested inputs: positions in tuples and lists, names in dicts."""
+"""A place in nested inputs: positions in tuples and lists, names in dicts."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Given:
-    """Stands in a structure for one of the arrays that the user gave."""
+    """A mark in a structure for one of the user's arrays."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class _Images:
-    """Stands in a structure for the images."""
+    """A mark in a structure for the images."""
 
 
 @dataclass(frozen=True)
 class ModelCall:
-    """What a model is called with; by default only images.
+    """The arguments of a model's call; by default only images.
 
     Attributes:
         structure: tuples, lists and dicts, in which marks stand for the images and for the other arrays; all else in it
@@ -56,7 +56,7 @@ class ModelCall:
 
     @property
     def label(self) -> str:
-        """What the input of the images is called."""
+        """The name of the input of the images."""
         return _label(self.place, self.names)
 
     def having(self, images: Any, others: Sequence[Any]) -> Any:
@@ -76,14 +76,14 @@ class ModelCall:
         """The other arrays for some of ``count`` images, each row ``views`` times.
 
         Raises:
-            InvalidInput: an array has neither one row nor one for each image.
+            InvalidInput: an array has neither one row nor one row per image.
         """
         found = []
         for number, x in enumerate(self.others):
             if len(x) not in (1, count):
                 raise InvalidInput(
                     f"the input {_label(self._path(number), self.names)!r} has {counted(len(x), 'row')} for "
-                    f"{counted(count, 'image')}: give a batch of 1 for all of them, or a row for each"
+                    f"{counted(count, 'image')}: give a batch of 1 for all images, or one row per image"
                 )
             own = x[images.start : images.stop] if len(x) == count else np.repeat(x, len(images), axis=0)
             found.append(np.repeat(own, views, axis=0) if views > 1 else own)
@@ -113,17 +113,17 @@ def picture_call(
     channels: int | None = None,
     near: Size | None = None,
 ) -> tuple[Input, ModelCall]:
-    """The input of a model that a picture is made for, and what the model is called with around it.
+    """The input of a model that an image is made for, and the other arguments of the call.
 
     Args:
-        inputs: what the model is called with, as in :func:`agnostic.capture`; None, a missing name or an example stands
-            in the place of the picture. None: the picture is all that the model takes.
-        image: position or name of the input that the picture is made for. None: where ``inputs`` has None, or misses a
-            name that the model requires, else the only one of four dimensions.
+        inputs: the arguments of the model, as in :func:`agnostic.capture`; None, a missing name or an example marks the
+            place of the image. None: the image is the only input.
+        image: position or name of the input that the image is made for. None: the place where ``inputs`` has None or
+            lacks a required name, else the only input of four dimensions.
         size, channels, near: as for :func:`agnostic.models.inputs.inputs_of`.
 
     Raises:
-        InvalidInput: it cannot be told which input is meant, another one is missing, or the model does not take these.
+        InvalidInput: it is not clear which input is meant, another one is missing, or the model does not take these.
         UnknownName: no input has this name.
     """
     if inputs is None:
@@ -133,8 +133,8 @@ def picture_call(
         if len(found) > 1:
             others = [_called(i, names) for i in range(len(found)) if i != place]
             raise InvalidInput(
-                f"{type(model).__name__} takes {' and '.join(others)} beside {_called(place, names)} ({said(found)}): "
-                f"give what it is called with as inputs={_form(len(found), names, place)}"
+                f"{type(model).__name__} takes {' and '.join(others)} besides {_called(place, names)} ({said(found)}): "
+                f"give its arguments as inputs={_form(len(found), names, place)}"
             )
         return found[place], ModelCall()
     call, example = _call(backend, model, inputs, image)
@@ -151,7 +151,7 @@ def image_among(
     channels: int | None = None,
     near: Size | None = None,
 ) -> tuple[Input, int]:
-    """The input of a model that takes images, alone, and its place.
+    """The only input of a model, which takes images, and its place.
 
     Args as for :func:`picture_call`.
 
@@ -193,7 +193,7 @@ def _chosen(model: Model, found: Sequence[Input], names: Sequence[str], image: i
 
 # Which input is meant ------------------------------------------------------------------------------------------------
 def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) -> tuple[ModelCall, Any]:
-    """What a model is called with, and the example that was given in the images' place, or None."""
+    """The arguments of a model, and the example in the place of the images, or None."""
     names, count = _names(backend, model), backend[INPUTS].input_count(model)
     given = _completed(inputs, names, count, image)
     if isinstance(given, Mapping):
@@ -201,8 +201,8 @@ def _call(backend: Backend, model: Model, inputs: Any, image: int | str | None) 
     if not isinstance(given, Mapping) and (len(given) if isinstance(given, tuple | list) else 1) < count:
         listed = f" ({', '.join(names[:count])})" if names else ""
         raise InvalidInput(
-            f"{type(model).__name__} is called with {counted(count, 'input')}{listed}, and inputs is "
-            f"{describe(inputs)}: give all of them, None for the picture, as inputs={_form(count, names, 0)}"
+            f"{type(model).__name__} takes {counted(count, 'input')}{listed}, and inputs is "
+            f"{describe(inputs)}: give all of them, with None for the image, as inputs={_form(count, names, 0)}"
         )
     leaves = list(_leaves(given))
     place = _meant(model, leaves, given, names, count, image)
@@ -231,9 +231,9 @@ def _check_names(model: Model, given: Mapping[Any, Any], names: Sequence[str], c
     missing = [x for x in names[:count] if x not in given]
     if missing and not unknown:
         raise InvalidInput(
-            f"{type(model).__name__} is called with {', '.join(names[:count])}, and inputs has "
-            f"{', '.join(map(str, given)) or 'none of them'}: give {' and '.join(missing)} as well, None "
-            "for the picture"
+            f"{type(model).__name__} takes {', '.join(names[:count])}, and inputs has "
+            f"{', '.join(map(str, given)) or 'none of them'}: give {' and '.join(missing)} as well, and None "
+            "for the image"
         )
 
 
@@ -277,14 +277,14 @@ def _meant(
     listed = ", ".join(f"{_label(path, names)!r}: {describe(x)}" for path, x in leaves if path) or describe(given)
     if not (empty or pictures):
         raise InvalidInput(
-            f"inputs has no picture for {type(model).__name__} ({listed}): give None in its place, or an example of "
-            "it, an array of four dimensions"
+            f"inputs has no place for the image of {type(model).__name__} ({listed}): give None there, or an example, "
+            "an array of four dimensions"
         )
     first = _label(among[0], names)
     raise InvalidInput(
-        f"which input of {type(model).__name__} the picture is made for does not follow from inputs ({listed}): choose "
+        f"it is not clear which input of {type(model).__name__} the image is made for ({listed}): choose "
         f"it by its position or name, such as image={int(first) if first.isdecimal() else first!r}, or give None in "
-        "its place alone"
+        "its place only"
     )
 
 
@@ -304,7 +304,7 @@ def _named_path(paths: Sequence[NestedPath], given: Any, names: Sequence[str], i
         found = [()]
     if len(found) != 1 or found[0] not in paths:
         listed = ", ".join(repr(_label(path)) for path in paths)
-        raise InvalidInput(f"image={image!r} names no single array of inputs: they are {listed}")
+        raise InvalidInput(f"image={image!r} is not a single array of inputs: they are {listed}")
     return found[0]
 
 
@@ -393,11 +393,11 @@ def _check_example(example: Any, call: ModelCall, size: Size | None, channels: i
     shape = getattr(example, "shape", ())
     if len(shape) != 4 or 0 in shape:
         raise InvalidInput(
-            f"the input {call.label!r} is {describe(example)}: a picture is made for a batch of images, 4 dimensions"
+            f"the input {call.label!r} is {describe(example)}: give a batch of images, with 4 dimensions"
         )
     if size is not None or channels is not None:
         raise InvalidInput(
-            "the example in inputs has a size and channels of its own: leave size and channels_in out, or give None "
+            "the example in inputs has a size and channels of its own: leave out size and channels_in, or give None "
             "in its place"
         )
 

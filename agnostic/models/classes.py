@@ -17,8 +17,8 @@ from agnostic.text import counted
 def imagenet_classes() -> tuple[str, ...]:
     """The names of the 1000 classes of ImageNet (ILSVRC 2012), in the order of the networks' outputs.
 
-    Source: the categories in the metadata of torchvision's weights, which tell the two cranes and the two maillots
-    apart: "crane bird" and "crane", "maillot" and "maillot tank suit".
+    Source: the categories in the metadata of torchvision's weights, which distinguish the two cranes and the two
+    maillots: "crane bird" and "crane", "maillot" and "maillot tank suit".
     """
     text = files("agnostic.models").joinpath("imagenet_classes.json").read_text(encoding="utf-8")
     return tuple(json.loads(text))
@@ -28,9 +28,9 @@ def class_index(class_: str | int, names: Sequence[str]) -> int:
     """The number of a class.
 
     Args:
-        class_: its number, or its whole name. A name in other case, or with ``_`` or ``-`` for a space, is understood;
-            a part of a name is not, so that what a call means does not depend on what other classes there are. A
-            string of digits that is no name is a number.
+        class_: its number, or its full name. Case is ignored, and ``_`` and ``-`` stand for a space. A part of a name
+            is not accepted, since its meaning would depend on the other classes. A string of digits that is not a name
+            is a number.
         names: of all classes, in the order of the model's outputs.
 
     Raises:
@@ -49,7 +49,7 @@ def class_index(class_: str | int, names: Sequence[str]) -> int:
 
 
 def class_label(number: int, names: Sequence[str] | None) -> str:
-    """What a class is called: its name, with its number where others have the same one, or ``"class 967"``."""
+    """The name of a class, with its number if others have the same name; or ``"class 967"``."""
     if names is None:
         return f"class {number}"
     name = names[number]

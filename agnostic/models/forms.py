@@ -1,4 +1,4 @@
-"""What the inputs of a model look like, and what one run of a model tells of them."""
+"""The forms of a model's inputs, and the results of a trial run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Input:
     """One input of a model.
 
     Attributes:
-        shape: with a batch of one; None for a length that is free.
+        shape: with a batch of one; None for a variable length.
         axes: one letter per dimension, as in :class:`agnostic.layers.Layer`: ``"NCHW"``, ``"NHWC"``, ``"NLC"``.
         integer: whether it holds indices.
     """
@@ -28,7 +28,7 @@ class Input:
     integer: bool = False
 
     def length(self, axis: str) -> int | None:
-        """The length of an axis; None where it is free or there is no such axis."""
+        """The length of an axis; None if it is variable or there is no such axis."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else None
 
     @property
@@ -59,7 +59,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Takes:
-    """What a layer with parameters takes.
+    """The inputs that a layer with parameters takes.
 
     Attributes:
         ranks: numbers of dimensions that it takes; empty for any.
@@ -84,13 +84,13 @@ class Takes:
 
 @dataclass(frozen=True)
 class Received:
-    """What one layer was given in a run.
+    """The input of one layer in a run.
 
     Attributes:
         layer: its name.
-        takes: what it takes.
-        shape: of what it was given.
-        argument: the place among the model's inputs of what it was given; None where the model made it of them.
+        takes: the inputs that it takes.
+        shape: of its input.
+        argument: the position of its input among the model's inputs; None if the model computed it.
     """
 
     layer: str
@@ -101,14 +101,14 @@ class Received:
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What one run of a model told, also where it failed.
+    """The result of a trial run of a model, also of a failed one.
 
     Attributes:
         layers: in the order in which they first ran; those that did not run follow, with no calls.
-        error: what the model raised; None where it ran to its end.
+        error: the error of the model; None if the run succeeded.
         received: by the layers with parameters, in order.
         failed_in: the layer with parameters inside which the run failed, if it was in one.
-        batch: the length of the first axis of the output; None where it has none, or nobody looked.
+        batch: the length of the first axis of the output; None if it has none, or was not checked.
     """
 
     layers: Sequence[Layer]
@@ -128,7 +128,7 @@ class ModelRun:
 
 
 def is_python_refusal(error: Exception) -> bool:
-    """Whether an error of a run is of a class that Python raises for inputs that do not fit, and no lack of memory."""
+    """Whether an error of a run is of a class that means unsuitable inputs, and is not out of memory."""
     kinds = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
     return isinstance(error, kinds) and "RESOURCE_EXHAUSTED" not in str(error)
 

@@ -1,9 +1,8 @@
-"""What the inputs of a model look like: stated by its user, by its card, by the model itself, or found by running it.
+"""The shapes of a model's inputs: stated by the user, the card or the model, or found by trial runs.
 
-One mechanism for every verb. A model that declares its inputs is believed. Any other is run on zeros: the layers with
-parameters tell what they were given and what they take (:class:`agnostic.models.forms.Received`), whatever the order in
-which they are registered and whatever the model did to its input before, and the next shape to try follows from the
-difference.
+All public functions use this module. If a model declares its inputs, that is used. Any other model runs on zeros: its
+layers with parameters report the input that they received and the inputs that they take
+(:class:`agnostic.models.forms.Received`), and the next shape to try follows from the difference.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ def inputs_of(
     """The inputs of a model, in order.
 
     Args:
-        size: height and width that images are to have; None: the model's own.
-        channels: of its images, where the user says so.
-        near: height and width that images are to have where the model has no size of its own; None: 224.
+        size: height and width of the images; None: the model's own.
+        channels: of its images, if the user gives them.
+        near: height and width of the images if the model has no size of its own; None: 224.
 
     Raises:
         InvalidInput: the model does not declare its inputs, and they cannot be found by running it.
@@ -62,7 +61,7 @@ def inputs_of(
     if size is not None:
         height, width = sides(size)
         if not any(x.is_image for x in found):
-            raise InvalidInput(f"{type(model).__name__} takes no images ({said(found)}): leave the size out")
+            raise InvalidInput(f"{type(model).__name__} takes no images ({said(found)}): leave out size")
         return tuple(x.having(H=height, W=width) if x.is_image else x for x in found)
     return tuple(sized(x, near or 224) if x.is_image and x.size is None else x for x in found)
 
@@ -135,18 +134,16 @@ def image_input(
     Args as for :func:`inputs_of`.
 
     Raises:
-        InvalidInput: it takes no images, or something beside them.
+        InvalidInput: it takes no images, or other inputs too.
     """
     found = inputs_of(backend, model, size=size, channels=channels, near=near)
     if len(found) == 1 and found[0].is_image:
         return found[0]
-    raise InvalidInput(
-        f"{type(model).__name__} does not take one batch of images: {said(found)}; give a model that takes only images"
-    )
+    raise InvalidInput(f"{type(model).__name__} does not take only images: {said(found)}; give a model that does")
 
 
 def said(found: Sequence[Input], names: Sequence[str] = ()) -> str:
-    """The inputs of a model as text, with their names where it has several."""
+    """The inputs of a model as text, with their names if it has several."""
     shapes = [f"{x.axes} {tuple('free' if n is None else n for n in x.shape)}" for x in found]
     if len(found) > 1 and len(names) >= len(found):
         shapes = [f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=False)]
@@ -195,7 +192,7 @@ def run_layers(backend: Backend, model: Model, inputs: Any) -> list[Layer]:
 
 
 def refused(model: Model, trial: ModelRun, size: Size | None, *, others: bool = False) -> Exception:
-    """The error for a model that does not take zeros of the shape that was tried.
+    """The error for a model that does not take zeros of the tried shape.
 
     Args:
         others: the user gave inputs beside the images, which may be what it does not take.
@@ -203,7 +200,7 @@ def refused(model: Model, trial: ModelRun, size: Size | None, *, others: bool = 
     if isinstance(trial.error, AgnosticError):
         return trial.error
     what = "zeros of the shape that it declares" if size is None else "images of {} x {} pixels".format(*sides(size))
-    fix = "give inputs=" if size is None else "choose another size, or none for its own"
+    fix = "give inputs=" if size is None else "choose another size, or leave out size"
     if others:
         what, fix = f"these inputs with {what}", f"check the shape and type of the others, or {fix}"
     said = InvalidInput(f"{type(model).__name__} does not take {what} ({trial.reason}): {fix}")
@@ -219,7 +216,7 @@ def sides(size: Size) -> tuple[int, int]:
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in pair):
-        raise InvalidInput(f"a size is one number of pixels or (height, width), at least 1, not {size!r}")
+        raise InvalidInput(f"size is one number of pixels or (height, width), at least 1, not {size!r}")
     return int(pair[0]), int(pair[1])
 
 
@@ -240,17 +237,17 @@ _SIDES = (224, 32, 28, 64, 96, 128, 299, 256, 384, 48, 16, 160, 192, 512)
 _LENGTH, _TOKENS = 64, 16
 _TRIALS = 40
 _FIRST = 1_000_000
-"""More than any number of layers: what there was reason to expect is tried before what follows from failures."""
+"""More than any number of layers: expected shapes are tried before those derived from failures."""
 _MOST_CHANNELS = 512
-"""More channels than that are features, not an image's."""
+"""More channels than that are features, not those of an image."""
 
 _found: weakref.WeakKeyDictionary[Any, dict[int | None, InputChoice]] = weakref.WeakKeyDictionary()
-"""What was found for a model: tried first, and so checked, the next time. By the images' place, None for all inputs."""
+"""The inputs found for a model, which are tried first the next time. By the place of the images; None: all inputs."""
 
 
 @dataclass(frozen=True)
 class _Search:
-    """What is searched for.
+    """The goal of the search.
 
     Attributes:
         count: number of inputs.
@@ -313,19 +310,19 @@ def _find(
     reason = best[1].reason if best is not None else ""
     if search.place is not None:
         raise InvalidInput(
-            f"{type(model).__name__} does not take these inputs with any images that were tried"
+            f"{type(model).__name__} does not take these inputs with any tried images"
             f"{f' ({reason})' if reason else ''}: check the shape and type of the others, or give an example of the "
             "images in their place, their height and width as size=, or their channels as channels_in="
         )
     raise InvalidInput(
-        f"what the inputs of {type(model).__name__} look like is not declared, and cannot be found by running it"
+        f"{type(model).__name__} does not declare the shapes of its inputs, and trial runs did not find them"
         f"{f' ({reason})' if reason else ''}: give example inputs as inputs=, the height and width of its images as "
         "size=, or their channels as channels_in="
     )
 
 
 def _next(candidate: InputChoice, trial: ModelRun, channels: int | None) -> Iterator[InputChoice]:
-    """What to try after a candidate that failed."""
+    """The next candidates after a failed one."""
     at = trial.failed_in
     if trial.error is None and trial.received:  # it ran, but took one sample for several
         at = next((x for x in trial.received if x.argument != _OTHER), None)

@@ -1,4 +1,4 @@
-"""From images, as people have them, to what a model is called with: one way for every verb and command."""
+"""From the user's images to the inputs of a model, the same for all functions and commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GREY = np.array([0.299, 0.587, 0.114])
 
 
 def preprocessing_of(backend: Backend, model: Model, place: int = 0) -> Preprocessing | None:
-    """From images in [0, 1] to what the model expects: as its card says, else as its own first layer shows; or None.
+    """From images in [0, 1] to the input of the model: by its card, else by its own first layer; or None.
 
     Args:
         place: of the images among the model's inputs.
@@ -77,7 +77,7 @@ def fitted(
     size: Size | None = None,
     channels_in: int | None = None,
 ) -> tuple[Input, ImageArray]:
-    """Images in the size and with the channels that a model takes, and what its input looks like.
+    """Images in the size and with the channels that a model takes, and the form of its input.
 
     Args as for :func:`agnostic.taps.verbs.prepare`.
 
@@ -90,7 +90,7 @@ def fitted(
 
 
 def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
-    """(N, H, W, C) of whatever images may be given as; any other array as it is."""
+    """(N, H, W, C) from any accepted form of images; other arrays are returned unchanged."""
     if isinstance(images, str | os.PathLike):
         from agnostic.files import read_image
 
@@ -127,7 +127,7 @@ def _check_range(array: ImageArray) -> None:
         raise InvalidInput(f"images are uint8, or floating point in [0, 1], not {array.dtype}")
     if not (array.min() >= 0 and array.max() <= 1):
         raise InvalidInput(
-            f"floating point images are finite and in [0, 1], not in [{array.min():.3g}, {array.max():.3g}]; "
+            f"floating-point images are finite and in [0, 1], not in [{array.min():.3g}, {array.max():.3g}]; "
             "divide by 255 first"
         )
 
@@ -138,7 +138,7 @@ def _grey(array: ImageArray) -> ImageArray:
 
 
 def resized(image: ImageArray, height: int, width: int) -> ImageArray:
-    """The middle of an image in another size: scaled to cover it, antialiased, and cut to it.
+    """An image in another size: scaled to cover it, antialiased, and cropped to its centre.
 
     Args:
         image: (H, W, C), uint8 or floating point in [0, 1].

@@ -1,4 +1,4 @@
-"""Specification strings: which model is meant, and with which weights."""
+"""Specification strings: the model and its weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WeightsChoice: TypeAlias = Literal["default", "random"] | Path
 """The spec's own weights, random ones, or those in a file."""
 
 EMBEDDED = {f"efficientnet_{variant}": variant for variant in VARIANTS}
-"""The networks that agnostic describes itself and has weights for, by the name that users give.
+"""The networks that agnostic describes and has weights for, by name.
 
-Beside them stand the twins, by torchvision's names: torchvision's own networks for PyTorch, described for Keras."""
+There are also twins, by torchvision's names: torchvision's own networks for PyTorch, described for Keras."""
 
 
 def forms() -> str:
@@ -50,7 +50,7 @@ class ModelSpec:
 
     @property
     def backend(self) -> str | None:
-        """The only backend that can make it, or None where several can, or where only running it tells."""
+        """The only backend that can make it, or None if several can, or if only running it shows."""
         for registration in registrations().values():
             if self.family in registration.specs or (
                 self.family == "file" and str(self.path).endswith(registration.model_files)
@@ -60,10 +60,10 @@ class ModelSpec:
 
 
 def parse(text: str) -> ModelSpec:
-    """Split a specification into its parts. Whether a model of that name exists is for its family to say.
+    """Split a specification into its parts. Its family checks whether the model exists.
 
     Raises:
-        UnknownName: it is none of the known forms.
+        UnknownName: it has no known form.
         InvalidInput: a file of Python code is named without a function, or a family without a model.
     """
     if not isinstance(text, str):
@@ -71,7 +71,7 @@ def parse(text: str) -> ModelSpec:
     before, colon, name = text.rpartition(":")
     if colon and before.endswith(".py"):
         if not name.isidentifier():
-            raise InvalidInput(f"{text!r} names no function: write '{before}:make_model'")
+            raise InvalidInput(f"{text!r} has no function: write '{before}:make_model'")
         return ModelSpec(text, "function", name, Path(before).expanduser())
     if text.endswith(".py"):
         raise InvalidInput(f"{text!r} does not say which function makes the model: write '{text}:make_model'")
@@ -90,7 +90,7 @@ def parse(text: str) -> ModelSpec:
 
 
 def require_files(*specs: str, weights: Sequence[str | None] = ()) -> None:
-    """Check that the files which specifications and weights name are there, before anything long begins.
+    """Check that the files in specifications and weights exist, before anything slow begins.
 
     Raises:
         InvalidInput: one is missing, or cannot be read.
@@ -103,7 +103,7 @@ def require_files(*specs: str, weights: Sequence[str | None] = ()) -> None:
 
 
 def parse_weights(weights: str | os.PathLike[str] | None) -> WeightsChoice:
-    """Which weights are meant: None and ``"default"`` are the spec's own, ``"random"`` random ones, the rest a file."""
+    """Parse the weights: None and ``"default"`` are the spec's own, ``"random"`` random ones, the rest a file."""
     if weights is None or weights == "default":
         return "default"
     if weights == "random":

@@ -160,7 +160,7 @@ def test_transforms_of_torchvision_are_augmentations(images):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda v2: v2.RandomCrop(4), r"the augmentation made \(4, 4, 3\) float32 of an image of \(6, 9, 3\) float32"),
+        (lambda v2: v2.RandomCrop(4), r"turned an image of \(6, 9, 3\) float32 into \(4, 4, 3\) float32"),
         (lambda v2: v2.ToDtype(torch.float64), "float64"),
         (lambda v2: torch.nn.Flatten(0), r"made shape \(162,\) of a \(C, H, W\) tensor"),
         (lambda v2: v2.ToPILImage(), "made Image of a"),

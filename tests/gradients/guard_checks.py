@@ -87,7 +87,7 @@ def test_the_first_layer_is_named_whichever_is_recorded(layers: Any) -> None:
         model(ops.asarray(X))
     assert ("weight" if TORCH else "kernel") in str(raised.value)
     with (
-        pytest.raises(NonFinite, match=r"layer 'fc1' .* what it was given is not finite already"),
+        pytest.raises(NonFinite, match=r"layer 'fc1' .* its input is not finite already"),
         ag.watch(model, layers, nonfinite="raise"),
     ):
         model(ops.asarray(X * np.inf))

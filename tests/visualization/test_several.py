@@ -255,7 +255,7 @@ MISTAKES = {
     "another image": (Aged, {"inputs": (None, AGE), "image": "imag"}, "no input 'imag'.*did you mean 'image'"),
     "no such position": (Aged, {"inputs": (None, AGE), "image": 2}, "no input 2: the model has 2 inputs"),
     "no picture": (Aged, {"inputs": (None, AGE), "image": 1}, "the input 'age' is .*: a picture is made for a batch"),
-    "wrong width": (Aged, {"inputs": (None, np.ones((1, 3)))}, "does not take these inputs with any images"),
+    "wrong width": (Aged, {"inputs": (None, np.ones((1, 3)))}, "does not take these inputs with any tried images"),
     "two pictures": (
         Twins, {"inputs": (np.zeros((1, 3, 9, 9)),) * 2, "size": None},
         r"which input of Twins .*'left': float64 \(1, 3, 9, 9\).*such as image='left', or give None in its place",
