@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from agnostic.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from agnostic import augmentation, data, ops, optimizers, taps, testing
+    from agnostic import attribution, augmentation, data, ops, optimizers, taps, testing
+    from agnostic.attribution.verb import explain
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
     from agnostic.gradients import gradients
@@ -44,12 +45,14 @@ __all__ = [
     "Ported",
     "TransferReport",
     "UnknownName",
+    "attribution",
     "augmentation",
     "backend_of",
     "capture",
     "compare",
     "custom_operator",
     "data",
+    "explain",
     "gradients",
     "layers",
     "load",
@@ -79,11 +82,13 @@ _WHERE = {
     "NonFinite": "agnostic.errors:NonFinite",
     "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
+    "attribution": "agnostic.attribution",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.registry:backend_of",
     "capture": "agnostic.taps.verbs:capture",
     "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
+    "explain": "agnostic.attribution.verb:explain",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",

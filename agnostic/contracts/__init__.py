@@ -9,6 +9,7 @@ or the object in its :class:`agnostic.registry.Registration`; docs/backends.md e
 from typing import TYPE_CHECKING, Any
 
 from agnostic.contracts.ascent import ASCENT, Ascents
+from agnostic.contracts.attribution import ATTRIBUTION, Attributions
 from agnostic.contracts.augmentation import AUGMENTATION, Augmentations
 from agnostic.contracts.calls import CALLS, Calls
 from agnostic.contracts.capability import Capability
@@ -37,6 +38,7 @@ from agnostic.renamed import old_names
 __all__ = [
     "ALL",
     "Ascents",
+    "Attributions",
     "Augmentations",
     "Calls",
     "Data",
@@ -63,6 +65,7 @@ __all__ = [
 
 ALL: tuple[Capability[Any], ...] = (
     ASCENT,
+    ATTRIBUTION,
     AUGMENTATION,
     CALLS,
     DATA,

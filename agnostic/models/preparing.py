@@ -43,6 +43,27 @@ def model_inputs(
     channels_in: int | None = None,
 ) -> Any:
     """See :func:`agnostic.taps.verbs.prepare`."""
+    backend = model_backend(model)
+    form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
+    return call.native(backend, model, form.arrange(pixels))
+
+
+def model_pixels(
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    *,
+    inputs: Any = None,
+    image: int | str | None = None,
+    size: Size | None = None,
+    channels_in: int | None = None,
+) -> tuple[Input, Call, npt.NDArray[np.float32]]:
+    """Images as a model takes them, still in NumPy and with their channels last.
+
+    Args as for :func:`agnostic.taps.verbs.prepare`.
+
+    Returns:
+        The model's input of images, what it is called with around them, and (N, H, W, C) in the model's range.
+    """
     backend, array = model_backend(model), _batch(images)
     near = _size(array)
     if inputs is None:
@@ -53,8 +74,12 @@ def model_inputs(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
         )
         place = number_of(backend, model, call)
-    pixels = preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
-    return call.native(backend, model, form.arrange(pixels))
+    return form, call, preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
+
+
+def fitted_image(form: Input, images: npt.ArrayLike | str | os.PathLike[str]) -> Pixels:
+    """(N, H, W, C): images in the size and with the channels of a model's input, uint8 or floating point in [0, 1]."""
+    return _fit(form, _batch(images), images)
 
 
 def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:

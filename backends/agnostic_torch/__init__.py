@@ -3,8 +3,8 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients", "guards",
-    "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program", "recording", "taps",
+    "ascent", "attribution", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
+    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program", "recording", "taps",
     "transfer", "weights", "writer",
 )  # fmt: skip
 

@@ -244,3 +244,17 @@ def ascents(
         yield f"{name}, images", np.asarray(images)
         yield f"{name}, scores", images.scores
         yield f"{name}, mosaic", ag.mosaic(np.asarray(images), columns=2)
+
+
+def explanations(model: Model) -> Iterator[tuple[str, Array]]:
+    """The maps of each method that needs no ReLU, for two photographs and their own highest classes."""
+    from agnostic.attribution import METHODS
+
+    images = photographs(SIZE)
+    for method in METHODS:
+        if method == "guided_backpropagation":
+            continue
+        found = ag.explain(model, images, method=method, steps=4, samples=6, window=16)
+        yield f"{method}, maps", found.maps
+        yield f"{method}, scores", np.asarray(found.scores)
+        yield f"{method}, layer", np.array(found.layer or "")

@@ -87,6 +87,16 @@ def test_gradients_of_objectives(results: Callable, framework: str) -> None:
     assert_all_near(results(framework), right, "gradients", lambda name, array: tolerances.smooth(single[name], array))
 
 
+@pytest.mark.parametrize("framework", KERAS)
+def test_maps_of_attribution(results: Callable, framework: str) -> None:
+    single, right, ours = results("torch"), results("torch-float64"), results(framework)
+    layers = [name for name, _ in in_area(right, "explanations") if name.endswith("layer")]
+    assert [str(ours[name]) for name in layers] == [str(right[name]) for name in layers]
+    right = {name: array for name, array in right.items() if name not in layers}
+    assert len(list(in_area(right, "explanations"))) == 20
+    assert_all_near(ours, right, "explanations", lambda name, array: tolerances.smooth(single[name], array))
+
+
 @pytest.mark.parametrize("area", ["ascents/smooth", "ascents/paired"])
 @pytest.mark.parametrize("framework", KERAS)
 def test_ten_steps_of_each_recipe_without_kinks(results: Callable, framework: str, area: str) -> None:

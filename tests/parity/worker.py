@@ -71,6 +71,7 @@ def main(framework: str, out: Path) -> None:
         keep("gradients", cases.gradients(small, dtype))
         ag.set_card(small, {"range": [0, 1]})
         keep("ascents/smooth", cases.ascents(small, "tanh", dtype, preprocess=True))
+        keep("explanations", cases.explanations(small))
         pair = cases.paired(backend)
         pair = pair.double() if dtype == "float64" else pair
         ag.set_card(pair, {"range": [0, 1]})

@@ -1,0 +1,6 @@
+"""Which pixels an output of a model depends on: gradients, class activation maps, hidden parts."""
+
+from agnostic.attribution.explanation import Explanation
+from agnostic.attribution.methods import METHODS
+
+__all__ = ["METHODS", "Explanation"]

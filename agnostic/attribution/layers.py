@@ -1,0 +1,109 @@
+"""Layers as grids over the image: positions of convolutions, tokens of transformers; and which layer to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.attribution.network import Network
+from agnostic.errors import InvalidInput
+from agnostic.layers import Layer, Selector, select
+
+_MOST_EXTRA = 16
+"""Tokens that stand for no patch, before the others: classes, distillation, registers."""
+_TRIES = 12
+"""Layers that are tried, from the end of the model."""
+
+
+def grid(layer: Layer, size: tuple[int, int]) -> tuple[int, int, int] | None:
+    """(height, width, other tokens before them) of what a layer returns for images of a size; None if it is no grid.
+
+    Tokens are a grid where their number, without a few others before them, is that of square patches of the image.
+    """
+    if layer.shape is None or layer.axes is None or layer.calls != 1 or "N" not in layer.axes:
+        return None
+    lengths = dict(zip(layer.axes, layer.shape, strict=True))
+    if layer.spatial and len(layer.axes) == 4:
+        height, width = lengths["H"] or 0, lengths["W"] or 0
+        return (height, width, 0) if height * width > 1 else None
+    if sorted(layer.axes) != sorted("NLC"):
+        return None
+    tokens = lengths["L"] or 0
+    for extra in range(min(_MOST_EXTRA, tokens - 3)):
+        height = round(math.sqrt((tokens - extra) * size[0] / size[1]))
+        if height > 1 and (tokens - extra) % height == 0:
+            width = (tokens - extra) // height
+            if width > 1 and math.isclose(size[0] / height, size[1] / width, rel_tol=0.02):
+                return height, width, extra
+    return None
+
+
+def on_grid(layer: Layer, values: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """(rows, channels, height, width) of a layer's output, without the tokens that stand for no patch."""
+    found, axes = grid(layer, size), layer.axes or ""
+    if found is None:
+        shape = "no single array" if layer.shape is None else f"{layer.axes} {layer.shape}"
+        raise InvalidInput(
+            f"layer {layer.name!r} is no grid over the image ({shape}, {layer.calls} calls): choose a convolution, a "
+            "block, or a layer of patches that runs once"
+        )
+    height, width, extra = found
+    order = [axes.index("N"), axes.index("C"), *(i for i, axis in enumerate(axes) if axis not in "NC")]
+    moved = np.transpose(values, order)
+    rows, channels = moved.shape[:2]
+    # Height before width, whatever lay first in the layer's own order.
+    if axes.find("W") < axes.find("H"):
+        moved = np.swapaxes(moved, 2, 3)
+    flat = moved.reshape(rows, channels, -1)[..., extra:]
+    return flat.reshape(rows, channels, height, width)
+
+
+def class_activation_layer(network: Network, selector: Selector | None) -> Layer:
+    """The layer whose channels a class activation map weighs.
+
+    Without a selector: the last one with weights that is a grid and from which the scores have a gradient at its
+    patches, or what follows it, or holds it, at the same resolution: the last block of a ResNet, the last ReLU of a
+    VGG, the normalization before the last attention of a ViT, after which the class token alone counts.
+
+    Raises:
+        InvalidInput, UnknownName: no layer is such a grid; the selector chooses none, or several.
+    """
+    size = (int(network.images.shape[1]), int(network.images.shape[2]))
+    if selector is not None:
+        found = select(network.listing, selector)
+        if len(found) != 1:
+            raise InvalidInput(f"{selector!r} chooses {len(found)} layers: a class activation map is of one")
+        on_grid(found[0], np.zeros([n or 1 for n in found[0].shape or ()]), size)
+        return found[0]
+    candidates = _candidates(network.listing, size)
+    if candidates:
+        owners = np.arange(network.count)
+        seen = network.gradients(network.images, owners, candidates)
+        for layer in candidates:
+            if np.abs(on_grid(layer, seen.gradients[layer.name], size)).max() > 0:
+                return layer
+    raise InvalidInput(
+        "no layer of the model is a grid over the image that its scores depend on: choose one with layer=..., or a "
+        "method that needs none, such as 'integrated_gradients' or 'occlusion'"
+    )
+
+
+def _candidates(listing: Sequence[Layer], size: tuple[int, int]) -> list[Layer]:
+    """Grids from the end of the model; for each layer with weights first what holds or follows it."""
+    grids = [x for x in listing if x.name and grid(x, size) is not None]
+    holders = {x.name for x in listing if any(y.name.startswith(f"{x.name}.") for y in listing)}
+    found: dict[str, Layer] = {}
+    for i in reversed(range(len(grids))):
+        leaf = grids[i]
+        if leaf.name in holders or not leaf.parameters:
+            continue
+        same = [x for x in grids if grid(x, size) == grid(leaf, size)]
+        around = [x for x in same if leaf.name.startswith(f"{x.name}.")]
+        after = [x for x in grids[i + 1 :] if x in same and not x.parameters and x.name not in holders]
+        found.update((x.name, x) for x in (*around, *reversed(after[:1]), leaf))
+        if len(found) >= _TRIES:
+            break
+    return list(found.values())[:_TRIES]

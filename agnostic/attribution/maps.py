@@ -1,0 +1,51 @@
+"""Maps over an image: their size, and how they look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.visualization.colormap import colorize
+
+Maps = npt.NDArray[np.float64]
+
+
+def enlarged(maps: Maps, size: tuple[int, int]) -> Maps:
+    """Maps (..., h, w) in another size (height, width), bilinear with the centres of the pixels aligned."""
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ _weights(maps.shape[axis], length).T, -1, axis)
+    return maps
+
+
+def _weights(given: int, wanted: int) -> Maps:
+    """(wanted, given): each row the two neighbours of a place; beyond the outer centres the edge goes on."""
+    places = ((np.arange(wanted) + 0.5) * given / wanted - 0.5).clip(0, given - 1)
+    low = np.minimum(np.floor(places).astype(int), max(given - 2, 0))
+    part = places - low
+    weights = np.zeros((wanted, given))
+    rows = np.arange(wanted)
+    weights[rows, low] += 1 - part
+    weights[rows, np.minimum(low + 1, given - 1)] += part
+    return weights
+
+
+def overlay(image: npt.NDArray[Any], map_: npt.NDArray[Any], opacity: float = 0.5) -> npt.NDArray[np.uint8]:
+    """A map over its image.
+
+    Args:
+        image: (H, W, 3) or (H, W, 1), uint8 or floating point in [0, 1].
+        map_: (H, W), any numbers; those below 0 count as 0, and the 99th percentile is the brightest.
+        opacity: of the map, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8: the image in grey below the colours of the map.
+    """
+    pixels = image / 255 if image.dtype == np.uint8 else image.astype(np.float64)
+    grey = np.repeat(pixels.mean(-1, keepdims=True), 3, -1)
+    positive = np.maximum(map_.astype(np.float64), 0)
+    top = np.percentile(positive, 99) or positive.max() or 1.0
+    colours = colorize(positive / top) / 255
+    found: npt.NDArray[np.uint8] = np.rint(255 * ((1 - opacity) * grey + opacity * colours)).astype(np.uint8)
+    return found

@@ -1,0 +1,288 @@
+"""The methods of attribution: each from a network to one map per image, in NumPy float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.attribution.layers import class_activation_layer, on_grid
+from agnostic.attribution.maps import Maps, enlarged
+from agnostic.attribution.network import Network
+from agnostic.layers import Layer, Selector
+from agnostic.tables import filling
+
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a method may be told; see :func:`agnostic.explain` for each.
+
+    Attributes:
+        layer: of a class activation map; None: chosen by itself.
+        steps: points on the path of integrated gradients.
+        samples: noisy copies of SmoothGrad, masks of RISE.
+        noise: standard deviation of SmoothGrad's noise, as a part of the range of the image.
+        window: side of the square that occlusion hides, in pixels; None: an eighth of the shorter side.
+        seed: of noise and masks.
+        progress: called with the number of rows that were computed.
+    """
+
+    layer: Selector | None = None
+    steps: int = 32
+    samples: int | None = None
+    noise: float = 0.15
+    window: int | None = None
+    seed: int = 0
+    progress: Callable[[int], None] | None = None
+
+    def done(self, rows: int) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(rows)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Maps of a method.
+
+    Attributes:
+        maps: (N, H, W).
+        layer: that was looked at; None for methods that look at none.
+    """
+
+    maps: Maps
+    layer: str | None = None
+
+
+Method = Callable[[Network, Options], Explained]
+METHODS: dict[str, Method] = {}
+"""Every method by its name."""
+
+_method = filling(METHODS)
+
+
+# Gradients with respect to pixels ------------------------------------------------------------------------------------
+@_method("gradient")
+def gradient(network: Network, options: Options) -> Explained:
+    """The largest absolute derivative of the score among the channels of a pixel.
+
+    Source: Simonyan, Vedaldi, Zisserman, "Deep inside convolutional networks", 2014, section 3.
+    """
+    return Explained(_largest(_pixel_gradients(network, options)))
+
+
+@_method("gradient_x_input")
+def gradient_x_input(network: Network, options: Options) -> Explained:
+    """The derivative times the pixel as the model is given it, summed over channels; positive speaks for the target.
+
+    Source: Shrikumar, Greenside, Shcherbina, Kundaje, "Not just a black box", 2016.
+    """
+    return Explained((_pixel_gradients(network, options) * network.images).sum(-1))
+
+
+@_method("integrated_gradients")
+def integrated_gradients(network: Network, options: Options) -> Explained:
+    """The mean gradient on the straight path from zeros to the image, times the image, summed over channels.
+
+    The sum of a map is the score of the image less that of zeros, up to the error of the quadrature (Gauss-Legendre
+    with ``steps`` points). Zeros are what the model is given, the mean of its training set where it subtracts that.
+
+    Source: Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks", 2017, equation 1.
+    """
+    points, weights = np.polynomial.legendre.leggauss(options.steps)
+    total = np.zeros(network.images.shape)
+    owners = np.arange(network.count)
+    for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
+        total += weight * network.gradients((network.images * point).astype(np.float32), owners).pixels
+        options.done(network.count)
+    return Explained((total * network.images).sum(-1))
+
+
+@_method("smoothgrad")
+def smoothgrad(network: Network, options: Options) -> Explained:
+    """The gradient, averaged over noisy copies of the image (``samples`` of them, 16 by default).
+
+    Source: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
+    """
+    generator, count = np.random.default_rng(options.seed), options.samples or 16
+    images, owners = network.images, np.arange(network.count)
+    spread = options.noise * (images.max((1, 2, 3)) - images.min((1, 2, 3)))[:, None, None, None]
+    total = np.zeros(images.shape)
+    for _ in range(count):
+        # The same noise for each image, so that a map does not depend on the images beside it.
+        noise = generator.standard_normal(images.shape[1:])
+        total += network.gradients((images + spread * noise).astype(np.float32), owners).pixels
+        options.done(network.count)
+    return Explained(_largest(total / count))
+
+
+@_method("guided_backpropagation")
+def guided_backpropagation(network: Network, options: Options) -> Explained:
+    """The gradient, where each ReLU passes back positive gradients alone; the largest absolute value of a pixel.
+
+    Source: Springenberg, Dosovitskiy, Brox, Riedmiller, "Striving for simplicity", 2015, section 3.4.
+    """
+    found = network.gradients(network.images, np.arange(network.count), guided=True).pixels
+    options.done(network.count)
+    return Explained(_largest(found))
+
+
+def _pixel_gradients(network: Network, options: Options) -> npt.NDArray[np.float64]:
+    found = network.gradients(network.images, np.arange(network.count)).pixels
+    options.done(network.count)
+    return found
+
+
+def _largest(gradients: npt.NDArray[np.float64]) -> Maps:
+    found: Maps = np.abs(gradients).max(-1)
+    return found
+
+
+# Class activation maps -----------------------------------------------------------------------------------------------
+@_method("grad_cam")
+def grad_cam(network: Network, options: Options) -> Explained:
+    """The channels of a layer, each weighed by the mean of its gradient; what is negative in the sum is 0.
+
+    Source: Selvaraju et al., "Grad-CAM", 2017, equations 1 and 2.
+    """
+    layer, values, gradients = _layer_gradients(network, options)
+    weights = gradients.mean((2, 3), keepdims=True)
+    return _class_activation(network, layer, (weights * values).sum(1))
+
+
+@_method("grad_cam_plus_plus")
+def grad_cam_plus_plus(network: Network, options: Options) -> Explained:
+    """As Grad-CAM, with the positive gradients of a channel weighed by their part in it.
+
+    Source: Chattopadhyay, Sarkar, Howlader, Balasubramanian, "Grad-CAM++", 2018, equations 10 and 19, with the score's
+    exponential as the differentiated function.
+    """
+    layer, values, gradients = _layer_gradients(network, options)
+    total = values.sum((2, 3), keepdims=True)
+    below = 2 * gradients**2 + total * gradients**3
+    alpha = np.divide(gradients**2, below, out=np.zeros_like(below), where=below != 0)
+    weights = (alpha * np.maximum(gradients, 0)).sum((2, 3), keepdims=True)
+    return _class_activation(network, layer, (weights * values).sum(1))
+
+
+@_method("layer_cam")
+def layer_cam(network: Network, options: Options) -> Explained:
+    """The channels of a layer, each position weighed by its own positive gradient; works in early layers too.
+
+    Source: Jiang, Zhang, Hou, Cheng, Wei, "LayerCAM", 2021, equations 4 and 5.
+    """
+    layer, values, gradients = _layer_gradients(network, options)
+    return _class_activation(network, layer, (np.maximum(gradients, 0) * values).sum(1))
+
+
+@_method("score_cam")
+def score_cam(network: Network, options: Options) -> Explained:
+    """The channels of a layer, weighed by the score of the image seen through each channel alone.
+
+    One run for each channel; no gradient.
+
+    Source: Wang et al., "Score-CAM", 2020, equations 4 to 6: weights are the softmax of the scores over the channels.
+    """
+    layer = class_activation_layer(network, options.layer)
+    size, owners = _size(network), np.arange(network.count)
+    seen = network.gradients(network.images, owners, [layer])
+    values = on_grid(layer, seen.values[layer.name], size)
+    low, high = values.min((2, 3), keepdims=True), values.max((2, 3), keepdims=True)
+    shown = np.divide(values - low, high - low, out=np.zeros_like(values), where=high > low)
+    scores = np.empty(values.shape[:2])
+    for image in range(network.count):
+        for start in range(0, values.shape[1], network.micro_batch):
+            masks = enlarged(shown[image, start : start + network.micro_batch], size)[..., None]
+            rows = (masks * network.images[image]).astype(np.float32)
+            scores[image, start : start + len(rows)] = network.scores(rows, np.full(len(rows), image))
+            options.done(len(rows))
+    exponentials = np.exp(scores - scores.max(1, keepdims=True))
+    weights = exponentials / exponentials.sum(1, keepdims=True)
+    return _class_activation(network, layer, (weights[:, :, None, None] * values).sum(1))
+
+
+def _layer_gradients(
+    network: Network, options: Options
+) -> tuple[Layer, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A layer, its output and the gradient there, (N, channels, height, width) both."""
+    layer = class_activation_layer(network, options.layer)
+    seen, size = network.gradients(network.images, np.arange(network.count), [layer]), _size(network)
+    options.done(network.count)
+    return layer, on_grid(layer, seen.values[layer.name], size), on_grid(layer, seen.gradients[layer.name], size)
+
+
+def _class_activation(network: Network, layer: Layer, maps: Maps) -> Explained:
+    return Explained(enlarged(np.maximum(maps, 0), _size(network)), layer.name)
+
+
+# Images that are changed ---------------------------------------------------------------------------------------------
+@_method("occlusion")
+def occlusion(network: Network, options: Options) -> Explained:
+    """How much the score falls where a square is hidden by zeros: for a pixel, the mean over the squares that hide it.
+
+    Squares start at every half of a square's side.
+
+    Source: Zeiler, Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
+    """
+    height, width = _size(network)
+    side = min(options.window or max(2, min(height, width) // 8), height, width)
+    step = max(1, side // 2)
+    tops = sorted({*range(0, height - side, step), height - side})
+    lefts = sorted({*range(0, width - side, step), width - side})
+    places = [(top, left) for top in tops for left in lefts]
+    whole = network.scores(network.images, np.arange(network.count))
+    total, hidden = np.zeros((network.count, height, width)), np.zeros((height, width))
+    for top, left in places:
+        hidden[top : top + side, left : left + side] += 1
+    for image in range(network.count):
+        for start in range(0, len(places), network.micro_batch):
+            part = places[start : start + network.micro_batch]
+            rows = np.repeat(network.images[image : image + 1], len(part), 0)
+            for row, (top, left) in zip(rows, part, strict=True):
+                row[top : top + side, left : left + side] = 0
+            fall = whole[image] - network.scores(rows, np.full(len(part), image))
+            for value, (top, left) in zip(fall, part, strict=True):
+                total[image, top : top + side, left : left + side] += value
+            options.done(len(part))
+    return Explained(total / hidden)
+
+
+@_method("rise")
+def rise(network: Network, options: Options) -> Explained:
+    """The mean of random masks (``samples`` of them, 1,000 by default), weighed by the score of the masked image.
+
+    A mask is a grid of 7 by 7 cells, half of them open, enlarged and shifted at random.
+
+    Source: Petsiuk, Das, Saenko, "RISE", 2018, equation 6 and section 3.2; the weights are the scores themselves, less
+    their mean, so that a constant added to the score changes nothing.
+    """
+    generator, count = np.random.default_rng(options.seed), options.samples or 1000
+    size, cells = _size(network), 7
+    masks = np.stack([_mask(generator, size, cells) for _ in range(count)]).astype(np.float32)
+    maps = np.empty((network.count, *size))
+    for image in range(network.count):
+        scores = []
+        for start in range(0, count, network.micro_batch):
+            rows = masks[start : start + network.micro_batch, :, :, None] * network.images[image]
+            scores.append(network.scores(rows, np.full(len(rows), image)))
+            options.done(len(rows))
+        weights = np.concatenate(scores)
+        maps[image] = np.tensordot(weights - weights.mean(), masks, 1) / (count * 0.5)
+    return Explained(maps)
+
+
+def _mask(generator: np.random.Generator, size: tuple[int, int], cells: int) -> Maps:
+    """(H, W) in [0, 1]."""
+    steps = [-(-length // cells) for length in size]
+    open_ = (generator.random((cells, cells)) < 0.5).astype(np.float64)
+    large = enlarged(open_, ((cells + 1) * steps[0], (cells + 1) * steps[1]))
+    top, left = (int(generator.integers(step)) for step in steps)
+    return large[top : top + size[0], left : left + size[1]]
+
+
+def _size(network: Network) -> tuple[int, int]:
+    return int(network.images.shape[1]), int(network.images.shape[2])

@@ -1,0 +1,154 @@
+"""The verb that says which pixels an output of a model depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.attribution.explanation import Explanation
+from agnostic.attribution.methods import METHODS, Options
+from agnostic.attribution.network import Network, Target
+from agnostic.checks import whole_number
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.layers import Selector
+from agnostic.models.attached import card_of
+from agnostic.models.classes import class_index, class_label
+from agnostic.models.inputs import Size, run_layers
+from agnostic.models.preparing import fitted_image, model_pixels
+from agnostic.registry import Model, model_backend
+
+Class = str | int
+_MICRO_BATCH = 16
+
+
+def explain(
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    *,
+    target: Class | Sequence[Class] | Target | None = None,
+    method: str = "grad_cam",
+    layer: Selector | None = None,
+    steps: int = 32,
+    samples: int | None = None,
+    noise: float = 0.15,
+    window: int | None = None,
+    seed: int = 0,
+    inputs: Any = None,
+    image: int | str | None = None,
+    size: Size | None = None,
+    channels_in: int | None = None,
+    micro_batch: int = _MICRO_BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> Explanation:
+    """Which pixels an output of a model depends on: one map per image.
+
+    The score that is explained is the logit of a class, before a softmax or a sigmoid, or a number of the user's own.
+    The methods are written once, and give the same maps in every framework up to the arithmetic of float32.
+
+    Args:
+        model: a native model.
+        images: as for :func:`prepare`: (N, H, W, C) or (H, W, C), uint8 or floating point in [0, 1], or an image file.
+        target: the class, by name or number: one for all images, or one for each; None: for each the class of the
+            highest logit. Or a function ``f(ops, output)`` that returns one score per image, (N,), of what the model
+            returned for N images: for detectors, segmentation, regression. It must be differentiable.
+        method: ``"gradient"``, ``"gradient_x_input"``, ``"integrated_gradients"``, ``"smoothgrad"``,
+            ``"guided_backpropagation"``; ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"layer_cam"``, ``"score_cam"``;
+            ``"occlusion"``, ``"rise"``. See :mod:`agnostic.attribution.methods` for the formula of each.
+        layer: of a class activation map: a layer with height and width, or whose tokens are the patches of the image.
+            None: the last that serves, see :func:`agnostic.attribution.layers.class_activation_layer`.
+        steps: of integrated gradients: points on the path.
+        samples: noisy copies of ``smoothgrad`` (None: 16), masks of ``rise`` (None: 1,000).
+        noise: of ``smoothgrad``: standard deviation as a part of each image's range, above 0.
+        window: of ``occlusion``: side of the hidden square in pixels; None: an eighth of the shorter side.
+        seed: of noise and masks.
+        inputs, image, size, channels_in: as for :func:`prepare`, for models with several inputs or free sizes.
+        micro_batch: images, or changed copies of them, that are computed together.
+        progress: called with the number of images that were computed.
+
+    Returns:
+        The maps, with the target and its probability for each image.
+
+    Raises:
+        UnknownName: no such method, class or layer.
+        InvalidInput: the model returns no (batch, classes) and ``target`` is no function; the layer is no grid.
+        NonFinite: the score or its gradient is not finite.
+
+    Example:
+        >>> explanation = ag.explain(model, images, target=1)
+        >>> explanation
+        <Explanation of 2 images by grad_cam at 'relu': class 1, class 1>
+        >>> explanation.maps.shape
+        (2, 16, 16)
+    """
+    if method not in METHODS:
+        raise UnknownName(f"no method {method!r}: they are {', '.join(METHODS)}{nearest(method, METHODS)}")
+    _check(steps, samples, noise, window, micro_batch)
+    backend = model_backend(model)
+    form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
+    first = call.first().native(backend, model, form.arrange(pixels[:1]))
+    listing = [x for x in run_layers(backend, model, first) if x.calls]
+    function = target if callable(target) else None
+    network = Network(backend, model, form, call, pixels, micro_batch, function, listing)
+    classes, labels, probabilities = _targets(network, target)
+    network = dataclasses.replace(network, classes=classes)
+    found = METHODS[method](network, Options(layer, steps, samples, noise, window, seed, progress))
+    return Explanation(
+        maps=found.maps.astype(np.float32),
+        images=fitted_image(form, images),
+        method=method,
+        layer=found.layer,
+        classes=None if function is not None else tuple(map(int, classes)),
+        labels=labels,
+        probabilities=probabilities,
+        scores=tuple(map(float, network.scores(pixels, np.arange(network.count)))),
+    )
+
+
+def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) -> None:
+    whole_number("steps", steps, 1)
+    whole_number("micro_batch", micro_batch, 1)
+    if samples is not None:
+        whole_number("samples", samples, 1)
+    if window is not None:
+        whole_number("window", window, 1)
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not noise > 0:
+        raise InvalidInput(f"noise is a part of the image's range, above 0, not {noise!r}")
+
+
+def _targets(
+    network: Network, target: Any
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...], tuple[float | None, ...]]:
+    """The class of each image, what it is called, and its probability."""
+    count = network.count
+    if callable(target):
+        name = getattr(target, "__name__", type(target).__name__)
+        return np.zeros(count, np.int64), (name,) * count, (None,) * count
+    logits, probabilities = network.predictions()
+    names = _names(network, logits.shape[1])
+    if target is None:
+        classes = logits.argmax(1)
+    else:
+        single = isinstance(target, str | int | np.integer)
+        wanted = [target] * count if single else list(target)
+        if len(wanted) != count:
+            raise InvalidInput(f"{len(wanted)} targets for {count} images: give one for all, or one for each")
+        classes = np.asarray([_number(x, names, logits.shape[1]) for x in wanted], np.int64)
+    chosen = probabilities[np.arange(count), classes]
+    return classes, tuple(class_label(int(i), names) for i in classes), tuple(map(float, chosen))
+
+
+def _names(network: Network, classes: int) -> Sequence[str] | None:
+    card = card_of(network.model)
+    names = None if card is None else card.class_names
+    return names if names is not None and len(names) == classes else None
+
+
+def _number(target: Any, names: Sequence[str] | None, classes: int) -> int:
+    if names is None and isinstance(target, str) and not target.isdecimal():
+        raise InvalidInput(f"the model has no class names to find {target!r} by: give the number of the class")
+    return class_index(target, names if names is not None else [str(i) for i in range(classes)])
