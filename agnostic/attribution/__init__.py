@@ -4,3 +4,7 @@ from agnostic.attribution.explanation import Explanation
 from agnostic.attribution.methods import METHODS
 
 __all__ = ["METHODS", "Explanation"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.attribution.network import Network
+from agnostic.attribution.network import ExplainedModel
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Selector, select
+from agnostic.text import counted
 
 _MOST_EXTRA = 16
 """Tokens that stand for no patch, before the others: classes, distillation, registers."""
@@ -47,8 +48,8 @@ def on_grid(layer: Layer, values: npt.NDArray[np.float64], size: tuple[int, int]
     if found is None:
         shape = "no single array" if layer.shape is None else f"{layer.axes} {layer.shape}"
         raise InvalidInput(
-            f"layer {layer.name!r} is no grid over the image ({shape}, {layer.calls} calls): choose a convolution, a "
-            "block, or a layer of patches that runs once"
+            f"layer {layer.name!r} is no grid over the image ({shape}, {counted(layer.calls, 'call')}): choose a "
+            "convolution, a block, or a layer of patches that runs once"
         )
     height, width, extra = found
     order = [axes.index("N"), axes.index("C"), *(i for i, axis in enumerate(axes) if axis not in "NC")]
@@ -61,7 +62,7 @@ def on_grid(layer: Layer, values: npt.NDArray[np.float64], size: tuple[int, int]
     return flat.reshape(rows, channels, height, width)
 
 
-def class_activation_layer(network: Network, selector: Selector | None) -> Layer:
+def class_activation_layer(network: ExplainedModel, selector: Selector | None) -> Layer:
     """The layer whose channels a class activation map weighs.
 
     Without a selector: the last one with weights that is a grid and from which the scores have a gradient at its
@@ -75,7 +76,7 @@ def class_activation_layer(network: Network, selector: Selector | None) -> Layer
     if selector is not None:
         found = select(network.listing, selector)
         if len(found) != 1:
-            raise InvalidInput(f"{selector!r} chooses {len(found)} layers: a class activation map is of one")
+            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}: a class activation map is of one")
         on_grid(found[0], np.zeros([n or 1 for n in found[0].shape or ()]), size)
         return found[0]
     candidates = _candidates(network.listing, size)

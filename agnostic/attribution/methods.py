@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from agnostic.attribution.layers import class_activation_layer, on_grid
 from agnostic.attribution.maps import Maps, enlarged
-from agnostic.attribution.network import Network
+from agnostic.attribution.network import ExplainedModel
 from agnostic.layers import Layer, Selector
 from agnostic.tables import filling
 
-Pixels = npt.NDArray[np.float32]
+ModelImages = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Options:
+class MethodOptions:
     """What a method may be told; see :func:`agnostic.explain` for each.
 
     Attributes:
@@ -46,7 +46,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Explained:
+class MethodMaps:
     """Maps of a method.
 
     Attributes:
@@ -58,7 +58,7 @@ class Explained:
     layer: str | None = None
 
 
-Method = Callable[[Network, Options], Explained]
+Method = Callable[[ExplainedModel, MethodOptions], MethodMaps]
 METHODS: dict[str, Method] = {}
 """Every method by its name."""
 
@@ -67,25 +67,25 @@ _method = filling(METHODS)
 
 # Gradients with respect to pixels ------------------------------------------------------------------------------------
 @_method("gradient")
-def gradient(network: Network, options: Options) -> Explained:
+def gradient(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The largest absolute derivative of the score among the channels of a pixel.
 
     Source: Simonyan, Vedaldi, Zisserman, "Deep inside convolutional networks", 2014, section 3.
     """
-    return Explained(_largest(_pixel_gradients(network, options)))
+    return MethodMaps(_largest(_pixel_gradients(network, options)))
 
 
 @_method("gradient_x_input")
-def gradient_x_input(network: Network, options: Options) -> Explained:
+def gradient_x_input(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The derivative times the pixel as the model is given it, summed over channels; positive speaks for the target.
 
     Source: Shrikumar, Greenside, Shcherbina, Kundaje, "Not just a black box", 2016.
     """
-    return Explained((_pixel_gradients(network, options) * network.images).sum(-1))
+    return MethodMaps((_pixel_gradients(network, options) * network.images).sum(-1))
 
 
 @_method("integrated_gradients")
-def integrated_gradients(network: Network, options: Options) -> Explained:
+def integrated_gradients(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The mean gradient on the straight path from zeros to the image, times the image, summed over channels.
 
     The sum of a map is the score of the image less that of zeros, up to the error of the quadrature (Gauss-Legendre
@@ -99,11 +99,11 @@ def integrated_gradients(network: Network, options: Options) -> Explained:
     for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
         total += weight * network.gradients((network.images * point).astype(np.float32), owners).pixels
         options.done(network.count)
-    return Explained((total * network.images).sum(-1))
+    return MethodMaps((total * network.images).sum(-1))
 
 
 @_method("smoothgrad")
-def smoothgrad(network: Network, options: Options) -> Explained:
+def smoothgrad(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The gradient, averaged over noisy copies of the image (``samples`` of them, 16 by default).
 
     Source: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
@@ -117,21 +117,21 @@ def smoothgrad(network: Network, options: Options) -> Explained:
         noise = generator.standard_normal(images.shape[1:])
         total += network.gradients((images + spread * noise).astype(np.float32), owners).pixels
         options.done(network.count)
-    return Explained(_largest(total / count))
+    return MethodMaps(_largest(total / count))
 
 
 @_method("guided_backpropagation")
-def guided_backpropagation(network: Network, options: Options) -> Explained:
+def guided_backpropagation(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The gradient, where each ReLU passes back positive gradients alone; the largest absolute value of a pixel.
 
     Source: Springenberg, Dosovitskiy, Brox, Riedmiller, "Striving for simplicity", 2015, section 3.4.
     """
     found = network.gradients(network.images, np.arange(network.count), guided=True).pixels
     options.done(network.count)
-    return Explained(_largest(found))
+    return MethodMaps(_largest(found))
 
 
-def _pixel_gradients(network: Network, options: Options) -> npt.NDArray[np.float64]:
+def _pixel_gradients(network: ExplainedModel, options: MethodOptions) -> npt.NDArray[np.float64]:
     found = network.gradients(network.images, np.arange(network.count)).pixels
     options.done(network.count)
     return found
@@ -144,7 +144,7 @@ def _largest(gradients: npt.NDArray[np.float64]) -> Maps:
 
 # Class activation maps -----------------------------------------------------------------------------------------------
 @_method("grad_cam")
-def grad_cam(network: Network, options: Options) -> Explained:
+def grad_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The channels of a layer, each weighed by the mean of its gradient; what is negative in the sum is 0.
 
     Source: Selvaraju et al., "Grad-CAM", 2017, equations 1 and 2.
@@ -155,7 +155,7 @@ def grad_cam(network: Network, options: Options) -> Explained:
 
 
 @_method("grad_cam_plus_plus")
-def grad_cam_plus_plus(network: Network, options: Options) -> Explained:
+def grad_cam_plus_plus(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """As Grad-CAM, with the positive gradients of a channel weighed by their part in it.
 
     Source: Chattopadhyay, Sarkar, Howlader, Balasubramanian, "Grad-CAM++", 2018, equations 10 and 19, with the score's
@@ -170,7 +170,7 @@ def grad_cam_plus_plus(network: Network, options: Options) -> Explained:
 
 
 @_method("layer_cam")
-def layer_cam(network: Network, options: Options) -> Explained:
+def layer_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The channels of a layer, each position weighed by its own positive gradient; works in early layers too.
 
     Source: Jiang, Zhang, Hou, Cheng, Wei, "LayerCAM", 2021, equations 4 and 5.
@@ -180,7 +180,7 @@ def layer_cam(network: Network, options: Options) -> Explained:
 
 
 @_method("score_cam")
-def score_cam(network: Network, options: Options) -> Explained:
+def score_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The channels of a layer, weighed by the score of the image seen through each channel alone.
 
     One run for each channel; no gradient.
@@ -206,7 +206,7 @@ def score_cam(network: Network, options: Options) -> Explained:
 
 
 def _layer_gradients(
-    network: Network, options: Options
+    network: ExplainedModel, options: MethodOptions
 ) -> tuple[Layer, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """A layer, its output and the gradient there, (N, channels, height, width) both."""
     layer = class_activation_layer(network, options.layer)
@@ -215,13 +215,13 @@ def _layer_gradients(
     return layer, on_grid(layer, seen.values[layer.name], size), on_grid(layer, seen.gradients[layer.name], size)
 
 
-def _class_activation(network: Network, layer: Layer, maps: Maps) -> Explained:
-    return Explained(enlarged(np.maximum(maps, 0), _size(network)), layer.name)
+def _class_activation(network: ExplainedModel, layer: Layer, maps: Maps) -> MethodMaps:
+    return MethodMaps(enlarged(np.maximum(maps, 0), _size(network)), layer.name)
 
 
 # Images that are changed ---------------------------------------------------------------------------------------------
 @_method("occlusion")
-def occlusion(network: Network, options: Options) -> Explained:
+def occlusion(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """How much the score falls where a square is hidden by zeros: for a pixel, the mean over the squares that hide it.
 
     Squares start at every half of a square's side.
@@ -248,11 +248,11 @@ def occlusion(network: Network, options: Options) -> Explained:
             for value, (top, left) in zip(fall, part, strict=True):
                 total[image, top : top + side, left : left + side] += value
             options.done(len(part))
-    return Explained(total / hidden)
+    return MethodMaps(total / hidden)
 
 
 @_method("rise")
-def rise(network: Network, options: Options) -> Explained:
+def rise(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The mean of random masks (``samples`` of them, 1,000 by default), weighed by the score of the masked image.
 
     A mask is a grid of 7 by 7 cells, half of them open, enlarged and shifted at random.
@@ -272,7 +272,7 @@ def rise(network: Network, options: Options) -> Explained:
             options.done(len(rows))
         weights = np.concatenate(scores)
         maps[image] = np.tensordot(weights - weights.mean(), masks, 1) / (count * 0.5)
-    return Explained(maps)
+    return MethodMaps(maps)
 
 
 def _mask(generator: np.random.Generator, size: tuple[int, int], cells: int) -> Maps:
@@ -284,5 +284,5 @@ def _mask(generator: np.random.Generator, size: tuple[int, int], cells: int) -> 
     return large[top : top + size[0], left : left + size[1]]
 
 
-def _size(network: Network) -> tuple[int, int]:
+def _size(network: ExplainedModel) -> tuple[int, int]:
     return int(network.images.shape[1]), int(network.images.shape[2])

@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.contracts.attribution import ATTRIBUTION, Forward
+from agnostic.contracts.attribution import ATTRIBUTION, ForwardPass
 from agnostic.contracts.gradients import GRADIENTS
 from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.ops import OPS
 from agnostic.errors import InvalidInput, NonFinite
 from agnostic.layers import Layer
-from agnostic.models.call import Call
+from agnostic.models.call import ModelCall
 from agnostic.models.forms import Input
 from agnostic.ops import Array, Ops
 from agnostic.registry import Backend, Model
+from agnostic.text import counted
 
-Pixels = npt.NDArray[np.float32]
+ModelImages = npt.NDArray[np.float32]
 Target = Callable[[Ops, Any], Array]
 """From what the model returned for N rows to their N scores."""
 
 
 @dataclass(frozen=True)
-class Gradients:
+class ScoreGradients:
     """Scores of rows and their gradients, in float64.
 
     Attributes:
@@ -44,7 +45,7 @@ class Gradients:
 
 
 @dataclass(frozen=True)
-class Network:
+class ExplainedModel:
     """A model, what it is called with, and the scores that are explained.
 
     A *row* is an image as the model is given it: one of the images, or a changed copy of one of them.
@@ -62,8 +63,8 @@ class Network:
     backend: Backend
     model: Model
     form: Input
-    call: Call
-    images: Pixels
+    call: ModelCall
+    images: ModelImages
     micro_batch: int
     target: Target | None
     listing: Sequence[Layer] = field(repr=False)
@@ -86,7 +87,7 @@ class Network:
             probabilities.append(_softmax(given) if before is None else given)
         return np.concatenate(logits), np.concatenate(probabilities)
 
-    def scores(self, rows: Pixels, owners: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def scores(self, rows: ModelImages, owners: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """(rows,): the score of each row.
 
         Args:
@@ -100,8 +101,8 @@ class Network:
         return _finite(np.concatenate(found))
 
     def gradients(
-        self, rows: Pixels, owners: npt.NDArray[np.int64], layers: Sequence[Layer] = (), *, guided: bool = False
-    ) -> Gradients:
+        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer] = (), *, guided: bool = False
+    ) -> ScoreGradients:
         """The scores of rows, and their gradients.
 
         Args:
@@ -114,7 +115,7 @@ class Network:
             NonFinite: a score or a gradient is not finite.
         """
         parts = [self._gradients(part, own, layers, guided) for part, own in self._batches(rows, owners)]
-        return Gradients(
+        return ScoreGradients(
             _finite(np.concatenate([x.scores for x in parts])),
             _finite(np.concatenate([x.pixels for x in parts])),
             {x.name: np.concatenate([part.values[x.name] for part in parts]) for x in layers},
@@ -122,8 +123,8 @@ class Network:
         )
 
     def _gradients(
-        self, rows: Pixels, owners: npt.NDArray[np.int64], layers: Sequence[Layer], guided: bool
-    ) -> Gradients:
+        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer], guided: bool
+    ) -> ScoreGradients:
         attribution = self.backend[ATTRIBUTION]
         native = self.backend[INPUTS].native_inputs(self.model, [self.form.arrange(rows)])
         ops = self.backend[OPS].ops_for([native])
@@ -153,13 +154,13 @@ class Network:
         values = [np.asarray(ops.numpy(x), np.float64) for x in seen]
         names = [x.name for x in layers]
         pixels = np.transpose(arrays[0], [self.form.axes.index(axis) for axis in "NHWC"])
-        return Gradients(
+        return ScoreGradients(
             values[0], pixels, dict(zip(names, values[1:], strict=True)), dict(zip(names, arrays[1:], strict=True))
         )
 
     def _batches(
-        self, rows: Pixels, owners: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
+        self, rows: ModelImages, owners: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[ModelImages, npt.NDArray[np.int64]]]:
         for start in range(0, len(rows), self.micro_batch):
             yield rows[start : start + self.micro_batch], owners[start : start + self.micro_batch]
 
@@ -170,14 +171,15 @@ class Network:
         return self.call.having(image, others)
 
     def _others(self) -> Sequence[npt.NDArray[Any]]:
-        return self.call.rows(range(self.count), self.count, 1)
+        found: list[npt.NDArray[Any]] = self.call.rows(range(self.count), self.count, 1)
+        return found
 
-    def _forward(self, rows: Pixels, owners: npt.NDArray[np.int64]) -> tuple[Ops, Forward]:
+    def _forward(self, rows: ModelImages, owners: npt.NDArray[np.int64]) -> tuple[Ops, ForwardPass]:
         native = self.backend[INPUTS].native_inputs(self.model, [self.form.arrange(rows)])
         ops = self.backend[OPS].ops_for([native])
         return ops, self.backend[ATTRIBUTION].forward(self.model, self._having(native, owners))
 
-    def _score(self, ops: Ops, forward: Forward, owners: npt.NDArray[np.int64]) -> Array:
+    def _score(self, ops: Ops, forward: ForwardPass, owners: npt.NDArray[np.int64]) -> Array:
         """(rows,): what is explained."""
         if self.target is not None:
             score = self.target(ops, forward.output)
@@ -194,7 +196,7 @@ class Network:
         return ops.reshape(ops.take_along_axis(values, index, 1), (len(owners),))
 
 
-def _classes_at(ops: Ops, forward: Forward, rows: int) -> int:
+def _classes_at(ops: Ops, forward: ForwardPass, rows: int) -> int:
     """Which array of a model's output is (rows, classes)."""
     shapes = [tuple(ops.shape(x)) for x in forward.arrays]
     found = [i for i, shape in enumerate(shapes) if len(shape) == 2 and shape[0] == rows]
@@ -210,7 +212,11 @@ def _classes_at(ops: Ops, forward: Forward, rows: int) -> int:
 def _shape(layer: Layer, rows: int) -> tuple[int, ...]:
     """Of a layer's output for some rows."""
     if layer.shape is None or layer.axes is None or "N" not in layer.axes or layer.calls != 1:
-        what = f"runs {layer.calls} times" if layer.calls != 1 else "gives no array with a batch axis that is known"
+        what = (
+            f"runs {counted(layer.calls, 'time')}"
+            if layer.calls != 1
+            else "gives no array with a batch axis that is known"
+        )
         raise InvalidInput(f"layer {layer.name!r} {what}: choose a layer that runs once and gives one array")
     return tuple(rows if axis == "N" else int(n or 0) for axis, n in zip(layer.axes, layer.shape, strict=True))
 
@@ -223,7 +229,5 @@ def _softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _finite(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not np.isfinite(x).all():
-        raise NonFinite(
-            "the score or its gradient is not finite: check the model's weights and the range of its input"
-        )
+        raise NonFinite("the score or its gradient is not finite: check the model's weights and the range of its input")
     return x

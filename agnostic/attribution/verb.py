@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.attribution.explanation import Explanation
-from agnostic.attribution.methods import METHODS, Options
-from agnostic.attribution.network import Network, Target
+from agnostic.attribution.methods import METHODS, MethodOptions
+from agnostic.attribution.network import ExplainedModel, Target
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Selector
@@ -21,8 +21,9 @@ from agnostic.models.classes import class_index, class_label
 from agnostic.models.inputs import Size, run_layers
 from agnostic.models.preparing import fitted_image, model_pixels
 from agnostic.registry import Model, model_backend
+from agnostic.text import counted
 
-Class = str | int
+ClassName = str | int
 _MICRO_BATCH = 16
 
 
@@ -30,7 +31,7 @@ def explain(
     model: Model,
     images: npt.ArrayLike | str | os.PathLike[str],
     *,
-    target: Class | Sequence[Class] | Target | None = None,
+    target: ClassName | Sequence[ClassName] | Target | None = None,
     method: str = "grad_cam",
     layer: Selector | None = None,
     steps: int = 32,
@@ -93,10 +94,10 @@ def explain(
     first = call.first().native(backend, model, form.arrange(pixels[:1]))
     listing = [x for x in run_layers(backend, model, first) if x.calls]
     function = target if callable(target) else None
-    network = Network(backend, model, form, call, pixels, micro_batch, function, listing)
+    network = ExplainedModel(backend, model, form, call, pixels, micro_batch, function, listing)
     classes, labels, probabilities = _targets(network, target)
     network = dataclasses.replace(network, classes=classes)
-    found = METHODS[method](network, Options(layer, steps, samples, noise, window, seed, progress))
+    found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
     return Explanation(
         maps=found.maps.astype(np.float32),
         images=fitted_image(form, images),
@@ -121,7 +122,7 @@ def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) 
 
 
 def _targets(
-    network: Network, target: Any
+    network: ExplainedModel, target: Any
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...], tuple[float | None, ...]]:
     """The class of each image, what it is called, and its probability."""
     count = network.count
@@ -136,13 +137,15 @@ def _targets(
         single = isinstance(target, str | int | np.integer)
         wanted = [target] * count if single else list(target)
         if len(wanted) != count:
-            raise InvalidInput(f"{len(wanted)} targets for {count} images: give one for all, or one for each")
+            raise InvalidInput(
+                f"{counted(len(wanted), 'target')} for {counted(count, 'image')}: give one for all, or one for each"
+            )
         classes = np.asarray([_number(x, names, logits.shape[1]) for x in wanted], np.int64)
     chosen = probabilities[np.arange(count), classes]
     return classes, tuple(class_label(int(i), names) for i in classes), tuple(map(float, chosen))
 
 
-def _names(network: Network, classes: int) -> Sequence[str] | None:
+def _names(network: ExplainedModel, classes: int) -> Sequence[str] | None:
     card = card_of(network.model)
     names = None if card is None else card.class_names
     return names if names is not None and len(names) == classes else None

@@ -10,20 +10,20 @@ import typer
 
 from agnostic.cli import drawing
 from agnostic.cli.common import (
-    Backend,
+    BackendOption,
     Card,
     ChannelsIn,
     Device,
     Engine,
     Image,
-    Inputs,
+    InputsOption,
     Json,
+    ModelArgument,
     Out,
     Seed,
-    Size,
-    Spec,
+    SizeOption,
     Trust,
-    Weights,
+    WeightsOption,
     example,
     example_inputs,
     parse_image,
@@ -49,30 +49,31 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Spec,
+    model: ModelArgument,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file.")],
     class_: Annotated[
-        str | None, typer.Option("--class", help="Name or number of a class; by default the one with the highest logit.")
+        str | None,
+        typer.Option("--class", help="Name or number of a class; by default the likeliest."),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option("--method", help="May be given several times; by default grad_cam and integrated_gradients."),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Of class activation maps; by default the last that serves.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Of class activation maps; by default chosen.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Points on the path of integrated_gradients.")] = 32,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Copies of smoothgrad (16 by default), masks of rise (1000).")
     ] = None,
     seed: Seed = 0,
-    weights: Weights = None,
-    size: Size = None,
+    weights: WeightsOption = None,
+    size: SizeOption = None,
     channels_in: ChannelsIn = None,
     card: Card = None,
-    inputs: Inputs = None,
+    inputs: InputsOption = None,
     image: Image = None,
     force: drawing.Force = False,
     out: Out = drawing.PICTURES,
-    backend: Backend = None,
+    backend: BackendOption = None,
     engine: Engine = None,
     trust: Trust = False,
     device: Device = None,
@@ -117,7 +118,9 @@ def explain(
     path = out / f"{drawing.file_name(whose, slug(photo.stem), 'explain', target, kinds, layer, *options)}.png"
     made_by = {"fingerprint": whole, "photo": photo.name, "methods": methods, "class": found[0].labels[0],
                "layer": layer, "steps": steps, "samples": samples, "seed": seed, "size": size}  # fmt: skip
-    report = _written(path, found, {**made_by, "model": model, "weights": weights, "called_with": inputs}, made_by, force)
+    report = _written(
+        path, found, {**made_by, "model": model, "weights": weights, "called_with": inputs}, made_by, force
+    )
     if json:
         print_json(report)
         return
@@ -140,7 +143,7 @@ def _written(path: Path, found: list[Any], about: dict[str, Any], made_by: dict[
         check_replaceable(path, made_by)
     shown = [np.repeat(x, 3, -1) if x.shape[-1] == 1 else x[..., :3] for x in (to_uint8(found[0].images[0]),)]
     tiles = [tile for one in found for tile in (shown[0], one.overlays()[0])]
-    text = json_format.dumps({**about, "agnostic": __version__})
+    text = json_format.dumps({**made_by, **about, "agnostic": __version__})
     write_png(path, mosaic(np.stack(tiles), 2), {"agnostic": text})
     methods = [
         {"method": one.method, "layer": one.layer, "class": one.labels[0], "probability": one.probabilities[0],

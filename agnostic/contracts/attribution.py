@@ -14,7 +14,7 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Forward:
+class ForwardPass:
     """What one forward pass gave.
 
     Attributes:
@@ -32,16 +32,16 @@ class Forward:
 
 
 class Attributions(Protocol):
-    """Forward passes whose derivatives explain an output; :mod:`agnostic.attribution` has the methods."""
+    """ForwardPass passes whose derivatives explain an output; :mod:`agnostic.attribution` has the methods."""
 
-    def forward(self, model: Model, inputs: Any) -> Forward:
+    def forward(self, model: Model, inputs: Any) -> ForwardPass:
         """Run the model in inference mode, without gradients.
 
         Args:
             inputs: as in :func:`agnostic.capture`.
         """
 
-    def perturbed(self, model: Model, inputs: Any, added: Mapping[str, Array]) -> Forward:
+    def perturbed(self, model: Model, inputs: Any, added: Mapping[str, Array]) -> ForwardPass:
         """Run the model in inference mode, with an array added to the output of each named layer.
 
         It can be differentiated by the gradients of the same backend with respect to the inputs and to what is added:
@@ -56,8 +56,9 @@ class Attributions(Protocol):
         """
 
     def guided(self) -> AbstractContextManager[list[None]]:
-        """Inside, a ReLU or ReLU6 passes a gradient back only where its input and the gradient are positive, however it is
-        written (as a layer, a function or a method).
+        """Inside, a ReLU or ReLU6 passes a gradient back only where it is positive.
+
+        It may be written as a layer, a function or a method.
 
         Yields:
             A list that has one entry for each ReLU that has run.

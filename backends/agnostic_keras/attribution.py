@@ -10,7 +10,7 @@ import keras
 from keras import tree
 from keras.src import backend
 
-from agnostic.contracts.attribution import Forward
+from agnostic.contracts.attribution import ForwardPass
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
 from agnostic_keras import engines
@@ -21,13 +21,13 @@ from agnostic_keras.taps import check_built, predict, replaced
 Array = Any
 
 
-def forward(model: keras.Layer, inputs: Any) -> Forward:
+def forward(model: keras.Layer, inputs: Any) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.forward`."""
-    found: Forward = engines.current().without_gradients(lambda x: perturbed(model, x, {}), inputs)
+    found: ForwardPass = engines.current().without_gradients(lambda x: perturbed(model, x, {}), inputs)
     return found
 
 
-def perturbed(model: keras.Layer, inputs: Any, added: Mapping[str, Array]) -> Forward:
+def perturbed(model: keras.Layer, inputs: Any, added: Mapping[str, Array]) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.perturbed`."""
     check_built(model)
     layers = named_layers(model)
@@ -48,7 +48,7 @@ def perturbed(model: keras.Layer, inputs: Any, added: Mapping[str, Array]) -> Fo
     with keras.StatelessScope(), remembered(True) as logits, replaced(adds):
         output = predict(model, inputs)
     arrays = tuple(x for x in tree.flatten(output) if keras.ops.is_tensor(x))
-    return Forward(values, output, arrays, tuple(map(logits.before, arrays)))
+    return ForwardPass(values, output, arrays, tuple(map(logits.before, arrays)))
 
 
 def _guided(x: Array, original: Callable[..., Array], slope: Callable[[Array], Array]) -> Array:
@@ -60,7 +60,7 @@ def _guided(x: Array, original: Callable[..., Array], slope: Callable[[Array], A
         slope: whether an input is where the rectifier passes gradients.
     """
 
-    @keras.ops.custom_gradient
+    @keras.ops.custom_gradient  # type: ignore[untyped-decorator]
     def rectified(x: Array) -> Any:
         def gradient(*args: Array, upstream: Array = None) -> Array:
             received = args[0] if upstream is None else upstream

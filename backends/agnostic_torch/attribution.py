@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from agnostic.contracts.attribution import Forward
+from agnostic.contracts.attribution import ForwardPass
 from agnostic.errors import InvalidInput
 from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.logits import Logits
 from agnostic_torch.taps import Eager, _arguments, _Evaluated, hooks, leaves
 
 
-def forward(model: nn.Module, inputs: Any) -> Forward:
+def forward(model: nn.Module, inputs: Any) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.forward`."""
     with torch.no_grad():
         return perturbed(model, inputs, {})
 
 
-def perturbed(model: nn.Module, inputs: Any, added: Mapping[str, Tensor]) -> Forward:
+def perturbed(model: nn.Module, inputs: Any, added: Mapping[str, Tensor]) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.perturbed`."""
     model = unwrap(model)
     modules = named_layers(model)
@@ -47,7 +47,7 @@ def perturbed(model: nn.Module, inputs: Any, added: Mapping[str, Tensor]) -> For
             handles.append(modules[name].register_forward_hook(adding(name)))
         output = model(*args, **kwargs)
     arrays = tuple(leaves(output))
-    return Forward(values, output, arrays, tuple(map(logits.before, arrays)))
+    return ForwardPass(values, output, arrays, tuple(map(logits.before, arrays)))
 
 
 class _Guided(torch.autograd.Function):
@@ -55,7 +55,7 @@ class _Guided(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, most: float) -> Tensor:
-        """x between 0 and ``most``."""
+        """The input between 0 and ``most``."""
         ctx.save_for_backward((x > 0) & (x < most))
         return x.clamp(0, most)
 
@@ -92,7 +92,7 @@ class _GuidedMode(TorchFunctionMode):
         if most is None:
             return func(*args, **kwargs)
         self.ran.append(None)
-        return _Guided.apply(args[0] if args else kwargs["input"], most)  # type: ignore[no-untyped-call]
+        return _Guided.apply(args[0] if args else kwargs["input"], most)
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_scores(small: Any)
     found = ag.explain(small, IMAGES, target=1, method="integrated_gradients", steps=256)
     with torch.no_grad():
         difference = small(X)[:, 1] - small(torch.zeros_like(X))[:, 1]
-    # The quadrature of a function with kinks: its error falls with the number of points, and is 100 times as large at 4.
+    # The quadrature of a function with kinks: its error falls with the number of points.
     np.testing.assert_allclose(found.maps.sum((1, 2)), difference, atol=2e-3 * float(difference.abs().max()))
 
 
@@ -227,7 +227,8 @@ def test_a_function_explains_what_is_no_class() -> None:
     with pytest.raises(InvalidInput, match=r"target=f\(ops, output\)"):
         ag.explain(model, IMAGES, method="gradient")
     seen = ag.explain(model, IMAGES, target=lambda ops, y: ops.sum(y["mask"][:, 1, 5, 5:6], -1), method="gradient")
-    assert seen.classes is None and seen.probabilities == (None, None)
+    assert seen.classes is None
+    assert seen.probabilities == (None, None)
     assert (seen.maps[:, 4:7, 4:7] > 0).all()
     assert (np.delete(np.delete(seen.maps, [4, 5, 6], 1), [4, 5, 6], 2) == 0).all()
     with pytest.raises(InvalidInput, match=r"one score per image, of shape \(2,\), not \(2, 2\)"):
@@ -265,7 +266,7 @@ def test_results_depend_neither_on_the_micro_batch_nor_on_the_modes_around(small
 
 
 def test_mistakes_are_told(small: Any) -> None:
-    with pytest.raises(UnknownName, match="'grad_camm'.*did you mean 'grad_cam'"):
+    with pytest.raises(UnknownName, match=r"'grad_camm'.*did you mean 'grad_cam'"):
         ag.explain(small, IMAGES, method="grad_camm")
     with pytest.raises(InvalidInput, match="no class 7"):
         ag.explain(small, IMAGES, target=7)
@@ -275,7 +276,7 @@ def test_mistakes_are_told(small: Any) -> None:
         ag.explain(small, IMAGES, target=[1, 2, 3])
     with pytest.raises(InvalidInput, match="'head' is no grid"):
         ag.explain(small, IMAGES, layer="head")
-    with pytest.raises(InvalidInput, match="'relu' is no grid.*2 calls"):
+    with pytest.raises(InvalidInput, match=r"'relu' is no grid.*2 calls"):
         ag.explain(small, IMAGES, layer="relu")
     with pytest.raises(InvalidInput, match="steps"):
         ag.explain(small, IMAGES, method="integrated_gradients", steps=0)
@@ -289,5 +290,6 @@ def test_mistakes_are_told(small: Any) -> None:
 def test_an_explanation_shows_itself(small: Any) -> None:
     found = ag.explain(small, IMAGES, target=0)
     assert repr(found) == "<Explanation of 2 images by grad_cam at 'conv2': class 0, class 0>"
-    assert found.overlays().shape == (2, 16, 16, 3) and found.overlays().dtype == np.uint8
+    assert found.overlays().shape == (2, 16, 16, 3)
+    assert found.overlays().dtype == np.uint8
     assert found._repr_html_().count("<img") == 2

@@ -36,7 +36,8 @@ def test_a_nested_model_that_is_used_twice() -> None:
     model = keras.Model([left, right], kl.Dense(3, name="head")(kl.Subtract()([tower(left), tower(right)])))
     ag.set_card(model, {"range": [0, 1]})
     found = ag.explain(model, IMAGES, image="left", inputs={"right": IMAGES[::-1]}, target=2, method="gradient")
-    assert found.maps.shape == (2, 12, 12) and found.maps.max() > 0
+    assert found.maps.shape == (2, 12, 12)
+    assert found.maps.max() > 0
     with pytest.raises(InvalidInput, match="no layer of the model is a grid"):
         ag.explain(model, IMAGES, image="left", inputs={"right": IMAGES[::-1]}, target=2)
 
@@ -49,4 +50,6 @@ def test_channels_first_and_half_precision() -> None:
     ])  # fmt: skip
     ag.set_card(model, {"range": [0, 1]})
     found = ag.explain(model, IMAGES, target=1)
-    assert found.layer == "conv" and found.maps.shape == (2, 12, 12) and np.isfinite(found.maps).all()
+    assert found.layer == "conv"
+    assert found.maps.shape == (2, 12, 12)
+    assert np.isfinite(found.maps).all()
