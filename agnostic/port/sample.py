@@ -22,11 +22,13 @@ class Variation:
 
     Attributes:
         name: what changes: ``"batch"``, ``"batch and image size"``, ``"batch and length"``.
-        shapes: of each array of the inputs, at each size.
+        shapes: of each array of the inputs, at each size at which the model is read; the first is the given one.
+        checked: the same at a size that takes no part in the writing, at which the port is compared.
     """
 
     name: str
     shapes: tuple[tuple[Shape, ...], ...]
+    checked: tuple[Shape, ...]
 
 
 def arrays(inputs: Any) -> list[Any]:
@@ -64,17 +66,83 @@ def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 
     return with_arrays(inputs, one)
 
 
+FreeAxes = Mapping[int, Sequence[int]]
+"""By the place of an array, its axes whose length may change."""
+
+Length = Callable[[int, int], int]
+"""From the length of an axis, and its place among the free ones, to another length."""
+
+STEP = 32
+"""Between the sizes of images that a model takes which halves them five times."""
+
+
 def variations(program: Program, inputs: Any) -> list[Variation]:
     """Ways in which the inputs' sizes may change, the most free first; the last keeps all but the batch."""
     given = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
-    leaves = program.of_role("input")
     batch = given[0][0] if given and given[0] else 1
-    first, second = (batch, batch + 1) if batch > 1 else (2, 3)
+    batches = (batch, batch + 1, batch + 3) if batch > 1 else (2, 3, 5)
 
     def batched(shapes: Sequence[Shape], n: int) -> tuple[Shape, ...]:
         return tuple((n, *s[1:]) if s and s[0] == batch else s for s in shapes)
 
+    def variation(name: str, axes: FreeAxes, others: Sequence[Length], checked: Length) -> Variation:
+        read = [given, *(_changed(given, axes, other) for other in others)]
+        shapes = tuple(batched(found, n) for found, n in zip(read, batches, strict=False))
+        unseen = batched(_changed(given, axes, checked), batches[2] if len(others) == 1 else batches[1])
+        return Variation(name, shapes, unseen)
+
     found = []
+    axes = _free_axes(program, given)
+    if axes:
+        # Sizes in whole multiples hide what happens where a stride does not divide them: an odd size tells.
+        found = [
+            variation("batch and image size", axes, [_multiple, _odd], _other_odd),
+            variation(f"batch and image size in steps of {STEP}", axes, [_multiple, _stepped], _other_stepped),
+            variation("batch and image size in whole multiples", axes, [_multiple], _other_multiple),
+        ]
+    elif given and len(given[0]) > 1:
+        length = given[0][1]
+        axes = {i: [1] for i, s in enumerate(given) if len(s) > 1 and s[1] == length}
+        longer = [lambda n, k: n + 3, lambda n, k: 2 * n + 4]
+        found = [variation("batch and length", axes, longer, lambda n, k: n + 6)]
+    return [*found, variation("batch", {}, [_multiple], _multiple)]
+
+
+def _multiple(n: int, k: int) -> int:
+    return n * (2 + k % 2)
+
+
+def _other_multiple(n: int, k: int) -> int:
+    return n * (3 - k % 2)
+
+
+def _odd(n: int, k: int) -> int:
+    return (n + 5 + 4 * k) | 1
+
+
+def _other_odd(n: int, k: int) -> int:
+    return (n + 11 - 4 * k) | 1
+
+
+def _stepped(n: int, k: int) -> int:
+    return n + STEP * (1 + 2 * k)
+
+
+def _other_stepped(n: int, k: int) -> int:
+    return n + STEP * (3 - k)
+
+
+def _changed(given: Sequence[Shape], axes: FreeAxes, length: Length) -> list[Shape]:
+    """The shapes with other lengths of the free axes of each array."""
+    return [
+        tuple(length(n, axes[i].index(a)) if a in axes.get(i, ()) else n for a, n in enumerate(shape))
+        for i, shape in enumerate(given)
+    ]
+
+
+def _free_axes(program: Program, given: Sequence[Shape]) -> FreeAxes:
+    """Of each array that is an image, or is as large as one, the axes of its size."""
+    leaves = program.of_role("input")
     spatial: dict[int, list[int]] = {}
     if len(leaves) == len(given):
         for place, leaf in enumerate(leaves):
@@ -86,15 +154,4 @@ def variations(program: Program, inputs: Any) -> list[Variation]:
         like = next((i for i in spatial if place not in spatial and shape[2:] == given[i][2:] and len(shape) > 2), None)
         if like is not None:
             spatial[place] = spatial[like]
-    if spatial:
-        grown = [
-            tuple(n * (2 + axes.index(a) % 2) if a in (axes := spatial.get(i, [])) else n for a, n in enumerate(shape))
-            for i, shape in enumerate(given)
-        ]
-        found.append(Variation("batch and image size", (batched(given, first), batched(grown, second))))
-    elif given and len(given[0]) > 1:
-        length = given[0][1]
-        longer = [(s[0], length + 3, *s[2:]) if len(s) > 1 and s[1] == length else s for s in given]
-        found.append(Variation("batch and length", (batched(given, first), batched(longer, second))))
-    found.append(Variation("batch", (batched(given, first), batched(given, second))))
-    return found
+    return spatial

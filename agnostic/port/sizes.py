@@ -152,9 +152,22 @@ def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code]) -> C
         if len(gaps) == 1:
             gap = gaps.pop()
             return Infix("+" if gap > 0 else "-", code, abs(gap))
-        for divisor in range(2, 65):
-            if all(-(-n // divisor) == d for n, d in zip(length.sizes, dim.sizes, strict=True)):
-                return Infix("//", Infix("+", code, divisor - 1), divisor)
-            if all(n // divisor == d for n, d in zip(length.sizes, dim.sizes, strict=True)):
-                return Infix("//", code, divisor)
+        quotient = _quotient(dim, length, code)
+        if quotient is not None:
+            return quotient
+    return None
+
+
+def _quotient(dim: Dim, length: Dim, code: Code) -> Code | None:
+    """A length as the whole part of another, more or less some, divided: as a window that moves by a stride counts."""
+    for divisor in range(2, 65):
+        # (n + offset) // divisor = d holds for offsets from d * divisor - n to divisor - 1 more.
+        lowest = max(d * divisor - n for n, d in zip(length.sizes, dim.sizes, strict=True))
+        highest = min(d * divisor - n for n, d in zip(length.sizes, dim.sizes, strict=True)) + divisor - 1
+        if lowest > highest:
+            continue
+        offset = next((n for n in (divisor - 1, 0) if lowest <= n <= highest), min((lowest, highest), key=abs))
+        if not offset:
+            return Infix("//", code, divisor)
+        return Infix("//", Infix("+" if offset > 0 else "-", code, abs(offset)), divisor)
     return None

@@ -29,7 +29,7 @@ from agnostic.port.precision import ROUNDINGS, in_float32, narrowest
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
-from agnostic.port.sources import Draft, Unported, drafted, file_name
+from agnostic.port.sources import Draft, drafted, file_name
 from agnostic.port.stubs import Kept, kept
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
@@ -197,6 +197,19 @@ def taught_in(path: Path) -> list[CustomOperator]:
     return found
 
 
+def _check_open(free: Draft, fixed: Draft) -> None:
+    """Raise Differ where a freer source leaves more to fill in."""
+    missing = {stub.function for stub in free.stubs} - {stub.function for stub in fixed.stubs}
+    if missing:
+        raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
+
+
+def _or_raised(found: Program | AgnosticError) -> Program:
+    if isinstance(found, AgnosticError):
+        raise found
+    return found
+
+
 @dataclass(frozen=True)
 class Drafted:
     """What was written, what of the sizes is free, the weights, and what a reader should know."""
@@ -234,41 +247,38 @@ def drafted_for(
     notes = list(first.program.notes)
     if dtype != "float32":
         notes.append(f"The source computes in {dtype}, the port in float32.")
-    draft, found = None, None
+
+    def draft_of(programs: Sequence[Program]) -> Draft:
+        return drafted(programs, dialect, stubs=stubs)
+
+    # What cannot be written at one size cannot be written at all.
+    fixed = draft_of([first.program]) if custom.unknown(first.program) else None
+
+    @functools.cache
+    def read_at(shapes: tuple[tuple[int, ...], ...]) -> Program | AgnosticError:
+        try:
+            return read(sampled(backend, inputs, shapes)).program
+        except AgnosticError as error:
+            return error
+
+    draft, found = fixed, None
     for variation in variations(first.program, inputs):
         try:
-            programs = [read(sampled(backend, inputs, shapes)).program for shapes in variation.shapes]
-            draft, found = _draft(programs, first.program, dialect, stubs=stubs), variation
+            free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
+            _or_raised(read_at(variation.checked))
+            if free.stubs:
+                fixed = fixed or draft_of([first.program])
+                _check_open(free, fixed)
+            draft, found = free, variation
             break
         except (Differ, AgnosticError) as error:
-            if isinstance(error, Unported) and not _is_written(first.program, dialect):
-                raise
             notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
-    draft = drafted([first.program], dialect, stubs=stubs) if draft is None else draft
+    draft = draft or draft_of([first.program])
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
     own = {**weights, **first.arrays}
     used = inputs if found is None else sampled(backend, inputs, found.shapes[0])
     return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own, ROUNDINGS[dtype])
-
-
-def _is_written(program: Program, dialect: Dialect) -> bool:
-    """Whether each operator can be written, if all lengths are fixed."""
-    try:
-        drafted([program], dialect)
-    except Unported:
-        return False
-    return True
-
-
-def _draft(programs: Sequence[Program], fixed: Program, dialect: Dialect, *, stubs: bool) -> Draft:
-    """The source at any size; functions are left to fill in for what could not be written at one size either."""
-    try:
-        return drafted(programs, dialect)
-    except Unported:
-        if not stubs or _is_written(fixed, dialect):
-            raise
-        return drafted(programs, dialect, stubs=True)
 
 
 def calls_of(
@@ -291,4 +301,6 @@ def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[An
     shapes = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
     if variation is None:
         return [sampled(backend, inputs, shapes)]
-    return [sampled(backend, inputs, found, seed) for seed, found in enumerate(variation.shapes)]
+    return [
+        sampled(backend, inputs, found, seed) for seed, found in enumerate((variation.shapes[0], variation.checked))
+    ]

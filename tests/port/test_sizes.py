@@ -1,0 +1,137 @@
+"""Which sizes of a port are free: read at odd sizes, and compared at one that took no part."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import agnostic as ag
+from agnostic.contracts.writer import WRITER
+from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.verb import cases, drafted_for
+from agnostic.registry import backend_of, engine_environment, get_backend
+
+Tensor = torch.Tensor
+
+
+class Leaking(nn.Module):
+    """Everything whose size is easily taken for a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 5, 2)
+        self.down = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 3, 1))
+        self.same = nn.Conv2d(4, 4, 4, padding="same")
+        self.head = nn.Linear(4 * 3 * 2, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """An image as large as the stem's, pooled windows, and tokens."""
+        x = self.stem(x)
+        y = self.same(self.down(x))
+        up = F.interpolate(y, size=x.shape[2:], mode="bilinear") + x
+        twice = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        tokens = twice.flatten(2).transpose(1, 2)
+        tokens = F.softmax(tokens @ tokens.transpose(1, 2) / 2, -1) @ tokens
+        back = tokens.transpose(1, 2).reshape(len(x), 4, twice.shape[2], twice.shape[3])
+        return up, self.head(F.adaptive_avg_pool2d(up, (3, 2)).flatten(1)), back + twice
+
+
+class Hanging(nn.Module):
+    """Windows that hang over the border, at odd sizes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image."""
+        x = F.max_pool2d(self.conv(x), 3, 2, ceil_mode=True)
+        return F.avg_pool2d(x, 2, 2, ceil_mode=True)
+
+
+class Stepping(nn.Module):
+    """Takes images of multiples of 32 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 8, 8)
+        self.up = nn.ConvTranspose2d(4, 3, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image."""
+        assert x.shape[2] % 32 == x.shape[3] % 32 == 0, "images must be multiples of 32"
+        return x + self.up(self.conv(x))
+
+
+class Fixed(nn.Module):
+    """A dense layer over the whole image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.head = nn.Linear(2 * 6 * 6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.head(self.conv(x).flatten(1))
+
+
+MODELS: dict[type[nn.Module], tuple[int, str, str]] = {
+    Leaking: (32, "batch and image size", ""),
+    Hanging: (16, "batch|batch and image size", ""),
+    Stepping: (32, "batch and image size in steps of 32", r"Not free: batch and image size \(.*multiples of 32"),
+    Fixed: (8, "batch", "Not free: batch and image size in whole multiples"),
+}
+"""The size of each model's images, what is free, and what is said of why not more."""
+
+
+def test_ports_are_compared_at_a_size_that_took_no_part(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    writer, trials = get_backend("keras")[WRITER], []
+    for kind, (size, free, why) in MODELS.items():
+        model, x = kind().eval(), torch.randn(2, 3, size, size)
+        backend = backend_of(model)
+        written = drafted_for(backend, model, x, writer.dialect())
+        assert written.variation is not None
+        assert re.fullmatch(free, written.variation.name), (kind, written.notes)
+        assert re.search(why, " ".join(written.notes)), (kind, written.notes)
+        assert written.variation.checked not in written.variation.shapes
+        path = tmp_path / f"{kind.__name__.lower()}.py"
+        path.write_text(written.draft.written.text)
+        weights = writer.write_weights(written.arrays, tmp_path, path.stem)
+        given = cases(backend, x, written.variation)
+        if "image size" in free and kind is not Stepping and "image" in written.variation.name:
+            [(_, _, height, width)] = written.variation.checked
+            assert height % 2
+            assert width % 2
+            assert height != width
+        trials.append(trial(backend, model, written.draft, given, "keras", path, weights))
+    outcomes = run_elsewhere([found.job for found in trials], engine_environment("torch"))
+    for kind, found, outcome in zip(MODELS, trials, outcomes, strict=True):
+        rows = judged(found, outcome)
+        assert {row.case for row in rows} == {0, 1}
+        assert not [row for row in rows if not row.is_same], (kind, rows)
+
+
+class Branching(nn.Module):
+    """Computes otherwise at odd sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image."""
+        if x.shape[2] % 2:
+            x = F.pad(x, (0, 0, 0, 1))
+        return self.conv(x[:, :, ::2])
+
+
+def test_a_model_that_computes_otherwise_at_odd_sizes_says_so() -> None:
+    ported = ag.port(Branching().eval(), "keras", torch.randn(2, 3, 32, 32), check=False)
+    assert ported.report.free == "batch and image size in steps of 32"
+    assert any("different operators" in note for note in ported.report.notes)
