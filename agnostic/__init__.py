@@ -151,7 +151,7 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def _has_namesake(folder: str) -> bool:
+def _has_conflict(folder: str) -> bool:
     """Whether a folder of installed packages has metadata of a distribution ``agnostic``, by their names alone."""
     try:
         names = os.listdir(folder or ".")
@@ -160,9 +160,9 @@ def _has_namesake(folder: str) -> bool:
     return any(name.startswith(("agnostic-", "agnostic.")) and name.endswith("-info") for name in names)
 
 
-def _namesake() -> tuple[str, str] | None:
+def _conflict() -> tuple[str, str] | None:
     """What the other distribution that installs a package ``agnostic`` does, and the fix; None where it is absent."""
-    if not any(map(_has_namesake, dict.fromkeys(sys.path))):
+    if not any(map(_has_conflict, dict.fromkeys(sys.path))):
         return None
     import importlib.metadata  # takes most of the time of this import, and a signal that arrives meanwhile is nobody's
 
@@ -177,7 +177,7 @@ def _namesake() -> tuple[str, str] | None:
     )
 
 
-if (_found := _namesake()) is not None:
+if (_found := _conflict()) is not None:
     # A warning, of a kind that is shown by default, not an error: what is imported here is ours, and works.
     warnings.warn(": ".join(_found), RuntimeWarning, stacklevel=2)
 del _found

@@ -159,14 +159,14 @@ def letters(dimensions: Dimensions) -> str | None:
 
 def tell(dimensions: Dimensions, names: str) -> None:
     """What an operator knows of the array that it was given, one letter for each dimension; known ones stay."""
-    told = {letter_of(dimension) for dimension in dimensions}
+    known = {letter_of(dimension) for dimension in dimensions}
     for dimension, name in zip(dimensions, names, strict=True):
-        if name not in told and len(dimension) == 1:
+        if name not in known and len(dimension) == 1:
             dimension[0].letter.tell(name)
 
 
 def assume(dimensions: Dimensions, *, integers: bool = False, channels_last: bool = False) -> None:
-    """The letters of a model's input that no operator told.
+    """The letters of a model's input that no operator determines.
 
     Where the channels are known, the batch comes first and the rest are positions. Where nothing is known, two
     dimensions are a batch of features, or of token numbers, and four and five a batch of images and of volumes in the

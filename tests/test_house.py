@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import itertools
 import os
 import re
@@ -12,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tokenize
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -242,7 +245,7 @@ def test_a_verb_is_not_lost_to_the_submodule_of_its_name(program: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_namesake_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_another_distribution_of_the_name_gives_one_warning(tmp_path: Path) -> None:
     folder = tmp_path / "agnostic-1.2.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: agnostic\nVersion: 1.2\n")
@@ -499,3 +502,80 @@ def test_a_former_name_works_and_says_the_new_one(module: str, old: str, new: st
         assert getattr(found, old) is getattr(importlib.import_module(home), new)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = found.Nothing
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+# Private words and turns of phrase, each with the plain one. Names count by their parts: "glue_error" has "glue".
+PRIVATE_WORDS = {
+    "stray": "a layer without a partner",
+    "strays": "layers without a partner",
+    "glue": "code between layers",
+    "fitted": "resized, converted",
+    "parted": "different",
+    "owed": "pending",
+    "debt": "pending",
+    "mend": "fix",
+    "mends": "fixes",
+    "mended": "fixed",
+    "namesake": "of the same name",
+}
+PRIVATE_PHRASES = {
+    r"puts? out": "returns",
+    r"(?:a|one) channel each": "per channel",
+    r"(?:number|factor|slope|one|letter|list|array|mosaic|milliseconds|engine) an? "
+    r"(?:channel|image|step|layer|process|parameter|sample|row|dimension|group)": "per",
+    r"map of the house": "map of the repository",
+}
+# The comparison of models names its parts by these words in code; what people read of it is checked like the rest.
+INSIDE = {"glue", "stray", "strays", "parted", "fitted"}
+
+
+def _private(text: str, words: Iterable[str]) -> list[str]:
+    found = [word for word in words if re.search(rf"(?<![A-Za-z]){word}(?![A-Za-z])", text, re.IGNORECASE)]
+    return found + [phrase for phrase in PRIVATE_PHRASES if re.search(rf"\b{phrase}\b", text, re.IGNORECASE)]
+
+
+def _words_of(source: str) -> Iterator[tuple[int, str]]:
+    """Every name that a module defines or uses, and every text and comment in it, with the number of its line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT):
+            yield token.start[0], token.string
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_and_texts_have_no_private_words(package: str) -> None:
+    found = []
+    for path in sorted(PACKAGES[package].rglob("*.py")):
+        inside = INSIDE if "compare" in path.parts else set()
+        words = [word for word in PRIVATE_WORDS if word not in inside]
+        for line, text in _words_of(path.read_text()):
+            found += [f"{path.relative_to(ROOT)}:{line}: {word!r}" for word in _private(text, words)]
+    assert found == []
+
+
+def test_documents_have_no_private_words() -> None:
+    documents = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(PACKAGES["agnostic"] / "templates").glob("*.html"),
+    ]
+    found = []
+    for path in documents:
+        shown = re.sub(r"\{[{%#].*?[}%#]\}", "", path.read_text())  # what a template computes is checked above
+        for number, text in enumerate(shown.splitlines(), 1):
+            found += [f"{path.relative_to(ROOT)}:{number}: {word!r}" for word in _private(text, PRIVATE_WORDS)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def glue_error(x): ...", ["glue"]),
+        ("raise InvalidInput('the Mend is known')", ["mend"]),
+        ("# one letter a dimension", [next(x for x in PRIVATE_PHRASES if x.startswith("(?:number"))]),
+        ("amended, recommend, benefitted, straying, a parameter, one per channel", []),
+    ],
+)
+def test_a_private_word_is_found(text: str, words: list[str]) -> None:
+    assert [word for _, part in _words_of(text) for word in _private(part, PRIVATE_WORDS)] == words

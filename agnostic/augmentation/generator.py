@@ -585,17 +585,17 @@ class ImageDataGenerator:
             if self.mean is not None:
                 x -= self.mean
             else:
-                _not_fitted("featurewise_center")
+                _warn_before_fit("featurewise_center")
         if self.featurewise_std_normalization:
             if self.std is not None:
                 x /= self.std + 1e-6
             else:
-                _not_fitted("featurewise_std_normalization")
+                _warn_before_fit("featurewise_std_normalization")
         if self.zca_whitening:
             if self.zca_whitening_matrix is not None:
                 x = np.reshape(x.reshape(-1, math.prod(x.shape[-3:])) @ self.zca_whitening_matrix, x.shape)
             else:
-                _not_fitted("zca_whitening")
+                _warn_before_fit("zca_whitening")
         return x
 
     def fit(self, x: npt.ArrayLike, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
@@ -689,7 +689,7 @@ def _check_order(order: int) -> int:
 _STEPS = ("get_random_transform", "apply_transform", "standardize")
 
 
-def _not_fitted(option: str) -> None:
+def _warn_before_fit(option: str) -> None:
     warnings.warn(f"{option} does nothing before fit(): call fit(images) first", stacklevel=3)
 
 

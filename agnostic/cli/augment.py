@@ -114,7 +114,7 @@ def _drawn(
     with progress("augmenting", len(chosen)) as advance:
         for row, k in enumerate(chosen):
             try:
-                photo = _fitted(images[k], *size)
+                photo = _cropped(images[k], *size)
             except UnreadableFile as error:
                 left_out.append(str(error))
             else:
@@ -127,10 +127,10 @@ def _drawn(
     return np.concatenate(rows), drawn, left_out
 
 
-def _fitted(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.float32]:
+def _cropped(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.float32]:
     """(height, width, 3) in [0, 1]: the middle of a picture."""
     import numpy as np
     from PIL import Image, ImageOps
 
-    fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(fitted, np.float32) / np.float32(255)
+    cropped = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(cropped, np.float32) / np.float32(255)

@@ -127,8 +127,8 @@ def examine(frameworks: Sequence[str] | None = None) -> DoctorReport:
     if not any(backend.registration.requires in installed for backend in backends):
         extras = [f"pip install '{backend.registration.extra}'" for backend in backends]
         broken.append(Advice("no framework is installed", " or ".join(extras)))
-    if (namesake := agnostic._namesake()) is not None:
-        broken.append(Advice(*namesake))
+    if (conflict := agnostic._conflict()) is not None:
+        broken.append(Advice(*conflict))
     dependencies = {name: _version((name,)) for name in DEPENDENCIES}
     missing = [name for name, version in dependencies.items() if version is None]
     if missing:

@@ -206,6 +206,11 @@ class Sources(Mapping[str, Array]):
         return len(self._read)
 
 
+def _in_text(label: str) -> str:
+    """A layer's name as part of an expression: a number, such as ``"0"``, is quoted."""
+    return repr(label) if label[:1].isdigit() else label
+
+
 def sources(a: Record, before: int) -> Sources:
     """The arrays before a call of A, canonical: the images, the model's input, the last outputs by layer.
 
@@ -221,9 +226,9 @@ def sources(a: Record, before: int) -> Sources:
     for step in a.steps[max(0, before - SOURCES) : before]:
         for slot in step.inputs[:1]:
             if slot.source is None:
-                found[f"the input of {step.label}"] = functools.partial(a.canonical, slot)
+                found[f"the input of {_in_text(step.label)}"] = functools.partial(a.canonical, slot)
         for slot in step.outputs[:1]:
-            found[step.label] = functools.partial(a.canonical, slot)
+            found[_in_text(step.label)] = functools.partial(a.canonical, slot)
     return Sources(found)
 
 

@@ -163,14 +163,16 @@ class _Diagnosis:
                 return found
         return self._unexplained()
 
-    # Words -----------------------------------------------------------------------------------------------------------
+    # Text ------------------------------------------------------------------------------------------------------------
     def _finding(self, mistake: str, values: Mapping[str, Any], note: str, after: float, layer: str = "") -> Finding:
-        shown = {"a": "A's", "b": "B's", "layer": layer or self.layer, **values}
+        name = layer or self.layer
+        subject = f"layer {name!r}" if layer or self.culprit.b else name
+        shown = {"a": "A's", "b": "B's", "layer": subject, **values}
         shown["place"] = ("after " if self.culprit.place == "layer" else "before ") + str(shown["layer"])
         what = CATALOGUE[mistake]
         for key, value in shown.items():
             what = what.replace("{" + key + "}", str(value))
-        place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {self.layer}"
+        place = f"At {shown['layer']}" if self.culprit.place == "layer" else f"Before {subject}"
         sentence = f"{place} {what}" + (f" ({note})." if note else ".")
         fix = str(values["fix"]) if "fix" in values else fix_for(mistake, self.framework, **shown)
         return Finding(mistake, sentence, fix, self.before, after)

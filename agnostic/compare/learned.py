@@ -93,12 +93,14 @@ def _parts(ours: Mapping[str, Any], theirs: Mapping[str, Any], pairs: Mapping[st
             if one and two and one != two:
                 which, layer = ("A", name) if one > two else ("B", other)
                 found.append(
-                    f"{which} keeps the {entry} of {layer} as the sum of {max(one, two)} weights, each of which "
-                    f"learns: it moves {max(one, two) / min(one, two):g} times as far"
+                    f"{which} keeps the {entry} of layer {layer!r} as the sum of {max(one, two)} weights, which all "
+                    f"learn: it moves {max(one, two) / min(one, two):g} times as far"
                 )
             if y and ("learns" in x) != ("learns" in y):
                 which, layer = ("A", name) if "learns" in y else ("B", other)
-                found.append(f"{which} lets the whole {entry} of {layer} learn, and the other keeps some of it at 0")
+                found.append(
+                    f"{which} trains the whole {entry} of layer {layer!r}, and the other keeps a part of it at 0"
+                )
     return found
 
 
@@ -251,8 +253,8 @@ def convention(a: Record, b: Record, row: Row, layers: tuple[int, int]) -> Findi
     found = explain(ours, seen, b=_rule(b), enough=THRESHOLD * about["floor"])
     left = found.error / about["floor"]
     if not found.changes or left > max(before / 3, THRESHOLD):
-        sentence = f"After the update {row.b} has other weights, and no convention that is known leads to them."
-        return Finding("unexplained", sentence, "Compare how the two optimizers are made.", before, before)
+        sentence = f"After the update, layer {row.b!r} has other weights, and no known convention explains them."
+        return Finding("unexplained", sentence, "Compare how the two optimizers are built.", before, before)
     where = "" if layers[0] == layers[1] else f" (in {layers[0]} of {layers[1]} layers)"
     return Finding("optimizer_convention", f"{_said(found.changes)}{where}.", _fix(ours, found.changes), before, left)
 

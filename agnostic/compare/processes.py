@@ -74,13 +74,13 @@ class Photos:
     def read(self, model: Any) -> np.ndarray[Any, Any]:
         """(N, H, W, C), uint8: the middle of each photo."""
         from agnostic.models.inputs import image_input
-        from agnostic.models.preparing import fitted
+        from agnostic.models.preparing import resized_images
         from agnostic.registry import backend_of
 
         backend = backend_of(model)
         # Photos of several shapes become one batch, also for a model that takes any.
         size = self.size or image_input(backend, model).size
-        return np.concatenate([fitted(backend, model, path, size=size)[1] for path in self.paths])
+        return np.concatenate([resized_images(backend, model, path, size=size)[1] for path in self.paths])
 
 
 def photos(folder: str | os.PathLike[str], count: int = COUNT, size: Size | None = None) -> Photos:

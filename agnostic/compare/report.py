@@ -88,7 +88,7 @@ class Divergence:
 
     @property
     def where(self) -> str:
-        """The place, in words."""
+        """The place, as text."""
         if self.kind == "glue" and self.after == self.b:
             return f"between {self.after!r} and the output"
         if self.kind == "glue":
@@ -322,11 +322,11 @@ WORST = 6
 """How many rows of the greatest errors a long table shows beside its ends and its culprits."""
 
 
-_MARKS = {"layer": "<- differs", "glue": "<- fed something else", "victim": "(shows it)"}
+_MARKS = {"layer": "<- differs", "glue": "<- other input", "victim": "(shows it)"}
 """What stands behind a row, by its verdict."""
 
 
-# In words ------------------------------------------------------------------------------------------------------------
+# As text -------------------------------------------------------------------------------------------------------------
 def floors(x: float | None) -> str:
     """A number of noise floors, short."""
     if x is None:
@@ -335,7 +335,7 @@ def floors(x: float | None) -> str:
 
 
 def name_of(about: Mapping[str, Any]) -> str:
-    """A model in words: ``torchvision:resnet50 (torch 2.15)``."""
+    """A model as text: ``torchvision:resnet50 (torch 2.15)``."""
     versions = ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())
     return f"{about.get('spec') or about.get('class')} ({versions or about.get('backend')})"
 
@@ -378,7 +378,7 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
     for which, names in x.unmatched.items():
         if names:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            lines.append(f"without a partner in {which.upper()}: {', '.join(names[:8])}{more}")
+            lines.append(f"without a partner in {which.upper()}: {', '.join(map(repr, names[:8]))}{more}")
     lines += [f"note: {note}" for note in x.notes]
     lines += [f"remark: {remark}" for remark in x.remarks]
     lines += ["", headline(x)]

@@ -35,7 +35,7 @@ def unseen(a: Record, b: Record, places: Sequence[Place]) -> list[str]:
 
 def _said(sentence: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{sentence} in {', '.join(names[:SHOWN])}{more}"
+    return f"{sentence} in {', '.join(map(repr, names[:SHOWN]))}{more}"
 
 
 def _differing(a: LayerDescription, b: LayerDescription) -> Iterator[str]:

@@ -94,7 +94,7 @@ def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt
     return found
 
 
-def fitted(
+def resized_images(
     backend: Backend,
     model: Model,
     images: npt.ArrayLike | str | os.PathLike[str],

@@ -218,8 +218,8 @@ def _to_fill_in(calls: Sequence[Stub], name: str) -> str:
         "",
         *(f"    {line}" for line in textwrap.wrap(f"It is called in {'; in '.join(where)}.", 108)),
         "    Its arrays have the axes of the source:" if node.operator == "custom" else "    Its arrays:",
-        *(f"    - {p}: {_told(operand)}" for p, operand in zip(longest.parameters, longest.operands, strict=True)),
-        f"    - returns {', '.join(map(_told, node.outputs))}",
+        *(f"    - {p}: {_as_text(operand)}" for p, operand in zip(longest.parameters, longest.operands, strict=True)),
+        f"    - returns {', '.join(map(_as_text, node.outputs))}",
         "",
         f"    test_{name}.py tests it on what the source computed.",
         '    """',
@@ -228,11 +228,11 @@ def _to_fill_in(calls: Sequence[Stub], name: str) -> str:
     return "\n".join(line[:118] for line in lines)
 
 
-def _told(operand: Any) -> str:
+def _as_text(operand: Any) -> str:
     if isinstance(operand, Value):
         return f"{' x '.join(str(int(n)) for n in operand.shape) or 'scalar'} {operand.dtype}"
     if _has_value(operand):
-        return f"({', '.join(map(_told, operand))})"
+        return f"({', '.join(map(_as_text, operand))})"
     return f"such as {_plain_text(repr(_without_lengths(operand)))}"
 
 

@@ -62,7 +62,7 @@ class PortReport:
             return (
                 f"{name} computes the same in {self.to}: {numbers}; {agree} of {counted(len(layers), 'layer')} agree."
             )
-        where = f"; the first layer that differs is {self.first.name}" if self.first else ""
+        where = f"; the first layer that differs is {self.first.name!r}" if self.first else ""
         return f"{name} does not compute the same in {self.to}: {numbers}{where}."
 
     def __str__(self) -> str:

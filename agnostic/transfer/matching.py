@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, float] = {
 
 
 # Weights ------------------------------------------------------------------------------------------------------------
-def fitted(source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
+def converted_weights(source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
     """The source's weights as the target's slot holds them, or None where they do not fit.
 
     An entry that the source lacks gets the number that makes it do nothing, such as a bias of zeros; one that the
@@ -179,7 +179,7 @@ def arranged(source: Array, target: Array, channels: Iterable[int] = ()) -> Arra
         channels: what the images had that may have been flattened on the way.
     """
     if source.shape == target.shape:
-        best = Arrangement("same", apart(source, target))
+        best = Arrangement("same", relative_distance(source, target))
         if best.distance < 1e-3 or source.ndim > 3:
             return best
         features = source.shape[-1]
@@ -187,18 +187,18 @@ def arranged(source: Array, target: Array, channels: Iterable[int] = ()) -> Arra
             if 1 < c < features and features % c == 0:
                 order = flattened_rows(c, features // c)
                 for rows in (order, np.argsort(order)):
-                    d = apart(source[..., rows], target)
+                    d = relative_distance(source[..., rows], target)
                     if d < best.distance / 10:
                         best = Arrangement("flatten", d, rows)
         return best
     if source.size == target.size and source.shape[0] == target.shape[0] and source.shape[-1] == target.shape[-1]:
-        return Arrangement("reshape", apart(source.reshape(target.shape), target))
+        return Arrangement("reshape", relative_distance(source.reshape(target.shape), target))
     if source.ndim == target.ndim > 2 and (source.shape[0], source.shape[-1]) == (target.shape[0], target.shape[-1]):
         return _padded(source, target)
     return UNLIKE
 
 
-def apart(a: Array, b: Array) -> float:
+def relative_distance(a: Array, b: Array) -> float:
     """The root of the mean square of the difference, over that of ``b``."""
     if a.dtype.kind in "iu" and b.dtype.kind in "iu":
         return float((a != b).mean())
@@ -218,7 +218,7 @@ def _padded(source: Array, target: Array) -> Arrangement:
     # Nearly always alike on all axes; so few places are tried: the middle, and either end.
     for place in (lambda n: n // 2, lambda n: 0, lambda n: n, lambda n: n - n // 2):
         pairs = tuple((place(n), n - place(n)) for n in total)
-        d = apart(bigger[_inside(bigger.shape, pairs)], smaller)
+        d = relative_distance(bigger[_inside(bigger.shape, pairs)], smaller)
         if d < best:
             best, chosen = d, pairs
     nothing = ((0, 0),) * len(total)
@@ -239,7 +239,7 @@ def by_name(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> d
     found = {}
     for target in targets:
         source = known.get(_plain(target.name))
-        if source is None or fitted(source, target) is None:
+        if source is None or converted_weights(source, target) is None:
             return None
         found[target.name] = source
     return found
@@ -250,7 +250,7 @@ def parameters_in_order(sources: Sequence[WeightGroup], targets: Sequence[Weight
     left = list(sources)
     found = {}
     for target in targets:
-        fitting = [slot for slot in left if fitted(slot, target) is not None]
+        fitting = [slot for slot in left if converted_weights(slot, target) is not None]
         if not fitting:
             continue
         last = _plain(target.name).rpartition(".")[2]

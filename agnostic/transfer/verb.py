@@ -23,14 +23,14 @@ from agnostic.transfer.matching import (
     SAME,
     Arrangement,
     Candidate,
-    apart,
     arranged,
     best,
     by_name,
+    converted_weights,
     filled,
-    fitted,
     folded,
     parameters_in_order,
+    relative_distance,
     without_bias,
 )
 from agnostic.transfer.recording import UNIT, RecordedCall, Recording, distance, make_inputs, record
@@ -151,7 +151,7 @@ class _Match:
 
 
 @dataclass(frozen=True)
-class _Owed:
+class _PendingBias:
     """A bias that a layer of the target had no place for, and the output that lacks it."""
 
     layer: str
@@ -200,8 +200,8 @@ class _Transfer:
         self.ties: dict[str, list[str]] = {}
         self.forced: dict[str, str] = {}
         self.pooled: list[tuple[str, Array, Array]] = []
-        self.owed: list[_Owed] = []
-        self.paid: dict[str, str] = {}
+        self.pending: list[_PendingBias] = []
+        self.absorbed: dict[str, str] = {}
         self.tried: set[tuple[str, str, int]] = set()
 
     # Matching -------------------------------------------------------------------------------------------------------
@@ -237,7 +237,9 @@ class _Transfer:
                 self._write(slot, self.matches[slot.name])
 
     def _normalization(self, slot: WeightGroup) -> None:
-        fitting = [s for s in self.recording.slots if s.kind == "normalization" and fitted(s, slot) is not None]
+        fitting = [
+            s for s in self.recording.slots if s.kind == "normalization" and converted_weights(s, slot) is not None
+        ]
         free = [s for s in fitting if s.name not in {m.source.name for m in self.matches.values()}]
         if free:
             self.matches[slot.name] = _Match(free[0], "order")
@@ -247,19 +249,19 @@ class _Transfer:
         taken = {match.source.name for match in self.matches.values()}
         return [slot for slot in self.recording.slots if slot.name not in taken]
 
-    def _fitted(self, source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
+    def _converted(self, source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
         """The source's weights as the target's; without their bias, if the target has no place for it but may pass."""
-        found = fitted(source, target)
+        found = converted_weights(source, target)
         if found is None and target.layer and (bare := without_bias(source, target)) is not None:
-            found = fitted(bare, target)
+            found = converted_weights(bare, target)
         return found
 
     def _match(self, slot: WeightGroup, source: WeightGroup, how: Literal["name", "data", "order"]) -> None:
-        less = source.weights["bias"] if fitted(source, slot) is None else None
+        less = source.weights["bias"] if converted_weights(source, slot) is None else None
         self.matches[slot.name] = _Match(source, how, less=less)
 
     def _write(self, slot: WeightGroup, match: _Match) -> None:
-        weights = self._fitted(match.source, slot)
+        weights = self._converted(match.source, slot)
         assert weights is not None
         if match.more is not None:
             name, sign = ("moving_mean", -1) if slot.kind == "batch_norm" else ("bias", 1)
@@ -309,8 +311,8 @@ class _Transfer:
         slots = self.by_layer[layer]
         first = number == 0
         x = self._counted(x)
-        debt = self._debt(slots, x)
-        x = x if debt is None else x + debt.bias
+        pending = self._pending_bias(slots, x)
+        x = x if pending is None else x + pending.bias
         if first:
             self.order.append(layer)
             self._match_layer(slots, x)
@@ -336,14 +338,14 @@ class _Transfer:
             if arrangement.how == "flatten":
                 seen.notes.append("rows moved from one flatten order to the other")
                 self.matches[slots[0].name] = match = replace(match, arrangement=arrangement)
-            if debt is not None:
-                self.matches[slots[0].name] = match = replace(match, more=debt.bias)
-                self.paid[debt.layer] = layer
+            if pending is not None:
+                self.matches[slots[0].name] = match = replace(match, more=pending.bias)
+                self.absorbed[pending.layer] = layer
             self._pass_on(slots)
             for slot in slots:
                 self._write(slot, self.matches[slot.name])
             last = self.matches[slots[-1].name]
-        y = run(handed if handed is None or debt is None else handed - debt.bias)
+        y = run(handed if handed is None or pending is None else handed - pending.bias)
         if outside is None:
             return None
         right = arrangement.outputs(slots[-1].kind).forward(outside.y, y)
@@ -359,7 +361,7 @@ class _Transfer:
             return None
         if last.less is not None:
             right = (right - last.less).astype(y.dtype)
-            self.owed.append(_Owed(layer, last.less, right))
+            self.pending.append(_PendingBias(layer, last.less, right))
         seen.error = max(seen.error or 0.0, distance(y, right))
         seen.floor = max(seen.floor, outside.floor)
         return right.astype(y.dtype)
@@ -370,16 +372,18 @@ class _Transfer:
             if y.shape != x.shape or not np.array_equal(y, x) or np.array_equal(y, other):
                 continue
             handed = [call.x for call in self.recording.calls if call.x.shape == x.shape]
-            if any(apart(h, other) < 1e-4 for h in handed) and all(apart(h, x) > 1e-3 for h in handed):
+            if any(relative_distance(h, other) < 1e-4 for h in handed) and all(
+                relative_distance(h, x) > 1e-3 for h in handed
+            ):
                 self.overrides[layer] = {"counts": not self.target.pools[layer].counts}
                 return other
         return x
 
-    def _debt(self, slots: Sequence[WeightGroup], x: Array) -> _Owed | None:
+    def _pending_bias(self, slots: Sequence[WeightGroup], x: Array) -> _PendingBias | None:
         """The bias that the layer before had no place for, where this one, a batch norm, can take it off its mean."""
         if slots[0].kind != "batch_norm" or "moving_mean" not in slots[0].weights:
             return None
-        return next((o for o in reversed(self.owed) if o.y.shape == x.shape and np.array_equal(o.y, x)), None)
+        return next((o for o in reversed(self.pending) if o.y.shape == x.shape and np.array_equal(o.y, x)), None)
 
     def _pass_on(self, slots: Sequence[WeightGroup]) -> None:
         """A bias between the two parts of a separable convolution goes through the second, a product at each pixel."""
@@ -415,7 +419,7 @@ class _Transfer:
                 continue
             candidates = []
             for source in self._unmatched():
-                if self.forced.get(slot.name, source.name) != source.name or self._fitted(source, slot) is None:
+                if self.forced.get(slot.name, source.name) != source.name or self._converted(source, slot) is None:
                     continue
                 if slot.name not in self.forced and source.name in self.forced.values():
                     continue
@@ -461,7 +465,7 @@ class _Transfer:
                 continue
             self.tried.add((name, other, place))
             before = (dict(self.forced), dict(self.matches), dict(self.seen), list(self.order), dict(self.overrides))
-            ties, paid = dict(self.ties), dict(self.paid)
+            ties, paid = dict(self.ties), dict(self.absorbed)
             self.forced[name] = other
             self._restart()
             try:
@@ -472,7 +476,7 @@ class _Transfer:
             if better:
                 return True
             self.forced, self.matches, self.seen, self.order, self.overrides = before
-            self.ties, self.paid = ties, paid
+            self.ties, self.absorbed = ties, paid
             for slot in self.slots:
                 if slot.name in self.matches:
                     self._write(slot, self.matches[slot.name])
@@ -481,7 +485,7 @@ class _Transfer:
         return False
 
     def _restart(self) -> None:
-        for state in (self.order, self.seen, self.overrides, self.ties, self.pooled, self.owed, self.paid):
+        for state in (self.order, self.seen, self.overrides, self.ties, self.pooled, self.pending, self.absorbed):
             state.clear()
         kept = ("parameter", "normalization")
         self.matches = {k: m for k, m in self.matches.items() if m.how == "name" or self._kind(k) in kept}
@@ -512,7 +516,7 @@ class _Transfer:
         mean, spread = rows.mean(0), rows.std(0)
         gain = ((rows - mean) * (wanted - wanted.mean(0))).mean(0) / np.maximum(spread, 1e-30) ** 2
         offset = wanted.mean(0) - gain * mean
-        rest = apart(rows * gain + offset, wanted)
+        rest = relative_distance(rows * gain + offset, wanted)
         if rest < 1e-4 and (gain != 0).all() and (np.abs(gain - 1) > 1e-6).any():
             raise _Prepared(gain, offset)
 
@@ -582,7 +586,7 @@ class _Transfer:
                 continue
             if slot.kind == "normalization" or slot.layer in self.order:
                 continue
-            idle = [s for s in self._unmatched() if s.layer not in ran and fitted(s, slot) is not None]
+            idle = [s for s in self._unmatched() if s.layer not in ran and converted_weights(s, slot) is not None]
             if idle:
                 self.matches[slot.name] = _Match(idle[0], "order")
                 self._write(slot, self.matches[slot.name])
@@ -605,7 +609,7 @@ class _Transfer:
             raise InvalidWeights(self._misfit(missing, over))
         for slot in self.slots:
             match = self.matches.get(slot.name)
-            if match is not None and match.less is not None and match.less.any() and slot.layer not in self.paid:
+            if match is not None and match.less is not None and match.less.any() and slot.layer not in self.absorbed:
                 raise InvalidWeights(
                     f"{match.source.name!r} of {self.recording.name} has a bias and {slot.name!r} of {self.name} none, "
                     "and no batch norm comes right after it, whose mean could take the bias: give the layer a bias; no "
@@ -662,13 +666,13 @@ class _Transfer:
         allowed = ALLOWED * max(floor, LEAST)
         rows = self._rows()
         differences = [
-            f"{row.target}: {'; '.join(row.notes) or 'its output differs, for the same input and weights'}"
+            f"{row.target!r}: {'; '.join(row.notes) or 'its output differs, for the same input and weights'}"
             for row in rows
             if row.differs
         ]
         differences += [
-            f"{layer}: {'leaves out' if override['counts'] else 'counts'} the zeros that it pads with, and the source "
-            f"{'counts' if override['counts'] else 'leaves out'} them"
+            f"{layer!r}: {'leaves out' if override['counts'] else 'counts'} the zeros of its padding, and the source "
+            f"{'counts them' if override['counts'] else 'leaves them out'}"
             for layer, override in self.overrides.items()
             if "counts" in override
         ]
@@ -748,9 +752,9 @@ class _Transfer:
                 notes.append(f"{' and '.join(zeroed)} set to what has no effect, since the source has none")
             if match.passed:
                 notes.append("the bias taken into what comes after, since the target has none here")
-            if match.less is not None and slot.layer in self.paid:
+            if match.less is not None and slot.layer in self.absorbed:
                 notes.append(
-                    f"the bias taken off the moving_mean of {self.paid[slot.layer]!r}, since the target has none"
+                    f"the bias taken off the moving_mean of {self.absorbed[slot.layer]!r}, since the target has none"
                 )
             if folded(match.source, slot):
                 notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")

@@ -157,7 +157,7 @@ def draw(
     if drawing.folder.exists() and not drawing.folder.is_dir():
         raise InvalidInput(f"cannot write to {str(drawing.folder)!r}: a file stands where the images' folder should be")
     if options.start is not None:
-        options = replace(options, start=fitted(np.asarray(options.start), ascent.shape), size=ascent.shape[:2])
+        options = replace(options, start=resampled_crop(np.asarray(options.start), ascent.shape), size=ascent.shape[:2])
     work = _work(backend, model, drawing, ascent, settings, options.start)
     made_by = [{**work, "label": label} for label in ascent.objective.labels()]
     mosaic_by = {**work, "items": list(drawing.items)}
@@ -240,7 +240,7 @@ def digest(array: npt.NDArray[Any]) -> str:
     return found.hexdigest()
 
 
-def fitted(picture: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def resampled_crop(picture: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """The middle of a picture (H, W, 3), resampled to the shape (height, width, channels) with 1 or 3 channels."""
     from PIL import Image, ImageOps
 

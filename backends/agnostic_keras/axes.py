@@ -133,11 +133,11 @@ def _concatenated(following: Following, kwargs: Mapping[str, Any], args: tuple[A
 
 def _layout(kwargs: Mapping[str, Any], args: tuple[Any, ...], rank: int) -> str | None:
     formats = ("channels_first", "channels_last")
-    told = next((x for x in (*args, *kwargs.values()) if isinstance(x, str) and x in formats), None)
-    told = told or keras.config.image_data_format()
+    order = next((x for x in (*args, *kwargs.values()) if isinstance(x, str) and x in formats), None)
+    order = order or keras.config.image_data_format()
     if not 3 <= rank <= 5:
         return None
-    return f"NC{axes.POSITIONS[rank - 2]}" if told == "channels_first" else f"N{axes.POSITIONS[rank - 2]}C"
+    return f"NC{axes.POSITIONS[rank - 2]}" if order == "channels_first" else f"N{axes.POSITIONS[rank - 2]}C"
 
 
 def _convolved(following: Following, kwargs: Mapping[str, Any], args: tuple[Any, ...], result: Any) -> Found:

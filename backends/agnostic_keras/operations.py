@@ -1102,7 +1102,7 @@ def _fourier(c: Call) -> tuple[Value, ...]:
     return tuple(c.emit("select", pairs, axis=len(x.shape), index=i) for i in (0, 1))
 
 
-def _fitted(c: Call, x: Value, length: int | None) -> Value:
+def _with_length(c: Call, x: Value, length: int | None) -> Value:
     """X cut, or padded with zeros, to a length of its last axis."""
     last, n = len(x.shape) - 1, x.shape[-1]
     if length is None or length == n:
@@ -1113,7 +1113,7 @@ def _fitted(c: Call, x: Value, length: int | None) -> Value:
 
 @reads("RFFT")
 def _real_fourier(c: Call) -> tuple[Value, Value]:
-    x = _fitted(c, c.x, c.op.fft_length)
+    x = _with_length(c, c.x, c.op.fft_length)
     return _parts(c, c.emit("fourier", x, axes=(len(x.shape) - 1,), half=True, dtype="complex64"))
 
 

@@ -108,14 +108,14 @@ def _absent(model: keras.Model, known: Collection[str]) -> list[tuple[Layer, str
     }
     found = {name: reason for name, reason in state.items() if reason}
     names = {id(layer): name for name, layer in layers.items()}
-    for word, layer in _words(model):
+    for word, layer in _other_names(model):
         if id(layer) in names and word not in state:
             name = names[id(layer)]
             found.setdefault(word, f"is called {name!r}" + (f", and {state[name]}" if state[name] else ""))
     return [(Layer(name, "", None, None, None, 0), reason) for name, reason in found.items()]
 
 
-def _words(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
+def _other_names(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
     """What people call layers by: attributes of subclassed models and layers, and positions."""
     yield from ((str(index), layer) for index, layer in enumerate(model.layers))
     # On the engine torch a layer is a module as well, and keeps the layers that are its attributes in a dict.

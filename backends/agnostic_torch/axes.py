@@ -48,7 +48,7 @@ class Following:
             return None
         return found[1]
 
-    def told(self, x: Any, letters: str) -> None:
+    def set_letters(self, x: Any, letters: str) -> None:
         """The letters of an array that are not known yet are these."""
         given = self.of(x)
         if given is not None and len(given) == len(letters):

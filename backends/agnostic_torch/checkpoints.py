@@ -38,7 +38,7 @@ _ANYWHERE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _COUNTS = ("step", "calls")
 
 
-def fitted(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def reordered(state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A state dict in the order of an optimizer's groups and parameters; the state dict itself is left alone.
 
     Args:

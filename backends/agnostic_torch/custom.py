@@ -138,7 +138,7 @@ def registered(seen: Seen, called: dict[str, str], followed: set[str]) -> Iterat
         for name, found in seen.operators.items():
             defined = torch._library.custom_ops.OPDEFS.get(name)
             if defined is not None and defined._abstract_fn is None:
-                stack.enter_context(_told(defined, _fake(found)))
+                stack.enter_context(_registered(defined, _fake(found)))
             elif defined is None and not _has_shapes(name):
                 library = stack.enter_context(torch.library._scoped_library(name.partition("::")[0], "FRAGMENT"))
                 torch.library.register_fake(name, _fake(found), lib=library)
@@ -165,7 +165,7 @@ def _noting(name: str, followed: set[str]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _told(defined: Any, fake: Callable[..., Any]) -> Iterator[None]:
+def _registered(defined: Any, fake: Callable[..., Any]) -> Iterator[None]:
     """Inside, an operator made by ``torch.library.custom_op`` has a fake kernel."""
     defined._abstract_fn = fake
     try:

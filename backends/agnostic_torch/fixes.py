@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _FIXES: Mapping[str, str] = {
     "batch_norm_epsilon": "Write BatchNorm2d(..., eps={a}).",
     "batch_norm_momentum": "Write BatchNorm2d(..., momentum={a}); PyTorch's is one minus Keras'.",
-    "train_mode": "Call model.eval() before inference; {layer}.training is {b}.",
+    "train_mode": "Call model.eval() before inference: {layer} has training={b}.",
     "statistics_missing": "Copy running_mean and running_var as well: they are buffers, not parameters.",
     "mean_variance_swapped": "The order is running_mean, running_var.",
     "variance_convention": "PyTorch keeps the unbiased variance in running_var.",

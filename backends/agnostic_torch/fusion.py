@@ -28,7 +28,7 @@ Tensor = torch.Tensor
 # million parameters Adam took 83 ms with 2^14 a thread, 66 with 2^14.5, 41 with 2^15, 35 with 2^16, 57 with 2^17.
 _BLOCK = 2**16
 
-# Programs that an optimizer keeps: one for each of its rules, but where a momentum follows a schedule, one a step.
+# Fused updates that an optimizer keeps: one per rule, or one per step if a momentum follows a schedule.
 _FORMS = 64
 
 

@@ -176,7 +176,7 @@ class Listing:
         # by what operators do.
         batch_first = getattr(self.modules[name], "batch_first", None)
         if isinstance(batch_first, bool) and args:
-            self.axes.told(args[0], "NLC" if batch_first else "LNC")
+            self.axes.set_letters(args[0], "NLC" if batch_first else "LNC")
 
     def leave(self, name: str, args: tuple[Any, ...], output: Any) -> None:
         """A layer returned."""

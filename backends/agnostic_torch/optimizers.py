@@ -136,7 +136,7 @@ def build(
 
 def _checked_native(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """A state dict that fits one of torch.optim's own optimizers that we built, which would take any."""
-    saved, name = checkpoints.fitted(state_dict, optimizer.param_groups), type(optimizer).__name__
+    saved, name = checkpoints.reordered(state_dict, optimizer.param_groups), type(optimizer).__name__
     for group in saved["param_groups"]:
         if "kind" in group:
             raise InvalidInput(
@@ -267,7 +267,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         Raises:
             InvalidInput: the state is that of another rule, of other parameters or groups, or of other shapes.
         """
-        saved = checkpoints.fitted(state_dict, self.param_groups)
+        saved = checkpoints.reordered(state_dict, self.param_groups)
         kept: list[tuple[Tensor, dict[str, Tensor]]] = []
         for index, (own, other) in enumerate(zip(self.param_groups, saved["param_groups"], strict=True)):
             states = {number: saved["state"].get(number, {}) for number in other["params"]}

@@ -763,7 +763,7 @@ class Submodel(nn.Module):
         return outputs
 
     def extra_repr(self) -> str:
-        return f"outputs of {', '.join(self._names)}"
+        return f"outputs of {', '.join(map(repr, self._names))}"
 
 
 def submodel(model: nn.Module, names: Sequence[str]) -> Submodel:

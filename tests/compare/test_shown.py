@@ -117,7 +117,7 @@ def test_what_stays_unmatched_is_listed(images: np.ndarray[Any, Any]) -> None:
     b = torch.nn.Sequential(a[0], a[1], torch.nn.Conv2d(4, 4, 1), a[2])
     found = ag.compare(a.eval(), b.eval(), images)
     assert found.unmatched["b"] == ("2",)
-    assert "without a partner in B: 2" in str(found)
+    assert "without a partner in B: '2'" in str(found)
 
 
 # How far it is -------------------------------------------------------------------------------------------------------

@@ -152,14 +152,14 @@ def average_pools_that_count_their_padding() -> None:
     report = ag.transfer(randomized(Pooled()), target, inputs=first(images(9, 9, 3)))
     assert not report.verified
     assert report.explained, report
-    said = "leaves out the zeros that it pads with, and the source counts them"
-    assert report.differences == (f"pool: {said}",), report.differences
+    said = "leaves out the zeros of its padding, and the source counts them"
+    assert report.differences == (f"'pool': {said}",), report.differences
     assert report.error > 1e-2
     # And the other way: from Keras, which never counts them.
     other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(3, 2, 1), nn.Conv2d(4, 5, 3)).eval()
     back = ag.transfer(target, other, inputs=images(9, 9, 3))
     assert back.explained, back
-    assert back.differences == ("1: counts the zeros that it pads with, and the source leaves out them",)
+    assert back.differences == ("'1': counts the zeros of its padding, and the source leaves them out",)
     right = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.Conv2d(4, 5, 3))
     assert ag.transfer(target, right.eval(), inputs=images(9, 9, 3)).verified
 

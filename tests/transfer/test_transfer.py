@@ -131,7 +131,7 @@ def test_the_epsilon_is_named_and_shown_to_be_all() -> None:
     report = ag.transfer(network(0), network(1, epsilon=1e-3), inputs=images())
     assert not report.verified
     assert report.explained
-    assert report.differences == ("1: epsilon is 0.001 and the source's 1e-05",)
+    assert report.differences == ("'1': epsilon is 0.001 and the source's 1e-05",)
     assert report.error > 10 * report.allowed
     assert report.fixed_error <= report.allowed
 
@@ -277,7 +277,7 @@ def test_the_report_is_a_table_and_json() -> None:
     report = ag.transfer(network(0), network(1, epsilon=1e-3), inputs=images())
     text = str(report)
     assert "gamma beta moving_mean moving_variance" in text
-    assert "* 1: epsilon is 0.001 and the source's 1e-05" in text
+    assert "* '1': epsilon is 0.001 and the source's 1e-05" in text
     assert json.loads(json.dumps(report.json()))["verified"] is False
 
 

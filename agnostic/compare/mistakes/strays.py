@@ -181,7 +181,7 @@ def _changes(
             rest = [x for n, x in enumerate(inputs) if n != i]
             made = rest[0] if len(rest) == 1 else _made(layer, rest)
             if made is not None and made.shape == stray.output.shape:
-                values = {"a": f"one of the inputs of {name}", "b": name}
+                values = {"a": f"one of the inputs of layer {name!r}", "b": name}
                 yield Replay("residual_missing" if side == "a" else "residual_differs", made, name, values)
         for kind in ("add", "multiply", "maximum", "subtract"):
             if kind != layer.kind and (made := _made(layer.replace(kind=kind), inputs)) is not None:
