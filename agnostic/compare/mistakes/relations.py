@@ -278,10 +278,10 @@ def _affine(truth: Array, output: Array, first: bool) -> Iterator[Relation]:
             yield Relation("bias_missing", x + (out - flat).mean(0))
 
 
+def _normalized(truth: Array, output: Array) -> Iterator[Relation]:
     """Each row is A's times a factor near 1, but for one offset per feature: another epsilon of a norm.
-    """Each row is A's times a factor of its own near 1, but for one offset a feature: another epsilon of a norm.
 
-    A norm divides each row by the root of its variance plus epsilon, so that another epsilon is one factor per row, on one
+    A norm divides each row by the root of its variance plus epsilon, so another epsilon is one factor per row, on one
     side of 1. With an offset b behind it B's row is ``b + r (a - b)``; r and b are fitted in turn.
     """
     c = truth.shape[-1]
