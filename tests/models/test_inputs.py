@@ -159,7 +159,7 @@ def test_what_cannot_be_found_can_be_given() -> None:
         ag.layers(model)
     assert ag.layers(model, size=(8, 9), channels_in=7)[0].shape == (None, 2, 6, 7)
     assert ag.layers(model, np.zeros((1, 7, 5, 5), np.float32))[0].shape == (None, 2, 3, 3)
-    with pytest.raises(ag.InvalidInput, match="leave size and channels_in out"):
+    with pytest.raises(ag.InvalidInput, match="leave out size and channels_in"):
         ag.layers(model, np.zeros((1, 7, 5, 5)), size=8)
 
 

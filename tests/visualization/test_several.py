@@ -262,13 +262,13 @@ MISTAKES = {
     ),
     "no picture at all": (
         Worded, {"inputs": {"batch": np.array([[1, 2]])}, "size": None},
-        r"no picture for Worded \('batch': int64 \(1, 2\)\): give None in its place",
+        r"no place for the image of Worded \('batch': int64 \(1, 2\)\): give None in its place",
     ),
     "no such position by name": (Aged, {"inputs": {"age": AGE}, "image": -1}, "no input -1: the model has 2 inputs"),
     "not a number": (
         Aged, {"inputs": (None, AGE * np.nan), "layer": "mix"}, "layer 'mix' gives numbers that are not finite",
     ),
-    "size and example": (Aged, {"inputs": (np.zeros((1, 3, 9, 9)), AGE)}, "leave size and channels_in out"),
+    "size and example": (Aged, {"inputs": (np.zeros((1, 3, 9, 9)), AGE)}, "leave out size and channels_in"),
     "objects": (Aged, {"inputs": (None, np.array([[None]]))}, "the input 'age' is an array of numbers"),
 }  # fmt: skip
 
