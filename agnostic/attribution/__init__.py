@@ -1,9 +1,10 @@
 """Which pixels an output of a model depends on: gradients, class activation maps, hidden parts."""
 
 from agnostic.attribution.explanation import Explanation
+from agnostic.attribution.judges import Judgement, Judgements, judge
 from agnostic.attribution.methods import METHODS
 
-__all__ = ["METHODS", "Explanation"]
+__all__ = ["METHODS", "Explanation", "Judgement", "Judgements", "judge"]
 
 
 def __dir__() -> list[str]:

@@ -35,7 +35,7 @@ def overlay(image: npt.NDArray[Any], map_: npt.NDArray[Any], opacity: float = 0.
     """A map over its image.
 
     Args:
-        image: (H, W, 3) or (H, W, 1), uint8 or floating point in [0, 1].
+        image: (H, W, C), uint8 or floating point in [0, 1].
         map_: (H, W), any numbers; those below 0 count as 0, and the 99th percentile is the brightest.
         opacity: of the map, 0 to 1.
 

@@ -75,12 +75,18 @@ class ExplainedModel:
         """The number of images."""
         return len(self.images)
 
-    def predictions(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(N, classes): the logits of the images, and their probabilities."""
+    def predictions(
+        self, rows: ModelImages, owners: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(rows, classes): the logits of rows, and their probabilities.
+
+        Args:
+            rows, owners: as for :meth:`scores`.
+        """
         logits, probabilities = [], []
-        for rows, owners in self._batches(self.images, np.arange(self.count)):
-            ops, forward = self._forward(rows, owners)
-            number = _classes_at(ops, forward, len(rows))
+        for part, own in self._batches(rows, owners):
+            ops, forward = self._forward(part, own)
+            number = _classes_at(ops, forward, len(part))
             before = forward.logits[number]
             given = np.asarray(ops.numpy(forward.arrays[number]), np.float64)
             logits.append(given if before is None else np.asarray(ops.numpy(before), np.float64))

@@ -89,6 +89,38 @@ def explain(
     if method not in METHODS:
         raise UnknownName(f"no method {method!r}: they are {', '.join(METHODS)}{nearest(method, METHODS)}")
     _check(steps, samples, noise, window, micro_batch)
+    network, labels, probabilities = explained_model(
+        model, images, target, inputs=inputs, image=image, size=size, channels_in=channels_in, micro_batch=micro_batch
+    )
+    found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
+    return Explanation(
+        maps=found.maps.astype(np.float32),
+        images=fitted_image(network.form, images),
+        method=method,
+        layer=found.layer,
+        classes=None if network.target is not None else tuple(map(int, network.classes)),
+        labels=labels,
+        probabilities=probabilities,
+        scores=tuple(map(float, network.scores(network.images, np.arange(network.count)))),
+    )
+
+
+def explained_model(
+    model: Model,
+    images: npt.ArrayLike | str | os.PathLike[str],
+    target: ClassName | Sequence[ClassName] | Target | None,
+    *,
+    inputs: Any = None,
+    image: int | str | None = None,
+    size: Size | None = None,
+    channels_in: int | None = None,
+    micro_batch: int = _MICRO_BATCH,
+) -> tuple[ExplainedModel, tuple[str, ...], tuple[float | None, ...]]:
+    """A model with the images and the targets that are explained; the arguments are those of :func:`explain`.
+
+    Returns:
+        The model, what each target is called, and the probability of each.
+    """
     backend = model_backend(model)
     form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
     first = call.first().native(backend, model, form.arrange(pixels[:1]))
@@ -96,18 +128,7 @@ def explain(
     function = target if callable(target) else None
     network = ExplainedModel(backend, model, form, call, pixels, micro_batch, function, listing)
     classes, labels, probabilities = _targets(network, target)
-    network = dataclasses.replace(network, classes=classes)
-    found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
-    return Explanation(
-        maps=found.maps.astype(np.float32),
-        images=fitted_image(form, images),
-        method=method,
-        layer=found.layer,
-        classes=None if function is not None else tuple(map(int, classes)),
-        labels=labels,
-        probabilities=probabilities,
-        scores=tuple(map(float, network.scores(pixels, np.arange(network.count)))),
-    )
+    return dataclasses.replace(network, classes=classes), labels, probabilities
 
 
 def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) -> None:
@@ -129,7 +150,7 @@ def _targets(
     if callable(target):
         name = getattr(target, "__name__", type(target).__name__)
         return np.zeros(count, np.int64), (name,) * count, (None,) * count
-    logits, probabilities = network.predictions()
+    logits, probabilities = network.predictions(network.images, np.arange(count))
     names = _names(network, logits.shape[1])
     if target is None:
         classes = logits.argmax(1)

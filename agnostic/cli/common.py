@@ -145,12 +145,12 @@ def example(*lines: str) -> str:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, if that is a terminal; otherwise none.
 
     Args:
         what: the current task, such as ``"drawing blocks.3.1"``.
-        total: number of steps.
+        total: number of steps; None where it is not known.
 
     Yields:
         A function to call with the number of steps done since the last call.

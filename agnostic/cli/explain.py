@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,44 +84,25 @@ def explain(
 
     Bright is what speaks for the class. The model is shown the middle of the photo, in the size that it takes.
     """
-    from agnostic.attribution.methods import METHODS
-    from agnostic.attribution.verb import explain as explained
-    from agnostic.files import read_image
     from agnostic.models.load import loaded
-    from agnostic.registry import backend_of
-    from agnostic.visualization.pictures import fingerprint, slug
 
-    methods = list(dict.fromkeys(method or _DEFAULT))
-    for name in methods:
-        if name not in METHODS:
-            raise UnknownName(f"no method {name!r}: they are {', '.join(METHODS)}{nearest(name, METHODS)}")
+    methods = _checked(method or _DEFAULT)
     if photo.is_dir():
         raise InvalidInput(f"{str(photo)!r} is a folder: give one image file")
-    picture, given = read_image(photo), example_inputs(inputs or [])
-    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    options = (f"steps-{steps}" if steps != 32 else None, None if samples is None else f"samples-{samples}",
-               f"seed-{seed}" if seed else None, size, *drawing.inputs_name(inputs, image))  # fmt: skip
+    given = {"inputs": example_inputs(inputs or []), "image": parse_image(image), "size": parse_size(size)}
+    asked = {"layer": layer, "steps": steps, "samples": samples, "seed": seed}
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        whole, found = fingerprint(backend_of(network), network), []
-        for name in methods:
-            with progress(name, 0) as advance:
-                found.append(
-                    explained(
-                        network, picture, target=class_, method=name, layer=layer, steps=steps, samples=samples,
-                        seed=seed, inputs=given, image=parse_image(image), size=parse_size(size),
-                        channels_in=channels_in, progress=advance,
-                    )
-                )  # fmt: skip
-    target = slug(found[0].labels[0])
-    kinds = drawing.items_name(methods, "methods")
-    path = out / f"{drawing.file_name(whose, slug(photo.stem), 'explain', target, kinds, layer, *options)}.png"
-    made_by = {"fingerprint": whole, "photo": photo.name, "methods": methods, "class": found[0].labels[0],
-               "layer": layer, "steps": steps, "samples": samples, "seed": seed, "size": size}  # fmt: skip
-    report = _written(
-        path, found, {**made_by, "model": model, "weights": weights, "called_with": inputs}, made_by, force
-    )
+        whole, found = _explained(network, photo, methods, target=class_, channels_in=channels_in, **given, **asked)
+    label, kinds = found[0].labels[0], drawing.items_name(methods, "methods")
+    whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
+    options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
+               f"seed-{seed}" if seed else None, size, *drawing.inputs_name(inputs, image))  # fmt: skip
+    path = out / f"{drawing.file_name(whose, photo.stem, 'explain', label, kinds, layer, *options)}.png"
+    made_by = {"fingerprint": whole, "photo": photo.name, "methods": methods, "class": label, "size": size, **asked}
+    about = {"model": model, "weights": weights, "called_with": inputs, "image": image}
+    report = _written(path, found, made_by, about, force)
     if json:
         print_json(report)
         return
@@ -130,7 +112,31 @@ def explain(
     say(path)
 
 
-def _written(path: Path, found: list[Any], about: dict[str, Any], made_by: dict[str, Any], force: bool) -> Any:
+def _checked(methods: Sequence[str]) -> list[str]:
+    """The names of methods, each once; an unknown one is told before a model is loaded."""
+    from agnostic.attribution.methods import METHODS
+
+    for name in methods:
+        if name not in METHODS:
+            raise UnknownName(f"no method {name!r}: they are {', '.join(METHODS)}{nearest(name, METHODS)}")
+    return list(dict.fromkeys(methods))
+
+
+def _explained(network: Any, photo: Path, methods: Sequence[str], **options: Any) -> tuple[str, list[Any]]:
+    """The fingerprint of a model, and an explanation of a photo by each method."""
+    from agnostic.attribution.verb import explain as explained
+    from agnostic.files import read_image
+    from agnostic.registry import backend_of
+    from agnostic.visualization.pictures import fingerprint
+
+    picture, found = read_image(photo), []
+    for name in methods:
+        with progress(f"explaining by {name}", None) as advance:
+            found.append(explained(network, picture, method=name, progress=advance, **options))
+    return fingerprint(backend_of(network), network), found
+
+
+def _written(path: Path, found: list[Any], made_by: dict[str, Any], about: dict[str, Any], force: bool) -> Any:
     """Write the picture, and tell what it is."""
     import numpy as np
 
@@ -141,8 +147,10 @@ def _written(path: Path, found: list[Any], about: dict[str, Any], made_by: dict[
 
     if not force:
         check_replaceable(path, made_by)
-    shown = [np.repeat(x, 3, -1) if x.shape[-1] == 1 else x[..., :3] for x in (to_uint8(found[0].images[0]),)]
-    tiles = [tile for one in found for tile in (shown[0], one.overlays()[0])]
+    photo = to_uint8(found[0].images[0])
+    # Grey, or more channels than a screen has.
+    shown = np.repeat(photo[..., :1], 3, -1) if photo.shape[-1] < 3 else photo[..., :3]
+    tiles = [tile for one in found for tile in (shown, one.overlays()[0])]
     text = json_format.dumps({**made_by, **about, "agnostic": __version__})
     write_png(path, mosaic(np.stack(tiles), 2), {"agnostic": text})
     methods = [

@@ -293,3 +293,31 @@ def test_an_explanation_shows_itself(small: Any) -> None:
     assert found.overlays().shape == (2, 16, 16, 3)
     assert found.overlays().dtype == np.uint8
     assert found._repr_html_().count("<img") == 2
+
+
+def test_a_judge_tells_maps_from_random_ones_and_marks_those_that_do_not_need_the_weights(small: Any) -> None:
+    class Blob(nn.Module):
+        """Sure of class 0 where the middle is bright."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+            nn.init.constant_(self.conv.weight, 1.0)
+
+        def forward(self, x: Any) -> Any:
+            middle = self.conv(x).relu()[:, 0, 5:11, 5:11].mean((1, 2))
+            return torch.stack([4 * middle, 2 + 0 * middle], 1)
+
+    model = made(Blob)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    images = np.full((1, 16, 16, 3), 0.1, np.float32)
+    images[:, 5:11, 5:11] = 0.9
+    found = {one.method: one for one in ag.attribution.judge(model, images, methods=["gradient_x_input"], target=0)}
+    right, random = found["gradient_x_input"], found["random"]
+    assert right.deletion < random.deletion - 0.1
+    assert right.insertion > random.insertion
+    assert right.blind  # all weights are equal: shuffled, they are the same
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    (one, _) = ag.attribution.judge(small, IMAGES, methods=["gradient"], target=0, steps=2)
+    assert not one.blind
+    assert "random" in repr(ag.attribution.judge(small, IMAGES, methods=[], target=0, steps=1))
