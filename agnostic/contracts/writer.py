@@ -27,6 +27,17 @@ class SourceWriter(Protocol):
             InvalidInput: the framework has no such layout.
         """
 
+    def check_engine(self, engine: str | None, channels_first: bool) -> None:
+        """Refuse an engine that cannot run such source here.
+
+        Args:
+            engine: what the port is run with; None: the framework's own choice.
+            channels_first: as for the dialect.
+
+        Raises:
+            InvalidInput: the engine has no such layout.
+        """
+
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
         """Write the file that ``make_model`` of the written source reads.
 

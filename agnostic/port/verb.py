@@ -157,6 +157,8 @@ def port(
     """
     backend, writer = backend_of(model), get_backend(to)[WRITER]
     dialect = writer.dialect(channels_first)
+    if check:
+        writer.check_engine(engine, channels_first)
     if backend[CALLS].is_training(model):
         raise InvalidInput(f"{type(model).__name__} is in training mode: {backend.facts.set_inference}")
     if inputs is None:

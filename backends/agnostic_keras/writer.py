@@ -5,7 +5,9 @@ The source needs Keras and NumPy alone, on any of its engines. Images have their
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +42,8 @@ from agnostic.port.spelling import COMMON, Call, Spelling, direct, fixed, one, o
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
+from agnostic_keras.channels_first import expression as channels_first_expression
+from agnostic_keras.channels_first import layer as channels_first_layer
 from agnostic_keras.helpers import HELPERS
 
 SPELLINGS: dict[str, Spelling] = dict(COMMON)
@@ -939,6 +943,20 @@ class KerasDialect:
 DIALECT = KerasDialect()
 
 
+class ChannelsFirstDialect(KerasDialect):
+    """Source for Keras 3, channels first."""
+
+    channels = 1
+
+    def layer(self, node: Node) -> LayerNode | None:
+        """See :meth:`agnostic.port.dialect.Dialect.layer`."""
+        return channels_first_layer(node, super().layer)
+
+    def expression(self, node: Node, operands: Sequence[Code]) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.expression`."""
+        return channels_first_expression(node, operands, super().expression)
+
+
 def _made(attribute: Attribute) -> Code:
     """The code that makes a layer, under its name in the model."""
     code = DIALECT.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
@@ -1076,9 +1094,27 @@ def _make_model(file: File) -> list[str]:
 
 def dialect(channels_first: bool = False) -> KerasDialect:
     """See :meth:`agnostic.contracts.writer.SourceWriter.dialect`."""
-    if channels_first:
-        raise InvalidInput("source for Keras is written with channels last: leave channels_first out")
-    return DIALECT
+    return ChannelsFirstDialect() if channels_first else DIALECT
+
+
+def check_engine(engine: str | None, channels_first: bool) -> None:
+    """See :meth:`agnostic.contracts.writer.Writer.check_engine`."""
+    if channels_first and (engine or _default_engine()) == "tensorflow":
+        raise InvalidInput(
+            "TensorFlow has no convolutions with channels first on a CPU: run the port on another engine "
+            "(--engine jax, --engine torch), leave channels_first out, or write the source alone (--unchecked)"
+        )
+
+
+def _default_engine() -> str:
+    """What Keras computes with where nothing is said: the environment's, its settings file's, or TensorFlow."""
+    if "KERAS_BACKEND" in os.environ:
+        return os.environ["KERAS_BACKEND"]
+    settings = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
+    try:
+        return str(json.loads(settings.read_text()).get("backend", "tensorflow"))
+    except (OSError, ValueError):
+        return "tensorflow"
 
 
 def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:

@@ -1056,6 +1056,10 @@ def dialect(channels_first: bool = False) -> TorchDialect:
     return DIALECT
 
 
+def check_engine(engine: str | None, channels_first: bool) -> None:
+    """See :meth:`agnostic.contracts.writer.Writer.check_engine`; torch is its own engine."""
+
+
 def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> Path:
     """See :meth:`agnostic.contracts.writer.SourceWriter.write_weights`: a .safetensors file by state_dict names."""
     from safetensors.numpy import save_file

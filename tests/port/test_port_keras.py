@@ -127,3 +127,17 @@ def test_the_command_writes_source_weights_and_report(tmp_path: Path) -> None:
         "sequential.npz",
         "sequential.py",
     ]
+
+
+def test_channels_first_keeps_the_layout_of_the_source() -> None:
+    for name, layers in (("convolutional", 10), ("shared", 3)):
+        model, inputs = models()[name]
+        ported = ag.port(model, "keras", inputs, channels_first=True, engine="torch")
+        assert ported.report.is_same, str(ported.report)
+        assert len([row for row in ported.report.found if row.name and row.is_same]) >= layers
+        assert not ported.report.draft.laid.moves
+        given = [x.shape for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
+        assert [leaf.value.shape for leaf in ported.report.draft.laid.program.of_role("input")] == [*map(tuple, given)]
+        assert 'data_format="channels_first"' in ported.source
+    with pytest.raises(ag.InvalidInput, match=r"TensorFlow has no convolutions with channels first.*--engine jax"):
+        ag.port(model, "keras", inputs, channels_first=True, engine="tensorflow")
