@@ -260,24 +260,6 @@ def write_png(path: str | os.PathLike[str], image: npt.NDArray[Any], metadata: M
         Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=info)
 
 
-def read_png_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text of a PNG file by keyword, as :func:`write_png` wrote it.
-
-    Raises:
-        InvalidInput: the file cannot be read as a PNG.
-    """
-    data = read_regular(path)
-    try:
-        with decoding.decoder_errors():
-            image = decoding.opened(data)
-            image.load()  # text may follow the pixels, and a cut-off file shows only here
-            if image.format != "PNG":
-                raise decoding.Flaw(f"is an image of the format {image.format}, not PNG")
-    except decoding.Flaw as flaw:
-        raise InvalidInput(f"cannot read {os.fspath(path)!r} as PNG: it {flaw}") from None
-    return {k: str(v) for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
-
-
 def to_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """(H, W) or (H, W, 3 or 4), uint8."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or 0 in image.shape:

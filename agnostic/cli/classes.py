@@ -6,55 +6,38 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli import drawing
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    Image,
-    InputsOption,
-    Json,
-    ModelArgument,
-    Out,
-    Seed,
-    SizeOption,
-    Trust,
-    WeightsOption,
-    example,
-)
+from agnostic.cli import common, drawing
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("classes", epilog=example("agnostic classes efficientnet_lite0 espresso zebra 130"))(classes)
+    app.command("classes", epilog=common.example("agnostic classes efficientnet_lite0 espresso zebra 130"))(classes)
 
 
 def classes(
-    model: ModelArgument,
+    model: common.ModelArgument,
     wanted: Annotated[list[str], typer.Argument(metavar="CLASS...", help="Names or numbers of classes.")],
     layer: Annotated[str | None, typer.Option(help="Layer of the logits; by default the model's output.")] = None,
-    weights: WeightsOption = None,
+    weights: common.WeightsOption = None,
     recipe: drawing.RecipeName = "fourier",
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    card: Card = None,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    card: common.Card = None,
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 4,
-    seed: Seed = 0,
+    seed: common.Seed = 0,
     start: drawing.Start = None,
-    inputs: InputsOption = None,
-    image: Image = None,
+    inputs: common.InputsOption = None,
+    image: common.Image = None,
     force: drawing.Force = False,
-    out: Out = drawing.PICTURES,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    trust: Trust = False,
+    out: common.Out = drawing.PICTURES,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    trust: common.Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
-    device: Device = None,
-    json: Json = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Draw images that excite classes of a network, chosen by name or number: one mosaic.
 

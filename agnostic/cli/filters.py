@@ -8,24 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agnostic.cli import drawing
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    Image,
-    InputsOption,
-    Json,
-    ModelArgument,
-    Out,
-    Seed,
-    SizeOption,
-    Trust,
-    WeightsOption,
-    example,
-)
+from agnostic.cli import common, drawing
 
 if TYPE_CHECKING:
     from agnostic.visualization.objectives import Objective
@@ -35,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "filters",
-        epilog=example(
+        epilog=common.example(
             "agnostic filters efficientnet_lite0",
             "agnostic filters efficientnet_lite0 --layer 'blocks.3.*' --channels 0-63",
             "agnostic filters my_file.py:make_model --inputs 1x3x64x64 --inputs age.npy",
@@ -45,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def filters(
-    model: ModelArgument,
+    model: common.ModelArgument,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,26 +40,26 @@ def filters(
         str | None,
         typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64, or 8 if no layer is given."),
     ] = None,
-    weights: WeightsOption = None,
+    weights: common.WeightsOption = None,
     recipe: drawing.RecipeName = "fourier",
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    card: Card = None,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    card: common.Card = None,
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 8,
-    seed: Seed = 0,
+    seed: common.Seed = 0,
     start: drawing.Start = None,
-    inputs: InputsOption = None,
-    image: Image = None,
+    inputs: common.InputsOption = None,
+    image: common.Image = None,
     force: drawing.Force = False,
-    out: Out = drawing.PICTURES,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    trust: Trust = False,
+    out: common.Out = drawing.PICTURES,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    trust: common.Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
-    device: Device = None,
-    json: Json = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Draw images that excite single channels of a layer: one mosaic per layer.
 

@@ -8,24 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    InputsOption,
-    Json,
-    ModelArgument,
-    SizeOption,
-    Trust,
-    example,
-    example_inputs,
-    parse_size,
-    print_json,
-    print_table,
-    say,
-)
+from agnostic.cli import common
 from agnostic.text import counted
 
 if TYPE_CHECKING:
@@ -36,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "layers",
-        epilog=example(
+        epilog=common.example(
             "agnostic layers efficientnet_lite0",
             "agnostic layers torchvision:vgg16 --layer 'block*_conv*'",
             "agnostic layers my_file.py:make_model --inputs 1x3x48x96 --inputs 1x16:int",
@@ -45,19 +28,19 @@ def register(app: typer.Typer) -> None:
 
 
 def layers(
-    model: ModelArgument,
+    model: common.ModelArgument,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="Name, glob or kind:Conv2d; may be given several times.")
     ] = None,
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    card: Card = None,
-    inputs: InputsOption = None,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    card: common.Card = None,
+    inputs: common.InputsOption = None,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """List the layers of a model in execution order.
 
@@ -75,10 +58,12 @@ def layers(
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        listing = listed(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
+        listing = listed(
+            network, common.example_inputs(inputs or []), size=common.parse_size(size), channels_in=channels_in
+        )
     chosen = select(listing, layer, model=model) if layer else listing
     if json:
-        print_json([dataclasses.asdict(x) for x in chosen])
+        common.print_json([dataclasses.asdict(x) for x in chosen])
     else:
         _print_table(chosen)
 
@@ -99,12 +84,12 @@ def _print_table(chosen: Sequence[Layer]) -> None:
         del columns["calls"]
     if not any(x.aliases for x in chosen):
         del columns["aliases"]
-    print_table(
+    common.print_table(
         list(columns),
         ([show(x) for show in columns.values()] for x in chosen),
         ("channels", "parameters", "FLOPs", "calls"),
     )
-    say(_totals(chosen))
+    common.say(_totals(chosen))
 
 
 def _totals(chosen: Sequence[Layer]) -> str:

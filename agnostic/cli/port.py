@@ -7,30 +7,14 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    InputsOption,
-    Json,
-    ModelArgument,
-    SizeOption,
-    Trust,
-    example,
-    example_inputs,
-    parse_size,
-    print_json,
-    say_lines,
-)
+from agnostic.cli import common
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "port",
-        epilog=example(
+        epilog=common.example(
             "agnostic port torchvision:resnet50 --to keras --out resnet50/",
             "agnostic port my_file.py:make_model --to keras --inputs 1x3x224x224 --out ported/",
             "agnostic port my_file.py:make_model --to keras --operators my_operators.py --stubs --out ported/",
@@ -39,15 +23,15 @@ def register(app: typer.Typer) -> None:
 
 
 def port(
-    model: ModelArgument,
+    model: common.ModelArgument,
     to: Annotated[str, typer.Option("--to", help="The framework to write source for.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="The folder for source, weights and report.", show_default=False)],
     weights: Annotated[
         str | None, typer.Option("--weights", help="A weight file, or 'random'.", show_default=False)
     ] = None,
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    inputs: InputsOption = None,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    inputs: common.InputsOption = None,
     channels_first: Annotated[
         bool, typer.Option("--channels-first", help="Keep the channels of images before height and width.")
     ] = False,
@@ -64,12 +48,12 @@ def port(
         ),
     ] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Write the source, and do not run it.")] = False,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    card: Card = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    card: common.Card = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Write a model as source code for another framework, with its weights, and compare both layer by layer.
 
@@ -81,14 +65,14 @@ def port(
 
     with loaded(model, device=device, backend=backend, engine=None, weights=weights, trust=trust, card=card) as network:
         found = write(
-            network, to, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in,
+            network, to, common.example_inputs(inputs or []), size=common.parse_size(size), channels_in=channels_in,
             channels_first=channels_first, check=not unchecked, engine=engine, stubs=stubs,
             operators=[operator for file in operators or [] for operator in taught_in(file)],
         )  # fmt: skip
     path = found.save(out)
     report = found.report
     if json:
-        print_json({
+        common.print_json({
             "source": str(path), "stubs": list(dict.fromkeys(x.function for x in report.draft.stubs)),
             "same": report.is_same, "free": report.free, "verdict": report.verdict,
             "transposes": len(report.draft.laid.moves), "notes": list(report.notes),
@@ -98,6 +82,6 @@ def port(
             ],
         })  # fmt: skip
     else:
-        say_lines(f"{report}\nWritten: {path}")
+        common.say_lines(f"{report}\nWritten: {path}")
     if report.draft.stubs or (not unchecked and not report.is_same):
         raise typer.Exit(1)

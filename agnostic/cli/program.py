@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    InputsOption,
-    Json,
-    ModelArgument,
-    SizeOption,
-    Trust,
-    example,
-    example_inputs,
-    parse_size,
-    print_json,
-    say_lines,
-)
+from agnostic.cli import common
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "program",
-        epilog=example(
+        epilog=common.example(
             "agnostic program torchvision:resnet50",
             "agnostic program my_file.py:make_model --inputs 2x3x48x96 --json",
         ),
@@ -35,16 +19,16 @@ def register(app: typer.Typer) -> None:
 
 
 def program(
-    model: ModelArgument,
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    inputs: InputsOption = None,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    card: Card = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    model: common.ModelArgument,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    inputs: common.InputsOption = None,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    card: common.Card = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Print the operators of a model, each with its attributes, operands, layer and source line.
 
@@ -59,8 +43,10 @@ def program(
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        found = read(network, example_inputs(inputs or []), size=parse_size(size), channels_in=channels_in)
+        found = read(
+            network, common.example_inputs(inputs or []), size=common.parse_size(size), channels_in=channels_in
+        )
     if json:
-        print_json(data(found))
+        common.print_json(data(found))
     else:
-        say_lines(found)
+        common.say_lines(found)

@@ -9,28 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli import drawing
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    Image,
-    InputsOption,
-    Json,
-    ModelArgument,
-    Out,
-    SizeOption,
-    Trust,
-    WeightsOption,
-    example,
-    example_inputs,
-    parse_image,
-    parse_size,
-    print_json,
-    say,
-)
+from agnostic.cli import common, drawing
 from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
@@ -43,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "taps",
-        epilog=example(
+        epilog=common.example(
             "agnostic taps efficientnet_lite0 photo.jpg --layer 'blocks.*'",
             "agnostic taps torchvision:vgg16 photo.jpg --layer block1_conv1 --channels 0-15",
             "agnostic taps efficientnet_lite0 photos/ --layer blocks.3.1",
@@ -52,26 +31,26 @@ def register(app: typer.Typer) -> None:
 
 
 def taps(
-    model: ModelArgument,
+    model: common.ModelArgument,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file, or a folder of photos at any depth.")],
     layer: Annotated[list[str], typer.Option("--layer", help="Name or glob of a layer; may be given several times.")],
     channels: Annotated[
         str | None, typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64 at most.")
     ] = None,
-    weights: WeightsOption = None,
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    card: Card = None,
-    inputs: InputsOption = None,
-    image: Image = None,
+    weights: common.WeightsOption = None,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    card: common.Card = None,
+    inputs: common.InputsOption = None,
+    image: common.Image = None,
     columns: drawing.Columns = 8,
     force: drawing.Force = False,
-    out: Out = drawing.PICTURES,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    out: common.Out = drawing.PICTURES,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Draw the output of each channel of a layer for a photo: one mosaic per layer, bright where the channel is high.
 
@@ -85,7 +64,7 @@ def taps(
     from agnostic.taps.verbs import prepare
     from agnostic.visualization.pictures import fingerprint
 
-    photos, called_with = _photos(photo), example_inputs(inputs or [])
+    photos, called_with = _photos(photo), common.example_inputs(inputs or [])
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     parts = (None if channels is None else f"channels-{channels}", size, *drawing.inputs_name(inputs, image))
@@ -98,7 +77,7 @@ def taps(
         whole = fingerprint(backend_of(network), network)
         for path, picture in _readable(photos, single, unreadable):
             shown = prepare(
-                network, picture, inputs=called_with, image=parse_image(image), size=parse_size(size),
+                network, picture, inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
                 channels_in=channels_in,
             )  # fmt: skip
             listing = run_layers(backend_of(network), network, shown)
@@ -110,7 +89,7 @@ def taps(
             ):
                 report.append(made)
                 if not json:
-                    say(f"{made['path']} ({made.pop('summary')})")
+                    common.say(f"{made['path']} ({made.pop('summary')})")
             flat.update((x.name, None) for x in left_out if x.calls)
     if not report:
         raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
@@ -132,12 +111,12 @@ def _readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Ite
 
 def _tell(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(report)
+        common.print_json(report)
         return
     if report["left_out"]:
-        say(f"skipped, without height and width: {', '.join(report['left_out'])}")
+        common.say(f"skipped, without height and width: {', '.join(report['left_out'])}")
     for reason in report["unreadable"]:
-        say(f"skipped: {reason}")
+        common.say(f"skipped: {reason}")
 
 
 def _photos(given: Path) -> dict[Path, str]:

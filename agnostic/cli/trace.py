@@ -7,21 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    Device,
-    Engine,
-    Json,
-    SizeOption,
-    Trust,
-    WeightsOption,
-    example,
-    layers_shown,
-    parse_size,
-    print_json,
-    say,
-)
+from agnostic.cli import common
 from agnostic.text import counted
 
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="A folder of photos, or one photo.")]
@@ -35,7 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "trace",
-        epilog=example(
+        epilog=common.example(
             "agnostic trace torchvision:resnet50 --images photos/ --out a.trace",
             "agnostic trace model.keras --engine jax --inputs x.npy --out b.trace",
             "agnostic trace model.keras --images photos/ --optimizer Adam --steps 3 --out b.trace",
@@ -51,7 +37,7 @@ def trace(
     images: ImagesOption = None,
     inputs: ArraysOption = None,
     count: CountOption = 8,
-    size: SizeOption = None,
+    size: common.SizeOption = None,
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Record the gradients of a loss: half the mean square of the output.")
     ] = False,
@@ -70,13 +56,13 @@ def trace(
         str | None,
         typer.Option("--rates", help="In place of --steps: the learning rate of each step, such as 0.1,0.1,0.01."),
     ] = None,
-    weights: WeightsOption = None,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    card: Card = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    weights: common.WeightsOption = None,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    card: common.Card = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Record the inputs and outputs of each layer of a model for some photos, with the rounding error of each layer.
 
@@ -92,7 +78,7 @@ def trace(
     if given is None:
         raise InvalidInput("no inputs are given: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
-    with layers_shown():
+    with common.layers_shown():
         path = trace_elsewhere(
             Side(model, backend, engine, weights, trust, device, None if card is None else str(card)),
             given,
@@ -101,12 +87,12 @@ def trace(
         )
     found = Trace(path)
     if json:
-        print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
+        common.print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
                     "model": found.about["model"], "notes": found.about["notes"]})  # fmt: skip
     else:
-        say(f"{path} ({counted(len(found.about['calls']), 'call')}, {path.stat().st_size / 1e6:.1f} MB)")
+        common.say(f"{path} ({counted(len(found.about['calls']), 'call')}, {path.stat().st_size / 1e6:.1f} MB)")
         for note in found.about["notes"]:
-            say(f"note: {note}")
+            common.say(f"note: {note}")
 
 
 def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: str | None) -> object:
@@ -117,7 +103,7 @@ def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: st
     if images is not None and inputs is not None:
         raise InvalidInput("--images and --inputs exclude each other: give one")
     if images is not None:
-        return photos(images, count, parse_size(size))
+        return photos(images, count, common.parse_size(size))
     return None if inputs is None else read_inputs(inputs)
 
 

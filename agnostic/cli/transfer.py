@@ -7,19 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agnostic.cli.common import (
-    Card,
-    Device,
-    Json,
-    SizeOption,
-    Trust,
-    example,
-    parse_size,
-    print_json,
-    progress,
-    say,
-    say_lines,
-)
+from agnostic.cli import common
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 
@@ -27,7 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "transfer",
-        epilog=example(
+        epilog=common.example(
             "agnostic transfer torchvision:resnet50 resnet50 --to keras --out resnet50.keras",
             "agnostic transfer torchvision:vgg16 keras_model.py:make --engine jax --out vgg16.weights.h5",
             "agnostic transfer model.keras torch_model.py:make --to torch --out model.safetensors",
@@ -51,12 +39,12 @@ def transfer(
         str | None, typer.Option("--to", help="The target's backend, if the specification does not say.")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="The engine of Keras: torch, jax or tensorflow.")] = "",
-    device: Device = None,
-    card: Card = None,
-    size: SizeOption = None,
+    device: common.Device = None,
+    card: common.Card = None,
+    size: common.SizeOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the inputs of both models.")] = 0,
-    trust: Trust = False,
-    json: Json = False,
+    trust: common.Trust = False,
+    json: common.Json = False,
 ) -> None:
     """Copy the weights of one model into another of the same architecture, and check by running both.
 
@@ -74,16 +62,16 @@ def transfer(
         )
     if out.is_dir():
         raise InvalidInput(f"cannot write {str(out)!r}: it is a folder, and a file name was expected")
-    with progress(f"{source} to {target}", total=4) as advance:
+    with common.progress(f"{source} to {target}", total=4) as advance:
         report = between(
             source, target, out, weights=source_weights, source_backend=source_backend, target_backend=target_backend,
-            engine=engine or None, device=device, card=None if card is None else str(card), size=parse_size(size),
-            seed=seed, trust=trust, advance=advance,
+            engine=engine or None, device=device, card=None if card is None else str(card),
+            size=common.parse_size(size), seed=seed, trust=trust, advance=advance,
         )  # fmt: skip
     if json:
-        print_json({"out": out, **report["json"]})
+        common.print_json({"out": out, **report["json"]})
     else:
-        say_lines(report["text"])
-        say(f"written: {out}")
+        common.say_lines(report["text"])
+        common.say(f"written: {out}")
     if not report["json"]["verified"]:
         raise typer.Exit(1)

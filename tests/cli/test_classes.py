@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agnostic.cli import main
-from agnostic.files import read_image, read_png_metadata, write_png
+from agnostic.files import read_image, write_png
 
 pytest.importorskip("torch")
 Command = Callable[..., int]
@@ -29,7 +30,7 @@ def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, cap
     images = "tiny-make-classes-fourier-16-2steps"
     assert files(folder) == [mosaic] + [f"{images}/000{n}.png" for n in (0, 3)]
     assert read_image(folder / mosaic).shape == (26, 47, 3)
-    said = json.loads(read_png_metadata(folder / images / "0003.png")["agnostic"])
+    said = json.loads(Image.open(folder / images / "0003.png").text["agnostic"])
     assert (said["label"], said["weights"]) == ("class 3", None)
 
 
@@ -52,7 +53,7 @@ def test_names_of_the_embedded_network(tmp_path: Path, capsys: Any) -> None:
         "0967-espresso.png", "0340-zebra.png", "0130-flamingo.png",
     ]  # fmt: skip
     assert all(Path(path).is_file() for path in (report["mosaic"], *report["images"]))
-    said = [json.loads(read_png_metadata(Path(path))["agnostic"])["label"] for path in report["images"]]
+    said = [json.loads(Image.open(Path(path)).text["agnostic"])["label"] for path in report["images"]]
     assert said == ["espresso", "zebra", "flamingo"]
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agnostic.cli import drawing, main
-from agnostic.files import read_image, read_png_metadata, write_png
+from agnostic.files import read_image, write_png
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -51,12 +52,12 @@ def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, 
     np.testing.assert_array_equal(
         mosaic[26:42, 5:21], read_image(folder / "tiny-make-stem-fourier-16-2steps" / "0005.png")
     )
-    said = json.loads(read_png_metadata(folder / "tiny-make-stem-fourier-16-2steps" / "0005.png")["agnostic"])
+    said = json.loads(Image.open(folder / "tiny-make-stem-fourier-16-2steps" / "0005.png").text["agnostic"])
     assert said["label"] == "stem:5"
     assert said["seed"] == 0
     assert "Fourier" in said["recipe"]
     assert np.isfinite(said["objective"])
-    of_mosaic = json.loads(read_png_metadata(folder / mosaics[0])["agnostic"])
+    of_mosaic = json.loads(Image.open(folder / mosaics[0]).text["agnostic"])
     assert of_mosaic.pop("items") == ["0000", "0001", "0002", "0005"]
     assert of_mosaic.pop("columns") == 3
     assert of_mosaic.pop("remarks") == {}
@@ -291,7 +292,7 @@ def test_a_silent_channel_is_told(command: Command, model: Path, tmp_path: Path,
     (report,) = json.loads(capsys.readouterr().out)
     assert list(report["remarks"]) == ["0002"]  # though nothing was drawn again
     for path in (report["mosaic"], report["images"][1]):
-        assert "no gradient reaches" in read_png_metadata(path)["agnostic"]
+        assert "no gradient reaches" in Image.open(path).text["agnostic"]
     assert command("filters", "--layer", "act", "--channels", "2", function="silent") == 2
     assert "no gradient reaches the image from 'act:2'" in capsys.readouterr().err
 
@@ -318,7 +319,7 @@ def foreign_text(path: Path) -> None:
 
 
 def other_size(path: Path) -> None:
-    write_png(path, np.zeros((9, 9, 3), np.uint8), read_png_metadata(path))
+    write_png(path, np.zeros((9, 9, 3), np.uint8), dict(Image.open(path).text))
 
 
 def no_image(path: Path) -> None:
