@@ -94,7 +94,7 @@ assert 'keras' not in sys.modules
 # Cycles ---------------------------------------------------------------------------------------------------------------
 CYCLES = (
     {"agnostic.program.nodes", "agnostic.program.text", "agnostic.program.vocabulary"},  # a program prints itself
-    {"agnostic.port.layout", "agnostic.port.rules"},
+    {"agnostic.port.layout", "agnostic.port.rules"},  # a layout is found by rules, and a rule lays out what is inside
     # To be rebuilt.
     {"agnostic.compare.page", "agnostic.compare.report"},
     {"agnostic.compare.offline", "agnostic.compare.processes", "agnostic.compare.verbs"},
@@ -110,6 +110,8 @@ def test_there_is_no_other_cycle_of_imports() -> None:
     )
     found = _components({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
     assert [sorted(cycle) for cycle in found if not any(cycle <= known for known in CYCLES)] == []
+    gone = [sorted(known) for known in CYCLES if not any(cycle <= known for cycle in found)]
+    assert gone == [], "there is no such cycle now: take it off the list"
 
 
 def _components(edges: dict[str, set[str]]) -> list[set[str]]:
