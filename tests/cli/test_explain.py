@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agnostic.cli import main
-from agnostic.files import read_image, read_png_metadata, write_png
+from agnostic.files import read_image, write_png
 
 pytest.importorskip("torch")
 
@@ -36,7 +37,7 @@ def test_a_row_for_each_method(explain: Callable[..., int], tmp_path: Path, caps
     path = tmp_path / "out" / "tiny-make-photo-explain-class-3-grad_cam_occlusion-16.png"
     assert out[2] == str(path)
     assert read_image(path).shape == (2 * 21 + 5, 2 * 21 + 5, 3)
-    said = json.loads(read_png_metadata(path)["agnostic"])
+    said = json.loads(Image.open(path).text["agnostic"])
     assert said["methods"] == ["grad_cam", "occlusion"]
     assert said["class"] == "class 3"
 
