@@ -121,6 +121,7 @@ LARGE = {
     "agnostic.augmentation.iterators.Iterator": "eight methods are Python's, and Keras' users override four others",
     "agnostic_keras.optimizers.RuleOptimizer": "Keras calls twelve of them",
     "agnostic_keras.program.Recorder": "its methods share the state of one reading",
+    "agnostic_torch.recording.Recorder": "its methods share the state of one recording",
     "agnostic.port.writer.Blocks": "its methods share the state of one writing",
 }
 """Functions and classes that are larger, and why."""

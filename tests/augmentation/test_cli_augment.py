@@ -91,4 +91,4 @@ def test_photos_are_read_as_image_folders_read_them(run, tmp_path):
         assert (sheet[5:15, left : left + 20] == 0).all()
         assert (sheet[15:25, left : left + 20] == 255).all()
         assert (sheet[30:50, left : left + 20] == 128).all()
-    assert "left out: cannot read" in run(photos, *options).stdout
+    assert "skipped: cannot read" in run(photos, *options).stdout

@@ -99,7 +99,7 @@ def test_layers_as_a_table(run):
     assert cells[1] == ["conv", "Conv2d", "N x 6 x 30 x 30", "NCHW", "6", "168", f"{2 * 30 * 30 * 6 * 27:,}", "1"]
     assert cells[2] == ["act", "ReLU", "N x 6 x 30 x 30", "NCHW", "6", "0", "0", "2"]
     assert cells[-2] == ["unused", "Linear", "-", "-", "-", "2", "-", "0"]
-    numbers = re.fullmatch(r"7 layers, ([\d,]+) parameters, ([\d,]+) FLOPs \(two for each multiply-add\)", lines[-1])
+    numbers = re.fullmatch(r"7 layers, ([\d,]+) parameters, ([\d,]+) FLOPs \(two per multiply-add\)", lines[-1])
     assert numbers is not None
     assert int(numbers[2].replace(",", "")) >= 2 * 30 * 30 * 6 * 27
 
@@ -206,7 +206,7 @@ def test_taps_of_a_folder(run, place):
     assert drawn["b.png"] == "pictures/model-colour-conv-b.png-20.png"
     assert len(report["unreadable"]) == 1
     assert "bad.jpg" in report["unreadable"][0]
-    assert "left out: cannot read 'photos/bad.jpg'" in run("taps", "model.py:colour", "photos", "--layer", "conv")
+    assert "skipped: cannot read 'photos/bad.jpg'" in run("taps", "model.py:colour", "photos", "--layer", "conv")
     single = run("taps", "model.py:colour", "photos/b.png", "--layer", "conv", "--size", 20).split()[0]
     np.testing.assert_array_equal(read_image(place / single), read_image(place / drawn["b.png"]))
     (place / "empty").mkdir()
