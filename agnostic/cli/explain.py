@@ -9,30 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agnostic.cli import drawing
-from agnostic.cli.common import (
-    BackendOption,
-    Card,
-    ChannelsIn,
-    Device,
-    Engine,
-    Image,
-    InputsOption,
-    Json,
-    ModelArgument,
-    Out,
-    Seed,
-    SizeOption,
-    Trust,
-    WeightsOption,
-    example,
-    example_inputs,
-    parse_image,
-    parse_size,
-    print_json,
-    progress,
-    say,
-)
+from agnostic.cli import common, drawing
 from agnostic.errors import InvalidInput, UnknownName, nearest
 
 _DEFAULT = ("grad_cam", "integrated_gradients")
@@ -42,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command(
         "explain",
-        epilog=example(
+        epilog=common.example(
             "agnostic explain efficientnet_lite0 photo.jpg --class espresso",
             "agnostic explain efficientnet_lite0 photo.jpg --method layer_cam --method rise",
         ),
@@ -50,11 +27,10 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: ModelArgument,
+    model: common.ModelArgument,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file.")],
     class_: Annotated[
-        str | None,
-        typer.Option("--class", help="Name or number of a class; by default the likeliest."),
+        str | None, typer.Option("--class", help="Name or number of a class; by default the likeliest.")
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -65,20 +41,20 @@ def explain(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Copies of smoothgrad (16 by default), masks of rise (1000).")
     ] = None,
-    seed: Seed = 0,
-    weights: WeightsOption = None,
-    size: SizeOption = None,
-    channels_in: ChannelsIn = None,
-    card: Card = None,
-    inputs: InputsOption = None,
-    image: Image = None,
+    seed: common.Seed = 0,
+    weights: common.WeightsOption = None,
+    size: common.SizeOption = None,
+    channels_in: common.ChannelsIn = None,
+    card: common.Card = None,
+    inputs: common.InputsOption = None,
+    image: common.Image = None,
     force: drawing.Force = False,
-    out: Out = drawing.PICTURES,
-    backend: BackendOption = None,
-    engine: Engine = None,
-    trust: Trust = False,
-    device: Device = None,
-    json: Json = False,
+    out: common.Out = drawing.PICTURES,
+    backend: common.BackendOption = None,
+    engine: common.Engine = None,
+    trust: common.Trust = False,
+    device: common.Device = None,
+    json: common.Json = False,
 ) -> None:
     """Show which pixels of a photo the score of a class depends on: a row for each method, the photo and its overlay.
 
@@ -89,7 +65,11 @@ def explain(
     methods = _checked(method or _DEFAULT)
     if photo.is_dir():
         raise InvalidInput(f"{str(photo)!r} is a folder: give one image file")
-    given = {"inputs": example_inputs(inputs or []), "image": parse_image(image), "size": parse_size(size)}
+    given = {
+        "inputs": common.example_inputs(inputs or []),
+        "image": common.parse_image(image),
+        "size": common.parse_size(size),
+    }
     asked = {"layer": layer, "steps": steps, "samples": samples, "seed": seed}
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
@@ -104,12 +84,12 @@ def explain(
     about = {"model": model, "weights": weights, "called_with": inputs, "image": image}
     report = _written(path, found, made_by, about, force)
     if json:
-        print_json(report)
+        common.print_json(report)
         return
     for one in found:
         where = "" if one.layer is None else f" at {one.layer}"
-        say(f"{one.method}{where}: {one.captions()[0]}")
-    say(path)
+        common.say(f"{one.method}{where}: {one.captions()[0]}")
+    common.say(path)
 
 
 def _checked(methods: Sequence[str]) -> list[str]:
@@ -131,7 +111,7 @@ def _explained(network: Any, photo: Path, methods: Sequence[str], **options: Any
 
     picture, found = read_image(photo), []
     for name in methods:
-        with progress(f"explaining by {name}", None) as advance:
+        with common.progress(f"explaining by {name}", None) as advance:
             found.append(explained(network, picture, method=name, progress=advance, **options))
     return fingerprint(backend_of(network), network), found
 
