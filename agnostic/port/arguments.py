@@ -66,7 +66,8 @@ def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> di
             column = Column(values)
             columns.append(column)
         column.marks.append(mark)
-    optional = {code.condition: m.name for m, code in group.template.members if isinstance(code, If)}
+    options = [(m, code) for m, code in group.template.members if isinstance(code, If) and m.leaf is None]
+    optional = {code.condition: m.name for m, code in options}
     taken = set(reserved) | {member.name for member, _ in group.template.members}
     known: list[Column] = []
     for column in sorted(columns, key=_order(widths)):
@@ -104,6 +105,10 @@ def _following(column: Column, known: Sequence[Column]) -> Code:
             pairs = zip(column.values, other.values, strict=True)
             if all(a is MISSING or same(a, b) for a, b in pairs):
                 return other.code
+    if all(isinstance(value, float) and value > 0 for value in column.values):
+        for other in known:
+            if other.is_counting and column.values == [v if v is MISSING else v**-0.5 for v in other.values]:
+                return Infix("**", other.code, -0.5)
     if not column.is_counting:
         return None
     alike = [other for other in known if other.is_counting and _are_alike(column, other)]
@@ -123,7 +128,8 @@ def _following(column: Column, known: Sequence[Column]) -> Code:
         for two in alike[n:]:
             if column.role != "size" or one.is_partial or two.is_partial:
                 continue
-            if column.values == [a * b for a, b in zip(one.values, two.values, strict=True)]:
+            products = [a * b for a, b in zip(one.values, two.values, strict=True)]
+            if all(a is MISSING or a == b for a, b in zip(column.values, products, strict=True)):
                 return Infix("*", one.code, two.code)
     return None
 

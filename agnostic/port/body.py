@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agnostic.port.code import Apply, Code, Name, Ref, identifier, refs, replaced, text
+from agnostic.port.code import Apply, Code, Loop, Name, Ref, identifier, refs, replaced, text
 from agnostic.program.nodes import Value
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def lines_of(
             wanted = leaf.name.rpartition(".")[2]
         else:
             wanted = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
+            wanted = "features" if value.dtype == "list" else wanted
         names[value] = identifier(wanted, {*names.values(), "self", *modules})
         inputs.append(names[value])
     result = (
@@ -53,6 +54,13 @@ def lines_of(
     last |= dict.fromkeys(body.outputs, len(kept))
     lines = []
     for place, (targets, code) in enumerate(kept):
+        if isinstance(code, Loop):
+            [target] = targets
+            names[target] = (
+                identifier("features", set(names.values())) if code.grows else _result_name(code, names, last, place)
+            )
+            lines += _loop(code, names, names[target])
+            continue
         if place == len(kept) - 1 and len(targets) == 1 and result == Ref(targets[0]):
             result = code
             break
@@ -69,6 +77,22 @@ def lines_of(
     return Lines(inputs, lines)
 
 
+def _result_name(code: Loop, names: Mapping[Value, str], last: Mapping[Value, int], place: int) -> str:
+    """The variable of what a loop starts with, where none reads it later; else one of its own."""
+    alive = {name for value, name in names.items() if last.get(value, -1) > place}
+    start = names[code.start.value]
+    return start if start not in alive else identifier("y", set(names.values()))
+
+
+def _loop(code: Loop, names: Mapping[Value, str], name: str) -> list[str]:
+    start = text(code.start, names.__getitem__)
+    begin = [] if start == name else [f"{name} = {start}"]
+    others = "".join(f", {text(other, names.__getitem__)}" for other in code.others)
+    called = f"layer({name}{others})"
+    step = f"{name}.append({called})" if code.grows else f"{name} = {called}"
+    return [*begin, f"for layer in {text(code.layers, names.__getitem__)}:", f"    {step}"]
+
+
 def _bare(written: str, code: Code) -> str:
     return written[1:-1] if isinstance(code, tuple) and len(code) > 1 else written
 
@@ -82,6 +106,8 @@ def _inlined(statements: Sequence[Statement], outputs: Sequence[Value]) -> list[
         code = statement.code
         while found:
             targets, inner = found[-1]
+            if isinstance(inner, Loop) or isinstance(code, Loop):
+                break
             if len(targets) != 1 or uses[targets[0]] != 1 or targets[0] not in set(refs(code)):
                 break
             [target] = targets

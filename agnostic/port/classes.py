@@ -16,6 +16,7 @@ from agnostic.port.arguments import chosen, default, same, width
 from agnostic.port.body import Lines, lines_of
 from agnostic.port.code import Apply, Code, Each, If, Infix, Name, class_name, identifier, parts, replaced
 from agnostic.port.dialect import Attribute, Class, Dialect
+from agnostic.port.lists import loops, taken_apart
 from agnostic.port.templates import MISSING, Group, Mark, Template, marked, marks, names, skeleton
 from agnostic.port.variants import merged
 from agnostic.port.writer import Blocks, Body, Member
@@ -59,12 +60,17 @@ class Classes:
 
     def _kind(self, bodies: Sequence[Body]) -> None:
         """Write the classes of all blocks of a kind."""
-        plain = [Template([(m, self._member_code(m)) for m in b.members], b.statements, b.inputs, b.outputs)
-                 for b in bodies]  # fmt: skip
+        plain = [self._template(body) for body in bodies]
         groups = merged(_grouped(bodies, plain))
         chains = [group for group in groups if all(body.is_chain for body in group.bodies)]
         written = [group for group in groups if not any(group is chain for chain in chains)]
         stacked = [body for group in chains for body in group.bodies]
+        runs = [Template([], [], [], [], self._stack(body, least=1)) for body in stacked]
+        counted = {b.path: t.stack for b, t in zip(stacked, runs, strict=True)}
+        for group in _grouped(stacked, runs):
+            if _counts_differ(group) and _pays(group, counted):
+                written.append(group)
+                stacked = [body for body in stacked if body not in group.bodies]
         stacks = [Template([], [], [], [], self._stack(body)) for body in stacked]
         by_path = {body.path: template.stack for body, template in zip(stacked, stacks, strict=True)}
         for group in _grouped(stacked, stacks):
@@ -76,6 +82,13 @@ class Classes:
         for group in written:
             self._finish(group)
 
+    def _template(self, body: Body) -> Template:
+        members = [(m, self._member_code(m)) for m in body.members]
+        statements = taken_apart(body.statements, self.dialect)
+        if self.dialect.lists and not body.is_chain:
+            members, statements = loops(members, statements, body.outputs, self.dialect.named)
+        return Template(members, statements, body.inputs, body.outputs)
+
     # Members ----------------------------------------------------------------------------------------------------------
     def _member_code(self, member: Member) -> Code:
         if member.body is not None:
@@ -84,8 +97,8 @@ class Classes:
             return tuple(member.leaf.value.shape)
         return member.constructor
 
-    def _stack(self, body: Body) -> Code:
-        """A stack of what the block calls."""
+    def _stack(self, body: Body, least: int = 2) -> Code:
+        """A stack of what the block calls; so many equal layers are a loop."""
         by_name = {f"self.{m.name}": (m.layer, self._member_code(m)) for m in body.members}
         found: list[tuple[str, Code]] = []
         for statement in body.statements:
@@ -100,10 +113,10 @@ class Classes:
                 # What only puts axes in order for a layer has that layer's path.
                 name = identifier(node.operator, taken) if name in taken else name
                 found.append((name, self.dialect.as_layer(node)))
-        return self.dialect.stacked(self._runs(found))
+        return self.dialect.stacked(self._runs(found, least))
 
-    def _runs(self, found: Sequence[tuple[str, Code]]) -> list[Code]:
-        """Layers under their names; two or more that are equal but for a number in the name as one expression."""
+    def _runs(self, found: Sequence[tuple[str, Code]], least: int) -> list[Code]:
+        """Layers under their names; so many that are equal but for a number in the name as one expression."""
         runs: list[Code] = []
         taken = {name for name, _ in found}
         place = 0
@@ -115,7 +128,8 @@ class Classes:
                 first = int(name[len(prefix) :])
                 while end < len(found) and found[end] == (f"{prefix}{first + end - place}", code):
                     end += 1
-            if end - place > 1:
+            alike = place and _makers(found[place - 1][1])[:1] == _makers(code)[:1]
+            if name != prefix and (end - place > 1 or (least == 1 and alike and f"{prefix}0" in taken)):
                 each = Name("str(i)") if not prefix else Name(f'f"{prefix}{{i}}"')
                 stop: Code = first + end - place
                 if first and f"{prefix}0" not in taken:
@@ -237,6 +251,13 @@ def _grouped(bodies: Sequence[Body], templates: Sequence[Template]) -> list[Grou
     return list(groups.values())
 
 
+def _counts_differ(group: Group) -> bool:
+    return any(
+        mark.hint == "count" and len({repr(column[mark]) for column in group.columns}) > 1
+        for mark in marks(group.template)
+    )
+
+
 def _pays(group: Group, stacks: Mapping[str, Code]) -> bool:
     """Whether a class for stacks is shorter than the stacks themselves, by counting the layers they make."""
     sizes = Counter(len(_makers(stacks[body.path])) for body in group.bodies)
@@ -298,6 +319,8 @@ def inlined(classes: Sequence[Class]) -> list[Class]:
         inner = gone[piece.function.text]
         given = {name: value for name, value in inner.parameters if value is not ...} | dict(piece.keywords)
         code = replaced(inner.stack, lambda c: given.get(c.text, c) if isinstance(c, Name) else c)
+        if "name" in given:
+            code = replace(code, keywords=(*code.keywords, ("name", given["name"])))
         return replaced(code, instead)
 
     return [

@@ -99,6 +99,23 @@ class If:
     otherwise: Code
 
 
+@dataclass(frozen=True)
+class Loop:
+    """What comes out of a loop over layers; only a whole statement is one.
+
+    Attributes:
+        layers: a list of layers.
+        start: what the first is called with.
+        others: arguments that each is called with besides.
+        grows: whether each is called with the list of all that came before, not with the last alone.
+    """
+
+    layers: Code
+    start: Code
+    others: tuple[Code, ...] = ()
+    grows: bool = False
+
+
 class Dim(int):
     """A length that changes with the inputs.
 
@@ -142,6 +159,8 @@ def parts(code: Code) -> tuple[Code, ...]:
         return (code.code, code.start, code.stop)
     if isinstance(code, If):
         return (code.condition, code.then, code.otherwise)
+    if isinstance(code, Loop):
+        return (code.layers, code.start, *code.others)
     return code if isinstance(code, tuple) else ()
 
 
@@ -167,6 +186,8 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
         return Each(function(code.code), code.variable, function(code.start), function(code.stop))
     if isinstance(code, If):
         return If(function(code.condition), function(code.then), function(code.otherwise))
+    if isinstance(code, Loop):
+        return Loop(function(code.layers), function(code.start), tuple(map(function, code.others)), code.grows)
     return tuple(map(function, code)) if isinstance(code, tuple) else code
 
 
@@ -210,11 +231,15 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         index = code.index if isinstance(code.index, tuple) and code.index else (code.index,)
         return f"{text(code.of, names, 20)}[{', '.join(text(part, names) for part in index)}]"
     if isinstance(code, Slice):
-        start, stop, step = ("" if part is None else text(part, names) for part in parts(code))
-        return f"{start}:{stop}" + (f":{step}" if step else "")
+        found = ["" if part is None else text(part, names) for part in parts(code)][: 2 if code.step is None else 3]
+        if all(re.fullmatch(r"-?\w*", part) for part in found):
+            return ":".join(found)
+        return " : ".join(found).strip()  # as formatters space what is more than a name
     if isinstance(code, Attr):
         return f"{text(code.of, names, 20)}.{code.name}"
     if isinstance(code, Listed):
+        if len(code.parts) == 1 and isinstance(code.parts[0], Each):
+            return f"[{text(code.parts[0], names)[2:-1]}]"
         return f"[{', '.join(text(part, names) for part in code.parts)}]"
     if isinstance(code, Each):
         span = text(code.stop, names)
@@ -232,7 +257,7 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         inner = ", ".join(text(part, names) for part in code)
         return f"({inner},)" if len(code) == 1 else f"({inner})"
     written = literal(code)
-    return f"({written})" if strength and written.startswith("-") else written
+    return f"({written})" if (strength and written.startswith("-")) or (strength > 10 and "**" in written) else written
 
 
 def literal(value: Any) -> str:
@@ -244,6 +269,8 @@ def literal(value: Any) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             return f'float("{value}")'
+        if 0 < value < 1 and len(repr(value)) > 9 and (root := round(value**-2)) < 10**5 and root**-0.5 == value:
+            return f"{root}**-0.5"
         return repr(float(value))
     if isinstance(value, str):
         return '"' + repr(value)[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'

@@ -145,6 +145,9 @@ class Dialect(Protocol):
     modules: frozenset[str]
     """Names by which a file of the framework imports modules."""
 
+    lists: bool
+    """Whether layers in a list keep the names that they are made with."""
+
     helpers: Mapping[str, str]
     """Functions that may be called, by name, with their source; written into the file if they are used."""
 
@@ -178,6 +181,14 @@ class Dialect(Protocol):
 
     def stacked(self, layers: Sequence[Code]) -> Code:
         """The code of a layer that calls layers one after the other."""
+        ...
+
+    def unstacked(self, array: Code, axis: int) -> Code:
+        """The code of all items along an axis, which it is no more an axis of."""
+        ...
+
+    def split(self, array: Code, count: int, axis: int) -> Code:
+        """The code of so many equal parts along an axis."""
         ...
 
     def shape(self, array: Code) -> Code:

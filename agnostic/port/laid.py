@@ -53,14 +53,15 @@ class Laid:
         value: of the target program.
         axes: of the source's value.
         order: of the target's value, the same factors; () for an axis of length 1.
-        seen: how many nodes the target had when the source took this view; None where the value is what a node gave.
+        seen: how many nodes the target had when the source took this view, and how many views there had been; None
+            where the value is what a node gave.
         origin: of that view.
     """
 
     value: Value
     axes: tuple[Axis, ...]
     order: tuple[Axis, ...]
-    seen: int | None = field(default=None, compare=False)
+    seen: tuple[int, int] | None = field(default=None, compare=False)
     origin: NodeOrigin = field(default=NodeOrigin(), compare=False)
 
     @property

@@ -116,7 +116,8 @@ class LayoutState:
     laid: dict[Value, Laid] = field(default_factory=dict)
     steps: dict[str, Rearrangement] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
-    inserted: list[tuple[int, Node]] = field(default_factory=list)
+    inserted: list[tuple[tuple[int, int], Node]] = field(default_factory=list)
+    views: int = 0
     pending: dict[Value, Leaf] = field(default_factory=dict)
     _settled: dict[Value, tuple[Rearrangement, Value]] = field(default_factory=dict)
     _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
@@ -163,14 +164,15 @@ class LayoutState:
 
     def view(self, value: Value, x: Laid) -> None:
         """Say how a value of the source lies that is a view, for which nothing is moved yet."""
-        self.laid[value] = replace(x, seen=len(self.builder.nodes), origin=self.builder.origin)
+        self.views += 1
+        self.laid[value] = replace(x, seen=(len(self.builder.nodes), self.views), origin=self.builder.origin)
 
     def settled(self) -> None:
         """Put what was moved at views in its place."""
         nodes: list[Node] = []
         moved = sorted(self.inserted, key=lambda found: found[0])
         for place, node in enumerate([*self.builder.nodes, None]):
-            while moved and moved[0][0] <= place:
+            while moved and moved[0][0][0] <= place:
                 nodes.append(moved.pop(0)[1])
             if node is not None:
                 nodes.append(node)

@@ -41,7 +41,7 @@ def default(state: LayoutState, node: Node) -> None:
 
 # Element by element ---------------------------------------------------------------------------------------------------
 ELEMENTWISE = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "clip", "binary")
-UNARY = ("unary", "cast", "dropout", "identity")
+UNARY = ("unary", "cast", "identity")
 
 
 @rule(*UNARY)
@@ -49,6 +49,20 @@ def _unary(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     value = state.realized(x, x.order)
     state.give(x.axes, x.order, state.emit([value, *node.operands[1:]], node.attributes))
+
+
+@rule("dropout")
+def _dropout(state: LayoutState, node: Node) -> None:
+    x, axes = state.of(node.operands[0]), node.attributes.get("axes")  # type: ignore[arg-type]
+    if axes is None:
+        _unary(state, node)
+        return
+    order = isolated(x, [axis for axis in axes if x.axes[axis]])
+    if order is None or any(not x.axes[axis] for axis in axes):
+        default(state, node)
+        return
+    along = tuple(sorted(order.index(x.axes[axis]) for axis in axes))
+    state.give(x.axes, order, state.emit([state.realized(x, order)], {**node.attributes, "axes": along}))
 
 
 @rule(*ELEMENTWISE)
@@ -73,9 +87,9 @@ def _elementwise(state: LayoutState, node: Node) -> None:
     state.give(main.axes, order, state.emit(operands, node.attributes))
 
 
-def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool]:
+def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool, int]:
     """How unsuitable a value's order is for what it is joined with: images with moved channels are best."""
-    return state.is_leaf(x), whole(x) is None, x.is_natural
+    return state.is_leaf(x), whole(x) is None, x.is_natural, len(x.order)
 
 
 def _aligned(arrays: Sequence[Laid], rank: int) -> list[Laid] | None:
@@ -187,12 +201,13 @@ def map_source(state: LayoutState, operand: Any) -> Any:
 
 # The last axes --------------------------------------------------------------------------------------------------------
 def _rest(x: Laid, gone: Axis) -> list[Axis]:
-    """The axes beside those factors: as they lie; as in the source where axes are woven into each other.
+    """The axes beside those factors: as in the source where that moves nothing, or axes are woven into each other.
 
     The second are windows: what follows, until they are put together again, needs them as the source has them.
     """
-    if is_woven(x):
-        return [axis for axis in x.axes if axis and not set(axis) & set(gone)]
+    natural_ = [axis for axis in x.axes if axis and not set(axis) & set(gone)]
+    if is_woven(x) or flat(natural_) == tuple(f for f in flat(x.order) if f not in gone):
+        return natural_
     return [left for axis in x.order if (left := tuple(f for f in axis if f not in gone))]
 
 

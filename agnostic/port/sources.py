@@ -15,6 +15,7 @@ from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
 from agnostic.port.functions import Functions, Stub
 from agnostic.port.layout import LaidOut, Rearrangement, laid_out
+from agnostic.port.lists import joined_inputs
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program import custom
@@ -76,6 +77,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     functions = Functions(dialect.name, dialect.modules, taken)
     blocks = Blocks(program, dialect, functions)
     root = blocks.root()
+    joined_inputs(root)
     if functions.stubs and not stubs:
         said = [custom.sentence(stub.node, stub.reason) for stub in functions.stubs]
         raise Unported(custom.refusal(program.name, said, FIX))

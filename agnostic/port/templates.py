@@ -6,7 +6,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agnostic.port.code import Apply, At, Attr, Code, Each, If, Infix, Listed, Name, Ref, Slice, parts, replaced
+from agnostic.port.code import (
+    Apply,
+    At,
+    Attr,
+    Code,
+    Each,
+    If,
+    Infix,
+    Listed,
+    Loop,
+    Name,
+    Ref,
+    Slice,
+    parts,
+    rebuilt,
+    replaced,
+)
 from agnostic.port.writer import Body, Member, Statement
 from agnostic.program.nodes import Value
 
@@ -15,7 +31,7 @@ Visit = Callable[[Any, str, str], Code]
 
 ROLES = {
     **dict.fromkeys(("filters", "units", "channels", "features", "hidden"), "channels"),
-    **dict.fromkeys(("rows", "size"), "size"),
+    **dict.fromkeys(("rows", "size", "window"), "size"),
     "heads": "heads",
 }
 """What arguments count, by the last word of their names."""
@@ -160,16 +176,23 @@ def shaped(shape: Code, hint: str, visit: Visit, kind: str = "") -> Code:
     if not isinstance(shape, tuple):
         return visited(shape, hint, visit)
     rank = len(shape)
+    # An image has two sizes before its channels; heads stand there alone.
+    has_heads = rank in (4, 5) and shape[-2] != shape[-3]
 
     def role(place: int) -> str:
         if place == rank - 1:
             return "weight" if kind else "channels"
-        return "heads" if place == rank - 2 and rank > 3 else "weight" if kind else "size"
+        return "heads" if place == rank - 2 and has_heads else "weight" if kind else "size"
 
     owner = hint.rpartition(".")[0]
-    word = {"channels": "channels", "heads": "heads", "size": "rows" if rank > 4 else "size", "weight": "size"}
+
+    def word(place: int) -> str:
+        if role(place) != "size":
+            return "size" if kind else role(place)
+        return ("window" if place in (2, 4) else "rows") if rank == 6 else "size"
+
     return tuple(
-        visit(n, f"{owner}.{word[role(place)]}", role(place)) if is_literal(n) else visited(n, hint, visit)
+        visit(n, f"{owner}.{word(place)}", role(place)) if is_literal(n) else visited(n, hint, visit)
         for place, n in enumerate(shape)
     )
 
@@ -194,10 +217,14 @@ def visited(code: Code, hint: str, visit: Visit) -> Code:
     if isinstance(code, Listed):
         return Listed(tuple(visited(part, hint, visit) for part in code.parts))
     if isinstance(code, Each):
-        start, stop = (visited(end, "count", visit) for end in (code.start, code.stop))
+        ends = []
+        for end in (code.start, code.stop):
+            counted = visited(end.left if isinstance(end, Infix) else end, "count", visit)
+            ends.append(replace(end, left=counted) if isinstance(end, Infix) else counted)
+        start, stop = ends
         return Each(visited(code.code, hint, visit), code.variable, start, stop)
-    if isinstance(code, If):
-        return If(*(visited(part, hint, visit) for part in parts(code)))
+    if isinstance(code, If | Loop):
+        return rebuilt(code, lambda part: visited(part, hint, visit))
     if isinstance(code, tuple):
         return tuple(visited(part, hint, visit) for part in code)
     return code

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
@@ -260,11 +258,7 @@ class Blocks:
         if value not in known:
             leaf = self.leaves[value]
             if leaf.role == "constant":
-                relative = (
-                    {"b": "mask", "i": "index", "u": "index"}.get(np.dtype(leaf.value.dtype).kind, "table")
-                    if leaf.value.dtype != "bfloat16"
-                    else "table"
-                )
+                relative = _constant_name(leaf)
             else:
                 relative = leaf.name.removeprefix(f"{body.path}.") if body.path else leaf.name
             taken = {member.layer for member in body.members}
@@ -338,6 +332,15 @@ class Blocks:
             return False
         named = [name for name in called if name]
         return current == body.outputs[0] and len(set(named)) == len(named) == len(body.members)
+
+
+def _constant_name(leaf: Leaf) -> str:
+    """What an array of constants is called: mask, index or table."""
+    assert leaf.array is not None
+    kind = leaf.array.dtype.kind
+    if kind == "b" or (kind == "f" and leaf.array.max() == 0 and leaf.array.min() <= -100):
+        return "mask"
+    return "index" if kind in "iu" else "table"
 
 
 def _flat(relative: str) -> str:

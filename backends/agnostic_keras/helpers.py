@@ -53,11 +53,6 @@ class GroupNormalization(layers.GroupNormalization):
         x = standardize_groups(x, self.groups, self.epsilon)
         return x * self.gamma + self.beta
 ''',
-    "gelu": '''
-def gelu(x):
-    """The exact GELU, not its approximation."""
-    return ops.gelu(x, approximate=False)
-''',
     "standardize": '''
 def standardize(x, axis, epsilon):
     """Mean 0 and variance 1 along axes."""

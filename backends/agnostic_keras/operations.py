@@ -1262,7 +1262,14 @@ def _dropout(recorder: Recorder, layer: Any, x: Any, *args: Any, training: Any =
     rate = float(getattr(layer, "rate", 0.0))
     if training:
         raise Unreadable(f"a layer of class {type(layer).__name__} draws random numbers")
-    return recorder.symbolic(recorder.emit("dropout", recorder.value(x), rate=rate)) if rate else NotImplemented
+    if not rate:
+        return NotImplemented
+    shape = getattr(layer, "noise_shape", None)
+    if shape is None and hasattr(layer, "_get_noise_shape"):
+        drawn = zip(layer._get_noise_shape(x), x.shape, strict=True)
+        shape = tuple(None if n != 1 or given == 1 else 1 for n, given in drawn)
+    axes = {} if shape is None else {"axes": tuple(axis for axis, n in enumerate(shape) if n != 1)}
+    return recorder.symbolic(recorder.emit("dropout", recorder.value(x), rate=rate, **axes))
 
 
 def _up_sampled(recorder: Recorder, layer: Any, x: Any) -> Any:

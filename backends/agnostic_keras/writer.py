@@ -226,7 +226,15 @@ def _embedding_layer(node: Node) -> LayerNode | None:
 
 
 def _dropout_layer(node: Node) -> LayerNode | None:
-    return LayerNode(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
+    axes = node.attributes.get("axes")
+    x = value_at(node, 0)
+    if axes is None or x is None:
+        return LayerNode(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
+    # None: as many as the array has; numbers along the other axes are dropped together.
+    sizes = ["None" if axis in axes else "1" for axis in range(len(x.shape))]
+    shape = Name(f"({', '.join(sizes)}{',' * (len(sizes) == 1)})")
+    stem = "dropout" if len(axes) > 1 else "stochastic_depth"
+    return LayerNode(call("layers.Dropout", rate=node.attributes["rate"], noise_shape=shape), direct, (), stem)
 
 
 LAYERS: Mapping[str, Callable[[Node], LayerNode | None]] = {
@@ -834,6 +842,7 @@ class KerasDialect:
     channels = -1
     reserved = RESERVED
     modules = frozenset(("keras", "layers", "ops", "np"))
+    lists = True
     helpers: Mapping[str, str] = HELPERS
     testing = Testing(
         imports="from keras import ops",
@@ -860,7 +869,7 @@ class KerasDialect:
         if node.operator == "activation":
             function = given.pop("function")
             if function == "gelu":
-                return call("layers.Activation", Name("gelu"))
+                return call("layers.Activation", "gelu")  # which is the exact one, unlike ops.gelu by default
             if function == "hard_tanh" and (given.get("low"), given.get("high")) == (0, 6):
                 return call("layers.Activation", "relu6")
             if function == "leaky_relu":
@@ -884,6 +893,14 @@ class KerasDialect:
     def stacked(self, layers: Sequence[Code]) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.stacked`."""
         return Apply(Name("Block"), tuple(layers))
+
+    def unstacked(self, array: Code, axis: int) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.unstacked`."""
+        return call("ops.unstack", array, axis=axis)
+
+    def split(self, array: Code, count: int, axis: int) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.split`."""
+        return call("ops.split", array, count, axis=axis)
 
     def shape(self, array: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.shape`."""
@@ -926,15 +943,18 @@ class KerasDialect:
         weights = [a for a in written.attributes if a.leaf is not None]
         if layers or given:
             lines += [f"    def __init__(self{given}, **kwargs):", "        super().__init__(**kwargs)"]
-            lines += [f"        self.{a.name} = {text(a.code, str)}" for a in layers]
+            lines += [f"        {line}" for a in layers for line in _assigned(f"self.{a.name}", a.code)]
             lines.append("")
         if weights:
             lines += ["    def build(self, input_shape):"]
-            lines += [f"        self.{a.name} = {_weight(a)}" for a in weights]
+            lines += [f"        {line}" for a in weights for line in _weight(a)]
             lines.append("")
         inputs = list(written.inputs)
-        if written.root and len(inputs) > 1:
-            lines += ["    def call(self, inputs):", f"        {', '.join(inputs)} = inputs"]
+        if written.root:
+            # Without the argument, fit would run layers as in inference: a call hands on what it was called with.
+            given = inputs[0] if len(inputs) == 1 else "inputs"
+            lines += [f"    def call(self, {given}, training=None):"]
+            lines += [f"        {', '.join(inputs)} = inputs"] if len(inputs) > 1 else []
         else:
             lines += [f"    def call({', '.join(['self', *inputs])}):"]
         return lines + [f"        {line}" for line in written.body]
@@ -961,6 +981,15 @@ def _made(attribute: Attribute) -> Code:
     """The code that makes a layer, under its name in the model."""
     code = DIALECT.named(attribute.code, attribute.layer) if attribute.layer else attribute.code
     return _polished(code)
+
+
+def _assigned(name: str, code: Code) -> list[str]:
+    """The lines that give a name what code makes; a long condition as a statement."""
+    line = f"{name} = {text(code, str)}"
+    if isinstance(code, If) and code.otherwise is None and len(line) > 110:
+        made = f"    {name} = {text(code.then, str)}"
+        return [f"{name} = None", f"if {text(code.condition, str)}:", made]
+    return [line]
 
 
 def _codes(written: Class) -> list[Code]:
@@ -1061,15 +1090,19 @@ def _polished(code: Code) -> Code:
     return Apply(function, tuple(args), tuple(keywords))
 
 
-def _weight(attribute: Attribute) -> str:
-    leaf = attribute.leaf
+def _weight(attribute: Attribute) -> list[str]:
+    """The lines that make a weight."""
+    leaf, code = attribute.leaf, attribute.code
     assert leaf is not None
-    shape = text(attribute.code, str)
-    options = f'shape={shape}, name="{attribute.layer}"'
+    if isinstance(code, If):
+        inner = _weight(replace(attribute, code=code.then))
+        return [f"if {text(code.condition, str)}:", *(f"    {line}" for line in inner)]
+    options = f'shape={text(code, str)}, name="{attribute.layer}"'
     if leaf.role != "parameter":
         dtype = _dtype(leaf.value.dtype)
-        options += f', dtype="{dtype}", initializer="zeros", trainable=False'
-    return f"self.add_weight({options})"
+        options += "" if dtype == "float32" else f', dtype="{dtype}"'
+        options += ', initializer="zeros", trainable=False'
+    return [f"self.{attribute.name} = self.add_weight({options})"]
 
 
 def _make_model(file: File) -> list[str]:

@@ -352,7 +352,8 @@ def _log_softmax(c: Call) -> Value:
 
 @reads("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def _dropout(c: Call) -> Value:
-    return c.emit("dropout", c.x, rate=float(c["p"]), training=bool(c["train"]))
+    whole = {"axes": (0, 1)} if name_of(c.node.target).startswith("feature") else {}
+    return c.emit("dropout", c.x, rate=float(c["p"]), training=bool(c["train"]), **whole)
 
 
 # Pooling --------------------------------------------------------------------------------------------------------------

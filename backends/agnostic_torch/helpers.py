@@ -83,6 +83,18 @@ def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh"
         outputs.append(h)
     return torch.stack(outputs[::-1] if reverse else outputs), h
 ''',
+    "SharedDropout": '''
+class SharedDropout(nn.Module):
+    """A dropout that draws along some axes and drops whole what lies along the others, as stochastic depth does."""
+
+    def __init__(self, p, axes):
+        super().__init__()
+        self.p, self.axes = p, axes
+
+    def forward(self, x):
+        shape = [n if axis in self.axes else 1 for axis, n in enumerate(x.shape)]
+        return x * F.dropout(x.new_ones(shape), self.p, self.training)
+''',
     "without": '''
 def without(layer, *names):
     """A layer without some of its weights."""

@@ -24,8 +24,8 @@ from torch.utils import _pytree as pytree
 
 from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.nodes import Program, Value
-from agnostic_torch import custom
+from agnostic.program.nodes import Node, Program, Value
+from agnostic_torch import custom, stochastic
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
@@ -85,7 +85,15 @@ class _Exported:
             "those of the operators in its forward."
             for function in sorted(self.followed)
         )
-        return replace(_Reader(name, self.opaque, self.called).read(self.graph, modules), notes=notes)
+        found = _Reader(name, self.opaque, self.called).read(self.graph, modules)
+        return replace(found, nodes=tuple(self._with_axes(node) for node in found.nodes), notes=notes)
+
+    def _with_axes(self, node: Node) -> Node:
+        """A dropout of stochastic depth with the axes along which it draws."""
+        depths = stochastic.depths(self.model) if node.operator == "dropout" else {}
+        if node.module not in depths:
+            return node
+        return replace(node, attributes={**node.attributes, "axes": depths[node.module][1]})
 
     def recorded(self) -> list[tuple[list[Any], list[Any]]]:
         """What each custom operator was given and gave, in order."""
@@ -163,6 +171,7 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         warnings.simplefilter("ignore")
         # Where it fails, it prints the graph so far.
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(stochastic.seen(model))
         return torch.export.export(model, args, dict(kwargs), strict=False)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.files import atomic_path
-from agnostic.port.code import Apply, At, Attr, Code, Dim, Each, Infix, Listed, Name, call, identifier, literal, text
+from agnostic.port.code import (
+    Apply,
+    At,
+    Attr,
+    Code,
+    Dim,
+    Each,
+    If,
+    Infix,
+    Listed,
+    Name,
+    call,
+    identifier,
+    literal,
+    text,
+)
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
@@ -243,11 +259,13 @@ def _embedding_layer(node: Node) -> LayerNode | None:
 
 
 def _dropout_layer(node: Node) -> LayerNode | None:
-    x = value_at(node, 0)
-    spatial = node.kind in ("SpatialDropout2D", "Dropout2d") and x is not None and len(x.shape) == 4
-    return LayerNode(
-        call("nn.Dropout2d" if spatial else "nn.Dropout", p=node.attributes["rate"]), direct, (), "dropout"
-    )
+    rate, axes, x = node.attributes["rate"], node.attributes.get("axes"), value_at(node, 0)
+    rank = 0 if x is None else len(x.shape)
+    if axes is None:
+        return LayerNode(call("nn.Dropout", p=rate), direct, (), "dropout")
+    if tuple(axes) == (0, 1) and rank in (3, 4, 5):
+        return LayerNode(call(f"nn.Dropout{rank - 2}d", p=rate), direct, (), "dropout")
+    return LayerNode(call("SharedDropout", p=rate, axes=tuple(axes)), direct, (), "stochastic_depth")
 
 
 def _recurrent_layer(node: Node) -> LayerNode | None:
@@ -889,6 +907,7 @@ class TorchDialect:
     channels = 1
     reserved = RESERVED
     modules = frozenset(("torch", "nn", "F", "json"))
+    lists = False
     helpers: Mapping[str, str] = HELPERS
     testing = Testing(
         imports="import torch", native="torch.from_numpy({})", numpy="{}.detach().numpy()", call="model(*inputs)"
@@ -942,6 +961,14 @@ class TorchDialect:
             ))  # fmt: skip
         return call("nn.Sequential", call("OrderedDict", Listed(tuple(layers))))
 
+    def unstacked(self, array: Code, axis: int) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.unstacked`."""
+        return call(Attr(array, "unbind"), axis)
+
+    def split(self, array: Code, count: int, axis: int) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.split`."""
+        return call(Attr(array, "chunk"), count, axis)
+
     def shape(self, array: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.shape`."""
         return Attr(array, "shape")
@@ -989,7 +1016,7 @@ def _class(written: Class) -> list[str]:
         return [*lines, f"    def __init__(self{given}):", f"        super().__init__({made})"]
     if written.attributes or given:
         lines += [f"    def __init__(self{given}):", "        super().__init__()"]
-        lines += [f"        {_made(a)}" for a in written.attributes]
+        lines += [f"        {line}" for a in written.attributes for line in _lines_of(a)]
         lines.append("")
     lines.append(f"    def forward({', '.join(['self', *written.inputs])}):")
     body = "\n".join(f"        {line}" for line in written.body)
@@ -1006,6 +1033,13 @@ def _key(attribute: Attribute) -> str:
 
 def _free(name: str) -> str:
     return identifier(name, RESERVED) if name in RESERVED else name
+
+
+def _lines_of(attribute: Attribute) -> list[str]:
+    code = attribute.code
+    if attribute.leaf is not None and isinstance(code, If):
+        return [f"if {text(code.condition, str)}:", f"    {_made(replace(attribute, code=code.then))}"]
+    return [_made(attribute)]
 
 
 def _made(attribute: Attribute) -> str:

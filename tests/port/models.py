@@ -77,6 +77,50 @@ class Transformer(nn.Module):
         return self.norm(self.encoder(x))[:, 0]
 
 
+class DropPath(nn.Module):
+    """Stochastic depth as timm has it: whole images lose a branch."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X, or nothing of it."""
+        if not self.training or self.drop_prob == 0:
+            return x
+        kept = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.drop_prob)
+        return x * kept / (1 - self.drop_prob)
+
+
+class Branch(nn.Module):
+    """A residual block with stochastic depth."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.drop_path = DropPath(drop_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block."""
+        return x + self.drop_path(F.relu(self.bn(self.conv(x))))
+
+
+class Deep(nn.Module):
+    """Branches with stochastic depth of growing rates, and a dropout of whole channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.blocks = nn.Sequential(Branch(0.1), Branch(0.3))
+        self.drop = nn.Dropout2d(0.5)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.head(self.drop(self.blocks(self.stem(x))).mean((2, 3)))
+
+
 class Language(nn.Module):
     """An embedding that is the output's weight too, a recurrent layer, and a causal mask."""
 

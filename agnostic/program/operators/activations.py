@@ -54,9 +54,10 @@ def log_softmax(x: Array, *, axis: int) -> Array:
 
 
 @operator(shape=_same, random=True)
-def dropout(x: Array, *, rate: float, training: bool = False) -> Array:
+def dropout(x: Array, *, rate: float, training: bool = False, axes: tuple[int, ...] | None = None) -> Array:
     """X itself in inference; in training each number is zero with probability ``rate``, others grow by 1 / (1 - rate).
 
+    With ``axes``, what differs in other axes alone is zero together: (0,) is stochastic depth, which drops images.
     The reference computes inference.
     """
     return x
