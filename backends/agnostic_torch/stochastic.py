@@ -19,7 +19,7 @@ _NAMES = re.compile(r"(StochasticDepth|DropPath|DropConnect)$")
 
 def depths(model: nn.Module) -> dict[str, tuple[float, tuple[int, ...]]]:
     """The rate of each layer of stochastic depth by its path, and the axes along which it draws."""
-    found = {}
+    found: dict[str, tuple[float, tuple[int, ...]]] = {}
     for path, module in model.named_modules():
         rate = getattr(module, "p", getattr(module, "drop_prob", None))
         if _NAMES.search(type(module).__name__) and isinstance(rate, float) and rate > 0 and not module.training:
@@ -39,10 +39,10 @@ def seen(model: nn.Module) -> Iterator[None]:
             def forward(x: torch.Tensor, rate: float = rate) -> torch.Tensor:
                 return F.dropout(x, rate, training=False)
 
-            vars(module)["forward"] = forward
+            module.forward = forward
             changed.append(module)
     try:
         yield
     finally:
         for module in changed:
-            del vars(module)["forward"]
+            del module.forward
