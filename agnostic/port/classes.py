@@ -102,7 +102,8 @@ class Classes:
         by_name = {f"self.{m.name}": (m.layer, self._member_code(m)) for m in body.members}
         found: list[tuple[str, Code]] = []
         for statement in body.statements:
-            called = statement.code.function.text
+            function = statement.code.function
+            called = function.text if isinstance(function, Name) else ""
             if called in by_name:
                 found.append(by_name[called])
             else:

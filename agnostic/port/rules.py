@@ -676,3 +676,20 @@ def _custom(state: LayoutState, node: Node) -> None:
     for place, value in enumerate(results if isinstance(results, tuple) else (results,)):
         found = natural(state.builder.retype(value, node.outputs[place].dtype))
         state.give(found.axes, found.order, found.value, place)
+
+
+@rule("lstm", "gru", "rnn")
+def _recurrent(state: LayoutState, node: Node) -> None:
+    """The batch comes first where it lies first; states and weights have the axes of the source."""
+    x = state.of(node.operands[0])  # type: ignore[arg-type]
+    time, batch, channels = x.axes
+    if x.order != (batch, time, channels) or node.attributes.get("batch_first") or not batch or not time:
+        default(state, node)
+        return
+    others = [map_source(state, operand) for operand in node.operands[1:]]
+    outputs, *last = state.emit([x.value, *others], {**node.attributes, "batch_first": True})
+    new = fresh(outputs.shape[-1])
+    state.give((time, batch, new), (batch, time, new), outputs)
+    for place, value in enumerate(last, 1):
+        found = natural(value)
+        state.give(found.axes, found.order, value, place)

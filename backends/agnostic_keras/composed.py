@@ -33,7 +33,7 @@ def _at(x: Any, axis: int, place: slice) -> Any:
 @composes("Isclose", "AllClose")
 def _close(op: Any, a: Any, b: Any, rtol: Any = None, atol: Any = None) -> Any:
     rtol, atol = (getattr(op, "rtol", 1e-5), getattr(op, "atol", 1e-8)) if rtol is None else (rtol, atol)
-    near = ops.logical_or(ops.abs(a - b) <= ops.abs(b) * rtol + atol, ops.equal(a, b))
+    near = ops.logical_or(ops.abs(ops.subtract(a, b)) <= ops.abs(b) * rtol + atol, ops.equal(a, b))
     if op.equal_nan:
         near = ops.logical_or(near, ops.logical_and(ops.isnan(a), ops.isnan(b)))
     return ops.all(near) if type(op).__name__ == "AllClose" else near
@@ -67,7 +67,7 @@ def _sign_bit(op: Any, x: Any) -> Any:
 @composes("SearchSorted")
 def _place_in(op: Any, sequence: Any, values: Any) -> Any:
     values = ops.expand_dims(values, -1)
-    before = sequence < values if op.side == "left" else sequence <= values
+    before = ops.less(sequence, values) if op.side == "left" else ops.less_equal(sequence, values)
     return ops.sum(ops.cast(before, "int32"), axis=-1)
 
 
@@ -262,13 +262,12 @@ def _trapezoid(op: Any, y: Any) -> Any:
 
 @composes("Cross")
 def _cross(op: Any, a: Any, b: Any) -> Any:
-    first, second, last = (op.axisa, op.axisb, op.axisc) if op.axis is None else (op.axis,) * 3
-    a, b = ops.moveaxis(a, first, -1), ops.moveaxis(b, second, -1)
+    a, b = ops.moveaxis(a, op.axisa, -1), ops.moveaxis(b, op.axisb, -1)
     if a.shape[-1] == b.shape[-1] == 2:
         return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     a, b = (x if x.shape[-1] == 3 else ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, 1)]) for x in (a, b))
     parts = [a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return ops.moveaxis(ops.stack(parts, axis=-1), -1, last)
+    return ops.moveaxis(ops.stack(parts, axis=-1), -1, op.axisc)
 
 
 @composes("Diag", "Diagflat")
@@ -298,10 +297,19 @@ def _powers(op: Any, x: Any) -> Any:
     return ops.power(ops.expand_dims(x, -1), powers.astype(x.dtype))
 
 
-@composes("Linspace")
+@composes("Linspace", "Logspace", "Geomspace")
 def _spaced(op: Any, start: Any, stop: Any) -> Any:
+    match type(op).__name__:
+        case "Logspace":
+            return ops.power(float(op.base), _line(op, start, stop))
+        case "Geomspace":
+            return ops.exp(_line(op, ops.log(start), ops.log(stop)))
     if op.retstep:
         raise Unreadable("gives its step too, which has no translation yet")
+    return _line(op, start, stop)
+
+
+def _line(op: Any, start: Any, stop: Any) -> Any:
     steps = max(op.num - 1 if op.endpoint else op.num, 1)
     parts = [start + (stop - start) * (i / steps) for i in range(op.num)]
     return ops.stack(parts, axis=op.axis)
@@ -344,6 +352,13 @@ def _scanned(op: Any, function: Any, carry: Any, xs: Any = None) -> Any:
         carry, outputs[i] = function(carry, keras.tree.map_structure(lambda x, i=i: x[i], xs))
     stacked = keras.tree.map_structure(lambda *parts: None if parts[0] is None else ops.stack(parts, axis=0), *outputs)
     return carry, stacked
+
+
+@composes("Switch")
+def _switched(op: Any, index: Any, branches: Any, *operands: Any) -> Any:
+    if not isinstance(index, int):
+        raise Unreadable("chooses by a number that depends on the data")
+    return branches[min(max(index, 0), len(branches) - 1)](*operands)
 
 
 @composes("ForiLoop")

@@ -349,13 +349,16 @@ def as_tensor(weight):
     return None if weight is None else ops.convert_to_tensor(weight)
 ''',
     "lstm": '''
-def lstm(x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, reverse=False):
+def lstm(
+    x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, reverse=False, batch_first=False
+):
     """A long short-term memory over (time, batch, channels): all outputs, the last one, the last cell state."""
     weights = (h, c, kernel, recurrent, input_bias, recurrent_bias, projection)
     h, c, kernel, recurrent, input_bias, recurrent_bias, projection = map(as_tensor, weights)
-    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
-    c = ops.zeros((ops.shape(x)[1], recurrent.shape[0] // 4), x.dtype) if c is None else c
+    h = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[1]), x.dtype) if h is None else h
+    c = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[0] // 4), x.dtype) if c is None else c
     fixed = ops.matmul(x, ops.transpose(kernel))
+    fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
 
@@ -371,15 +374,19 @@ def lstm(x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, proje
 
     size = h.shape[-1]
     state, states = ops.scan(step, ops.concatenate([h, c], axis=-1), fixed, reverse=reverse)
+    states = ops.swapaxes(states, 0, 1) if batch_first else states
     return states[..., :size], state[..., :size], state[..., size:]
 ''',
     "gru": '''
-def gru(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_after=True, reverse=False):
-    """A gated recurrent unit over (time, batch, channels): all outputs, and the last one."""
+def gru(
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_after=True, reverse=False, batch_first=False
+):
+    """A gated recurrent unit over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
     h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
-    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
+    h = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
+    fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
     fixed = fixed if input_bias is None else fixed + input_bias
 
     def step(h, now):
@@ -392,15 +399,18 @@ def gru(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_aft
         return h, h
 
     h, outputs = ops.scan(step, h, fixed, reverse=reverse)
-    return outputs, h
+    return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "rnn": '''
-def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activation="tanh", reverse=False):
-    """A simple recurrent layer over (time, batch, channels): all outputs, and the last one."""
+def rnn(
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activation="tanh", reverse=False, batch_first=False
+):
+    """A simple recurrent layer over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
     h, kernel, recurrent, input_bias, recurrent_bias = map(as_tensor, weights)
-    h = ops.zeros((ops.shape(x)[1], recurrent.shape[1]), x.dtype) if h is None else h
+    h = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
+    fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
     activate = getattr(ops, activation)
@@ -410,7 +420,7 @@ def rnn(x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activatio
         return h, h
 
     h, outputs = ops.scan(step, h, fixed, reverse=reverse)
-    return outputs, h
+    return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "gather": '''
 def gather(x, ids, axis):

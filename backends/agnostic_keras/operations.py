@@ -790,13 +790,31 @@ def _unstack(c: Call) -> tuple[Value, ...]:
 @reads("Pad")
 def _pad(c: Call) -> Value:
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-    if c.op.mode not in modes:
+    if c.op.mode not in (*modes, "symmetric"):
         raise Unreadable(f"has mode={c.op.mode!r}")
     widths = c.op.pad_width
     if isinstance(widths, int):
         widths = ((widths, widths),) * c.rank
     widths = tuple((int(a), int(b)) for a, b in (widths if len(widths) == c.rank else tuple(widths) * c.rank))
+    if c.op.mode == "symmetric":
+        return _mirrored(c, c.x, widths)
     return c.emit("pad", c.x, widths=widths, mode=modes[c.op.mode], value=float(c["constant_values"] or 0.0))
+
+
+def _mirrored(c: Call, x: Value, widths: Sequence[tuple[int, int]]) -> Value:
+    """Padding that repeats the border's own number too."""
+    for axis, (low, high) in enumerate(widths):
+        n = x.shape[axis]
+        ends = [(0, low), (n - high, n)]
+        sides = [
+            c.emit("flip", c.emit("slice", x, axis=axis, start=start, stop=stop), axes=(axis,))
+            if stop > start
+            else None
+            for start, stop in ends
+        ]
+        parts = tuple(part for part in (sides[0], x, sides[1]) if part is not None)
+        x = c.emit("concatenate", parts, axis=axis) if len(parts) > 1 else x
+    return x
 
 
 @reads("Roll")
@@ -1140,8 +1158,10 @@ def _scattered(c: Call) -> Value:
 def _updated(c: Call) -> Value:
     if c.op.reduction not in (None, "add"):
         raise Unreadable(f"has reduction={c.op.reduction!r}")
-    places = _columns(c, c["indices"])
-    return c.emit("write", c["inputs"], places, c["updates"], accumulate=c.op.reduction == "add")
+    places, updates = _columns(c, c["indices"]), c["updates"]
+    if isinstance(updates, list | tuple):
+        updates = c.recorder.value(np.asarray(updates, c["inputs"].dtype))
+    return c.emit("write", c["inputs"], places, updates, accumulate=c.op.reduction == "add")
 
 
 def _columns(c: Call, indices: Any) -> tuple[Value, ...]:

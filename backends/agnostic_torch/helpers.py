@@ -34,15 +34,17 @@ def attention(query, key, value, **options):
     "recurrent": '''
 def recurrent(layer, x, *states, reverse=False):
     """All outputs and the last states of a recurrent layer; without states it starts from zeros."""
-    x = x.flip(0) if reverse else x
+    time = 1 if layer.batch_first else 0
+    x = x.flip(time) if reverse else x
     states = [state[None] for state in states if state is not None]
     outputs, last = layer(x, *([tuple(states)] if len(states) > 1 else states))
     last = last if isinstance(last, tuple) else (last,)
-    return (outputs.flip(0) if reverse else outputs, *(state[0] for state in last))
+    return (outputs.flip(time) if reverse else outputs, *(state[0] for state in last))
 ''',
     "gru": '''
-def gru(x, h, kernel, recurrent, bias=None, recurrent_bias=None, reset_after=True, reverse=False):
+def gru(x, h, kernel, recurrent, bias=None, recurrent_bias=None, reset_after=True, reverse=False, batch_first=False):
     """A gated recurrent unit with its gates in the order r, z, n."""
+    x = x.transpose(0, 1) if batch_first else x
     h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
     fixed, units, outputs = F.linear(x, kernel, bias), h.shape[-1], []
     second = None if recurrent_bias is None else recurrent_bias[2 * units :]
@@ -57,11 +59,14 @@ def gru(x, h, kernel, recurrent, bias=None, recurrent_bias=None, reset_after=Tru
             n = torch.tanh(xn + F.linear(r * h, recurrent[2 * units :], second))
         h = (1 - z) * n + z * h
         outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs), h
+    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h
 ''',
     "lstm": '''
-def lstm(x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, reverse=False):
+def lstm(
+    x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, reverse=False, batch_first=False
+):
     """A long short-term memory with its gates in the order i, f, g, o."""
+    x = x.transpose(0, 1) if batch_first else x
     c = x.new_zeros(x.shape[1], len(recurrent) // 4) if c is None else c
     h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
     fixed, outputs = F.linear(x, kernel, bias), []
@@ -71,17 +76,18 @@ def lstm(x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=
         h = torch.sigmoid(o) * torch.tanh(c)
         h = h if projection is None else F.linear(h, projection)
         outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs), h, c
+    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h, c
 ''',
     "rnn": '''
-def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh", reverse=False):
+def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh", reverse=False, batch_first=False):
     """A plain recurrent layer."""
+    x = x.transpose(0, 1) if batch_first else x
     h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
     fixed, outputs = F.linear(x, kernel, bias), []
     for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
         h = getattr(torch, function)(fixed[t] + F.linear(h, recurrent, recurrent_bias))
         outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs), h
+    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h
 ''',
     "SharedDropout": '''
 class SharedDropout(nn.Module):

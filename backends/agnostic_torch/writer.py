@@ -287,6 +287,8 @@ def _recurrent_layer(node: Node) -> LayerNode | None:
         places["weight_hr_l0"] = 5 + states
     if given.get("function", "tanh") != "tanh":
         options["nonlinearity"] = given["function"]
+    if given.get("batch_first"):
+        options["batch_first"] = True
     constructor = call(f"nn.{operator.upper()}", input_size=kernel.shape[1], hidden_size=units, **options)
     if any(biases) and not all(biases):
         constructor = call("zeroed", constructor, "bias_hh_l0" if biases[0] else "bias_ih_l0")
@@ -845,7 +847,7 @@ def _one_hot(c: Call) -> Code:
 @spells("lstm", "gru", "rnn")
 def _recurrent(c: Call) -> Code:
     options = {name: value for name, value in c.node.attributes.items() if (name, value) not in (
-        ("reverse", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
+        ("reverse", False), ("batch_first", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
     return call(c.node.operator, *c.operands, **options)
 
 

@@ -15,12 +15,17 @@ def _sigmoid(x: Array) -> Array:
     return activate("sigmoid", x)
 
 
-def _shape(x: Shape, h: Any, kernel: Shape, recurrent: Shape, *biases: Any, **attributes: Any) -> Any:
-    return (*x[:2], recurrent[1]), (x[1], recurrent[1])
+def _shape(
+    x: Shape, h: Any, kernel: Shape, recurrent: Shape, *biases: Any, batch_first: bool = False, **attributes: Any
+) -> Any:
+    return (*x[:2], recurrent[1]), (x[0 if batch_first else 1], recurrent[1])
 
 
-def _lstm_shape(x: Shape, h: Any, c: Any, kernel: Shape, recurrent: Shape, *rest: Any, **attributes: Any) -> Any:
-    return (*x[:2], recurrent[1]), (x[1], recurrent[1]), (x[1], recurrent[0] // 4)
+def _lstm_shape(
+    x: Shape, h: Any, c: Any, kernel: Shape, recurrent: Shape, *rest: Any, batch_first: bool = False, **attributes: Any
+) -> Any:
+    batch = x[0 if batch_first else 1]
+    return (*x[:2], recurrent[1]), (batch, recurrent[1]), (batch, recurrent[0] // 4)
 
 
 def _flops(x: Shape, h: Any, *shapes: Any, out: Any, **attributes: Any) -> int:
@@ -35,6 +40,10 @@ def _started(state: Array | None, x: Array, units: int) -> Array:
     return np.zeros((x.shape[1], units), x.dtype) if state is None else state
 
 
+def _turned(x: Array, batch_first: bool) -> Array:
+    return np.swapaxes(x, 0, 1) if batch_first else x
+
+
 def _times(x: Array, reverse: bool) -> range:
     return range(len(x) - 1, -1, -1) if reverse else range(len(x))
 
@@ -43,6 +52,7 @@ def _times(x: Array, reverse: bool) -> range:
 def lstm(
     x: Array, h: Array | None, c: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, projection: Array | None = None, *, reverse: bool = False,
+    batch_first: bool = False,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The long short-term memory: all outputs, the last output and the last cell state.
 
@@ -57,9 +67,11 @@ def lstm(
         input_bias, recurrent_bias: b and d, (4 units,).
         projection: (O, units): h' is multiplied by it.
         reverse: from the last time to the first.
+        batch_first: x and all outputs are (batch, time, ...).
 
     Source: Hochreiter, Schmidhuber, 1997; Gers et al., 2000.
     """
+    x = _turned(x, batch_first)
     bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
     fixed = x @ kernel.T + bias
     h, c = _started(h, fixed, recurrent.shape[1]), _started(c, fixed, len(recurrent) // 4)
@@ -70,13 +82,14 @@ def lstm(
         h = _sigmoid(o) * np.tanh(c)
         h = h if projection is None else h @ projection.T
         outputs[t] = h
-    return outputs, h, c
+    return _turned(outputs, batch_first), h, c
 
 
 @operator(shape=_shape, flops=_flops)
 def gru(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, *, reset_after: bool = True, reverse: bool = False,
+    batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The gated recurrent unit: all outputs, and the last one.
 
@@ -91,9 +104,11 @@ def gru(
         input_bias, recurrent_bias: b and d, (3 units,).
         reset_after: see above.
         reverse: from the last time to the first.
+        batch_first: x and all outputs are (batch, time, ...).
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, versions 3 and 1.
     """
+    x = _turned(x, batch_first)
     fixed = x @ kernel.T + (0 if input_bias is None else input_bias)
     second = np.zeros(len(recurrent), fixed.dtype) if recurrent_bias is None else recurrent_bias
     h = _started(h, fixed, recurrent.shape[1])
@@ -107,15 +122,17 @@ def gru(
         n = np.tanh(xn + (r * (h @ last + offset) if reset_after else (r * h) @ last + offset))
         h = (1 - z) * n + z * h
         outputs[t] = h
-    return outputs, h
+    return _turned(outputs, batch_first), h
 
 
 @operator(shape=_shape, flops=_flops)
 def rnn(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
     recurrent_bias: Array | None = None, *, function: str = "tanh", reverse: bool = False,
+    batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990."""
+    x = _turned(x, batch_first)
     bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
     fixed = x @ kernel.T + bias
     h = _started(h, fixed, recurrent.shape[1])
@@ -123,4 +140,4 @@ def rnn(
     for t in _times(x, reverse):
         h = activate(function, fixed[t] + h @ recurrent.T)
         outputs[t] = h
-    return outputs, h
+    return _turned(outputs, batch_first), h
