@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from agnostic.compare.explain import Judged, Recorded, explain, judged
@@ -13,24 +14,38 @@ from agnostic.errors import InvalidInput
 from agnostic.registry import Model, backend_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Programs:
     """What the programs of two models say.
 
     Attributes:
         outputs: each output of both.
-        divergences: what explains that they differ; empty where they do not.
-        proven: whether B without these gives A's outputs.
+        a, b: the records.
     """
 
     outputs: tuple[Judged, ...]
-    divergences: tuple[Divergence, ...] = ()
-    proven: bool = False
+    a: Recorded
+    b: Recorded
 
     @property
     def same(self) -> bool:
         """Whether arithmetic explains all that differs at the outputs."""
         return all(x.same for x in self.outputs)
+
+    @property
+    def alike(self) -> bool:
+        """Whether both sides are of one framework, so that what is the same has the same operators."""
+        return self.a.run.program.framework == self.b.run.program.framework
+
+    @functools.cached_property
+    def explained(self) -> tuple[tuple[Divergence, ...], bool]:
+        """What makes the outputs differ, and whether B without it gives A's outputs."""
+        if self.same:
+            return (), False
+        found = explain(self.a, self.b)
+        worst = max(self.outputs, key=lambda x: x.floors)
+        after = found.left * worst.scale / worst.floor if worst.floor else 0.0
+        return tuple(divergences(found, worst.floors, after)), found.proven
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -70,10 +85,4 @@ def compared(a: Recorded, b: Recorded) -> Programs:
     Raises:
         InvalidInput: the models return other numbers of arrays.
     """
-    outputs = tuple(judged(a, b))
-    if all(x.same for x in outputs):
-        return Programs(outputs)
-    found = explain(a, b)
-    worst = max(outputs, key=lambda x: x.floors)
-    after = found.left * worst.scale / worst.floor if worst.floor else 0.0
-    return Programs(outputs, tuple(divergences(found, worst.floors, after)), found.proven)
+    return Programs(tuple(judged(a, b)), a, b)

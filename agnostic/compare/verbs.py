@@ -266,9 +266,12 @@ def _found(a: Record, b: Record, found: Forced | Offline, programs: Programs | N
     """What differs: as the programs prove it, else as the layers show it."""
     if programs is None:
         return _divergences(a, b, found)
-    if programs.same or programs.proven:
-        return programs.divergences
-    return _divergences(a, b, found) or programs.divergences
+    if programs.same:
+        return ()
+    if programs.alike and programs.explained[1]:
+        return programs.explained[0]
+    # Two frameworks compute a norm by other operators: there layers say more, where they show the difference.
+    return _divergences(a, b, found) or programs.explained[0]
 
 
 def _remarks(b: Record, found: Forced | Offline) -> tuple[str, ...]:
