@@ -26,6 +26,10 @@ from agnostic.renamed import old_names
 
 State = Mapping[str, Array]
 Numbers = Mapping[str, Any]
+Moved = tuple[Array, dict[str, Array]]
+"""A parameter after a step, and its new state."""
+Counted = tuple[dict[str, Any], dict[str, Array]]
+"""The numbers of a step, and the new state of the scalars."""
 
 
 def adam_step(
@@ -105,8 +109,8 @@ class Rule:
     """
 
     slots: Callable[[Any, tuple[int, ...]], dict[str, StateArray]]
-    numbers: Callable[[Ops, Any, Array, Array, State], tuple[dict[str, Any], dict[str, Array]]]
-    update: Callable[[Ops, Any, Array, Array, State, Numbers], tuple[Array, dict[str, Array]]]
+    numbers: Callable[[Ops, Any, Array, Array, State], Counted]
+    update: Callable[[Ops, Any, Array, Array, State, Numbers], Moved]
     elementwise: bool = True
 
 
@@ -120,9 +124,7 @@ def scalar_slots(spec: specs.Spec) -> frozenset[str]:
     return frozenset(name for name, slot in rule_of(spec).slots(spec, (2, 2)).items() if slot.shape == ())
 
 
-def step(
-    ops: Ops, spec: specs.Spec, parameter: Array, gradient: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def step(ops: Ops, spec: specs.Spec, parameter: Array, gradient: Array, state: State, now: Numbers) -> Moved:
     """One step of one parameter, weight decay included.
 
     Args:
@@ -141,9 +143,7 @@ def step(
     return rule_of(spec).update(ops, spec, parameter, gradient, state, now)
 
 
-def _wide_step(
-    ops: Ops, spec: specs.Spec, parameter: Array, gradient: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _wide_step(ops: Ops, spec: specs.Spec, parameter: Array, gradient: Array, state: State, now: Numbers) -> Moved:
     """As :func:`step`, with norms and means: half precision is float32 on the way, where their squares fit."""
     dtype = ops.dtype(parameter)
     p, g = widened(ops, parameter), widened(ops, gradient)
@@ -210,9 +210,7 @@ def _same(*names: str) -> Callable[[Any, tuple[int, ...]], dict[str, StateArray]
     return lambda spec, shape: {name: StateArray(shape) for name in names}
 
 
-def _rate_only(
-    ops: Ops, spec: Any, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _rate_only(ops: Ops, spec: Any, t: Array, learning_rate: Array, scalars: State) -> Counted:
     return {"learning_rate": learning_rate}, {}
 
 
@@ -237,15 +235,13 @@ def _sgd_slots(spec: specs.SGD, shape: tuple[int, ...]) -> dict[str, StateArray]
     return {"momentum": StateArray(shape)} if spec.momentum else {}
 
 
-def _sgd_numbers(
-    ops: Ops, spec: specs.SGD, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _sgd_numbers(ops: Ops, spec: specs.SGD, t: Array, learning_rate: Array, scalars: State) -> Counted:
     # PyTorch's buffer starts as the first gradient, undamped.
     kept = 1.0 if spec.dampening == 0 else ops.where(t == 1, 1.0 + 0.0 * t, (1 - spec.dampening) + 0.0 * t)
     return {"learning_rate": learning_rate, "kept": kept}, {}
 
 
-def _sgd(ops: Ops, spec: specs.SGD, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
+def _sgd(ops: Ops, spec: specs.SGD, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     lr = now["learning_rate"]
     if not spec.momentum:
         return p - lr * g, {}
@@ -265,9 +261,7 @@ def _root(ops: Ops, spec: Any, square: Array) -> Array:
     return ops.sqrt(square) + spec.epsilon
 
 
-def _rmsprop(
-    ops: Ops, spec: specs.RMSprop, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _rmsprop(ops: Ops, spec: specs.RMSprop, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     square = _average(state["square"], ops.square(g), spec.rho)
     new = {"square": square}
     if spec.centered:
@@ -285,23 +279,17 @@ def _adagrad_slots(spec: specs.Adagrad, shape: tuple[int, ...]) -> dict[str, Sta
     return {"sum": StateArray(shape, spec.initial_accumulator)}
 
 
-def _adagrad_numbers(
-    ops: Ops, spec: specs.Adagrad, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _adagrad_numbers(ops: Ops, spec: specs.Adagrad, t: Array, learning_rate: Array, scalars: State) -> Counted:
     rate = learning_rate / (1 + (t - 1) * spec.lr_decay) if spec.lr_decay else learning_rate
     return {"learning_rate": learning_rate, "rate": rate}, {}
 
 
-def _adagrad(
-    ops: Ops, spec: specs.Adagrad, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _adagrad(ops: Ops, spec: specs.Adagrad, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     total = state["sum"] + ops.square(g)
     return p - now["rate"] * g / _root(ops, spec, total), {"sum": total}
 
 
-def _adadelta(
-    ops: Ops, spec: specs.Adadelta, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _adadelta(ops: Ops, spec: specs.Adadelta, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     square = _average(state["square"], ops.square(g), spec.rho)
     delta = ops.sqrt((state["delta"] + spec.epsilon) / (square + spec.epsilon)) * g
     new = {"square": square, "delta": _average(state["delta"], ops.square(delta), spec.rho)}
@@ -313,9 +301,7 @@ def _adam_slots(spec: specs.Adam, shape: tuple[int, ...]) -> dict[str, StateArra
     return {name: StateArray(shape) for name in ["mean", "square", *["largest"] * spec.amsgrad]}
 
 
-def _adam_numbers(
-    ops: Ops, spec: specs.Adam, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _adam_numbers(ops: Ops, spec: specs.Adam, t: Array, learning_rate: Array, scalars: State) -> Counted:
     # Both sides of the fraction times sqrt(1 - beta_2^t): one form for both places of epsilon.
     root = ops.sqrt(one_minus_power(ops, spec.beta_2, t))
     after = spec.epsilon_place == "after correction"
@@ -326,7 +312,7 @@ def _adam_numbers(
     }, {}
 
 
-def _adam(ops: Ops, spec: specs.Adam, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
+def _adam(ops: Ops, spec: specs.Adam, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
     new = {"mean": mean, "square": square}
@@ -335,15 +321,11 @@ def _adam(ops: Ops, spec: specs.Adam, p: Array, g: Array, state: State, now: Num
     return p - now["rate"] * mean / (ops.sqrt(square) + now["epsilon"]), new
 
 
-def _adamax_numbers(
-    ops: Ops, spec: specs.Adamax, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _adamax_numbers(ops: Ops, spec: specs.Adamax, t: Array, learning_rate: Array, scalars: State) -> Counted:
     return {"learning_rate": learning_rate, "rate": learning_rate / one_minus_power(ops, spec.beta_1, t)}, {}
 
 
-def _adamax(
-    ops: Ops, spec: specs.Adamax, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _adamax(ops: Ops, spec: specs.Adamax, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     mean = _average(state["mean"], g, spec.beta_1)
     size = ops.abs(g)
     if spec.epsilon_place == "inside":
@@ -360,9 +342,7 @@ def _nadam_slots(spec: specs.NAdam, shape: tuple[int, ...]) -> dict[str, StateAr
     return {"mean": StateArray(shape), "square": StateArray(shape), "product": StateArray((), 1.0, dtype)}
 
 
-def _nadam_numbers(
-    ops: Ops, spec: specs.NAdam, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _nadam_numbers(ops: Ops, spec: specs.NAdam, t: Array, learning_rate: Array, scalars: State) -> Counted:
     # 0.96 ** x, written so that a traced x needs no power with a constant base.
     mu = spec.beta_1 * (1 - 0.5 * ops.exp((math.log(0.96) * spec.momentum_decay) * t))
     following = spec.beta_1 * (1 - 0.5 * ops.exp((math.log(0.96) * spec.momentum_decay) * (t + 1)))
@@ -378,9 +358,7 @@ def _nadam_numbers(
     }, {"product": product}
 
 
-def _nadam(
-    ops: Ops, spec: specs.NAdam, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _nadam(ops: Ops, spec: specs.NAdam, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
     below = ops.sqrt(square) + now["epsilon"]
@@ -388,9 +366,7 @@ def _nadam(
     return moved, {"mean": mean, "square": square}
 
 
-def _radam_numbers(
-    ops: Ops, spec: specs.RAdam, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _radam_numbers(ops: Ops, spec: specs.RAdam, t: Array, learning_rate: Array, scalars: State) -> Counted:
     correction = one_minus_power(ops, spec.beta_2, t)
     longest = 2 / (1 - spec.beta_2) - 1
     rate = learning_rate / one_minus_power(ops, spec.beta_1, t)
@@ -412,9 +388,7 @@ def _radam_numbers(
     }, {}
 
 
-def _radam(
-    ops: Ops, spec: specs.RAdam, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _radam(ops: Ops, spec: specs.RAdam, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     mean = _average(state["mean"], g, spec.beta_1)
     square = _average(state["square"], ops.square(g), spec.beta_2)
     # One of the two is 0.
@@ -422,7 +396,7 @@ def _radam(
     return moved, {"mean": mean, "square": square}
 
 
-def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
+def _lion(ops: Ops, spec: specs.Lion, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     mean = state["mean"]
     direction = ops.sign(_average(mean, g, spec.beta_1))
     return p - now["learning_rate"] * direction, {"mean": _average(mean, g, spec.beta_2)}
@@ -438,9 +412,7 @@ def _adafactor_slots(spec: specs.Adafactor, shape: tuple[int, ...]) -> dict[str,
     return {"row": StateArray((*shape[:-1], 1)), "column": StateArray((*shape[:-2], 1, shape[-1]))}
 
 
-def _adafactor_numbers(
-    ops: Ops, spec: specs.Adafactor, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _adafactor_numbers(ops: Ops, spec: specs.Adafactor, t: Array, learning_rate: Array, scalars: State) -> Counted:
     return {
         "learning_rate": learning_rate,
         "rate": ops.minimum(learning_rate + 0.0 * t, t**-0.5),
@@ -452,9 +424,7 @@ def _rms(ops: Ops, x: Array) -> Array:
     return norm(ops, x) / math.sqrt(max(math.prod(ops.shape(x)), 1))
 
 
-def _adafactor(
-    ops: Ops, spec: specs.Adafactor, p: Array, g: Array, state: State, now: Numbers
-) -> tuple[Array, dict[str, Array]]:
+def _adafactor(ops: Ops, spec: specs.Adafactor, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     floor = spec.epsilon_place == "floor"
     epsilon = MACHINE_EPSILON[now["dtype"]] if spec.epsilon_1 is None else spec.epsilon_1
     size = _rms(ops, p) if floor else None
@@ -479,9 +449,7 @@ def _adafactor(
     return p - ops.maximum(size, spec.epsilon_2) * now["rate"] / too_long * direction, new
 
 
-def _lamb_numbers(
-    ops: Ops, spec: specs.LAMB, t: Array, learning_rate: Array, scalars: State
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def _lamb_numbers(ops: Ops, spec: specs.LAMB, t: Array, learning_rate: Array, scalars: State) -> Counted:
     # As in Adam, both sides of the fraction times sqrt(1 - beta_2^t): a pass over the squares less.
     root = ops.sqrt(one_minus_power(ops, spec.beta_2, t))
     return {
@@ -491,7 +459,7 @@ def _lamb_numbers(
     }, {}
 
 
-def _lamb(ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
+def _lamb(ops: Ops, spec: specs.LAMB, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     inside = spec.decay == "ratio"
     if spec.weight_decay and not inside:
         p, g = _decay(spec, p, g, now)
@@ -523,7 +491,7 @@ def _orthogonal(ops: Ops, spec: specs.Muon, x: Array) -> Array:
     return x
 
 
-def _muon(ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Numbers) -> tuple[Array, dict[str, Array]]:
+def _muon(ops: Ops, spec: specs.Muon, p: Array, g: Array, state: State, now: Numbers) -> Moved:
     shape = ops.shape(p)
     if len(shape) != 2:
         raise InvalidInput(f"Muon moves matrices, not a parameter of shape {shape}: give it a group with another rule")
