@@ -19,7 +19,7 @@ from agnostic.layers import Selector
 from agnostic.models.attached import card_of
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.inputs import Size, run_layers
-from agnostic.models.preparing import fitted_image, model_pixels
+from agnostic.models.preparing import model_pixels, resized_image
 from agnostic.registry import Model, model_backend
 from agnostic.text import counted
 
@@ -95,7 +95,7 @@ def explain(
     found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
     return Explanation(
         maps=found.maps.astype(np.float32),
-        images=fitted_image(network.form, images),
+        images=resized_image(network.form, images),
         method=method,
         layer=found.layer,
         classes=None if network.target is not None else tuple(map(int, network.classes)),

@@ -55,7 +55,7 @@ def compare(
     Each model runs in a process of its own. The exit code is 1 if the models differ, 0 if they are the same.
     """
     from agnostic.cli.trace import chosen_inputs
-    from agnostic.compare.processes import Side
+    from agnostic.compare.processes import SideSource
     from agnostic.compare.report import text
     from agnostic.compare.traces import is_trace
     from agnostic.compare.verbs import compare as run
@@ -63,7 +63,7 @@ def compare(
 
     given_card = None if card is None else str(card)
     sides = [
-        spec if is_trace(spec) else Side(spec, backend, engine, weights, trust, device, given_card)
+        spec if is_trace(spec) else SideSource(spec, backend, engine, weights, trust, device, given_card)
         for spec, backend, engine, weights, device in (
             (a, backend_a, engine_a, weights_a, device_a), (b, backend_b, engine_b, weights_b, device_b),
         )

@@ -18,6 +18,7 @@ from agnostic.compare.sides import Side, first, second
 from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Array, Node
 from agnostic.program.runs import Run
+from agnostic.text import counted
 
 ROUNDS = 24
 """How many differences are looked for, one after the other."""
@@ -107,7 +108,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class DifferenceSummary:
     """What explains that the outputs differ.
 
     Attributes:
@@ -134,7 +135,7 @@ def judged(a: Recorded, b: Recorded) -> list[Judged]:
     """
     ours, theirs = a.run.program.outputs, b.run.program.outputs
     if len(ours) != len(theirs):
-        raise InvalidInput(f"A returns {len(ours)} arrays, B {len(theirs)}")
+        raise InvalidInput(f"A returns {counted(len(ours), 'array')}, B {len(theirs)}")
     found, halves = [], (_halves(a.run), _halves(b.run))
     for (path, _), (other, _) in zip(ours, theirs, strict=True):
         x, y = a.run.outputs[path], b.run.outputs[other]
@@ -170,7 +171,7 @@ def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...]) -> Arr
     return ways[0]
 
 
-def explain(a: Recorded, b: Recorded) -> Explanation:
+def explain(a: Recorded, b: Recorded) -> DifferenceSummary:
     """The differences between two runs whose outputs differ."""
     ours, table = first(a.run, a.evaluate)
     patches, found, done = Patches(), list[Difference](), set[str]()
@@ -191,7 +192,7 @@ def explain(a: Recorded, b: Recorded) -> Explanation:
         except (InvalidInput, ValueError):  # an array of another shape does not fit what follows
             break
     left = _left(ours, theirs, done)
-    return Explanation(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
+    return DifferenceSummary(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
 
 
 def _equal(a: Side, b: Side, done: set[str]) -> bool:

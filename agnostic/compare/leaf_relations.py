@@ -13,7 +13,7 @@ from agnostic.reference.rounding import fits
 
 
 @dataclass(frozen=True)
-class Relation:
+class LeafRelation:
     """What B's weight is, in A's terms.
 
     Attributes:
@@ -27,7 +27,7 @@ class Relation:
     undo: str = ""
 
 
-def relation(x: Array, y: Array, name: str) -> Relation:
+def relation(x: Array, y: Array, name: str) -> LeafRelation:
     """What B's numbers are to A's.
 
     Args:
@@ -37,11 +37,13 @@ def relation(x: Array, y: Array, name: str) -> Relation:
     for found in (*_as_made(x, y, name), *_turned(x, y), *_scaled(x, y, name), *_rounded(x, y), *_permuted(x, y)):
         return found
     if x.shape != y.shape:
-        return Relation("weights_differ", f"has shape {y.shape}, A's has {x.shape}")
+        return LeafRelation("weights_differ", f"has shape {y.shape}, A's has {x.shape}")
     scale = float(np.abs(x).max(initial=0.0)) or 1.0
     share = float(np.mean(x != y))
     largest = float(np.abs(x - y).max(initial=0.0)) / scale
-    return Relation("weights_differ", f"differs in {share:.0%} of its numbers, by at most {largest:.1e} of A's largest")
+    return LeafRelation(
+        "weights_differ", f"differs in {share:.0%} of its numbers, by at most {largest:.1e} of A's largest"
+    )
 
 
 def _same(x: Array, y: Array) -> bool:
@@ -52,18 +54,18 @@ def _same(x: Array, y: Array) -> bool:
     return bool(np.abs(x - y).max(initial=0.0) <= 2.0**-22 * scale)
 
 
-def _as_made(x: Array, y: Array, name: str) -> Iterator[Relation]:
+def _as_made(x: Array, y: Array, name: str) -> Iterator[LeafRelation]:
     last = name.rpartition(".")[2]
     if y.ndim > 1 or not y.size:
         return
     if (y == 0).all() and (x != 0).any():
         statistic = "mean" in last
-        yield Relation("statistics_missing" if statistic else "bias_missing", "is 0 everywhere, A's is not")
+        yield LeafRelation("statistics_missing" if statistic else "bias_missing", "is 0 everywhere, A's is not")
     if (y == 1).all() and (x != 1).any():
-        yield Relation("statistics_missing" if "var" in last else "scale_missing", "is 1 everywhere, A's is not")
+        yield LeafRelation("statistics_missing" if "var" in last else "scale_missing", "is 1 everywhere, A's is not")
 
 
-def _turned(x: Array, y: Array) -> Iterator[Relation]:
+def _turned(x: Array, y: Array) -> Iterator[LeafRelation]:
     axes = tuple(k for k in range(x.ndim) if x.shape[k] > 1)
     if x.shape == y.shape:
         for count in range(1, len(axes) + 1):
@@ -72,20 +74,22 @@ def _turned(x: Array, y: Array) -> Iterator[Relation]:
                     listed = ", ".join(map(str, chosen))
                     first = chosen == (1,) and x.shape[1] in (3, 4)
                     mistake = "channel_order" if first else "kernel_flipped" if min(chosen) > 1 else "weights_permuted"
-                    yield Relation(mistake, f"is A's turned round along axis {listed}", f"p.flip({listed})")
+                    yield LeafRelation(mistake, f"is A's turned round along axis {listed}", f"p.flip({listed})")
     for order in itertools.permutations(range(y.ndim)):
         if order != tuple(range(y.ndim)) and y.ndim < 6:
             turned = y.transpose(order)
             if _same(x, turned):
-                yield Relation("kernel_transposed", f"is A's with its axes as {_inverse(order)}", f"p.permute{order}")
+                yield LeafRelation(
+                    "kernel_transposed", f"is A's with its axes as {_inverse(order)}", f"p.permute{order}"
+                )
             elif turned.size == x.size and _same(x, np.ascontiguousarray(turned).reshape(x.shape)):
-                yield Relation(
+                yield LeafRelation(
                     "kernel_transposed",
                     f"is A's with its axes as {_inverse(order)}, put into the shape {y.shape}",
                     f"p.permute{order}.reshape{x.shape}",
                 )
     if x.ndim == 2 and x.shape == y.shape and _same(x, y.reshape(x.shape[::-1]).T):
-        yield Relation("kernel_transposed", "is A's transposed, put into the shape that A's had",
+        yield LeafRelation("kernel_transposed", "is A's transposed, put into the shape that A's had",
                        f"p.reshape{x.shape[::-1]}.T")  # fmt: skip
 
 
@@ -93,35 +97,37 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(order.index(k) for k in range(len(order)))
 
 
-def _scaled(x: Array, y: Array, name: str) -> Iterator[Relation]:
+def _scaled(x: Array, y: Array, name: str) -> Iterator[LeafRelation]:
     if x.shape != y.shape or not np.any(x):
         return
     factor = float(np.vdot(x, y) / np.vdot(x, x))
     if factor and _same(y, x * factor):
-        yield Relation("weights_scaled", f"is A's times {factor:.6g}", f"p / {factor!r}")
+        yield LeafRelation("weights_scaled", f"is A's times {factor:.6g}", f"p / {factor!r}")
     if (x > 0).all() and (y > 0).all():
         for words, made, undo in (("the root of A's", np.sqrt(x), "p ** 2"), ("the square of A's", x**2, "p.sqrt()"),
                                   ("1 through A's", 1 / x, "1 / p"), ("1 through the root of A's", x**-0.5, "p ** -2"),
                                   ("the logarithm of A's", np.log(x), "p.exp()")):  # fmt: skip
             if _same(made, y):
-                yield Relation("variance_convention", f"is {words}", undo)
+                yield LeafRelation("variance_convention", f"is {words}", undo)
 
 
-def _rounded(x: Array, y: Array) -> Iterator[Relation]:
+def _rounded(x: Array, y: Array) -> Iterator[LeafRelation]:
     if x.shape != y.shape:
         return
     for dtype in ("bfloat16", "float16"):
         if fits(y, dtype) and not fits(x, dtype) and np.abs(x - y).max(initial=0.0) <= 2.0**-7 * np.abs(x).max():
-            yield Relation("dtype", f"is A's rounded to {dtype}")
+            yield LeafRelation("dtype", f"is A's rounded to {dtype}")
 
 
-def _permuted(x: Array, y: Array) -> Iterator[Relation]:
+def _permuted(x: Array, y: Array) -> Iterator[LeafRelation]:
     if x.shape != y.shape:
         return
     for axis in range(min(x.ndim, 2)):
         order = _order(np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0))
         if order is not None:
-            yield Relation(*_named(order, axis, x), f"p.index_select({axis}, torch.tensor({_inverse(tuple(order))}))")
+            yield LeafRelation(
+                *_named(order, axis, x), f"p.index_select({axis}, torch.tensor({_inverse(tuple(order))}))"
+            )
 
 
 def _order(x: Array, y: Array) -> list[int] | None:

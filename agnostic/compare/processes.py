@@ -35,7 +35,7 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Side:
+class SideSource:
     """A model that another process loads.
 
     Attributes:
@@ -111,12 +111,12 @@ def read_inputs(path: str | os.PathLike[str]) -> Any:
 
 def is_elsewhere(x: Any) -> bool:
     """Whether a side is a specification, which a process of its own loads."""
-    return isinstance(x, Side) or (isinstance(x, str | os.PathLike) and not is_trace(x))
+    return isinstance(x, SideSource) or (isinstance(x, str | os.PathLike) and not is_trace(x))
 
 
-def side(x: Any) -> Side:
+def side(x: Any) -> SideSource:
     """A side of a specification."""
-    return x if isinstance(x, Side) else Side(os.fspath(x))
+    return x if isinstance(x, SideSource) else SideSource(os.fspath(x))
 
 
 # This process --------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def compare_elsewhere(
         return restore(out)
 
 
-def trace_elsewhere(which: Side, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
+def trace_elsewhere(which: SideSource, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Record a model that another process loads."""
     require_files(which.spec, weights=[which.weights])
     # The other process writes into a folder of this one, which removes it whatever becomes of the other.
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str]) -> None:
     job = json.loads(Path(arguments[0]).read_text())
     pipe = job["progress"]
     with _answering(Path(job["answer"])), watched(None if pipe is None else sender(pipe)):
-        which = Side(**job["side"])
+        which = SideSource(**job["side"])
         with which.loaded() as model:
             if job["do"] == "trace":
                 options = {**job["options"], "update": _update(job["options"].get("update"), model)}

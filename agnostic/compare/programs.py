@@ -15,7 +15,7 @@ from agnostic.registry import Model, backend_of
 
 
 @dataclass(frozen=True, eq=False)
-class Programs:
+class ProgramPair:
     """What the programs of two models say.
 
     Attributes:
@@ -79,10 +79,10 @@ def recorded(model: Model, inputs: Inputs) -> Recorded:
     return Recorded.of(run, recording.evaluate)
 
 
-def compared(a: Recorded, b: Recorded) -> Programs:
+def compared(a: Recorded, b: Recorded) -> ProgramPair:
     """What two records say.
 
     Raises:
         InvalidInput: the models return other numbers of arrays.
     """
-    return Programs(tuple(judged(a, b)), a, b)
+    return ProgramPair(tuple(judged(a, b)), a, b)

@@ -83,10 +83,12 @@ def widened(x: Array) -> Array:
     return x.astype(np.complex128, copy=False) if x.dtype.kind == "c" else x
 
 
-Step = tuple[int, tuple[Array, ...]]
+ReplayStep = tuple[int, tuple[Array, ...]]
 
 
-def walk(run: Run, evaluate: Evaluate, patches: Patches = NOTHING) -> Generator[Step, tuple[Array, ...] | None, None]:
+def walk(
+    run: Run, evaluate: Evaluate, patches: Patches = NOTHING
+) -> Generator[ReplayStep, tuple[Array, ...] | None, None]:
     """Each node's index and what it gives, in order; arrays that no later node reads are let go.
 
     A generator that is sent arrays goes on with those.

@@ -9,15 +9,16 @@ from typing import Any
 
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.edits import Edit
-from agnostic.compare.explain import Difference, Explanation
+from agnostic.compare.explain import Difference, DifferenceSummary
 from agnostic.compare.frontier import PARTS
 from agnostic.compare.known import ACTIVATIONS, RANK, TOGETHER, mistake_of, operator_of
-from agnostic.compare.leaf_relations import Relation, relation
+from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, kind
 from agnostic.compare.replay import slots
 from agnostic.compare.report import Divergence
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Leaf, Node, Value
+from agnostic.text import counted
 
 SHOWN = 8
 """How many operators of a piece are printed."""
@@ -37,7 +38,7 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
 """Attributes of operators that a torch module of the kind holds under a name."""
 
 
-def divergences(found: Explanation, before: float, after: float) -> list[Divergence]:
+def divergences(found: DifferenceSummary, before: float, after: float) -> list[Divergence]:
     """The differences as a user reads them; one mistake at several places is one.
 
     Args:
@@ -52,7 +53,7 @@ def divergences(found: Explanation, before: float, after: float) -> list[Diverge
     return [_grouped(group) for group in said.values()]
 
 
-def _apart(found: Explanation, difference: Difference) -> list[Difference]:
+def _apart(found: DifferenceSummary, difference: Difference) -> list[Difference]:
     """The mistakes of one difference: edits of one line belong together, and those that are one mistake."""
     key, lead = _Teller(found).mistake(difference)
     if key in TOGETHER or lead.kind in ("operand", "piece"):
@@ -89,7 +90,8 @@ def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> Divergence:
     if len(places) < 2 or group[0][1].edits[0].kind != "attribute":
         return first
     best = first.findings[0]
-    more = f" So in {len(places)} layers: {', '.join(places[:4])}{' ...' if len(places) > 4 else ''}."
+    listed = ", ".join(map(repr, places[:4])) + (" ..." if len(places) > 4 else "")
+    more = f" The same in {counted(len(places), 'layer')}: {listed}."
     fix = "\n".join(dict.fromkeys(one.findings[0].fix for one, _ in group))
     finding = Finding(best.mistake, best.sentence + more, fix, best.before, best.after, proven=best.proven,
                       place_a=best.place_a, place_b=best.place_b)  # fmt: skip
@@ -97,7 +99,7 @@ def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> Divergence:
 
 
 # One difference ------------------------------------------------------------------------------------------------------
-def _divergence(found: Explanation, difference: Difference, before: float, after: float) -> Divergence:
+def _divergence(found: DifferenceSummary, difference: Difference, before: float, after: float) -> Divergence:
     teller = _Teller(found)
     edits = difference.edits
     mistake, lead = teller.mistake(difference)
@@ -112,7 +114,7 @@ def _divergence(found: Explanation, difference: Difference, before: float, after
 
 
 class _Teller:
-    def __init__(self, found: Explanation) -> None:
+    def __init__(self, found: DifferenceSummary) -> None:
         self.a, self.b, self.proven = found.a, found.b, found.proven
         self.leaves = [{leaf.value: leaf for leaf in side.run.program.leaves} for side in (self.a, self.b)]
 
@@ -316,7 +318,7 @@ class _Teller:
         more = "... " if len(steps) > SHOWN else ""
         return f"{more}{', '.join(shown) or 'nothing'}{where} from {', '.join(list(sources)[:4]) or 'constants'}"
 
-    def related(self, edit: Edit) -> Relation:
+    def related(self, edit: Edit) -> LeafRelation:
         """What B's leaf is to A's."""
         leaf = self.leaves[1].get(self.b.root(edit.theirs))
         name = "" if leaf is None else leaf.name

@@ -18,7 +18,7 @@ from agnostic.compare.inputs import Inputs, collect
 from agnostic.compare.learned import Learned
 from agnostic.compare.learning import Update
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.programs import Programs, compared, recorded
+from agnostic.compare.programs import ProgramPair, compared, recorded
 from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
 from agnostic.compare.settings import unseen
@@ -167,7 +167,7 @@ def against(
     return comparison(a, b, alignment, forced, notes, list(_pictures(forced)), programs=programs)
 
 
-def _programs(live: Model, model: Model, given: Inputs) -> tuple[Programs | None, list[str]]:
+def _programs(live: Model, model: Model, given: Inputs) -> tuple[ProgramPair | None, list[str]]:
     """What the programs say, or why they say nothing."""
     if live is None:
         return None, []
@@ -187,7 +187,7 @@ def comparison(
     *,
     isolated: bool = True,
     learned: Learned | None = None,
-    programs: Programs | None = None,
+    programs: ProgramPair | None = None,
 ) -> Comparison:
     """What was found, in the form that users see.
 
@@ -262,7 +262,7 @@ def _output_row(a: Record, place: Place, number: int) -> Row:
     )  # fmt: skip
 
 
-def _found(a: Record, b: Record, found: Forced | Offline, programs: Programs | None) -> Sequence[Divergence]:
+def _found(a: Record, b: Record, found: Forced | Offline, programs: ProgramPair | None) -> Sequence[Divergence]:
     """What differs: as the programs prove it, else as the layers show it."""
     if programs is None:
         return _divergences(a, b, found)

@@ -77,7 +77,7 @@ def model_pixels(
     return form, call, preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
 
 
-def fitted_image(form: Input, images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
+def resized_image(form: Input, images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
     """(N, H, W, C): images in the size and with the channels of a model's input, uint8 or floating point in [0, 1]."""
     return _fit(form, _batch(images), images)
 
