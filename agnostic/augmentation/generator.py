@@ -1,4 +1,4 @@
-"""``ImageDataGenerator``: the signature, the random streams and the pixels of Keras' legacy class, without Keras."""
+"""``ImageDataGenerator``: with the signature, random streams and pixels of Keras' legacy class, without Keras."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ImageDataGenerator:
     """Random image augmentation with the signature of Keras' legacy class, for any framework.
 
     The same seed gives the same files, order, parameters and pixels. Where the legacy class draws from NumPy's global
-    random stream, this one draws from a private stream with the same seed. What it does otherwise: geometry is one
+    random stream, this one draws from a private stream with the same seed. Differences: geometry is one
     resampling with the flips in it, an unreadable file is an error that names it,
     and ``data_format`` and ``dtype`` None mean ``"channels_last"`` and ``"float32"`` whatever Keras is configured to.
 
@@ -78,7 +78,7 @@ class ImageDataGenerator:
     """
 
     warp_path: WarpMethod = "auto"
-    """Set it to ``"exact"`` to warp in float64 always; see :func:`agnostic.augmentation.warp.warp`."""
+    """Set it to ``"exact"`` to always warp in float64; see :func:`agnostic.augmentation.warp.warp`."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class ImageDataGenerator:
         return bool(moved or zoomed or self.horizontal_flip or self.vertical_flip or self.brightness_range is not None)
 
     def _check_subset(self, subset: str | None) -> None:
-        """Warn where the images that a model is judged by would be changed at random."""
+        """Warn if validation images would be augmented."""
         if subset == "validation" and self._transforms:
             warnings.warn(
                 "subset='validation' of this generator gives augmented images: for validation make a second "
@@ -210,7 +210,7 @@ class ImageDataGenerator:
 
         Args:
             x: (N, H, W, C), or (N, C, H, W) with channels first; or a pair of it and further arrays of length N, which
-                come along unchanged.
+                are returned unchanged.
             y: labels of length N, or None.
             batch_size: images in a batch; the last one of an epoch may have fewer.
             shuffle: draw a new order for each epoch.
@@ -343,7 +343,7 @@ class ImageDataGenerator:
     ) -> iterators.DataFrameIterator:
         """Endless batches of files named in a table; see :class:`agnostic.augmentation.iterators.DataFrameIterator`.
 
-        What the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warns and does nothing.
+        Options that the legacy class dropped (``has_ext``, ``sort``, ``drop_duplicates``) warn and have no effect.
 
         Args:
             dataframe: a pandas DataFrame, or anything that gives a column by ``table[name]``, such as a dict of lists.
@@ -362,8 +362,8 @@ class ImageDataGenerator:
                 their format.
             subset: ``"training"``, ``"validation"``, or None for all.
             interpolation: see :meth:`flow_from_directory`.
-            validate_filenames: leave out rows without a file, with a warning.
-            **kwargs: ``drop_duplicates``, ``has_ext`` and ``sort`` of the legacy class, which do nothing.
+            validate_filenames: skip rows without a file, with a warning.
+            **kwargs: ``drop_duplicates``, ``has_ext`` and ``sort`` of the legacy class, which have no effect.
 
         Returns:
             An iterator, as of :meth:`flow_from_directory`.
@@ -382,9 +382,9 @@ class ImageDataGenerator:
         for name in kwargs:
             if name not in ("has_ext", "sort", "drop_duplicates"):
                 raise InvalidInput(f"flow_from_dataframe has no argument {name!r}")
-            warnings.warn(f"{name} does nothing any more", DeprecationWarning, stacklevel=2)
+            warnings.warn(f"{name} has no effect any more", DeprecationWarning, stacklevel=2)
         if class_mode == "other":
-            warnings.warn("class_mode 'other' is called 'raw' now", DeprecationWarning, stacklevel=2)
+            warnings.warn("class_mode 'other' is now called 'raw'", DeprecationWarning, stacklevel=2)
             class_mode = "raw"
         self._check_subset(subset)
         return _native(iterators.DataFrameIterator)(
@@ -417,7 +417,7 @@ class ImageDataGenerator:
 
         Args:
             img_shape: shape of the image, without a batch axis.
-            seed: seeds the stream first; None goes on in it.
+            seed: seeds the stream first; None: continue the stream.
 
         Returns:
             ``theta``, ``shear`` in degrees; ``tx``, ``ty`` in pixels; ``zx``, ``zy``; ``flip_horizontal``,
@@ -507,11 +507,11 @@ class ImageDataGenerator:
         return image.transpose(2, 0, 1) if first else image
 
     def random_transform(self, x: npt.NDArray[Any], seed: int | None = None) -> npt.NDArray[Any]:
-        """Draw parameters and transform one image by them.
+        """Draw parameters and transform one image.
 
         Args:
             x: one image in this generator's ``data_format``.
-            seed: seeds the stream first, 0 .. 2^32 - 1; None: go on in it.
+            seed: seeds the stream first, 0 .. 2^32 - 1; None: continue the stream.
 
         Returns:
             A new image of the same shape.
@@ -565,7 +565,7 @@ class ImageDataGenerator:
     def standardize(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Preprocess, rescale, centre, scale and whiten an image or a batch, as this generator is set to.
 
-        The array itself is changed where that is possible, as the legacy class does it; give a copy to keep it.
+        The array is changed in place if possible, as in the legacy class; pass a copy to keep it.
 
         Args:
             x: (H, W, C) or (N, H, W, C), floating point, or channels first as the generator is set.
@@ -599,13 +599,13 @@ class ImageDataGenerator:
         return x
 
     def fit(self, x: npt.ArrayLike, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
-        """Find the statistics that the featurewise options and ZCA whitening need.
+        """Compute the statistics for the featurewise options and ZCA whitening.
 
         Args:
             x: (N, H, W, C), or (N, C, H, W) with ``data_format="channels_first"``.
-            augment: find them on randomly transformed images.
-            rounds: how often each image is transformed, if ``augment``.
-            seed: seeds the stream first; None goes on in it.
+            augment: compute them on randomly transformed images.
+            rounds: number of transformations per image, if ``augment``.
+            seed: seeds the stream first; None: continue the stream.
 
         Raises:
             InvalidInput: ``x`` has another number of axes.
@@ -690,7 +690,7 @@ _STEPS = ("get_random_transform", "apply_transform", "standardize")
 
 
 def _warn_before_fit(option: str) -> None:
-    warnings.warn(f"{option} does nothing before fit(): call fit(images) first", stacklevel=3)
+    warnings.warn(f"{option} has no effect before fit(): call fit(images) first", stacklevel=3)
 
 
 def _draw_shift(random: np.random.RandomState, reach: Any, size: int) -> Any:
@@ -708,7 +708,7 @@ def _check_channels(shape: Sequence[int], axis: int, data_format: str) -> None:
     if shape[axis] not in (1, 3, 4):
         warnings.warn(
             f"images of shape {tuple(shape)} have {shape[axis]} channels where data_format {data_format!r} has them, "
-            "and 1, 3 or 4 are usual: is the data_format right?",
+            "and 1, 3 or 4 are usual: check data_format",
             stacklevel=3,
         )
 

@@ -1,4 +1,4 @@
-"""``Augmentation``: what may happen to an image as ranges, and what does as a pure function of its index."""
+"""``Augmentation``: ranges of random changes, drawn for each image as a pure function of its index."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _RANGES = {
     "shear": (-89, 89, "in degrees within -89 to 89", "(-10, 10)"),
     "zoom": (0, math.inf, "a factor above 0", "(0.8, 1.25)"),
     "aspect": (0, math.inf, "a factor above 0", "(0.8, 1.25)"),
-    "brightness": (0, math.inf, "a factor of 0 or more, and 1 leaves images as they are", "(0.8, 1.2)"),
-    "contrast": (0, math.inf, "a factor of 0 or more, and 1 leaves images as they are", "(0.8, 1.2)"),
+    "brightness": (0, math.inf, "a factor of 0 or more, where 1 changes nothing", "(0.8, 1.2)"),
+    "contrast": (0, math.inf, "a factor of 0 or more, where 1 changes nothing", "(0.8, 1.2)"),
     "channel_shift": (-1, 1, "a fraction of the range of values from -1 to 1", "(-0.1, 0.1)"),
 }
 _LOGARITHMIC = ("zoom", "aspect")
@@ -43,13 +43,13 @@ FILL_MODES: Mapping[str, FillMode] = {
     "reflect": "reflect",
     "wrap": "grid-wrap",
 }
-"""What the reference calls each fill mode: those that are continuous, so that rounding decides nothing."""
+"""The reference's name of each fill mode: the continuous ones, so that rounding decides nothing."""
 
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 
 class Augmented(NamedTuple):
-    """Images and what moved with them; what was not given is None.
+    """Augmented images and their targets; targets that were not given are None.
 
     Example:
         >>> ag.augmentation.Augmentation().with_targets(images, seed=0)
@@ -88,20 +88,20 @@ class Augmentation:
         brightness: (low, high) factor.
         contrast: (low, high) factor.
         channel_shift: (low, high) fraction of the range of values, drawn for each channel.
-        fill_mode: what shows outside the image: ``"nearest"`` (the edge pixels), ``"constant"`` (``fill_value``),
+        fill_mode: the pixels outside the image: ``"nearest"`` (the edge pixels), ``"constant"`` (``fill_value``),
             ``"reflect"`` (the image mirrored) or ``"wrap"`` (copies of it side by side). Pixels are squares: the image
             ends half a pixel beyond the outermost centres. ``"constant"`` and ``"wrap"`` are ``grid-constant`` and
             ``grid-wrap`` of :mod:`agnostic.reference.warp`.
-        fill_value: what ``"constant"`` shows in images, in their own units.
-        mask_fill_value: what ``"constant"`` shows in masks.
-        order: 1 interpolates images bilinearly, 0 reads the nearest pixel, as is always done with masks.
+        fill_value: the value of ``"constant"`` in images, in their own units.
+        mask_fill_value: the value of ``"constant"`` in masks.
+        order: 1 interpolates images bilinearly, 0 reads the nearest pixel, as always for masks.
         value_range: (black, white) of images; None for (0, 1) (floating point) or 0 to the dtype's maximum (uint8,
-            uint16). Other integers have changes of colour only where it is given.
+            uint16). For other integers, colour changes need it.
         white: short for ``value_range=(0, white)``.
         path: how NumPy images are warped; see :func:`agnostic.augmentation.warp.warp`.
 
     Raises:
-        InvalidInput: a range is none, or out of bounds.
+        InvalidInput: a range is invalid, or out of bounds.
 
     Example:
         >>> augmentation = ag.augmentation.Augmentation(rotation=(-40, 40), horizontal_flip=0.5)
@@ -161,23 +161,23 @@ class Augmentation:
 
     # Parameters -----------------------------------------------------------------------------------------------------
     def parameters(self, seed: int, index: int, shape: Sequence[int], epoch: int = 0) -> Parameters:
-        """What happens to one image: a pure function of the arguments.
+        """The changes of one image: a pure function of the arguments.
 
-        Each property has a random number of its own, so turning one on or off leaves the others as they were. The
+        Each property has its own random number, so switching one on or off does not change the others. The
         numbers are those of the counter-based generator Philox, with the seed for its key and (epoch, index) for the
         upper half of its counter: streams of different images cannot overlap.
 
         Args:
             seed: 0 .. 2^128 - 1.
             index: which image of the dataset, 0 .. 2^64 - 1.
-            shape: (height, width) or (height, width, channels) of the image; 3 channels if not said.
+            shape: (height, width) or (height, width, channels) of the image; by default 3 channels.
             epoch: which pass over the dataset, 0 .. 2^64 - 1.
 
         Returns:
             The parameters of image ``index`` in pass ``epoch``; no two images share random numbers.
 
         Raises:
-            InvalidInput: the seed, the index or the epoch is out of range, or the shape is another.
+            InvalidInput: the seed, the index or the epoch is out of range, or the shape is invalid.
 
         Example:
             >>> augmentation = ag.augmentation.Augmentation(brightness=(0.5, 2))
@@ -195,17 +195,17 @@ class Augmentation:
 
     # Images ---------------------------------------------------------------------------------------------------------
     def apply(self, image: npt.NDArray[Any], parameters: Parameters) -> npt.NDArray[Any]:
-        """One NumPy image (H, W, C), changed by the given parameters; dtype and shape stay.
+        """Change one NumPy image (H, W, C) by the given parameters; dtype and shape are kept.
 
         Args:
             image: (H, W, C), floating point or integers.
-            parameters: what :meth:`parameters` returned, or parameters of your own.
+            parameters: from :meth:`parameters`, or your own.
 
         Returns:
             A new array of the same shape and dtype.
 
         Raises:
-            InvalidInput: no NumPy array with three axes, or values outside of ``value_range``.
+            InvalidInput: not a NumPy array with three axes, or values outside of ``value_range``.
         """
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise InvalidInput(f"an image is a NumPy array (H, W, C), not {type(image).__name__} {np.shape(image)}")
@@ -229,7 +229,7 @@ class Augmentation:
             (N, H, W, C), ``out`` where it was given.
 
         Raises:
-            InvalidInput: as many parameters as images are not given.
+            InvalidInput: the numbers of parameters and images differ.
         """
         result = np.empty(images.shape, images.dtype) if out is None else out
 
@@ -253,7 +253,7 @@ class Augmentation:
         epoch: int = 0,
         layout: str | None = None,
     ) -> Any:
-        """A batch of images, augmented: native in, native out.
+        """Augment a batch of images; returns an array of the same type.
 
         Args:
             images: a batch with four axes: a NumPy array, a torch tensor on any device, a jax array, or a tensorflow
@@ -261,16 +261,15 @@ class Augmentation:
             seed: see :meth:`parameters`.
             index: the index of the first image, the others following it; or one index per image.
             epoch: see :meth:`parameters`.
-            layout: ``"NHWC"`` or ``"NCHW"``; None: that which the framework uses, ``"NCHW"`` for torch. A shape that
-                looks like the other one is an error then.
+            layout: ``"NHWC"`` or ``"NCHW"``; None: the usual one of the framework, ``"NCHW"`` for torch. Then a shape
+                that looks like the other layout is an error.
 
         Returns:
             A batch of the same kind, shape, dtype and device.
 
         Raises:
-            InvalidInput: the batch is no array of real numbers with four axes; its layout is in doubt; its values
-                leave the range that the changes of colour are made for; or as many indices as it has images are not
-                given.
+            InvalidInput: the batch is not an array of real numbers with four axes; its layout is ambiguous; its values
+                are outside of the range for colour changes; or the number of indices is wrong.
         """
         images, layout = _checked(images, layout)
         return _changed_batch(self, images, _batch_parameters(self, images.shape, layout, seed, index, epoch), layout)
@@ -287,20 +286,20 @@ class Augmentation:
         boxes: Sequence[npt.ArrayLike] | None = None,
         points: Sequence[npt.ArrayLike] | None = None,
     ) -> Augmented:
-        """A batch of images, and what belongs to their places, moved alike.
+        """Augment a batch of images together with masks, boxes and key points.
 
         Args:
             images: see :meth:`__call__`.
             masks: (N, H, W) or in the layout of the images, of their height and width, of any dtype; the nearest pixel
-                is read and the values stay, to the last bit.
+                is read and values are kept exactly.
             boxes: for each image (K, 4), each (left, top, right, bottom) as pixel edges: the whole image is
-                (0, 0, width, height). They come back as the smallest upright boxes, clipped to the image. A box follows
-                the thing itself, not the copies of it that ``fill_mode`` ``"reflect"`` and ``"wrap"`` show.
+                (0, 0, width, height). The results are the smallest upright boxes, clipped to the image. A box follows
+                the object itself, not its copies by ``fill_mode`` ``"reflect"`` and ``"wrap"``.
             points: for each image (K, 2), each (x, y) with (0, 0) the centre of the first pixel; not clipped.
             seed, index, epoch, layout: see :meth:`__call__`.
 
         Returns:
-            The images, and each kind of target that was given, in its own form.
+            The images and the given targets, in their own forms.
 
         Raises:
             InvalidInput: see :meth:`__call__`; or a target does not fit the images.
@@ -437,10 +436,10 @@ class Augmentation:
     def view(self, name: str, *args: Any, **options: Any) -> Any:
         """This augmentation as a framework takes it; ``view("torch_module", seed=0)`` is ``torch_module(seed=0)``.
 
-        The backends bring the views:
+        The backends provide the views:
 
         - ``torch_module(seed, layout=None)``: a ``torch.nn.Module`` that augments batches in training mode and passes
-          them through in evaluation. What it draws depends on the seed and on the number of images it saw; in a worker
+          them through in evaluation. Its draws depend on the seed and on the number of images it saw; in a worker
           of a ``DataLoader`` also on the seed of that worker, which differs by worker and by epoch.
         - ``keras_layer(seed, layout=None)``: a Keras layer that augments batches in training and passes them through in
           inference; without a layout, as Keras is configured (``image_data_format``).
@@ -452,7 +451,7 @@ class Augmentation:
             *args, **options: of the view; ``seed`` is 0 .. 2^128 - 1, ``layout`` ``"NHWC"`` or ``"NCHW"``.
 
         Returns:
-            What the framework takes.
+            An object of the framework.
 
         Raises:
             UnknownName: no registered backend has such a view.
@@ -569,13 +568,12 @@ class AugmentedDataset:
     """A map-style dataset whose images are augmented by their index and the epoch, and by nothing else.
 
 
-    Call :meth:`set_epoch` before each epoch; workers that live on between epochs (``persistent_workers=True``) hear of
-    it too.
+    Call :meth:`set_epoch` before each epoch; it also reaches persistent workers (``persistent_workers=True``).
 
     Args:
         samples: anything with a length and items that are an image, or a tuple whose first element is one: (H, W, C)
             NumPy, or (C, H, W) torch.
-        augmentation: what happens to the images.
+        augmentation: the changes of the images.
         seed: see :meth:`Augmentation.parameters`.
         layout: see :meth:`Augmentation.__call__`.
 
@@ -600,17 +598,17 @@ class AugmentedDataset:
 
     @property
     def epoch(self) -> int:
-        """Which epoch the parameters are drawn for."""
+        """The epoch of the parameters."""
         return int(self._epoch.value)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other parameters from now on: those of this epoch.
+        """Draw the parameters of another epoch from now on.
 
         Args:
             epoch: 0 .. 2^64 - 1.
 
         Raises:
-            InvalidInput: no whole number in that range.
+            InvalidInput: not an integer in that range.
         """
         self._epoch.value = whole_number("epoch", epoch, most=2**64 - 1)
 

@@ -1,1 +1,1 @@
-"""Weights from one framework's model to the other's, through NumPy."""
+"""Transfer weights between models of two frameworks, through NumPy."""

@@ -1,4 +1,4 @@
-"""What transfer needs from a backend: a model's weights as slots, in the canonical layout, and runs of it in between.
+"""What transfer needs from a backend: the weights of a model in groups, in the canonical layout, and runs of the model.
 
 Arrays are NumPy throughout, channels last, ``(N, *spatial, C)`` or ``(N, L, features)``, whatever the framework's
 layout.
@@ -25,7 +25,7 @@ Padding = str | tuple[tuple[int, int], ...]
 
 
 ROOT = "."
-"""What a model that is one layer is called as a layer."""
+"""The name of a model as a layer, if it is one layer itself."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Pool:
     """An average pool that pads.
 
     Attributes:
-        size, strides: a number a spatial axis.
-        padding: the zeros around what it is handed.
+        size, strides: one number per spatial axis.
+        padding: the zeros around its input.
         counts: whether the zeros count: it divides by the window's size, else by what of the window lies on the image.
     """
 
@@ -103,7 +103,7 @@ have returned: the activation follows."""
 
 
 class Access(ABC):
-    """One model, as transfer sees it."""
+    """Access to one model for transfer."""
 
     framework: str
     """``"torch"`` or ``"keras"``."""
@@ -129,15 +129,15 @@ class Access(ABC):
 
     @abstractmethod
     def inputs(self) -> list[InputSpec]:
-        """What the model takes.
+        """The inputs of the model.
 
         Raises:
-            InvalidInput: that cannot be told.
+            InvalidInput: they are not known.
         """
 
     @abstractmethod
     def canonical(self, inputs: Any) -> list[Array]:
-        """What the model is called with, in its own layout, one input or a tuple, as canonical arrays."""
+        """The inputs in the model's own layout, one or a tuple, as canonical arrays."""
 
     @abstractmethod
     def run(
@@ -147,10 +147,10 @@ class Access(ABC):
 
     @abstractmethod
     def overridden(self, overrides: Mapping[str, Mapping[str, Any]]) -> AbstractContextManager[None]:
-        """Inside, each layer has the given epsilon, strides, dilation or (explicit) padding in place of its own.
+        """A context in which layers have the given epsilon, strides, dilation or (explicit) padding.
 
-        ``crop``, a pair an axis, is what the layers before have padded already, and what is taken off first. ``counts``
-        is a pool's, as of :class:`Pool`.
+        ``crop``, one pair per axis, is what the layers before have padded already, and what is taken off first.
+        ``counts`` is a pool's, as of :class:`Pool`.
         """
 
     def exact(self) -> Access | None:

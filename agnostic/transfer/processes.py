@@ -61,11 +61,11 @@ def between(
         out: ends in one of :func:`formats`.
         weights: of the source.
         engine: of Keras.
-        device: where both run, as of :func:`agnostic.models.load.loaded`.
-        card: the path of a card in place of the source's; it goes with the weights.
+        device: the device of both, as in :func:`agnostic.models.load.loaded`.
+        card: the path of a card that replaces the source's.
         size: height and width of the images, where the models take any; None: what their cards say.
         trust: as of :func:`agnostic.load`.
-        advance: told each time that one of four steps is done.
+        advance: called after each of four steps.
 
     Returns:
         ``"text"``, the report as a table, and ``"json"``.
@@ -187,10 +187,10 @@ class _Held:
         return {"inputs": self.inputs and [[list(x.shape), x.high] for x in self.inputs]}
 
     def _inputs(self, size: list[int] | None) -> list[InputSpec] | None:
-        """What the model is called with, images in the size that was asked for; None where the model does not tell.
+        """The inputs of the model, with images of the requested size; None if the model does not declare them.
 
         Raises:
-            InvalidInput: the model takes another size alone.
+            InvalidInput: the model takes only another size.
         """
         card = card_of(self.model)
         if size is not None and card is not None:

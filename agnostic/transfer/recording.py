@@ -1,4 +1,4 @@
-"""What transfer has to know about the source: its weights, and what each of its layers did for some inputs.
+"""The recording of the source: its weights, and the inputs and outputs of its layers in one run.
 
 A recording can be written to a file, so that the two frameworks need not share a process.
 """
@@ -34,8 +34,8 @@ class RecordedCall:
     Attributes:
         layer: its name.
         x, y: its first input and its first output, before a fused activation; channels last.
-        floor: how far float32 alone takes the output from that of float64 for the same input, relative to its greatest
-            magnitude; 0 where that was not measured.
+        floor: the difference between float32 and float64 outputs for the same input, relative to the largest magnitude;
+            0 if it was not measured.
     """
 
     layer: str
@@ -49,7 +49,7 @@ class Recording:
     """One model and one run of it.
 
     Attributes:
-        name: of the model, for people.
+        name: of the model, for messages.
         framework: ``"torch"`` or ``"keras"``.
         slots: in the order in which their layers first ran; those that did not run, and bare parameters, come last.
         calls: in the order in which they ended.
@@ -89,7 +89,7 @@ def record(source: Access, inputs: Sequence[Array], name: str) -> Recording:
     """Run the source once in its own type, and once or twice more for the noise floor.
 
     Raises:
-        InvalidInput: the model computes something else each time, or returns no arrays, or what is not finite.
+        InvalidInput: two runs of the model differ, it returns no arrays, or numbers that are not finite.
     """
     layers = list(dict.fromkeys(slot.layer for slot in source.slots if slot.layer))
     calls: list[RecordedCall] = []
@@ -99,11 +99,11 @@ def record(source: Access, inputs: Sequence[Array], name: str) -> Recording:
 
     outputs = source.run(inputs, layers, keep)
     if not outputs:
-        raise InvalidInput(f"{name} returns no arrays, so that nothing can be verified")
+        raise InvalidInput(f"{name} returns no arrays, so nothing can be verified")
     for x in (*inputs, *outputs):
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             what = "the inputs are" if any(x is y for y in inputs) else f"{name} returns what is"
-            raise InvalidInput(f"{what} not finite (NaN or infinity), so that nothing can be verified")
+            raise InvalidInput(f"{what} not finite (NaN or infinity), so nothing can be verified")
     exact = source.exact()
     if exact is None:
         truth, floor = None, _perturbed(source, inputs, layers, outputs, name)
@@ -122,7 +122,7 @@ def record(source: Access, inputs: Sequence[Array], name: str) -> Recording:
 def _check_repeatable(again: Sequence[Array], outputs: Sequence[Array], name: str) -> None:
     # Threads may add in another order, which is rounding; a random layer is not.
     if any(distance(a, b) > 1e-3 for a, b in zip(again, outputs, strict=True)):
-        raise InvalidInput(f"{name} computes something else each time for the same inputs: take out what is random")
+        raise InvalidInput(f"{name} computes something else each time for the same inputs: remove the random part")
 
 
 def _floors(

@@ -1,4 +1,4 @@
-"""What a transfer did, layer by layer, and whether the target now computes what the source does."""
+"""The report of a transfer: layer by layer, and whether both models compute the same."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from agnostic.text import counted, printable
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One slot of the target.
+    """One group of weights of the target.
 
     Attributes:
         target, source: the layers' names.
         kind: of layer; see :mod:`agnostic.transfer.layouts`.
         arrays: the entries that were set, by Keras' names.
-        matched: ``"name"``, ``"data"`` (it was handed what the source's layer was handed), ``"order"``.
-        error: of the layer's output for the source's input, relative to the output's greatest magnitude; None where it
-            cannot be told apart, as inside a stack.
-        floor: the same of float32 alone in the source; 0 where it was not measured.
-        input_error: what the layers before handed over, against what the source's handed over: the root of the mean
-            square of the difference over that of the input.
-        notes: what was done beside moving axes, and what to fix.
-        differs: whether the error is more than arithmetic explains.
+        matched: ``"name"``, ``"data"`` (both layers received the same input), ``"order"``.
+        error: of the layer's output for the source's input, relative to the output's greatest magnitude; None if it
+            cannot be separated, as inside a stack.
+        floor: the rounding error of float32 in the source, in the same unit; 0 if it was not measured.
+        input_error: of the layer's input, against the input of the source layer: the root mean square of the
+            difference, relative to that of the input.
+        notes: changes other than moving axes, and fixes.
+        differs: whether the error is larger than rounding explains.
     """
 
     target: str
@@ -45,20 +45,20 @@ class TransferRow:
 
 @dataclass(frozen=True, repr=False)
 class TransferReport:
-    """What :func:`agnostic.transfer` did.
+    """The result of :func:`agnostic.transfer`.
 
     Attributes:
-        source, target: what the two models are called.
+        source, target: the names of the two models.
         rows: one per group of weights of the target, in execution order.
-        error: of the target's outputs against the source's float64 outputs where there are any, else its own, relative
+        error: of the target's outputs against the source's float64 outputs if there are any, else its own, relative
             to their greatest magnitude; the whole models were run.
-        floor: the same of the other side's float32.
-        allowed: the greatest error that arithmetic explains.
-        fixed_error: the error with the fixes of the rows applied, for this measurement only; None where there are none.
-        differences: where the architectures differ, one sentence each; empty where they are equal.
-        notes: what else there is to know.
-        inputs: what both models were run on, for people.
-        details: what the command line shows beside it.
+        floor: the rounding error of float32 on the other side, in the same unit.
+        allowed: the largest error that rounding explains.
+        fixed_error: the error with the fixes of the rows applied, for this measurement only; None if there are none.
+        differences: one sentence per difference of the architectures; empty if they are equal.
+        notes: further remarks.
+        inputs: the shapes of the inputs of both models, as text.
+        details: further data for the command line.
 
     Example:
         >>> print(ag.transfer(model, copy.deepcopy(model), inputs=ag.prepare(model, images)).verdict)
@@ -79,19 +79,19 @@ class TransferReport:
 
     @property
     def verified(self) -> bool:
-        """Whether the target computes what the source does, as far as float32 goes."""
+        """Whether the target computes the same as the source, up to rounding."""
         return self.error <= self.allowed and not self.differences
 
     @property
     def explained(self) -> bool:
-        """Whether it does, or would once the fixes of the rows are applied."""
+        """Whether it does, or would after the fixes of the rows."""
         return self.verified or (self.fixed_error is not None and self.fixed_error <= self.allowed)
 
     def json(self) -> dict[str, Any]:
-        """As what JSON can carry.
+        """The report as JSON values.
 
         Returns:
-            Lists, dicts, texts, numbers and None; what is not finite becomes None.
+            Lists, dicts, strings, numbers and None; a number that is not finite becomes None.
         """
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
         found["rows"] = [dataclasses.asdict(row) for row in self.rows]
@@ -104,7 +104,7 @@ class TransferReport:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        off = f"the outputs differ by {self.error:.1e} of their greatest magnitude, and arithmetic explains"
+        off = f"the outputs differ by {self.error:.1e} of their largest magnitude, and rounding explains"
         if self.verified:
             return f"{self.target} computes what {self.source} does: {off} {self.allowed:.1e}"
         if self.explained:
@@ -145,7 +145,7 @@ _TITLES = ("target", "source", "kind", "arrays", "by", "error", "floor", "")
 
 
 def _cells(row: TransferRow) -> tuple[str, ...]:
-    """What a table says of a row."""
+    """The cells of a row in the table."""
     return (
         row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
         _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),

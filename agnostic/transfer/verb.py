@@ -1,4 +1,4 @@
-"""``agnostic.transfer``: the weights of one model into another, checked by running both."""
+"""``agnostic.transfer``: copy the weights of one model into another, and check by running both."""
 
 from __future__ import annotations
 
@@ -56,27 +56,27 @@ remains of n roundings, and log2(n) is 8 and more wherever layers are wide enoug
 
 
 def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferReport:
-    """Put the weights of one model into another of the same architecture, and check by running both.
+    """Copy the weights of one model into another of the same architecture, and check by running both.
 
-    Both ways between PyTorch and Keras, and within each. Layers are matched by their names where all agree; else the
-    target is run on what the source was given, and each of its layers gets the weights of that layer of the source
-    which was handed the same input, names and order deciding between those that were handed the same. In the end both
-    models are run as they are and their outputs compared: equal shapes prove nothing.
+    It works in both directions between PyTorch and Keras, and within each. Layers are matched by name if all names
+    agree. Otherwise the target runs on the inputs of the source, and each of its layers gets the weights of the source
+    layer that received the same input; names and order decide between several. Finally both models run and their
+    outputs are compared, since equal shapes prove nothing.
 
     Args:
         source: a native model.
-        target: a native model, built. Its weights are replaced, and its card by the source's, if that has one: how
-            images are prepared belongs to the weights.
-        inputs: what the source is called with, in its own layout: an array, native or NumPy, or a tuple of them. None:
-            two inputs of random numbers, from a fixed seed, of the size that the models declare, or 224.
+        target: a native model, built. Its weights are replaced. Its card is replaced by the source's, if that has one,
+            since the preparation of images belongs to the weights.
+        inputs: the inputs of the source, in its own layout: an array, native or NumPy, or a tuple of them. None: random
+            inputs with a batch of two, from a fixed seed, of the size that the models declare, or 224.
 
     Returns:
-        What was matched with what, the error of each layer and of the whole, and what must be fixed where the
-        architectures differ. It is printed as a table; ``report.verified`` is the verdict.
+        A report with the matches, the error of each layer and of the outputs, and the fixes if the architectures
+        differ. It prints as a table; ``report.verified`` is the verdict.
 
     Raises:
-        InvalidWeights: layers are left without a counterpart; names them. The target is as it was.
-        InvalidInput: the inputs do not suit, or the models are of two frameworks and cannot be run.
+        InvalidWeights: layers have no counterpart; the message names them. The target is unchanged.
+        InvalidInput: the models do not take the inputs, or cannot run in one process.
 
     Example:
         >>> target = copy.deepcopy(model)
@@ -93,7 +93,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
 
 
 def name_of(model: Model) -> str:
-    """What a model is called: by its specification, its own name, or its class."""
+    """The name of a model: its specification, its own name, or its class."""
     from agnostic.models.attached import card_of
 
     card = card_of(model)
@@ -121,7 +121,7 @@ def into(target: Access, recording: Recording, name: str) -> TransferReport:
     """The second half of :func:`transfer`: from a recording of the source, perhaps made in another process.
 
     Args:
-        name: of the target, for people.
+        name: of the target, for messages.
     """
     before = {slot.name: slot for slot in target.slots}
     try:
@@ -270,7 +270,7 @@ class _Transfer:
 
     # The pass -------------------------------------------------------------------------------------------------------
     def _pass(self) -> None:
-        """Run the target, each layer on what the source's was handed, and go on with what the source's returned."""
+        """Run the target: each layer gets the input of its source layer, and its output is replaced by the source's."""
         numbers: Counter[str] = Counter()
         pools = self.target.pools
 
@@ -303,8 +303,8 @@ class _Transfer:
                 ) from error
             after = f" after layer {self.order[-1]!r}"
             raise InvalidInput(
-                f"{self.name} cannot go on{after} with what {self.recording.name} computes there ({said}): there the "
-                "architectures part"
+                f"{self.name} cannot continue{after} with the arrays of {self.recording.name} ({said}): there the "
+                "architectures differ"
             ) from error
 
     def _layer(self, layer: str, number: int, x: Array, run: Callable[[Array | None], Array]) -> Array | None:
@@ -336,7 +336,7 @@ class _Transfer:
                 self._check_preparation(arrangement, handed, x)
         if first:
             if arrangement.how == "flatten":
-                seen.notes.append("rows moved from one flatten order to the other")
+                seen.notes.append("rows reordered from one flatten order to the other")
                 self.matches[slots[0].name] = match = replace(match, arrangement=arrangement)
             if pending is not None:
                 self.matches[slots[0].name] = match = replace(match, more=pending.bias)
@@ -354,7 +354,7 @@ class _Transfer:
         if right.size == y.size and right.shape != y.shape and right.shape[-1] == y.shape[-1]:
             right = right.reshape(y.shape)
         if right.shape != y.shape:
-            # A stack or a direction that is apart in one framework alone, or a stride that is elsewhere.
+            # A stack or a direction that is separate in only one framework, or a stride in another layer.
             if right.ndim == y.ndim > 2 and right.shape[-1] == y.shape[-1]:
                 seen.error = float("inf")
                 return right
@@ -367,7 +367,7 @@ class _Transfer:
         return right.astype(y.dtype)
 
     def _counted(self, x: Array) -> Array:
-        """What a layer is handed, if an average pool before it would count its padding as the source's does."""
+        """The input of a layer, if an average pool before it would count its padding as the source's does."""
         for layer, y, other in self.pooled:
             if y.shape != x.shape or not np.array_equal(y, x) or np.array_equal(y, other):
                 continue
@@ -529,8 +529,8 @@ class _Transfer:
         self._restart()
         shift = "" if (offset == 0).all() else f" + {_numbers(-offset / gain)}"
         self.notes.append(
-            f"{self.name} prepares its inputs by itself: hand it x * {_numbers(1 / gain)}{shift} where "
-            f"{self.recording.name} is handed x"
+            f"{self.name} prepares its inputs itself: give it x * {_numbers(1 / gain)}{shift} where "
+            f"{self.recording.name} gets x"
         )
 
     def _kind(self, name: str) -> str:
@@ -577,7 +577,7 @@ class _Transfer:
 
     # The end --------------------------------------------------------------------------------------------------------
     def _finish_what_did_not_run(self) -> None:
-        """Layers that run in training alone, such as auxiliary heads: by name, else by order."""
+        """Layers that run only in training, such as auxiliary heads: by name, else by order."""
         ran = {call.layer for call in self.recording.calls}
         for slot in self.slots:
             if slot.name in self.matches:
@@ -602,7 +602,7 @@ class _Transfer:
         idle = [s for s in left if s not in over]
         if idle:
             self.notes.append(
-                f"{len(idle)} of the layers of {self.recording.name} did not run and were left out, such as "
+                f"{len(idle)} of the layers of {self.recording.name} did not run and were skipped, such as "
                 f"{idle[0].name!r}"
             )
         if missing or over:
@@ -611,9 +611,8 @@ class _Transfer:
             match = self.matches.get(slot.name)
             if match is not None and match.less is not None and match.less.any() and slot.layer not in self.absorbed:
                 raise InvalidWeights(
-                    f"{match.source.name!r} of {self.recording.name} has a bias and {slot.name!r} of {self.name} none, "
-                    "and no batch norm comes right after it, whose mean could take the bias: give the layer a bias; no "
-                    "weight was changed"
+                    f"{match.source.name!r} of {self.recording.name} has a bias, {slot.name!r} of {self.name} none, "
+                    "and no batch norm right after it can absorb it: give the layer a bias; no weight was changed"
                 )
 
     def _misfit(self, missing: Sequence[WeightGroup], over: Sequence[WeightGroup]) -> str:
@@ -632,7 +631,7 @@ class _Transfer:
                 "left over, such "
                 f"as {over[0].name!r} ({over[0].kind}, {_shapes(over[0])})"
             )
-        advice = "the two must be of one architecture"
+        advice = "the two must have the same architecture"
         if any(s.kind == "gru" and s.weights.get("bias", np.zeros((2, 1))).ndim == 1 for s in (*missing, *over)):
             advice = "a GRU with reset_after=False has no counterpart: make it with reset_after=True"
         foreign = next((s for s in (*missing, *over) if s.kind not in (*KINDS, "parameter")), None)
@@ -641,7 +640,7 @@ class _Transfer:
         return f"{' and '.join(said)}: {advice}; no weight was changed"
 
     def _hand_over_card(self) -> None:
-        """How images are prepared, and what the classes are called, belongs to the weights."""
+        """The preparation of images and the class names belong to the weights."""
         card, own = self.recording.card, card_of(self.target.model)
         if card is None:
             return
@@ -666,7 +665,7 @@ class _Transfer:
         allowed = ALLOWED * max(floor, LEAST)
         rows = self._rows()
         differences = [
-            f"{row.target!r}: {'; '.join(row.notes) or 'its output differs, for the same input and weights'}"
+            f"{row.target!r}: {'; '.join(row.notes) or 'its output differs for the same input and weights'}"
             for row in rows
             if row.differs
         ]
@@ -684,12 +683,12 @@ class _Transfer:
             differences.append(note)
         if error > allowed and not differences:
             differences.append(
-                "the outputs differ, though each layer alone computes the same: what runs after the last?"
+                "the outputs differ, though each layer computes the same: check the code after the last layer"
             )
         if all(len(x) > 1 and (x == x[:1]).all() for x in self.recording.outputs):
             self.notes.append(
-                f"{self.recording.name} returns the same for all inputs (is its last layer all zeros?), so that its "
-                "outputs prove nothing: its layers alone were compared"
+                f"{self.recording.name} returns the same for all inputs (is its last layer all zeros?), so its "
+                "outputs prove nothing: only its layers were compared"
             )
         sizes = ", ".join(" x ".join(map(str, x.shape)) for x in self.inputs)
         return TransferReport(
@@ -749,15 +748,15 @@ class _Transfer:
             seen = self.seen.get(slot.layer, _Seen()) if slot.layer else _Seen()
             notes = list(seen.notes)
             if zeroed := filled(match.source, slot):
-                notes.append(f"{' and '.join(zeroed)} set to what has no effect, since the source has none")
+                notes.append(f"{' and '.join(zeroed)} set to a value without effect, since the source has none")
             if match.passed:
-                notes.append("the bias taken into what comes after, since the target has none here")
+                notes.append("the bias is absorbed by the next part, since the target has none here")
             if match.less is not None and slot.layer in self.absorbed:
                 notes.append(
-                    f"the bias taken off the moving_mean of {self.absorbed[slot.layer]!r}, since the target has none"
+                    f"bias subtracted from the moving_mean of {self.absorbed[slot.layer]!r}, since the target has none"
                 )
             if folded(match.source, slot):
-                notes.append("gamma and epsilon taken into moving_variance, since the target has no gamma")
+                notes.append("gamma and epsilon are absorbed by moving_variance, since the target has no gamma")
             if match.arrangement.rows is None and slot.kind == "parameter" and match.how != "name":
                 notes.append("matched by shape and order")
             if slot.kind in ("lstm", "rnn") and _biases(self.recording.framework) > _biases(self.target.framework):

@@ -102,7 +102,7 @@ def a_bias_goes_into_the_batch_norm_after_it() -> None:
     report = ag.transfer(source, target, inputs=images(9, 9, 3))
     assert report.verified, report
     notes = [note for row in report.rows for note in row.notes]
-    assert [x for x in notes if "taken off the moving_mean of '1'" in x], notes
+    assert [x for x in notes if "subtracted from the moving_mean of '1'" in x], notes
     assert len(notes) == 3, notes
     norm, bias = source.layers[2], keras.ops.convert_to_numpy(source.layers[1].bias)
     expected = keras.ops.convert_to_numpy(norm.moving_mean) - bias
@@ -114,7 +114,7 @@ def a_bias_with_nothing_after_it_that_could_take_it() -> None:
     source = filled(keras_model((9, 9, 3), kl.Conv2D(4, 3), kl.ReLU(), kl.BatchNormalization(epsilon=1e-5)))
     target = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(4)).eval()
     before = target[0].weight.detach().clone()
-    said = "has a bias and '0' of Sequential none, and no batch norm comes right after it"
+    said = "has a bias, '0' of Sequential none, and no batch norm right after it"
     raises(InvalidWeights, said, lambda: ag.transfer(source, target, inputs=images(9, 9, 3)))
     assert torch.equal(before, target[0].weight)
 

@@ -338,7 +338,7 @@ def test_the_command_both_ways(models: Path, capsys: pytest.CaptureFixture[str])
     engine = "tensorflow" if importlib.util.find_spec("tensorflow") else "torch"
     arguments = ["transfer", "models.py:torch_model", "models.py:keras_model", "--engine", engine, "--out", "a.keras"]
     assert main(arguments) == 0
-    assert "rows moved" in capsys.readouterr().out
+    assert "rows reordered" in capsys.readouterr().out
     assert main(["transfer", "a.keras", "models.py:torch_model", "--out", "b.safetensors", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verified"] is True
     from safetensors.numpy import load_file
