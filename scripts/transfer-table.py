@@ -98,7 +98,7 @@ def measure(name: str) -> dict[str, Any]:
         "explained": report.explained, "settings": dict(settings), "notes": list(report.notes),
         "moved": sum("flatten" in note for row in report.rows for note in row.notes),
         "folded": sum("no gamma" in note for row in report.rows for note in row.notes),
-        "zeroed": sum("no effect" in note for row in report.rows for note in row.notes),
+        "zeroed": sum("without effect" in note for row in report.rows for note in row.notes),
         "between": [x for x in report.differences if x.startswith(("between", "before"))],
         "matched": dict(Counter(row.matched for row in report.rows)),
     }  # fmt: skip
