@@ -111,12 +111,19 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str]) -> 
         unequal = {
             path
             for path, found in by_path.items()
-            if path and len(found) > 1 and len({signature(region, readers, wanted) for region in found}) > 1
+            if path
+            and len(found) > 1
+            and len({(signature(x, readers, wanted), _weights(x, owners)) for x in found}) > 1
         }
         if not unequal:
             return
         outer = {path for path in unequal if not any(path.startswith(f"{other}.") for other in unequal)}
         _splice(root, lambda region, outer=outer: region.path in outer)
+
+
+def _weights(region: Region, owners: Mapping[Value, str]) -> tuple[Value, ...]:
+    """The weights that a call reads: those of one path may be other layers of a list at each call."""
+    return tuple(value for node in region.nodes for value in reads(node) if value in owners)
 
 
 def _is_small(region: Region, owners: Mapping[Value, str]) -> bool:

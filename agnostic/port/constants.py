@@ -32,7 +32,7 @@ def simple_constants(program: Program) -> Program:
         if found is None:
             continue
         nodes, smaller = found
-        highest += len(nodes) + 1
+        highest = max(v.id for v in (*(v for n in nodes for v in n.outputs), *([smaller.value] if smaller else ())))
         if smaller is not None:
             leaves.append(smaller)
         reader = first[leaf.value]

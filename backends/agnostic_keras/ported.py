@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,4 +28,15 @@ def run(
         calls = record.calls(name)
         if calls and hasattr(calls[0], "shape"):
             found[name] = np.asarray(ops.numpy(calls[0]))
-    return [np.asarray(ops.numpy(x)) for x in keras.tree.flatten(result)], found
+    return [np.asarray(ops.numpy(x)) for x in _arrays(result)], found
+
+
+def _arrays(result: Any) -> Iterator[Any]:
+    """The arrays of a result in its own order; Keras sorts the keys of dicts."""
+    if isinstance(result, Mapping):
+        result = tuple(result.values())
+    if isinstance(result, list | tuple):
+        for part in result:
+            yield from _arrays(part)
+    elif result is not None:
+        yield result
