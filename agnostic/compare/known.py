@@ -108,6 +108,7 @@ KNOWN: tuple[Known, ...] = (
     Known("attention_mask", "extra", _set("masked_fill where tril triu")),
     Known("attention_mask", "missing", _set("masked_fill where tril triu")),
     Known("attention_mask", "attribute", _set("tril triu masked_fill")),
+    Known("features_permuted", "attribute", _set("roll flip permute transpose")),
     Known("channel_order", "extra", _set("flip"), also=lambda e: e.b is not None and len(e.b.outputs[0].shape) == 4),
     Known("channel_order", "missing", _set("flip"), also=lambda e: e.a is not None and len(e.a.outputs[0].shape) == 4),
     Known("reversed", "extra", _set("flip")),
