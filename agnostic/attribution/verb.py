@@ -1,4 +1,4 @@
-"""The verb that says which pixels an output of a model depends on."""
+"""``explain``: find the pixels that an output of a model depends on."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def explain(
     micro_batch: int = _MICRO_BATCH,
     progress: Callable[[int], None] | None = None,
 ) -> Explanation:
-    """Which pixels an output of a model depends on: one map per image.
+    """Find the pixels that an output of a model depends on: one map per image.
 
-    The score that is explained is the logit of a class, before a softmax or a sigmoid, or a number of the user's own.
+    The score that is explained is the logit of a class, before a softmax or a sigmoid, or a number that you define.
     The methods are written once, and give the same maps in every framework up to the arithmetic of float32.
 
     Args:
@@ -61,7 +61,7 @@ def explain(
             ``"guided_backpropagation"``; ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"layer_cam"``, ``"score_cam"``;
             ``"occlusion"``, ``"rise"``. See :mod:`agnostic.attribution.methods` for the formula of each.
         layer: of a class activation map: a layer with height and width, or whose tokens are the patches of the image.
-            None: the last that serves, see :func:`agnostic.attribution.layers.class_activation_layer`.
+            None: the last suitable one, see :func:`agnostic.attribution.layers.class_activation_layer`.
         steps: of integrated gradients: points on the path.
         samples: noisy copies of ``smoothgrad`` (None: 16), masks of ``rise`` (None: 1,000).
         noise: of ``smoothgrad``: standard deviation as a part of each image's range, above 0.
@@ -76,7 +76,8 @@ def explain(
 
     Raises:
         UnknownName: no such method, class or layer.
-        InvalidInput: the model returns no (batch, classes) and ``target`` is no function; the layer is no grid.
+        InvalidInput: the model returns no (batch, classes) and ``target`` is not a function; or the layer is not a
+            grid.
         NonFinite: the score or its gradient is not finite.
 
     Example:
@@ -116,10 +117,10 @@ def explained_model(
     channels_in: int | None = None,
     micro_batch: int = _MICRO_BATCH,
 ) -> tuple[ExplainedModel, tuple[str, ...], tuple[float | None, ...]]:
-    """A model with the images and the targets that are explained; the arguments are those of :func:`explain`.
+    """A model with the images and targets to explain; the arguments are those of :func:`explain`.
 
     Returns:
-        The model, what each target is called, and the probability of each.
+        The model, the name of each target, and its probability.
     """
     backend = model_backend(model)
     form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
@@ -139,7 +140,7 @@ def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) 
     if window is not None:
         whole_number("window", window, 1)
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not noise > 0:
-        raise InvalidInput(f"noise is a part of the image's range, above 0, not {noise!r}")
+        raise InvalidInput(f"noise is a fraction of the range of the image, above 0, not {noise!r}")
 
 
 def _targets(

@@ -87,7 +87,7 @@ def explain(
         common.print_json(report)
         return
     for one in found:
-        where = "" if one.layer is None else f" at {one.layer}"
+        where = "" if one.layer is None else f" at {one.layer!r}"
         common.say(f"{one.method}{where}: {one.captions()[0]}")
     common.say(path)
 

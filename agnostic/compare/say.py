@@ -1,4 +1,4 @@
-"""What was found, in words: the sentence, the places of both sides, and the fix as code."""
+"""What was found, as text: the sentence, the places of both sides, and the fix as code."""
 
 from __future__ import annotations
 
@@ -269,7 +269,13 @@ class _Teller:
         place = _place(node)
         if edit.b is None:
             return "At the output"
-        return f"At {layer}{f' ({place})' if place else ''}" if layer else f"At {place}" if place else "In the model"
+        return (
+            f"At layer {layer!r}{f' ({place})' if place else ''}"
+            if layer
+            else f"At {place}"
+            if place
+            else "In the model"
+        )
 
     def _others(self, side: int, node: Node | None, kept: Any) -> str:
         """The operands of an operator beside the one that goes through it."""
@@ -283,7 +289,7 @@ class _Teller:
         return f" ({', '.join((*told, *said))})" if told or said else ""
 
     def named(self, side: int, value: Any) -> str:
-        """A value in words: the name of a leaf, or what gives it."""
+        """A value as text: the name of a leaf, or the operator that computes it."""
         if not isinstance(value, Value):
             return repr(value)
         one = (self.a, self.b)[side]
@@ -293,7 +299,7 @@ class _Teller:
             return part + (leaf.name if leaf.role != "constant" else f"a constant of shape {value.shape}")
         made = one.made_by(root)
         assert made is not None
-        where = f" of {made.module}" if made.module else ""
+        where = f" of layer {made.module!r}" if made.module else ""
         return f"{part}the {kind(made)}{where}{_seen(made)}"
 
     def _listed(self, side: int, value: Value) -> str:
