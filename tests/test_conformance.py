@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import types
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
@@ -92,3 +94,72 @@ def test_a_backend_that_leaves_inputs_or_parts_out_is_told(wrong: str, monkeypat
     (failure,) = run(subject, ["ascent"])
     assert re.search(said, failure)
     assert "'ascend' must return" in failure
+
+
+def _halved(right: Any) -> Any:
+    return lambda arrays, folder, name: right({key: x / 2 for key, x in arrays.items()}, folder, name)
+
+
+def _elsewhere(right: Any) -> Any:
+    return lambda arrays, folder, name: right(arrays, folder, "other")
+
+
+def _all_layers(right: Any) -> Any:
+    def run(model: Any, inputs: Any, layers: Any) -> Any:
+        return right(model, inputs, [name for name, _ in model.named_modules() if name])
+
+    return run
+
+
+def _without_attribute(right: Any) -> Any:
+    def dialect(channels_first: bool = False) -> Any:
+        found = right(channels_first)
+        names = [name for name in dir(found) if not name.startswith("_") and name != "helpers"]
+        return types.SimpleNamespace(**{name: getattr(found, name) for name in names})
+
+    return dialect
+
+
+def _doubled(right: Any) -> Any:
+    def run(model: Any, inputs: Any, layers: Any) -> Any:
+        outputs, found = right(model, inputs, layers)
+        return outputs, {name: 2 * x for name, x in found.items()}
+
+    return run
+
+
+WRONG_PORTS = {
+    "weights are other numbers": (
+        "writer",
+        "write_weights",
+        _halved,
+        "with the file of 'write_weights', does not compute",
+    ),
+    "weights have another name": ("writer", "write_weights", _elsewhere, "there is no file 'examined' in the folder"),
+    "a dialect lacks a member": ("writer", "dialect", _without_attribute, "the dialect has no helpers"),
+    "layers nobody asked for": ("ported", "run", _all_layers, "asked for no layer it told of layers"),
+    "layers are other numbers": ("ported", "run", _doubled, "what it says of the layer 'conv' is not what"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PORTS)
+def test_a_backend_whose_ports_are_wrong_is_told(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    capability, member, change, said = WRONG_PORTS[wrong]
+    module = importlib.import_module(f"agnostic_torch.{capability}")
+    monkeypatch.setattr(module, member, change(getattr(module, member)))
+    failures = run(Subject("torch", lambda: Named().eval(), layer="conv"), [capability])
+    assert any(said in failure and f"{member!r}" in failure and "must return" in failure for failure in failures), (
+        failures
+    )
+
+
+@pytest.mark.parametrize(
+    ("capability", "member"), [("writer", "dialect"), ("writer", "write_weights"), ("ported", "run")]
+)
+def test_a_port_without_a_method_is_told_what_it_must_return(
+    capability: str, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"agnostic_torch.{capability}")
+    monkeypatch.delattr(module, member)
+    (failure,) = run(Subject("torch", lambda: Named().eval(), layer="conv"), [capability])
+    assert failure.startswith(f"{capability}: {member!r} is missing; it must return ")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agnostic import contracts
 from agnostic.registry import get_backend
-from agnostic.testing import checks_arrays, checks_models, checks_training
+from agnostic.testing import checks_arrays, checks_models, checks_port, checks_training
 from agnostic.testing.subject import Broken, Subject, due
 
 CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
     **checks_models.CHECKS,
     **checks_arrays.CHECKS,
     **checks_training.CHECKS,
+    **checks_port.CHECKS,
 }
 """By capability: functions that raise :class:`Broken`."""
 
