@@ -193,6 +193,8 @@ def safe_log(ops: Ops, x: Array, least: float = 1e-12) -> Array:
     Returns:
         The shape and dtype of ``x``; at least ``log(least)``.
 
+    Source: the FAQ of jax, "Gradients contain NaN where using where", for the bound inside.
+
     Example:
         >>> x = torch.tensor([0.0, 1.0], requires_grad=True)
         >>> ag.ops.safe_log(x).sum().backward()

@@ -133,6 +133,70 @@ def test_every_public_object_is_documented(name: str) -> None:
     assert list(faults(name)) == []
 
 
+# Formulas have a source -----------------------------------------------------------------------------------------------
+FORMULA = re.compile(r"``[^`]*(?:\w \*\* |sqrt\(|exp\(|log\()[^`]*``")
+"""A formula in a docstring, beside its examples and the lists of arguments."""
+
+SECTION = re.compile(r"^(?:Args|Attributes|Returns|Raises|Example):\n(?:[ ].*\n?|\n)+", re.M)
+
+
+def computed() -> dict[str, Any]:
+    """What computes by a formula, or shows one: above all optimizers, objectives, parameterizations and recipes."""
+    from agnostic.optimizers import specs
+    from agnostic.visualization import objectives, parameterization, recipes, robustness
+
+    found: dict[str, Any] = {f"optimizers.{kind}": cls for kind, cls in specs.KINDS.items()}
+    for name in objectives.__all__:
+        cls = getattr(objectives, name)
+        if inspect.isclass(cls) and issubclass(cls, objectives.LayerTerm | objectives.TotalVariation):
+            found[f"objectives.{name}"] = cls
+    del found["objectives.LayerTerm"]  # which the others inherit from
+    found |= {f"objectives.{name}": getattr(objectives, name) for name in objectives.names()}
+    found |= {f"recipes.{name}": getattr(recipes, name) for name in recipes.names()}
+    for module in (parameterization, robustness):
+        own = {name: x for name, x in vars(module).items() if inspect.isclass(x) and x.__module__ == module.__name__}
+        found |= {f"{module.__name__}.{name}": x for name, x in own.items() if not getattr(x, "_is_protocol", False)}
+    del found["agnostic.visualization.robustness.Whole"]  # the image as it is
+    for name in NAMED:
+        # A method of Ops is one operation on arrays: its formula is what its name means.
+        if not name.startswith("ops.Ops."):
+            prose = re.sub(
+                r"^(?:Args|Attributes|Returns|Raises|Example):\n(?:[ ].*\n?|\n)+", "", documented(name)[1], flags=re.M
+            )
+            found |= {name: PUBLIC[name]} if FORMULA.search(prose) else {}
+    return found
+
+
+COMPUTED = computed()
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_formula_has_a_source(name: str) -> None:
+    doc = inspect.getdoc(COMPUTED[name]) or ""
+    assert re.search(r"^Source: \S", doc, re.M), "give it a line 'Source: ...'"
+
+
+def test_what_computes_is_found() -> None:
+    expected = {"optimizers.LAMB", "objectives.Neuron", "objectives.total_variation", "recipes.maco", "ops.safe_log"}
+    assert expected <= COMPUTED.keys()
+    assert "agnostic.visualization.parameterization.Fourier" in COMPUTED
+
+
+MODULES = (
+    "augmentation.warp",
+    "augmentation.color",
+    "reference.warp",
+    "reference.resampling",
+    "visualization.colormap",
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_of_formulas_has_a_source(name: str) -> None:
+    assert re.search(r"^(?: |#)*Source: \S", inspect.getsource(importlib.import_module(f"agnostic.{name}")), re.M)
+
+
+# Examples -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", [x for x in NAMED if x.count(".") < 2 and not x.startswith("ops.Ops.")])
 def test_every_public_function_and_class_has_an_example(name: str) -> None:
     owner = PUBLIC.get(name.rpartition(".")[0])

@@ -1,4 +1,7 @@
-"""Colour changes: those of Keras' legacy class to the last bit, and the one linear map of the modern form."""
+"""Colour changes: those of Keras' legacy class to the last bit, and the one linear map of the modern form.
+
+Source: the behaviour of ``keras.src.legacy.preprocessing.image``, and of Pillow's ``ImageEnhance.Brightness``.
+"""
 
 from __future__ import annotations
 

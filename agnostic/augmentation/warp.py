@@ -1,4 +1,7 @@
-"""The warp for use: OpenCV where it agrees with the reference, the float64 reference where it does not."""
+"""The warp for use: OpenCV where it agrees with the reference, the float64 reference where it does not.
+
+Source: :mod:`agnostic.reference.warp`, which names that of each convention.
+"""
 
 from __future__ import annotations
 

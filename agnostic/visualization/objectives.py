@@ -403,6 +403,8 @@ class Channel(LayerTerm):
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
 
+    Source: Olah, Mordvintsev, Schubert, "Feature Visualization", Distill, 2017, section "Optimization Objectives".
+
     Example:
         >>> ag.objectives.channel("conv", [3, 5]).labels()
         ('conv:3', 'conv:5')
@@ -437,6 +439,8 @@ class Neuron(LayerTerm):
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
         position: (row, column) in the layer's output; None: the centre.
+
+    Source: "Feature Visualization", Distill, 2017, section "Optimization Objectives".
 
     Example:
         >>> ag.objectives.neuron("conv", 3, (0, 7)).labels()
@@ -483,6 +487,8 @@ class Logit(LayerTerm):
         classes: numbers, or names before they are resolved.
         called: the name of each class; empty if only the model's card knows it.
 
+    Source: Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks", 2014, section 2.
+
     Example:
         >>> ag.objectives.logit(["zebra", 2]).labels()
         ('zebra', 'class 2')
@@ -526,6 +532,8 @@ class Direction(LayerTerm):
     Attributes:
         vectors: (images, channels) float64.
 
+    Source: "Feature Visualization", Distill, 2017, section "Interaction between Neurons".
+
     Example:
         >>> ag.objectives.direction("conv", np.ones((2, 8))).count
         2
@@ -558,6 +566,8 @@ class Direction(LayerTerm):
 @dataclass(frozen=True)
 class DeepDream(LayerTerm):
     """The mean square of a whole layer: strengthens what the layer already sees.
+
+    Source: Mordvintsev, Olah, Tyka, "Inceptionism", 2015, and the code published with it.
 
     Example:
         >>> ag.objectives.deepdream("conv").labels()
@@ -610,6 +620,8 @@ class Diversity(LayerTerm):
 class TotalVariation(Term):
     """The mean absolute difference of neighbouring pixels; with a negative factor it smooths the image.
 
+    Source: Mahendran, Vedaldi, "Understanding Deep Image Representations by Inverting Them", 2015.
+
     Example:
         >>> ag.objectives.total_variation().labels()
         ('total variation',)
@@ -638,6 +650,8 @@ def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
     Raises:
         InvalidInput: a channel is no integer.
 
+    Source: "Feature Visualization", Distill, 2017, section "Optimization Objectives".
+
     Example:
         >>> found = ag.visualize(model, ag.objectives.channel("conv", range(4)), size=16, steps=2)
         >>> found.shape, found.labels
@@ -659,6 +673,8 @@ def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, in
 
     Raises:
         InvalidInput: a channel or a position is no integer.
+
+    Source: "Feature Visualization", Distill, 2017, section "Optimization Objectives".
 
     Example:
         >>> ag.visualize(model, ag.objectives.neuron("conv", 0, (4, 4)), size=16, steps=2).labels
@@ -689,6 +705,8 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
     Raises:
         InvalidInput: a class is neither a number nor a name, or there is none.
 
+    Source: Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks", 2014, section 2.
+
     Example:
         >>> ag.visualize(model, ag.objectives.logit([0, 3]), size=16, steps=2).labels
         ('class 0', 'class 3')
@@ -715,6 +733,8 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
     Raises:
         InvalidInput: the vector is not finite, or vectors differ in length.
 
+    Source: "Feature Visualization", Distill, 2017, section "Interaction between Neurons".
+
     Example:
         >>> towards = np.zeros(8)
         >>> towards[:2] = 1, -1
@@ -733,13 +753,15 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
 
 
 def deepdream(layer: str | int) -> Objective:
-    """The mean square of a whole layer (Mordvintsev, Olah, Tyka, "Inceptionism", 2015).
+    """The mean square of a whole layer: whatever the layer sees already, more of it.
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
 
     Returns:
         An objective of one image.
+
+    Source: Mordvintsev, Olah, Tyka, "Inceptionism", 2015, and the code published with it.
 
     Example:
         >>> dream = ag.visualize(model, ag.objectives.deepdream("relu"), start=images[0], steps=2)
@@ -758,6 +780,8 @@ def diversity(layer: str | int) -> Objective:
     Returns:
         A term to add to an objective for several images.
 
+    Source: "Feature Visualization", Distill, 2017, section "Diversity".
+
     Example:
         >>> objective = ag.objectives.channel("conv", [5] * 2) + 10 * ag.objectives.diversity("conv")
         >>> ag.visualize(model, objective, size=16, steps=2).shape
@@ -771,6 +795,8 @@ def total_variation() -> Objective:
 
     Returns:
         A term: the mean absolute difference of neighbouring pixels, 0 or more.
+
+    Source: Mahendran, Vedaldi, "Understanding Deep Image Representations by Inverting Them", 2015.
 
     Example:
         >>> objective = ag.objectives.channel("conv", 5) - 0.1 * ag.objectives.total_variation()

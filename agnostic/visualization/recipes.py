@@ -134,6 +134,8 @@ def fourier(**changes: Any) -> Recipe:
         UnknownName: :class:`Recipe` has no such field.
         InvalidInput: fewer than one step or pixel.
 
+    Source: "Feature Visualization", Distill, 2017, for the spectrum; Fel et al., 2023, section 3, for the crops.
+
     Example:
         >>> recipe = ag.recipes.fourier(steps=2)
         >>> recipe.name, recipe.steps, recipe.size
