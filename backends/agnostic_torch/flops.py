@@ -21,6 +21,11 @@ class Flops(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # As in agnostic_torch.taps: True would import torch._dynamo, for 4 seconds, with the first operation.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         count = _COUNTS.get(func._schema.name.removeprefix("aten::"))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 # A user's file whose libraries talk in every way there is.
 TALKS = """
-import logging, os, warnings
+import atexit, logging, os, sys, warnings
 import torch
 from torch import nn
 
@@ -31,6 +31,8 @@ def make():
     os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n"
                 b"I0000 00:00:1 1 port.cc:153] information\\nW0000 00:00:1 1 x.cc:1] warning\\n"
                 b"E0000 00:00:1 1 x.cc:1] error\\n")
+    # PyTorch's compiler takes four seconds to import, and nothing here compiles.
+    atexit.register(lambda: "torch._dynamo" in sys.modules and os.write(2, b"E0000 the compiler was imported\\n"))
     os.write(2, (os.environ.get("TF_CPP_MIN_LOG_LEVEL", "none") + "\\n").encode())
     return nn.Sequential(nn.Conv2d(3, 2, 3))
 """
