@@ -33,6 +33,7 @@ def test_a_record_says_what_the_numbers_depend_on_and_the_last_is_printed_agains
         record = json.loads(path.read_text())
         assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
         assert record["processor"]
+        assert record["load"] >= 0
         record["when"] = f"2026-01-0{1 if milliseconds == 8 else 2}T00:00:00+00:00"
         path.rename(bench / "history" / "toy" / f"seen-{milliseconds}.json").write_text(json.dumps(record))
     printed = run(bench, "history.py", "toy").stdout
@@ -44,3 +45,16 @@ def test_an_unknown_benchmark_is_one_sentence(bench: Path) -> None:
     done = run(bench, "history.py", "toy")
     assert done.returncode == 2
     assert "no record of toy" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (BENCH / "history").iterdir()))
+def test_the_last_record_of_each_benchmark_is_printed_against_the_first(name: str) -> None:
+    assert (BENCH / f"{name}.py").is_file(), "a folder of the history has its benchmark's name"
+    done = subprocess.run([sys.executable, BENCH / "history.py", name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"\n{name} " in done.stdout
+    for path in (BENCH / "history" / name).glob("*.json"):
+        record = json.loads(path.read_text())
+        assert {"python", "numpy"} <= record["versions"].keys()
+        assert record["processor"]
+        assert record["cases"]

@@ -54,6 +54,7 @@ def main() -> None:
             first, last = runs[0], runs[-1]
             print(f"\n{name} {options if options != '{}' else ''}")
             print(f"first {first['when']} {first['commit']}, last {last['when']} {last['commit']}, {len(runs)} records")
+            print(f"processes that were running: first {first['load']}, last {last['load']}")
             if first["processor"] != last["processor"]:
                 print(f"other processor: {first['processor']} | {last['processor']}")
             print("\n".join(table(first, last)))

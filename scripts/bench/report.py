@@ -52,11 +52,12 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """The time, the commit (with ``+`` where files differ from it), the processor and the versions."""
+    """The time, the commit (with ``+`` where files differ from it), the processor, its load and the versions."""
     return {
         "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "processor": processor(),
+        "load": round(os.getloadavg()[0], 1),
         "versions": versions(),
     }
 
