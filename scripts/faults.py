@@ -26,16 +26,8 @@ def worker(pair: str, match: str | None) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
     from tests.compare import faults
 
-    if pair == "torch":
-        cases = [*faults.torch_cases(), *faults.torch_pairs()]
-    else:
-        from tests.compare import keras_faults
-
-        cases = [*keras_faults.keras_cases(), *keras_faults.keras_pairs()]
-    for case in cases:
-        if match is None or match in case.name:
-            sys.stdout.write(json.dumps({"pair": pair, **faults.judged(case)}) + "\n")
-            sys.stdout.flush()
+    for found in faults.rated(pair, match):
+        sys.stdout.write(json.dumps(found) + "\n")
 
 
 def main() -> int:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from agnostic.registry import Backend, get_backend, registrations
+
+# With a worker of pytest-xdist per core, more threads than one only get into each other's way; processes inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Most of jax's time in a test is LLVM optimizing programs that run once. tests/parity has jax as its users have it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Two frameworks in one process may abort it, so one backend is tested a process; this names another.
 NAMES = tuple(os.environ.get("AGNOSTIC_TEST_BACKENDS", "torch").split(","))
@@ -24,8 +32,19 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return get_backend(request.param)
 
 
+# What takes longest, the longest first: no worker is left with one of these while the others have ended. The order is
+# all that depends on it. Those that ask for the engines' processes stand together.
+LONGEST = (
+    "keras/test_engines.py", "transfer/test_transfer.py", "parity/test_parity.py", "compare/test_faults.py",
+    "optimizers/test_keras.py", "port/test_port_keras.py", "gradients/test_gradients.py",
+    "compare/test_compare_keras.py", "optimizers/test_field_guide.py", "augmentation/test_augmentation.py",
+    "test_docs_pages.py", "data/test_folder_keras.py",
+)  # fmt: skip
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process is left with a long one while the other has ended."""
+    """The longest files come first, then those with slow tests."""
+    first = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (first.get(item.path, len(first)), item.path not in slow))

@@ -11,20 +11,21 @@ import pytest
 
 from agnostic import errors
 from agnostic.processes import describe, raise_described, started
+from tests.waiting import HANG
 
 ROOT = Path(__file__).parents[1]
 PARENT = """
 import subprocess, sys, time
 from agnostic import processes
 processes._BY_PIPE = sys.argv[1] == "pipe"
-with processes.started("print('working', flush=True); import time; time.sleep(60)", stdout=subprocess.PIPE) as child:
+with processes.started("print('working', flush=True); import time; time.sleep(3000)", stdout=subprocess.PIPE) as child:
     child.stdout.readline()
     print(child.pid, flush=True)
-    time.sleep(60)
+    time.sleep(3000)
 """
 
 
-def ended(process: int, within: float = 20) -> bool:
+def ended(process: int, within: float = HANG) -> bool:
     """Whether a process, which need not be a child of this one, has ended (a zombie has)."""
     until = time.monotonic() + within
     while time.monotonic() < until:
@@ -62,7 +63,7 @@ def test_a_process_whose_parent_has_ended_before_it_could_ask_ends_as_well() -> 
 def test_the_block_ends_the_process_and_gives_it_our_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_here.py").write_text("value = 7")
     monkeypatch.syspath_prepend(str(tmp_path))
-    code = "import sys, time, only_here; print(only_here.value, sys.argv[1], flush=True); time.sleep(60)"
+    code = "import sys, time, only_here; print(only_here.value, sys.argv[1], flush=True); time.sleep(3000)"
     with started(code, ["a b"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "7 a b\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agnostic import cli
+from tests.waiting import HANG
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,22 +43,22 @@ def command():
         temporary.write_text("half")
         if moment == "writing":
             arrives()
-            time.sleep(60)
+            time.sleep(3000)
         if moment == "callback":  # whose exceptions Python prints and forgets
             x = Finder()
             kept = weakref.ref(x, arrives)
             del x
-            time.sleep(60)
+            time.sleep(3000)
         if moment == "twice":
             try:
                 arrives()
-                time.sleep(60)
+                time.sleep(3000)
             finally:
                 arrives()
-                time.sleep(60)
+                time.sleep(3000)
         if moment == "cleaning":
             from agnostic import temporary
-            remove, temporary._remove = temporary._remove, lambda folder: (arrives(), time.sleep(60))
+            remove, temporary._remove = temporary._remove, lambda folder: (arrives(), time.sleep(3000))
             try:
                 raise ValueError
             finally:
@@ -92,7 +93,7 @@ def test_a_signal_at_any_moment(moment: str, number: signal.Signals, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, moment, str(int(number)), tmp_path], cwd=ROOT, capture_output=True, text=True,
         # A shell's background job ignores SIGINT, and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), timeout=HANG,
     )  # fmt: skip
     # Once the interpreter takes itself apart, the command is done, and nothing is left to be ended.
     expected = 0 if moment == "teardown" else cli.TERMINATED if number == signal.SIGTERM else cli.INTERRUPTED

@@ -24,7 +24,7 @@ with atomic_path(sys.argv[1] + "/a.weights.h5") as file, temporary_folder() as f
     (folder / "sub").mkdir()
     (folder / "sub" / "x").write_text("x")
     print("holding", flush=True)
-    time.sleep(60)
+    time.sleep(3000)
 """
 
 

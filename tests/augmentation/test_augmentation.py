@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +13,8 @@ from hypothesis import strategies as st
 from agnostic.augmentation import Augmentation, Parameters
 from agnostic.errors import InvalidInput
 from agnostic.reference import warp as reference
+from tests.engines import ENGINES, run_on_engine
+from tests.waiting import HANG
 
 EVERYTHING = Augmentation(
     rotation=(-40, 40),
@@ -266,7 +265,7 @@ def test_torch_module_and_data_loader(batch):
     for workers in (0, 2):
         # OpenCV's threads have run in this process: workers forked from it must not wait for them.
         loader = torch.utils.data.DataLoader(
-            dataset, batch_size=3, num_workers=workers, shuffle=True, timeout=60 if workers else 0
+            dataset, batch_size=3, num_workers=workers, shuffle=True, timeout=HANG if workers else 0
         )
         seen = 0
         for images, index in loader:
@@ -284,60 +283,10 @@ def test_jax_batches(batch):
         jax.jit(lambda x: EVERYTHING(x, seed=5))(batch)
 
 
-PROGRAM = """
-import os, sys
-os.environ["KERAS_BACKEND"] = sys.argv[1]
-import numpy as np, keras
-from agnostic.augmentation import Augmentation, ImageDataGenerator
-a = Augmentation(rotation=(-40, 40), zoom=(0.8, 1.2), brightness=(0.5, 1.5), horizontal_flip=0.5)
-x = np.random.default_rng(0).uniform(0, 1, (8, 12, 10, 3)).astype("float32")
-expected = a(x, seed=3)
-layer = a.keras_layer(seed=3)
-model = keras.Sequential([keras.Input((12, 10, 3)), layer, keras.layers.Flatten(), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-model.fit(x, np.zeros(8), batch_size=4, epochs=2, shuffle=False, verbose=0)
-assert int(layer.seen) == 16, int(layer.seen)
-got = keras.ops.convert_to_numpy(a.keras_layer(seed=3)(keras.ops.convert_to_tensor(x), training=True))
-assert np.abs(got - expected).max() <= 2 * 0.01 / 255 * 1.5, np.abs(got - expected).max()
-assert np.array_equal(keras.ops.convert_to_numpy(layer(keras.ops.convert_to_tensor(x))), x)
-model.save("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
-again = keras.saving.load_model("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
-os.remove("/tmp/agnostic_augmentation_test_%d.keras" % os.getpid())
-assert again.layers[0].augmentation == a
-for shape in ((3, 16, 16), (16, 16)):
-    try:
-        keras.Sequential([keras.Input(shape), a.keras_layer(seed=3)])
-    except ValueError as error:
-        assert "layout" in str(error) or "four axes" in str(error), error
-    else:
-        raise AssertionError(shape)
-first = keras.Sequential([keras.Input((3, 16, 16)), a.keras_layer(seed=3, layout="NCHW")])
-assert first.output_shape[1:] == (3, 16, 16)
-flow = ImageDataGenerator(rotation_range=10).flow(x, np.zeros(8), batch_size=4, seed=0)
-assert isinstance(flow, keras.utils.PyDataset)
-model.fit(flow, epochs=2, verbose=0)
-assert flow.total_batches_seen >= 4
-if sys.argv[1] == "tensorflow":
-    import tensorflow as tf
-    native = a(tf.constant(x), seed=3)
-    assert isinstance(native, tf.Tensor) and np.array_equal(native.numpy(), expected)
-    data = tf.data.Dataset.from_tensor_slices(x).enumerate()
-    data = data.map(a.tensorflow_map(seed=3), num_parallel_calls=2).batch(8)
-    assert np.array_equal(next(iter(data)).numpy(), expected)
-print("done")
-"""
-
-
-@pytest.mark.parametrize("engine", ["torch", "jax", "tensorflow"])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
 def test_keras_layer_model_fit_and_tf_data(engine):
-    if importlib.util.find_spec("keras") is None or importlib.util.find_spec(engine) is None:
-        pytest.skip(f"keras with {engine} is not installed")
-    # One framework a process: tensorflow does not live beside torch's compiler.
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, engine], capture_output=True, text=True, check=False, env=os.environ
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "done" in run.stdout
+    run_on_engine(engine, Path(__file__).with_name("keras_checks.py"))
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agnostic.augmentation import Augmentation, ImageDataGenerator
+from tests.waiting import HANG
 
 torch = pytest.importorskip("torch")
 COUNT = 14
@@ -39,9 +40,9 @@ def epochs_of(loader, epochs=3):
     [
         ({"num_workers": 0}, 0),
         ({"num_workers": 0, "shuffle": True}, None),
-        ({"num_workers": 2, "timeout": 60}, 0),
-        ({"num_workers": 2, "timeout": 60, "persistent_workers": True}, None),
-        ({"num_workers": 2, "timeout": 60, "persistent_workers": True, "shuffle": True}, 0),
+        ({"num_workers": 2, "timeout": HANG}, 0),
+        ({"num_workers": 2, "timeout": HANG, "persistent_workers": True}, None),
+        ({"num_workers": 2, "timeout": HANG, "persistent_workers": True, "shuffle": True}, 0),
     ],
 )
 def test_data_loader_over_an_image_data_generator(images, options, seed):
@@ -60,7 +61,7 @@ def test_data_loader_over_an_image_data_generator(images, options, seed):
 
 def test_an_epoch_that_is_broken_off_does_not_mix_with_the_next(images):
     flow = ImageDataGenerator().flow(images, np.arange(COUNT), batch_size=2, seed=0)
-    loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=2, timeout=60, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=2, timeout=HANG, persistent_workers=True)
     next(iter(loader))
     orders, _ = epochs_of(loader, 2)
     assert all(sorted(order) == list(range(COUNT)) for order in orders)
@@ -69,7 +70,7 @@ def test_an_epoch_that_is_broken_off_does_not_mix_with_the_next(images):
 def test_workers_share_no_draw(images):
     # All images are one: what differs is drawn. Nine batches of one image each, over two workers and two epochs.
     flow = ImageDataGenerator(rotation_range=90).flow(np.repeat(images[:1], 9, axis=0), batch_size=1, seed=5)
-    loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=2, timeout=60)
+    loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=2, timeout=HANG)
     drawn = [batch.numpy().tobytes() for _ in range(2) for batch in loader]
     assert len(set(drawn)) == 18
 
@@ -77,7 +78,7 @@ def test_workers_share_no_draw(images):
 def test_without_shuffling_the_order_stays(images):
     flow = ImageDataGenerator(rotation_range=90).flow(images, np.arange(COUNT), batch_size=3, seed=0, shuffle=False)
     for workers in (0, 2):
-        loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=workers, timeout=60 if workers else 0)
+        loader = torch.utils.data.DataLoader(flow, batch_size=None, num_workers=workers, timeout=HANG if workers else 0)
         orders, drawn = epochs_of(loader, 2)
         assert orders == [list(range(COUNT))] * 2
         assert all(len(set(draws)) == 2 for draws in drawn.values())
@@ -115,7 +116,7 @@ def test_a_module_inside_a_dataset(images, options):
     for _ in range(2):
         torch.manual_seed(3)
         dataset = Samples(one, TURN.torch_module(seed=0))
-        loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=2, timeout=60, **options)
+        loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=2, timeout=HANG, **options)
         drawn.append([image.numpy().tobytes() for _ in range(2) for x, _ in loader for image in x])
     assert len(set(drawn[0])) == 2 * COUNT
     assert drawn[0] == drawn[1]
@@ -123,7 +124,7 @@ def test_a_module_inside_a_dataset(images, options):
 
 def test_workers_that_live_on_hear_of_the_epoch(images):
     dataset = TURN.dataset(list(images), seed=4)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=7, num_workers=2, timeout=60, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=7, num_workers=2, timeout=HANG, persistent_workers=True)
     for epoch in (0, 1, 5):
         dataset.set_epoch(epoch)
         np.testing.assert_array_equal(torch.cat(list(loader)).numpy(), TURN(images, seed=4, epoch=epoch))

@@ -175,7 +175,7 @@ def test_an_engine_that_is_not_installed_is_a_finding() -> None:
 
 
 def test_a_framework_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "torch.py", "import time\ntime.sleep(60)")
+    put(tmp_path / "torch.py", "import time\ntime.sleep(3000)")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(doctor, "TIMEOUT", 0.5)
     report = doctor.examine(["torch"])

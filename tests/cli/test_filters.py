@@ -20,6 +20,7 @@ from PIL import Image
 
 from agnostic.cli import drawing, main
 from agnostic.files import read_image, write_png
+from tests.waiting import HANG
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -424,12 +425,12 @@ def test_a_signal_from_outside_is_the_same(model: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANG
         while not list(folder.glob(".agnostic-*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG)
     finally:
         process.kill()
     assert process.returncode == 130, err

@@ -616,3 +616,19 @@ def judged(case: Case) -> dict[str, Any]:
         "mistake": found.diagnosis.mistake,
         "said": str(found.diagnosis),
     }
+
+
+def rated(pair: str, match: str | None = None) -> list[dict[str, Any]]:
+    """What is found of every fault and every correct pair.
+
+    Args:
+        pair: ``"torch"``, or ``"keras-"`` and the engine of this process.
+        match: only the faults whose name has this in it.
+    """
+    if pair == "torch":
+        cases = [*torch_cases(), *torch_pairs()]
+    else:
+        from tests.compare import keras_faults
+
+        cases = [*keras_faults.keras_cases(), *keras_faults.keras_pairs()]
+    return [{"pair": pair, **judged(case)} for case in cases if match is None or match in case.name]

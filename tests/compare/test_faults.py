@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
 
 from tests.compare import faults
-
-ROOT = Path(__file__).parents[2]
+from tests.engines import call_on_engine
 
 # One of each kind of fault: an entry, weights, a hook, a subclass, a wrapped layer, code, digits.
 QUICK = (
@@ -65,15 +58,11 @@ def test_a_correct_pair_raises_no_alarm(case: faults.Case) -> None:
 @pytest.mark.parametrize("pair", ["torch", "keras-torch", "keras-jax", "keras-tensorflow"])
 def test_the_rates(pair: str) -> None:
     """95 of 100 faults at the exact layer, 85 named rightly, no false alarm."""
-    if pair.startswith("keras"):
-        pytest.importorskip(pair.removeprefix("keras-"))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "faults.py"), "--worker", pair],
-        env={**os.environ, "KERAS_BACKEND": pair.removeprefix("keras-")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if pair == "torch":
+        results = faults.rated(pair)
+    else:
+        engine = pair.removeprefix("keras-")
+        results = call_on_engine(engine, "tests.compare.faults:rated", pair, needs=("keras", "torch"))
     faulty = [r for r in results if r["faulty"]]
     assert len(faulty) >= 60
     assert sum(r["located"] for r in faulty) >= 0.95 * len(faulty), [r for r in faulty if not r["located"]]

@@ -1,9 +1,5 @@
 """Image folders as PyDataset, with the engine that KERAS_BACKEND names."""
 
-import os
-
-os.environ["KERAS_BACKEND"] = "torch"
-
 import numpy as np
 import pytest
 

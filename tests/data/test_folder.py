@@ -19,6 +19,7 @@ from agnostic.data import ImageFolder, SkippedFiles, UnreadableFile, class_weigh
 from agnostic.errors import InvalidInput
 from tests.data.pictures import folder as make_folder
 from tests.data.pictures import picture
+from tests.waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,7 +159,7 @@ assert not failures, failures
 def test_threads_may_be_the_first_to_read(root):
     # OpenCV cannot be imported by two threads at once.
     subprocess.run(
-        [sys.executable, "-c", RACE, root], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=120
+        [sys.executable, "-c", RACE, root], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=HANG
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fuzz import hostile
 from tests.test_pages import comparison, page_of
+from tests.waiting import HANG
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -32,7 +33,7 @@ def _opened(page: Path) -> str:
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()],
-            capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": profile},
+            capture_output=True, text=True, timeout=HANG, env={**os.environ, "HOME": profile},
         )  # fmt: skip
     assert "<html" in done.stdout, done.stderr[-2000:]
     return done.stdout

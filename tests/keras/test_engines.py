@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine(engine: str) -> None:
-    run_on_engine(engine, HERE / "engine", variables={"AGNOSTIC_TEST_ENGINE": engine})
+    run_on_engine(engine, *sorted((HERE / "engine").glob("test_*.py")), variables={"AGNOSTIC_TEST_ENGINE": engine})
 
 
 SECOND_ENGINE = """

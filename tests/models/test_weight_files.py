@@ -22,6 +22,7 @@ from agnostic.limits import VARIABLE, allowance
 from agnostic.models.weight_files import read_arrays
 from agnostic_torch.pth import read_checkpoint
 from agnostic_torch.weights import read_state, set_weights, weights
+from tests.waiting import HANG
 
 SUFFIXES = (".safetensors", ".pth")
 TYPES = [
@@ -187,7 +188,7 @@ def test_a_small_file_takes_little_memory_whatever_it_claims(tmp_path: Path) -> 
     bombs = _bombs(tmp_path)
     assert max((tmp_path / name).stat().st_size for name in bombs) < 4_000_000
     command = [sys.executable, "-c", LIMITED, *(str(tmp_path / name) for name in bombs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     for (name, said), line in zip(bombs.items(), done.stdout.splitlines(), strict=True):
         assert said in line, name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,22 @@ EXACT = 1e-12
 NATIVE = {"torch": 1e-7, "jax": 1e-7, "tensorflow": 1e-5}[ENGINE]
 
 
+def float64_on_jax() -> AbstractContextManager[Any]:
+    """jax makes float32 of float64 outside of this."""
+    if ENGINE != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
+
+
 @pytest.fixture(autouse=True)
 def _float64() -> Any:
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    yield
+    with float64_on_jax():
+        yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
 
@@ -225,6 +237,8 @@ def test_our_rules_equal_keras_own_in_fit(jit: bool) -> None:
 
 CONTINUED = """
 import sys
+from tests.engines import keep_out
+keep_out()
 import keras
 import numpy as np
 import agnostic_keras.optimizers  # Keras loads what has been registered

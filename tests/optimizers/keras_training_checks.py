@@ -13,9 +13,15 @@ import pytest
 from agnostic import optimizers as ago
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.reference import optimizers as reference
-from tests.optimizers.keras_checks import ENGINE, values
+from tests.optimizers.keras_checks import ENGINE, float64_on_jax, values
 
 X, Y = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Any:
+    with float64_on_jax():
+        yield
 
 
 def pair() -> keras.Model:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from agnostic.cli import main
 from agnostic.optimizers.differences import markdown, pairs
+from tests.engines import call_on_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "differences"
@@ -24,23 +22,22 @@ BLOCK = re.compile(r"```python\n# (PyTorch|Keras)\n(.*?)```", re.DOTALL)
 @pytest.mark.parametrize(
     ("title", "engine"), [("PyTorch", "torch"), ("Keras", "torch"), ("Keras", "jax"), ("Keras", "tensorflow")]
 )
-def test_the_code_of_every_page_runs(title: str, engine: str, tmp_path: Path) -> None:
-    for module in (engine, *["keras"] * (title == "Keras")):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    # One process for all pages, each with names of its own: importing a framework takes longer than all of them.
-    program = ""
+def test_the_code_of_every_page_runs(title: str, engine: str) -> None:
+    pages = {}
     for page in (*PAGES, ROOT / "docs" / "optimizers.md"):
         blocks = [code for owner, code in BLOCK.findall(page.read_text()) if owner == title]
         assert blocks or page in (GUIDE / "README.md", GUIDE / "optimizers.md"), f"{page.name} has no code for {title}"
-        code = "".join(blocks)
-        program += f"print({page.name!r}, flush=True)\nexec(compile({code!r}, {page.name!r}, 'exec'), {{}})\n"
-    (tmp_path / "program.py").write_text(program)
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
-    environment = {**os.environ, "PYTHONPATH": paths, "KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(tmp_path / "program.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+        pages[page.name] = "".join(blocks)
+    if title == "PyTorch":
+        run_pages(json.dumps(pages))
+    else:
+        call_on_engine(engine, "tests.optimizers.test_field_guide:run_pages", json.dumps(pages))
+
+
+def run_pages(pages: str) -> None:
+    """Run the code of pages, given as JSON by the page's name, each with names of its own."""
+    for page, code in json.loads(pages).items():
+        exec(compile(code, page, "exec"), {})  # noqa: S102 - the page's own code
 
 
 def test_the_table_is_what_is_measured() -> None:

@@ -1,4 +1,4 @@
-"""Runs the checks beside it on each engine, each in a process of its own: KERAS_BACKEND is read once."""
+"""Runs the checks beside it on each engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 
 def run(engine: str, *files: str, needs: tuple[str, ...] = ("keras",)) -> None:
-    run_on_engine(engine, *(HERE / file for file in files), needs=needs, variables={"JAX_ENABLE_X64": "1"})
+    run_on_engine(engine, *(HERE / file for file in files), needs=needs)
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_optimizers_on_engine(engine: str) -> None:
     run(engine, "keras_checks.py", "keras_training_checks.py")
 
 
-# Apart from those above: Keras imports tensorflow to save, on every engine, and torch.optim ends a process that has it.
+# PyTorch's optimizers end a process that has TensorFlow.
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "jax"])
 def test_conversion_on_engine(engine: str) -> None:

@@ -1,19 +1,17 @@
-"""One process a framework, started when a test first asks for its results."""
+"""The results of each framework, computed when a test first asks for them."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-HERE = Path(__file__).parent
+from tests.engines import call_on_engine
+from tests.parity import worker
+
 NEEDS = {
     "numpy": (),
     "torch": ("torch",),
@@ -41,12 +39,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Results
                 pytest.skip(f"{module} is not installed")
         if framework not in found:
             out = folder / f"{framework}.npz"
-            environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
-            done = subprocess.run(
-                [sys.executable, str(HERE / "worker.py"), framework, str(out)],
-                env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{framework}:\n{done.stderr[-3000:]}"
+            if framework.startswith("keras-"):
+                call_on_engine(framework.removeprefix("keras-"), "tests.parity.worker:main", framework, str(out))
+            else:
+                worker.main(framework, out)
             found[framework] = dict(np.load(out))
         return found[framework]
 

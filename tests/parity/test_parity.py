@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from agnostic.testing import operations
+from tests.parity import tolerances
 
-HERE = Path(__file__).parent
 FRAMEWORKS = ("torch", "keras-torch", "keras-jax", "keras-tensorflow")
 KERAS = FRAMEWORKS[1:]
 
 # The first test that asks for a framework waits for its process.
 pytestmark = pytest.mark.slow
-
-
-def _module(name: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-tolerances = _module("tolerances")
 
 
 def in_area(results: dict[str, np.ndarray], area: str) -> Iterator[tuple[str, np.ndarray]]:

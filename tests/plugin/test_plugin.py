@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.engines import run_apart
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,13 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_found_and_can_do_all(site: Path) -> None:
-    path = os.pathsep.join(map(str, (site, ROOT, ROOT / "backends")))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "checks.py")]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(r"\d+ passed", done.stdout), done.stdout
+    run_apart(HERE / "checks.py", variables={"PYTHONPATH": str(site)})
 
 
 def test_it_is_short() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import agnostic as ag
+from tests.waiting import HANG
 
 
 class Meeting(nn.Module):
@@ -19,7 +20,7 @@ class Meeting(nn.Module):
         self.barrier = threading.Barrier(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.barrier.wait(60)
+        self.barrier.wait(HANG)
         return x
 
 
@@ -52,7 +53,7 @@ def test_a_model_and_a_part_of_it_captured_at_once() -> None:
 
     class Late(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            ended.wait(60)
+            ended.wait(HANG)
             return x
 
     inner = nn.Sequential(part, Late(), nn.Dropout(0.9))

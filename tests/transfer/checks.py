@@ -11,9 +11,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from documented import missing
 from keras import layers as kl
-from pairs import keras_model, randomized
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -23,6 +21,8 @@ from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.models.attached import attach, card_of
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.registry import backend_of
+from tests.transfer.documented import missing
+from tests.transfer.pairs import keras_model, randomized
 
 CHECKS: dict[str, Callable[[], None]] = {}
 

@@ -6,12 +6,10 @@ and the way back must give the very arrays that left, to the last bit.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,8 @@ import pytest
 
 import agnostic as ag
 from agnostic.errors import InvalidInput, InvalidWeights
-from tests.engines import ENGINES, FAST_START
+from tests.engines import ENGINES, call_on_engine
+from tests.transfer.documented import missing
 
 HERE = Path(__file__).parent
 
@@ -42,26 +41,9 @@ SUMMED = {
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
-    """What one engine's process found, by pair."""
-    found: dict[str, dict[str, Any]] = {}
-    folder = tmp_path_factory.mktemp("transfer")
-
-    def run(engine: str) -> dict[str, Any]:
-        for module in ("keras", engine):
-            if importlib.util.find_spec(module) is None:
-                pytest.skip(f"{module} is not installed")
-        if engine not in found:
-            out = folder / f"{engine}.json"
-            done = subprocess.run(
-                [sys.executable, str(HERE / "worker.py"), engine, str(out)],
-                env={**os.environ, **FAST_START.get(engine, {})}, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr[-3000:]
-            found[engine] = json.loads(out.read_text())
-        return found[engine]
-
-    return run
+def results() -> Callable[[str], dict[str, Any]]:
+    """What was found on an engine, by pair."""
+    return functools.cache(lambda engine: call_on_engine(engine, "tests.transfer.worker:results"))
 
 
 # Both ways ----------------------------------------------------------------------------------------------------------
@@ -244,10 +226,7 @@ def test_inputs_that_are_not_finite() -> None:
         ag.transfer(network(0), network(1), inputs=images() * float("nan"))
 
 
-def test_every_module_of_pytorch_with_weights_stands_in_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
-    from documented import missing
-
+def test_every_module_of_pytorch_with_weights_stands_in_the_docs() -> None:
     assert not missing(torch.nn, nn.Module, r"Parameter\(|register_parameter")
 
 

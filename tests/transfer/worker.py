@@ -1,28 +1,18 @@
-"""All pairs with Keras on one engine, in a process of its own: ``python worker.py jax OUT.json``."""
+"""All pairs with Keras on the engine of this process, which tests/engines.py starts."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = sys.argv[1]
-# tensorflow, which Keras imports here and there on any engine, and triton, which PyTorch does, abort together.
-sys.modules["triton"] = None  # type: ignore[assignment]
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(Path(__file__).parent)]
+import numpy as np
+import torch
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from checks import CHECKS  # noqa: E402
-from pairs import PAIRS, randomized  # noqa: E402
-
-import agnostic as ag  # noqa: E402
-from agnostic.contracts.weights import WEIGHTS  # noqa: E402
-from agnostic.registry import backend_of  # noqa: E402
+import agnostic as ag
+from agnostic.contracts.weights import WEIGHTS
+from agnostic.registry import backend_of
+from tests.transfer.checks import CHECKS
+from tests.transfer.pairs import PAIRS, randomized
 
 TWINS = ("resnet18", "mobilenet_v2", "efficientnet_b0")
 
@@ -71,19 +61,16 @@ def checked(name: str) -> dict[str, Any]:
     return {}
 
 
-def main() -> None:
+def results() -> dict[str, Any]:
+    """What each pair, check and twin gave, by name."""
     found: dict[str, Any] = {}
-    for name in [x for x in PAIRS if x in sys.argv[3:] or not sys.argv[3:]]:
+    for name in PAIRS:
         try:
             found[name] = both_ways(name)
         except Exception as error:  # noqa: BLE001 - the test says which
             found[name] = {"error": f"{type(error).__name__}: {error}"}
-    for name in [x for x in CHECKS if x in sys.argv[3:] or not sys.argv[3:]]:
+    for name in CHECKS:
         found[f"check {name}"] = checked(name)
-    for name in TWINS if not sys.argv[3:] else ():
+    for name in TWINS:
         found[f"twin {name}"] = twin(name)
-    Path(sys.argv[2]).write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    return found
