@@ -41,7 +41,7 @@ def a_program() -> tuple[Program, dict[str, Array], Array]:
     x = builder.leaf("x", "input", (2, 3, 8, 8), "float32")
     leaves = {name: builder.leaf(name, "parameter", w.shape, "float32") for name, w in weights.items()}
     builder.origin = NodeOrigin("conv", "Conv", calls=("", "conv"))
-    options = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    options: dict[str, Any] = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
     y = builder.emit("convolution", x, leaves["conv.weight"], leaves["conv.bias"], **options)
     builder.origin = NodeOrigin("", "Examined", calls=("",))
     y = builder.emit("add", y, builder.emit("activation", y, function="tanh"))
