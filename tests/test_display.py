@@ -69,6 +69,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         augmentation.dataset([inputs[0]] * 3, 0), ag.data.Ragged.from_lists([[1], [2, 3]]),
         ag.data.shuffle(list(range(1000)), seed=0), *folders(folder),
         ag.port(network("conv"), "keras", inputs, check=False),
+        *attributions(net, name),
         ag.objectives.channel(name, range(4096)), ag.objectives.neuron(name, range(64)),
         ag.objectives.direction(name, np.ones((2, 4))), ag.objectives.logit(range(1000)), ag.objectives.deepdream(name),
         ag.objectives.diversity(name), ag.objectives.total_variation(), *map(ag.recipes.get, ag.recipes.names()),
@@ -93,6 +94,19 @@ def folders(folder: Path) -> Iterator[Any]:
     yield generator.flow_from_directory(folder / "photos", target_size=(4, 4))
     table = pandas.DataFrame({"filename": [str(path) for path in (folder / "photos").rglob("*.png")], "class": "a"})
     yield generator.flow_from_dataframe(table, target_size=(4, 4))
+
+
+def attributions(net: nn.Module, name: str) -> Iterator[Any]:
+    """Maps of a layer, and what a judge says of a method."""
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+
+    def first(ops: Any, output: Any) -> Any:
+        return ops.mean(output[:, 0], (1, 2))
+
+    # Its weights stand in a model of its own: the judge shuffles them for a while.
+    net = copy.deepcopy(net)
+    yield ag.explain(net, images, target=first, layer=name)
+    yield ag.attribution.judge(net, images, methods=["gradient"], target=first, steps=1)
 
 
 def trained(net: nn.Module, spec: Any, groups: Any) -> Iterator[Any]:

@@ -32,7 +32,7 @@ def explain(model: Path, tmp_path: Path) -> Callable[..., int]:
 def test_a_row_for_each_method(explain: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     assert explain("--class", "3", "--method", "grad_cam", "--method", "occlusion", "--size", "16") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("grad_cam at down: class 3 ")
+    assert out[0].startswith("grad_cam at 'down': class 3 ")
     assert out[1].startswith("occlusion: class 3 ")
     path = tmp_path / "out" / "tiny-make-photo-explain-class-3-grad_cam_occlusion-16.png"
     assert out[2] == str(path)
