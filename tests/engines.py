@@ -183,7 +183,9 @@ def run_here(*files: str) -> None:
     for name in [name for name in sys.modules if name.startswith("tests.") and name != __name__]:
         del sys.modules[name]
     counted = _Counted()
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files], plugins=[counted])
+    code = pytest.main(
+        ["-q", "--disable-warnings", "-p", "no:cacheprovider", "-p", "no:xdist", *files], plugins=[counted]
+    )
     sys.stdout.flush()
     assert code == pytest.ExitCode.OK, f"pytest ended with {code!r}"
     empty = [file for file in files if not any(ran.is_relative_to(Path(file).resolve()) for ran in counted.passed)]

@@ -374,7 +374,7 @@ def test_outputs_in_dicts_and_nested() -> None:
         (np.array(["a"]), "array of numbers of up to 64 bits, not of <U1"),
         (np.array([1.0, None]), "not of object"),
         ([[1.0, 2.0], [[3.0], [4.0, 5.0]]], "input 1 is a list of 2 .* of unequal lengths"),
-        (np.arange(2), r"input 0 is int(64|32).* leave it out .* gradients\(lambda x: function\(x, labels\), x\)"),
+        (np.arange(2), r"input 0 is int(64|32).* leave it out: gradients\(lambda x: function\(x, labels\), x\)"),
     ],
 )
 def test_a_wrong_input_is_one_sentence(given: Any, message: str) -> None:
