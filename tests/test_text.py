@@ -94,7 +94,7 @@ def test_memory_that_does_not_suffice_is_no_defect(monkeypatch: pytest.MonkeyPat
 
     code, _, err = _printed(command, monkeypatch)
     assert code == 2
-    assert "the memory does not suffice (Unable to allocate 7.5 TiB)" in err
+    assert "there is not enough memory (Unable to allocate 7.5 TiB)" in err
 
 
 def test_an_error_shows_no_raw_name_in_a_traceback() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli import common, drawing
-from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -153,6 +152,7 @@ def _mosaics(
         weights: the fingerprint of the model.
         about: what else the metadata say.
     """
+    from agnostic.contracts.calls import CALLS
     from agnostic.files import write_png
     from agnostic.registry import backend_of
     from agnostic.taps.pictures import tiles

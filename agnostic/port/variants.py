@@ -22,7 +22,7 @@ def merged(groups: list[Group]) -> list[Group]:
     again = True
     while again and len(groups) > 1:
         again = False
-        best: tuple[tuple[int, int], int, int, Alignment] | None = None
+        best: tuple[tuple[int, int], int, int, BlockAlignment] | None = None
         for one, other in itertools.permutations(range(len(groups)), 2):
             if _is_chain(groups[one]) and _is_chain(groups[other]):
                 continue  # a stack is shorter than a class with conditions
@@ -46,7 +46,7 @@ def _is_chain(group: Group) -> bool:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class BlockAlignment:
     """How the statements of a smaller block lie in a larger one.
 
     Attributes:
@@ -62,17 +62,17 @@ class Alignment:
     given: Mapping[Code, bool] = field(default_factory=dict)
 
 
-def _side_by_side(whole: Template, part: Template) -> Alignment | None:
+def _side_by_side(whole: Template, part: Template) -> BlockAlignment | None:
     """How a smaller block lies in a larger one; None where it is more than the larger one without some parts."""
     if not 0 <= len(whole.statements) - len(part.statements) <= 12 or len(whole.inputs) != len(part.inputs):
         return None
-    first = Alignment(dict(zip(whole.inputs, part.inputs, strict=True)))
+    first = BlockAlignment(dict(zip(whole.inputs, part.inputs, strict=True)))
     return next(_aligned(whole, part, 0, 0, first, iter(range(TRIES))), None)
 
 
 def _aligned(
-    whole: Template, part: Template, i: int, j: int, state: Alignment, tries: Iterator[int]
-) -> Iterator[Alignment]:
+    whole: Template, part: Template, i: int, j: int, state: BlockAlignment, tries: Iterator[int]
+) -> Iterator[BlockAlignment]:
     if next(tries, None) is None:
         return
     if i == len(whole.statements):
@@ -140,7 +140,7 @@ def _made(code: Code) -> Code:
     return code.then if isinstance(code, If) else code
 
 
-def _with_options(larger: Group, smaller: Group, found: Alignment) -> Group:
+def _with_options(larger: Group, smaller: Group, found: BlockAlignment) -> Group:
     whole, part = larger.template, smaller.template
     left = {name for i, s in enumerate(whole.statements) if i not in found.gone for name in called(s.code)}
     lost = {name for i in found.gone for name in called(whole.statements[i].code)} - left
@@ -165,7 +165,7 @@ def _with_options(larger: Group, smaller: Group, found: Alignment) -> Group:
     return Group(full, [*larger.bodies, *smaller.bodies], columns)
 
 
-def _conditional(whole: Template, found: Alignment, condition: Code) -> list[Statement]:
+def _conditional(whole: Template, found: BlockAlignment, condition: Code) -> list[Statement]:
     """The statements, with runs of those that may be missing as one each."""
     statements: list[Statement] = []
     inside: dict[Value, Code] = {}
@@ -191,7 +191,7 @@ def _giver(whole: Template, value: Value) -> int:
     return next((i for i, s in enumerate(whole.statements) if value in s.targets), -1)
 
 
-def _mark_pairs(whole: Template, part: Template, found: Alignment) -> Iterator[tuple[Mark, Mark]]:
+def _mark_pairs(whole: Template, part: Template, found: BlockAlignment) -> Iterator[tuple[Mark, Mark]]:
     """The marks of the larger block with those of the smaller one that stand in the same places."""
 
     def see(one: Code, other: Code) -> Iterator[tuple[Mark, Mark]]:

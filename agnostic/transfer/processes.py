@@ -212,10 +212,7 @@ class _Held:
         *own, channels = spec.shape
         if any(mine not in (None, asked) for mine, asked in zip(own, size, strict=True)):
             only = " x ".join("any" if n is None else str(n) for n in own)
-            raise InvalidInput(
-                f"{self.name} takes images of {only} pixels, and the size asked for is {size[0]} x {size[1]}: "
-                "leave size out"
-            )
+            raise InvalidInput(f"{self.name} takes images of {only} pixels, not {size[0]} x {size[1]}: leave out size")
         return InputSpec((*size, channels), spec.high)
 
     def check(self, out: str) -> Any:

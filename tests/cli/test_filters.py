@@ -228,7 +228,7 @@ def test_several_inputs(command: Command, model: Path, tmp_path: Path, capsys: A
         ([*by_name, "--image", "lefft"], "no input 'lefft'|did you mean 'left'?"),
         ([*by_name, "--image", "7"], "no input 7: the model has 3 inputs"),
         (by_position, "which input of Pair|such as image='left'"),
-        (by_position[:2], "is called with 3 inputs (left, right, age)"),
+        (by_position[:2], "takes 3 inputs (left, right, age)"),
         ([], "has 2 inputs of images|such as image='left'"),
     ):
         assert command("filters", *layer, *wrong, function="pair") == 2

@@ -185,7 +185,7 @@ def test_augmentation_gets_seed_epoch_and_index(root):
     expected = np.stack([noise(images[i], 9, 1, i) for i in batches.order(1).tolist()])
     np.testing.assert_array_equal(second, expected)
     for bad in (lambda image, **_: image[1:], lambda image, **_: image.astype(np.float64), lambda image, **_: None):
-        with pytest.raises(InvalidInput, match="augmentation made"):
+        with pytest.raises(InvalidInput, match="the augmentation turned"):
             next(iter(ImageFolder(root, (8, 8), augmentation=bad, on_error="skip").batches()))
 
 
@@ -314,8 +314,8 @@ def test_states_that_do_not_fit(root, tmp_path):
     batches = ImageFolder(root, (8, 8)).batches()
     state = batches.state_dict()
     for bad, message in (
-        ({}, "no state"),
-        ([], "no state"),
+        ({}, "not a state"),
+        ([], "not a state"),
         ({**state, "version": 2}, "version 2"),
         ({**state, "files": "x"}, "other files"),
         ({**state, "position": 24}, "position 24"),

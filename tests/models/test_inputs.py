@@ -155,7 +155,7 @@ def test_what_cannot_be_found_can_be_given() -> None:
             return F.conv2d(x, self.kernel)
 
     model = nn.Sequential(Hidden())
-    with pytest.raises(ag.InvalidInput, match=r"cannot be found by running it .*inputs=.*size=.*channels_in="):
+    with pytest.raises(ag.InvalidInput, match=r"trial runs did not find them .*inputs=.*size=.*channels_in="):
         ag.layers(model)
     assert ag.layers(model, size=(8, 9), channels_in=7)[0].shape == (None, 2, 6, 7)
     assert ag.layers(model, np.zeros((1, 7, 5, 5), np.float32))[0].shape == (None, 2, 3, 3)

@@ -284,10 +284,10 @@ def test_weights_for_what_a_function_makes(file, tmp_path):
     ("function", "options", "error", "said"),
     [
         ("make_modle", {}, UnknownName, "no function 'make_modle' in .*did you mean 'make_model'"),
-        ("make_number", {}, InvalidInput, "int is no model"),
+        ("make_number", {}, InvalidInput, "int is not a model"),
         ("make_late", {}, InvalidInput, "make_late failed with TypeError: .*'size'"),
         ("make_error", {}, InvalidInput, "make_error failed with RuntimeError: of mine$"),
-        ("make_model", {"weights": "random"}, InvalidInput, "leave weights='random' out"),
+        ("make_model", {"weights": "random"}, InvalidInput, "leave out weights='random'"),
         ("make_model", {"backend": "keras"}, InvalidInput, "makes a model of the backend 'torch', not of 'keras'"),
     ],
 )

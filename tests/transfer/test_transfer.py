@@ -416,7 +416,7 @@ def test_size_card_and_device_of_the_command(models: Path, capsys: pytest.Captur
     capsys.readouterr()
     small = ["transfer", "any.py:torch_model", "any.py:keras_small", "--engine", "torch", "--out", "c.weights.h5"]
     assert main([*small, "--size", "12x20"]) == 2
-    said = "any.py:keras_small takes images of 16 x 16 pixels, and the size asked for is 12 x 20: leave size out"
+    said = "any.py:keras_small takes images of 16 x 16 pixels, not 12 x 20: leave out size"
     assert said in capsys.readouterr().err
     assert main([*command, *places[:-1], "cuda:77", "--out", "c.weights.h5"]) == 2
     assert "the device 'cuda:77' cannot be used" in capsys.readouterr().err

@@ -817,7 +817,7 @@ def test_black_and_white_starts_are_finite(network: Any) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (photos(16, 16, 1), r"an image \(H, W, 3\) or one for each image.* not \(16, 16, 1\)"),
+        (photos(16, 16, 1), r"an image \(H, W, 3\) or one per image.* not \(16, 16, 1\)"),
         (photos(16, 16, 3) * 255, r"in \[0, 1\], not in \["),
         (np.full((16, 16, 3), np.nan), r"in \[0, 1\], not in \[nan"),
         (np.zeros((16, 16, 3), np.int64), r"not int64"),

@@ -100,7 +100,9 @@ def test_each_image_may_have_inputs_of_its_own() -> None:
     for i, age in enumerate(ages):
         alone = draw(model, channel("mix", [1, 1, 1]), inputs=(None, age[None]), **options)
         np.testing.assert_allclose(together.scores[0, i], alone.scores[0, i], rtol=1e-5)
-    with pytest.raises(InvalidInput, match=r"the input 'age' has 2 rows for 3 images: give a batch of 1 .*, or a row"):
+    with pytest.raises(
+        InvalidInput, match=r"the input 'age' has 2 rows for 3 images: give a batch of 1 .*, or one row"
+    ):
         draw(model, channel("mix", [0, 1, 2]), inputs=(None, ages[:2]))
 
 
@@ -248,13 +250,13 @@ def test_a_layer_that_gives_several_rows_for_an_image_is_refused() -> None:
 
 
 MISTAKES = {
-    "none given": (Aged, {}, r"takes the input 'age' beside the input 'image' .*inputs=\(None, age\)"),
-    "the others alone": (Aged, {"inputs": AGE}, r"is called with 2 inputs \(image, age\), .*inputs=\(None, age\)"),
+    "none given": (Aged, {}, r"takes the input 'age' besides the input 'image' .*inputs=\(None, age\)"),
+    "the others alone": (Aged, {"inputs": AGE}, r"takes 2 inputs \(image, age\), .*inputs=\(None, age\)"),
     "too few": (Aged, {"inputs": {"image": None}}, "inputs has image: give age as well"),
     "another name": (Aged, {"inputs": {"ago": AGE}}, r"no input 'ago' \(they are 'image', 'age'\); did you mean 'age'"),
     "another image": (Aged, {"inputs": (None, AGE), "image": "imag"}, "no input 'imag'.*did you mean 'image'"),
     "no such position": (Aged, {"inputs": (None, AGE), "image": 2}, "no input 2: the model has 2 inputs"),
-    "no picture": (Aged, {"inputs": (None, AGE), "image": 1}, "the input 'age' is .*: a picture is made for a batch"),
+    "no picture": (Aged, {"inputs": (None, AGE), "image": 1}, "the input 'age' is .*: give a batch of images"),
     "wrong width": (Aged, {"inputs": (None, np.ones((1, 3)))}, "does not take these inputs with any tried images"),
     "two pictures": (
         Twins, {"inputs": (np.zeros((1, 3, 9, 9)),) * 2, "size": None},
@@ -262,7 +264,7 @@ MISTAKES = {
     ),
     "no picture at all": (
         Worded, {"inputs": {"batch": np.array([[1, 2]])}, "size": None},
-        r"no place for the image of Worded \('batch': int64 \(1, 2\)\): give None in its place",
+        r"no place for the image of Worded \('batch': int64 \(1, 2\)\): give None there",
     ),
     "no such position by name": (Aged, {"inputs": {"age": AGE}, "image": -1}, "no input -1: the model has 2 inputs"),
     "not a number": (

@@ -50,7 +50,7 @@ def test_inputs() -> None:
     both = keras.Model({"image": image, "vector": vector}, kl.GlobalMaxPooling2D()(image) + kl.Dense(1)(vector))
     assert _forms(both) == [("NHWC", (1, 20, 20, 1)), ("NC", (1, 6))]
     assert ag.layers(both)
-    with pytest.raises(ag.InvalidInput, match=r"'vector' beside the input 'image' .its inputs are NHWC .* and NC"):
+    with pytest.raises(ag.InvalidInput, match=r"'vector' besides the input 'image' .its inputs are NHWC .* and NC"):
         ag.visualize(both, ag.objectives.logit(0))
 
 

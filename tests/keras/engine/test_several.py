@@ -169,7 +169,7 @@ def test_prepare_fills_in_one_input() -> None:
 def test_mistakes_are_one_sentence() -> None:
     model = patients()
     cases = [
-        ({}, "mix", r"takes the input 'age' beside the input 'image'.*inputs=\(None, age\)"),
+        ({}, "mix", r"takes the input 'age' besides the input 'image'.*inputs=\(None, age\)"),
         ({"inputs": {"ago": AGE}}, "mix", "no input 'ago'.*did you mean 'age'"),
         ({"inputs": (None, np.repeat(AGE, 2, 0))}, "mix", "the input 'age' has 2 rows for 1 image"),
         ({"inputs": (None, np.ones((1, 3)))}, "mix", "does not take these inputs with images of 12 x 12.*the others"),
