@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,9 +150,14 @@ def _result(paths: Sequence[str], outputs: Sequence[Value]) -> Code:
         return tuple(parts)
     return (
         Apply(Name("dict"), (), tuple(zip(heads, parts, strict=True)))
-        if all(head.isidentifier() for head in heads)
+        if all(map(_is_keyword_argument, heads))
         else _as_dict(tuple(zip(heads, parts, strict=True)))
     )
+
+
+def _is_keyword_argument(name: str) -> bool:
+    # Python takes other letters for their nearest relatives: the name in the dict would be another.
+    return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and name != "__debug__"
 
 
 def _as_dict(items: tuple[tuple[str, Code], ...]) -> Code:

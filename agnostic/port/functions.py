@@ -20,6 +20,9 @@ from agnostic.program.nodes import Node, Value
 from agnostic.program.vocabulary import get
 from agnostic.text import printable
 
+LONGEST = 60
+"""Letters of a name that is made of one of the model's, which may be of any length."""
+
 
 @dataclass(frozen=True)
 class Stub:
@@ -89,7 +92,7 @@ class Functions:
     def _name(self, wanted: str, source: str) -> str:
         if source not in self._names:
             taken = {*self.taken, *self.modules, *dir(builtins), *self._names.values(), "make_model", "register"}
-            self._names[source] = identifier(wanted, taken)
+            self._names[source] = identifier(wanted[:LONGEST], taken)
         return self._names[source]
 
     def texts(self, name: str) -> list[str]:
@@ -136,7 +139,7 @@ def _is_plain(value: Any) -> bool:
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
-        found.append(identifier(_snake(name), set(found)))
+        found.append(identifier(_snake(name)[:LONGEST], set(found)))
     return tuple(found)
 
 
@@ -225,7 +228,8 @@ def _to_fill_in(calls: Sequence[Stub], name: str) -> str:
         '    """',
         f'    raise NotImplementedError("{longest.function} is to be filled in: see test_{name}.py")',
     ]
-    return "\n".join(line[:118] for line in lines)
+    # Lines of the docstring alone may be cut.
+    return "\n".join(line if place in (0, len(lines) - 1) else line[:118] for place, line in enumerate(lines))
 
 
 def _as_text(operand: Any) -> str:

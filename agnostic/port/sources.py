@@ -13,7 +13,7 @@ from agnostic.errors import InvalidInput
 from agnostic.port.classes import Classes
 from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
-from agnostic.port.functions import Functions, Stub
+from agnostic.port.functions import LONGEST, Functions, Stub
 from agnostic.port.layout import LaidOut, Rearrangement, laid_out
 from agnostic.port.lists import joined_inputs
 from agnostic.port.sizes import merged
@@ -114,7 +114,7 @@ FIX = "leave a function to fill in (stubs=True, --stubs), or say how it is spell
 
 def file_name(program: Program) -> str:
     """The name of a written file, without its ending."""
-    return identifier(program.name).lower()
+    return identifier(program.name[:LONGEST]).lower()
 
 
 def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, Value]) -> None:
