@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +72,8 @@ def port(
             channels_first=channels_first, check=not unchecked, engine=engine, stubs=stubs,
             operators=[operator for file in operators or [] for operator in taught_in(file)],
         )  # fmt: skip
+    command = shlex.join(["agnostic", *sys.argv[1:]])
+    found = replace(found, report=replace(found.report, command=command))
     path = found.save(out)
     report = found.report
     if json:

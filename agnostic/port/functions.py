@@ -181,9 +181,7 @@ def spelled(meaning: CustomOperator, name: str, modules: Collection[str]) -> str
     function = tree.body[0]
     if not isinstance(function, ast.FunctionDef):
         raise InvalidInput(f"{what} is no function made by def: {source.strip()[:80]}")
-    lines = source.splitlines()[function.lineno - 1 : function.end_lineno]
-    lines[0] = re.sub(rf"^def\s+{re.escape(function.name)}\b", f"def {name}", lines[0])
-    text = "\n".join(lines)
+    text = _without_annotations(function, source, name)
     missing = sorted(set(_globals(text)) - {*modules, *dir(builtins), name})
     if missing:
         raise InvalidInput(
@@ -191,6 +189,23 @@ def spelled(meaning: CustomOperator, name: str, modules: Collection[str]) -> str
             f"{', '.join(sorted(modules))}): import or define it inside the function"
         )
     return text
+
+
+def _without_annotations(function: ast.FunctionDef, source: str, name: str) -> str:
+    """The text of a function under a name, without decorators and types, which the written file may not know."""
+    arguments = function.args
+    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
+        if argument is not None:
+            argument.annotation = None
+    bare = ast.FunctionDef(
+        name=name, args=arguments, body=[ast.Pass()], decorator_list=[], lineno=function.lineno, col_offset=0
+    )
+    header = ast.unparse(bare).partition("\n")[0]
+    first = function.body[0]
+    if first.lineno == function.lineno:
+        bare.body = function.body
+        return ast.unparse(bare)
+    return "\n".join([header, *source.splitlines()[first.lineno - 1 : function.end_lineno]])
 
 
 def _globals(text: str) -> Iterator[str]:

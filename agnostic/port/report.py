@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 from agnostic.pages import render
-from agnostic.port.check import Found
+from agnostic.port.check import TIMES_FLOOR, Found
 from agnostic.port.sources import Draft
+from agnostic.program import custom
+from agnostic.registry import get_backend, registrations
 from agnostic.renamed import old_names
 from agnostic.text import counted
+from agnostic.version import __version__
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class PortReport:
         free: what may change of the inputs' sizes.
         notes: what a reader should know.
         found: how far outputs and layers are apart; () where nothing was run.
+        command: what was called, as a user types it; ``""``: the verb.
     """
 
     draft: Draft = field(repr=False)
@@ -30,6 +35,7 @@ class PortReport:
     free: str
     notes: tuple[str, ...]
     found: tuple[Found, ...] = field(repr=False)
+    command: str = ""
 
     @property
     def is_same(self) -> bool:
@@ -75,16 +81,45 @@ class PortReport:
         return "\n".join([*lines, *self.notes])
 
     def html(self) -> str:
-        """The report as a page."""
+        """The report as a page: the verdict, what to know, layer by layer, and transposes with their reasons."""
+        program = self.draft.program
         rows = [
             (x.name or f"output {x.partner}".strip(), ("given", "another")[x.case], f"{x.error:.1e}", f"{x.floor:.1e}",
-             "same" if x.is_same else "differs")
-            for x in self.found
+             x.is_same)
+            for x in sorted(self.found, key=lambda x: bool(x.name))
         ]  # fmt: skip
-        title = f"{self.draft.program.name} in {self.to}"
-        return render(
-            "port.html", {"title": title, "lines": str(self).splitlines(), "rows": rows}, style="comparison.css"
-        )
+        moves = Counter((move.operator, move.module or "the model", move.node.place) for move in self.draft.laid.moves)
+        stubs = [(stub.function, custom.name_of(stub.node), stub.reason, custom.where(stub.node))
+                 for stub in self.draft.stubs]  # fmt: skip
+        facts = [
+            ("source", f"{program.name}, {_version(program.framework)}"),
+            ("target", _version(self.to)),
+            ("free", self.free),
+            ("transposes", str(len(self.draft.laid.moves))),
+            ("made by", self.command or f"agnostic.port(model, {self.to!r})"),
+            ("with", f"agnostic {__version__}"),
+        ]
+        values: dict[str, Any] = {
+            "title": f"{program.name} in {self.to}",
+            "verdict": self.verdict,
+            "same": self.is_same,
+            "facts": facts,
+            "notes": self.notes,
+            "stubs": list(dict.fromkeys(stubs)),
+            "rows": rows,
+            "times": int(TIMES_FLOOR),
+        }
+        values["moves"] = [(operator, module, times, place) for (operator, module, place), times in moves.items()]
+        return render("port.html", values, style="comparison.css")
+
+
+def _version(backend: str) -> str:
+    """A backend's framework with its version; the name alone where no package of that name is installed."""
+    requires = get_backend(backend).registration.requires if backend in registrations() else backend
+    try:
+        return f"{requires} {metadata.version(requires)}"
+    except metadata.PackageNotFoundError:
+        return requires
 
 
 if not TYPE_CHECKING:

@@ -152,9 +152,14 @@ def unknown(program: Program) -> list[Node]:
 
 def sentence(node: Node, reason: str | None = None) -> str:
     """What an operator is, why it cannot be used, where it is, and what takes its place."""
-    name = node.attributes["name"] if node.operator == "custom" else node.operator
+    name = name_of(node)
     reason = reason or node.attributes.get("reason") or "has no translation yet"
     return f"operator {name} {reason}: {where(node)}; by hand it is a function of {_signature(node)}"
+
+
+def name_of(node: Node) -> str:
+    """What its framework, or the vocabulary, calls the operator of a node."""
+    return str(node.attributes["name"]) if node.operator == "custom" else node.operator
 
 
 def refusal(name: str, sentences: Sequence[str], fix: str) -> str:

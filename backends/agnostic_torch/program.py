@@ -191,9 +191,11 @@ def _refusal(model: nn.Module, error: Exception) -> str:
     file, line, layer = _place(model, error)
     where = f" at {file}:{line}" if file else ""
     code = linecache.getline(file, line).strip() if file else ""
+    looks = reason is not said
+    advice = "; a program needs a forward without branches on values, .item() or NumPy" if looks else ""
     return (
         f"torch.export cannot follow {type(model).__name__}{f' in layer {layer!r}' if layer else ''}{where}: {reason}"
-        f"{f' ({code[:120]})' if code else ''}; a program needs a forward without branches on values, .item() or NumPy"
+        f"{f' ({code[:120]})' if code else ''}{advice}"
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import agnostic as ag
+from agnostic.port.verb import taught_in
 from agnostic.program.evaluate import run
 
 Tensor = torch.Tensor
@@ -243,3 +244,32 @@ def test_mistakes_in_what_is_taught_are_named() -> None:
         ag.port(model, "keras", x, operators=[twist_in_keras, twist_in_keras])
     with pytest.raises(ag.InvalidInput, match=r"agnostic\.custom_operator"):
         ag.port(model, "keras", x, operators=[short])  # type: ignore[list-item]
+
+
+@torch.library.custom_op("my_library::twist", mutates_args=())
+def documented(x: Tensor, scale: float) -> Tensor:
+    """What docs/port.md teaches."""
+    return x.flip(1) * scale
+
+
+class Documented(nn.Module):
+    """The model of the page."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Twisted."""
+        return documented(x, 0.5)
+
+
+def test_the_file_of_the_documentation_teaches_its_operator(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "port.md").read_text("utf-8")
+    [code] = re.findall(r'^```python title="operators\.py"\n(.*?)^```$', page, re.M | re.S)
+    assert len(code.strip().splitlines()) <= 10
+    (tmp_path / "operators.py").write_text(code)
+    operators = taught_in(tmp_path / "operators.py")
+    ported = ag.port(Documented().eval(), "keras", torch.randn(2, 4), operators=operators, engine="torch")
+    assert ported.report.is_same, str(ported.report)
+    with pytest.raises(ag.InvalidInput, match="there is no file"):
+        taught_in(tmp_path / "other.py")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    with pytest.raises(ag.InvalidInput, match="defines no operator"):
+        taught_in(tmp_path / "empty.py")

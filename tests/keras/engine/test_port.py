@@ -7,6 +7,7 @@ its own, against the model in float64 where the engine has it, at two sizes of t
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,70 @@ def test_there_and_back_gives_the_same_numbers_and_names() -> None:
         torch.testing.assert_close(back.state_dict()[name], value, rtol=0, atol=0)
     # Sums of 54 products at most, four layers deep, in another order.
     torch.testing.assert_close(back(x), model(x), rtol=0, atol=4 * 54 * 2.0**-24)
+
+
+class Leaving(keras.layers.Layer):
+    """Leaves Keras for NumPy, with a weight and a number of its own."""
+
+    def __init__(self, power: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        self.power = power
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale", initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        flipped = np.flip(ops.convert_to_numpy(x), 1).copy()  # the line that the message names
+        return ops.convert_to_tensor(flipped) ** self.power * self.scale
+
+    def get_config(self) -> Any:
+        return {**super().get_config(), "power": self.power}
+
+
+def leaving_model() -> tuple[Any, Any]:
+    x = keras.Input((6, 6, 3))
+    y = kl.Conv2D(4, 3, padding="same", name="conv")(x)
+    inner = Leaving(3, name="odd")
+    inner.build((None, 6, 6, 4))
+    # A functional model wants to know the shape, which a layer that leaves Keras cannot tell.
+    inner.compute_output_spec = lambda given, **options: keras.KerasTensor(given.shape, given.dtype)
+    y = inner(y)
+    z = ops.inv(ops.reshape(y, (-1, 6, 24))[:, :, :6] + 9 * ops.eye(6))
+    model = keras.Model(x, [kl.GlobalAveragePooling2D()(y), z], name="odd_one")
+    return model, np.random.default_rng(0).standard_normal((2, 6, 6, 3)).astype("float32")
+
+
+@ag.custom_operator("Leaving", to="torch")
+def leaving(x: Any, scale: Any, power: Any) -> Any:
+    """The layer, in torch."""
+    return torch.flip(x, (1,)) ** power * scale  # noqa: F821 (the written file has it)
+
+
+@ag.custom_operator("Inv", to="torch", reference=np.linalg.inv)
+def inverse(x: Any) -> Any:
+    """The inverse of matrices."""
+    return torch.linalg.inv(x)  # noqa: F821
+
+
+def test_a_layer_that_leaves_keras_is_named_taught_or_left_to_fill_in(tmp_path: Any) -> None:
+    model, x = leaving_model()
+    with pytest.raises(ag.InvalidInput) as caught:
+        ag.port(model, "torch", x)
+    assert re.search(r"2 operators of odd_one .*Leaving leaves Keras.*layer 'odd' \(Leaving\), \S*test_port\.py:\d+",
+                     str(caught.value))  # fmt: skip
+    assert "operator Inv has no translation yet" in str(caught.value)
+    left = ag.port(model, "torch", x, stubs=True)
+    assert {stub.function for stub in left.report.draft.stubs} == {"leaving", "inv"}
+    source = left.source
+    for name, body in (("leaving", "torch.flip(x, (1,)) ** power * scale"), ("inv", "torch.linalg.inv(x)")):
+        pattern = rf'(def {name}\(.*?\n    """\n)    raise NotImplementedError\([^\n]*\n'
+        source = re.sub(pattern, rf"\g<1>    return {body}\n", source, flags=re.S)
+    left.save(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 failed" in done.stdout, done.stdout
+    (tmp_path / "odd_one.py").write_text(source)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 passed" in done.stdout, done.stdout
+    ported = ag.port(model, "torch", x, operators=[leaving, inverse])
+    assert ported.report.is_same, str(ported.report)
