@@ -17,25 +17,13 @@ from agnostic.compare.lowering import MOVES, kind
 from agnostic.compare.replay import slots
 from agnostic.compare.report import Divergence
 from agnostic.compare.sides import Side
+from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.program.nodes import Leaf, Node, Value
+from agnostic.registry import get_backend
 from agnostic.text import counted
 
 SHOWN = 8
 """How many operators of a piece are printed."""
-
-_ATTRIBUTES: dict[str, dict[str, str]] = {
-    "batch_norm": {"eps": "eps"},
-    "layer_norm": {"eps": "eps"},
-    "group_norm": {"eps": "eps", "group": "num_groups"},
-    "gelu": {"approximate": "approximate"},
-    "leaky_relu": {"negative_slope": "negative_slope"},
-    "convolution": {"stride": "stride", "padding": "padding", "dilation": "dilation", "groups": "groups"},
-    "avg_pool2d": {"count_include_pad": "count_include_pad", "ceil_mode": "ceil_mode"},
-    "max_pool2d": {"ceil_mode": "ceil_mode"},
-    "upsample_bilinear2d": {"align_corners": "align_corners"},
-    "softmax": {"dim": "dim"},
-}
-"""Attributes of operators that a torch module of the kind holds under a name."""
 
 
 def divergences(found: DifferenceSummary, before: float, after: float) -> list[Divergence]:
@@ -116,6 +104,10 @@ def _divergence(found: DifferenceSummary, difference: Difference, before: float,
 class _Teller:
     def __init__(self, found: DifferenceSummary) -> None:
         self.a, self.b, self.proven = found.a, found.b, found.proven
+        backend = get_backend(found.b.run.program.framework)
+        self._fixes: Fixes | None = None
+        if FIXES in backend:
+            self._fixes = backend[FIXES]
         self.leaves = [{leaf.value: leaf for leaf in side.run.program.leaves} for side in (self.a, self.b)]
 
     # The key ---------------------------------------------------------------------------------------------------------
@@ -340,12 +332,10 @@ class _Teller:
             if pair[0] is not None and pair[1] is not None and pair[1].role in ("parameter", "buffer"):
                 return self._copied(pair[0], pair[1])
         node = edit.b
-        if edit.kind == "attribute" and node is not None and self.b.run.program.framework == "torch":
-            name = _ATTRIBUTES.get(kind(node), {}).get(edit.name)
-            if edit.name == "training":
-                return f"model.get_submodule({node.module!r}).{'train' if edit.ours else 'eval'}()"
-            if name is not None and _is_layer(self.b, node) and not node.kind.startswith("Same"):
-                return f"model.get_submodule({node.module!r}).{name} = {edit.ours!r}"
+        if edit.kind == "attribute" and node is not None and _is_layer(self.b, node) and self._fixes is not None:
+            code = self._fixes.setting(node.module, kind(node), edit.name, edit.ours)
+            if code:
+                return code
         return self._written(edit)
 
     def _leaf_fix(self, edit: Edit) -> str:
@@ -353,16 +343,14 @@ class _Teller:
         if ours is None or theirs is None or theirs.role not in ("parameter", "buffer"):
             return ""
         undo = self.related(edit).undo
-        if self.b.run.program.framework != "torch":
-            return "ag.transfer(other, model)"
-        if not undo:
-            return self._copied(ours, theirs)
-        return f"p = model.get_{theirs.role}({theirs.name!r}).data; p.copy_({undo.replace('p.', 'p.clone().', 1)})"
+        code = self._fixes.weight(theirs.role, theirs.name, undo) if undo and self._fixes is not None else None
+        return code or self._copied(ours, theirs)
 
     def _copied(self, ours: Leaf, theirs: Leaf) -> str:
-        if self.b.run.program.framework != "torch" or self.a.run.program.framework != "torch":
-            return "ag.transfer(other, model)"
-        return f"model.get_{theirs.role}({theirs.name!r}).data.copy_(other.get_{ours.role}({ours.name!r}).data)"
+        alike = self.a.run.program.framework == self.b.run.program.framework
+        names = (theirs.role, theirs.name), (ours.role, ours.name)
+        code = self._fixes.copied(*names) if alike and self._fixes is not None else None
+        return code or "ag.transfer(other, model)"
 
     def _written(self, edit: Edit) -> str:
         """What to write at a line of B's source."""

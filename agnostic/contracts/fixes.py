@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from agnostic.contracts.capability import Capability
 
@@ -17,6 +17,27 @@ class Fixes(Protocol):
         Args:
             mistake: a key of :data:`agnostic.compare.mistakes.words.CATALOGUE`.
         """
+
+    def setting(self, layer: str, operator: str, name: str, value: Any) -> str | None:
+        """Code that gives a layer of ``model`` another setting; None where there is none that runs.
+
+        Args:
+            layer: its name.
+            operator, name: the operator and its attribute, as :mod:`agnostic.compare.lowering` names them.
+            value: the right one.
+        """
+
+    def weight(self, role: str, name: str, undo: str) -> str | None:
+        """Code that puts other numbers into a weight of ``model``; None where there is none that runs.
+
+        Args:
+            role: ``"parameter"`` or ``"buffer"``.
+            name: of the weight.
+            undo: an expression over ``p``, the numbers that it holds.
+        """
+
+    def copied(self, to: tuple[str, str], source: tuple[str, str]) -> str | None:
+        """Code that copies a weight of ``other`` into one of ``model``, each by role and name; None as above."""
 
 
 FIXES: Capability[Fixes] = Capability("fixes", Fixes, "say how a mistake is fixed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 _FIXES: Mapping[str, str] = {
     "batch_norm_epsilon": "Write BatchNormalization(epsilon={a}).",
@@ -92,3 +93,18 @@ _FIXES: Mapping[str, str] = {
 def fix(mistake: str) -> str:
     """See :meth:`agnostic.contracts.fixes.Fixes.fix`."""
     return _FIXES[mistake]
+
+
+def setting(layer: str, operator: str, name: str, value: Any) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.setting`: a built layer's settings are its configuration's."""
+    return None
+
+
+def weight(role: str, name: str, undo: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.weight`."""
+    return None
+
+
+def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.copied`."""
+    return None

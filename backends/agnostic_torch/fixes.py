@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 _FIXES: Mapping[str, str] = {
     "batch_norm_epsilon": "Write BatchNorm2d(..., eps={a}).",
@@ -89,3 +90,36 @@ _FIXES: Mapping[str, str] = {
 def fix(mistake: str) -> str:
     """See :meth:`agnostic.contracts.fixes.Fixes.fix`."""
     return _FIXES[mistake]
+
+
+_ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
+    "batch_norm": {"eps": "eps"},
+    "layer_norm": {"eps": "eps"},
+    "group_norm": {"eps": "eps", "group": "num_groups"},
+    "gelu": {"approximate": "approximate"},
+    "leaky_relu": {"negative_slope": "negative_slope"},
+    "convolution": {"stride": "stride", "padding": "padding", "dilation": "dilation", "groups": "groups"},
+    "avg_pool2d": {"count_include_pad": "count_include_pad", "ceil_mode": "ceil_mode"},
+    "max_pool2d": {"ceil_mode": "ceil_mode"},
+    "upsample_bilinear2d": {"align_corners": "align_corners"},
+    "softmax": {"dim": "dim"},
+}
+"""What modules call the attributes of their operators, by operator."""
+
+
+def setting(layer: str, operator: str, name: str, value: Any) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.setting`."""
+    if (operator, name) == ("batch_norm", "training"):
+        return f"model.get_submodule({layer!r}).{'train' if value else 'eval'}()"
+    attribute = _ATTRIBUTES.get(operator, {}).get(name)
+    return None if attribute is None else f"model.get_submodule({layer!r}).{attribute} = {value!r}"
+
+
+def weight(role: str, name: str, undo: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.weight`."""
+    return f"p = model.get_{role}({name!r}).data; p.copy_({undo.replace('p.', 'p.clone().', 1)})"
+
+
+def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.copied`."""
+    return f"model.get_{to[0]}({to[1]!r}).data.copy_(other.get_{source[0]}({source[1]!r}).data)"
