@@ -31,6 +31,11 @@ class CustomOperator:
         flops: the number of operations, from the same as ``shape``; None: not counted.
         elementwise: whether each number of its output depends on the numbers at the same place alone, so that the
             order of axes is all the same to it.
+
+    Example:
+        >>> double = ag.custom_operator("my_library::double", to="torch", elementwise=True)(lambda x: 2 * x)
+        >>> double.name, double.elementwise, double(3)
+        ('my_library::double', True, 6)
     """
 
     name: str

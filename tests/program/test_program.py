@@ -15,7 +15,7 @@ from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
 from agnostic.program.text import data
 from agnostic.program.views import read, steps_between, written
-from agnostic.program.vocabulary import get, operators
+from agnostic.program.vocabulary import get, none, operators
 
 
 def test_each_operator_says_what_it_computes_and_has_its_attributes_by_name() -> None:
@@ -118,3 +118,16 @@ def test_what_is_written_through_a_view_is_what_numpy_writes(steps: list[tuple[s
     result = run(program, {"x": array, "part": new}, {})
     np.testing.assert_array_equal(result["whole"], right)
     np.testing.assert_array_equal(result["again"], new)
+
+
+def test_each_operator_says_its_formula_attributes_shape_and_cost() -> None:
+    """An entry of the vocabulary is whole: it is what every reader and writer is held to."""
+    lacking = []
+    for name, entry in operators().items():
+        doc = inspect.getdoc(entry.evaluate) or ""
+        lacking += [f"{name}: attribute {x}" for x in entry.defaults if x != "dtype" and x not in doc]
+        if entry.flops is not none and "``" not in doc and "=" not in doc:
+            lacking.append(f"{name}: formula")
+        assert callable(entry.shape)
+        assert callable(entry.flops)
+    assert not lacking

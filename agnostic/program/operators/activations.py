@@ -20,7 +20,11 @@ def _activation_shape(x: Shape, *, function: str, axis: int = -1, **options: Any
 
 @operator(shape=_activation_shape, flops=per_element)
 def activation(x: Array, *, function: str, **options: Any) -> Array:
-    """Y = f(x), by the name and the options of :data:`agnostic.reference.activations.FUNCTIONS`."""
+    """Y = f(x), by the name and the options of :data:`agnostic.reference.activations.FUNCTIONS`.
+
+    Args:
+        function: its name.
+    """
     return activate(function, x, options)
 
 
@@ -30,7 +34,11 @@ def _same(x: Shape, *others: Any, **attributes: Any) -> Shape:
 
 @operator(shape=_same, flops=per_element)
 def prelu(x: Array, slope: Array, *, channel_axis: int = 1) -> Array:
-    """Y = x where x >= 0, else slope x, with one slope for all or one per channel."""
+    """Y = x where x >= 0, else slope x, with one slope for all or one per channel.
+
+    Args:
+        channel_axis: the axis of the channels.
+    """
     shape = [1] * x.ndim
     if slope.size > 1:
         shape[channel_axis] = -1
@@ -49,7 +57,10 @@ def softmax(x: Array, *, axis: int) -> Array:
 
 @operator(shape=_same, flops=_softmax_flops)
 def log_softmax(x: Array, *, axis: int) -> Array:
-    """The logarithm of the softmax along an axis."""
+    """The logarithm of the softmax along an axis.
+
+    ``y = x - log(sum(exp(x)))``.
+    """
     return activate("log_softmax", x, {"axis": axis})
 
 

@@ -29,6 +29,8 @@ def attention(
 ) -> Array:  # fmt: skip
     """softmax(scale Q K^T + mask) V over the axis of places and the last one.
 
+    ``y = softmax(scale Q K^T + mask) V``.
+
     Args:
         query: (..., Q, D).
         key: (..., K, D).

@@ -21,7 +21,11 @@ def _full_shape(value: Any, *, shape: Sequence[int], dtype: str) -> Shape:
 
 @operator(shape=_full_shape)
 def full(value: Any, *, shape: Sequence[int], dtype: str) -> Array:
-    """One number everywhere."""
+    """One number everywhere.
+
+    Args:
+        shape: of the output.
+    """
     return _typed(np.full(tuple(shape), value), dtype)
 
 
@@ -43,5 +47,10 @@ def linspace(start: float, stop: float, *, count: int, dtype: str) -> Array:
 
 @operator(shape=lambda *, rows, columns, dtype: (rows, columns))
 def eye(*, rows: int, columns: int, dtype: str) -> Array:
-    """1 on the diagonal, else 0."""
+    """1 on the diagonal, else 0.
+
+    Args:
+        rows: how many.
+        columns: how many.
+    """
     return _typed(np.eye(rows, columns), dtype)

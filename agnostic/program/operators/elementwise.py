@@ -113,7 +113,11 @@ def unary(x: Array, *, function: str) -> Array:
 
 @operator(shape=_broadcast, flops=per_element)
 def binary(a: Array, b: Array, *, function: str) -> Array:
-    """Y = f(a, b): comparisons, logic, and divisions with remainder."""
+    """Y = f(a, b): comparisons, logic, and divisions with remainder.
+
+    Args:
+        function: its name.
+    """
     if function not in BINARY:
         raise UnknownName(f"no function {function!r} of two numbers{nearest(function, BINARY)}")
     return np.asarray(BINARY[function](a, b))
@@ -152,19 +156,28 @@ def power(a: Array, b: Array) -> Array:
 
 @operator(shape=_broadcast, flops=per_element)
 def maximum(a: Array, b: Array) -> Array:
-    """The larger of two numbers; NaN where one is NaN."""
+    """The larger of two numbers; NaN where one is NaN.
+
+    ``y = max(a, b)``.
+    """
     return np.asarray(np.maximum(a, b))
 
 
 @operator(shape=_broadcast, flops=per_element)
 def minimum(a: Array, b: Array) -> Array:
-    """The smaller of two numbers; NaN where one is NaN."""
+    """The smaller of two numbers; NaN where one is NaN.
+
+    ``y = min(a, b)``.
+    """
     return np.asarray(np.minimum(a, b))
 
 
 @operator(shape=_broadcast, flops=per_element)
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """A where the condition holds, else b."""
+    """A where the condition holds, else b.
+
+    ``y = a if condition else b``.
+    """
     return np.where(condition, a, b)
 
 
@@ -174,6 +187,9 @@ def _clip_shape(x: Shape, low: Any = None, high: Any = None) -> Shape:
 
 @operator(shape=_clip_shape, flops=per_element)
 def clip(x: Array, low: Any = None, high: Any = None) -> Array:
-    """The number of [low, high] that is nearest to x; None: no bound."""
+    """The number of [low, high] that is nearest to x; None: no bound.
+
+    ``y = min(max(x, low), high)``.
+    """
     x = x if low is None else np.maximum(x, low)
     return np.asarray(x if high is None else np.minimum(x, high))

@@ -82,7 +82,11 @@ def _write_shape(x: Shape, indices: list[Any], value: Any, *, accumulate: bool =
 
 @operator(shape=_write_shape)
 def write(x: Array, indices: tuple[Any, ...], value: Array, *, accumulate: bool = False) -> Array:
-    """X with ``value`` at x[i, j, ...], or added there."""
+    """X with ``value`` at x[i, j, ...], or added there.
+
+    Args:
+        accumulate: whether numbers are added to what is there.
+    """
     result = x.copy()
     places: Any = tuple(slice(None) if i is None else i for i in indices)
     if accumulate:
@@ -98,7 +102,11 @@ def _scatter_shape(x: Shape, ids: Shape, value: Any, *, axis: int, accumulate: b
 
 @operator(shape=_scatter_shape)
 def scatter(x: Array, ids: Array, value: Any, *, axis: int, accumulate: bool = False) -> Array:
-    """X with ``value[i, j, k]`` at [ids[i, j, k], j, k] for axis 0, and so on, or added there."""
+    """X with ``value[i, j, k]`` at [ids[i, j, k], j, k] for axis 0, and so on, or added there.
+
+    Args:
+        accumulate: whether numbers are added to what is there.
+    """
     result = x.copy()
     places = _places(ids, axis)
     chosen = value[tuple(map(slice, ids.shape))] if np.ndim(value) else value
@@ -115,5 +123,9 @@ def _one_hot_shape(ids: Shape, *, classes: int) -> Shape:
 
 @operator(shape=_one_hot_shape)
 def one_hot(ids: Array, *, classes: int) -> Array:
-    """1 at the place of each id along a new last axis, else 0; integers."""
+    """1 at the place of each id along a new last axis, else 0; integers.
+
+    Args:
+        classes: how many there are.
+    """
     return np.eye(classes, dtype=np.int64)[ids]

@@ -58,6 +58,9 @@ def batch_norm(
     ``momentum`` is the share of a batch in the statistics when the model is trained; it has no part in inference.
 
     Source: Ioffe, Szegedy, "Batch Normalization", 2015, algorithm 2.
+
+    Args:
+        channel_axis: the axis of the channels.
     """
     mean, variance, scale, offset = (_along(v, x.ndim, channel_axis) for v in (mean, variance, scale, offset))
     return _affine((x - mean) / np.sqrt(variance + epsilon), scale, offset)
@@ -72,7 +75,14 @@ def _standardized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
 def batch_norm_training(
     x: Array, scale: Array | None = None, offset: Array | None = None, *, epsilon: float, channel_axis: int = 1
 ) -> Array:
-    """Batch norm by the batch's own mean and (biased) variance, per channel."""
+    """Batch norm by the batch's own mean and (biased) variance, per channel.
+
+    ``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``.
+
+    Args:
+        epsilon: is added to the variance.
+        channel_axis: the axis of the channels.
+    """
     axes = tuple(axis for axis in range(x.ndim) if axis != channel_axis % x.ndim)
     scale, offset = (_along(v, x.ndim, channel_axis) for v in (scale, offset))
     return _affine(_standardized(x, axes, epsilon), scale, offset)
@@ -97,7 +107,11 @@ def layer_norm(
 
 @operator(shape=_scaled, flops=_statistics_flops)
 def rms_norm(x: Array, scale: Array | None = None, *, axes: Sequence[int], epsilon: float) -> Array:
-    """Y = scale x / sqrt(mean of x^2 + epsilon). Source: Zhang, Sennrich, 2019."""
+    """Y = scale x / sqrt(mean of x^2 + epsilon). Source: Zhang, Sennrich, 2019.
+
+    Args:
+        axes: over which it is taken.
+    """
     result: Array = x / np.sqrt(np.square(x).mean(tuple(axes), keepdims=True) + epsilon)
     return _affine(result, scale, None)
 
@@ -110,6 +124,10 @@ def group_norm(
     """Channels fall into ``groups`` groups; each is standardized over its channels and all spatial axes.
 
     Source: Wu, He, "Group Normalization", 2018. As many groups as channels: instance normalization.
+
+    Args:
+        epsilon: is added to the variance.
+        channel_axis: the axis of the channels.
     """
     first = np.moveaxis(x, channel_axis, 1)
     blocks = first.reshape(len(x), groups, -1)

@@ -60,7 +60,16 @@ def max_pool_places(
     x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
     ceil_mode: bool = False, channel_axis: int = 1,
 ) -> Array:  # fmt: skip
-    """The first place of the largest number of each window of ``max_pool``, in the flat spatial axes of x."""
+    """The first place of the largest number of each window of ``max_pool``, in the flat spatial axes of x.
+
+    Args:
+        kernel: the size of a window, by axis.
+        stride: from one window to the next, by axis.
+        padding: places before and after each axis.
+        dilation: from one place of a window to the next, by axis.
+        ceil_mode: whether a last window may hang over the end.
+        channel_axis: the axis of the channels.
+    """
     x = np.moveaxis(x, channel_axis, 1)
     sizes = x.shape[2:]
     places = np.broadcast_to(np.arange(size(sizes)).reshape(sizes), x.shape)
@@ -127,5 +136,10 @@ def adaptive_average_pool(x: Array, *, sizes: Sequence[int | None], channel_axis
 
 @operator(shape=_adaptive_shape, flops=_adaptive_flops)
 def adaptive_max_pool(x: Array, *, sizes: Sequence[int | None], channel_axis: int = 1) -> Array:
-    """The largest number of each of the windows of ``adaptive_average_pool``."""
+    """The largest number of each of the windows of ``adaptive_average_pool``.
+
+    Args:
+        sizes: of the output, by axis; None: the input's.
+        channel_axis: the axis of the channels.
+    """
     return _applied("adaptive_pool", {"output_size": tuple(sizes), "mode": "max"}, x, channel_axis)

@@ -131,7 +131,13 @@ def rnn(
     recurrent_bias: Array | None = None, *, function: str = "tanh", reverse: bool = False,
     batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990."""
+    """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990.
+
+    Args:
+        function: ``"tanh"`` or ``"relu"``.
+        reverse: whether it runs from the last place to the first.
+        batch_first: whether the batch comes before time.
+    """
     x = _turned(x, batch_first)
     bias = sum(b for b in (input_bias, recurrent_bias) if b is not None)
     fixed = x @ kernel.T + bias

@@ -44,6 +44,8 @@ def _input_flops(x: Shape, *, out: Any, **attributes: Any) -> int:
 def reduce(x: Array, *, function: str, axes: Sequence[int] | None = None, keep: bool = False) -> Array:
     """The sum, mean, product, max, min, any, all or logsumexp over axes.
 
+    ``y = x[0] + ... + x[n - 1]`` for the sum.
+
     Args:
         x: any shape.
         function: one of these names.
@@ -66,7 +68,12 @@ def _variance_shape(
 def variance(
     x: Array, *, axes: Sequence[int] | None = None, keep: bool = False, correction: float = 0, root: bool = False
 ) -> Array:
-    """The sum of squared distances from the mean, divided by n - correction; with ``root`` its square root."""
+    """The sum of squared distances from the mean, divided by n - correction; with ``root`` its square root.
+
+    Args:
+        axes: over which it is taken.
+        keep: whether axes stay, with length 1.
+    """
     along = tuple(range(x.ndim)) if axes is None else tuple(axes)
     result = np.asarray(x.var(along, keepdims=keep, ddof=correction))
     return np.sqrt(result) if root else result
@@ -78,7 +85,13 @@ def _norm_shape(x: Shape, *, order: float = 2, axes: Sequence[int] | None = None
 
 @operator(shape=_norm_shape, flops=lambda x, *, out, **attributes: 2 * size(x))
 def norm(x: Array, *, order: float = 2, axes: Sequence[int] | None = None, keep: bool = False) -> Array:
-    """(sum of |x|^order)^(1 / order) over axes; the largest or smallest |x| for order infinity or minus infinity."""
+    """(sum of |x|^order)^(1 / order) over axes; the largest or smallest |x| for order infinity or minus infinity.
+
+    ``y = (sum |x|^order)^(1 / order)``.
+
+    Args:
+        keep: whether axes stay, with length 1.
+    """
     along = tuple(range(x.ndim)) if axes is None else tuple(axes)
     if np.isinf(order):
         return np.asarray((np.max if order > 0 else np.min)(np.abs(x), axis=along, keepdims=keep))
@@ -93,13 +106,25 @@ def _place_shape(x: Shape, *, axis: int | None = None, keep: bool = False) -> Sh
 
 @operator(shape=_place_shape, flops=_input_flops)
 def argmax(x: Array, *, axis: int | None = None, keep: bool = False) -> Array:
-    """The first place of the largest number along an axis, or in the flat array."""
+    """The first place of the largest number along an axis, or in the flat array.
+
+    ``y = min {i: x[i] = max(x)}``.
+
+    Args:
+        keep: whether axes stay, with length 1.
+    """
     return np.asarray(np.argmax(x, axis, keepdims=keep))
 
 
 @operator(shape=_place_shape, flops=_input_flops)
 def argmin(x: Array, *, axis: int | None = None, keep: bool = False) -> Array:
-    """The first place of the smallest number along an axis, or in the flat array."""
+    """The first place of the smallest number along an axis, or in the flat array.
+
+    ``y = min {i: x[i] = min(x)}``.
+
+    Args:
+        keep: whether axes stay, with length 1.
+    """
     return np.asarray(np.argmin(x, axis, keepdims=keep))
 
 
@@ -109,7 +134,13 @@ def _same(x: Shape, **attributes: Any) -> Shape:
 
 @operator(shape=_same, flops=per_element)
 def cumulative(x: Array, *, function: str = "sum", axis: int) -> Array:
-    """The running sum, product, max or min along an axis."""
+    """The running sum, product, max or min along an axis.
+
+    ``y[i] = x[0] + ... + x[i]`` for the sum.
+
+    Args:
+        function: ``"sum"``, ``"product"``, ``"max"`` or ``"min"``.
+    """
     running: Mapping[str, Any] = {
         "sum": np.cumsum, "product": np.cumprod, "max": np.maximum.accumulate, "min": np.minimum.accumulate,
     }  # fmt: skip

@@ -62,7 +62,11 @@ def _select(x: Shape, *, axis: int, index: int) -> Shape:
 
 @operator(shape=_select)
 def select(x: Array, *, axis: int, index: int) -> Array:
-    """One place of an axis, which is gone then."""
+    """One place of an axis, which is gone then.
+
+    Args:
+        index: which place.
+    """
     return np.asarray(np.take(x, index, axis))
 
 
