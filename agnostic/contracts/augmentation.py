@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agnostic.contracts.capability import Capability
+
+if TYPE_CHECKING:  # ``agnostic --help`` imports this module, and no NumPy
+    import numpy as np
+    import numpy.typing as npt
 
 _I = TypeVar("_I")
 

@@ -22,6 +22,7 @@ from agnostic.program.nodes import Program
 from agnostic.registry import Model
 from agnostic.testing import operations
 from agnostic.testing.subject import Subject, require
+from agnostic.text import counted
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +81,7 @@ def written_source_computes_the_program(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draft, model = _built(subject, Path(folder))
         outputs, _ = subject.owner[PORTED].run(model, [x.transpose(draft.laid.inputs["x"])], [])
-    require(len(outputs) == 1, PORTED, "run", f"it returned {len(outputs)} outputs of a model that has one")
+    require(len(outputs) == 1, PORTED, "run", f"it returned {counted(len(outputs), 'output')} instead of one")
     said = "the written source, with the file of 'write_weights', does not compute what the program does"
     require(_near(outputs[0], right), WRITER, "dialect", said)
 
