@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,8 +273,41 @@ def trial(
     return PortTrial(backend, model, draft, inputs, job, found, rounding)
 
 
-def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
+Reference = tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]
+"""Outputs and layers of a source in float64, then as it is."""
+
+
+def references(found: PortTrial) -> list[Reference]:
+    """What the source computes at each size; its layers at the first."""
+    names = [p.source for p in found.partners]
+    return [
+        reference(found.backend, found.model, given, [] if case else names) for case, given in enumerate(found.inputs)
+    ]
+
+
+def compared(found: PortTrial, environment: Mapping[str, str] | None = None) -> list[Found]:
+    """Run the port in a process of its own and, meanwhile, the source in this one; see :func:`judged`."""
+    running: Future[Outcome] = Future()
+
+    def run() -> None:
+        try:
+            running.set_result(run_elsewhere([found.job], environment)[0])
+        except (InvalidInput, OSError) as error:
+            running.set_exception(error)
+
+    # A daemon: who is interrupted need not wait for it.
+    threading.Thread(target=run, name="agnostic-port", daemon=True).start()
+    right = references(found)
+    return judged(found, running.result(), right)
+
+
+def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] = ()) -> list[Found]:
     """Every output at each size, and every layer with a partner at the first, of the source and the port.
+
+    Args:
+        found: what was run.
+        outcome: what the port gave.
+        right_ones: what the source gives, as :func:`references` has it; () runs it here.
 
     Raises:
         InvalidInput: the port did not run.
@@ -282,9 +317,8 @@ def judged(found: PortTrial, outcome: Outcome) -> list[Found]:
     rows: list[Found] = []
     draft = found.draft
     paths = [(path, draft.laid.outputs[path]) for path, value in draft.program.outputs if value.dtype != "bool"]
-    for case, (given, (outputs, layers)) in enumerate(zip(found.inputs, outcome, strict=True)):
-        names = [p.source for p in found.partners] if case == 0 else []
-        exact, exact_layers, rough, rough_layers = reference(found.backend, found.model, given, names)
+    for case, (right_one, (outputs, layers)) in enumerate(zip(right_ones or references(found), outcome, strict=True)):
+        exact, exact_layers, rough, rough_layers = right_one
         outputs = [x for x in outputs if x.dtype != bool]
         for p in found.partners if case == 0 else ():
             if p.name in layers and p.source in exact_layers:

@@ -271,8 +271,10 @@ def laid_out(program: Program, channels: int) -> LaidOut:
 
 
 def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
+    from agnostic.port.products import PRODUCTS
     from agnostic.port.rules import RULES, default
 
+    rules = {**RULES, **PRODUCTS}
     consumers = _consumers(program)
     highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
     state = LayoutState(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
@@ -291,7 +293,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
     for node in program.nodes:
         state.node = node
         state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
-        RULES.get(node.operator, default)(state, node)
+        rules.get(node.operator, default)(state, node)
     # What is put in order for the result alone belongs to the model itself.
     state.builder.origin = NodeOrigin("", program.name, calls=("",))
     state.node = Node("output", (), {}, ())

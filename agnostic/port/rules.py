@@ -10,18 +10,15 @@ from agnostic.port.laid import (
     Axis,
     Factor,
     Laid,
-    common,
     flat,
     fresh,
-    grouped,
-    is_woven,
     natural,
     permuted,
-    refactored,
     reshaped,
     size,
 )
 from agnostic.port.layout import IMAGES, LayoutState, mapped, whole
+from agnostic.port.orders import axes_beside, cut_apart, in_common_factors, isolated, match_of, refined
 from agnostic.program.nodes import Node, Value
 from agnostic.tables import filling
 
@@ -75,13 +72,13 @@ def _elementwise(state: LayoutState, node: Node) -> None:
         default(state, node)
         return
     main = min(full, key=lambda x: _cost(state, x))
-    aligned = _aligned(arrays, len(shape))
+    aligned = in_common_factors(arrays, len(shape))
     if aligned is None:
         default(state, node)
         return
     main = aligned[next(i for i, x in enumerate(arrays) if x is main)]
-    matches = [_match(main, x) for x in aligned]
-    order = tuple(part for axis in main.order for part in _cut(axis, matches))
+    matches = [match_of(main, x) for x in aligned]
+    order = tuple(part for axis in main.order for part in cut_apart(axis, matches))
     values = iter([_like(state, x, match, order) for x, match in zip(aligned, matches, strict=True)])
     operands = [next(values) if isinstance(o, Value) else o for o in node.operands]
     state.give(main.axes, order, state.emit(operands, node.attributes))
@@ -90,58 +87,6 @@ def _elementwise(state: LayoutState, node: Node) -> None:
 def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool, int]:
     """How unsuitable a value's order is for what it is joined with: images with moved channels are best."""
     return state.is_leaf(x), whole(x) is None, x.is_natural, len(x.order)
-
-
-def _aligned(arrays: Sequence[Laid], rank: int) -> list[Laid] | None:
-    """The arrays with as many axes, and the factors of each axis of the same sizes where it is not of length 1."""
-    found = [replace(x, axes=((),) * (rank - len(x.axes)) + x.axes) for x in arrays]
-    for place in range(rank):
-        owners = [i for i, x in enumerate(found) if x.axes[place]]
-        if not owners:
-            continue
-        lengths: list[int] | None = [factor.size for factor in found[owners[0]].axes[place]]
-        for i in owners[1:]:
-            lengths = common(fresh_factors(lengths or []), found[i].axes[place])
-            if lengths is None:
-                return None
-        for i in owners:
-            found[i] = refined(found[i], place, lengths or [])
-    return found
-
-
-def fresh_factors(lengths: Sequence[int]) -> Axis:
-    """New factors of these sizes."""
-    return tuple(map(Factor, lengths))
-
-
-def refined(x: Laid, place: int, lengths: Sequence[int]) -> Laid:
-    """The value with an axis in factors of these sizes, which its own can be split into."""
-    found = grouped(x.axes[place], lengths)
-    assert found is not None, (x, place, lengths)
-    return refactored(x, found[1])
-
-
-def _match(main: Laid, other: Laid) -> dict[Factor, Factor]:
-    """The other's factor for each of the first's that it has."""
-    pairs: dict[Factor, Factor] = {}
-    for mine, theirs in zip(main.axes, other.axes, strict=True):
-        if theirs:
-            pairs |= dict(zip(mine, theirs, strict=True))
-    return pairs
-
-
-def _cut(axis: Axis, matches: Sequence[dict[Factor, Factor]]) -> list[Axis]:
-    """An axis in runs of factors that the same arrays have."""
-    if not axis:
-        return [axis]
-    runs: list[list[Factor]] = []
-    for factor in axis:
-        has = [factor in match for match in matches]
-        if runs and [runs[-1][-1] in match for match in matches] == has:
-            runs[-1].append(factor)
-        else:
-            runs.append([factor])
-    return [tuple(run) for run in runs]
 
 
 def _like(state: LayoutState, x: Laid, match: dict[Factor, Factor], order: Sequence[Axis]) -> Value:
@@ -200,17 +145,6 @@ def map_source(state: LayoutState, operand: Any) -> Any:
 
 
 # The last axes --------------------------------------------------------------------------------------------------------
-def _rest(x: Laid, gone: Axis) -> list[Axis]:
-    """The axes beside those factors: as in the source where that moves nothing, or axes are woven into each other.
-
-    The second are windows: what follows, until they are put together again, needs them as the source has them.
-    """
-    natural_ = [axis for axis in x.axes if axis and not set(axis) & set(gone)]
-    if is_woven(x) or flat(natural_) == tuple(f for f in flat(x.order) if f not in gone):
-        return natural_
-    return [left for axis in x.order if (left := tuple(f for f in axis if f not in gone))]
-
-
 @rule("linear")
 def _linear(state: LayoutState, node: Node) -> None:
     operands = list(node.operands)
@@ -220,7 +154,7 @@ def _linear(state: LayoutState, node: Node) -> None:
         return
     last = x.axes[-1]
     inside = tuple(f for f in flat(x.order) if f in last)
-    rest = _rest(x, last)
+    rest = axes_beside(x, last)
     weight = refined(weight, 1, [f.size for f in last]) if last else weight
     match = dict(zip(last, weight.axes[1], strict=True))
     operands[0] = state.realized(x, [*rest, inside])
@@ -241,7 +175,7 @@ def _norm(state: LayoutState, node: Node) -> None:
     inside: list[Axis] = [axis for axis in pieces if axis]
     if count == 1 or not inside:
         inside = [flat(inside)]
-    rest = _rest(x, over)
+    rest = axes_beside(x, over)
     operands[0] = state.realized(x, [*rest, *inside])
     for place, operand in enumerate(operands[1:], 1):
         if isinstance(operand, Value):
@@ -256,59 +190,6 @@ def _norm(state: LayoutState, node: Node) -> None:
 
 
 # Along axes -----------------------------------------------------------------------------------------------------------
-def isolated(x: Laid, places: Sequence[int]) -> list[Axis] | None:
-    """An order in which each of these axes of the source is an axis by itself, all else as it lies.
-
-    An axis whose factors lie apart is put together where the first of them is.
-
-    Returns:
-        None where an axis has length 1.
-    """
-    order = list(x.order)
-    for place in places:
-        axis = x.axes[place]
-        if not axis:
-            return None
-        line = flat(order)
-        start = line.index(axis[0])
-        if line[start : start + len(axis)] != axis:
-            order = _gathered(order, axis)
-        else:
-            order = _cut_out(order, axis)
-    return order
-
-
-def _gathered(order: Sequence[Axis], axis: Axis) -> list[Axis]:
-    """The order with factors that lie apart put together in the place of the first of them."""
-    found: list[Axis] = []
-    for piece in order:
-        run: list[Factor] = []
-        for factor in piece:
-            if factor not in axis:
-                run.append(factor)
-                continue
-            found += [tuple(run)] if run else []
-            found += [axis] if factor == axis[0] else []
-            run = []
-        found += [tuple(run)] if run or not piece else []
-    return found
-
-
-def _cut_out(order: Sequence[Axis], axis: Axis) -> list[Axis]:
-    """The order with factors that lie side by side as an axis by themselves."""
-    found: list[Axis] = []
-    for piece in order:
-        inside = [i for i, f in enumerate(piece) if f in axis]
-        if not inside:
-            found.append(piece)
-            continue
-        front, back = piece[: inside[0]], piece[inside[-1] + 1 :]
-        found += [front] if front else []
-        found += [axis] if axis not in found else []
-        found += [back] if back else []
-    return found
-
-
 @rule("softmax", "log_softmax", "cumulative", "repeat", "slice")
 def _along(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
@@ -391,7 +272,7 @@ def _reduce(state: LayoutState, node: Node) -> None:
     if not gone:
         default(state, node)
         return
-    order = [part for axis in x.order for part in _cut(axis, [dict.fromkeys(gone, next(iter(gone)))])]
+    order = [part for axis in x.order for part in cut_apart(axis, [dict.fromkeys(gone, next(iter(gone)))])]
     order = [axis for axis in order if axis or len(order) == rank]
     along = tuple(i for i, axis in enumerate(order) if axis and axis[0] in gone)
     keep = bool(given.get("keep", False))
@@ -453,7 +334,7 @@ def _concatenate(state: LayoutState, node: Node) -> None:
         return
     # Each part's own axis is one factor for the time of the comparison with the others.
     without = [replace(x, axes=tuple(() if i == place else a for i, a in enumerate(x.axes))) for x in parts]
-    aligned = _aligned(without, rank)
+    aligned = in_common_factors(without, rank)
     which = next(i for i, x in enumerate(parts) if x is main)
     if (
         aligned is None
@@ -464,7 +345,7 @@ def _concatenate(state: LayoutState, node: Node) -> None:
     own = main.axes[place]
     values = []
     for x, part in zip(aligned, parts, strict=True):
-        match = _match(aligned[which], x)
+        match = match_of(aligned[which], x)
         if any(f not in match for axis in order if axis != own for f in axis):
             default(state, node)
             return
@@ -484,175 +365,21 @@ def _with(x: Laid, whole: Laid, place: int) -> tuple[Axis, ...]:
 @rule("stack")
 def _stack(state: LayoutState, node: Node) -> None:
     parts = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
-    aligned = _aligned(parts, len(parts[0].axes))
+    aligned = in_common_factors(parts, len(parts[0].axes))
     main = None if aligned is None else aligned[0]
-    if aligned is None or main is None or any(len(_match(main, x)) != len(flat(main.axes)) for x in aligned):
+    if aligned is None or main is None or any(len(match_of(main, x)) != len(flat(main.axes)) for x in aligned):
         default(state, node)
         return
     place = int(node.attributes["axis"]) % (len(main.axes) + 1)
     following = main.axes[place] if place < len(main.axes) else ()
     where = next((i for i, axis in enumerate(main.order) if following and axis[:1] == following[:1]), len(main.order))
-    values = tuple(_like(state, x, _match(main, x), main.order) for x in aligned)
+    values = tuple(_like(state, x, match_of(main, x), main.order) for x in aligned)
     value = state.emit([values], {"axis": where})
     new = fresh(len(parts))
     axes, order = list(main.axes), list(main.order)
     axes.insert(place, new)
     order.insert(where, new)
     state.give(axes, order, value)
-
-
-# Products -------------------------------------------------------------------------------------------------------------
-@rule("matmul")
-def _matmul(state: LayoutState, node: Node) -> None:
-    a, b = (state.of(v) for v in node.operands)  # type: ignore[arg-type]
-    if len(a.axes) < 2 or len(b.axes) < 2:
-        default(state, node)
-        return
-    if a.is_natural and b.is_natural and len(a.axes) == len(b.axes) == 2:
-        default(state, node)
-        return
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    rank = max(len(a.axes), len(b.axes))
-    batch = letters[: rank - 2]
-    equation = f"{batch[rank - len(a.axes) :]}xy,{batch[rank - len(b.axes) :]}yz->{batch}xz"
-    _einsum_of(state, node, [a, b], equation)
-
-
-@rule("einsum")
-def _einsum(state: LayoutState, node: Node) -> None:
-    operands = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
-    equation = str(node.attributes["equation"])
-    if any(len(set(term)) < len(term) for term in equation.partition("->")[0].split(",")):
-        default(state, node)
-        return
-    _einsum_of(state, node, operands, equation)
-
-
-def _einsum_of(state: LayoutState, node: Node, operands: Sequence[Laid], equation: str) -> None:
-    """A sum of products over axes that lie in any order: each factor gets a letter of its own."""
-    left, _, right = equation.partition("->")
-    terms = left.split(",")
-    found = _lettered(operands, terms)
-    if found is None:
-        default(state, node)
-        return
-    xs, axes_of = found
-    names = _letters(
-        [[f for axis in x.order for f in _ids(axis, x, term, axes_of)] for x, term in zip(xs, terms, strict=True)]
-    )
-    values, spelled = [], []
-    for x, term in zip(xs, terms, strict=True):
-        runs = _runs(flat(x.order), _ids(flat(x.order), x, term, axes_of), names)
-        order, word = [axis for axis, _ in runs], "".join(letter for _, letter in runs)
-        values.append(state.realized(x, order))
-        spelled.append(word)
-    result = _result_order(state, node, right, axes_of, names)
-    value = state.emit([tuple(values)], {"equation": f"{','.join(spelled)}->{result}"}, "einsum")
-    factors = {name: Factor(size) for name, size in ((n, n[2]) for letter in right for n in axes_of[letter])}
-    axes = [tuple(factors[name] for name in axes_of[letter]) for letter in right]
-    order = [tuple(factors[name] for name in names if names[name] == letter) for letter in result]
-    state.give(axes, order, value)
-
-
-def _result_order(
-    state: LayoutState, node: Node, right: str, axes_of: dict[str, list[Any]], names: dict[Any, str]
-) -> str:
-    """The source's order, or the one that a permutation will ask for."""
-    users = state.consumers.get(node.outputs[0], ())
-    if len(users) == 1 and users[0].operator == "permute":
-        right = "".join(right[axis] for axis in users[0].attributes["axes"])
-    return "".join(dict.fromkeys(names[name] for letter in right for name in axes_of[letter]))
-
-
-def _lettered(operands: Sequence[Laid], terms: Sequence[str]) -> tuple[list[Laid], dict[str, list[Any]]] | None:
-    """Operands whose axes of one letter have factors of the same sizes; and (letter, place, size) for each factor."""
-    xs = list(operands)
-    axes_of: dict[str, list[Any]] = {}
-    for letter in dict.fromkeys("".join(terms)):
-        owners = [(i, term.index(letter)) for i, term in enumerate(terms) if letter in term]
-        lengths: list[int] | None = []
-        for i, place in owners:
-            if xs[i].axes[place]:
-                lengths = (
-                    common(fresh_factors(lengths), xs[i].axes[place])
-                    if lengths
-                    else [f.size for f in xs[i].axes[place]]
-                )
-                if lengths is None:
-                    return None
-        for i, place in owners:
-            if xs[i].axes[place]:
-                xs[i] = refined(xs[i], place, lengths or [])
-        axes_of[letter] = [(letter, n, size) for n, size in enumerate(lengths or [])]
-    return xs, axes_of
-
-
-def _ids(axis: Axis, x: Laid, term: str, axes_of: dict[str, list[Any]]) -> list[Any]:
-    """The name of each factor of an axis that lies in memory."""
-    known = {
-        f: name for letter, a in zip(term, x.axes, strict=True) if a for f, name in zip(a, axes_of[letter], strict=True)
-    }
-    return [known[f] for f in axis]
-
-
-def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
-    """A letter for each factor; one for several that follow each other wherever they are."""
-    following: dict[Any, set[Any]] = {}
-    for order in orders:
-        for name, after in zip(order, [*order[1:], None], strict=True):
-            following.setdefault(name, set()).add(after)
-    before: dict[Any, set[Any]] = {}
-    for order in orders:
-        for name, previous in zip(order, [None, *order[:-1]], strict=True):
-            before.setdefault(name, set()).add(previous)
-    free = iter("bqhdkcefgijlmnopqrstuvwxyzabcdefg")
-    used: set[str] = set()
-    names: dict[Any, str] = {}
-    for order in orders:
-        for name in order:
-            if name in names:
-                continue
-            previous = next(iter(before[name])) if len(before[name]) == 1 else None
-            joined = (
-                previous is not None
-                and following[previous] == {name}
-                and previous[0] == name[0]
-                and previous[1] == name[1] - 1
-                and previous in names
-            )
-            if joined:
-                names[name] = names[previous]
-            else:
-                letter = next(x for x in free if x not in used)
-                used.add(letter)
-                names[name] = letter
-    return names
-
-
-def _runs(axis: Axis, ids: Sequence[Any], names: dict[Any, str]) -> list[tuple[Axis, str]]:
-    runs: list[tuple[Axis, str]] = []
-    for factor, name in zip(axis, ids, strict=True):
-        letter = names[name]
-        if runs and runs[-1][1] == letter:
-            runs[-1] = ((*runs[-1][0], factor), letter)
-        else:
-            runs.append(((factor,), letter))
-    return runs
-
-
-@rule("attention")
-def _attention(state: LayoutState, node: Node) -> None:
-    query, key, value, *mask = node.operands
-    parts = [state.of(v) for v in (query, key, value)]  # type: ignore[arg-type]
-    if any(len(x.axes) != 4 for x in parts) or node.attributes.get("place_axis", -2) != -2:
-        default(state, node)
-        return
-    # Heads lie behind the places, since they come from one product whose channels are split.
-    values = [state.realized(x, [x.axes[place] for place in (0, 2, 1, 3)]) for x in parts]
-    rest = [map_source(state, operand) for operand in mask]
-    found = state.emit([*values, *rest], {**node.attributes, "place_axis": -3})
-    axes = [*parts[0].axes[:3], fresh(found.shape[-1])]
-    state.give(axes, [axes[place] for place in (0, 2, 1, 3)], found)
 
 
 # What the vocabulary does not have ------------------------------------------------------------------------------------
@@ -664,10 +391,10 @@ def _custom(state: LayoutState, node: Node) -> None:
     arrays = [state.of(o) for o in operands if isinstance(o, Value)]  # type: ignore[union-attr]
     if meaning is not None and meaning.elementwise and arrays and all(x.shape in (shapes, ()) for x in arrays):
         main = next((x for x in arrays if x.shape == shapes), arrays[0])
-        aligned = _aligned(arrays, len(main.axes))
+        aligned = in_common_factors(arrays, len(main.axes))
         if aligned is not None:
             first = aligned[next(i for i, x in enumerate(arrays) if x is main)]
-            values = iter([_like(state, x, _match(first, x), first.order) for x in aligned])
+            values = iter([_like(state, x, match_of(first, x), first.order) for x in aligned])
             given = tuple(next(values) if isinstance(o, Value) else o for o in operands)  # type: ignore[union-attr]
             value = state.emit([given], {**node.attributes, "shapes": tuple(map(size, first.order))})
             state.give(first.axes, first.order, value)

@@ -21,7 +21,7 @@ from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.inputs import Size, examples
 from agnostic.models.load import executed, executed_file
-from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.check import compared, trial
 from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.dialect import Dialect
 from agnostic.port.folding import Folded, folded
@@ -181,7 +181,7 @@ def port(
         path.write_text(found.source, encoding="utf-8")
         weights = writer.write_weights(values, path.parent, name)
         tried = trial(backend, model, draft, cases(backend, inputs, variation), to, path, weights, written.rounding)
-        rows = judged(tried, run_elsewhere([tried.job], engine_environment(engine))[0])
+        rows = compared(tried, engine_environment(engine))
     return Ported(name, to, found.source, values, PortReport(draft, to, report.free, report.notes, tuple(rows)))
 
 
@@ -245,6 +245,7 @@ def drafted_for(
 
     types: set[str] = set()
     first = read(inputs)
+    given = tuple(tuple(int(n) for n in x.shape) for x in arrays(inputs))
     [dtype] = types
     notes = list(first.program.notes)
     if dtype != "float32":
@@ -259,7 +260,7 @@ def drafted_for(
     @functools.cache
     def read_at(shapes: tuple[tuple[int, ...], ...]) -> Program | AgnosticError:
         try:
-            return read(sampled(backend, inputs, shapes)).program
+            return first.program if shapes == given else read(sampled(backend, inputs, shapes)).program
         except AgnosticError as error:
             return error
 

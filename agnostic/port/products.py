@@ -1,0 +1,170 @@
+"""How sums of products meet axes in another order: a letter for each factor. See :mod:`agnostic.port.rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agnostic.port.laid import Axis, Factor, Laid, common, flat, fresh
+from agnostic.port.layout import LayoutState
+from agnostic.port.orders import fresh_factors, refined
+from agnostic.port.rules import LayoutRule, default, map_source
+from agnostic.program.nodes import Node
+from agnostic.tables import filling
+
+PRODUCTS: dict[str, LayoutRule] = {}
+product = filling(PRODUCTS)
+"""Make a function the rule of operators that sum products."""
+
+
+@product("matmul")
+def _matmul(state: LayoutState, node: Node) -> None:
+    a, b = (state.of(v) for v in node.operands)  # type: ignore[arg-type]
+    if len(a.axes) < 2 or len(b.axes) < 2:
+        default(state, node)
+        return
+    if a.is_natural and b.is_natural and len(a.axes) == len(b.axes) == 2:
+        default(state, node)
+        return
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    rank = max(len(a.axes), len(b.axes))
+    batch = letters[: rank - 2]
+    equation = f"{batch[rank - len(a.axes) :]}xy,{batch[rank - len(b.axes) :]}yz->{batch}xz"
+    _einsum_of(state, node, [a, b], equation)
+
+
+@product("einsum")
+def _einsum(state: LayoutState, node: Node) -> None:
+    operands = [state.of(v) for v in node.operands[0]]  # type: ignore[union-attr, arg-type]
+    equation = str(node.attributes["equation"])
+    if any(len(set(term)) < len(term) for term in equation.partition("->")[0].split(",")):
+        default(state, node)
+        return
+    _einsum_of(state, node, operands, equation)
+
+
+def _einsum_of(state: LayoutState, node: Node, operands: Sequence[Laid], equation: str) -> None:
+    """A sum of products over axes that lie in any order: each factor gets a letter of its own."""
+    left, _, right = equation.partition("->")
+    terms = left.split(",")
+    found = _lettered(operands, terms)
+    if found is None:
+        default(state, node)
+        return
+    xs, axes_of = found
+    names = _letters(
+        [[f for axis in x.order for f in _ids(axis, x, term, axes_of)] for x, term in zip(xs, terms, strict=True)]
+    )
+    values, spelled = [], []
+    for x, term in zip(xs, terms, strict=True):
+        runs = _runs(flat(x.order), _ids(flat(x.order), x, term, axes_of), names)
+        order, word = [axis for axis, _ in runs], "".join(letter for _, letter in runs)
+        values.append(state.realized(x, order))
+        spelled.append(word)
+    result = _result_order(state, node, right, axes_of, names)
+    value = state.emit([tuple(values)], {"equation": f"{','.join(spelled)}->{result}"}, "einsum")
+    factors = {name: Factor(size) for name, size in ((n, n[2]) for letter in right for n in axes_of[letter])}
+    axes = [tuple(factors[name] for name in axes_of[letter]) for letter in right]
+    order = [tuple(factors[name] for name in names if names[name] == letter) for letter in result]
+    state.give(axes, order, value)
+
+
+def _result_order(
+    state: LayoutState, node: Node, right: str, axes_of: dict[str, list[Any]], names: dict[Any, str]
+) -> str:
+    """The source's order, or the one that a permutation will ask for."""
+    users = state.consumers.get(node.outputs[0], ())
+    if len(users) == 1 and users[0].operator == "permute":
+        right = "".join(right[axis] for axis in users[0].attributes["axes"])
+    return "".join(dict.fromkeys(names[name] for letter in right for name in axes_of[letter]))
+
+
+def _lettered(operands: Sequence[Laid], terms: Sequence[str]) -> tuple[list[Laid], dict[str, list[Any]]] | None:
+    """Operands whose axes of one letter have factors of the same sizes; and (letter, place, size) for each factor."""
+    xs = list(operands)
+    axes_of: dict[str, list[Any]] = {}
+    for letter in dict.fromkeys("".join(terms)):
+        owners = [(i, term.index(letter)) for i, term in enumerate(terms) if letter in term]
+        lengths: list[int] | None = []
+        for i, place in owners:
+            if xs[i].axes[place]:
+                lengths = (
+                    common(fresh_factors(lengths), xs[i].axes[place])
+                    if lengths
+                    else [f.size for f in xs[i].axes[place]]
+                )
+                if lengths is None:
+                    return None
+        for i, place in owners:
+            if xs[i].axes[place]:
+                xs[i] = refined(xs[i], place, lengths or [])
+        axes_of[letter] = [(letter, n, size) for n, size in enumerate(lengths or [])]
+    return xs, axes_of
+
+
+def _ids(axis: Axis, x: Laid, term: str, axes_of: dict[str, list[Any]]) -> list[Any]:
+    """The name of each factor of an axis that lies in memory."""
+    known = {
+        f: name for letter, a in zip(term, x.axes, strict=True) if a for f, name in zip(a, axes_of[letter], strict=True)
+    }
+    return [known[f] for f in axis]
+
+
+def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
+    """A letter for each factor; one for several that follow each other wherever they are."""
+    following: dict[Any, set[Any]] = {}
+    for order in orders:
+        for name, after in zip(order, [*order[1:], None], strict=True):
+            following.setdefault(name, set()).add(after)
+    before: dict[Any, set[Any]] = {}
+    for order in orders:
+        for name, previous in zip(order, [None, *order[:-1]], strict=True):
+            before.setdefault(name, set()).add(previous)
+    free = iter("bqhdkcefgijlmnopqrstuvwxyzabcdefg")
+    used: set[str] = set()
+    names: dict[Any, str] = {}
+    for order in orders:
+        for name in order:
+            if name in names:
+                continue
+            previous = next(iter(before[name])) if len(before[name]) == 1 else None
+            joined = (
+                previous is not None
+                and following[previous] == {name}
+                and previous[0] == name[0]
+                and previous[1] == name[1] - 1
+                and previous in names
+            )
+            if joined:
+                names[name] = names[previous]
+            else:
+                letter = next(x for x in free if x not in used)
+                used.add(letter)
+                names[name] = letter
+    return names
+
+
+def _runs(axis: Axis, ids: Sequence[Any], names: dict[Any, str]) -> list[tuple[Axis, str]]:
+    runs: list[tuple[Axis, str]] = []
+    for factor, name in zip(axis, ids, strict=True):
+        letter = names[name]
+        if runs and runs[-1][1] == letter:
+            runs[-1] = ((*runs[-1][0], factor), letter)
+        else:
+            runs.append(((factor,), letter))
+    return runs
+
+
+@product("attention")
+def _attention(state: LayoutState, node: Node) -> None:
+    query, key, value, *mask = node.operands
+    parts = [state.of(v) for v in (query, key, value)]  # type: ignore[arg-type]
+    if any(len(x.axes) != 4 for x in parts) or node.attributes.get("place_axis", -2) != -2:
+        default(state, node)
+        return
+    # Heads lie behind the places, since they come from one product whose channels are split.
+    values = [state.realized(x, [x.axes[place] for place in (0, 2, 1, 3)]) for x in parts]
+    rest = [map_source(state, operand) for operand in mask]
+    found = state.emit([*values, *rest], {**node.attributes, "place_axis": -3})
+    axes = [*parts[0].axes[:3], fresh(found.shape[-1])]
+    state.give(axes, [axes[place] for place in (0, 2, 1, 3)], found)
