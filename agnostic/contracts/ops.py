@@ -12,12 +12,13 @@ float64 reference and the judge of the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from agnostic.contracts.capability import Capability
+
+if TYPE_CHECKING:  # ``agnostic --help`` imports this module, and no NumPy
+    import numpy as np
+    import numpy.typing as npt
 
 Array: TypeAlias = Any
 """An array of the framework at hand."""
