@@ -203,7 +203,16 @@ def run(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
         for number, state in enumerate(_seeds(model)):
             scope.add_update((state, _ops.asarray(np.array([seed, number], np.uint32), state.dtype)))
         outputs = engines.current().without_gradients(functools.partial(predict, model), inputs)
-    return tuple(x for x in tree.flatten(outputs) if _is_array(x))
+    return tuple(x for x in in_order(outputs) if _is_array(x))
+
+
+def in_order(result: Any) -> Iterator[Any]:
+    """What is in dicts, lists and tuples, in their own order; Keras' ``tree.flatten`` sorts the keys of dicts."""
+    if isinstance(result, Mapping | list | tuple):
+        for part in result.values() if isinstance(result, Mapping) else result:
+            yield from in_order(part)
+    else:
+        yield result
 
 
 def _seeds(model: keras.Layer) -> list[keras.Variable]:

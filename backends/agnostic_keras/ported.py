@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from agnostic_keras.calls import in_order
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import ops_for
 from agnostic_keras.taps import watch
@@ -28,15 +29,4 @@ def run(
         calls = record.calls(name)
         if calls and hasattr(calls[0], "shape"):
             found[name] = np.asarray(ops.numpy(calls[0]))
-    return [np.asarray(ops.numpy(x)) for x in _arrays(result)], found
-
-
-def _arrays(result: Any) -> Iterator[Any]:
-    """The arrays of a result in its own order; Keras sorts the keys of dicts."""
-    if isinstance(result, Mapping):
-        result = tuple(result.values())
-    if isinstance(result, list | tuple):
-        for part in result:
-            yield from _arrays(part)
-    elif result is not None:
-        yield result
+    return [np.asarray(ops.numpy(x)) for x in in_order(result) if keras.ops.is_tensor(x)], found

@@ -10,6 +10,7 @@ import ast
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from keras import layers as kl
 from keras import ops
 
 import agnostic as ag
+from agnostic.contracts.writer import WRITER
+from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.verb import cases, drafted_for
+from agnostic.registry import backend_of, get_backend
 
 ENGINE = keras.config.backend()
 
@@ -33,8 +38,11 @@ def shaken(model: keras.Model) -> keras.Model:
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):
             weight.assign(generator.uniform(0.5, 1.5, weight.shape))
-        elif weight.dtype == "float32":
-            weight.assign(keras.ops.convert_to_numpy(weight.value) + 0.1 * generator.standard_normal(weight.shape))
+        elif weight.dtype.startswith(("float", "bfloat")):
+            weight.assign(
+                keras.ops.convert_to_numpy(keras.ops.cast(weight.value, "float32"))
+                + 0.1 * generator.standard_normal(weight.shape)
+            )
     return model
 
 
@@ -126,6 +134,120 @@ def test_the_saved_files_make_the_model_elsewhere(ports: dict[str, Any], tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["['classes', 'mask'] (1, 4, 12, 12)", "True"], done.stderr
+
+
+# Kinds of layers, each beside others in one model ---------------------------------------------------------------------
+def of_images() -> list[Any]:
+    same: dict[str, Any] = {"padding": "same"}
+    first: dict[str, Any] = {"data_format": "channels_first"}
+    return [
+        kl.Conv2D(4, 3, 2, activation="gelu", groups=2, **same), kl.Conv2D(4, (3, 2), dilation_rate=2),
+        kl.Conv2D(4, 3, 2, **same, **first), kl.DepthwiseConv2D(3, 2, depth_multiplier=2, **same),
+        kl.SeparableConv2D(4, 3, dilation_rate=2), kl.Conv2DTranspose(4, 3, 2, **same), kl.Conv2DTranspose(4, 2, 3),
+        kl.Conv2DTranspose(4, 3, 2, output_padding=1), kl.Conv2DTranspose(4, 3, dilation_rate=2, **same),
+        kl.BatchNormalization(scale=False), kl.BatchNormalization(axis=1), kl.GroupNormalization(3),
+        kl.GroupNormalization(-1, center=False), kl.LayerNormalization(), kl.LayerNormalization(axis=[2, 3]),
+        kl.LayerNormalization(axis=[1, 3], rms_scaling=True), kl.RMSNormalization(), kl.UnitNormalization(axis=1),
+        kl.SpectralNormalization(kl.Conv2D(4, 3)), kl.MaxPooling2D(3, 2, **same), kl.AveragePooling2D(3, 2, **same),
+        kl.AveragePooling2D((2, 3), 1, **first, **same), kl.AdaptiveAveragePooling2D((4, 3)),
+        kl.AdaptiveMaxPooling2D(3),
+        kl.GlobalAveragePooling2D(**first), kl.PReLU(), kl.PReLU(shared_axes=[1, 2]), kl.Permute((3, 1, 2)),
+        kl.Flatten(**first), kl.Reshape((4, -1)), kl.ZeroPadding2D(((1, 2), (0, 3))), kl.Cropping2D(1),
+        kl.CenterCrop(4, 5),
+        kl.UpSampling2D((2, 3)), kl.UpSampling2D(2, interpolation="bilinear"),
+        kl.UpSampling2D(2, interpolation="bicubic"),
+        kl.Resizing(13, 5, interpolation="nearest"), kl.Resizing(5, 7, antialias=True, interpolation="bicubic"),
+        kl.Resizing(5, 12, pad_to_aspect_ratio=True), kl.RandomFlip(), kl.SpatialDropout2D(0.3), kl.GaussianNoise(0.1),
+        *([] if ENGINE == "torch" else [kl.UpSampling2D(2, interpolation="lanczos3"), kl.LayerNormalization(axis=1)]),
+    ]  # fmt: skip
+
+
+def of_sequences() -> list[Any]:
+    every: dict[str, Any] = {"return_sequences": True}
+    return [
+        kl.Conv1D(4, 3, padding="causal", dilation_rate=2), kl.Conv1DTranspose(4, 3, 2), kl.Dense(5, activation="silu"),
+        kl.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d"), kl.LayerNormalization(), kl.Softmax(axis=(1, 2)),
+        kl.ReLU(2.0, 0.1, 0.3), kl.AveragePooling1D(3, 2, padding="same"), kl.LSTM(4),
+        kl.LSTM(4, go_backwards=True, **every),
+        kl.LSTM(4, activation="relu"), kl.LSTM(4, dropout=0.2, recurrent_dropout=0.2), kl.GRU(4, **every),
+        kl.GRU(4, reset_after=False), kl.SimpleRNN(4), kl.Bidirectional(kl.LSTM(4, **every)),
+        kl.Bidirectional(kl.GRU(3), merge_mode="ave"), kl.RNN([kl.LSTMCell(4), kl.GRUCell(3)]),
+        kl.TimeDistributed(kl.Dense(3)), kl.Lambda(lambda x: x[:, ::2, None, 1] * 2 + ops.sin(x[:, 1:4, :1])),
+    ]  # fmt: skip
+
+
+def of_operations(x: Any) -> dict[str, Any]:
+    """Functions of ``keras.ops`` in a functional graph, many of which are composed of others."""
+    return {
+        "known": ops.nanmean(ops.where(x > 1, np.nan, x), axis=1) + ops.fmax(ops.nansum(x, axis=1), 0.0),
+        "sorted": ops.median(x, axis=1) + ops.quantile(x, 0.3, axis=1) - ops.ptp(x, axis=1),
+        "spread": ops.concatenate([ops.diff(x, axis=1), x[:, ::2] * 2], axis=1),
+        "kept": ops.segment_sum(x[0], np.array([0, 0, 1, 2, 1]), 3),
+        "steps": ops.heaviside(x, ops.ones_like(x)) * ops.sinc(x),
+        "bits": ops.left_shift(ops.cast(x, "int32"), 2) + ops.gcd(ops.cast(x * 9, "int32"), ops.cast(x * 4, "int32")),
+        "mirrored": ops.pad(x, ((0, 0), (1, 2), (0, 1)), mode="reflect"), "inverse": ops.irfft(ops.rfft(x)),
+        "mapped": ops.map(lambda y: y * 2 + ops.sum(y), ops.transpose(x, (1, 0, 2))), "constant": ops.ones_like(x),
+        "loss": ops.categorical_crossentropy(ops.softmax(x), ops.softmax(x * 2)), "turned": ops.arctan2(x, 2.0),
+        "line": ops.linspace(x[:, 0], x[:, 1], 3),
+        "erf": ops.erfinv(ops.tanh(x)) + ops.logaddexp2(x, 1.0), "crossed": ops.cross(x[..., :3], x[..., 3:]),
+    }  # fmt: skip
+
+
+class Several(keras.Model):
+    """A subclassed model with a list as its one input, a flag for training, and layers in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = [kl.Dense(4, name=f"block_{n}") for n in range(3)]
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        x, y = inputs
+        for block in self.blocks:
+            x = ops.relu(block(x))
+        return {"sum": x + y, "doubled": y * 2 if training else y * 3}
+
+
+def side_by_side(layers: list[Any], shape: tuple[int, ...]) -> keras.Model:
+    x = keras.Input(shape)
+    return keras.Model(x, {f"{n} {layer.name}": layer(x) for n, layer in enumerate(layers)})
+
+
+def half(policy: str) -> keras.Model:
+    options: dict[str, Any] = {"dtype": policy}
+    x = keras.Input((9, 8, 3))
+    y = kl.BatchNormalization(**options)(kl.Conv2D(4, 3, 2, padding="same", **options)(x))
+    y = kl.Dense(5, "relu", **options)(kl.GlobalAveragePooling2D(**options)(y))
+    return keras.Model(x, kl.Dense(3, "softmax", dtype="float32")(y))
+
+
+def test_kinds_of_layers_and_models_are_the_same() -> None:
+    """All written sources run in one process. Engines but torch have the images alone: the rest is read alike."""
+    keras.utils.set_random_seed(0)
+    several, both = Several(), [numbers(2, 6), numbers(2, 4)]
+    several(both)
+    x = keras.Input((5, 6))
+    images = (side_by_side(of_images(), (9, 8, 6)), numbers(2, 9, 8, 6))
+    made = {
+        "sequences": (side_by_side(of_sequences(), (5, 6)), numbers(2, 5, 6)),
+        "operations": (keras.Model(x, of_operations(x)), numbers(2, 5, 6)), "several": (several, both),
+        "float16": (half("float16"), numbers(2, 9, 8, 3)), "mixed": (half("mixed_bfloat16"), numbers(2, 9, 8, 3)),
+    }  # fmt: skip
+    made = {"images": images, **(made if ENGINE == "torch" else {})}
+    writer, trials = get_backend("torch")[WRITER], {}
+    with tempfile.TemporaryDirectory() as name:
+        for kind, (model, inputs) in made.items():
+            backend = backend_of(shaken(model))
+            written = drafted_for(backend, model, inputs, writer.dialect())
+            path = Path(name) / f"{kind}.py"
+            path.write_text(written.draft.written.text)
+            weights = writer.write_weights(written.arrays, path.parent, kind)
+            given = cases(backend, inputs, written.variation)
+            trials[kind] = trial(backend, model, written.draft, given, "torch", path, weights, written.rounding)
+        outcomes = run_elsewhere([found.job for found in trials.values()])
+    for (kind, found), outcome in zip(trials.items(), outcomes, strict=True):
+        rows = judged(found, outcome)
+        assert [row for row in rows if not row.is_same] == [], kind
+        assert sum(not row.name for row in rows) == len(found.draft.program.outputs) * len(found.inputs)
 
 
 class Odd(keras.layers.Layer):
