@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from agnostic.models.specs import require_files
 from agnostic.npy import read_arrays
 from agnostic.processes import describe, raise_described, started
 from agnostic.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from agnostic.compare.recording import Record
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
@@ -155,7 +158,14 @@ def compare_elsewhere(
         out = folder / "found"
         out.mkdir()
         _run(
-            {"do": "against", "trace": str(path), "side": vars(side(b)), "map": dict(map or {}), "out": str(out)},
+            {
+                "do": "against",
+                "trace": str(path),
+                "side": vars(side(b)),
+                "map": dict(map or {}),
+                "out": str(out),
+                "again": vars(side(a)) if is_elsewhere(a) else None,
+            },
             folder,
         )
         return restore(out)
@@ -245,6 +255,21 @@ def _update(given: Sequence[Any] | None, model: Any) -> tuple[Any, Any] | None:
     return None if given is None else (specification(given[0], backend_of(model).name), given[1])
 
 
+@contextlib.contextmanager
+def _again(given: Mapping[str, Any] | None, a: Record, model: Any) -> Iterator[Any]:
+    """A beside B, where one process can hold both, so that their operators are compared; else None."""
+    from agnostic.contracts.recording import RECORDING
+    from agnostic.registry import backend_of
+
+    backend = backend_of(model)
+    alike = (a.model["backend"], a.model["engine"]) == (backend.name, backend.engine)
+    if given is None or not alike or RECORDING not in backend or backend[RECORDING].obstacle(model) is not None:
+        yield None
+        return
+    with SideSource(**given).loaded() as live:
+        yield live
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do what the file says."""
     from agnostic.compare.recording import opened
@@ -259,5 +284,7 @@ def main(arguments: Sequence[str]) -> None:
                 options = {**job["options"], "update": _update(job["options"].get("update"), model)}
                 trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
             else:
-                found = against(opened(Trace(job["trace"])), model, None, map=job["map"], spec=which.spec)
+                record = opened(Trace(job["trace"]))
+                with _again(job["again"], record, model) as live:
+                    found = against(record, model, None, map=job["map"], spec=which.spec, live=live)
                 save(found, Path(job["out"]))

@@ -13,11 +13,12 @@ from agnostic.compare import learning
 from agnostic.compare.alignment import Alignment, align
 from agnostic.compare.context import reordered
 from agnostic.compare.diagnosis import Culprit, Finding
+from agnostic.compare.explain import Recorded
 from agnostic.compare.forcing import Forced, Place
 from agnostic.compare.inputs import Inputs, collect
 from agnostic.compare.learned import Learned
 from agnostic.compare.learning import Update
-from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.noise import THRESHOLD, difference
 from agnostic.compare.programs import ProgramPair, compared, recorded
 from agnostic.compare.recording import Live, Record, Step, digest, listing, opened, record
 from agnostic.compare.report import Comparison, Divergence, Pictures, Row
@@ -152,7 +153,7 @@ def against(
     given: Inputs = a.inputs if inputs is None else collect(backend, model, inputs)
     other = Live(model, given, spec)
     b = listing(other)
-    programs, reason = _programs(live, model, given)
+    programs, reason = _programs(a, live, model, given)
     if not b.steps and programs is None:
         raise InvalidInput(
             f"{other.title} has {counted(len(other.names), 'layer')} and called none: there is nothing to compare"
@@ -167,14 +168,24 @@ def against(
     return comparison(a, b, alignment, forced, notes, list(_pictures(forced)), programs=programs)
 
 
-def _programs(live: Model, model: Model, given: Inputs) -> tuple[ProgramPair | None, list[str]]:
+def _programs(a: Record, live: Model, model: Model, given: Inputs) -> tuple[ProgramPair | None, list[str]]:
     """What the programs say, or why they say nothing."""
     if live is None:
         return None, []
     try:
-        return compared(recorded(live, given), recorded(model, given)), []
+        first = recorded(live, given)
+        _check_of(a, first)
+        return compared(first, recorded(model, given)), []
     except InvalidInput as error:
         return None, [f"compared by what the layers return, not by the operators that run: {error}"]
+
+
+def _check_of(a: Record, live: Recorded) -> None:
+    """Refuse a model that does not give what the trace holds: one that is loaded again with other random weights."""
+    for slot, (path, _) in zip(a.outputs, live.run.program.outputs, strict=False):
+        now = live.run.outputs[path]
+        if tuple(slot.shape) != now.shape or difference(a.read(slot), now) > THRESHOLD * live.floors[path]:
+            raise InvalidInput("A, loaded again, gives something else than before")
 
 
 def comparison(

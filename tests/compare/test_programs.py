@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -342,3 +343,35 @@ def test_writes_in_place_are_followed() -> None:
     finding = ag.compare(a, b, _normal(3, 6)).diagnosis[0]
     assert finding.mistake == "weights_differ"
     assert finding.proven
+
+
+SOURCE = """
+import torch
+from torch import nn
+
+def make(mode):
+    torch.manual_seed(0)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.d = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+        def forward(self, x):
+            return self.d(nn.functional.interpolate(self.c(x), scale_factor=2, mode=mode))
+    return Net().eval()
+
+def right():
+    return make("bilinear")
+
+def wrong():
+    return make("bicubic")
+"""
+
+
+def test_specifications_of_one_framework_are_compared_by_their_operators(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(SOURCE)
+    images = _normal(2, 3, 8, 8)
+    finding = ag.compare(f"{file}:right", f"{file}:wrong", images).diagnosis[0]
+    assert finding.mistake == "interpolation"
+    assert finding.proven
+    assert finding.place_b.endswith("nets.py:12")
