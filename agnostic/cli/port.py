@@ -6,11 +6,14 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agnostic.cli import common
+
+if TYPE_CHECKING:
+    from agnostic.port.report import PortReport
 
 
 def register(app: typer.Typer) -> None:
@@ -77,16 +80,24 @@ def port(
     path = found.save(out)
     report = found.report
     if json:
-        common.print_json({
-            "source": str(path), "stubs": list(dict.fromkeys(x.function for x in report.draft.stubs)),
-            "same": report.is_same, "free": report.free, "verdict": report.verdict,
-            "transposes": len(report.draft.laid.moves), "notes": list(report.notes),
-            "layers": [
-                {"name": x.name, "partner": x.partner, "error": x.error, "floor": x.floor, "same": x.is_same}
-                for x in report.found
-            ],
-        })  # fmt: skip
+        common.print_json(_as_data(report, path))
     else:
         common.say_lines(f"{report}\nWritten: {path}")
     if report.draft.stubs or (not unchecked and not report.is_same):
         raise typer.Exit(1)
+
+
+def _as_data(report: PortReport, path: Path) -> dict[str, Any]:
+    return {
+        "source": str(path),
+        "stubs": list(dict.fromkeys(x.function for x in report.draft.stubs)),
+        "same": report.is_same,
+        "free": report.free,
+        "verdict": report.verdict,
+        "transposes": len(report.draft.laid.moves),
+        "notes": list(report.notes),
+        "layers": [
+            {"name": x.name, "partner": x.partner, "error": x.error, "floor": x.floor, "same": x.is_same}
+            for x in report.found
+        ],
+    }
