@@ -292,7 +292,7 @@ def compared(found: PortTrial, environment: Mapping[str, str] | None = None) -> 
     def run() -> None:
         try:
             running.set_result(run_elsewhere([found.job], environment)[0])
-        except (InvalidInput, OSError) as error:
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it is raised again where the result is waited for)
             running.set_exception(error)
 
     # A daemon: who is interrupted need not wait for it.
