@@ -211,3 +211,37 @@ class Unknown(nn.Module):
 def test_an_operator_without_translation_is_named_with_its_layer_and_line() -> None:
     with pytest.raises(ag.InvalidInput, match=r"linalg_inv.*layer '0' \(Unknown\).*test_read_torch\.py:\d+"):
         ag.program(nn.Sequential(Unknown()), torch.eye(3)[None])
+
+
+class Item(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.sum().item())
+
+
+class Leaving(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.numpy() + 1)
+
+
+class Places(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.nonzero()
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Item(), r"depends on values of the data \(return x \* float"),
+        (Leaving(), r"leaves torch for NumPy \(return torch\.from_numpy"),
+        (Places(), r"nonzero.* shape depends on the data: layer '1' \(Places\).*test_read_torch\.py:\d+"),
+    ],
+)
+def test_what_depends_on_the_data_is_refused_with_its_layer_line_and_code(
+    layer: nn.Module, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), layer)
+    with pytest.raises(ag.InvalidInput, match=reason) as caught:
+        ag.program(model, torch.ones(2, 3))
+    assert "'1'" in str(caught.value)
+    assert "test_read_torch.py:" in str(caught.value)
+    assert capfd.readouterr().err == ""  # torch prints the graph so far
