@@ -1,7 +1,7 @@
 """Port models, run what was written, and write the table of docs/port.md.
 
     scripts/port-table.py torchvision:resnet18@64 timm:convnext_atto@64 --engine jax
-    scripts/port-table.py --family torchvision --engine torch
+    scripts/port-table.py --family segmentation --engine torch
 
 A row stands for one model on one engine: the verdict, the error of its outputs and the floor, the transposes that
 remain, the lines of the written source, and what of the inputs' sizes is free. Rows of other models are kept.
@@ -51,23 +51,40 @@ TORCHVISION = [
 ]
 
 
+SEGMENTATION = ["fcn_resnet50@64", "deeplabv3_mobilenet_v3_large@64", "lraspp_mobilenet_v3_large@64"]
+VIDEO = ["r3d_18@32", "mc3_18@32", "r2plus1d_18@32", "s3d@224", "mvit_v2_s@224", "swin3d_t@224"]
+FRAMES = {"r3d_18": 4, "mc3_18": 4, "r2plus1d_18": 4}
+FLOW = ["raft_small@128"]
+BACKBONES = ["resnet18_fpn@64", "mobilenet_v3_large_fpn@64"]
+TRANSFORMERS = ["bert", "gpt2", "vit", "clip"]
+
+FAMILIES = {
+    "torchvision": TORCHVISION, "segmentation": SEGMENTATION, "video": VIDEO, "flow": FLOW, "backbones": BACKBONES,
+    "transformers": TRANSFORMERS, "timm": [],
+}  # fmt: skip
+
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+"""What makes a transformer small."""
+
+
 def made(spec: str) -> tuple[Any, Any]:
-    """A model with random weights and statistics of its own, and images for it."""
+    """A model with random weights and statistics of its own, and inputs for it."""
     import torch
 
     name, _, size = spec.partition("@")
     library, _, name = name.partition(":")
     torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    side = int(size or 224)
+    images = torch.randn(2, 3, side, side, generator=generator)
     if library == "torchvision":
-        import torchvision
-
-        extra = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-        model = torchvision.models.get_model(name, weights=None, **extra)
+        model, inputs = _of_torchvision(name, images)
+    elif library == "transformers":
+        model, inputs = _of_transformers(name)
     else:
         import timm
 
-        model = timm.create_model(name, pretrained=False)
-    generator = torch.Generator().manual_seed(1)
+        model, inputs = timm.create_model(name, pretrained=False), images
     with torch.no_grad():
         for key, tensor in (*model.named_parameters(), *model.named_buffers()):
             if key.endswith("running_mean"):
@@ -77,8 +94,49 @@ def made(spec: str) -> tuple[Any, Any]:
             elif tensor.is_floating_point() and tensor.numel() and not tensor.any():
                 # Heads and branches that begin with zeros would agree whatever is wrong before them.
                 tensor.copy_(0.02 * torch.randn(tensor.shape, generator=generator))
-    side = int(size or 224)
-    return model.eval(), torch.randn(2, 3, side, side, generator=generator)
+    return model.eval(), inputs
+
+
+def _of_torchvision(name: str, images: Any) -> tuple[Any, Any]:
+    import torchvision
+    from torchvision.models.detection import backbone_utils
+
+    if name == "resnet18_fpn":
+        return backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None), images
+    if name == "mobilenet_v3_large_fpn":
+        backbone = backbone_utils.mobilenet_backbone(backbone_name="mobilenet_v3_large", weights=None, fpn=True)
+        return backbone, images
+    extra: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        extra = {"init_weights": True, "aux_logits": False}
+    elif f"{name}@64" in SEGMENTATION:
+        extra = {"weights_backbone": None}
+    model = torchvision.models.get_model(name, weights=None, **extra)
+    if any(spec.startswith(f"{name}@") for spec in VIDEO):
+        frames = FRAMES.get(name, 16)
+        return model, images[:, :, None].repeat(1, 1, frames, 1, 1) * images.new_ones(frames, 1, 1).cumsum(0).cos()
+    return model, (images, images.flip(0)) if f"{name}@128" in FLOW else images
+
+
+def _of_transformers(name: str) -> tuple[Any, Any]:
+    import torch
+    import transformers as library
+
+    ids = torch.tensor([[5, 6, 7, 8, 9, 1], [4, 3, 2, 9, 0, 0]])
+    text = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    seen = {**SMALL, "image_size": 16, "patch_size": 4}
+    read = {**SMALL, "vocab_size": 20, "max_position_embeddings": 32}
+    if name == "bert":
+        return library.BertModel(library.BertConfig(**read)), text
+    if name == "gpt2":
+        config = library.GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2, use_cache=False)
+        return library.GPT2LMHeadModel(config), text
+    if name == "vit":
+        return library.ViTForImageClassification(library.ViTConfig(**seen)), images
+    words = {**read, "eos_token_id": 9, "bos_token_id": 1, "pad_token_id": 0}
+    config = library.CLIPConfig(text_config=words, vision_config=seen, projection_dim=8)
+    return library.CLIPModel(config), {**text, "pixel_values": images}
 
 
 def rows(specs: list[str], engine: str) -> dict[str, str]:
@@ -131,14 +189,15 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="such as torchvision:resnet18@64")
-    parser.add_argument("--family", choices=["torchvision", "timm"], help="one model of each of its families")
+    parser.add_argument("--family", choices=sorted(FAMILIES), help="one model of each of its families")
     parser.add_argument("--engine", default="jax", choices=["jax", "torch", "tensorflow"])
     given = parser.parse_args()
     specs = list(given.models)
-    if given.family == "torchvision":
-        specs += [f"torchvision:{name}" for name in TORCHVISION]
-    elif given.family == "timm":
+    if given.family == "timm":
         specs += [f"timm:{name}@224" for name in _smallest()]
+    elif given.family:
+        library = "transformers" if given.family == "transformers" else "torchvision"
+        specs += [f"{library}:{name}" for name in FAMILIES[given.family]]
     before = PAGE.read_text()
     start, end = before.index(BEGIN) + len(BEGIN), before.index(END)
     table = {

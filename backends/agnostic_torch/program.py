@@ -20,9 +20,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from agnostic.errors import InvalidInput
+from agnostic.patching import patched
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
 from agnostic_torch import custom, stochastic
@@ -171,8 +173,14 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         warnings.simplefilter("ignore")
         # Where it fails, it prints the graph so far.
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
         return torch.export.export(model, args, dict(kwargs), strict=False)
+
+
+def _as_hinted(original: Any, mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """Whether a mask is causal, without looking at it: no is always right, since the mask is applied then."""
+    return bool(is_causal)
 
 
 _DATA = re.compile(r"data-dependent|\.numpy\(\) is not supported|aten\._local_scalar_dense|unbacked|Eq\(u\d")

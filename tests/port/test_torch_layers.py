@@ -1,0 +1,190 @@
+"""Layers of torch.nn and kinds of functional code, each in a model of its own, run in one process of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import agnostic as ag
+from agnostic.contracts.writer import WRITER
+from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.verb import cases, drafted_for
+from agnostic.registry import backend_of, get_backend
+
+Tensor = torch.Tensor
+IMAGE = torch.randn(2, 4, 9, 7, generator=torch.Generator().manual_seed(0))
+ROWS = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
+IDS = torch.tensor([[1, 2, 3, 9], [4, 5, 6, 0]])
+
+
+class Of(nn.Module):
+    """A function, and the layers and weights that it uses."""
+
+    def __init__(self, function: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the function gives for itself and the inputs."""
+        return self.function(self, *inputs)
+
+
+def unpooled(model: Any, x: Tensor) -> Tensor:
+    y, places = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+    found: Tensor = F.max_unpool2d(y, places, 3, 2, 1, output_size=x.shape[2:])
+    return found
+
+
+def stepped(model: Any, x: Tensor) -> Any:
+    state = None
+    for t in range(3):
+        state = model.cell(x[:, t], state)
+    return state
+
+
+def written_through_views(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    y = x * 1
+    first, second = y.chunk(2, 1)
+    first.relu_()
+    second[..., 0] = 3
+    turned = y.transpose(1, 2)
+    turned[:, 1].mul_(2)
+    y[:, torch.tensor([0, 2])] = 1.0
+    return y, turned
+
+
+def listed(model: Any, x: Tensor) -> Tensor:
+    found = torch.zeros(())
+    for layer, part in zip(model.layers, (x, x * 2, x + 1), strict=True):
+        found = found + layer(part).tanh()
+    return found
+
+
+def decoded(model: Any, x: Tensor, memory: Tensor) -> Tensor:
+    mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+    found: Tensor = model.decoder(x, memory, tgt_mask=mask, tgt_is_causal=True)
+    return found
+
+
+def padded(model: Any, x: Tensor, hidden: Tensor) -> Any:
+    return model.attention(x, x, x, key_padding_mask=hidden)
+
+
+def hidden_rows(model: Any, x: Tensor, seen: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=seen)
+
+
+def constants(model: Any, x: Tensor) -> tuple[Tensor, ...]:
+    rows, columns = torch.tril_indices(5, 5)
+    return torch.ones(3), x[:, rows, columns], x.median(1).values, x.cummax(1).values, x[:, :6, :6].diagonal(0, 1, 2)
+
+
+def layers() -> dict[str, tuple[nn.Module, Any]]:
+    """Each model and its inputs."""
+    torch.manual_seed(0)
+    grid = torch.randn(2, 4, 5, 2)
+    hidden = torch.tensor([[False] * 6, [False] * 4 + [True] * 2, [False] * 5 + [True]])
+    seen = torch.rand(3, 6, 6) > 0.3
+    seen[0, 2] = False
+    found: dict[str, tuple[nn.Module, Any]] = {
+        "reflect": (nn.Conv3d(4, 6, 3, padding=1, padding_mode="reflect"), torch.randn(2, 4, 5, 6, 7)),
+        "transposed": (nn.ConvTranspose2d(4, 6, 3, 3, 2, 1, groups=2, dilation=2), IMAGE),
+        "strided and dilated": (nn.Conv1d(4, 6, 3, stride=2, dilation=2, padding=1, groups=2), torch.randn(2, 4, 11)),
+        "average": (nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), IMAGE),
+        "unpooled": (Of(unpooled), IMAGE),
+        "places": (nn.MaxPool2d(3, 2, 1, return_indices=True, ceil_mode=True), IMAGE),
+        "one group": (nn.GroupNorm(1, 4), IMAGE + 30),
+        "instance norm": (nn.InstanceNorm2d(4, affine=True), IMAGE),
+        "local response": (nn.LocalResponseNorm(2), IMAGE),
+        "softplus": (nn.Softplus(2, 1), IMAGE),
+        "lstm cell": (Of(stepped, cell=nn.LSTMCell(8, 4)), ROWS),
+        "gru cell": (Of(stepped, cell=nn.GRUCell(8, 4, bias=False)), ROWS),
+        "rnn cell": (Of(stepped, cell=nn.RNNCell(8, 4, nonlinearity="relu")), ROWS),
+        "projected": (nn.LSTM(8, 6, 2, batch_first=True, bidirectional=True, proj_size=3), ROWS),
+        "attention": (Of(padded, attention=nn.MultiheadAttention(8, 2, batch_first=True)), (ROWS, hidden)),
+        "decoder": (
+            Of(decoded, decoder=nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 1)),
+            (ROWS, ROWS[:, :4]),
+        ),
+        "hidden rows": (Of(hidden_rows), (ROWS, seen)),
+        "largest norm": (nn.Embedding(10, 6, max_norm=1.0), IDS),
+        "bags": (nn.EmbeddingBag(10, 6, mode="mean", padding_idx=0), IDS),
+        "bags of offsets": (
+            Of(lambda m, i, o: m.bag(i, o), bag=nn.EmbeddingBag(10, 6, mode="max")),
+            (torch.tensor([1, 2, 3, 4, 5, 6]), torch.tensor([0, 2, 5])),
+        ),
+        "bilinear": (nn.Bilinear(4, 5, 3), (torch.randn(2, 6, 4), torch.randn(2, 6, 5))),
+        "cosine": (nn.CosineSimilarity(1), (IMAGE, IMAGE.flip(0))),
+        "distance": (nn.PairwiseDistance(1, keepdim=True), (ROWS, ROWS.flip(0))),
+        "fold": (nn.Fold((7, 8), (2, 3), dilation=2, stride=(1, 2), padding=(0, 1)), torch.randn(2, 12, 15)),
+        "affine": (
+            Of(lambda m, x, t: F.grid_sample(x, F.affine_grid(t, x.shape, align_corners=True), align_corners=True)),
+            (IMAGE, torch.randn(2, 2, 3) / 2),
+        ),
+        "weight norm": (nn.utils.parametrizations.weight_norm(nn.Linear(7, 3), dim=None), IMAGE),
+        "views": (Of(written_through_views), ROWS),
+        "listed": (Of(listed, layers=nn.ModuleList([nn.Linear(8, 3) for _ in range(3)])), ROWS),
+        "constants": (Of(constants), ROWS),
+        "shifts": (Of(lambda m, i: ((i * 3) >> 1, ~i, i & 3)), IDS),
+        "scattered": (Of(lambda m, x: x.scatter_add(1, torch.zeros_like(x[:, :2]).long(), x[:, :2])), ROWS),
+        "apart": (Of(lambda m, x: x[:, torch.tensor([1, 2])][:, :, torch.tensor([0, 3])].fmod(0.3)), ROWS),
+    }
+    for method in ("bilinear", "nearest", "bicubic"):
+        for fill in ("zeros", "border", "reflection"):
+            read = Of(lambda m, x, g, method=method, fill=fill: F.grid_sample(x, g, method, fill, align_corners=False))
+            found[f"{method} {fill}"] = (read, (IMAGE, grid))
+    for model, _ in found.values():
+        model.eval()
+    return found
+
+
+def test_each_layer_and_each_kind_of_code_computes_the_same(tmp_path: Path) -> None:
+    writer, trials = get_backend("keras")[WRITER], {}
+    for number, (name, (model, inputs)) in enumerate(layers().items()):
+        backend = backend_of(model)
+        written = drafted_for(backend, model, inputs, writer.dialect())
+        path = tmp_path / f"model_{number}.py"
+        path.write_text(written.draft.written.text)
+        weights = writer.write_weights(written.arrays, tmp_path, path.stem)
+        given = cases(backend, inputs, written.variation)
+        trials[name] = trial(backend, model, written.draft, given, "keras", path, weights)
+    outcomes = run_elsewhere([found.job for found in trials.values()], {"KERAS_BACKEND": "torch"})
+    wrong = {}
+    for (name, found), outcome in zip(trials.items(), outcomes, strict=True):
+        rows = [] if isinstance(outcome, str) else judged(found, outcome)
+        if not rows or not all(row.is_same for row in rows):
+            wrong[name] = outcome if isinstance(outcome, str) else [row for row in rows if not row.is_same]
+    assert not wrong
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x * self.count
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "said"),
+    [
+        (Counting(), ROWS, "buffer 'count' is changed by each call"),
+        (nn.FractionalMaxPool2d(2, output_size=3), IMAGE, "rand"),
+        (Of(lambda m, x: torch.fft.fft(x).real), ROWS, "fourier"),
+        (nn.AdaptiveMaxPool2d(3, return_indices=True), IMAGE, "result 1 of operator aten.adaptive_max_pool2d"),
+        (Of(lambda m, x: x[x > 0]), ROWS, "shape depends on the data"),
+    ],
+)
+def test_what_cannot_be_ported_is_refused_by_name(model: nn.Module, inputs: Tensor, said: str) -> None:
+    with pytest.raises(ag.InvalidInput, match=said):
+        ag.port(model.eval(), "keras", inputs, check=False)
