@@ -69,7 +69,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         augmentation.dataset([inputs[0]] * 3, 0), ag.data.Ragged.from_lists([[1], [2, 3]]),
         ag.data.shuffle(list(range(1000)), seed=0), *folders(folder),
         ag.port(network("conv"), "keras", inputs, check=False),
-        *attributions(net, name),
+        *attributions(net, name), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
         ag.objectives.channel(name, range(4096)), ag.objectives.neuron(name, range(64)),
         ag.objectives.direction(name, np.ones((2, 4))), ag.objectives.logit(range(1000)), ag.objectives.deepdream(name),
         ag.objectives.diversity(name), ag.objectives.total_variation(), *map(ag.recipes.get, ag.recipes.names()),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any
 
+from agnostic import display
 from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Node, Program, Value, values_in
 from agnostic.text import counted
@@ -16,7 +17,7 @@ GROUP = "agnostic.operators"
 """Entry points that each name a :class:`CustomOperator`, or a sequence of them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CustomOperator:
     """An operator of the user's own, and how one framework spells it.
 
@@ -48,6 +49,9 @@ class CustomOperator:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"<CustomOperator {display.shortened(self.name)} of {self.to}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the spelling gives."""
