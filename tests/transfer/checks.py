@@ -176,7 +176,7 @@ def settings_are_fixed_both_ways() -> None:
     assert back.explained, back
     for report, conv in ((there, "c"), (back, "0")):
         assert not report.verified
-        assert [x for x in report.differences if x.startswith(f"{conv}: padding is")], report.differences
+        assert [x for x in report.differences if x.startswith(f"{conv!r}: padding is")], report.differences
         assert any("epsilon is" in x for x in report.differences), report.differences
 
 
