@@ -32,8 +32,31 @@ def moved_start(run: int) -> Iterator[None]:
         Ascent.initial = initial  # type: ignore[method-assign]
 
 
+@contextmanager
+def optimized(engine: str) -> Iterator[None]:
+    """Inside, jax compiles as it does for users: tests/conftest.py takes away optimizations, which round otherwise."""
+    if engine != "jax":
+        yield
+        return
+    import jax
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+        # What was compiled inside would be used again outside.
+        jax.clear_caches()
+
+
 def main(framework: str, out: str | Path) -> None:
     """Compute the cases of ``"numpy"``, ``"torch"``, ``"torch-float64"`` or ``"keras-ENGINE"`` into an .npz file."""
+    with optimized(framework.partition("-")[2]):
+        np.savez(out, **_results(framework))
+
+
+def _results(framework: str) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     def keep(area: str, results: object) -> None:
@@ -46,11 +69,6 @@ def main(framework: str, out: str | Path) -> None:
     else:
         backend, _, rest = framework.partition("-")
         dtype = "float64" if rest == "float64" else "float32"
-        if rest == "jax":
-            import jax
-
-            # As users have it; tests/conftest.py takes the compiler's optimizations away, which round otherwise.
-            jax.config.update("jax_disable_most_optimizations", False)
         model = ag.load("efficientnet_lite0", backend=backend, engine=rest if backend == "keras" else None)
         if dtype == "float64":
             model = model.double()
@@ -76,4 +94,4 @@ def main(framework: str, out: str | Path) -> None:
         keep("ascents/paired", cases.ascents(pair, "tanh", dtype, preprocess=True, inputs=inputs))
         if backend == "keras":
             assert backend_of(model).engine == rest
-    np.savez(out, **found)
+    return found
