@@ -216,10 +216,19 @@ class _Teller:
         user = next((n.module for n in self.b.nodes[index:] if _is_layer(self.b, n)), "")
         before = [n.module for n in self.b.nodes[:index] if _is_layer(self.b, n)]
         after = before[-1] if before else "input"
+        if before and lead.a is not None and self._fused(lead):
+            return lead.a.module, after, "layer", ""
         ours = lead.a.module if lead.a is not None and _is_layer(self.a, lead.a) else user or "output"
         if difference.parting.node < 0:
             user = ""
         return ours, user or after, "glue", after
+
+    def _fused(self, edit: Edit) -> bool:
+        """Whether A's layer itself computes the operator that B lacks, as an activation of its own."""
+        if edit.kind != "missing" or edit.a is None or not _is_layer(self.a, edit.a):
+            return False
+        made = self.a.made_by(self.a.root(edit.ours)) if isinstance(edit.ours, Value) else None
+        return made is not None and made.module == edit.a.module
 
     def _index(self, node: Node | None) -> int:
         if node is None or not node.outputs or node.outputs[0] not in self.b.producer:
@@ -246,6 +255,9 @@ class _Teller:
                 return f"{at} {what} joins the parts in another order: A's are B's {edit.ours}."
             case "leaf":
                 return f"{at} {self.named(1, edit.theirs)} {self.related(edit).words}."
+            case "missing" if edit.a is not None and self._fused(edit):
+                _, layer, _, _ = self.where(edit, difference)
+                return f"Layer {layer!r} lacks {what}, which A's layer {edit.a.module!r} computes{_seen(edit.a)}."
             case "missing":
                 return f"{at} {what}{self._others(0, edit.a, edit.ours)} is missing, which A has{_seen(edit.a)}."
             case "extra":
