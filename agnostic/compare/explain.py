@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agnostic.compare import match, noise
+from agnostic.compare import match, noise, padding
 from agnostic.compare.edits import Edit, edits
 from agnostic.compare.frontier import Parting, partings
 from agnostic.compare.replay import Evaluate, Patches, floors, operands_of, outputs, slots
@@ -221,7 +221,8 @@ def _chosen(
         at = (None, None) if parting.node < 0 else (a.nodes[parting.partner], b.nodes[parting.node])
         cost, script = edits(a, b, parting.a, parting.b, at)
         # A value that is used twice is aligned twice.
-        changes = tuple({(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}.values())
+        once = {(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}
+        changes = padding.differing(tuple(once.values()))
         priced.append((cost, parting.size, parting.node if parting.node >= 0 else len(b.nodes), parting, changes, at))
     priced.sort(key=lambda x: x[:3])
     best: tuple[Difference, Patches] | None = None

@@ -14,6 +14,7 @@ from agnostic.compare.frontier import PARTS
 from agnostic.compare.known import ACTIVATIONS, RANK, TOGETHER, mistake_of, operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, kind
+from agnostic.compare.padding import POOL_MISTAKES, pool_mistake
 from agnostic.compare.replay import slots
 from agnostic.compare.report import Divergence
 from agnostic.compare.sides import Side
@@ -44,7 +45,7 @@ def divergences(found: DifferenceSummary, before: float, after: float) -> list[D
 def _apart(found: DifferenceSummary, difference: Difference) -> list[Difference]:
     """The mistakes of one difference: edits of one line belong together, and those that are one mistake."""
     key, lead = _Teller(found).mistake(difference)
-    if key in TOGETHER or lead.kind in ("operand", "piece"):
+    if key in TOGETHER or key in POOL_MISTAKES.values() or lead.kind in ("operand", "piece"):
         return [difference]
     lines: dict[Any, list[Edit]] = {}
     for edit in difference.edits:
@@ -120,6 +121,8 @@ class _Teller:
         norms = self._swapped(edits)
         if norms:
             return norms, edits[0]
+        if (pooled := pool_mistake(edits)) is not None:
+            return pooled
         kinds = {operator_of(e) for e in edits}
         if len(edits) > 1 and all(e.kind == "extra" for e in edits) and kinds <= {"mul", "add", "sub", "div"}:
             return "preprocessing_range", edits[0]

@@ -119,7 +119,7 @@ def test_a_setting_that_no_output_shows_is_noted(inputs: np.ndarray[Any, Any]) -
     assert found.same
     said = [x for x in found.notes if "norm" in x]
     assert len(said) == 2, found.notes
-    assert all(x.endswith("in norm") for x in said)
+    assert all(x.endswith("in 'norm'") for x in said), said
     assert said[0] in str(found)
     assert not [x for x in ag.compare(network(), network(), inputs).notes if "where A has" in x]
 
