@@ -94,7 +94,6 @@ assert 'keras' not in sys.modules
 # Cycles ---------------------------------------------------------------------------------------------------------------
 CYCLES = (
     {"agnostic.program.nodes", "agnostic.program.text", "agnostic.program.vocabulary"},  # a program prints itself
-    {"agnostic.port.layout", "agnostic.port.rules"},  # a layout is found by rules, and a rule lays out what is inside
     # To be rebuilt.
     {"agnostic.compare.page", "agnostic.compare.report"},
     {"agnostic.compare.offline", "agnostic.compare.processes", "agnostic.compare.verbs"},

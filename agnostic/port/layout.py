@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.port.laid import Axis, Laid, atoms, flat, fresh, natural, size
-from agnostic.program.builder import Builder, NodeOrigin
+from agnostic.port.laid import Axis, Laid, atoms, flat, size
+from agnostic.program.builder import Builder
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, values_in
 
 IMAGES = frozenset(
@@ -93,7 +93,7 @@ class LaidOut:
     places: Mapping[Value, tuple[Value, tuple[int, ...]]]
 
 
-class _Pinned(Exception):
+class Pinned(Exception):
     """A weight is needed in two orders; it has to stay in the source's."""
 
 
@@ -227,7 +227,7 @@ class LayoutState:
 
     def _pinned(self, x: Laid, order: tuple[Axis, ...], leaf: Leaf) -> Value:
         if leaf.name not in self.pinned:
-            raise _Pinned(leaf.name)
+            raise Pinned(leaf.name)
         if x.value not in self._settled:
             value = self.builder.leaf(leaf.name, leaf.role, leaf.value.shape, leaf.value.dtype)
             step = Rearrangement(leaf.value.shape, tuple(range(len(leaf.value.shape))), leaf.value.shape)
@@ -255,74 +255,13 @@ class LayoutState:
         self.laid[self.node.outputs[output]] = found
 
 
-def laid_out(program: Program, channels: int) -> LaidOut:
-    """Give a program the axes of another framework.
-
-    Args:
-        program: simplified.
-        channels: the axis of channels of an image that the target wants: -1 (last), 1 (first).
-    """
-    pinned: frozenset[str] = frozenset()
-    while True:
-        try:
-            return _laid_out(program, channels, pinned)
-        except _Pinned as found:
-            pinned |= {str(found)}
-
-
-def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
-    from agnostic.port.products import PRODUCTS
-    from agnostic.port.rules import RULES, default
-
-    rules = {**RULES, **PRODUCTS}
-    consumers = _consumers(program)
-    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
-    state = LayoutState(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
-    inputs = {}
-    for leaf in program.leaves:
-        if leaf.role == "input":
-            places = _input_places(leaf.value, state)
-            axes = tuple(map(fresh, leaf.value.shape))
-            order = tuple(axes[axis] for axis in places)
-            value = state.builder.leaf(leaf.name, "input", tuple(map(size, order)), leaf.value.dtype)
-            state.laid[leaf.value] = Laid(value, axes, order)
-            inputs[leaf.name] = places
-        else:
-            state.laid[leaf.value] = natural(leaf.value)
-            state.pending[leaf.value] = leaf
-    for node in program.nodes:
-        state.node = node
-        state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
-        rules.get(node.operator, default)(state, node)
-    # What is put in order for the result alone belongs to the model itself.
-    state.builder.origin = NodeOrigin("", program.name, calls=("",))
-    state.node = Node("output", (), {}, ())
-    results, outputs = {}, {}
-    for path, value in program.outputs:
-        results[path], outputs[path] = _output(state, value)
-    state.settled()
-    new = state.builder.program(program.name, program.framework, results, program.modules)
-    places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
-    return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
-
-
-def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
-    """Where the axes of an input of the target are in the source: channels move if the value is used as an image."""
-    rank = len(value.shape)
-    same = tuple(range(rank))
-    axis = _channel_axis(value, state.consumers)
-    if axis is None or axis % rank == state.channels % rank:
-        return same
-    others = [place for place in same if place not in (0, axis % rank)]
-    return (0, *others, axis % rank) if state.channels == -1 else (0, axis % rank, *others)
-
-
 def channel_axis(value: Value, program: Program) -> int | None:
     """The axis of channels of an image; None for a value that no operator sees as an image."""
-    return _channel_axis(value, _consumers(program))
+    return image_axis(value, consumers_of(program))
 
 
-def _consumers(program: Program) -> dict[Value, list[Node]]:
+def consumers_of(program: Program) -> dict[Value, list[Node]]:
+    """The nodes that read each value."""
     consumers: dict[Value, list[Node]] = defaultdict(list)
     for node in program.nodes:
         for operand in node.operands:
@@ -331,7 +270,7 @@ def _consumers(program: Program) -> dict[Value, list[Node]]:
     return consumers
 
 
-def _channel_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
+def image_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
     """The axis of channels, by the first operator that sees the value as an image."""
     seen, waiting = {value}, [value]
     while waiting:
@@ -357,20 +296,6 @@ def whole(x: Laid) -> tuple[Value, tuple[int, ...]] | None:
         left.remove(place)
         places.append(place)
     return x.value, tuple(places)
-
-
-def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
-    """An output as it is, where it is an image with its channels moved; else with the axes of the source."""
-    x = state.of(value)
-    found, rank = whole(x), len(x.axes)
-    if found is not None and not state.is_leaf(x):
-        spatial = list(range(2, rank))
-        if found[1] in ((0, *spatial, 1), (0, rank - 1, *range(1, rank - 1))):
-            return found
-    if state.is_leaf(x):
-        # A weight or constant that a model returns is read by nothing else, perhaps.
-        return state.builder.emit("identity", state.source(x)), tuple(range(rank))
-    return state.source(x), tuple(range(rank))
 
 
 def substituted(node: Node, operands: Sequence[Any]) -> Node:

@@ -14,7 +14,8 @@ from agnostic.port.classes import Classes
 from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
 from agnostic.port.functions import LONGEST, Functions, Stub
-from agnostic.port.layout import LaidOut, Rearrangement, laid_out
+from agnostic.port.laying import laid_out
+from agnostic.port.layout import LaidOut, Rearrangement
 from agnostic.port.lists import joined_inputs
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body

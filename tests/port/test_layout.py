@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agnostic.port.laid import Factor, common, flat, grouped, natural, reshaped, size
-from agnostic.port.layout import LaidOut, laid_out
+from agnostic.port.laying import laid_out
+from agnostic.port.layout import LaidOut
 from agnostic.program.builder import Builder
 from agnostic.program.evaluate import run
 from agnostic.program.nodes import Program, Value

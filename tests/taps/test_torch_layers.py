@@ -269,7 +269,7 @@ def test_the_size_of_the_card_is_used():
 def test_inputs_that_cannot_be_inferred():
     # 72 = 6 x 12 positions: no square leaves so many, and there are several others.
     oblong = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(8), nn.Flatten(), nn.Linear(4 * 72, 2))
-    with pytest.raises(InvalidInput, match=r"inputs of Sequential .* cannot be found .* give .* inputs=.* size="):
+    with pytest.raises(InvalidInput, match=r"does not declare the shapes of its inputs.* give .* inputs=.* size="):
         ag.layers(oblong)
     assert ag.layers(oblong, size=(48, 96))[0].shape == (None, 4, 48, 96)
 

@@ -1,0 +1,83 @@
+"""A whole program given the axes of another framework, operator by operator, by the rules."""
+
+from __future__ import annotations
+
+from agnostic.port.laid import Laid, fresh, natural, size
+from agnostic.port.layout import LaidOut, LayoutState, Pinned, consumers_of, image_axis, whole
+from agnostic.port.products import PRODUCTS
+from agnostic.port.rules import RULES, default
+from agnostic.program.builder import Builder, NodeOrigin
+from agnostic.program.nodes import Node, Program, Value
+
+
+def laid_out(program: Program, channels: int) -> LaidOut:
+    """Give a program the axes of another framework.
+
+    Args:
+        program: simplified.
+        channels: the axis of channels of an image that the target wants: -1 (last), 1 (first).
+    """
+    pinned: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _laid_out(program, channels, pinned)
+        except Pinned as found:
+            pinned |= {str(found)}
+
+
+def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
+    rules = {**RULES, **PRODUCTS}
+    consumers = consumers_of(program)
+    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    state = LayoutState(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
+    inputs = {}
+    for leaf in program.leaves:
+        if leaf.role == "input":
+            places = _input_places(leaf.value, state)
+            axes = tuple(map(fresh, leaf.value.shape))
+            order = tuple(axes[axis] for axis in places)
+            value = state.builder.leaf(leaf.name, "input", tuple(map(size, order)), leaf.value.dtype)
+            state.laid[leaf.value] = Laid(value, axes, order)
+            inputs[leaf.name] = places
+        else:
+            state.laid[leaf.value] = natural(leaf.value)
+            state.pending[leaf.value] = leaf
+    for node in program.nodes:
+        state.node = node
+        state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        rules.get(node.operator, default)(state, node)
+    # What is put in order for the result alone belongs to the model itself.
+    state.builder.origin = NodeOrigin("", program.name, calls=("",))
+    state.node = Node("output", (), {}, ())
+    results, outputs = {}, {}
+    for path, value in program.outputs:
+        results[path], outputs[path] = _output(state, value)
+    state.settled()
+    new = state.builder.program(program.name, program.framework, results, program.modules)
+    places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
+    return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
+
+
+def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
+    """Where the axes of an input of the target are in the source: channels move if the value is used as an image."""
+    rank = len(value.shape)
+    same = tuple(range(rank))
+    axis = image_axis(value, state.consumers)
+    if axis is None or axis % rank == state.channels % rank:
+        return same
+    others = [place for place in same if place not in (0, axis % rank)]
+    return (0, *others, axis % rank) if state.channels == -1 else (0, axis % rank, *others)
+
+
+def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
+    """An output as it is, where it is an image with its channels moved; else with the axes of the source."""
+    x = state.of(value)
+    found, rank = whole(x), len(x.axes)
+    if found is not None and not state.is_leaf(x):
+        spatial = list(range(2, rank))
+        if found[1] in ((0, *spatial, 1), (0, rank - 1, *range(1, rank - 1))):
+            return found
+    if state.is_leaf(x):
+        # A weight or constant that a model returns is read by nothing else, perhaps.
+        return state.builder.emit("identity", state.source(x)), tuple(range(rank))
+    return state.source(x), tuple(range(rank))
