@@ -29,9 +29,10 @@ def steps_between(base: Value, view: Value, nodes: Sequence[Node]) -> Steps | No
     found: list[Node] = []
     while view != base:
         node = givers.get(view)
-        if node is None or node.operator not in _BACK or not isinstance(node.operands[0], Value):
+        if node is None or node.operator not in {*_BACK, *_ALIASES} or not isinstance(node.operands[0], Value):
             return None
-        found.append(node)
+        if node.operator not in _ALIASES:
+            found.append(node)
         view = node.operands[0]
     return tuple(reversed(found))
 
@@ -90,3 +91,6 @@ _BACK: Mapping[str, Callable[[Builder, Value, Value, Node], Value]] = {
     "select": _selected,
     "identity": _same,
 }
+
+_ALIASES = frozenset({"dropout"})
+"""Operators that return their operand itself in inference mode, so that a write to one is a write to the other."""

@@ -103,7 +103,9 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The block."""
-        return x + self.drop_path(F.relu(self.bn(self.conv(x))))
+        y = self.drop_path(self.bn(self.conv(x)))
+        y += x  # in inference this writes to the norm's output as well, which the drop path returns
+        return F.relu(y)
 
 
 class Deep(nn.Module):
