@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.attribution.methods import METHODS, MethodOptions
+from agnostic.attribution.methods import METHODS, MethodOptions, check_method
 from agnostic.attribution.network import ExplainedModel, Target
 from agnostic.attribution.verb import ClassName, explained_model
 from agnostic.checks import whole_number
 from agnostic.contracts.weights import WEIGHTS
-from agnostic.errors import UnknownName, nearest
 from agnostic.models.inputs import Size
 from agnostic.registry import Model
 
@@ -134,10 +133,9 @@ def judge(
         True
     """
     for name in methods:
-        if name not in METHODS:
-            raise UnknownName(f"no method {name!r}: they are {', '.join(METHODS)}{nearest(name, METHODS)}")
+        check_method(name)
     whole_number("steps", steps, 1)
-    network, _, _ = explained_model(
+    network, _ = explained_model(
         model, images, target, inputs=inputs, image=image, size=size, channels_in=channels_in, micro_batch=micro_batch
     )
     options = MethodOptions(samples=samples, seed=seed, progress=progress)

@@ -13,6 +13,8 @@ from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Selector, select
 from agnostic.text import counted
 
+Array = npt.NDArray[np.float64]
+
 _MOST_EXTRA = 16
 """Tokens that stand for no patch, before the others: classes, distillation, registers."""
 _TRIES = 12
@@ -62,30 +64,35 @@ def on_grid(layer: Layer, values: npt.NDArray[np.float64], size: tuple[int, int]
     return flat.reshape(rows, channels, height, width)
 
 
-def class_activation_layer(network: ExplainedModel, selector: Selector | None) -> Layer:
-    """The layer whose channels a class activation map weighs.
+def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple[Layer, Array, Array]:
+    """The layer whose channels a class activation map weighs, its output, and the gradient of the scores there.
 
     Without a selector: the last one with weights that is a grid and from which the scores have a gradient at its
     patches, or what follows it, or holds it, at the same resolution: the last block of a ResNet, the last ReLU of a
     VGG, the normalization before the last attention of a ViT, after which the class token alone counts.
 
+    Returns:
+        The layer, and two arrays (N, channels, height, width).
+
     Raises:
         InvalidInput, UnknownName: no layer is such a grid; the selector chooses none, or several.
     """
-    size = (int(network.images.shape[1]), int(network.images.shape[2]))
+    size = network.size
     if selector is not None:
-        found = select(network.listing, selector)
-        if len(found) != 1:
-            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}: a class activation map is of one")
-        on_grid(found[0], np.zeros([n or 1 for n in found[0].shape or ()]), size)
-        return found[0]
-    candidates = _candidates(network.listing, size)
+        candidates = select(network.listing, selector)
+        if len(candidates) != 1:
+            found = counted(len(candidates), "layer")
+            raise InvalidInput(f"{selector!r} chooses {found}: a class activation map is of one")
+        # Told before the model runs.
+        on_grid(candidates[0], np.zeros([n or 1 for n in candidates[0].shape or ()]), size)
+    else:
+        candidates = _candidates(network.listing, size)
     if candidates:
-        owners = np.arange(network.count)
-        seen = network.gradients(network.images, owners, candidates)
+        seen = network.gradients(network.images, np.arange(network.count), candidates)
         for layer in candidates:
-            if np.abs(on_grid(layer, seen.gradients[layer.name], size)).max() > 0:
-                return layer
+            gradients = on_grid(layer, seen.gradients[layer.name], size)
+            if selector is not None or np.abs(gradients).max() > 0:
+                return layer, on_grid(layer, seen.values[layer.name], size), gradients
     raise InvalidInput(
         "no layer of the model is a grid over the image that its scores depend on: choose one with layer=..., or a "
         "method that needs none, such as 'integrated_gradients' or 'occlusion'"
@@ -104,7 +111,7 @@ def _candidates(listing: Sequence[Layer], size: tuple[int, int]) -> list[Layer]:
         same = [x for x in grids if grid(x, size) == grid(leaf, size)]
         around = [x for x in same if leaf.name.startswith(f"{x.name}.")]
         after = [x for x in grids[i + 1 :] if x in same and not x.parameters and x.name not in holders]
-        found.update((x.name, x) for x in (*around, *reversed(after[:1]), leaf))
+        found.update((x.name, x) for x in (*around, *after[:1], leaf))
         if len(found) >= _TRIES:
             break
     return list(found.values())[:_TRIES]

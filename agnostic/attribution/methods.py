@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.attribution.layers import class_activation_layer, on_grid
+from agnostic.attribution.layers import layer_gradients
 from agnostic.attribution.maps import Maps, enlarged
 from agnostic.attribution.network import ExplainedModel
+from agnostic.errors import UnknownName, nearest
 from agnostic.layers import Layer, Selector
 from agnostic.tables import filling
 
@@ -63,6 +64,12 @@ METHODS: dict[str, Method] = {}
 """Every method by its name."""
 
 _method = filling(METHODS)
+
+
+def check_method(name: str) -> None:
+    """Raise UnknownName where no method has this name."""
+    if name not in METHODS:
+        raise UnknownName(f"no method {name!r}: they are {', '.join(METHODS)}{nearest(name, METHODS)}")
 
 
 # Gradients with respect to pixels ------------------------------------------------------------------------------------
@@ -149,7 +156,8 @@ def grad_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
     Source: Selvaraju et al., "Grad-CAM", 2017, equations 1 and 2.
     """
-    layer, values, gradients = _layer_gradients(network, options)
+    layer, values, gradients = layer_gradients(network, options.layer)
+    options.done(network.count)
     weights = gradients.mean((2, 3), keepdims=True)
     return _class_activation(network, layer, (weights * values).sum(1))
 
@@ -161,7 +169,8 @@ def grad_cam_plus_plus(network: ExplainedModel, options: MethodOptions) -> Metho
     Source: Chattopadhyay, Sarkar, Howlader, Balasubramanian, "Grad-CAM++", 2018, equations 10 and 19, with the score's
     exponential as the differentiated function.
     """
-    layer, values, gradients = _layer_gradients(network, options)
+    layer, values, gradients = layer_gradients(network, options.layer)
+    options.done(network.count)
     total = values.sum((2, 3), keepdims=True)
     below = 2 * gradients**2 + total * gradients**3
     alpha = np.divide(gradients**2, below, out=np.zeros_like(below), where=below != 0)
@@ -175,7 +184,8 @@ def layer_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
     Source: Jiang, Zhang, Hou, Cheng, Wei, "LayerCAM", 2021, equations 4 and 5.
     """
-    layer, values, gradients = _layer_gradients(network, options)
+    layer, values, gradients = layer_gradients(network, options.layer)
+    options.done(network.count)
     return _class_activation(network, layer, (np.maximum(gradients, 0) * values).sum(1))
 
 
@@ -187,10 +197,7 @@ def score_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
     Source: Wang et al., "Score-CAM", 2020, equations 4 to 6: weights are the softmax of the scores over the channels.
     """
-    layer = class_activation_layer(network, options.layer)
-    size, owners = _size(network), np.arange(network.count)
-    seen = network.gradients(network.images, owners, [layer])
-    values = on_grid(layer, seen.values[layer.name], size)
+    (layer, values, _), size = layer_gradients(network, options.layer), network.size
     low, high = values.min((2, 3), keepdims=True), values.max((2, 3), keepdims=True)
     shown = np.divide(values - low, high - low, out=np.zeros_like(values), where=high > low)
     scores = np.empty(values.shape[:2])
@@ -205,18 +212,8 @@ def score_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     return _class_activation(network, layer, (weights[:, :, None, None] * values).sum(1))
 
 
-def _layer_gradients(
-    network: ExplainedModel, options: MethodOptions
-) -> tuple[Layer, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A layer, its output and the gradient there, (N, channels, height, width) both."""
-    layer = class_activation_layer(network, options.layer)
-    seen, size = network.gradients(network.images, np.arange(network.count), [layer]), _size(network)
-    options.done(network.count)
-    return layer, on_grid(layer, seen.values[layer.name], size), on_grid(layer, seen.gradients[layer.name], size)
-
-
 def _class_activation(network: ExplainedModel, layer: Layer, maps: Maps) -> MethodMaps:
-    return MethodMaps(enlarged(np.maximum(maps, 0), _size(network)), layer.name)
+    return MethodMaps(enlarged(np.maximum(maps, 0), network.size), layer.name)
 
 
 # Images that are changed ---------------------------------------------------------------------------------------------
@@ -228,7 +225,7 @@ def occlusion(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
     Source: Zeiler, Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
     """
-    height, width = _size(network)
+    height, width = network.size
     side = min(options.window or max(2, min(height, width) // 8), height, width)
     step = max(1, side // 2)
     tops = sorted({*range(0, height - side, step), height - side})
@@ -261,7 +258,7 @@ def rise(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     their mean, so that a constant added to the score changes nothing.
     """
     generator, count = np.random.default_rng(options.seed), options.samples or 1000
-    size, cells = _size(network), 7
+    size, cells = network.size, 7
     masks = np.stack([_mask(generator, size, cells) for _ in range(count)]).astype(np.float32)
     maps = np.empty((network.count, *size))
     for image in range(network.count):
@@ -282,7 +279,3 @@ def _mask(generator: np.random.Generator, size: tuple[int, int], cells: int) -> 
     large = enlarged(open_, ((cells + 1) * steps[0], (cells + 1) * steps[1]))
     top, left = (int(generator.integers(step)) for step in steps)
     return large[top : top + size[0], left : left + size[1]]
-
-
-def _size(network: ExplainedModel) -> tuple[int, int]:
-    return int(network.images.shape[1]), int(network.images.shape[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from agnostic.errors import InvalidInput, NonFinite
 from agnostic.layers import Layer
 from agnostic.models.call import ModelCall
 from agnostic.models.forms import Input
+from agnostic.models.inputs import run_layers
 from agnostic.ops import Array, Ops
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
@@ -53,27 +55,38 @@ class ExplainedModel:
     Attributes:
         backend, model: the model and who runs it.
         form, call: its input of images, and the inputs around it.
-        images: (N, H, W, C) as the model takes them, channels last.
+        shown: the images (N, H, W, C) in the model's size, uint8 or floating point in [0, 1].
+        images: the same as the model takes them, channels last.
         micro_batch: rows that are computed together.
         target: a function of the user; None where classes are explained.
         classes: (N,) the class of each image; without meaning where there is a target.
-        listing: the layers that ran, in order.
     """
 
     backend: Backend
     model: Model
     form: Input
     call: ModelCall
-    images: ModelImages
+    shown: npt.NDArray[Any] = field(repr=False)
+    images: ModelImages = field(repr=False)
     micro_batch: int
     target: Target | None
-    listing: Sequence[Layer] = field(repr=False)
     classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def count(self) -> int:
         """The number of images."""
         return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return int(self.images.shape[1]), int(self.images.shape[2])
+
+    @cached_property
+    def listing(self) -> Sequence[Layer]:
+        """The layers that run, in order; the model is run once for it, by the methods that look at layers."""
+        first = self.call.first().native(self.backend, self.model, self.form.arrange(self.images[:1]))
+        return [x for x in run_layers(self.backend, self.model, first) if x.calls]
 
     def predictions(
         self, rows: ModelImages, owners: npt.NDArray[np.int64]
@@ -104,7 +117,7 @@ class ExplainedModel:
         for part, own in self._batches(rows, owners):
             ops, forward = self._forward(part, own)
             found.append(np.asarray(ops.numpy(self._score(ops, forward, own)), np.float64))
-        return _finite(np.concatenate(found))
+        return finite(np.concatenate(found))
 
     def gradients(
         self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer] = (), *, guided: bool = False
@@ -122,8 +135,8 @@ class ExplainedModel:
         """
         parts = [self._gradients(part, own, layers, guided) for part, own in self._batches(rows, owners)]
         return ScoreGradients(
-            _finite(np.concatenate([x.scores for x in parts])),
-            _finite(np.concatenate([x.pixels for x in parts])),
+            finite(np.concatenate([x.scores for x in parts])),
+            finite(np.concatenate([x.pixels for x in parts])),
             {x.name: np.concatenate([part.values[x.name] for part in parts]) for x in layers},
             {x.name: np.concatenate([part.gradients[x.name] for part in parts]) for x in layers},
         )
@@ -233,7 +246,8 @@ def _softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return found
 
 
-def _finite(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def finite(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The same numbers; NonFinite where one of them is not finite."""
     if not np.isfinite(x).all():
         raise NonFinite("the score or its gradient is not finite: check the model's weights and the range of its input")
     return x

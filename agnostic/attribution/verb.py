@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.attribution.explanation import Explanation
-from agnostic.attribution.methods import METHODS, MethodOptions
-from agnostic.attribution.network import ExplainedModel, Target
+from agnostic.attribution.methods import METHODS, MethodOptions, check_method
+from agnostic.attribution.network import ExplainedModel, Target, finite
 from agnostic.checks import whole_number
-from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.errors import InvalidInput
 from agnostic.layers import Selector
 from agnostic.models.attached import card_of
 from agnostic.models.classes import class_index, class_label
-from agnostic.models.inputs import Size, run_layers
-from agnostic.models.preparing import model_pixels, resized_image
+from agnostic.models.inputs import Size
+from agnostic.models.preparing import model_pixels
 from agnostic.registry import Model, model_backend
 from agnostic.text import counted
 
@@ -61,7 +61,7 @@ def explain(
             ``"guided_backpropagation"``; ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"layer_cam"``, ``"score_cam"``;
             ``"occlusion"``, ``"rise"``. See :mod:`agnostic.attribution.methods` for the formula of each.
         layer: of a class activation map: a layer with height and width, or whose tokens are the patches of the image.
-            None: the last suitable one, see :func:`agnostic.attribution.layers.class_activation_layer`.
+            None: the last suitable one, see :func:`agnostic.attribution.layers.layer_gradients`.
         steps: of integrated gradients: points on the path.
         samples: noisy copies of ``smoothgrad`` (None: 16), masks of ``rise`` (None: 1,000).
         noise: of ``smoothgrad``: standard deviation as a part of each image's range, above 0.
@@ -87,22 +87,21 @@ def explain(
         >>> explanation.maps.shape
         (2, 16, 16)
     """
-    if method not in METHODS:
-        raise UnknownName(f"no method {method!r}: they are {', '.join(METHODS)}{nearest(method, METHODS)}")
+    check_method(method)
     _check(steps, samples, noise, window, micro_batch)
-    network, labels, probabilities = explained_model(
+    network, targets = explained_model(
         model, images, target, inputs=inputs, image=image, size=size, channels_in=channels_in, micro_batch=micro_batch
     )
     found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
     return Explanation(
         maps=found.maps.astype(np.float32),
-        images=resized_image(network.form, images),
+        images=network.shown,
         method=method,
         layer=found.layer,
         classes=None if network.target is not None else tuple(map(int, network.classes)),
-        labels=labels,
-        probabilities=probabilities,
-        scores=tuple(map(float, network.scores(network.images, np.arange(network.count)))),
+        labels=targets.labels,
+        probabilities=targets.probabilities,
+        scores=targets.scores,
     )
 
 
@@ -116,20 +115,23 @@ def explained_model(
     size: Size | None = None,
     channels_in: int | None = None,
     micro_batch: int = _MICRO_BATCH,
-) -> tuple[ExplainedModel, tuple[str, ...], tuple[float | None, ...]]:
+) -> tuple[ExplainedModel, Targets]:
     """A model with the images and targets to explain; the arguments are those of :func:`explain`.
 
     Returns:
-        The model, the name of each target, and its probability.
+        The model, and what is known of its targets.
+
+    Raises:
+        NonFinite: a score is not finite.
     """
     backend = model_backend(model)
-    form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
-    first = call.first().native(backend, model, form.arrange(pixels[:1]))
-    listing = [x for x in run_layers(backend, model, first) if x.calls]
+    form, call, shown, pixels = model_pixels(
+        model, images, inputs=inputs, image=image, size=size, channels_in=channels_in
+    )
     function = target if callable(target) else None
-    network = ExplainedModel(backend, model, form, call, pixels, micro_batch, function, listing)
-    classes, labels, probabilities = _targets(network, target)
-    return dataclasses.replace(network, classes=classes), labels, probabilities
+    network = ExplainedModel(backend, model, form, call, shown, pixels, micro_batch, function)
+    classes, targets = _targets(network, target)
+    return dataclasses.replace(network, classes=classes), targets
 
 
 def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) -> None:
@@ -143,14 +145,28 @@ def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) 
         raise InvalidInput(f"noise is a fraction of the range of the image, above 0, not {noise!r}")
 
 
-def _targets(
-    network: ExplainedModel, target: Any
-) -> tuple[npt.NDArray[np.int64], tuple[str, ...], tuple[float | None, ...]]:
-    """The class of each image, what it is called, and its probability."""
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What is explained of each image.
+
+    Attributes:
+        labels: what each target is called.
+        probabilities: of the classes; None where the target is a function.
+        scores: the numbers that are explained.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float | None, ...]
+    scores: tuple[float, ...]
+
+
+def _targets(network: ExplainedModel, target: Any) -> tuple[npt.NDArray[np.int64], Targets]:
+    """The class of each image, and what is explained of it."""
     count = network.count
     if callable(target):
         name = getattr(target, "__name__", type(target).__name__)
-        return np.zeros(count, np.int64), (name,) * count, (None,) * count
+        scores = network.scores(network.images, np.arange(count))
+        return np.zeros(count, np.int64), Targets((name,) * count, (None,) * count, tuple(map(float, scores)))
     logits, probabilities = network.predictions(network.images, np.arange(count))
     names = _names(network, logits.shape[1])
     if target is None:
@@ -163,8 +179,9 @@ def _targets(
                 f"{counted(len(wanted), 'target')} for {counted(count, 'image')}: give one for all, or one for each"
             )
         classes = np.asarray([_number(x, names, logits.shape[1]) for x in wanted], np.int64)
-    chosen = probabilities[np.arange(count), classes]
-    return classes, tuple(class_label(int(i), names) for i in classes), tuple(map(float, chosen))
+    scores, chosen = (x[np.arange(count), classes] for x in (logits, probabilities))
+    labels = tuple(class_label(int(i), names) for i in classes)
+    return classes, Targets(labels, tuple(map(float, chosen)), tuple(map(float, finite(scores))))
 
 
 def _names(network: ExplainedModel, classes: int) -> Sequence[str] | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agnostic.cli import common, drawing
-from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.errors import InvalidInput
 
 _DEFAULT = ("grad_cam", "integrated_gradients")
 
@@ -94,11 +94,10 @@ def explain(
 
 def _checked(methods: Sequence[str]) -> list[str]:
     """The names of methods, each once; an unknown one is told before a model is loaded."""
-    from agnostic.attribution.methods import METHODS
+    from agnostic.attribution.methods import check_method
 
     for name in methods:
-        if name not in METHODS:
-            raise UnknownName(f"no method {name!r}: they are {', '.join(METHODS)}{nearest(name, METHODS)}")
+        check_method(name)
     return list(dict.fromkeys(methods))
 
 

@@ -44,7 +44,7 @@ def model_inputs(
 ) -> Any:
     """See :func:`agnostic.taps.verbs.prepare`."""
     backend = model_backend(model)
-    form, call, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
+    form, call, _, pixels = model_pixels(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
     return call.native(backend, model, form.arrange(pixels))
 
 
@@ -56,13 +56,14 @@ def model_pixels(
     image: int | str | None = None,
     size: Size | None = None,
     channels_in: int | None = None,
-) -> tuple[Input, ModelCall, npt.NDArray[np.float32]]:
+) -> tuple[Input, ModelCall, ImageArray, npt.NDArray[np.float32]]:
     """Images as a model takes them, still in NumPy and with their channels last.
 
     Args as for :func:`agnostic.taps.verbs.prepare`.
 
     Returns:
-        The model's input of images, what it is called with around them, and (N, H, W, C) in the model's range.
+        The model's input of images, what it is called with around them, the images (N, H, W, C) in the size and with
+        the channels of that input, and the same in the model's range.
     """
     backend, array = model_backend(model), _batch(images)
     near = _size(array)
@@ -74,12 +75,8 @@ def model_pixels(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
         )
         place = number_of(backend, model, call)
-    return form, call, preprocessed(_fit(form, array, images), preprocessing_of(backend, model, place))
-
-
-def resized_image(form: Input, images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
-    """(N, H, W, C): images in the size and with the channels of a model's input, uint8 or floating point in [0, 1]."""
-    return _fit(form, _batch(images), images)
+    resized = _fit(form, array, images)
+    return form, call, resized, preprocessed(resized, preprocessing_of(backend, model, place))
 
 
 def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:
