@@ -17,8 +17,8 @@ Array = npt.NDArray[np.float64]
 
 _MOST_EXTRA = 16
 """Tokens that stand for no patch, before the others: classes, distillation, registers."""
-_TRIES = 12
-"""Layers that are tried, from the end of the model."""
+_TOGETHER = 12
+"""Layers whose gradients are asked for in one run, from the end of the model; most models need one run."""
 
 
 def grid(layer: Layer, size: tuple[int, int]) -> tuple[int, int, int] | None:
@@ -69,7 +69,7 @@ def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple
 
     Without a selector: the last one with weights that is a grid and from which the scores have a gradient at its
     patches, or what follows it, or holds it, at the same resolution: the last block of a ResNet, the last ReLU of a
-    VGG, the normalization before the last attention of a ViT, after which the class token alone counts.
+    VGG, what goes into the last attention of a ViT, after which the class token alone counts.
 
     Returns:
         The layer, and two arrays (N, channels, height, width).
@@ -87,9 +87,10 @@ def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple
         on_grid(candidates[0], np.zeros([n or 1 for n in candidates[0].shape or ()]), size)
     else:
         candidates = _candidates(network.listing, size)
-    if candidates:
-        seen = network.gradients(network.images, np.arange(network.count), candidates)
-        for layer in candidates:
+    for start in range(0, len(candidates), _TOGETHER):
+        tried = candidates[start : start + _TOGETHER]
+        seen = network.gradients(network.images, np.arange(network.count), tried)
+        for layer in tried:
             gradients = on_grid(layer, seen.gradients[layer.name], size)
             if selector is not None or np.abs(gradients).max() > 0:
                 return layer, on_grid(layer, seen.values[layer.name], size), gradients
@@ -112,6 +113,4 @@ def _candidates(listing: Sequence[Layer], size: tuple[int, int]) -> list[Layer]:
         around = [x for x in same if leaf.name.startswith(f"{x.name}.")]
         after = [x for x in grids[i + 1 :] if x in same and not x.parameters and x.name not in holders]
         found.update((x.name, x) for x in (*around, *after[:1], leaf))
-        if len(found) >= _TRIES:
-            break
-    return list(found.values())[:_TRIES]
+    return list(found.values())

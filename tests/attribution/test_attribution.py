@@ -214,6 +214,27 @@ def test_tokens_are_drawn_as_the_grid_of_their_patches() -> None:
     np.testing.assert_allclose(found.maps, enlarged(right, (16, 16)), atol=1e-5 * right.max())
 
 
+def test_the_layer_is_found_however_much_follows_the_last_attention() -> None:
+    class Tailed(Patches):
+        """Fourteen more layers of tokens, of which the class token alone counts."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tail = nn.ModuleList(nn.LayerNorm(8) for _ in range(14))
+
+        def forward(self, x: Any) -> Any:
+            x = torch.cat([self.token.expand(len(x), -1, -1), self.patches(x).flatten(2).transpose(1, 2)], 1)
+            y = self.norm(x)
+            x = x + self.attention(y, y, y)[0]
+            for layer in self.tail:
+                x = layer(x)
+            return self.head(x[:, 0])
+
+    found = ag.explain(made(Tailed), IMAGES, target=2)
+    assert found.layer == "norm"
+    assert found.maps.max() > 0
+
+
 def test_a_function_explains_what_is_no_class() -> None:
     class Mask(nn.Module):
         def __init__(self) -> None:
