@@ -275,7 +275,9 @@ def drafted_for(
             draft, found = free, variation
             break
         except (Differ, AgnosticError) as error:
-            notes.append(f"Not free: {variation.name} ({str(error)[:300]}).")
+            # Of several operators the first is enough here; a port that is refused names all.
+            reason = str(error).partition(" | ")[0]
+            notes.append(f"Not free: {variation.name} ({display.shortened(reason, 300)}).")
     draft = draft or draft_of([first.program])
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
