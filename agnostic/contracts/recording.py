@@ -29,6 +29,9 @@ class Recordings(Protocol):
             InvalidInput: the run uses arrays that have no numbers of their own to keep.
         """
 
+    def evaluates(self, operator: str) -> bool:
+        """Whether :meth:`evaluate` knows an operator of a record that another process, or a stranger, made."""
+
     def evaluate(self, node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
         """What an operator of a record gives for other operands, in float64.
 

@@ -8,6 +8,27 @@ from dataclasses import dataclass
 from agnostic.program.nodes import Array, Program, Value
 
 
+@dataclass(frozen=True)
+class LayerRun:
+    """One call of one layer.
+
+    Attributes:
+        name: the layer's path.
+        number: which call of this layer it is, from 0.
+        inputs, outputs: what it was called with and what it returned, in order.
+    """
+
+    name: str
+    number: int
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+    @property
+    def label(self) -> str:
+        """The layer's name, with the number of the call from the second on."""
+        return self.name if not self.number else f"{self.name} (call {self.number + 1})"
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run of a model, as its framework's dispatcher saw it.
@@ -19,6 +40,7 @@ class Run:
         drawn: the values that depend on random numbers.
         outputs: what the run gave, by the paths of :attr:`agnostic.program.nodes.Program.outputs`, in its own type.
         notes: sentences on what the record does not hold.
+        calls: of the layers, in the order in which they returned; () where a backend does not tell.
     """
 
     program: Program
@@ -26,3 +48,4 @@ class Run:
     drawn: frozenset[Value]
     outputs: Mapping[str, Array]
     notes: tuple[str, ...] = ()
+    calls: tuple[LayerRun, ...] = ()

@@ -27,6 +27,12 @@ def record(model: keras.Layer, inputs: Any) -> Run:
     return found
 
 
+def evaluates(operator: str) -> bool:
+    """See :meth:`agnostic.contracts.recording.Recordings.evaluates`."""
+    engine = engines.current()
+    return hasattr(engine, "evaluates") and bool(engine.evaluates(operator))
+
+
 def evaluate(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluate`."""
     found: tuple[Array, ...] = engines.current().evaluate(node, operands)

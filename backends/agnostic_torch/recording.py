@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import held, patched
 from agnostic.program.nodes import Array, Leaf, Node, Program, Role, Value, map_values
-from agnostic.program.runs import Run
+from agnostic.program.runs import LayerRun, Run
 from agnostic_torch import calls, values
 from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
 from agnostic_torch.layers import unwrap
@@ -54,30 +53,12 @@ def record(model: nn.Module, inputs: Any) -> Run:
         recorder.leaf(parameter, name, "parameter")
     for name, buffer in model.named_buffers():
         recorder.leaf(buffer, name, "buffer")
-    path: list[tuple[str, str]] = []
 
-    def enter(module: nn.Module, given: Any) -> None:
-        path.append((names.get(id(module), path[-1][0] if path else ""), type(module).__name__))
-        if len(path) == 1:
-            recorder.given(given)
+    def call(original: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return recorder.layer(names.get(id(module)), lambda *a, **k: original(module, *a, **k), module, args, kwargs)
 
-    def leave(module: nn.Module, given: Any, result: Any) -> None:
-        path.pop()
-        if not path:
-            recorder.stop()
-
-    recorder.place = lambda: path[-1] if path else ("", "")
-    handles = [
-        hooks.register_module_forward_pre_hook(enter),
-        hooks.register_module_forward_hook(leave, always_call=True),
-    ]
-    try:
-        with recorder.recording():
-            outputs = calls.run(model, inputs)
-            return recorder.run(outputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with patched([(nn.Module, "__call__", call)]), recorder.recording():
+        return recorder.run(calls.run(model, inputs))
 
 
 class Recorder:
@@ -86,13 +67,13 @@ class Recorder:
     Args:
         name, framework, modules: as in :class:`agnostic.program.nodes.Program`.
 
-    Attributes:
-        place: gives the path and the class name of the layer that runs.
     """
 
     def __init__(self, name: str, framework: str, modules: Mapping[str, str]) -> None:
-        self.place: Callable[[], tuple[str, str]] = lambda: ("", "")
+        self._path: list[tuple[str, str]] = []  # of the layers that run: their paths and class names
         self._about = name, framework, modules
+        self._calls: list[LayerRun] = []
+        self._numbers: dict[str, int] = {}
         self._aliases = Aliases(self._emit)
         self._nodes: list[Node] = []
         self._leaves: list[Leaf] = []
@@ -121,9 +102,36 @@ class Recorder:
             self.leaf(x, f"input_{k}", "input")
         self._paused = False
 
-    def stop(self) -> None:
-        """The model returned: what follows is no part of it."""
-        self._paused = True
+    def layer(self, name: str | None, run: Callable[..., Any], of: Any, args: Any, kwargs: Any) -> Any:
+        """Run a layer; what it runs is its own. With the outermost one, which is the model, all begins and ends.
+
+        Args:
+            name: its path; None for one that belongs to the layer around it.
+            run: runs it.
+            of: the layer.
+            args, kwargs: what it is called with.
+        """
+        outermost = not self._path
+        self._path.append((self._path[-1][0] if name is None and self._path else name or "", type(of).__name__))
+        try:
+            if outermost:
+                self.given((args, kwargs))
+            received = self._named((args, kwargs))
+            result = run(*args, **kwargs)
+            if name and not self._paused:
+                number = self._numbers.get(name, 0)
+                self._numbers[name] = number + 1
+                self._calls.append(LayerRun(name, number, received, self._named(result)))
+            return result
+        finally:
+            self._path.pop()
+            if outermost:  # what follows is no part of the model
+                self._paused = True
+
+    def _named(self, arrays: Any) -> tuple[Value, ...]:
+        """The values of those tensors that have any."""
+        with self.paused():
+            return tuple(x for x in map(self._aliases.read, leaves(arrays)) if x is not None)
 
     # Operators -------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -224,7 +232,7 @@ class Recorder:
         return value
 
     def _add(self, name: str, operands: Any, attributes: Any, found: list[Value]) -> None:
-        module, kind = self.place()
+        module, kind = self._path[-1] if self._path else ("", "")
         file, line = _user_line()
         self._nodes.append(Node(name, operands, attributes, tuple(found), module, kind, file, line))
 
@@ -241,7 +249,7 @@ class Recorder:
             arrays = {path: np.array(values.to_numpy(x)) for path, x in named.items()}
         name, framework, modules = self._about
         program = Program(name, framework, tuple(self._leaves), tuple(self._nodes), paths, modules)
-        return Run(program, self._arrays, frozenset(self._drawn), arrays, tuple(self._notes))
+        return Run(program, self._arrays, frozenset(self._drawn), arrays, tuple(self._notes), tuple(self._calls))
 
 
 @contextlib.contextmanager
@@ -322,6 +330,17 @@ def _user_line() -> tuple[str | None, int | None]:
 
 
 # Again, in float64 ---------------------------------------------------------------------------------------------------
+def evaluates(operator: str) -> bool:
+    """See :meth:`agnostic.contracts.recording.Recordings.evaluates`."""
+    if operator in (GATHER, SCATTER):
+        return True
+    namespace, _, name = operator.partition(".")
+    packet, _, overload = name.rpartition(".")
+    found = getattr(getattr(torch.ops.aten, packet, None), overload, None) if namespace == "aten" and packet else None
+    # A stranger's record must not reach files: no operator on arrays takes the name of one.
+    return found is not None and not any(x.name == "filename" for x in found._schema.arguments)
+
+
 def evaluate(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluate`."""
     name = node.operator

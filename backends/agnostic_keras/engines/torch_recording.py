@@ -12,6 +12,7 @@ from agnostic.patching import patched
 from agnostic.program.runs import Run
 from agnostic_torch.recording import Recorder
 from agnostic_torch.recording import evaluate as evaluate
+from agnostic_torch.recording import evaluates as evaluates
 
 
 def record(model: keras.Layer, layers: Mapping[str, keras.Layer], run: Callable[[], Sequence[torch.Tensor]]) -> Run:
@@ -29,20 +30,9 @@ def record(model: keras.Layer, layers: Mapping[str, keras.Layer], run: Callable[
     for variable in model.variables:
         if isinstance(variable.value, torch.Tensor):
             recorder.leaf(variable.value, variable.path, "parameter" if variable.trainable else "buffer")
-    path: list[tuple[str, str]] = []
 
     def call(original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = names.get(id(layer), path[-1][0] if path else "")
-        path.append((inner, type(layer).__name__))
-        if len(path) == 1:
-            recorder.given((args, kwargs))
-        try:
-            return original(layer, *args, **kwargs)
-        finally:
-            path.pop()
-            if not path:
-                recorder.stop()
+        return recorder.layer(names.get(id(layer)), lambda *a, **k: original(layer, *a, **k), layer, args, kwargs)
 
-    recorder.place = lambda: path[-1] if path else ("", "")
     with patched([(keras.Layer, "__call__", call)]), recorder.recording():
         return recorder.run(run())
