@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agnostic.compare.lowering import MOVES, kind, related, settings
+from agnostic.compare.lowering import MOVES, PRODUCTS, kind, related, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Node, Value
@@ -21,9 +21,6 @@ EditKind = Literal[
 ]
 
 COMMUTING = frozenset({"add", "mul", "maximum", "minimum"})
-
-PRODUCTS = frozenset({"convolution", "linear", "mm", "addmm", "bmm", "baddbmm", "embedding"})
-"""What nobody forgets and has elsewhere: that one is missing and another one extra costs as much as a piece."""
 
 _BITS = frozenset({"bitwise_and", "bitwise_right_shift", "bitwise_not", "rshift", "view"})
 """Numbers cut by their bits: many operators, one thought."""

@@ -5,6 +5,7 @@ What is proven was run: with the differences undone, B's outputs are A's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import numpy as np
 from agnostic.compare import match, noise, padding
 from agnostic.compare.edits import Edit, edits
 from agnostic.compare.frontier import Parting, partings
-from agnostic.compare.replay import Evaluate, Patches, floors, operands_of, outputs, slots
+from agnostic.compare.replay import Evaluate, Patches, Values, floors, operands_of, outputs, slots
 from agnostic.compare.sides import Side, first, second
 from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Array, Node
@@ -27,38 +28,60 @@ TRUSTED = 0.05
 """How far a replay in float64 may be from the run itself, relative to its output; beyond, it is another program."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Recorded:
     """A run with what computes its operators.
 
     Attributes:
         run: the run.
         evaluate: its backend's.
-        exact: the outputs in float64.
-        floors: what arithmetic does to each output, as a root mean square.
+        exact: the outputs in float64; they are computed when they are asked for.
+
+    Raises:
+        InvalidInput: it cannot be replayed; says why.
     """
 
     run: Run
     evaluate: Evaluate
-    exact: dict[str, Array]
-    floors: dict[str, float]
 
-    @classmethod
-    def of(cls, run: Run, evaluate: Evaluate) -> Recorded:
-        """Replay a run.
+    def __post_init__(self) -> None:
+        if self.run.notes:
+            notes = "; ".join(self.run.notes)
+            raise InvalidInput(f"{self.run.program.name} cannot be run again from its record: {notes}")
+
+    @functools.cached_property
+    def first(self) -> tuple[Side, match.Table]:
+        """See :func:`agnostic.compare.sides.first`."""
+        return first(self.run, self.evaluate)
+
+    @functools.cached_property
+    def exact(self) -> dict[str, Array]:
+        """What the run gives in float64.
 
         Raises:
-            InvalidInput: it cannot be replayed, or the replay is not what ran; says why.
+            InvalidInput: the replay is not what ran.
         """
-        if run.notes:
-            raise InvalidInput(f"{run.program.name} cannot be run again from its record: {'; '.join(run.notes)}")
-        exact = outputs(run, evaluate)
-        found = floors(run, exact)
-        for path, value in run.program.outputs:
+        if "first" in vars(self):
+            return self.checked({path: self.first[0].arrays[value] for path, value in self.run.program.outputs})
+        return self.checked(outputs(Values(self.run, self.evaluate)))
+
+    @functools.cached_property
+    def floors(self) -> dict[str, float]:
+        """What arithmetic does to each output, as a root mean square."""
+        return floors(self.run, self.exact)
+
+    def checked(self, exact: dict[str, Array]) -> dict[str, Array]:
+        """The outputs of a replay, if they are those of the run.
+
+        Raises:
+            InvalidInput: they are not.
+        """
+        found = floors(self.run, exact)
+        for path, value in self.run.program.outputs:
             scale = noise.rms(exact[path])
             if value.dtype in ("float32", "float64") and found[path] > TRUSTED * scale and np.isfinite(scale):
-                raise InvalidInput(f"{run.program.name} run again from its record gives something else")
-        return cls(run, evaluate, exact, found)
+                raise InvalidInput(f"{self.run.program.name} run again from its record gives something else")
+        return exact
 
 
 @dataclass(frozen=True)
@@ -171,11 +194,15 @@ def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...]) -> Arr
     return ways[0]
 
 
-def explain(a: Recorded, b: Recorded) -> DifferenceSummary:
-    """The differences between two runs whose outputs differ."""
-    ours, table = first(a.run, a.evaluate)
+def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
+    """The differences between two runs whose outputs differ.
+
+    Args:
+        original: B's values as it was recorded; see :func:`agnostic.compare.sides.second`.
+    """
     patches, found, done = Patches(), list[Difference](), set[str]()
-    theirs = original = second(b.run, b.evaluate, ours, table, patches, loose=True)
+    ours, table = a.first
+    theirs = original
     for _ in range(ROUNDS):
         if _equal(ours, theirs, done):
             break
@@ -188,7 +215,7 @@ def explain(a: Recorded, b: Recorded) -> DifferenceSummary:
             done.add(difference.parting.output)
         patches = changed
         try:
-            theirs = second(b.run, b.evaluate, ours, table, patches, loose=True)
+            theirs = second(b.run, b.evaluate, ours, table, patches, theirs)
         except (InvalidInput, ValueError):  # an array of another shape does not fit what follows
             break
     left = _left(ours, theirs, done)
@@ -240,7 +267,7 @@ def _chosen(
             if best is None:
                 best, limit = found, 2 * cost + 2
             tried += 1
-            if _proves(ours, theirs, repaired, done, parting):
+            if _proves(ours, theirs, b, repaired, done, parting):
                 return found
             break
     return best
@@ -266,10 +293,10 @@ def _repaired(b: Side, patches: Patches, parting: Parting, array: Array) -> Patc
     return replace(patches, edges={**patches.edges, (parting.node, parting.slot): array})
 
 
-def _proves(a: Recorded, b: Recorded, patches: Patches, done: set[str], parting: Parting) -> bool:
-    """Whether B with these repairs gives A's outputs."""
+def _proves(a: Recorded, b: Recorded, now: Side, patches: Patches, done: set[str], parting: Parting) -> bool:
+    """Whether B with these repairs, of which it has all but one now, gives A's outputs."""
     try:
-        found = outputs(b.run, b.evaluate, patches)
+        found = outputs(Values(b.run, b.evaluate, patches, now.arrays), now.arrays.patches)
     except (InvalidInput, ValueError):
         return False
     pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
@@ -304,4 +331,4 @@ def _goes_on(a: Side, b: Side, table: match.Table, parting: Parting, array: Arra
         return False
     wanted = [a.labels[v] for v in a.nodes[parting.partner].outputs]
     main = results[:1] if slots(b.nodes[parting.node]) else results
-    return all(table.find(x, match.LOOSE) == label for x, label in zip(main, wanted, strict=False))
+    return all(table.find(match.signature(x), match.LOOSE) == label for x, label in zip(main, wanted, strict=False))

@@ -56,6 +56,9 @@ FLAT = frozenset(
 MOVES = FLAT | frozenset(["flip", "roll", "index", "gather", "stack"])
 """What only moves numbers."""
 
+PRODUCTS = frozenset({"convolution", "linear", "mm", "addmm", "bmm", "baddbmm", "embedding"})
+"""What takes long to compute, and nobody forgets."""
+
 _UNSAID = frozenset({
     "device", "layout", "memory_format", "pin_memory", "dtype", "inplace", "non_blocking", "half_to_float", "size",
     "implicit", "cudnn_enabled", "input_shape", "shape", "sparse", "scale_grad_by_freq", "padding_idx", "momentum",

@@ -1,7 +1,7 @@
-"""Which values of two runs are equal: found by a signature, and verified number by number.
+"""Which values of two runs are equal, told by their signatures: arrays themselves need not be kept.
 
-The signature is a random projection of asinh(x) in flat order, so that a reshape keeps it and a mask of -1e9 does not
-hide what stands beside it. NaN is a pattern like any other.
+A signature is some random projections of the numbers in flat order, so that a reshape keeps it. NaN is a pattern like
+any other. Where numbers are large, they count as asinh(x), so that a mask of -1e9 does not hide what stands beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,15 +23,66 @@ TIGHT = 1e-9
 LOOSE = 1e-5
 """How far values may be apart where weights were multiplied into others, and rounded to float32 once more."""
 
+LARGE = 64.0
+"""Beyond, numbers count by their logarithm."""
+
+_BLOCK, _COUNT = 2048, 4
+"""Numbers are projected in blocks, and the blocks once more: a projection of all of them would be as large as they."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """What tells the numbers of an array from others.
+
+    Attributes:
+        size: how many.
+        norm: the root of the sum of their squares.
+        sums: random projections: of two arrays they are as far apart, in the mean square, as these are.
+    """
+
+    size: int
+    norm: float
+    sums: Array
+
+
+@functools.lru_cache(maxsize=1)
+def _within() -> Array:
+    return np.random.default_rng(0).standard_normal((_BLOCK, _COUNT))
+
 
 @functools.lru_cache(maxsize=64)
-def _projection(size: int) -> Array:
-    return np.random.default_rng(size).standard_normal(size) / math.sqrt(size)
+def _across(blocks: int) -> Array:
+    return np.random.default_rng(blocks).standard_normal((blocks, _COUNT))
+
+
+def signature(x: Array) -> Signature:
+    """The signature of an array.
+
+    Source: Johnson and Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space" (1984).
+    """
+    flat = curved(x)
+    whole = flat.size // _BLOCK
+    blocks = flat[: whole * _BLOCK].reshape(whole, _BLOCK) @ _within()
+    rest = flat[whole * _BLOCK :] @ _within()[: flat.size - whole * _BLOCK]
+    sums = np.einsum("bk,bk->k", np.concatenate([blocks, rest[None]]), _across(whole + 1))
+    return Signature(x.size, math.sqrt(float(flat @ flat)), sums)
+
+
+def apart(a: Signature, b: Signature) -> float:
+    """How far the arrays of two signatures are apart, about, relative to the first."""
+    if a.size != b.size:
+        return math.inf
+    error = math.sqrt(float(np.mean(np.square(a.sums - b.sums))))
+    return error / a.norm if a.norm else (0.0 if error == 0 else math.inf)
 
 
 def curved(x: Array) -> Array:
-    """Asinh of the numbers in flat order, in float64; what is not finite stands as numbers of its own."""
-    flat = np.asarray(x.real if x.dtype.kind == "c" else x, np.float64).reshape(-1)
+    """The numbers in flat order, in float64, as they count; what is not finite stands as numbers of its own."""
+    if x.dtype.kind == "c":
+        return np.concatenate([curved(x.real), curved(x.imag)])
+    flat = np.asarray(x, np.float64).reshape(-1)
+    if not flat.size or max(flat.max(), -flat.min()) <= LARGE:  # False where there is NaN
+        return flat
     with np.errstate(all="ignore"):
         found: Array = np.nan_to_num(np.arcsinh(flat), nan=31.7, posinf=63.1, neginf=-63.1)
     return found
@@ -41,11 +93,11 @@ def distance(x: Array, y: Array) -> float:
     if x.size != y.size:
         return math.inf
     a, b = curved(x), curved(y)
+    if a.size != b.size:  # real and complex numbers
+        return math.inf
     scale = math.sqrt(float(a @ a))
-    apart = a - b
-    error = math.sqrt(float(apart @ apart))
-    if x.dtype.kind == "c" and y.dtype.kind == "c":
-        error += math.sqrt(float(np.sum(np.square((x.imag - y.imag).reshape(-1)))))
+    delta = a - b
+    error = math.sqrt(float(delta @ delta))
     return error / scale if scale else (0.0 if error == 0 else math.inf)
 
 
@@ -62,35 +114,32 @@ class Table:
     """Values by signature. Equal ones have one number, that of the first."""
 
     def __init__(self) -> None:
-        self.arrays: list[Array] = []
+        self.signatures: list[Signature] = []
         self._sums: dict[int, list[tuple[float, int]]] = {}
 
-    def find(self, x: Array, tolerance: float = TIGHT) -> int | None:
+    def find(self, own: Signature, tolerance: float = TIGHT) -> int | None:
         """The number of an equal value, in flat order."""
-        entries = self._sums.get(x.size)
-        if not entries or not x.size:
+        entries = self._sums.get(own.size)
+        if not entries or not own.size:
             return None
-        own = curved(x)
-        total = float(own @ _projection(x.size))
-        # The projection of an error of random direction is of its own size: eight times that, none is lost.
-        reach = 8 * tolerance * math.sqrt(float(own @ own) / x.size) * 2 + 1e-300
-        low = bisect.bisect_left(entries, (total - reach, -1))
+        total = float(own.sums[0])
+        # One projection of a difference is rarely eight times as large as the difference.
+        reach = 16 * tolerance * own.norm + 1e-300
         best, found = tolerance, None
-        for place in range(low, len(entries)):
+        for place in range(bisect.bisect_left(entries, (total - reach, -1)), len(entries)):
             value, number = entries[place]
             if value > total + reach:
                 break
-            apart = distance(self.arrays[number], x)
-            if apart <= best:
-                best, found = apart, number
+            error = apart(self.signatures[number], own)
+            if error <= best:
+                best, found = error, number
         return found
 
-    def add(self, x: Array) -> int:
+    def add(self, own: Signature) -> int:
         """The number of a value; a new one for one that is not there yet."""
-        known = self.find(x)
+        known = self.find(own)
         if known is not None:
             return known
-        self.arrays.append(x)
-        entry = (float(curved(x) @ _projection(x.size)) if x.size else 0.0, len(self.arrays) - 1)
-        bisect.insort(self._sums.setdefault(x.size, []), entry)
-        return len(self.arrays) - 1
+        self.signatures.append(own)
+        bisect.insort(self._sums.setdefault(own.size, []), (float(own.sums[0]), len(self.signatures) - 1))
+        return len(self.signatures) - 1

@@ -9,6 +9,7 @@ from agnostic.compare.explain import Judged, Recorded, explain, judged
 from agnostic.compare.inputs import Inputs, prepared
 from agnostic.compare.report import Divergence, Row
 from agnostic.compare.say import divergences
+from agnostic.compare.sides import Side, second
 from agnostic.contracts.recording import RECORDING
 from agnostic.errors import InvalidInput
 from agnostic.registry import Model, backend_of
@@ -21,11 +22,13 @@ class ProgramPair:
     Attributes:
         outputs: each output of both.
         a, b: the records.
+        theirs: B's values, with those of A's that they are equal to.
     """
 
     outputs: tuple[Judged, ...]
     a: Recorded
     b: Recorded
+    theirs: Side
 
     @property
     def same(self) -> bool:
@@ -42,7 +45,7 @@ class ProgramPair:
         """What makes the outputs differ, and whether B without it gives A's outputs."""
         if self.same:
             return (), False
-        found = explain(self.a, self.b)
+        found = explain(self.a, self.b, self.theirs)
         worst = max(self.outputs, key=lambda x: x.floors)
         after = found.left * worst.scale / worst.floor if worst.floor else 0.0
         return tuple(divergences(found, worst.floors, after)), found.proven
@@ -76,7 +79,7 @@ def recorded(model: Model, inputs: Inputs) -> Recorded:
             raise
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise InvalidInput(f"{type(model).__name__} does not run to its end ({said})") from error
-    return Recorded.of(run, recording.evaluate)
+    return Recorded(run, recording.evaluate)
 
 
 def compared(a: Recorded, b: Recorded) -> ProgramPair:
@@ -85,4 +88,8 @@ def compared(a: Recorded, b: Recorded) -> ProgramPair:
     Raises:
         InvalidInput: the models return other numbers of arrays.
     """
-    return ProgramPair(tuple(judged(a, b)), a, b)
+    ours, table = a.first
+    theirs = second(b.run, b.evaluate, ours, table)
+    if not any(theirs.apart.values()):  # else B went on with A's numbers
+        b.exact = b.checked({path: theirs.arrays[value] for path, value in b.run.program.outputs})
+    return ProgramPair(tuple(judged(a, b)), a, b, theirs)

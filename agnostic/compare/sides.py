@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from agnostic.compare import match
 from agnostic.compare.lowering import FLAT, kind, settings
-from agnostic.compare.replay import Evaluate, Patches, leaf_arrays, slots, walk
+from agnostic.compare.match import Signature
+from agnostic.compare.replay import KEPT_SIZE, NOTHING, Evaluate, Patches, Values, slots, walk, widened
 from agnostic.program.nodes import Array, Node, Value
 from agnostic.program.runs import Run
 
@@ -20,24 +23,33 @@ class Side:
 
     Attributes:
         run: the run.
-        evaluate: its backend's.
-        arrays: every value.
+        arrays: every value, when asked for.
+        signatures: of every value.
         labels: equal values of both sides have one label; None: the other side has no such value.
+        apart: how far a value is from the other side's of its label, relative to it.
         producer: the index of the node that gives a value, and which of its outputs it is.
         roots: for a value that holds another one's numbers in the same order: that one.
+        named: a value of each label.
     """
 
     run: Run
-    evaluate: Evaluate
-    arrays: dict[Value, Array] = field(default_factory=dict)
+    arrays: Values
+    signatures: dict[Value, Signature] = field(default_factory=dict)
     labels: dict[Value, int | None] = field(default_factory=dict)
+    apart: dict[Value, float] = field(default_factory=dict)
     producer: dict[Value, tuple[int, int]] = field(default_factory=dict)
     roots: dict[Value, Value] = field(default_factory=dict)
+    named: dict[int, Value] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The operators."""
         return self.run.program.nodes
+
+    @property
+    def evaluate(self) -> Evaluate:
+        """What computes them."""
+        return self.arrays.evaluate
 
     def root(self, value: Value) -> Value:
         """The first value with the same numbers in the same order, on the way that the numbers came."""
@@ -48,74 +60,156 @@ class Side:
         found = self.producer.get(value)
         return None if found is None else self.nodes[found[0]]
 
-    def keep(self, index: int, results: tuple[Array, ...]) -> None:
+    def keep(self, index: int, results: tuple[Array, ...], signed: Sequence[Signature]) -> None:
         """Hold what a node gave."""
         node = self.nodes[index]
-        self.arrays.update(zip(node.outputs, results, strict=True))
-        for place, value in enumerate(node.outputs):
+        self.arrays.keep(index, results)
+        for place, (value, own) in enumerate(zip(node.outputs, signed, strict=True)):
             self.producer[value] = index, place
-        if kind(node) not in FLAT or not slots(node) or not isinstance(source := slots(node)[0], Value):
-            return
-        for value, x in zip(node.outputs, results, strict=True):
-            before = self.arrays.get(source)
-            if before is not None and before.size == x.size and _equal(before, x):
+            self.signatures[value] = own
+        self._rooted(node)
+
+    def share(self, index: int, other: Side, partner: Node) -> None:
+        """A node gives what one of the other side gives."""
+        node = self.nodes[index]
+        for place, (value, source) in enumerate(zip(node.outputs, partner.outputs, strict=True)):
+            self.producer[value] = index, place
+            self.signatures[value] = other.signatures[source]
+            self.arrays.take(value, functools.partial(_shaped, other, source, value.shape))
+            self.label(value, other.labels[source])
+        self._rooted(node)
+
+    def _rooted(self, node: Node) -> None:
+        source = slots(node)[0] if kind(node) in FLAT and slots(node) else None
+        for value in node.outputs:
+            self.roots.pop(value, None)
+            if isinstance(source, Value) and _equal(self.signatures[source], self.signatures[value]):
                 self.roots[value] = self.root(source)
 
+    def label(self, value: Value, number: int | None, apart: float = 0.0) -> None:
+        """Give a value its label."""
+        self.labels[value], self.apart[value] = number, apart
+        if number is not None:
+            self.named.setdefault(number, value)
 
-def _equal(x: Array, y: Array) -> bool:
-    return bool(np.array_equal(x.reshape(-1), y.reshape(-1), equal_nan=x.dtype.kind in "fc"))
+
+def _equal(x: Signature, y: Signature) -> bool:
+    return x.size == y.size and bool(np.array_equal(x.sums, y.sums))
 
 
 def first(run: Run, evaluate: Evaluate) -> tuple[Side, match.Table]:
     """A's values, and the table that B's are looked up in."""
-    side, table = Side(run, evaluate), match.Table()
-    for value, x in leaf_arrays(run).items():
-        side.arrays[value], side.labels[value] = x, table.add(x)
-    for index, results in walk(run, evaluate):
+    side, table = Side(run, Values(run, evaluate)), match.Table()
+    for value, x in run.arrays.items():
+        side.signatures[value] = match.signature(widened(x))
+        side.label(value, table.add(side.signatures[value]))
+    for index, results in walk(side.arrays):
         if index >= 0:
-            side.keep(index, results)
-            for value, x in zip(side.nodes[index].outputs, results, strict=True):
-                side.labels[value] = table.add(x)
+            signed = [match.signature(x) for x in results]
+            side.keep(index, results, signed)
+            for value, own in zip(side.nodes[index].outputs, signed, strict=True):
+                side.label(value, table.add(own))
     return side, table
 
 
-def second(run: Run, evaluate: Evaluate, a: Side, table: match.Table, patches: Patches, *, loose: bool) -> Side:
+def second(
+    run: Run, evaluate: Evaluate, a: Side, table: match.Table, patches: Patches = NOTHING, base: Side | None = None
+) -> Side:
     """B's values, with those of A's that they are equal to.
+
+    A value that is A's but for rounding (:data:`agnostic.compare.match.LOOSE`) goes on as A's, so that errors do not
+    add up.
 
     Args:
         a, table: what :func:`first` gave.
         patches: repairs of B.
-        loose: a value that is A's but for rounding (:data:`agnostic.compare.match.LOOSE`) goes on as A's, so that
-            errors do not add up.
+        base: B with some of these repairs: what the others do not change is taken from there.
     """
-    side = Side(run, evaluate)
+    side = Side(run, Values(run, evaluate, patches, None if base is None else base.arrays))
+    if base is not None:
+        for name in ("signatures", "labels", "apart", "producer", "roots", "named"):
+            setattr(side, name, dict(getattr(base, name)))
     made = _makers(a)
-    for value, x in leaf_arrays(run).items():
-        array = patches.values.get(value, x)
-        side.arrays[value], side.labels[value] = array, _leaf_label(table, a, array, value)
-    steps = walk(run, evaluate, patches)
+    for value, x in run.arrays.items():
+        if base is None or (value in patches.values) != (value in base.arrays.patches.values):
+            side.signatures[value] = own = match.signature(patches.values.get(value, widened(x)))
+            side.label(value, *_leaf_label(table, a, own, value))
+    computed = _computed(a)
+
+    def known(index: int, node: Node) -> bool:
+        """Whether A applies the same operator to the same values: then what it gives is A's as well."""
+        partner = (
+            computed.get(_application(side, node)) if not any(edge[0] == index for edge in patches.edges) else None
+        )
+        if partner is None or any(v in run.drawn or v in patches.values for v in node.outputs):
+            return False
+        side.share(index, a, partner)
+        return True
+
+    steps = walk(side.arrays, None if base is None else base.arrays.patches, known)
     instead: tuple[Array, ...] | None = None
     while True:
         try:
             index, results = steps.send(instead)
         except StopIteration:
             return side
-        instead = None
-        if index < 0:
-            continue
-        node, labels, taken = side.nodes[index], [], []
-        for x in results:
-            number = table.find(x)
-            if number is None and loose and x.dtype.kind == "f":
-                number = table.find(x, match.LOOSE)
-                if number is not None and _is_fault(node, side, made.get(number, ()), a):
-                    number = None
-                x = x if number is None else table.arrays[number].reshape(x.shape)
-            labels.append(number)
-            taken.append(x)
-        instead = tuple(taken)
-        side.keep(index, instead)
-        side.labels.update(zip(node.outputs, labels, strict=True))
+        if index >= 0:
+            instead = _labelled(side, index, results, a, table, made)
+
+
+def _labelled(
+    side: Side, index: int, results: tuple[Array, ...], a: Side, table: match.Table, made: Mapping[int, list[Node]]
+) -> tuple[Array, ...]:
+    """Label what a node of B gave.
+
+    Returns:
+        What B goes on with.
+    """
+    node, signed, taken, labels = side.nodes[index], [], [], []
+    for value, x in zip(node.outputs, results, strict=True):
+        own = match.signature(x)
+        number, apart = table.find(own), 0.0
+        if number is None and x.dtype.kind == "f":
+            number = table.find(own, match.LOOSE)
+            if number is not None and _is_fault(node, side, made.get(number, ()), a):
+                number = None
+            if number is not None:
+                apart, own = match.apart(table.signatures[number], own), table.signatures[number]
+                x = a.arrays[a.named[number]].reshape(x.shape)
+        signed.append(own)
+        taken.append(x)
+        labels.append((value, number, apart))
+    side.keep(index, tuple(taken), signed)
+    for (value, number, apart), x in zip(labels, taken, strict=True):
+        side.label(value, number, apart)
+        if number is not None and (apart or x.size > KEPT_SIZE):
+            side.arrays.take(value, functools.partial(_shaped, a, a.named[number], x.shape))
+    return tuple(taken)
+
+
+def _application(side: Side, node: Node) -> Any:
+    """What a node is and what it is applied to: nodes for which this is equal give the same."""
+    given = list[tuple[Any, Any]]()
+    for x in slots(node):
+        if isinstance(x, Value):
+            # What is equal but for rounding was taken over; a weight in another precision was not.
+            if side.labels[x] is None or (side.apart[x] and x not in side.producer):
+                return None
+            given.append((side.labels[x], x.shape))
+        else:
+            given.append((type(x).__name__, repr(x)))
+    if not all(isinstance(x, str | int | float | bool | tuple | None) for x in node.attributes.values()):
+        return None
+    return node.operator, repr(sorted(node.attributes.items())), tuple(given), tuple(v.shape for v in node.outputs)
+
+
+def _computed(a: Side) -> Mapping[Any, Node]:
+    found: dict[Any, Node] = {}
+    for node in a.nodes:
+        key = None if any(v in a.run.drawn for v in node.outputs) else _application(a, node)
+        if key is not None:
+            found.setdefault(key, node)
+    return found
 
 
 def _makers(a: Side) -> Mapping[int, list[Node]]:
@@ -128,16 +222,20 @@ def _makers(a: Side) -> Mapping[int, list[Node]]:
     return made
 
 
-def _leaf_label(table: match.Table, a: Side, x: Array, value: Value) -> int | None:
+def _shaped(a: Side, value: Value, shape: tuple[int, ...]) -> Array:
+    return a.arrays[value].reshape(shape)
+
+
+def _leaf_label(table: match.Table, a: Side, own: Signature, value: Value) -> tuple[int | None, float]:
     """The same numbers; the same but for the type that they are held in, if that is float32 and float64."""
-    number = table.find(x, match.TIGHT / 10)
+    number = table.find(own, match.TIGHT / 10)
     if number is None and {value.dtype} & {"float32", "float64"}:
-        near = table.find(x, 2.0**-23)
+        near = table.find(own, 2.0**-23)
         if near is not None and any(
-            {v.dtype, value.dtype} == {"float32", "float64"} for v in a.arrays if a.labels[v] == near
+            {v.dtype, value.dtype} == {"float32", "float64"} for v, label in a.labels.items() if label == near
         ):
-            return near
-    return number
+            return near, match.apart(table.signatures[near], own)
+    return number, 0.0
 
 
 def _is_fault(node: Node, side: Side, makers: list[Node] | tuple[Node, ...], a: Side) -> bool:
