@@ -20,9 +20,9 @@ EditKind = Literal[
     "attribute", "number", "shape", "part", "operand", "order", "leaf", "missing", "extra", "replaced", "piece"
 ]
 
-COMMUTING = frozenset({"add", "mul", "maximum", "minimum"})
+COMMUTING = frozenset({"add", "multiply", "maximum", "minimum"})
 
-_BITS = frozenset({"bitwise_and", "bitwise_right_shift", "bitwise_not", "rshift", "view"})
+_BITS = frozenset({"bitwise_and", "bitwise_right_shift", "bitwise_not", "rshift", "view", "bit_and"})
 """Numbers cut by their bits: many operators, one thought."""
 
 STEPS = 4000
@@ -142,7 +142,7 @@ class _Alignment:
             if (
                 len(mine) == len(yours)
                 and 2 <= len(mine) <= 4
-                and (kind(x) in COMMUTING or kind(x) in ("cat", "stack"))
+                and (kind(x) in COMMUTING or kind(x) in ("concatenate", "stack"))
             ):
                 for order in itertools.permutations(range(len(yours))):
                     if order != tuple(range(len(yours))):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agnostic.compare import match, noise, padding
+from agnostic.compare import match, noise
+from agnostic.compare.canonical import canonical
 from agnostic.compare.edits import Edit, edits
 from agnostic.compare.frontier import Parting, partings
 from agnostic.compare.replay import Evaluate, Patches, Values, floors, operands_of, outputs, slots
@@ -48,6 +49,7 @@ class Recorded:
         if self.run.notes:
             notes = "; ".join(self.run.notes)
             raise InvalidInput(f"{self.run.program.name} cannot be run again from its record: {notes}")
+        self.run = canonical(self.run)
 
     @functools.cached_property
     def first(self) -> tuple[Side, match.Table]:
@@ -249,7 +251,7 @@ def _chosen(
         cost, script = edits(a, b, parting.a, parting.b, at)
         # A value that is used twice is aligned twice.
         once = {(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}
-        changes = padding.differing(tuple(once.values()))
+        changes = tuple(once.values())
         priced.append((cost, parting.size, parting.node if parting.node >= 0 else len(b.nodes), parting, changes, at))
     priced.sort(key=lambda x: x[:3])
     best: tuple[Difference, Patches] | None = None

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agnostic.compare.lowering import kind, settings
+from agnostic.compare.lowering import PARTS, kind, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Value
-
-PARTS = frozenset({"unbind", "split", "chunk", "select", "slice", "split_with_sizes"})
-"""Operators that take parts out of an array."""
 
 TRIED = 16
 """How many candidates are looked at closely."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from agnostic.compare.edits import Edit
 from agnostic.compare.lowering import FAMILIES, kind
+from agnostic.program.exact import HALVES
 
 ACTIVATIONS = FAMILIES[0] | {"glu"}
 POOLS = FAMILIES[1]
 RESIZES = FAMILIES[2]
-_WINDOWS = frozenset({"convolution", *POOLS})
+PADS = FAMILIES[6]
+NORMS = FAMILIES[4]
+_WINDOWS = frozenset({"convolution", "transposed_convolution", *POOLS})
 
 
 @dataclass(frozen=True)
@@ -56,77 +59,96 @@ def _between(*kinds: frozenset[str]) -> Callable[[Edit], bool]:
     return lambda edit: any({edit.ours, edit.theirs} <= group for group in kinds)
 
 
+def _is_half(edit: Edit) -> bool:
+    return edit.b is not None and edit.b.attributes.get("dtype") in HALVES
+
+
+def _widths(edit: Edit) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(A's, B's) zeros before and after each axis of a padding."""
+    return list(zip(edit.ours, edit.theirs, strict=False))
+
+
+def _other_sides(edit: Edit) -> bool:
+    return all(sum(a) == sum(b) for a, b in _widths(edit))
+
+
+def _uneven(edit: Edit) -> bool:
+    node = edit.b if edit.kind == "extra" else edit.a
+    return node is not None and any(low != high for low, high in node.attributes.get("widths", ()))
+
+
+def _of_images(edit: Edit) -> bool:
+    node = edit.b if edit.kind == "extra" else edit.a
+    return node is not None and len(node.outputs[0].shape) == 4
+
+
 KNOWN: tuple[Known, ...] = (
-    Known(
-        "dtype",
-        "extra",
-        _set("to_copy"),
-        also=lambda e: e.b is not None and e.b.attributes.get("dtype") in ("float16", "bfloat16"),
-    ),
-    Known(
-        "dtype",
-        "extra",
-        _set("view rshift bitwise_right_shift"),
-        also=lambda e: e.b is not None and ("dtype" in e.b.attributes or kind(e.b) != "view"),
-    ),
-    Known("train_mode", "attribute", _set("batch_norm"), _set("training")),
-    Known("batch_norm_epsilon", "attribute", _set("batch_norm"), _set("eps")),
-    Known("layer_norm_epsilon", "attribute", _set("layer_norm"), _set("eps")),
-    Known("norm_epsilon", "attribute", names=_set("eps")),
-    Known("norm_groups", "attribute", _set("group_norm"), _set("group")),
-    Known("norm_axes", "attribute", _set("layer_norm"), _set("normalized_shape")),
-    Known("pad_then_stride", "extra", _set("constant_pad_nd")),
-    Known("padding_mode", "missing", FAMILIES[6]),
-    Known("padding_mode", "extra", FAMILIES[6]),
-    Known("padding_mode", "replaced", also=_between(FAMILIES[6])),
+    Known("dtype", "extra", _set("cast"), also=_is_half),
+    Known("dtype", "extra", _set("view rshift bitwise_right_shift")),
+    Known("train_mode", "replaced", also=_between(_set("batch_norm batch_norm_training"))),
+    Known("batch_norm_epsilon", "attribute", _set("batch_norm batch_norm_training"), _set("epsilon")),
+    Known("layer_norm_epsilon", "attribute", _set("layer_norm"), _set("epsilon")),
+    Known("norm_epsilon", "attribute", names=_set("epsilon")),
+    Known("norm_groups", "attribute", _set("group_norm"), _set("groups")),
+    Known("norm_axes", "attribute", NORMS, _set("axes channel_axis")),
+    Known("same_padding", "attribute", PADS, _set("widths"), also=_other_sides),
+    Known("padding", "attribute", PADS, _set("widths")),
+    Known("max_pool_padding", "attribute", _set("pad"), _set("value")),
+    Known("pad_then_stride", "extra", _set("pad"), also=_uneven),
+    Known("pad_then_stride", "missing", _set("pad"), also=_uneven),
+    Known("padding", "extra", _set("pad")),
+    Known("padding", "missing", _set("pad")),
+    Known("padding_mode", "missing", PADS),
+    Known("padding_mode", "extra", PADS),
+    Known("padding_mode", "replaced", also=_between(PADS)),
     Known("strides", "attribute", _WINDOWS, _set("stride")),
     Known("dilation", "attribute", _WINDOWS, _set("dilation")),
-    Known("groups", "attribute", _set("convolution"), _set("groups")),
-    Known("transposed_padding", "attribute", _set("convolution"), _set("output_padding")),
+    Known("groups", "attribute", _set("convolution transposed_convolution"), _set("groups")),
+    Known("transposed_padding", "attribute", _set("transposed_convolution"), _set("crop extra")),
+    Known("average_pool_padding", "attribute", POOLS, _set("count_padding")),
     Known("padding", "attribute", _WINDOWS, _set("padding")),
-    Known("average_pool_padding", "attribute", POOLS, _set("count_include_pad")),
-    Known("pool_size", "attribute", POOLS, _set("kernel_size")),
+    Known("pool_size", "attribute", POOLS, _set("kernel")),
     Known("ceil_mode", "attribute", POOLS, _set("ceil_mode")),
-    Known("gelu_tanh", "attribute", _set("gelu"), _set("approximate")),
-    Known("activation_slope", "attribute", _set("leaky_relu elu celu"), _set("negative_slope alpha")),
-    Known("softmax_axis", "attribute", _set("softmax log_softmax"), _set("dim")),
+    Known("activation_slope", "attribute", ACTIVATIONS, _set("negative_slope alpha")),
+    Known("activation_differs", "attribute", ACTIVATIONS - {"softmax", "log_softmax"}),
+    Known("softmax_axis", "attribute", _set("softmax log_softmax"), _set("axis")),
     Known("align_corners", "attribute", RESIZES, _set("align_corners")),
+    Known("half_pixel", "attribute", RESIZES, _set("half_pixel")),
+    Known("antialias", "attribute", RESIZES, _set("antialias")),
+    Known("cubic", "attribute", RESIZES, _set("cubic edges")),
     Known("interpolation", "attribute", RESIZES),
+    Known("reset_after", "attribute", _set("gru"), _set("reset_after")),
+    Known("direction", "attribute", _set("lstm gru rnn"), _set("reverse")),
     Known("sequence_step", "attribute", _set("select"), _set("index")),
+    Known("wrong_part", "attribute", _set("slice"), _set("start stop")),
+    Known("gelu_tanh", "replaced", also=_between(_set("gelu gelu_tanh"))),
     Known("pool_kind", "replaced", also=_between(POOLS)),
-    Known("sequence_step", "replaced", also=_between(_set("select mean sum amax slice"))),
-    Known("half_pixel", "replaced", also=_between(_set("upsample_nearest2d upsample_nearest_exact2d"))),
-    Known(
-        "antialias",
-        "replaced",
-        also=_between(
-            _set("upsample_bilinear2d upsample_bilinear2d_aa"), _set("upsample_bicubic2d upsample_bicubic2d_aa")
-        ),
-    ),
+    Known("sequence_step", "replaced", also=_between(_set("select mean sum max slice"))),
     Known("interpolation", "replaced", also=_between(RESIZES)),
     Known("activation_differs", "replaced", also=_between(ACTIVATIONS)),
-    Known("attention_mask", "extra", _set("masked_fill where tril triu")),
-    Known("attention_mask", "missing", _set("masked_fill where tril triu")),
-    Known("attention_mask", "attribute", _set("tril triu masked_fill")),
-    Known("features_permuted", "attribute", _set("roll flip permute transpose")),
-    Known("channel_order", "extra", _set("flip"), also=lambda e: e.b is not None and len(e.b.outputs[0].shape) == 4),
-    Known("channel_order", "missing", _set("flip"), also=lambda e: e.a is not None and len(e.a.outputs[0].shape) == 4),
+    Known("attention_mask", "extra", _set("where triangle")),
+    Known("attention_mask", "missing", _set("where triangle")),
+    Known("attention_mask", "attribute", _set("triangle where")),
+    Known("attention_mask", "number", _set("where")),
+    Known("direction", "attribute", _set("roll"), _set("shifts")),
+    Known("features_permuted", "attribute", _set("roll flip permute")),
+    Known("channel_order", "extra", _set("flip"), also=_of_images),
+    Known("channel_order", "missing", _set("flip"), also=_of_images),
     Known("reversed", "extra", _set("flip")),
     Known("reversed", "missing", _set("flip")),
     Known("concatenation_order", "order"),
     Known("activation_missing", "missing", ACTIVATIONS),
     Known("activation_extra", "extra", ACTIVATIONS),
-    Known("residual_missing", "missing", _set("add sub")),
-    Known("residual_differs", "extra", _set("add sub")),
-    Known("scale_missing", "missing", _set("mul div")),
-    Known("constant_factor", "extra", _set("mul div")),
-    Known("constant_offset", "extra", _set("sub rsub")),
-    Known("features_permuted", "extra", _set("transpose permute")),
-    Known("features_permuted", "missing", _set("transpose permute")),
-    Known("attention_heads", "shape", _set("transpose permute")),
-    Known("constant_factor", "number", _set("mul div")),
-    Known("constant_offset", "number", _set("add sub rsub")),
-    Known("bias_missing", "operand", _set("linear convolution addmm"), also=lambda e: e.theirs is None),
+    Known("residual_missing", "missing", _set("add subtract")),
+    Known("residual_differs", "extra", _set("add subtract")),
+    Known("scale_missing", "missing", _set("multiply divide")),
+    Known("constant_factor", "extra", _set("multiply divide")),
+    Known("features_permuted", "extra", _set("permute")),
+    Known("features_permuted", "missing", _set("permute")),
+    Known("attention_heads", "shape", _set("permute reshape")),
+    Known("constant_factor", "number", _set("multiply divide")),
+    Known("constant_offset", "number", _set("add subtract")),
+    Known("bias_missing", "operand", _set("linear convolution"), also=lambda e: e.theirs is None),
     Known("layer_kind", "replaced"),
     Known("layer_missing", "missing"),
     Known("layer_extra", "extra"),
@@ -141,13 +163,13 @@ def mistake_of(edit: Edit) -> str:
 
 
 RANK: Sequence[str] = (
-    "dropout_on", "dtype", "train_mode", "padding_mode", "pad_then_stride", "dilation", "strides", "attention_heads",
-    "attention_mask",
+    "dropout_on", "dtype", "train_mode", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation",
+    "strides", "attention_heads", "attention_mask",
 )  # fmt: skip
 """What names a difference of several edits; else the first edit does."""
 
 TOGETHER = frozenset({
-    "dropout_on", "dtype", "padding_mode", "pad_then_stride", "dilation", "attention_heads", "attention_mask",
-    "preprocessing_range", "gamma_beta_swapped", "mean_variance_swapped",
+    "dropout_on", "dtype", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation", "attention_heads",
+    "attention_mask", "preprocessing_range", "gamma_beta_swapped", "mean_variance_swapped",
 })  # fmt: skip
 """Mistakes that take several edits, at whatever lines they stand."""

@@ -1,123 +1,115 @@
-"""Recorded operators in fewer words: one name for what has several spellings, and no step that keeps all numbers."""
+"""Operators in the words of the search for differences: one word for each, and the settings that change numbers."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from agnostic.program.nodes import Node
+from agnostic.program.nodes import Node, values_in
+from agnostic.program.vocabulary import operators
 
-_NAMES: Mapping[str, str] = {
-    "native_batch_norm": "batch_norm",
-    "cudnn_batch_norm": "batch_norm",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-    "safe_softmax": "softmax",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-    "adaptive_max_pool2d": "adaptive_max_pool2d",
-    "unsafe_view": "view",
-    "unsafe_split": "split",
-    "conv_transpose": "convolution",
-    "t": "transpose",
-}
-"""Operators of the dispatcher that are another one under a second name."""
-
-FLAT = frozenset(
-    [
-        "view",
-        "reshape",
-        "unsqueeze",
-        "squeeze",
-        "clone",
-        "contiguous",
-        "detach",
-        "alias",
-        "lift_fresh",
-        "flatten",
-        "unflatten",
-        "to_copy",
-        "to",
-        "copy_to",
-        "expand",
-        "split",
-        "chunk",
-        "unbind",
-        "select",
-        "slice",
-        "transpose",
-        "permute",
-        "movedim",
-    ]
-)
+FLAT = frozenset(["reshape", "expand", "slice", "select", "permute", "cast", "identity", "dropout"])
 """What may give the same numbers in the same order; whether it does, the numbers tell."""
 
-MOVES = FLAT | frozenset(["flip", "roll", "index", "gather", "stack"])
+MOVES = FLAT | frozenset(["flip", "roll", "index", "take", "gather", "stack", "tile", "repeat", "view.gather"])
 """What only moves numbers."""
 
-PRODUCTS = frozenset({"convolution", "linear", "mm", "addmm", "bmm", "baddbmm", "embedding"})
+PARTS = frozenset(["slice", "select", "index", "take", "gather"])
+"""Operators that take parts out of an array."""
+
+PRODUCTS = frozenset(
+    {"convolution", "transposed_convolution", "linear", "matmul", "einsum", "embedding", "lstm", "gru", "rnn"}
+)
 """What takes long to compute, and nobody forgets."""
 
 _UNSAID = frozenset({
-    "device", "layout", "memory_format", "pin_memory", "dtype", "inplace", "non_blocking", "half_to_float", "size",
-    "implicit", "cudnn_enabled", "input_shape", "shape", "sparse", "scale_grad_by_freq", "padding_idx", "momentum",
-    "places",
+    "momentum", "same", "shape", "shapes", "dtype", "meaning", "reason", "arguments", "function", "name", "method",
+    "half_pixel", "cubic", "edges", "scales", "length", "batch_first", "places",
 })  # fmt: skip
-"""Attributes that change no number, or follow from the operands."""
+"""Attributes that change no number, or follow from the operands, or are said by the operator's word."""
 
 _SAID_OF: Mapping[str, frozenset[str]] = {
-    "to_copy": frozenset({"dtype"}), "arange": frozenset({"dtype"}), "view.gather": frozenset({"places"}),
-    **dict.fromkeys(("zeros", "ones", "full", "empty"), frozenset({"size"})),
-    **dict.fromkeys(("upsample_bilinear2d", "upsample_nearest2d"), frozenset({"size"})),
-}  # fmt: skip
+    "cast": frozenset({"dtype"}),
+    "full": frozenset({"shape"}),
+    "resize_nearest": frozenset({"half_pixel"}),
+    "resize_bicubic": frozenset({"cubic", "edges"}),
+    "rnn": frozenset({"function"}),
+}
 """Those that do change numbers of an operator all the same."""
+
+AXES = frozenset({"axis", "axes", "channel_axis"})
+"""Attributes that name axes."""
 
 FAMILIES: tuple[frozenset[str], ...] = tuple(
     frozenset(x.split())
     for x in (
-        "relu gelu silu leaky_relu elu hardtanh hardswish hardsigmoid sigmoid tanh softplus mish relu6 celu selu "
-        "softmax log_softmax exp identity prelu softsign log_sigmoid",
-        "max_pool2d avg_pool2d max_pool1d avg_pool1d max_pool3d avg_pool3d mean amax max sum adaptive_avg_pool2d",
-        "upsample_nearest2d upsample_bilinear2d upsample_bicubic2d upsample_nearest_exact2d upsample_bilinear2d_aa "
-        "upsample_bicubic2d_aa upsample_linear1d upsample_nearest1d",
-        "add sub mul div rsub maximum minimum",
-        "batch_norm layer_norm group_norm",
-        "select mean sum amax slice",
-        "constant_pad_nd reflection_pad2d replication_pad2d reflection_pad1d replication_pad1d",
-        "gt lt ge le eq ne",
-        "tril triu",
+        "relu gelu gelu_tanh quick_gelu silu leaky_relu elu hard_tanh hard_silu hard_sigmoid hard_sigmoid_fifth "
+        "sigmoid tanh softplus mish relu6 celu selu softmax log_softmax exp linear_activation prelu softsign "
+        "log_sigmoid squareplus soft_shrink hard_shrink tanh_shrink threshold exponential",
+        "max_pool average_pool mean max sum adaptive_average_pool adaptive_max_pool",
+        "resize_nearest resize_bilinear resize_bicubic resize_lanczos3 resize_lanczos5 resize_area",
+        "add subtract multiply divide maximum minimum",
+        "batch_norm batch_norm_training layer_norm group_norm rms_norm",
+        "select mean sum max slice",
+        "pad pad_reflect pad_replicate pad_circular pad_symmetric",
+        "greater less greater_equal less_equal equal not_equal",
+        "triangle",
         "sin cos",
     )
 )
 """Kinds that stand for each other when somebody takes the wrong one."""
 
-
-@lru_cache(maxsize=4096)
-def _kind(operator: str) -> str:
-    name = operator.split(".")[1] if operator.startswith("aten.") else operator
-    name = name.strip("_")
-    return _NAMES.get(name, name)
+_BY_FUNCTION = frozenset({"activation", "unary", "binary", "reduce"})
 
 
 def kind(node: Node) -> str:
     """What a node does, in one word."""
-    return _kind(node.operator)
+    name = node.operator
+    if name in _BY_FUNCTION:
+        found = str(node.attributes["function"])
+        return "linear_activation" if found == "linear" else found
+    if name == "pad" and (mode := node.attributes.get("mode", "constant")) != "constant":
+        return f"pad_{mode}"
+    if name == "resize":
+        return f"resize_{node.attributes['method']}"
+    if name == "custom":
+        return str(node.attributes["name"])
+    if name.startswith("aten."):
+        return name.split(".")[1].strip("_")
+    return name
 
 
 def settings(node: Node) -> dict[str, Any]:
-    """The attributes of a node that change its numbers."""
-    name = kind(node)
-    said = _SAID_OF.get(name, frozenset())
-    found = {key: value for key, value in node.attributes.items() if key in said or key not in _UNSAID}
-    if name == "transpose":
-        rank = len(node.outputs[0].shape)
-        dims = [node.attributes.get("dim0", 0) % max(rank, 1), node.attributes.get("dim1", 1) % max(rank, 1)]
-        found["dim0"], found["dim1"] = sorted(dims)
-    elif "dim" in found and isinstance(found["dim"], int) and node.outputs[0].shape:
-        rank = max(len(v.shape) for v in node.outputs) + (name in ("select", "mean", "amax", "sum"))
-        found["dim"] = found["dim"] % rank
-    return found
+    """The attributes of a node that change its numbers; axes from 0."""
+    said = _SAID_OF.get(kind(node), frozenset())
+    given = {**_defaults(node.operator), **node.attributes}
+    found = {key: value for key, value in given.items() if key in said or key not in _UNSAID}
+    rank = rank_of(node)
+    for key in AXES & found.keys():
+        found[key] = _from_start(found[key], rank)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+
+
+@functools.cache
+def _defaults(operator: str) -> Mapping[str, Any]:
+    known = operators().get(operator)
+    if known is None or operator == "custom":
+        return {}
+    return {name: x for name, x in known.defaults.items() if x is not inspect.Parameter.empty}
+
+
+def rank_of(node: Node) -> int:
+    """The number of axes that a node's axes are counted in."""
+    shapes = [v.shape for x in node.operands[:1] for v in values_in(x)]
+    return max(map(len, shapes), default=0) + (node.operator == "stack")
+
+
+def _from_start(axes: Any, rank: int) -> Any:
+    if isinstance(axes, tuple | list):
+        return tuple(_from_start(axis, rank) for axis in axes)
+    return axes % rank if isinstance(axes, int) and rank else axes
 
 
 def related(a: str, b: str) -> bool:

@@ -10,11 +10,9 @@ from typing import Any
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import Difference, DifferenceSummary
-from agnostic.compare.frontier import PARTS
 from agnostic.compare.known import ACTIVATIONS, RANK, TOGETHER, mistake_of, operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
-from agnostic.compare.lowering import MOVES, kind
-from agnostic.compare.padding import POOL_MISTAKES, pool_mistake
+from agnostic.compare.lowering import MOVES, PARTS, kind
 from agnostic.compare.replay import slots
 from agnostic.compare.report import Divergence
 from agnostic.compare.sides import Side
@@ -45,7 +43,7 @@ def divergences(found: DifferenceSummary, before: float, after: float) -> list[D
 def _apart(found: DifferenceSummary, difference: Difference) -> list[Difference]:
     """The mistakes of one difference: edits of one line belong together, and those that are one mistake."""
     key, lead = _Teller(found).mistake(difference)
-    if key in TOGETHER or key in POOL_MISTAKES.values() or lead.kind in ("operand", "piece"):
+    if key in TOGETHER or lead.kind in ("operand", "piece"):
         return [difference]
     lines: dict[Any, list[Edit]] = {}
     for edit in difference.edits:
@@ -102,6 +100,15 @@ def _divergence(found: DifferenceSummary, difference: Difference, before: float,
     return Divergence(*where, before, (finding,))
 
 
+_ARITHMETIC = {"multiply", "add", "subtract", "divide"}
+_TOLD = ("axes", "axis", "widths", "value", "index", "start", "stop")
+"""Attributes that an operator is told by."""
+
+
+_WIDTHS = {("extra", ""), ("missing", ""), ("attribute", "widths")}
+"""Edits of how much a padding adds."""
+
+
 class _Teller:
     def __init__(self, found: DifferenceSummary) -> None:
         self.a, self.b, self.proven = found.a, found.b, found.proven
@@ -121,10 +128,12 @@ class _Teller:
         norms = self._swapped(edits)
         if norms:
             return norms, edits[0]
-        if (pooled := pool_mistake(edits)) is not None:
-            return pooled
         kinds = {operator_of(e) for e in edits}
-        if len(edits) > 1 and all(e.kind == "extra" for e in edits) and kinds <= {"mul", "add", "sub", "div"}:
+        if (
+            len(edits) > 1
+            and all(e.kind == "extra" for e in edits)
+            and kinds <= {"multiply", "add", "subtract", "divide"}
+        ):
             return "preprocessing_range", edits[0]
         for wanted in RANK:
             for key, edit in keys:
@@ -146,18 +155,18 @@ class _Teller:
                 return "weights_permuted"
         if edit.kind in ("extra", "missing") and operator_of(edit) in ACTIVATIONS and self._repeats(edit):
             return "activation_doubled"
-        if edit.kind in ("extra", "missing") and operator_of(edit) in ("permute", "transpose"):
+        if edit.kind in ("extra", "missing") and operator_of(edit) == "permute":
             node = edit.b if edit.kind == "extra" else edit.a
             user = edit.a if edit.kind == "extra" else edit.b
             source = None if node is None else slots(node)[0]
             if user is not None and kind(user) == "linear" and isinstance(source, Value) and node is not None:
                 if len(source.shape) == 4 and node.outputs[0].shape[1] != source.shape[2]:
                     return "flatten_order"
-                if len(source.shape) == 4 and node.attributes.get("dims") == (0, 2, 3, 1):
+                if len(source.shape) == 4 and tuple(node.attributes["axes"]) == (0, 2, 3, 1):
                     return "flatten_order"
         if edit.kind in ("extra", "missing") and operator_of(edit) == "add" and self._feeds_softmax(edit):
             return "attention_mask"
-        if edit.kind in ("attribute", "number") and operator_of(edit) in ("mul", "div") and self._scores(edit):
+        if edit.kind in ("attribute", "number") and operator_of(edit) in ("multiply", "divide") and self._scores(edit):
             return "attention_scale"
         return mistake_of(edit)
 
@@ -291,7 +300,9 @@ class _Teller:
         given = [x for x in slots(node) if x != kept and x is not None and not isinstance(x, bool)]
         told = [self.named(side, x) for x in given[:3]]
         said = [
-            f"{k}={v!r}" for k, v in node.attributes.items() if k in ("dims", "dim", "pad", "other", "dim0", "dim1")
+            f"{k}={v!r}"
+            for k, v in node.attributes.items()
+            if k in ("axes", "axis", "widths", "value", "index", "start", "stop")
         ]
         return f" ({', '.join((*told, *said))})" if told or said else ""
 
@@ -346,12 +357,43 @@ class _Teller:
             pair = self.leaves[0].get(self.a.root(edit.ours)), self.leaves[1].get(self.b.root(edit.theirs))
             if pair[0] is not None and pair[1] is not None and pair[1].role in ("parameter", "buffer"):
                 return self._copied(pair[0], pair[1])
-        node = edit.b
-        if edit.kind == "attribute" and node is not None and _is_layer(self.b, node) and self._fixes is not None:
-            code = self._fixes.setting(node.module, kind(node), edit.name, edit.ours)
+        found = self._setting(edit)
+        if found is not None and _is_layer(self.b, found[0]) and self._fixes is not None:
+            code = self._fixes.setting(found[0].module, *found[1:])
             if code:
                 return code
         return self._written(edit)
+
+    def _setting(self, edit: Edit) -> tuple[Node, str, str, Any] | None:
+        """B's node, its operator, and the name and A's value of the setting that an edit is about."""
+        node = edit.b
+        if node is None:
+            return None
+        if edit.kind == "replaced" and {edit.ours, edit.theirs} == {"batch_norm", "batch_norm_training"}:
+            return node, "batch_norm", "training", edit.ours == "batch_norm_training"
+        if edit.kind == "replaced" and {edit.ours, edit.theirs} == {"gelu", "gelu_tanh"}:
+            return node, "gelu", "approximate", "tanh" if edit.ours == "gelu_tanh" else "none"
+        if (
+            edit.kind in ("extra", "missing", "attribute")
+            and operator_of(edit) == "pad"
+            and edit.name in ("", "widths")
+        ):
+            return self._padding(edit, node)
+        return (node, kind(node), edit.name, edit.ours) if edit.kind == "attribute" else None
+
+    def _padding(self, edit: Edit, node: Node) -> tuple[Node, str, str, Any] | None:
+        """The window of B that pads by itself, and what A has before and after each of its axes."""
+        window = node if edit.kind == "missing" else next(
+            (n for n in self.b.nodes if n.module == node.module and node.outputs[0] in slots(n)), None
+        )  # fmt: skip
+        if window is None or kind(window) not in ("convolution", "max_pool", "average_pool"):
+            return None
+        channels = window.attributes.get("channel_axis", 1) % len(window.outputs[0].shape)
+        none = ((0, 0),) * len(window.outputs[0].shape)
+        ours = edit.ours if edit.kind == "attribute" else none
+        if edit.kind == "missing":
+            ours = none if edit.a is None else edit.a.attributes["widths"]
+        return window, kind(window), "padding", tuple(x for k, x in enumerate(ours) if k not in (0, channels))
 
     def _leaf_fix(self, edit: Edit) -> str:
         ours, theirs = self.leaves[0].get(edit.ours), self.leaves[1].get(edit.theirs)

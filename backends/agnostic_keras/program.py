@@ -31,9 +31,10 @@ from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import leaves
 from agnostic.program.nodes import Program, Value
 from agnostic.program.passes import biases_absorbed
+from agnostic.program.runs import LayerRun
 from agnostic.text import counted
 from agnostic_keras import custom, recurrence
-from agnostic_keras.calls import numpy
+from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
@@ -57,19 +58,20 @@ def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Pr
         InvalidInput: the model branches on values, or leaves Keras outside of a layer of its own; says in which layer,
             and on which line where that is known.
     """
-    return _read(model, inputs, opaque)[1]
+    return read(model, inputs, opaque)[1]
 
 
 def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
     """See :meth:`agnostic.contracts.program.Programs.recorded`."""
-    recorder, found = _read(model, inputs, opaque)
+    recorder, found = read(model, inputs, opaque)
     given = [np.array(numpy(x)) for x in tree.flatten(_native(model, inputs))]
     weights = {name: np.array(numpy(variable)) for name, variable in _variables(model).items()}
     arrays = leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
     return list(custom.recorded(found, recorder.customs, arrays, recorder.value))
 
 
-def _read(model: keras.Layer, inputs: Any, opaque: Collection[str]) -> tuple[Recorder, Program]:
+def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple[Recorder, Program]:
+    """The program, and what wrote it down."""
     check_built(model)
     recorder, inputs = Recorder(model, opaque), _native(model, inputs)
     given, named = recorder.inputs(inputs)
@@ -118,6 +120,7 @@ class Recorder:
         builder: holds what was written.
         failed: where an error was raised; None if there was none.
         customs: calls of what has no translation.
+        layers: calls of layers.
     """
 
     model: keras.Layer
@@ -125,6 +128,7 @@ class Recorder:
     builder: Builder = field(default_factory=Builder)
     failed: NodeOrigin | None = None
     customs: list[custom.CustomCall] = field(default_factory=list)
+    layers: list[LayerRun] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._values: dict[int, Value] = {}
@@ -236,7 +240,18 @@ class Recorder:
             if layer is not self.model and custom.is_among(custom.layer_name(layer), self.opaque):
                 return self._opaque_layer(layer, args, kwargs, "has no translation yet")
             found = NotImplemented if reader is None else reader(self, layer, *args, **kwargs)
-            return self._called(layer, args, kwargs) if found is NotImplemented else found
+            found = self._called(layer, args, kwargs) if found is NotImplemented else found
+            self._note_call(args, kwargs, found)
+            return found
+
+    def _note_call(self, args: Any, kwargs: Any, results: Any) -> None:
+        name, _, number = self._calls[-1].partition("@")
+        inputs, outputs = (
+            tuple(self._values[id(x)] for x in in_order(given) if id(x) in self._values)
+            for given in ((args, kwargs), results)
+        )
+        if name:
+            self.layers.append(LayerRun(name, int(number or 0), inputs, outputs))
 
     def _called(self, layer: keras.Layer, args: Any, kwargs: Any) -> Any:
         """What a layer's own ``call`` does; one node of a layer of the user's that leaves Keras."""

@@ -1,39 +1,85 @@
-"""Runs of Keras models, where the engine's dispatcher can be listened to; see :mod:`agnostic.contracts.recording`."""
+"""Runs of Keras models on any engine; see :mod:`agnostic.contracts.recording`.
+
+The operators are those of :mod:`agnostic_keras.program`, which reads the model as it is called on these inputs; what
+the run gives is what the engine gives. Whether the one stands for the other, a replay tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
-from agnostic.program.nodes import Array, Node
+from agnostic.program.evaluate import leaves
+from agnostic.program.exact import evaluated
+from agnostic.program.nodes import Array, Node, Value
 from agnostic.program.runs import Run
-from agnostic_keras import engines
-from agnostic_keras.calls import run
-from agnostic_keras.layers import named_layers
+from agnostic.program.vocabulary import operators
+from agnostic_keras import calls
+from agnostic_keras.custom import CustomCall
+from agnostic_keras.program import read
+from agnostic_keras.taps import _native
+from agnostic_keras.weights import _variables
 
 
 def obstacle(model: keras.Layer) -> str | None:
     """See :meth:`agnostic.contracts.recording.Recordings.obstacle`."""
-    if keras.config.backend() != "torch":
-        return f"operators of Keras are recorded on the torch engine alone, and it runs on {keras.config.backend()}"
     return None
 
 
 def record(model: keras.Layer, inputs: Any) -> Run:
     """See :meth:`agnostic.contracts.recording.Recordings.record`."""
-    found: Run = engines.current().record(model, named_layers(model), lambda: run(model, inputs))
-    return found
+    recorder, program = read(model, inputs)
+    given = [np.array(calls.numpy(x)) for x in tree.flatten(_native(model, inputs))]
+    names = [leaf.name for leaf in program.of_role("input")]
+    weights = {name: np.array(calls.numpy(variable)) for name, variable in _variables(model).items()}
+    by_result = {call.results: call for call in recorder.customs}
+    nodes = tuple(_computable(node, by_result, recorder.value) for node in program.nodes)
+    arrays = leaves(program, dict(zip(names, given, strict=True)), weights)
+    results = [np.array(calls.numpy(x)) for x in calls.run(model, inputs)]
+    paths = tuple((path, value) for path, value in program.outputs if value.dtype != "bool")
+    outputs = {path: x for (path, _), x in zip(paths, results, strict=True)}
+    program = replace(program, nodes=nodes, outputs=paths)
+    return Run(program, arrays, frozenset(), outputs, (), tuple(recorder.layers))
 
 
 def evaluates(operator: str) -> bool:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluates`."""
-    engine = engines.current()
-    return hasattr(engine, "evaluates") and bool(engine.evaluates(operator))
+    return operator in operators()
 
 
 def evaluate(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluate`."""
-    found: tuple[Array, ...] = engines.current().evaluate(node, operands)
-    return found
+    return evaluated(node, operands)
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """What the engine makes of an operator that has no translation: a meaning as in ``custom``.
+
+    Attributes:
+        call: of that operator.
+        symbols: the symbolic tensors that it was called with, in order.
+    """
+
+    call: CustomCall
+    symbols: tuple[Any, ...]
+    flops: None = None
+
+    def reference(self, *operands: Array) -> tuple[Array, ...]:
+        """Its results."""
+        places = {id(symbol): x for symbol, x in zip(self.symbols, operands, strict=True)}
+        return tuple(np.array(calls.numpy(x)) for x in self.call.on(lambda symbol: places[id(symbol)]))
+
+
+def _computable(node: Node, by_result: Mapping[tuple[Value, ...], CustomCall], value: Callable[[Any], Value]) -> Node:
+    if node.operator != "custom":
+        return node
+    call = by_result[node.outputs]
+    symbols = tuple(x for x in tree.flatten((call.args, call.kwargs)) if isinstance(x, keras.KerasTensor))
+    attributes = {**node.attributes, "meaning": _Engines(call, symbols)}
+    return replace(node, operands=(tuple(map(value, symbols)),), attributes=attributes)

@@ -93,17 +93,20 @@ def fix(mistake: str) -> str:
 
 
 _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
-    "batch_norm": {"eps": "eps"},
-    "layer_norm": {"eps": "eps"},
-    "group_norm": {"eps": "eps", "group": "num_groups"},
-    "gelu": {"approximate": "approximate"},
+    "batch_norm": {"epsilon": "eps"},
+    "layer_norm": {"epsilon": "eps"},
+    "group_norm": {"epsilon": "eps", "groups": "num_groups"},
     "leaky_relu": {"negative_slope": "negative_slope"},
+    "elu": {"alpha": "alpha"},
     "convolution": {"stride": "stride", "padding": "padding", "dilation": "dilation", "groups": "groups"},
-    "avg_pool2d": {"count_include_pad": "count_include_pad", "ceil_mode": "ceil_mode"},
-    "max_pool2d": {"ceil_mode": "ceil_mode"},
-    "upsample_bilinear2d": {"align_corners": "align_corners"},
-    "softmax": {"dim": "dim"},
-}
+    "average_pool": {"count_padding": "count_include_pad", "ceil_mode": "ceil_mode", "padding": "padding",
+                     "stride": "stride", "kernel": "kernel_size"},
+    "max_pool": {"ceil_mode": "ceil_mode", "padding": "padding", "stride": "stride", "kernel": "kernel_size"},
+    "resize_bilinear": {"align_corners": "align_corners"},
+    "resize_bicubic": {"align_corners": "align_corners"},
+    "softmax": {"axis": "dim"},
+    "gelu": {"approximate": "approximate"},
+}  # fmt: skip
 """What modules call the attributes of their operators, by operator."""
 
 
@@ -112,6 +115,10 @@ def setting(layer: str, operator: str, name: str, value: Any) -> str | None:
     if (operator, name) == ("batch_norm", "training"):
         return f"model.get_submodule({layer!r}).{'train' if value else 'eval'}()"
     attribute = _ATTRIBUTES.get(operator, {}).get(name)
+    if name == "padding" and attribute is not None:
+        if any(low != high for low, high in value):
+            return None
+        value = tuple(low for low, _ in value)
     return None if attribute is None else f"model.get_submodule({layer!r}).{attribute} = {value!r}"
 
 

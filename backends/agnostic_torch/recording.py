@@ -8,6 +8,7 @@ hand.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,21 +17,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import _VF, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.errors import InvalidInput
-from agnostic.patching import held, patched
+from agnostic.patching import Replacement, held, patched
+from agnostic.program.exact import evaluated
 from agnostic.program.nodes import Array, Leaf, Node, Program, Role, Value, map_values
 from agnostic.program.runs import LayerRun, Run
+from agnostic.program.vocabulary import operators
 from agnostic_torch import calls, values
 from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
 from agnostic_torch.layers import unwrap
+from agnostic_torch.lowering import OWN, lowered
 from agnostic_torch.taps import leaves
 
 LINEAR = "aten.linear.default"
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+"""Functions that run layers of a recurrent network, which are one operator here."""
+
 _HALVES = ("float16", "bfloat16")
 _EMPTY = ("empty", "new_empty", "empty_like", "empty_strided")
 
@@ -58,7 +65,8 @@ def record(model: nn.Module, inputs: Any) -> Run:
         return recorder.layer(names.get(id(module)), lambda *a, **k: original(module, *a, **k), module, args, kwargs)
 
     with patched([(nn.Module, "__call__", call)]), recorder.recording():
-        return recorder.run(calls.run(model, inputs))
+        run = recorder.run(calls.run(model, inputs))
+    return lowered(run, computed)
 
 
 class Recorder:
@@ -142,7 +150,7 @@ class Recorder:
             held("torch.backends.mkldnn", _without_onednn),
             held("torch.backends.cudnn", lambda: torch.backends.cudnn.flags(enabled=True, allow_tf32=False)),
             sdpa_kernel(SDPBackend.MATH),
-            patched([(nn.functional, "linear", self.linear)]),
+            patched([(nn.functional, "linear", self.linear), *self._layers()]),
             _Functions(self),
             _Operators(self),
         ):
@@ -183,6 +191,20 @@ class Recorder:
             result = function(*args, **kwargs)
             self._given(LINEAR, operands, {}, [result], [], drawn=False)
         return result
+
+    def recurrent(self, name: str, function: Any, *args: Any) -> Any:
+        """Run the layers of an LSTM, a GRU or an RNN as one operator; packed sequences run step by step."""
+        is_packed, drops = isinstance(args[3], list | tuple), args[5] and args[6]
+        if self._paused or is_packed or drops:
+            return function(*args)
+        with self.paused():
+            operands, attributes, _ = self._bound(getattr(torch.ops.aten, name).input, args, {})
+            result = function(*args)
+            self._given(f"aten.{name}.input", operands, attributes, list(leaves(result)), [], drawn=False)
+        return result
+
+    def _layers(self) -> list[tuple[Any, str, Replacement]]:
+        return [(_VF, name, functools.partial(self.recurrent, name)) for name in RECURRENT]
 
     def note(self, sentence: str) -> None:
         """What the record does not hold."""
@@ -332,7 +354,7 @@ def _user_line() -> tuple[str | None, int | None]:
 # Again, in float64 ---------------------------------------------------------------------------------------------------
 def evaluates(operator: str) -> bool:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluates`."""
-    if operator in (GATHER, SCATTER):
+    if operator in (GATHER, SCATTER) or operator in operators():
         return True
     namespace, _, name = operator.partition(".")
     packet, _, overload = name.rpartition(".")
@@ -343,6 +365,15 @@ def evaluates(operator: str) -> bool:
 
 def evaluate(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluate`."""
+    return computed(node, operands) if node.operator.startswith((OWN, "view.")) else evaluated(node, operands)
+
+
+def computed(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
+    """What an operator of the dispatcher gives in float64.
+
+    Raises:
+        InvalidInput: it does not take such operands.
+    """
     name = node.operator
     given = [map_arrays(x) for x in operands]
     if name in (GATHER, SCATTER):

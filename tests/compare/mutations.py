@@ -7,6 +7,7 @@ setting, another operand, another order, left out, applied twice, replaced. Whic
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -78,6 +79,10 @@ def _instead(other: Callable[..., Any]) -> Change:
     return lambda function, args, kwargs: other(*args)
 
 
+def _function(other: Callable[[Tensor], Tensor]) -> Change:
+    return lambda function, args, kwargs: other(args[0])
+
+
 def _twice(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return function(function(*args, **kwargs), *args[1:], **kwargs)
 
@@ -115,7 +120,7 @@ def mutations_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         yield Mutation("groups", ("norm_groups",), _argument(index["group"], "group", lambda x: 1))
     if name in _ACTIVATIONS:
         missing = ("activation_missing", "layer_skipped", "layer_missing")
-        yield Mutation("replaced", ("activation_differs", "activation_slope"), _instead(_ACTIVATIONS[name]))
+        yield Mutation("replaced", ("activation_differs", "activation_slope"), _function(_ACTIVATIONS[name]))
         yield Mutation("left out", missing, _first)
         yield Mutation("twice", ("activation_doubled",), _twice)
     if name == "gelu":
@@ -200,13 +205,17 @@ class _Calls(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
+_WHOLE = ("linear", os.sep.join(("nn", "modules", "rnn")))
+"""Modules of torch whose layers are one operator."""
+
+
 def _line() -> int | None:
     """The line of the architectures' source; None inside of a product, whose parts are its own business."""
     frame: Any = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename == architectures.__file__:
             return int(frame.f_lineno)
-        if frame.f_code.co_name in ("linear", "forward") and "linear" in frame.f_code.co_filename:
+        if frame.f_code.co_name in ("linear", "forward") and any(x in frame.f_code.co_filename for x in _WHOLE):
             return None
         frame = frame.f_back
     return None

@@ -282,7 +282,7 @@ def test_the_places_of_both_sides() -> None:
     b.load_state_dict(a.state_dict())
     finding = ag.compare(a, b, net.images()).diagnosis[0]
     assert finding.proven
-    assert "upsample_nearest2d stands where A has upsample_bilinear2d" in finding.sentence
+    assert "resize_nearest stands where A has resize_bilinear" in finding.sentence
     for place in (finding.place_a, finding.place_b):
         file, _, line = place.rpartition(":")
         with open(file, encoding="utf-8") as source:

@@ -18,9 +18,6 @@ from agnostic_keras.engines.torch_guards import following as following
 from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
 from agnostic_keras.engines.torch_layers import convolution as convolution
 from agnostic_keras.engines.torch_layers import max_pool as max_pool
-from agnostic_keras.engines.torch_recording import evaluate as evaluate
-from agnostic_keras.engines.torch_recording import evaluates as evaluates
-from agnostic_keras.engines.torch_recording import record as record
 from agnostic_torch.gradients import jacobian as jacobian
 from agnostic_torch.gradients import per_sample as per_sample
 from agnostic_torch.gradients import pullback as pullback

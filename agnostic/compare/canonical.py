@@ -1,0 +1,291 @@
+"""Recorded runs in one form, so that what two frameworks write in two ways is one operator here.
+
+Padding of a window is an operator before it; attention, products by letters and pools over whole images are the
+operators that they are made of; what gives its operand as it is, is left out. No value that is left changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from agnostic.program.builder import Builder, NodeOrigin
+from agnostic.program.nodes import Node, Program, Value, substituted, values_in
+from agnostic.program.passes import biases_absorbed
+from agnostic.program.runs import Run
+from agnostic.tables import filling
+
+Form = Callable[[Node, Builder], bool]
+FORMS: dict[str, Form] = {}
+forms = filling(FORMS)
+"""Of the operators that are written otherwise: writes nodes, whose last gives the node's values; whether it did."""
+
+
+def canonical(run: Run) -> Run:
+    """The run in that form."""
+    program = run.program
+    values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
+    builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
+    instead: dict[Value, Value] = {}
+    for node in program.nodes:
+        node = substituted(node, instead)
+        source = _kept(node)
+        if source is not None:
+            instead[node.outputs[0]] = source
+            continue
+        builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        start, form = len(builder.nodes), FORMS.get(node.operator)
+        if form is None or any(v in run.drawn for v in node.outputs) or not form(node, builder):
+            del builder.nodes[start:]
+            builder.nodes.append(node)
+        else:
+            builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs)
+    outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
+    program = replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes), outputs=outputs)
+    program = _with_biases(biases_absorbed(program))
+    kept = {leaf.value for leaf in program.leaves} | run.drawn
+    return replace(run, program=program, arrays={v: x for v, x in run.arrays.items() if v in kept})
+
+
+def _kept(node: Node) -> Value | None:
+    """The operand that a node gives as it is."""
+    source = node.operands[0] if node.operands else None
+    if not isinstance(source, Value) or len(node.outputs) != 1:
+        return None
+    given = node.outputs[0]
+    match node.operator:
+        case "identity":
+            same = True
+        case "dropout":
+            same = not node.attributes["rate"] or not node.attributes.get("training", False)
+        case "cast":
+            same = source.dtype == given.dtype
+        case "reshape" | "expand":
+            same = source.shape == given.shape
+        case "permute":
+            same = list(node.attributes["axes"]) == sorted(node.attributes["axes"])
+        case "slice":
+            same = source.shape == given.shape and node.attributes.get("step", 1) == 1
+        case "pad":
+            same = not any(map(any, node.attributes["widths"]))
+        case _:
+            same = False
+    return source if same else None
+
+
+# Windows -------------------------------------------------------------------------------------------------------------
+def _padded(node: Node, builder: Builder, value: float) -> Any:
+    """A window's first operand with its padding, and the window's attributes without."""
+    x, pairs = node.operands[0], tuple(node.attributes["padding"])
+    assert isinstance(x, Value)
+    axis = node.attributes.get("channel_axis", 1) % len(x.shape)
+    widths: list[tuple[int, int]] = [(int(low), int(high)) for low, high in pairs]
+    widths.insert(axis - 1, (0, 0))
+    if any(map(any, widths)):
+        x = builder.emit("pad", x, widths=((0, 0), *widths), mode="constant", value=value)
+    attributes = {k: v for k, v in node.attributes.items() if k != "same"}
+    return x, {**attributes, "padding": ((0, 0),) * len(pairs)}
+
+
+@forms("convolution")
+def _convolution(node: Node, builder: Builder) -> bool:
+    x, attributes = _padded(node, builder, 0.0)
+    builder.emit("convolution", x, *node.operands[1:], **attributes)
+    return True
+
+
+@forms("max_pool")
+def _max_pool(node: Node, builder: Builder) -> bool:
+    if node.attributes.get("ceil_mode") and any(map(any, node.attributes["padding"])):
+        return False  # how many windows there are depends on what is padding
+    x, attributes = _padded(node, builder, -math.inf)
+    builder.emit("max_pool", x, **attributes)
+    return True
+
+
+@forms("average_pool")
+def _average_pool(node: Node, builder: Builder) -> bool:
+    if not any(map(any, node.attributes["padding"])) and not node.attributes.get("ceil_mode"):
+        x, attributes = _padded(node, builder, 0.0)
+        builder.emit("average_pool", x, **{**attributes, "count_padding": True})
+        return True
+    if node.attributes.get("ceil_mode") or not node.attributes.get("count_padding", True):
+        return False
+    x, attributes = _padded(node, builder, 0.0)
+    builder.emit("average_pool", x, **attributes)
+    return True
+
+
+@forms("adaptive_average_pool", "adaptive_max_pool")
+def _adaptive(node: Node, builder: Builder) -> bool:
+    x = node.operands[0]
+    if any(n != 1 for n in node.attributes["sizes"]) or not isinstance(x, Value):
+        return False
+    channels = node.attributes.get("channel_axis", 1) % len(x.shape)
+    axes = tuple(axis for axis in range(1, len(x.shape)) if axis != channels)
+    function = "mean" if node.operator == "adaptive_average_pool" else "max"
+    builder.emit("reduce", x, function=function, axes=axes, keep=True)
+    return True
+
+
+# Products ------------------------------------------------------------------------------------------------------------
+@forms("attention")
+def _attention(node: Node, builder: Builder) -> bool:
+    query, key, value, mask = (*node.operands, None)[:4]
+    if not all(isinstance(x, Value) for x in (query, key, value)) or node.attributes.get("shared_heads"):
+        return False
+    if isinstance(mask, Value) and mask.dtype == "bool":
+        return False  # a place that sees nothing gives zeros, which its parts do not
+    rank, places = len(query.shape), node.attributes.get("place_axis", -2)  # type: ignore[union-attr]
+    turned = (*range(rank - 3), rank - 2, rank - 3, rank - 1)
+    if places == -3:
+        query, key, value = (builder.emit("permute", x, axes=turned) for x in (query, key, value))
+    scale = node.attributes.get("scale")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale  # type: ignore[union-attr]
+    query = builder.emit("multiply", query, float(scale)) if scale != 1 else query
+    key = builder.emit("permute", key, axes=(*range(rank - 2), rank - 1, rank - 2))
+    scores = builder.emit("matmul", query, key)
+    if node.attributes.get("causal"):
+        ones = builder.emit("full", 1, shape=scores.shape[-2:], dtype="bool")
+        seen = builder.emit("triangle", ones, diagonal=0, upper=False)
+        scores = builder.emit("where", seen, scores, -math.inf, dtype=scores.dtype)
+    if isinstance(mask, Value):
+        scores = builder.emit("add", scores, mask)
+    weights = builder.emit("softmax", scores, axis=rank - 1)
+    result = builder.emit("matmul", weights, value)
+    if places == -3:
+        builder.emit("permute", result, axes=turned)
+    return True
+
+
+@forms("einsum")
+def _einsum(node: Node, builder: Builder) -> bool:
+    """Two operands: turned and reshaped, a matrix product, and back; of a weight, a linear layer."""
+    [operands] = node.operands
+    left, _, right = node.attributes["equation"].partition("->")
+    terms = left.split(",")
+    if not isinstance(operands, tuple) or len(terms) != 2 or any(len(set(t)) != len(t) for t in terms):
+        return False
+    one, two = terms
+    if not all(x in right or x in (two if x in one else one) for x in one + two):
+        return False
+    a, b = operands
+    if not isinstance(a, Value) or not isinstance(b, Value):
+        return False
+    if _is_weight(builder, a) and not _is_weight(builder, b):
+        (a, b), (one, two) = (b, a), (two, one)
+    sizes = dict(zip(one, a.shape, strict=True)) | dict(zip(two, b.shape, strict=True))
+    batch = [x for x in one if x in two and x in right]
+    summed = [x for x in one if x in two and x not in right]
+    rows, columns = ([x for x in term if x in right and x not in batch] for term in (one, two))
+    if batch or not _is_weight(builder, b):
+        first = _arranged(builder, a, one, [batch, rows, summed], sizes, len(batch))
+        second = _arranged(builder, b, two, [batch, summed, columns], sizes, len(batch))
+        product = builder.emit("matmul", first, second)
+    else:
+        first = _arranged(builder, a, one, [rows, summed], sizes, len(rows))
+        second = _arranged(builder, b, two, [columns, summed], sizes, 0)
+        product = builder.emit("linear", first, second)
+    found = [*batch, *rows, *columns]
+    shape = tuple(sizes[x] for x in found)
+    if product.shape != shape:
+        product = builder.emit("reshape", product, shape=shape)
+    axes = tuple(found.index(x) for x in right)
+    if axes != tuple(range(len(axes))):
+        builder.emit("permute", product, axes=axes)
+    return True
+
+
+@forms("matmul")
+def _matmul(node: Node, builder: Builder) -> bool:
+    x, weight = node.operands
+    if not isinstance(x, Value) or not isinstance(weight, Value) or len(weight.shape) != 2:
+        return False
+    if not _is_weight(builder, weight) or len(x.shape) < 2:
+        return False
+    builder.emit("linear", x, builder.emit("permute", weight, axes=(1, 0)))
+    return True
+
+
+def _is_weight(builder: Builder, value: Value) -> bool:
+    """Whether a value is a parameter, or was only moved since."""
+    giver = builder.giver(value)
+    while giver is not None and giver.operator in _MOVES and isinstance(giver.operands[0], Value):
+        value = giver.operands[0]
+        giver = builder.giver(value)
+    return giver is None and builder.is_weight(value)
+
+
+_MOVES = ("permute", "reshape", "slice", "select")
+
+
+def _arranged(builder: Builder, x: Value, term: str, groups: list[list[str]], sizes: dict[str, int], apart: int) -> Any:
+    """The axes of a term in the order of the groups, each group one axis behind the first ``apart`` axes."""
+    order = [letter for group in groups for letter in group]
+    axes = tuple(term.index(letter) for letter in order)
+    value = x if axes == tuple(range(len(axes))) else builder.emit("permute", x, axes=axes)
+    shape = [sizes[letter] for letter in order[:apart]]
+    rest = order[apart:]
+    for group in groups:
+        inside = [letter for letter in group if letter in rest]
+        if inside or not group:
+            shape.append(math.prod(sizes[letter] for letter in inside))
+    return value if tuple(shape) == value.shape else builder.emit("reshape", value, shape=tuple(shape))
+
+
+def _with_biases(program: Program) -> Program:
+    """Make an addition of a weight, behind a linear layer whose outputs were put into several axes, its bias."""
+    builder = Builder(list(program.leaves), list(program.nodes))
+    builder._count = max([v.id for node in program.nodes for v in node.outputs], default=0)
+    builder._count = max([builder._count, *(leaf.value.id for leaf in program.leaves)])
+    givers = {value: node for node in program.nodes for value in node.outputs}
+    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
+    uses.update(value for _, value in program.outputs)
+    instead: dict[Value, list[Node]] = {}
+    for node in program.nodes:
+        if node.operator != "add":
+            continue
+        for shaped, bias in (node.operands, node.operands[::-1]):
+            split = givers.get(shaped) if isinstance(shaped, Value) and uses[shaped] == 1 else None
+            if split is None or split.operator != "reshape" or not isinstance(bias, Value):
+                continue
+            assert isinstance(shaped, Value)
+            linear = givers.get(split.operands[0])  # type: ignore[arg-type]
+            if linear is None or linear.operator != "linear" or uses[linear.outputs[0]] != 1:
+                continue
+            if len(linear.operands) > 2 and linear.operands[2] is not None:
+                continue
+            if _fills(bias.shape, split.outputs[0].shape, linear.outputs[0].shape) and _is_weight(builder, bias):
+                builder.nodes = list(program.nodes)
+                builder.origin = NodeOrigin(linear.module, linear.kind, linear.file, linear.line, linear.calls)
+                flat = builder.emit("reshape", bias, shape=linear.outputs[0].shape[-1:])
+                whole = replace(linear, operands=(*linear.operands[:2], flat))
+                last = replace(split, outputs=node.outputs)
+                instead |= {linear.outputs[0]: [], shaped: [], node.outputs[0]: [builder.nodes[-1], whole, last]}
+                break
+    nodes = [x for node in program.nodes for x in instead.get(node.outputs[0], [node])]
+    return replace(program, nodes=tuple(nodes))
+
+
+def _fills(bias: tuple[int, ...], shape: tuple[int, ...], flat: tuple[int, ...]) -> bool:
+    """Whether a bias has a number for each output of a linear layer, in the axes that these were put into."""
+    while bias and bias[0] == 1:
+        bias = bias[1:]
+    return bias == shape[len(shape) - len(bias) :] and math.prod(bias) == flat[-1]
+
+
+# Recurrent layers ----------------------------------------------------------------------------------------------------
+@forms("lstm", "rnn")
+def _recurrent(node: Node, builder: Builder) -> bool:
+    """One bias where there are two, which are added."""
+    first = 5 if node.operator == "lstm" else 4
+    operands = [*node.operands, *[None] * 8][: max(len(node.operands), first + 2)]
+    pair = operands[first : first + 2]
+    if not all(isinstance(x, Value) for x in pair):
+        return False
+    operands[first], operands[first + 1] = builder.emit("add", *pair), None
+    builder.emit(node.operator, *operands, **node.attributes)
+    return True
