@@ -72,6 +72,8 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         *attributions(net, name), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
         ag.objectives.channel(name, range(4096)), ag.objectives.neuron(name, range(64)),
         ag.objectives.direction(name, np.ones((2, 4))), ag.objectives.logit(range(1000)), ag.objectives.deepdream(name),
+        ag.objectives.caricature(name, np.zeros((4, 4, 3)), name=name),
+        ag.objectives.concept_vector(net, name, [np.zeros((8, 8, 3))] * 2, [np.ones((8, 8, 3))] * 2, name=name),
         ag.objectives.diversity(name), ag.objectives.total_variation(), *map(ag.recipes.get, ag.recipes.names()),
     ]  # fmt: skip
     return {f"{number}: {type(value).__name__}": value for number, value in enumerate(values)}

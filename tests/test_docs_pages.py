@@ -14,7 +14,12 @@ from tests.engines import run_on_engine
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "index.md", *sorted((DOCS / "tutorials").glob("*.md")), *sorted((DOCS / "coming-from").glob("*.md"))]
+PAGES = [
+    DOCS / "index.md",
+    DOCS / "objectives.md",
+    *sorted((DOCS / "tutorials").glob("*.md")),
+    *sorted((DOCS / "coming-from").glob("*.md")),
+]
 
 TOPICS = (
     "neuron", "direction", "deepdream", "jitter", "maco", "kind:", ".calls(", ".scores", "per_sample", "jacobian",

@@ -117,7 +117,7 @@ LARGE = {
     "agnostic_torch.ops.TorchOps": "the same table in PyTorch",
     "agnostic_keras.ops.KerasOps": "the same table in Keras",
     "agnostic.taps.records.Activations": "a Mapping, pickled and shown in notebooks: eight methods are Python's",
-    "agnostic.visualization.objectives.Objective": "the operators of arithmetic are methods",
+    "agnostic.visualization.objective.Objective": "the operators of arithmetic are methods",
     "agnostic.augmentation.iterators.Iterator": "eight methods are Python's, and Keras' users override four others",
     "agnostic_keras.optimizers.RuleOptimizer": "Keras calls twelve of them",
     "agnostic_keras.program.Recorder": "its methods share the state of one reading",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,36 +11,17 @@ from agnostic.attribution.network import ExplainedModel
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, Selector, select
 from agnostic.text import counted
+from agnostic.visualization.grids import grid as layer_grid
 
 Array = npt.NDArray[np.float64]
 
-_MOST_EXTRA = 16
-"""Tokens that stand for no patch, before the others: classes, distillation, registers."""
 _TOGETHER = 12
 """Layers whose gradients are asked for in one run, from the end of the model; most models need one run."""
 
 
 def grid(layer: Layer, size: tuple[int, int]) -> tuple[int, int, int] | None:
-    """(height, width, other tokens before them) of what a layer returns for images of a size; None if it is no grid.
-
-    Tokens are a grid where their number, without a few others before them, is that of square patches of the image.
-    """
-    if layer.shape is None or layer.axes is None or layer.calls != 1 or "N" not in layer.axes:
-        return None
-    lengths = dict(zip(layer.axes, layer.shape, strict=True))
-    if layer.spatial and len(layer.axes) == 4:
-        height, width = lengths["H"] or 0, lengths["W"] or 0
-        return (height, width, 0) if height * width > 1 else None
-    if sorted(layer.axes) != sorted("NLC"):
-        return None
-    tokens = lengths["L"] or 0
-    for extra in range(min(_MOST_EXTRA, tokens - 3)):
-        height = round(math.sqrt((tokens - extra) * size[0] / size[1]))
-        if height > 1 and (tokens - extra) % height == 0:
-            width = (tokens - extra) // height
-            if width > 1 and math.isclose(size[0] / height, size[1] / width, rel_tol=0.02):
-                return height, width, extra
-    return None
+    """As :func:`agnostic.visualization.grids.grid`, of a layer that runs once; None for others."""
+    return layer_grid(layer, size) if layer.calls == 1 else None
 
 
 def on_grid(layer: Layer, values: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:

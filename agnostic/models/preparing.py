@@ -111,6 +111,15 @@ def resized_images(
     return form, _fit(form, array, images)
 
 
+def images_for(form: Input, images: npt.ArrayLike) -> ImageArray:
+    """Images (H, W, C) or (N, H, W, C), uint8 or in [0, 1], in the size and with the channels of a model's input.
+
+    Raises:
+        InvalidInput: they are no such images.
+    """
+    return _fit(form, _batch(images), images)
+
+
 def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
     """(N, H, W, C) from any accepted form of images; other arrays are returned unchanged."""
     if isinstance(images, str | os.PathLike):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from agnostic.ops import Array, Ops
 from agnostic.renamed import old_names
 from agnostic.text import counted
 from agnostic.visualization import recipes
-from agnostic.visualization.objectives import Channel, LayerTerm, Objective, View
+from agnostic.visualization.grids import token_grid
+from agnostic.visualization.objective import Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.taps import Tap
+from agnostic.visualization.terms import Channel
 from agnostic.visualization.updates import State
 
 Float64 = npt.NDArray[np.float64]
@@ -202,12 +204,12 @@ class Ascent:
         A backend may compute these without the other channels, through :attr:`Tap.channel_mean_of`.
         """
         wanted: dict[str, list[npt.NDArray[np.int64]]] = {}
-        others = set()
+        others: set[str] = set()
         for term, arrays in zip(self.objective.terms(), self.arrays(images), strict=True):
             if isinstance(term, Channel):
                 wanted.setdefault(str(term.layer), []).append(arrays[0][:: self.views])
-            elif isinstance(term, LayerTerm):
-                others.add(str(term.layer))
+            else:
+                others.update(term.uses())
         return {layer: indices for layer, indices in wanted.items() if layer not in others}
 
     def remarks(self, climbed: Climbed) -> list[str]:
@@ -261,9 +263,14 @@ class Ascent:
 def _generators(ascent: Ascent, images: range, purpose: int) -> Iterator[np.random.Generator]:
     """A random generator for each of the images, and for one purpose."""
     # By the first layer of the objective: a regularizer added to an objective must not change where it starts.
-    first = next((term for term in ascent.objective.terms() if isinstance(term, LayerTerm)), ascent.objective)
-    labels, seen = first.labels(), Counter[str]()
+    terms = list(ascent.objective.terms())
+    labels, seen = next((term for term in terms if term.uses()), ascent.objective).labels(), Counter[str]()
+    alike = any(term.starts_alike for term in terms)
     for index in range(ascent.count):
+        if alike:
+            if index in images:
+                yield np.random.default_rng((ascent.seed, zlib.crc32(labels[0].encode()), 0, purpose))
+            continue
         label = labels[index % len(labels)]
         # The same objective twice in one call, as diversity wants it, must start from different images.
         key = (ascent.seed, zlib.crc32(label.encode()), seen[label], purpose)
@@ -293,7 +300,7 @@ def _scores(
     if ascent.preprocessing is not None:
         white = ascent.recipe.image.white
         inputs = ascent.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
-    taps, numbered = forward(inputs), list(_numbered(ascent.objective, arrays))
+    taps, numbered = _on_grids(ascent, forward(inputs)), list(_numbered(ascent.objective, arrays))
     for tap in taps.values():
         tap.check_rows(ops, ops.shape(rows)[0])
     found = []
@@ -301,6 +308,12 @@ def _scores(
         scores = part.score(ops, View(taps, rows, ascent.views, iter(numbered[first:])))
         found.append(ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, ascent.views)), axis=1))
     return found
+
+
+def _on_grids(ascent: Ascent, taps: Mapping[str, Tap]) -> dict[str, Tap]:
+    """The taps, with the grid of those that are tokens."""
+    grids = {name: token_grid(layer, ascent.shape[:2]) for name, layer in ascent.listing.items()}
+    return {name: replace(tap, grid=grids[name]) if grids.get(name) else tap for name, tap in taps.items()}
 
 
 def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
@@ -311,8 +324,8 @@ def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) 
 
 
 def _silent_part(objective: Objective, label: str, image: int, reached: Sequence[bool]) -> str:
-    names = [part.labels() for part, _ in objective.parts()]
-    silent = [own[image % len(own)] for own, seen in zip(names, reached, strict=False) if not seen]
+    parts = [(part.labels(), part.off(image % part.count)) for part, _ in objective.parts()]
+    silent = [own[image % len(own)] for (own, off), seen in zip(parts, reached, strict=False) if not (seen or off)]
     if not silent:
         return ""
     return (

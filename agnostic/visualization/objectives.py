@@ -8,339 +8,102 @@ The definitions follow Olah, Mordvintsev, Schubert, "Feature Visualization", Dis
 
 from __future__ import annotations
 
-import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agnostic import display
 from agnostic.errors import InvalidInput
-from agnostic.layers import Layer
+from agnostic.files import read_image
 from agnostic.ops import Array, Ops
-from agnostic.text import counted, with_article
-from agnostic.visualization.taps import TapsByName, no_spatial_output, without_axes
+from agnostic.text import with_article
+from agnostic.visualization.concepts import ConceptVector, concept_vector
+from agnostic.visualization.function_terms import FunctionTerm
+from agnostic.visualization.objective import (
+    OUTPUT,
+    Constant,
+    FindClass,
+    ImageFactors,
+    LayerTerm,
+    ModelLookup,
+    Objective,
+    Product,
+    Sum,
+    Term,
+    View,
+)
+from agnostic.visualization.photo_terms import Caricature, Photo, Style
+from agnostic.visualization.terms import (
+    Aligned,
+    Channel,
+    Cosine,
+    DeepDream,
+    Direction,
+    Diversity,
+    Head,
+    Logit,
+    Neuron,
+    Position,
+    Token,
+    TotalVariation,
+)
 
 __all__ = [
     "OUTPUT",
+    "Aligned",
+    "Caricature",
     "Channel",
+    "ConceptVector",
     "Constant",
+    "Cosine",
     "DeepDream",
     "Direction",
     "Diversity",
     "FindClass",
+    "FunctionTerm",
+    "Head",
+    "ImageFactors",
     "LayerTerm",
     "Logit",
+    "ModelLookup",
     "Neuron",
     "Objective",
+    "Photo",
+    "Position",
     "Product",
+    "Style",
     "Sum",
     "Term",
+    "Token",
     "TotalVariation",
     "View",
+    "alignment",
+    "caricature",
     "channel",
+    "concept",
+    "concept_vector",
+    "cosine",
     "deepdream",
     "direction",
     "diversity",
+    "function",
+    "head",
+    "interpolation",
     "logit",
     "names",
     "neuron",
+    "position",
+    "style",
+    "token",
     "total_variation",
 ]
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-OUTPUT = ""
-"""The layer name that stands for the model's own output."""
-
-
-FindClass: TypeAlias = Callable[[Any], tuple[int, str]]
-"""From a class as the user gives it to its number in the model's output and its name for people."""
-
-
-@dataclass(frozen=True)
-class View:
-    """The inputs of the objectives in one evaluation.
-
-    Attributes:
-        taps: one tap per layer, each of ``images * views`` rows; the views of an image are adjacent.
-        pixels: (rows, H, W, C), the views themselves, in [0, 1] (the classic recipe: in 0..255).
-        views: number of views per image.
-        arrays: the arrays of each term (:meth:`Term.arrays`), repeated for the views, in the order of ``terms()``.
-
-    Example:
-        >>> [field for field in ag.objectives.View.__dataclass_fields__][:2]
-        ['taps', 'pixels']
-    """
-
-    taps: TapsByName
-    pixels: Array
-    views: int
-    arrays: Iterator[tuple[Array, ...]]
-
-
-class Objective(ABC):
-    """A scalar for each image of a batch, to be maximized.
-
-    Example:
-        >>> objective = ag.objectives.channel("conv", [0, 1]) - 0.1 * ag.objectives.total_variation()
-        >>> objective.count, objective.layers()
-        (2, ('conv',))
-    """
-
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """Number of images."""
-
-    @abstractmethod
-    def labels(self) -> tuple[str, ...]:
-        """A short name for each image.
-
-        Returns:
-            ``count`` strings.
-        """
-
-    @abstractmethod
-    def terms(self) -> Iterator[Term]:
-        """The terms of the objective, from left to right.
-
-        Returns:
-            An iterator of the terms.
-        """
-
-    @abstractmethod
-    def score(self, ops: Ops, view: View) -> Array:
-        """The value for every view. Consumes ``view.arrays`` in the order of :meth:`terms`.
-
-        Args:
-            ops: the array operations of the framework.
-            view: the outputs of the model and its layers for the images.
-
-        Returns:
-            (rows,), in the dtype of the layer's output.
-        """
-
-    @abstractmethod
-    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        """The same objective with the model's own layer names and class numbers, checked against the model.
-
-        Args:
-            layer: finds the layer of a selector.
-            class_: finds the number and the name of a class.
-
-        Returns:
-            An objective of the same kind.
-
-        Raises:
-            InvalidInput: the layer has no such channel or position, did not run, or does not fit the objective.
-            UnknownName: no such layer or class.
-        """
-
-    def layers(self) -> tuple[str, ...]:
-        """The layers that the objective needs, each once.
-
-        Returns:
-            Their names or indices as strings; ``""`` is the model's output.
-        """
-        return tuple(dict.fromkeys(str(term.layer) for term in self.terms() if isinstance(term, LayerTerm)))
-
-    @property
-    def wants_logits(self) -> bool:
-        """Whether any term needs the input of a softmax."""
-        return any(isinstance(term, Logit) for term in self.terms())
-
-    @property
-    def coupled(self) -> bool:
-        """Whether the value of one image depends on the others, so that all must be computed together."""
-        return any(term.couples for term in self.terms())
-
-    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
-        """The summands that use a layer, each with the number of its first term.
-
-        Args:
-            first: the number of this objective's first term.
-
-        Returns:
-            (summand, number of its first term) for each.
-        """
-        return ((self, first),) if self.layers() else ()
-
-    def __add__(self, other: Objective | float) -> Objective:
-        return Sum(self, other if isinstance(other, Objective) else Constant(float(other)))
-
-    def __radd__(self, other: float) -> Objective:
-        return Sum(Constant(float(other)), self)
-
-    def __sub__(self, other: Objective | float) -> Objective:
-        return self + (-1.0 * other)
-
-    def __rsub__(self, other: float) -> Objective:
-        return Constant(float(other)) + (-1.0 * self)
-
-    def __mul__(self, other: Objective | float) -> Objective:
-        return Product(self, other if isinstance(other, Objective) else Constant(float(other)))
-
-    def __rmul__(self, other: float) -> Objective:
-        return Product(Constant(float(other)), self)
-
-    def __neg__(self) -> Objective:
-        return -1.0 * self
-
-
-@dataclass(frozen=True)
-class _Pair(Objective):
-    """Two objectives as one.
-
-    Attributes:
-        left, right: for one image, or for as many images as the other.
-    """
-
-    left: Objective
-    right: Objective
-
-    def __post_init__(self) -> None:
-        counts = {self.left.count, self.right.count} - {1}
-        if len(counts) > 1:
-            raise InvalidInput(
-                f"objectives of {self.left.count} and {self.right.count} images cannot be combined: "
-                "both must have the same number, or one of them a single image"
-            )
-
-    @property
-    def count(self) -> int:
-        return max(self.left.count, self.right.count)
-
-    def terms(self) -> Iterator[Term]:
-        yield from self.left.terms()
-        yield from self.right.terms()
-
-    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        left, right = self.left.resolve(layer, class_), self.right.resolve(layer, class_)
-        return dataclasses.replace(self, left=left, right=right)
-
-    def _labels(self, sign: str) -> tuple[str, ...]:
-        left, right = self.left.labels(), self.right.labels()
-        return tuple(f"{left[i % len(left)]}{sign}{right[i % len(right)]}" for i in range(self.count))
-
-
-@dataclass(frozen=True)
-class Sum(_Pair):
-    """left + right.
-
-    Example:
-        >>> ag.objectives.channel("conv", 0) + 1
-        Sum(left=Channel(layer='conv', channels=(0,)), right=Constant(value=1.0))
-    """
-
-    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
-        return self.left.parts(first) + self.right.parts(first + sum(1 for _ in self.left.terms()))
-
-    def labels(self) -> tuple[str, ...]:
-        return self._labels(" + ")
-
-    def score(self, ops: Ops, view: View) -> Array:
-        left = self.left.score(ops, view)
-        return left + self.right.score(ops, view)
-
-
-@dataclass(frozen=True)
-class Product(_Pair):
-    """left * right.
-
-    Example:
-        >>> 2 * ag.objectives.deepdream("conv")
-        Product(left=Constant(value=2.0), right=DeepDream(layer='conv'))
-    """
-
-    def parts(self, first: int = 0) -> tuple[tuple[Objective, int], ...]:
-        second = first + sum(1 for _ in self.left.terms())
-        left, right = self.left.parts(first), self.right.parts(second)
-        # A factor that uses no layer is a factor of every part of a sum: -1 * (a + b).
-        several = left if not right else right if not left else ()
-        return several if len(several) > 1 else super().parts(first)
-
-    def labels(self) -> tuple[str, ...]:
-        return self._labels(" * ")
-
-    def score(self, ops: Ops, view: View) -> Array:
-        left = self.left.score(ops, view)
-        return left * self.right.score(ops, view)
-
-
-class Term(Objective):
-    """An objective that does not combine others.
-
-    Example:
-        >>> len(list((ag.objectives.channel("conv", 0) + ag.objectives.deepdream("relu")).terms()))
-        2
-    """
-
-    couples = False
-
-    @property
-    def count(self) -> int:
-        return 1
-
-    def terms(self) -> Iterator[Term]:
-        yield self
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """The arrays that differ from image to image, with leading axis ``count``; backends pass them as data.
-
-        Returns:
-            A tuple of NumPy arrays, as many as :meth:`score` takes from ``view.arrays``.
-        """
-        return ()
-
-    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        return self
-
-
-@dataclass(frozen=True)
-class LayerTerm(Term):
-    """A term that uses one layer.
-
-    Attributes:
-        layer: name, alias or index of the layer; the framework's own name once it is resolved.
-
-    Example:
-        >>> ag.objectives.deepdream("conv").layer
-        'conv'
-    """
-
-    layer: str | int
-
-    def __repr__(self) -> str:
-        return display.changed(self)
-
-    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        found = layer(self.layer)
-        if not found.calls:
-            raise InvalidInput(
-                f"layer {found.name!r} ({found.kind}) did not run: the model does not call it for an image"
-            )
-        if found.channels is None:
-            what = f"has no channels (axes {found.axes})" if found.axes else f"returns {without_axes(found.shape)}"
-            raise InvalidInput(f"layer {found.name!r} ({found.kind}) {what}; choose a layer inside or after it")
-        self.check(found)
-        return dataclasses.replace(self, layer=found.name)
-
-    def check(self, layer: Layer) -> None:
-        """Check that a layer fits this objective.
-
-        Args:
-            layer: the layer of the model.
-
-        Raises:
-            InvalidInput: it does not fit.
-        """
 
 
 def _indices(value: int | Iterable[int], what: str) -> tuple[int, ...]:
@@ -364,284 +127,72 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _check_channels(channels: Iterable[int], layer: Layer) -> None:
-    if layer.channels is None:
-        raise InvalidInput(f"layer {layer.name!r} ({layer.kind}) has no channel axis")
-    for channel in channels:
-        if not 0 <= channel < layer.channels:
-            raise InvalidInput(
-                f"no channel {channel} in layer {layer.name!r}: it has {layer.channels}, 0 to {layer.channels - 1}"
-            )
-
-
-@dataclass(frozen=True)
-class Constant(Term):
-    """A constant; scalars in ``2 * objective`` become one.
-
-    Attributes:
-        value: the number.
-
-    Example:
-        >>> ag.objectives.Constant(2.0).labels()
-        ('2',)
-    """
-
-    value: float
-
-    def labels(self) -> tuple[str, ...]:
-        return (f"{self.value:g}",)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        next(view.arrays)
-        return self.value
-
-
-@dataclass(frozen=True, repr=False)
-class Channel(LayerTerm):
-    """The spatial mean of one channel per image.
-
-    Attributes:
-        channels: one per image, 0 .. channels of the layer - 1.
-
-    Source: Olah, Mordvintsev, Schubert, "Feature Visualization", Distill, 2017, section "Optimization Objectives".
-
-    Example:
-        >>> ag.objectives.channel("conv", [3, 5]).labels()
-        ('conv:3', 'conv:5')
-    """
-
-    channels: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        return len(self.channels)
-
-    def labels(self) -> tuple[str, ...]:
-        return tuple(f"{self.layer}:{c}" for c in self.channels)
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return (np.asarray(self.channels, np.int64),)
-
-    def check(self, layer: Layer) -> None:
-        if not layer.spatial:
-            raise no_spatial_output(layer.name, layer.axes, layer.shape)
-        _check_channels(self.channels, layer)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        index, number = next(view.arrays)
-        return view.taps[str(self.layer)].channel_mean(ops, index, number)
-
-
-@dataclass(frozen=True, repr=False)
-class Neuron(LayerTerm):
-    """One channel at one position, or one unit of a layer without positions.
-
-    Attributes:
-        channels: one per image, 0 .. channels of the layer - 1.
-        position: (row, column) in the layer's output; None: the centre.
-
-    Source: "Feature Visualization", Distill, 2017, section "Optimization Objectives".
-
-    Example:
-        >>> ag.objectives.neuron("conv", 3, (0, 7)).labels()
-        ('conv:3@0,7',)
-    """
-
-    channels: tuple[int, ...]
-    position: tuple[int, int] | None
-
-    @property
-    def count(self) -> int:
-        return len(self.channels)
-
-    def labels(self) -> tuple[str, ...]:
-        at = "" if self.position is None else f"@{self.position[0]},{self.position[1]}"
-        return tuple(f"{self.layer}:{c}{at}" for c in self.channels)
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return (np.asarray(self.channels, np.int64),)
-
-    def check(self, layer: Layer) -> None:
-        _check_channels(self.channels, layer)
-        if self.position is not None and not layer.spatial:
-            raise no_spatial_output(layer.name, layer.axes, layer.shape)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        (index,) = next(view.arrays)
-        tap = view.taps[str(self.layer)]
-        values = tap.channels(ops, index)
-        if "H" not in tap.axes:
-            return ops.mean(values, axis=1)
-        height, width = tap.spatial_shape(ops)
-        y, x = (height // 2, width // 2) if self.position is None else self.position
-        if not (0 <= y < height and 0 <= x < width):
-            raise InvalidInput(f"no position ({y}, {x}) in layer {tap.layer!r}: it is {height} high and {width} wide")
-        return values[:, y * width + x]
-
-
-@dataclass(frozen=True, repr=False)
-class Logit(LayerTerm):
-    """One output of the model before any softmax, one class per image.
-
-    Attributes:
-        classes: numbers, or names before they are resolved.
-        called: the name of each class; empty if only the model's card knows it.
-
-    Source: Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks", 2014, section 2.
-
-    Example:
-        >>> ag.objectives.logit(["zebra", 2]).labels()
-        ('zebra', 'class 2')
-    """
-
-    classes: tuple[int | str, ...]
-    called: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
-
-    @property
-    def count(self) -> int:
-        return len(self.classes)
-
-    def labels(self) -> tuple[str, ...]:
-        return self.called or tuple(c if isinstance(c, str) else f"class {c}" for c in self.classes)
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return (np.asarray(self.classes, np.int64),)
-
-    def resolve(self, layer: Callable[[Any], Layer], class_: FindClass) -> Objective:
-        found = [class_(c) for c in self.classes]
-        chosen = dataclasses.replace(self, classes=tuple(n for n, _ in found), called=tuple(name for _, name in found))
-        return chosen if self.layer == OUTPUT else LayerTerm.resolve(chosen, layer, class_)
-
-    def check(self, layer: Layer) -> None:
-        _check_channels((int(c) for c in self.classes), layer)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        (index,) = next(view.arrays)
-        tap = view.taps[str(self.layer)].before_softmax()
-        outputs = ops.shape(tap.value)[tap.axes.index("C")]
-        for wanted in self.classes:
-            if not 0 <= int(wanted) < outputs:
-                raise InvalidInput(f"no class {wanted}: the model has {counted(outputs, 'output')}, 0 to {outputs - 1}")
-        return ops.mean(tap.channels(ops, index), axis=1)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Direction(LayerTerm):
-    """The mean over positions of the dot product of the activation vector with a given vector, one vector per image.
-
-    Attributes:
-        vectors: (images, channels) float64.
-
-    Source: "Feature Visualization", Distill, 2017, section "Interaction between Neurons".
-
-    Example:
-        >>> ag.objectives.direction("conv", np.ones((2, 8))).count
-        2
-    """
-
-    vectors: npt.NDArray[np.float64]
-
-    @property
-    def count(self) -> int:
-        return len(self.vectors)
-
-    def labels(self) -> tuple[str, ...]:
-        return tuple(f"{self.layer}:direction {i}" for i in range(self.count))
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return (self.vectors,)
-
-    def check(self, layer: Layer) -> None:
-        if layer.channels != self.vectors.shape[1]:
-            raise InvalidInput(
-                f"a direction in layer {layer.name!r} has {layer.channels} components, not {self.vectors.shape[1]}"
-            )
-
-    def score(self, ops: Ops, view: View) -> Array:
-        (vectors,) = next(view.arrays)
-        value = ops.mean(view.taps[str(self.layer)].canonical(ops), axis=2)
-        return ops.sum(value * ops.cast(vectors, ops.dtype(value)), axis=1)
-
-
-@dataclass(frozen=True)
-class DeepDream(LayerTerm):
-    """The mean square of a whole layer: strengthens what the layer already sees.
-
-    Source: Mordvintsev, Olah, Tyka, "Inceptionism", 2015, and the code published with it.
-
-    Example:
-        >>> ag.objectives.deepdream("conv").labels()
-        ('conv:deepdream',)
-    """
-
-    def labels(self) -> tuple[str, ...]:
-        return (f"{self.layer}:deepdream",)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        next(view.arrays)
-        return ops.mean(ops.square(view.taps[str(self.layer)].canonical(ops)), axis=(1, 2))
-
-
-@dataclass(frozen=True)
-class Diversity(LayerTerm):
-    """Minus the mean cosine similarity of an image's channel correlations with those of the other images.
-
-    Every view of an image is compared with every view of every other image.
-
-    Source: "Feature Visualization", section "Diversity"; the correlations are Gatys' Gram matrices.
-
-    Example:
-        >>> ag.objectives.diversity("conv").coupled
-        True
-    """
-
-    couples = True
-
-    def labels(self) -> tuple[str, ...]:
-        return (f"{self.layer}:diversity",)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        next(view.arrays)
-        value = view.taps[str(self.layer)].canonical(ops)
-        rows, channels, _ = ops.shape(value)
-        images = rows // view.views
-        if images < 2:
-            raise InvalidInput("diversity compares images with one another: ask for at least two")
-        gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
-        # The bound is inside the root, whose derivative at zero is infinite: a layer may return only zeros.
-        gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), 1e-20))
-        # A mean of cosines is one cosine with a mean, so no table of all pairs of views is needed.
-        mean = ops.mean(gram, axis=1)
-        others = (ops.sum(mean, axis=0, keepdims=True) - mean) / (images - 1)
-        return -ops.reshape(ops.einsum("nvk,nk->nv", gram, others), (rows,))
-
-
-@dataclass(frozen=True)
-class TotalVariation(Term):
-    """The mean absolute difference of neighbouring pixels; with a negative factor it smooths the image.
-
-    Source: Mahendran, Vedaldi, "Understanding Deep Image Representations by Inverting Them", 2015.
-
-    Example:
-        >>> ag.objectives.total_variation().labels()
-        ('total variation',)
-    """
-
-    def labels(self) -> tuple[str, ...]:
-        return ("total variation",)
-
-    def score(self, ops: Ops, view: View) -> Array:
-        next(view.arrays)
-        x = view.pixels
-        down = ops.mean(ops.abs(x[:, 1:] - x[:, :-1]), axis=(1, 2, 3))
-        return down + ops.mean(ops.abs(x[:, :, 1:] - x[:, :, :-1]), axis=(1, 2, 3))
+def _place(position: Any) -> tuple[int, ...] | None:
+    """A position in a layer's output, of one to three coordinates."""
+    if position is None:
+        return None
+    place = _each(position)
+    if not 1 <= len(place) <= 3 or not all(_is_integer(n) and n >= 0 for n in place):
+        raise InvalidInput(f"a position is (row, column), two integers from 0, not {position!r}")
+    return tuple(int(n) for n in place)
+
+
+def _vectors(vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(images, channels) finite numbers, a copy."""
+    try:
+        vectors = np.atleast_2d(np.array(vector, np.float64))
+    except (TypeError, ValueError):  # text, or rows of different lengths
+        raise InvalidInput(
+            f"a direction is a finite vector (channels,) or (images, channels), not {vector!r}"
+        ) from None
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+        raise InvalidInput(f"a direction is a finite vector (channels,) or (images, channels), not {vectors.shape}")
+    vectors.setflags(write=False)
+    return vectors
+
+
+def _called(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _photos(photos: Any, name: str | Iterable[str] | None) -> tuple[Photo, ...]:
+    """One photo per image, from arrays, files or values."""
+    several = photos if isinstance(photos, list | tuple) else [photos]
+    if isinstance(photos, np.ndarray) and photos.ndim == 4:
+        several = list(photos)
+    names = None if name is None else _called(name)
+    if not several or (names is not None and len(names) != len(several)):
+        raise InvalidInput("give one photo or several, each with a name where names are given")
+    return tuple(
+        _photo(x, f"photo {i}" if names is None else names[i], named=names is not None) for i, x in enumerate(several)
+    )
+
+
+def _photo(photo: Any, name: str, *, named: bool) -> Photo:
+    if isinstance(photo, Photo):
+        return photo
+    if isinstance(photo, str | os.PathLike):
+        name = name if named else Path(photo).stem
+        photo = read_image(photo)
+    pixels = np.array(photo)
+    fits = pixels.ndim == 3 and 0 not in pixels.shape
+    in_range = pixels.dtype == np.uint8 or (
+        pixels.dtype.kind == "f" and fits and pixels.min() >= 0 and pixels.max() <= 1
+    )
+    if not (fits and in_range):
+        raise InvalidInput(
+            f"a photo is a file or an array (H, W, C), uint8 or in [0, 1], not {pixels.dtype} {pixels.shape}"
+        )
+    pixels.setflags(write=False)
+    return Photo(pixels, name)
 
 
 def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
     """The spatial mean of a channel of a layer: shows what the filter looks for.
 
     Args:
-        layer: name, alias or index of a layer with height and width.
+        layer: name, alias or index of a layer with positions: of an image, a row (1-D convolutions, tokens) or a
+            volume. Of tokens those that are patches of the image count, where there are such.
         index: one channel, or several, with one image per channel.
 
     Returns:
@@ -660,13 +211,14 @@ def channel(layer: str | int, index: int | Iterable[int]) -> Objective:
     return Channel(layer, _indices(index, "channel"))
 
 
-def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, int] | None = None) -> Objective:
+def neuron(layer: str | int, index: int | Iterable[int], position: Sequence[int] | None = None) -> Objective:
     """One channel at one position (row, column) of the layer's output; the centre if None.
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
         index: one channel, or several, with one image per channel.
-        position: (row, column) from 0 in the layer's output; None: its centre.
+        position: (row, column) from 0 in the layer's output, or in the grid of a transformer's patches; (position,) in
+            a row and (depth, row, column) in a volume; None: its centre.
 
     Returns:
         An objective of one image per channel.
@@ -680,12 +232,82 @@ def neuron(layer: str | int, index: int | Iterable[int], position: tuple[int, in
         >>> ag.visualize(model, ag.objectives.neuron("conv", 0, (4, 4)), size=16, steps=2).labels
         ('conv:0@4,4',)
     """
-    if position is not None:
-        place = _each(position)
-        if len(place) != 2 or not all(_is_integer(n) and n >= 0 for n in place):
-            raise InvalidInput(f"a position is (row, column), two integers from 0, not {position!r}")
-        position = int(place[0]), int(place[1])
-    return Neuron(layer, _indices(index, "channel"), position)
+    return Neuron(layer, _indices(index, "channel"), _place(position))
+
+
+def position(layer: str | int, position: Sequence[int] | None = None) -> Objective:
+    """The mean square of all channels at one position: what the layer says of that place.
+
+    Args:
+        layer: name, alias or index of a layer with positions.
+        position: as for :func:`neuron`.
+
+    Returns:
+        An objective of one image.
+
+    Raises:
+        InvalidInput: the position is not made of integers.
+
+    Source: Olah et al., "The Building Blocks of Interpretability", Distill, 2018, section "Spatial activations".
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.position("conv", (4, 4)), size=16, steps=2).labels
+        ('conv@4,4',)
+    """
+    return Position(layer, _place(position))
+
+
+def token(layer: str | int, token: int | str = "class", index: int | Iterable[int] | None = None) -> Objective:
+    """One token of a transformer's layer: one of its channels, or the mean square of all.
+
+    Args:
+        layer: name, alias or index of a layer that returns a row of tokens.
+        token: its number from 0, or ``"class"``; for patches by (row, column) see :func:`neuron` and :func:`position`.
+        index: one channel, or several, with one image per channel; None for all in one image.
+
+    Returns:
+        An objective of one image per channel.
+
+    Raises:
+        InvalidInput: the token is neither a number nor ``"class"``.
+
+    Source: Ghiasi et al., "What do Vision Transformers Learn? A Visual Exploration", 2022, section 3.
+
+    Example:
+        >>> ag.objectives.token("blocks.11", 0, [3, 5]).labels()
+        ('blocks.11:3@token 0', 'blocks.11:5@token 0')
+    """
+    if token != "class" and not (_is_integer(token) and int(token) >= 0):
+        raise InvalidInput(f"a token is a number from 0, or 'class', not {token!r}")
+    return Token(layer, () if index is None else _indices(index, "channel"), token if token == "class" else int(token))
+
+
+def head(layer: str | int, index: int | Iterable[int], heads: int) -> Objective:
+    """The mean square of what one head of an attention computes.
+
+    Args:
+        layer: name, alias or index of a layer that has the heads side by side: the projection of queries, keys or
+            values, or what goes into the projection of the output (timm's ``attn.norm``). A joint projection of all
+            three has three times as many heads: queries first, then keys, then values.
+        index: one head, or several, with one image per head.
+        heads: how many the layer has.
+
+    Returns:
+        An objective of one image per head.
+
+    Raises:
+        InvalidInput: there is no such head, or a number is no integer.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2.
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.head("conv", range(2), 4), size=16, steps=2).labels
+        ('conv:head 0', 'conv:head 1')
+    """
+    chosen = _indices(index, "head")
+    if not _is_integer(heads) or heads < 1 or not all(0 <= h < heads for h in chosen):
+        raise InvalidInput(f"a head is one of those of its layer, 0 to their number - 1, not {chosen} of {heads!r}")
+    return Head(layer, chosen, int(heads))
 
 
 def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:
@@ -720,12 +342,13 @@ def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) ->
     return Logit(layer, tuple(c if isinstance(c, str) else int(c) for c in classes))
 
 
-def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
+def direction(layer: str | int, vector: npt.ArrayLike, called: str | Iterable[str] = ()) -> Objective:
     """The dot product with ``vector``, (channels,) or (images, channels), averaged over positions.
 
     Args:
         layer: name, alias or index (from 0, in execution order) of the layer.
         vector: (channels,) or (images, channels), finite numbers; the norm of the vector scales the objective.
+        called: the name of each vector, for labels.
 
     Returns:
         An objective of one image per vector.
@@ -741,15 +364,203 @@ def direction(layer: str | int, vector: npt.ArrayLike) -> Objective:
         >>> ag.visualize(model, ag.objectives.direction("conv", towards), size=16, steps=2).shape
         (1, 16, 16, 3)
     """
-    try:
-        vectors = np.atleast_2d(np.array(vector, np.float64))
-    except (TypeError, ValueError):  # text, or rows of different lengths
+    return Direction(layer, _vectors(vector), _called(called))
+
+
+def cosine(layer: str | int, vector: npt.ArrayLike, called: str | Iterable[str] = ()) -> Objective:
+    """The mean over positions of the cosine with ``vector``: towards it, however weak.
+
+    ``direction(layer, v) * cosine(layer, v)`` is strong and pure.
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+        vector: (channels,) or (images, channels), finite numbers, not all of them zero.
+        called: the name of each vector, for labels.
+
+    Returns:
+        An objective of one image per vector.
+
+    Raises:
+        InvalidInput: a vector is zero or not finite, or vectors differ in length.
+
+    Source: Carter et al., "Activation Atlas", Distill, 2019, section "Feature visualization".
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.cosine("conv", np.eye(8)[3]), size=16, steps=2).shape
+        (1, 16, 16, 3)
+    """
+    vectors = _vectors(vector)
+    if not vectors.any(axis=1).all():
+        raise InvalidInput("a vector of zeros has no direction to be near to")
+    return Cosine(layer, vectors, _called(called))
+
+
+def interpolation(first: Objective, second: Objective, steps: int) -> Objective:
+    """From one objective to another: ``(1 - t) * first + t * second``, one image for each of several t from 0 to 1.
+
+    All images start from the same noise and are seen through the same views; add :func:`alignment` to make neighbours
+    alike.
+
+    Args:
+        first, second: objectives of one image, such as two classes.
+        steps: number of images, at least 2.
+
+    Returns:
+        An objective of so many images.
+
+    Raises:
+        InvalidInput: fewer than two steps, or an objective of several images.
+
+    Source: "Feature Visualization", Distill, 2017, section "Interaction between Neurons".
+
+    Example:
+        >>> between = ag.objectives.interpolation(ag.objectives.logit(0), ag.objectives.logit(3), 3)
+        >>> between.labels()[1]
+        '0.5 * class 0 + 0.5 * class 3'
+        >>> ag.visualize(model, between + 0.1 * ag.objectives.alignment("conv"), size=16, steps=2).shape
+        (3, 16, 16, 3)
+    """
+    if not _is_integer(steps) or steps < 2 or first.count != 1 or second.count != 1:
         raise InvalidInput(
-            f"a direction is a finite vector (channels,) or (images, channels), not {vector!r}"
-        ) from None
-    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
-        raise InvalidInput(f"a direction is a finite vector (channels,) or (images, channels), not {vectors.shape}")
-    return Direction(layer, vectors)
+            f"an interpolation is between two objectives of one image, in at least 2 steps, not of {first.count} and "
+            f"{second.count} images in {steps!r}"
+        )
+    part = np.linspace(0.0, 1.0, int(steps))
+    return ImageFactors(tuple((1 - part).tolist())) * first + ImageFactors(tuple(part.tolist())) * second
+
+
+def caricature(layer: str | int, photo: Any, *, power: int = 1, name: str | Iterable[str] | None = None) -> Objective:
+    """What a layer sees in a photo, overdrawn: the image whose activations point where the photo's do.
+
+    Places are compared with places, so the recipe must not crop: ``recipe="jitter"``.
+
+    Args:
+        layer: name, alias or index of a layer with positions.
+        photo: a file, an array (H, W, C) (uint8, or in [0, 1]), or several, with one image per photo. The middle is
+            taken, in the size of the images.
+        power: of the cosine, 0 or more; the higher, the nearer to the photo.
+        name: the name of each photo, for labels.
+
+    Returns:
+        An objective of one image per photo.
+
+    Raises:
+        InvalidInput: a photo cannot be read, or the power is no integer.
+
+    Source: Carter et al., "Activation Atlas", Distill, 2019; Olah, "Caricatures", a notebook of Lucid, 2020.
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.caricature("conv", images[0]), recipe="jitter", size=16, steps=2).labels
+        ('conv:photo 0',)
+    """
+    if not _is_integer(power) or power < 0:
+        raise InvalidInput(f"the power of the cosine is an integer from 0, not {power!r}")
+    return Caricature(layer, _photos(photo, name), int(power))
+
+
+def style(layer: str | int, photo: Any, *, name: str | Iterable[str] | None = None) -> Objective:
+    """The style of a photo: correlations between the channels of a layer, wherever they are in the image.
+
+    Args:
+        layer: name, alias or index of a layer with positions; add the styles of several layers.
+        photo: as for :func:`caricature`.
+        name: the name of each photo, for labels.
+
+    Returns:
+        An objective of one image per photo, 0 at most.
+
+    Raises:
+        InvalidInput: a photo cannot be read.
+
+    Source: Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016, section 2.2.
+
+    Example:
+        >>> ag.visualize(model, ag.objectives.style("conv", images[0]), size=16, steps=2).scores.shape
+        (2, 1)
+    """
+    return Style(layer, _photos(photo, name))
+
+
+def concept(vector: ConceptVector) -> Objective:
+    """The direction of a concept in a layer, as :func:`concept_vector` finds it in photos.
+
+    Args:
+        vector: the concept.
+
+    Returns:
+        An objective of one image.
+
+    Source: Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept Activation
+    Vectors", ICML 2018, section 3.2.
+
+    Example:
+        >>> dark, light = np.zeros((4, 16, 16, 3)), np.ones((4, 16, 16, 3))
+        >>> found = ag.objectives.concept_vector(model, "conv", light, dark, name="light")
+        >>> ag.visualize(model, ag.objectives.concept(found), size=16, steps=2).labels
+        ('conv:light',)
+    """
+    return Direction(vector.layer, _vectors(vector.vector), (vector.name,))
+
+
+def function(
+    of: Callable[[Ops, Mapping[str, Array]], Array],
+    layers: str | Iterable[str],
+    *,
+    name: str | None = None,
+    mixes: bool = False,
+) -> Objective:
+    """An objective of your own: a function of what layers return.
+
+    Before an ascent the function is tried on arrays that refuse what a compiler cannot follow: branches on numbers,
+    NumPy's functions, writing into arrays.
+
+    Args:
+        of: ``f(ops, taps)``: from the array operations (``agnostic.ops.Ops``) and the outputs by layer, each (rows,
+            channels, positions ...) on every backend, to one number per row: an array (rows,).
+        layers: the names of the layers that it reads; they are the keys of ``taps``.
+        name: for labels; the function's own by default.
+        mixes: whether the result of one row depends on others, so that all must be computed together.
+
+    Returns:
+        An objective of one image, or a term to add to one of several.
+
+    Raises:
+        InvalidInput: it is no function, or no layer is given.
+
+    Source: the function; nothing is added to it.
+
+    Example:
+        >>> def contrast(ops, taps):
+        ...     return ops.mean(ops.square(taps["conv"][:, 0] - taps["conv"][:, 1]), (1, 2))
+        >>> ag.visualize(model, ag.objectives.function(contrast, "conv"), size=16, steps=2).labels
+        ('contrast',)
+    """
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    if not callable(of) or not names:
+        raise InvalidInput(
+            f"an objective is made of a function f(ops, taps) and of layers' names, not {of!r}, {names!r}"
+        )
+    return FunctionTerm(of, names, name or str(getattr(of, "__name__", "function")), mixes)
+
+
+def alignment(layer: str | int) -> Objective:
+    """Make neighbours in a batch alike: ``interpolation(a, b, 8) + 0.5 * alignment(layer)``.
+
+    Args:
+        layer: name, alias or index (from 0, in execution order) of the layer.
+
+    Returns:
+        A term to add to an objective for several images, 0 at most.
+
+    Source: Mordvintsev et al., "Differentiable Image Parameterizations", Distill, 2018, section "Aligned Feature
+    Visualization Interpolation".
+
+    Example:
+        >>> objective = ag.objectives.channel("conv", [2, 5]) + ag.objectives.alignment("conv")
+        >>> ag.visualize(model, objective, size=16, steps=2).shape
+        (2, 16, 16, 3)
+    """
+    return Aligned(layer)
 
 
 def deepdream(layer: str | int) -> Objective:
@@ -816,4 +627,7 @@ def names() -> Sequence[str]:
         >>> "deepdream" in ag.objectives.names()
         True
     """
-    return ("channel", "neuron", "logit", "direction", "deepdream", "diversity", "total_variation")
+    return (
+        "channel", "neuron", "position", "token", "head", "logit", "direction", "cosine", "concept", "interpolation",
+        "deepdream", "caricature", "style", "function", "diversity", "alignment", "total_variation",
+    )  # fmt: skip

@@ -26,6 +26,10 @@ class Views(Protocol):
     def noise(self) -> float:
         """Standard deviation of the noise added to each view, as a fraction of white."""
 
+    @property
+    def keeps_places(self) -> bool:
+        """Whether what is at a place of the image stays near it, so that places can be compared with a photo's."""
+
     def matrices(self, rng: np.random.Generator, steps: int, shape: tuple[int, int]) -> Float64 | None:
         """(steps, count, 2, 3) maps as :meth:`agnostic.ops.Ops.warp` takes them; None where nothing moves."""
 
@@ -41,6 +45,10 @@ class Whole:
     @property
     def noise(self) -> float:
         return 0.0
+
+    @property
+    def keeps_places(self) -> bool:
+        return True
 
     def matrices(self, rng: np.random.Generator, steps: int, shape: tuple[int, int]) -> Float64 | None:
         return None
@@ -65,6 +73,10 @@ class Crops:
     low: float = 0.2
     high: float = 1.0
     noise: float = 0.05
+
+    @property
+    def keeps_places(self) -> bool:
+        return False
 
     def matrices(self, rng: np.random.Generator, steps: int, shape: tuple[int, int]) -> Float64:
         side = np.clip(rng.normal(self.mean, self.deviation, (steps, self.count)), self.low, self.high)
@@ -97,6 +109,10 @@ class Jitter:
     @property
     def count(self) -> int:
         return 1
+
+    @property
+    def keeps_places(self) -> bool:
+        return True
 
     def matrices(self, rng: np.random.Generator, steps: int, shape: tuple[int, int]) -> Float64:
         size = (steps, 1)

@@ -21,6 +21,7 @@ class Tap:
         channel_mean_of: set by a backend that computes a wanted channel's spatial mean without the other channels:
             takes the number of the channel objective among those on this layer, returns (rows,).
         logits: of the shape of ``value``: what it was computed from, where it is the result of a softmax or a sigmoid.
+        grid: (height, width, other tokens before them), where the layer gives tokens that are patches of the image.
     """
 
     layer: str
@@ -28,6 +29,7 @@ class Tap:
     axes: str
     channel_mean_of: Callable[[int], Array] | None = None
     logits: Array | None = None
+    grid: tuple[int, int, int] | None = None
 
     def check_rows(self, ops: Ops, rows: int) -> None:
         """Whether the layer gives one row for each that the model was given.
@@ -50,16 +52,41 @@ class Tap:
         shape = ops.shape(value)
         return ops.reshape(value, (shape[0], shape[1], -1))
 
-    def spatial_shape(self, ops: Ops) -> tuple[int, int]:
-        """(height, width); a layer without either is an error."""
-        if "H" not in self.axes or "W" not in self.axes:
-            raise no_spatial_output(self.layer, self.axes)
+    def positions(self, ops: Ops) -> Array:
+        """(rows, channels, positions) as :meth:`canonical`, without tokens that stand for no place in the image."""
+        value = self.canonical(ops)
+        return value if self.grid is None or not self.grid[2] else value[:, :, self.grid[2] :]
+
+    def lengths(self, ops: Ops) -> tuple[int, ...]:
+        """Of the axes of the positions, the outermost first: (height, width) of images and of patches."""
+        if self.grid is not None:
+            return self.grid[:2]
         shape = ops.shape(self.value)
-        return shape[self.axes.index("H")], shape[self.axes.index("W")]
+        return tuple(n for n, axis in zip(shape, self.axes, strict=True) if axis not in "NC")
+
+    def number(self, ops: Ops, place: Sequence[int] | None) -> int:
+        """Of a place among the :meth:`positions`; None: the centre.
+
+        Raises:
+            InvalidInput: there is no such place.
+        """
+        lengths = self.lengths(ops)
+        where = tuple(n // 2 for n in lengths) if place is None else tuple(place)
+        if len(where) != len(lengths) or not all(0 <= i < n for i, n in zip(where, lengths, strict=False)):
+            have = (
+                f"{lengths[0]} high and {lengths[1]} wide"
+                if len(lengths) == 2
+                else f"{' x '.join(map(str, lengths))} positions"
+            )
+            raise InvalidInput(f"no position ({', '.join(map(str, where))}) in layer {self.layer!r}: it is {have}")
+        found = 0
+        for i, n in zip(where, lengths, strict=True):
+            found = found * n + i
+        return found
 
     def channels(self, ops: Ops, indices: Array) -> Array:
         """(rows, positions): the channel ``indices[row]`` of each row. ``indices`` (rows,) integers."""
-        value = self.canonical(ops)
+        value = self.positions(ops)
         rows, _, positions = ops.shape(value)
         index = ops.expand(ops.reshape(indices, (rows, 1, 1)), (rows, 1, positions))
         return ops.reshape(ops.take_along_axis(value, index, 1), (rows, positions))
@@ -93,9 +120,14 @@ def without_axes(shape: Sequence[int | None] | None) -> str:
 
 
 def no_spatial_output(layer: str, axes: str | None, shape: Sequence[int | None] | None = None) -> InvalidInput:
-    """The error for a layer whose output has no height and width."""
+    """The error for a layer whose output has no positions."""
     what = "one number per channel" if axes == "NC" else f"axes {axes}" if axes else without_axes(shape)
     return InvalidInput(
         f"layer {layer!r} has no spatial output ({what}); choose a convolution or a block, "
         "or logit(...) and neuron(...) for layers without height and width"
     )
+
+
+def has_positions(axes: str | None) -> bool:
+    """Whether a layer of these axes gives channels at positions: of an image, a row or a volume, or tokens."""
+    return axes is not None and {"N", "C"} < set(axes)

@@ -14,21 +14,22 @@ import numpy.typing as npt
 from agnostic.arrays import describe
 from agnostic.contracts.ascent import ASCENT
 from agnostic.contracts.inputs import INPUTS
+from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer, select
 from agnostic.models.attached import card_of
 from agnostic.models.call import ModelCall, number_of, picture_call
-from agnostic.models.cards import ModelCard
+from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.forms import Input, ModelRun
 from agnostic.models.inputs import Size, refused
-from agnostic.models.preparing import preprocessed, preprocessing_of
+from agnostic.models.preparing import images_for, preprocessed, preprocessing_of
 from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.ascent import Ascent, Settings, check_reached
 from agnostic.visualization.images import Images
-from agnostic.visualization.objectives import OUTPUT, Objective
+from agnostic.visualization.objective import OUTPUT, ModelLookup, Objective, check_ran
 from agnostic.visualization.reach import calls_reached
 from agnostic.visualization.recipes import Recipe
 
@@ -78,20 +79,22 @@ def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backe
     shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
     first = None if options.start is None else _images(options.start, shape[2])
     failed = None if trial.error is None else refused(model, trial, form.size, others=bool(call.others))
-    resolved = objective.resolve(
-        functools.partial(_layer, trial.layers, failed), functools.partial(_class, card_of(model))
-    )
+    place = number_of(backend, model, call)
+    preprocessing = preprocessing_of(backend, model, place) if recipe.preprocess else None
+    measure = functools.partial(_measured, backend, model, form, call, recipe, preprocessing)
+    find = functools.partial(_layer, trial.layers, failed)
+    resolved = objective.resolve(ModelLookup(find, functools.partial(_class, card_of(model)), shape[:2], measure))
+    _check_views(resolved, recipe)
     if first is not None:
         _check_start(first, shape[:2], resolved.count)
     if failed is not None and OUTPUT in resolved.layers():
         raise failed
-    place = number_of(backend, model, call)
     ascent = Ascent(
         objective=resolved,
         recipe=recipe,
         shape=shape,
         seed=int(options.seed),
-        preprocessing=preprocessing_of(backend, model, place) if recipe.preprocess else None,
+        preprocessing=preprocessing,
         start=first,
         listing={x.name: x for x in trial.layers if x.name in resolved.layers()},
         input=form,
@@ -102,6 +105,57 @@ def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backe
     if call.place and failed is None:
         ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
     return backend, ascent
+
+
+def measurer(
+    backend: Backend, model: Model, layer: Any, options: Options
+) -> tuple[str, Callable[[str, npt.NDArray[Any]], Float64]]:
+    """The model's own name of a layer, and what measures photos there; see :attr:`ModelLookup.measure`.
+
+    Raises:
+        InvalidInput, UnknownName: see :func:`prepare`.
+    """
+    recipe = options.checked_recipe()
+    form, call, trial = shown(backend, model, options)
+    failed = None if trial.error is None else refused(model, trial, form.size, others=bool(call.others))
+    found = _layer(trial.layers, failed, layer)
+    check_ran(found)
+    preprocessing = preprocessing_of(backend, model, number_of(backend, model, call)) if recipe.preprocess else None
+    return found.name, functools.partial(_measured, backend, model, form, call, recipe, preprocessing)
+
+
+def _measured(
+    backend: Backend,
+    model: Model,
+    form: Input,
+    call: ModelCall,
+    recipe: Recipe,
+    preprocessing: Preprocessing | None,
+    layer: str,
+    photos: npt.NDArray[Any],
+) -> Float64:
+    """(N, channels, positions): what a layer returns for photos, as the ascent's network would see them."""
+    pixels = images_for(form, photos)
+    given = preprocessed(pixels, preprocessing) * np.float32(1.0 if recipe.preprocess else recipe.image.white)
+    found = []
+    for one in given:  # one by one, so that a folder of photos takes no more memory than one of them
+        native = call.first().native(backend, model, form.arrange(one[None]))
+        record = backend[TAPS].capture(model, native, [layer]).numpy()
+        value, axes = np.asarray(record.calls(layer)[-1], np.float64), record.axes(layer) or ""
+        order = [axes.index("N"), axes.index("C"), *(i for i, axis in enumerate(axes) if axis not in "NC")]
+        moved = np.transpose(value, order)
+        found.append(moved.reshape(*moved.shape[:2], -1))
+    return np.concatenate(found)
+
+
+def _check_views(objective: Objective, recipe: Recipe) -> None:
+    """Raise InvalidInput where places are compared with places, and the recipe's views move them far."""
+    term = next((term for term in objective.terms() if term.keeps_places), None)
+    if term is not None and not recipe.views.keeps_places:
+        raise InvalidInput(
+            f"{term.labels()[0]!r} compares places of the image with those of a photo, which the random crops of "
+            f"{recipe.name!r} move: use recipe='jitter'"
+        )
 
 
 def _layer(listing: Sequence[Layer], failed: Exception | None, selector: Any) -> Layer:

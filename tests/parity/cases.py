@@ -32,10 +32,34 @@ OBJECTIVES: dict[str, Callable[[], Any]] = {
     "direction": lambda: ag.objectives.direction("tanh", np.linspace(-1, 1, 6)),
     "deepdream": lambda: ag.objectives.deepdream("pool"),
     "diversity": lambda: ag.objectives.channel("tanh", [3] * 3) + 10 * ag.objectives.diversity("tanh"),
+    "position": lambda: ag.objectives.position("pool", (3, 5)),
+    "head": lambda: ag.objectives.head("tanh", [0, 2], 3),
+    "cosine": lambda: ag.objectives.cosine("conv2", np.linspace(-1, 1, 6)) * ag.objectives.channel("tanh", 1),
+    "alignment": lambda: ag.objectives.channel("conv2", [1, 4]) + 0.5 * ag.objectives.alignment("pool"),
+    "interpolation": lambda: ag.objectives.interpolation(ag.objectives.logit(1), ag.objectives.logit(3), 3),
+    "caricature": lambda: ag.objectives.caricature("pool", photographs(64)[0], power=2),
+    "style": lambda: ag.objectives.style("conv1", list(photographs(64))),
+    "function": lambda: ag.objectives.function(contrast, ["conv1", "dense"]),
+    "negative": lambda: -ag.objectives.channel("conv2", [2, 5]),
     "composed": lambda: (
         2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3) - 0.1 * ag.objectives.total_variation()
     ),
 }
+
+
+TOKENS: dict[str, Callable[[], Any]] = {
+    "channel of patches": lambda: ag.objectives.channel("tokens", [1, 4]),
+    "neuron of patches": lambda: ag.objectives.neuron("tokens", 2, (3, 7)),
+    "position of patches": lambda: ag.objectives.position("tokens"),
+    "token": lambda: ag.objectives.token("tokens", 5, [0, 3]),
+    "head of tokens": lambda: ag.objectives.head("tokens", 1, 2),
+}
+
+
+def contrast(ops: Any, taps: Any) -> Any:
+    """An objective of a user's own: two channels of a convolution apart, and an output."""
+    apart = ops.square(taps["conv1"][:, 0] - taps["conv1"][:, 1])
+    return ops.mean(apart, (1, 2)) * ops.sigmoid(taps["dense"][:, 2])
 
 
 def photographs(size: int) -> Array:
@@ -171,11 +195,56 @@ def _paired_keras() -> Model:
     return keras.Model([photo, age], out)
 
 
-def gradients(model: Model, dtype: str) -> Iterator[tuple[str, Array]]:
+def patches(framework: str) -> Model:
+    """Tokens that are patches of 4 x 4 pixels of an image of ``SIZE``, the same in both frameworks."""
+    rng, side = np.random.default_rng(5), SIZE // 4
+    weights = {
+        "patches": ("conv", {"weight": rng.normal(0, 0.3, (6, 3, 4, 4)), "bias": rng.normal(0, 0.1, 6)}),
+        "tokens": ("dense", {"weight": rng.normal(0, 0.5, (6, 6)), "bias": rng.normal(0, 0.1, 6)}),
+    }
+    if framework == "torch":
+        model, own = _patches_torch(), {f"{x}.{k}": v for x, (_, own) in weights.items() for k, v in own.items()}
+    else:
+        model = _patches_keras(side)
+        own = {f"{x}.{k}": v for x, (kind, own) in weights.items() for k, v in to_canonical(kind, own).items()}
+    backend_of(model)[WEIGHTS].set_weights(model, own)
+    return model
+
+
+def _patches_torch() -> Model:
+    import torch
+    from torch import nn
+
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.tokens = nn.Conv2d(3, 6, 4, stride=4), nn.Linear(6, 6)
+
+        def forward(self, photo: torch.Tensor) -> torch.Tensor:
+            return self.tokens(self.patches(photo).tanh().flatten(2).transpose(1, 2)).tanh().mean(1)
+
+    return Patches().eval()
+
+
+def _patches_keras(side: int) -> Model:
+    import keras
+    from keras import layers as kl
+
+    photo = keras.Input((SIZE, SIZE, 3), name="photo")
+    seen = kl.Conv2D(6, 4, strides=4, activation="tanh", name="patches")(photo)
+    tokens = kl.Dense(6, name="tokens")(kl.Reshape((side * side, 6), name="row")(seen))
+    return keras.Model(photo, kl.GlobalAveragePooling1D(name="mean")(kl.Activation("tanh", name="tanh")(tokens)))
+
+
+def gradients(
+    model: Model, dtype: str, objectives: dict[str, Callable[[], Any]] = OBJECTIVES
+) -> Iterator[tuple[str, Array]]:
     """Each objective and its gradient with respect to the image's parameters, at the start, for the first step."""
-    for number, (name, objective) in enumerate(OBJECTIVES.items()):
-        recipe = RECIPES[number % 2]
-        backend, ascent = prepare(model, objective(), Options(recipe, SIZE, seed=1))
+    for number, (name, objective) in enumerate(objectives.items()):
+        recipe = "jitter" if name == "caricature" else RECIPES[number % 2]
+        # Aligned images start alike, where their differences have no gradient yet: from two photographs they have.
+        start = photographs(SIZE) if name == "alignment" else None
+        backend, ascent = prepare(model, objective(), Options(recipe, SIZE, seed=1, start=start))
         function = _torch_step if backend.name == "torch" else _keras_step
         value, gradient = function(model, ascent, dtype)
         yield f"{name}, {recipe}, value", value

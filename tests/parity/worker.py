@@ -84,6 +84,8 @@ def _results(framework: str) -> dict[str, np.ndarray]:
         small = cases.smooth(backend)
         small = small.double() if dtype == "float64" else small
         keep("gradients", cases.gradients(small, dtype))
+        tokens = cases.patches(backend)
+        keep("gradients", cases.gradients(tokens.double() if dtype == "float64" else tokens, dtype, cases.TOKENS))
         ag.set_card(small, {"range": [0, 1]})
         keep("ascents/smooth", cases.ascents(small, "tanh", dtype, preprocess=True))
         keep("explanations", cases.explanations(small))
