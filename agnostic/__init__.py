@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agnostic.attribution.verb import explain
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
+    from agnostic.extract.verb import extract
     from agnostic.gradients import gradients
     from agnostic.models.attached import set_card
     from agnostic.models.load import load
@@ -53,6 +54,7 @@ __all__ = [
     "custom_operator",
     "data",
     "explain",
+    "extract",
     "gradients",
     "layers",
     "load",
@@ -89,6 +91,7 @@ _WHERE = {
     "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
     "explain": "agnostic.attribution.verb:explain",
+    "extract": "agnostic.extract.verb:extract",
     "gradients": "agnostic.gradients:gradients",
     "layers": "agnostic.taps.verbs:layers",
     "load": "agnostic.models.load:load",

@@ -296,7 +296,19 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Raises:
         InvalidInput: there is no such file, it cannot be read, or it is no whole image; names the file.
     """
-    data = read_regular(path)
+    return decoded_image(read_regular(path), repr(os.fspath(path)))
+
+
+def decoded_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """The content of an image file, as :func:`read_image` reads it.
+
+    Args:
+        data: the bytes of the file.
+        name: what to call it in an error.
+
+    Raises:
+        InvalidInput: it is no whole image.
+    """
     try:
         with decoding.decoder_errors():
             image = decoding.opened(data)
@@ -304,7 +316,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             image.load()
         image = decoding.in_color(image, "RGB", (255, 255, 255))
     except decoding.Flaw as flaw:
-        raise InvalidInput(f"cannot read {os.fspath(path)!r}: it {flaw}") from None
+        raise InvalidInput(f"cannot read {name}: it {flaw}") from None
     return np.array(image if turn is None else image.transpose(decoding.pillow().Transpose[turn]))
 
 

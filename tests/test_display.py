@@ -69,7 +69,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         augmentation.dataset([inputs[0]] * 3, 0), ag.data.Ragged.from_lists([[1], [2, 3]]),
         ag.data.shuffle(list(range(1000)), seed=0), *folders(folder),
         ag.port(network("conv"), "keras", inputs, check=False),
-        *attributions(net, name), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
+        *attributions(net, name), stored(net, name, folder), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
         ag.objectives.channel(name, range(4096)), ag.objectives.neuron(name, range(64)),
         ag.objectives.direction(name, np.ones((2, 4))), ag.objectives.logit(range(1000)), ag.objectives.deepdream(name),
         ag.objectives.caricature(name, np.zeros((4, 4, 3)), name=name),
@@ -96,6 +96,12 @@ def folders(folder: Path) -> Iterator[Any]:
     yield generator.flow_from_directory(folder / "photos", target_size=(4, 4))
     table = pandas.DataFrame({"filename": [str(path) for path in (folder / "photos").rglob("*.png")], "class": "a"})
     yield generator.flow_from_dataframe(table, target_size=(4, 4))
+
+
+def stored(net: nn.Module, name: str, folder: Path) -> Any:
+    """A store of activations."""
+    pytest.importorskip("zarr")
+    return ag.extract(net, np.zeros((2, 8, 8, 3), np.uint8), [net[0]], folder / "acts.zarr", reduce="mean")
 
 
 def attributions(net: nn.Module, name: str) -> Iterator[Any]:

@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 PAGES = [
     DOCS / "index.md",
     DOCS / "objectives.md",
+    DOCS / "scale.md",
     *sorted((DOCS / "tutorials").glob("*.md")),
     *sorted((DOCS / "coming-from").glob("*.md")),
 ]

@@ -168,6 +168,25 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def growing_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar as :func:`progress`, of a number of steps that is known later.
+
+    Yields:
+        A function to call with the number of steps done since the last call, and of all steps if it is known.
+    """
+    if not sys.stderr.isatty():
+        yield lambda steps, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(what), total=None)
+        yield lambda steps, total: bar.update(task, advance=steps, total=total)
+
+
+@contextmanager
 def layers_shown() -> Iterator[None]:
     """A progress bar of the layers that models run through, where standard error is a terminal."""
     from agnostic.compare.watching import watched

@@ -23,7 +23,7 @@ class Capability(Generic[C]):
         >>> TAPS
         Capability('taps')
         >>> TAPS.members
-        ('capture', 'watch', 'submodel')
+        ('capture', 'watch', 'submodel', 'loop')
     """
 
     def __init__(self, name: str, contract: Any, purpose: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,16 @@ class Taps(Protocol):
 
     def submodel(self, model: Model, names: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
+
+    def loop(self, model: Model, names: Sequence[str]) -> Callable[[Any], Mapping[str, Sequence[Any]]] | None:
+        """:meth:`capture` prepared once and called often, with inputs of one shape; compiled where the engine compiles.
+
+        Between the calls the model stays as it is.
+
+        Returns:
+            A function of the model's inputs, which returns what each call of each layer returned. None: the loop is
+            made of :meth:`capture`.
+        """
 
 
 TAPS: Capability[Taps] = Capability("taps", Taps, "record layer outputs")

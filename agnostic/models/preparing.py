@@ -75,7 +75,7 @@ def model_pixels(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
         )
         place = number_of(backend, model, call)
-    resized = _fit(form, array, images)
+    resized = fit_images(form, array, images)
     return form, call, resized, preprocessed(resized, preprocessing_of(backend, model, place))
 
 
@@ -108,7 +108,7 @@ def resized_images(
     """
     array = _batch(images)
     form = image_input(backend, model, size=size, channels=channels_in, near=_size(array))
-    return form, _fit(form, array, images)
+    return form, fit_images(form, array, images)
 
 
 def images_for(form: Input, images: npt.ArrayLike) -> ImageArray:
@@ -136,7 +136,20 @@ def _size(array: ImageArray) -> tuple[int, int] | None:
     return (int(array.shape[1]), int(array.shape[2])) if array.ndim == 4 and 0 not in array.shape else None
 
 
-def _fit(form: Input, array: ImageArray, images: Any) -> ImageArray:
+def fit_images(form: Input, array: ImageArray, images: Any) -> ImageArray:
+    """Images in the size and with the channels of an input.
+
+    Args:
+        form: of the input.
+        array: (N, H, W, C), uint8 or floating point in [0, 1].
+        images: as they were given, for messages.
+
+    Returns:
+        (N, height, width, channels) of the same type.
+
+    Raises:
+        InvalidInput: they have another number of channels or dimensions, or are out of range.
+    """
     own, channels = _size(array), form.length("C")
     grey = channels == 1 and array.ndim == 4 and array.shape[3] == 3
     if own is None or (array.shape[3] != channels and not grey):

@@ -114,26 +114,32 @@ def _same(x: Any) -> Any:
     return x
 
 
-def open_record(path: str | os.PathLike[str]) -> Stored:
-    """Open a saved record. Its arrays are NumPy arrays, each read on access. No framework is needed.
+def open_record(path: str | os.PathLike[str]) -> Any:
+    """Open a saved record, or a store of activations. Arrays are read on access. No framework is needed.
 
-    bfloat16 is read as float32, which is exact; :meth:`Stored.dtype` returns the original dtype. A named tuple is read
-    as a tuple, and a dataclass as a dict.
+    In a record bfloat16 is read as float32, which is exact; :meth:`Stored.dtype` returns the original dtype. A named
+    tuple is read as a tuple, and a dataclass as a dict.
 
     Args:
-        path: a file that ``record.save`` wrote.
+        path: a file that ``record.save`` wrote; or the folder or URL of a store that :func:`agnostic.extract` wrote,
+            also an unfinished one.
 
     Returns:
-        A record with NumPy arrays.
+        A :class:`Stored` record with NumPy arrays, or an :class:`agnostic.taps.stores.ActivationStore`.
 
     Raises:
-        InvalidInput: the file does not exist, is not a record, or is damaged.
+        InvalidInput: the file does not exist, is not a record or a store, or is damaged.
+        MissingDependency: for a store, the package zarr is not installed.
 
     Example:
         >>> ag.capture(model, ag.prepare(model, images), "conv").save("conv.safetensors")
         >>> ag.taps.open("conv.safetensors")["conv"].shape
         (2, 8, 16, 16)
     """
+    if "://" in os.fspath(path) or os.path.isdir(path):
+        from agnostic.taps.stores import open_store
+
+        return open_store(path)
     where = as_path(path)
     with open_regular(where) as file:
         try:

@@ -155,7 +155,7 @@ def watch(
     if nonfinite not in (None, "raise"):
         raise InvalidInput(f"nonfinite is 'raise' or None, not {nonfinite!r}")
     backend = model_backend(model)
-    asked = _asked(backend, model, layers)
+    asked = as_selectors(backend, model, layers)
     chosen = _choose(backend, model, asked, None) if asked or nonfinite is None else []
     # The guard comes first, so that it sees the arrays of the model, not the recorded copies.
     with (
@@ -238,7 +238,7 @@ Chosen = list[tuple[Selector, list[Layer]]]
 
 def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
     """Only an index needs a run of the model, since it counts in execution order."""
-    asked = _asked(backend, model, selectors)
+    asked = as_selectors(backend, model, selectors)
     by_index = any(isinstance(x, Integral) for x in asked)
     listing = _listing(backend, model, inputs) if by_index else backend[LAYERS].tree(model)
     name = type(model).__name__
@@ -247,8 +247,12 @@ def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -
     return [(selector, select(listing, [selector], model=name)) for selector in asked]
 
 
-def _asked(backend: Backend, model: Model, selectors: Any) -> list[Any]:
-    """Selectors one by one, the model's own layer objects by their names."""
+def as_selectors(backend: Backend, model: Model, selectors: Any) -> list[Any]:
+    """Selectors one by one, the model's own layer objects by their names.
+
+    Args:
+        selectors: one or several.
+    """
 
     def named(x: Any) -> Any:
         return x if isinstance(x, str | Integral | Layer) else backend[LAYERS].layer_name(model, x) or x

@@ -293,6 +293,11 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
     return Activations({name: known[name] for name in names}, records, to_numpy)
 
 
+def loop(model: keras.Layer, names: Sequence[str]) -> Callable[[Any], Mapping[str, list[Any]]] | None:
+    """See :meth:`agnostic.contracts.taps.Taps.loop`."""
+    return None
+
+
 def _has_rows(x: Any) -> bool:
     return bool(getattr(x, "shape", ()))
 

@@ -684,6 +684,20 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
         yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)
 
 
+def loop(model: nn.Module, names: Sequence[str]) -> Callable[[Any], Recorded] | None:
+    """See :meth:`agnostic.contracts.taps.Taps.loop`."""
+    model = unwrap(model)
+    recorder = TapRecorder(model, names)
+
+    def run(inputs: Any) -> Recorded:
+        args, kwargs = _arguments(model, inputs)
+        with inference(model):
+            outputs, _ = recorder(*args, **kwargs)
+        return outputs
+
+    return run
+
+
 def _detached_copy(x: Tensor) -> Tensor:
     return values.copied(x.detach())
 

@@ -1,0 +1,254 @@
+"""A part of a data set, computed: rows for each sample, and states of what is merged over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.ops import Ops
+from agnostic.contracts.taps import TAPS
+from agnostic.errors import InvalidInput
+from agnostic.extract.inputs import Preparation
+from agnostic.extract.reading import ReadBatch
+from agnostic.registry import Backend, Model, model_backend
+from agnostic.taps import reductions
+from agnostic.taps.refusals import refusals
+from agnostic.taps.stores import OF_SAMPLES, States, StoredTap, StoreHeader
+
+Array = npt.NDArray[Any]
+Rows = dict[tuple[str, str], Array]
+"""Arrays with a row for each sample, by layer and name."""
+
+
+@dataclass(frozen=True)
+class ComputedPart:
+    """The samples from ``start`` on, for the store.
+
+    Attributes:
+        start: position of the first sample.
+        names, labels, problems: of the samples; a problem is empty where a sample could be read.
+        rows: for each sample.
+        states: of the reductions over samples.
+    """
+
+    start: int
+    names: list[str]
+    labels: list[int]
+    problems: list[str]
+    rows: Rows
+    states: States
+
+
+class PartWorker:
+    """Runs a model on batches, and reduces what its layers return."""
+
+    def __init__(self, model: Model, preparation: Preparation, header: StoreHeader) -> None:
+        self._backend: Backend = model_backend(model)
+        self._model, self._preparation, self._header = model, preparation, header
+        names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
+        self._forward = forward_of(self._backend, model, names)
+
+    def part(self, batches: Iterable[ReadBatch], done: Callable[[int], None] = lambda count: None) -> ComputedPart:
+        """Compute a part.
+
+        Args:
+            batches: its batches, in order.
+            done: called with the number of samples of each batch.
+
+        Raises:
+            InvalidInput: the model does not take a batch, or a layer returns another shape than before.
+        """
+        found: list[ReadBatch] = []
+        rows: dict[tuple[str, str], list[Array]] = {}
+        states = start_states(self._header)
+        for batch in batches:
+            own = self._rows_and_states(batch, states)
+            for key, x in own.items():
+                rows.setdefault(key, []).append(x)
+            found.append(batch)
+            done(len(batch.names))
+        return ComputedPart(
+            found[0].start,
+            [x for batch in found for x in batch.names],
+            [x for batch in found for x in batch.labels],
+            [x for batch in found for x in batch.problems],
+            {key: x[0] if len(x) == 1 else np.concatenate(x) for key, x in rows.items()},
+            states,
+        )
+
+    def _rows_and_states(self, batch: ReadBatch, states: States) -> Rows:
+        """The rows of a batch; the states are updated."""
+        inputs = self._preparation.native(self._backend, self._model, batch.inputs)
+        with refusals(self._backend, self._model, inputs):
+            outputs = self._forward(inputs)
+        readable = np.array([not x for x in batch.problems])
+        rows: Rows = {}
+        for key, tap in self._header.layers.items():
+            calls = outputs[tap.name]
+            if len(calls) <= tap.call:
+                raise InvalidInput(f"layer {tap.name!r} did not run for samples from {batch.start} on, and ran before")
+            x = calls[tap.call]
+            _check_shape(tap, x, batch)
+            for name, found in self._reduced(key, tap, x, batch.start, readable, states).items():
+                rows[key, name] = _without(found, readable)
+        return rows
+
+    def _reduced(
+        self, key: str, tap: StoredTap, x: Any, start: int, readable: npt.NDArray[np.bool_], states: States
+    ) -> dict[str, Array]:
+        """Of one layer for one batch: the rows, as they are stored."""
+        rows: dict[str, Array] = {}
+        header, ops, numpy = self._header, self._backend.ops, self._backend[CALLS].numpy
+        wanted, axes = arrays_of(header, tap), tap.axes or ""
+        if "mean" in wanted:
+            rows["mean"] = stored_as(numpy(reductions.mean(ops, x, axes)), header.dtype)
+        if "max" in wanted or (key, "top", "value") in states:
+            values, place = _maximum(ops, numpy, x, tap)
+            if "max" in wanted:
+                rows["max"] = stored_as(values, header.dtype)
+                if place.shape[-1]:
+                    rows["max_place"] = place
+            if (key, "top", "value") in states:
+                samples = np.arange(start, start + len(values))
+                known = np.where(readable[:, None], values, np.float32(np.nan))
+                update(states, key, "top", lambda state: reductions.top_update(state, known, samples, place))
+        over = [name for name in header.reduce if name in reductions.OVER_SAMPLES and "C" in axes]
+        if not over and "values" not in wanted:
+            return rows
+        whole = numpy(x)
+        if "values" in wanted:
+            first = axes.index("N") if axes else 0
+            rows["values"] = stored_as(np.moveaxis(whole, first, 0), header.dtype)
+        if over:
+            channels = np.moveaxis(whole, (axes.index("N"), axes.index("C")), (0, -1))[readable]
+            flat = channels.reshape(-1, channels.shape[-1]).astype(np.float32, copy=False)
+            for name in over:
+                update(states, key, name, partial(_with_rows, name, flat))
+        return rows
+
+
+def forward_of(backend: Backend, model: Model, names: Sequence[str]) -> Callable[[Any], Mapping[str, Sequence[Any]]]:
+    """A function of a model's inputs that returns what each call of each named layer returned."""
+    loop = backend[TAPS].loop(model, names)
+    if loop is not None:
+        return loop
+
+    def run(inputs: Any) -> Mapping[str, Sequence[Any]]:
+        record = backend[TAPS].capture(model, inputs, names)
+        return {name: record.calls(name) for name in names}
+
+    return run
+
+
+def _check_shape(tap: StoredTap, x: Any, batch: ReadBatch) -> None:
+    shape = tuple(map(int, getattr(x, "shape", ())))
+    first = tap.axes.index("N") if tap.axes else 0
+    expected = (*tap.shape[:first], len(batch.names), *tap.shape[first:])
+    if shape != expected:
+        raise InvalidInput(
+            f"layer {tap.name!r} returned {shape or type(x).__name__} for samples {batch.start} to "
+            f"{batch.start + len(batch.names) - 1}, and {expected} was expected after the first batch: a layer in a "
+            "store has one shape, so leave it out"
+        )
+
+
+def _maximum(ops: Ops, numpy: Callable[[Any], Array], x: Any, tap: StoredTap) -> tuple[Array, Array]:
+    """(N, C) float32 maxima, and (N, C, axes) int32 places."""
+    axes = tap.axes or ""
+    values, place = reductions.maximum(ops, x, axes)
+    highest = np.asarray(numpy(values), np.float32)
+    if place is None:
+        return highest, np.zeros((*highest.shape, 0), np.int32)
+    return highest, reductions.unraveled(numpy(place), position_lengths(tap))
+
+
+def position_lengths(tap: StoredTap) -> tuple[int, ...]:
+    """The lengths of the axes that are neither samples nor channels."""
+    axes = (tap.axes or "").replace("N", "")
+    return tuple(n for letter, n in zip(axes, tap.shape, strict=True) if letter != "C")
+
+
+def _without(rows: Array, readable: npt.NDArray[np.bool_]) -> Array:
+    """Rows of samples that could not be read as NaN, or -1 for integers."""
+    if readable.all():
+        return rows
+    found = np.array(rows)
+    found[~readable] = np.nan if found.dtype.kind == "f" else 0 if found.dtype.kind in "ub" else -1
+    return found
+
+
+def stored_as(x: Array, dtype: str) -> Array:
+    """Numbers as they are stored: bfloat16 as float32 that are rounded to it, which any reader understands."""
+    if x.dtype.kind != "f":
+        return x
+    if dtype == "float16":
+        return x.astype(np.float16)
+    wide = np.ascontiguousarray(x, np.float32)
+    if dtype == "float32":
+        return wide
+    bits = wide.view(np.uint32)
+    # To the nearest, ties to even; NaN stays.
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) & np.uint32(0xFFFF0000)
+    found: Array = np.where(np.isnan(wide), wide, rounded.view(np.float32))
+    return found
+
+
+# What there is for a layer -------------------------------------------------------------------------------------------
+def arrays_of(header: StoreHeader, tap: StoredTap) -> tuple[str, ...]:
+    """The names of the arrays of a layer that have a row for each sample."""
+    found = [name for name in header.reduce if name in OF_SAMPLES and (name == "values" or "C" in (tap.axes or ""))]
+    if "max" in found and position_lengths(tap):
+        found.append("max_place")
+    return tuple(found)
+
+
+def channels_of(tap: StoredTap) -> int:
+    """The number of channels of a layer that has them."""
+    return tap.shape[(tap.axes or "").replace("N", "").index("C")]
+
+
+def start_states(header: StoreHeader) -> States:
+    """The states before the first sample."""
+    states: States = {}
+    for key, tap in header.layers.items():
+        if "C" not in (tap.axes or ""):
+            continue
+        count = channels_of(tap)
+        own = {
+            name: reductions.OVER_SAMPLES[name].start(count)
+            for name in header.reduce
+            if name in reductions.OVER_SAMPLES
+        }
+        if header.top:
+            own["top"] = reductions.top_start(header.top, count, len(position_lengths(tap)))
+        states |= {(key, name, part): x for name, state in own.items() for part, x in state.items()}
+    return states
+
+
+def update(states: States, key: str, reduction: str, change: Callable[[reductions.State], reductions.State]) -> None:
+    """Replace the state of one reduction of one layer by what a function makes of it."""
+    states |= {(key, reduction, part): x for part, x in change(_state(states, key, reduction)).items()}
+
+
+def _state(states: States, key: str, reduction: str) -> reductions.State:
+    return {part: x for (layer, name, part), x in states.items() if (layer, name) == (key, reduction)}
+
+
+def _with_rows(reduction: str, rows: Array, state: reductions.State) -> reductions.State:
+    return reductions.OVER_SAMPLES[reduction].update(state, rows)
+
+
+def merged(a: States, b: States) -> States:
+    """The states of two parts of the data set, one after the other."""
+    found = dict(a)
+    for key, reduction in dict.fromkeys((key, reduction) for key, reduction, _ in a):
+        own = _state(b, key, reduction)
+        merge = reductions.top_merge if reduction == "top" else reductions.OVER_SAMPLES[reduction].merge
+        found |= {(key, reduction, part): x for part, x in merge(_state(a, key, reduction), own).items()}
+    return found

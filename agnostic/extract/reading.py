@@ -1,0 +1,138 @@
+"""Batches of samples, read and prepared ahead in threads, in their order."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy.typing as npt
+
+from agnostic.errors import InvalidInput
+from agnostic.extract.inputs import Preparation
+from agnostic.extract.samples import Sample, SampleSource, label_or_none
+from agnostic.text import counted
+
+_AHEAD = 2
+"""Batches that wait, beside those that are being read."""
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch.
+
+    Attributes:
+        start: position of the first sample.
+        names, labels, problems: of the samples; a problem says why a sample could not be read, and is else empty.
+        inputs: of the model, in NumPy; blank rows for samples that could not be read.
+    """
+
+    start: int
+    names: list[str]
+    labels: list[int]
+    problems: list[str]
+    inputs: npt.NDArray[Any]
+
+
+def read_batch(samples: SampleSource, preparation: Preparation, start: int, stop: int) -> ReadBatch:
+    """The samples from ``start`` to ``stop`` of a data set that is read by position."""
+    assert samples.read is not None
+    found: list[tuple[str, Sample | None, str]] = []
+    for index in range(start, stop):
+        try:
+            sample = samples.read(index)
+            found.append((sample.name, sample, ""))
+        except InvalidInput as error:
+            found.append((samples.name(index), None, str(error)))
+    return _prepared(preparation, start, found)
+
+
+def _prepared(preparation: Preparation, start: int, found: list[tuple[str, Sample | None, str]]) -> ReadBatch:
+    rows, problems, labels = [], [], []
+    for _, sample, problem in found:
+        row = None
+        if sample is not None:
+            try:
+                row = preparation.row(sample)
+            except InvalidInput as error:
+                if preparation.form is None:
+                    raise
+                problem = str(error)
+        rows.append(preparation.blank() if row is None else row)
+        problems.append(problem)
+        labels.append(label_or_none(None if sample is None else sample.label))
+    return ReadBatch(start, [name for name, _, _ in found], labels, problems, preparation.batch(rows))
+
+
+def batches(
+    samples: SampleSource, preparation: Preparation, start: int, size: int, workers: int
+) -> Generator[ReadBatch]:
+    """The batches of a data set from a position on, read ahead in threads that end with the iterator.
+
+    Args:
+        start: position of the first sample.
+        size: samples in a batch; the last has fewer.
+        workers: threads that read; a data set that is read one after the other has one.
+    """
+    if samples.read is not None:
+        assert samples.count is not None
+        count = samples.count
+        tasks: Iterator[Callable[[], ReadBatch | None]] = (
+            partial(read_batch, samples, preparation, first, min(first + size, count))
+            for first in range(start, count, size)
+        )
+    else:
+        tasks, workers = itertools.repeat(_taking(samples, preparation, start, size)), 1
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="agnostic-reading")
+    waiting: deque[Future[ReadBatch | None]] = deque()
+    try:
+        while True:
+            while len(waiting) < workers + _AHEAD and (task := next(tasks, None)) is not None:
+                waiting.append(pool.submit(task))
+            if not waiting or (batch := waiting.popleft().result()) is None:
+                return
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _taking(samples: SampleSource, preparation: Preparation, start: int, size: int) -> Callable[[], ReadBatch | None]:
+    """A function that takes the next batch of a data set that is read one after the other; None at its end."""
+    assert samples.iterate is not None
+    coming = itertools.islice(samples.iterate(), start, None)
+    position = itertools.count(start, size)
+
+    def take() -> ReadBatch | None:
+        found = list(itertools.islice(coming, size))
+        if not found:
+            return None
+        return _prepared(preparation, next(position), [(x.name, x, "") for x in found])
+
+    return take
+
+
+def first_sample(samples: SampleSource) -> Sample:
+    """The first sample that can be read.
+
+    Raises:
+        InvalidInput: none can.
+    """
+    if samples.read is None:
+        assert samples.iterate is not None
+        return next(iter(samples.iterate()))
+    problem: InvalidInput | None = None
+    for index in range(samples.count or 0):
+        try:
+            return samples.read(index)
+        except InvalidInput as error:
+            problem = problem or error
+    raise InvalidInput(f"none of {counted(samples.count or 0, 'sample')} can be read: {problem}")
+
+
+def sized_batch(samples: SampleSource, size: int) -> int:
+    """A batch is no larger than the data set."""
+    return size if samples.count is None else min(size, samples.count)

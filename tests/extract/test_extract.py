@@ -1,0 +1,378 @@
+"""agnostic.extract: what is in a store is what the layers return, whatever the batches, parts and layouts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+from agnostic.cli import main
+from agnostic.taps import reductions
+from tests.engines import run_apart
+from tests.extract.killing import content
+
+torch = pytest.importorskip("torch")
+zarr = pytest.importorskip("zarr")
+nn = torch.nn
+IMAGES = np.random.default_rng(0).integers(0, 256, (23, 12, 12, 3), np.uint8)
+
+
+class Network(nn.Module):
+    """A convolution, an activation that runs twice, tokens, a head, and layers that cannot be stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.pair, self.never = nn.Conv2d(3, 4, 3), nn.ReLU(), Pair(), nn.ReLU()
+        self.tokens, self.head = nn.LayerNorm(4), nn.Linear(4, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.act(self.conv(x))
+        x = self.tokens(x.flatten(2).transpose(1, 2))
+        return self.head(self.act(self.pair(x)[0].mean(1)))
+
+
+class Pair(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x, None
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Network().eval()
+
+
+@pytest.fixture(scope="module")
+def outputs(model: Any) -> Any:
+    return ag.capture(model, ag.prepare(model, IMAGES), ["conv", "act", "tokens", "head"]).numpy()
+
+
+# Rows of another batch size may differ in rounding: 27 and 4 products, sums of 100 positions; see CONTRIBUTING.md.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def test_what_is_stored_is_what_layers_return(model: Any, outputs: Any, tmp_path: Path) -> None:
+    reduce = ["values", "mean", "max", "histogram", "covariance"]
+    store = ag.extract(
+        model,
+        IMAGES,
+        ["conv", "act", "tokens", "head"],
+        tmp_path / "a.zarr",
+        reduce=reduce,
+        top=3,
+        batch_size=4,
+        shard=8,
+    )
+    assert list(store) == ["conv", "act", "act#1", "tokens", "head"]
+    assert store.complete
+    assert store.samples.tolist() == [str(i) for i in range(23)]
+    conv = outputs["conv"]
+    np.testing.assert_allclose(store["conv"]["values"], conv, **CLOSE)
+    np.testing.assert_allclose(store["act#1"]["values"], outputs.calls("act")[1], **CLOSE)
+    np.testing.assert_allclose(store["conv"]["mean"], conv.mean((2, 3)), **CLOSE)
+    np.testing.assert_allclose(store["tokens"]["mean"], outputs["tokens"].mean(1), **CLOSE)
+    np.testing.assert_allclose(store["head"]["mean"], outputs["head"], **CLOSE)
+    np.testing.assert_array_equal(store["conv"]["max"], np.asarray(store["conv"]["values"]).max((2, 3)))
+    places = np.asarray(store["conv"]["max_place"])
+    found = np.asarray(store["conv"]["values"])[np.arange(23)[:, None], np.arange(4), places[..., 0], places[..., 1]]
+    np.testing.assert_array_equal(found, store["conv"]["max"])
+    flat = np.moveaxis(np.asarray(store["conv"]["values"]), 1, -1).reshape(-1, 4).astype(np.float64)
+    np.testing.assert_allclose(store["conv"]["covariance"], np.cov(flat.T, bias=True), rtol=1e-9)
+    np.testing.assert_allclose(store["conv"]["covariance_mean"], flat.mean(0), rtol=1e-12)
+    # Of the highest maxima, by a full sort.
+    maxima = np.asarray(store["conv"]["max"])
+    order = np.argsort(-maxima, axis=0, kind="stable")[:3]
+    np.testing.assert_array_equal(store["conv"]["top_sample"], order)
+    np.testing.assert_array_equal(store["conv"]["top_value"], np.take_along_axis(maxima, order, 0))
+    np.testing.assert_array_equal(store["conv"]["top_place"], np.take_along_axis(places, order[..., None], 0))
+    histogram = store["conv"]["histogram"]
+    borders = reductions.edges()
+    for channel in range(4):
+        np.testing.assert_array_equal(histogram[channel], np.histogram(flat[:, channel], borders)[0])
+
+
+def test_a_result_does_not_depend_on_threads_or_parts(model: Any, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"reduce": ["mean", "covariance", "histogram"], "batch_size": 4}
+    one = ag.extract(model, IMAGES, ["conv"], tmp_path / "1.zarr", shard=8, workers=1, **arguments)
+    ag.extract(model, IMAGES, ["conv"], tmp_path / "3.zarr", shard=8, workers=3, **arguments)
+    other = ag.extract(model, IMAGES, ["conv"], tmp_path / "4.zarr", shard=4, workers=3, **arguments)
+    assert content(tmp_path / "1.zarr") == content(tmp_path / "3.zarr")
+    np.testing.assert_array_equal(one["conv"]["mean"], other["conv"]["mean"])
+    np.testing.assert_array_equal(one["conv"]["histogram"], other["conv"]["histogram"])
+    np.testing.assert_array_equal(one["conv"]["top_sample"], other["conv"]["top_sample"])
+
+
+def test_it_reads_as_plain_zarr_and_xarray(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    ag.extract(model, (IMAGES, np.arange(23)), ["conv", "tokens"], path, reduce=["values", "mean"], top=0)
+    group = zarr.open_group(path, mode="r")
+    array = group["layers/conv/values"]
+    assert array.metadata.dimension_names == ("sample", "channel", "height", "width")
+    assert array.shards is not None
+    assert array.attrs["units"] == "1"
+    assert group["label"][:].tolist() == list(range(23))
+    header = group.attrs["agnostic"]
+    assert header["versions"]["torch"] == torch.__version__
+    assert header["model"]["class"] == "Network"
+    assert set(header["fingerprint"]) == {"model", "dataset", "preprocessing", "layers", "versions"}
+    xarray = pytest.importorskip("xarray")
+    data = xarray.open_zarr(path, group="layers/tokens", consolidated=False)
+    assert dict(data.sizes) == {"sample": 23, "position": 100, "channel": 4}
+    np.testing.assert_array_equal(data["mean"].values, group["layers/tokens/mean"][:])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_are_rounded_to_the_nearest(model: Any, tmp_path: Path, dtype: str) -> None:
+    whole = ag.extract(model, IMAGES, "conv", tmp_path / "32.zarr", top=0)
+    rounded = ag.extract(model, IMAGES, "conv", tmp_path / "16.zarr", dtype=dtype, top=0)
+    expected = torch.from_numpy(np.asarray(whole["conv"]["values"])).to(getattr(torch, dtype)).float().numpy()
+    np.testing.assert_array_equal(np.asarray(rounded["conv"]["values"]).astype(np.float32), expected)
+
+    def size(name: str) -> int:
+        return sum(x.stat().st_size for x in (tmp_path / name / "layers").rglob("*") if x.is_file())
+
+    assert size("16.zarr") < 0.7 * size("32.zarr")
+
+
+def test_globs_leave_out_what_cannot_be_stored(model: Any, tmp_path: Path) -> None:
+    store = ag.extract(model, IMAGES, "*", tmp_path / "a.zarr", reduce="mean")
+    assert "never" not in store
+    assert store.header.left_out == {"pair": "it returns tuple, and an array is expected"}
+    with pytest.raises(ag.InvalidInput, match="layer 'pair' cannot be stored: it returns tuple"):
+        ag.extract(model, IMAGES, "pair", tmp_path / "b.zarr")
+    with pytest.raises(ag.InvalidInput, match=r"layer 'never' .* did not run"):
+        ag.extract(model, IMAGES, "never", tmp_path / "b.zarr")
+    with pytest.raises(ag.UnknownName, match="did you mean 'conv'"):
+        ag.extract(model, IMAGES, "cnov", tmp_path / "b.zarr")
+    assert not (tmp_path / "b.zarr").exists()
+
+
+def test_rows_are_read_by_slices(model: Any, tmp_path: Path) -> None:
+    rows = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", reduce="mean", batch_size=4, shard=8)["conv"]["mean"]
+    whole = np.asarray(rows)
+    assert rows.shape == whole.shape == (23, 4)
+    np.testing.assert_array_equal(rows[-1], whole[-1])
+    np.testing.assert_array_equal(rows[5:9, 1], whole[5:9, 1])
+    np.testing.assert_array_equal(rows[[3, 20, 4]], whole[[3, 20, 4]])
+    np.testing.assert_array_equal(rows[whole[:, 0] > 0], whole[whole[:, 0] > 0])
+    with pytest.raises(IndexError):
+        rows[23]
+
+
+# Stops ---------------------------------------------------------------------------------------------------------------
+class Stopped(Exception):
+    """In the middle of a run."""
+
+
+def stop_after(count: int) -> Any:
+    def progress(steps: int, total: int | None) -> None:
+        nonlocal count
+        count -= steps
+        if count <= 0:
+            raise Stopped
+
+    return progress
+
+
+def test_what_was_written_before_a_stop_is_readable_and_goes_on(model: Any, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"reduce": ["mean", "histogram"], "batch_size": 4, "shard": 8}
+    ag.extract(model, IMAGES, "conv", tmp_path / "whole.zarr", **arguments)
+    with pytest.raises(Stopped):
+        ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", progress=stop_after(20), **arguments)
+    store = ag.taps.open(tmp_path / "a.zarr")
+    assert not store.complete
+    assert store.done == 16 == len(store.samples) == len(store["conv"]["mean"])
+    assert store["conv"]["histogram"].sum() == 16 * 4 * 100
+    assert "16 samples so far, of 23" in repr(store)
+    seen: list[int] = []
+    ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", progress=lambda n, total: seen.append(n), **arguments)
+    assert seen == [16, 4, 3]
+    assert content(tmp_path / "a.zarr") == content(tmp_path / "whole.zarr")
+    assert ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", **arguments).complete
+
+
+def test_killed_runs_go_on_with_the_same_bytes(tmp_path: Path) -> None:
+    from tests.extract.killing import plugin_found
+
+    paths = os.pathsep.join(plugin_found(tmp_path))
+    run_apart(Path(__file__).with_name("killing_checks.py"), variables={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
+
+
+def test_another_model_preprocessing_or_data_set_is_refused(model: Any, tmp_path: Path) -> None:
+    import copy
+
+    path = tmp_path / "a.zarr"
+    ag.extract(model, IMAGES, "conv", path, reduce="mean")
+    before = content(path)
+    other = copy.deepcopy(model)
+    other.head.bias.data += 1
+    for wrong, message in (
+        (lambda: ag.extract(other, IMAGES, "conv", path, reduce="mean"), "of another model, or other weights"),
+        (lambda: ag.extract(model, IMAGES[::-1], "conv", path, reduce="mean"), "of another data set"),
+        (lambda: ag.extract(model, IMAGES, "conv", path, reduce="mean", size=9), "of another preprocessing"),
+        (lambda: ag.extract(model, IMAGES, "act", path, reduce="mean"), "of other layers"),
+        (lambda: ag.extract(model, IMAGES, "conv", path, reduce="max"), r"reduce=\['mean'\], not \['max'\]"),
+        (lambda: ag.extract(model, IMAGES, "conv", path, reduce="mean", batch_size=2), "batch=23, not 2"),
+    ):
+        with pytest.raises(ag.InvalidInput, match=message):
+            wrong()
+    assert content(path) == before
+
+
+def test_a_second_writer_is_refused(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+
+    def second(steps: int, total: int | None) -> None:
+        with pytest.raises(ag.InvalidInput, match="another process writes into the store"):
+            ag.extract(model, IMAGES, "conv", path)
+
+    assert ag.extract(model, IMAGES, "conv", path, progress=second).complete
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on(model: Any, tmp_path: Path) -> None:
+    from tests.test_full_disk import room
+
+    arguments: dict[str, Any] = {"batch_size": 4, "shard": 4, "top": 0}
+    ag.extract(model, IMAGES, ["conv", "act"], tmp_path / "whole.zarr", **arguments)
+    # The samples after the first eight answer with noise, which takes more room than zeros.
+    flat = np.where(np.arange(23)[:, None, None, None] < 8, 0, IMAGES).astype(np.uint8)
+    ag.extract(model, flat, ["conv", "act"], tmp_path / "flat.zarr", **arguments)
+    with room(4000), pytest.raises(ag.InvalidInput, match=r"file too large; the first 8 of 23 samples are kept: make"):
+        ag.extract(model, flat, ["conv", "act"], tmp_path / "a.zarr", **arguments)
+    assert ag.taps.open(tmp_path / "a.zarr").done == 8
+    assert not list(tmp_path.rglob("*.partial"))
+    ag.extract(model, flat, ["conv", "act"], tmp_path / "a.zarr", **arguments)
+    assert content(tmp_path / "a.zarr") == content(tmp_path / "flat.zarr")
+
+
+class Growing(nn.Module):
+    """Returns more columns with every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x[..., : 4 + self.calls // 12]
+
+
+def test_a_layer_whose_shape_changes_is_a_sentence(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), Growing())
+    with pytest.raises(ag.InvalidInput, match=r"layer '1' returned .* for samples .* has one shape, so leave it out"):
+        ag.extract(network, IMAGES, "1", tmp_path / "a.zarr", batch_size=2, shard=2)
+    store = ag.taps.open(tmp_path / "a.zarr")
+    assert 0 < store.done == len(store["1"]["values"]) < 23
+
+
+def test_a_folder_of_photos_with_broken_ones(model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from agnostic.files import write_png
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with pytest.raises(ag.InvalidInput, match="has no photos"):
+        ag.extract(model, photos, "conv", tmp_path / "a.zarr")
+    for i in range(5):
+        write_png(photos / "cat" / f"{i}.png", IMAGES[i, : 8 + i])
+    (photos / "cat" / "2.png").write_bytes(b"GIF89a")
+    (photos / "dog.jpg").write_bytes(b"")
+    store = ag.extract(model, photos, "conv", tmp_path / "a.zarr", reduce=["mean", "covariance"], size=10, batch_size=2)
+    assert store.samples.tolist() == ["dog.jpg", *(f"cat/{i}.png" for i in range(5))]
+    assert list(store.unreadable) == ["dog.jpg", "cat/2.png"]
+    assert "cat/2.png" in store.unreadable["cat/2.png"]
+    assert np.isnan(store["conv"]["mean"]).all(1).tolist() == (~store.readable).tolist()
+    assert not set(store["conv"]["top_sample"][:4].ravel().tolist()) & {0, 3}
+    assert np.isfinite(store["conv"]["covariance"]).all()
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ag.InvalidInput, match="none of 6 samples can be read: cannot read"):
+        ag.extract(model, photos, "conv", tmp_path / "b.zarr", reduce="mean")
+
+
+def test_what_is_no_store_is_a_sentence(model: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "note.txt").write_text("mine")
+    with pytest.raises(ag.InvalidInput, match="is no store of activations, and not empty: choose another name"):
+        ag.extract(model, IMAGES, "conv", tmp_path / "folder")
+    assert (tmp_path / "folder" / "note.txt").read_text() == "mine"
+    with pytest.raises(ag.InvalidInput, match="is no store of activations"):
+        ag.taps.open(tmp_path / "folder")
+    with pytest.raises(ag.InvalidInput, match="there is no such file"):
+        ag.taps.open(tmp_path / "absent.zarr")
+    zarr.create_group(tmp_path / "other.zarr", attributes={"agnostic": {"format": "x"}})
+    with pytest.raises(ag.InvalidInput, match="damaged, or no store of activations"):
+        ag.taps.open(tmp_path / "other.zarr")
+    with pytest.raises(ag.InvalidInput, match="damaged, or no store of activations"):
+        ag.extract(model, IMAGES, "conv", tmp_path / "other.zarr")
+
+
+def test_damage_is_told(model: Any, tmp_path: Path) -> None:
+    store = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", batch_size=4, shard=8)
+    shard = tmp_path / "a.zarr" / "layers" / "conv" / "values" / "c" / "1" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[40] ^= 1
+    shard.write_bytes(data)
+    assert store["conv"]["values"][:8].shape == (8, 4, 10, 10)
+    with pytest.raises(ag.InvalidInput, match="is damaged: rows of 'layers/conv/values' cannot be read"):
+        store["conv"]["values"][8:16]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"reduce": "maen"}, "reduce is one of .*did you mean 'mean'"),
+        ({"reduce": []}, "not an empty list"),
+        ({"dtype": "float64"}, "dtype is one of float32"),
+        ({"engine": "spark"}, "engine is one of local"),
+        ({"batch_size": 4, "shard": 6}, "shard is a multiple of batch_size=4, not 6"),
+        ({"dataset": np.zeros((0, 8, 8, 3))}, "the data set is empty"),
+        ({"dataset": 3}, "3 is no data set"),
+        ({"dataset": iter([1])}, "can be read once only"),
+        ({"dataset": IMAGES * 2.0}, r"in \[0, 1\]"),
+    ],
+)
+def test_wrong_arguments(model: Any, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ag.AgnosticError, match=message):
+        ag.extract(model, **{"dataset": IMAGES, "layers": "conv", "store": tmp_path / "a.zarr", **arguments})
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_store_needs_zarr(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ag.MissingDependency, match=r"pip install 'agnostic-ml\[scale\]'"):
+        ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr")
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU())"
+    )
+    np.save(tmp_path / "images.npy", IMAGES)
+    command = [
+        "extract",
+        f"{file}:make",
+        str(tmp_path / "images.npy"),
+        "--layer",
+        "*",
+        "--reduce",
+        "mean",
+        "--size",
+        "8",
+    ]
+    assert main([*command, "--out", str(tmp_path / "a.zarr"), "--engine", "local"]) == 0
+    said = capsys.readouterr().out
+    assert "a.zarr: 23 samples, 2 layers" in said
+    assert "2 x 6 x 6" in said
+    store = ag.taps.open(tmp_path / "a.zarr")
+    assert store["0"]["mean"].shape == (23, 2)
+    assert main([*command[:2], str(tmp_path / "absent"), *command[3:], "--out", str(tmp_path / "b.zarr")]) == 2
+    assert "absent" in capsys.readouterr().err
