@@ -117,7 +117,7 @@ def images_for(form: Input, images: npt.ArrayLike) -> ImageArray:
     Raises:
         InvalidInput: they are no such images.
     """
-    return _fit(form, _batch(images), images)
+    return fit_images(form, _batch(images), images)
 
 
 def _batch(images: npt.ArrayLike | str | os.PathLike[str]) -> ImageArray:
