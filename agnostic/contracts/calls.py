@@ -30,8 +30,11 @@ class Calls(Protocol):
             seed: of the random numbers of the model.
 
         Returns:
-            The native arrays in the output of the model, in order.
+            The native arrays in the output of the model, in order, without those of truth values.
         """
+
+    def returned(self, model: Model, inputs: Any, seed: int = 0) -> tuple[Any, ...]:
+        """As :meth:`run`, with arrays of truth values."""
 
     def in_float64(self, model: Model) -> AbstractContextManager[bool]:
         """A context in which the model computes in float64; it yields False if the framework has no exact float64."""

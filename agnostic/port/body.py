@@ -42,6 +42,7 @@ def lines_of(
         else:
             wanted = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
             wanted = "features" if value.dtype == "list" else wanted
+            wanted = value.dtype.partition(":")[2] or wanted
         names[value] = identifier(wanted, {*names.values(), "self", *modules})
         inputs.append(names[value])
     result = (
@@ -66,7 +67,7 @@ def lines_of(
             result = code
             break
         written = text(code, names.__getitem__)
-        dying = [names[v] for v in dict.fromkeys(refs(code)) if last[v] == place and v in names]
+        dying = [names[v] for v in dict.fromkeys(refs(code)) if last[v] == place and v in names and ":" not in v.dtype]
         alive = {name for v, name in names.items() if last.get(v, -1) > place}
         for target in targets:
             reusable = next((name for name in dying if name not in alive), None)
@@ -89,6 +90,7 @@ def _loop(code: Loop, names: Mapping[Value, str], name: str) -> list[str]:
     start = text(code.start, names.__getitem__)
     begin = [] if start == name else [f"{name} = {start}"]
     others = "".join(f", {text(other, names.__getitem__)}" for other in code.others)
+    others += "".join(f", {name}={text(other, names.__getitem__)}" for name, other in code.keywords)
     called = f"layer({name}{others})"
     step = f"{name}.append({called})" if code.grows else f"{name} = {called}"
     return [*begin, f"for layer in {text(code.layers, names.__getitem__)}:", f"    {step}"]

@@ -131,7 +131,7 @@ def _run(
 
     def measured(given: Any) -> tuple[list[Array], dict[str, Array]]:
         with backend[TAPS].watch(model, layers, detach=True) as record:
-            outputs = calls.run(model, given)
+            outputs = calls.returned(model, given)
         found = {}
         for name in layers:
             of_layer = record.calls(name)
@@ -316,10 +316,9 @@ def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] =
         raise InvalidInput(f"the ported source of {found.draft.program.name} does not run: {outcome}")
     rows: list[Found] = []
     draft = found.draft
-    paths = [(path, draft.laid.outputs[path]) for path, value in draft.program.outputs if value.dtype != "bool"]
+    paths = [(path, draft.laid.outputs[path]) for path, _ in draft.program.outputs]
     for case, (right_one, (outputs, layers)) in enumerate(zip(right_ones or references(found), outcome, strict=True)):
         exact, exact_layers, rough, rough_layers = right_one
-        outputs = [x for x in outputs if x.dtype != bool]
         for p in found.partners if case == 0 else ():
             if p.name in layers and p.source in exact_layers:
                 right, own = exact_layers[p.source], rough_layers[p.source]

@@ -41,7 +41,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Infix:
-    """A sum, product, comparison and so on."""
+    """A sum, product, comparison and so on; without a left side the negative of the right one."""
 
     operator: str
     left: Code
@@ -106,13 +106,14 @@ class Loop:
     Attributes:
         layers: a list of layers.
         start: what the first is called with.
-        others: arguments that each is called with besides.
+        others, keywords: arguments that each is called with besides.
         grows: whether each is called with the list of all that came before, not with the last alone.
     """
 
     layers: Code
     start: Code
     others: tuple[Code, ...] = ()
+    keywords: tuple[tuple[str, Code], ...] = ()
     grows: bool = False
 
 
@@ -130,6 +131,14 @@ class Dim(int):
         found = super().__new__(cls, sizes[0])
         found.sizes = sizes
         return found
+
+    def __eq__(self, other: object) -> bool:
+        return self.sizes == (other.sizes if isinstance(other, Dim) else (other,) * len(self.sizes))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
 
     def __repr__(self) -> str:
         return f"Dim{self.sizes}"
@@ -160,7 +169,7 @@ def parts(code: Code) -> tuple[Code, ...]:
     if isinstance(code, If):
         return (code.condition, code.then, code.otherwise)
     if isinstance(code, Loop):
-        return (code.layers, code.start, *code.others)
+        return (code.layers, code.start, *code.others, *(value for _, value in code.keywords))
     return code if isinstance(code, tuple) else ()
 
 
@@ -187,7 +196,9 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
     if isinstance(code, If):
         return If(function(code.condition), function(code.then), function(code.otherwise))
     if isinstance(code, Loop):
-        return Loop(function(code.layers), function(code.start), tuple(map(function, code.others)), code.grows)
+        keywords = tuple((name, function(value)) for name, value in code.keywords)
+        others = tuple(map(function, code.others))
+        return Loop(function(code.layers), function(code.start), others, keywords, code.grows)
     return tuple(map(function, code)) if isinstance(code, tuple) else code
 
 
@@ -249,6 +260,8 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         pieces = (text(piece, names, 1) for piece in (code.then, code.condition, code.otherwise))
         written = "{} if {} else {}".format(*pieces)
         return f"({written})" if strength else written
+    if isinstance(code, Infix) and code.left is None:
+        return f"{code.operator}{text(code.right, names, 11)}"
     if isinstance(code, Infix):
         own = _STRENGTH[code.operator]
         written = f"{text(code.left, names, own)} {code.operator} {text(code.right, names, own + 1)}"

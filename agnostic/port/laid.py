@@ -111,6 +111,8 @@ def grouped(factors: Sequence[Factor], lengths: Sequence[int]) -> tuple[list[Axi
         The axes in the new factors, and what became of those that were split; None where the lengths cut a factor
         where it has no border, as when (4, 6) becomes (8, 3).
     """
+    if math.prod(lengths) == 0:
+        return None  # of nothing, each length may be any
     axes: list[Axis] = []
     instead: dict[Factor, Axis] = {}
     rest = list(reversed(factors))

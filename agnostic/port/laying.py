@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agnostic.port.blocks import reads
 from agnostic.port.laid import Laid, fresh, natural, size
 from agnostic.port.layout import LaidOut, LayoutState, Pinned, consumers_of, image_axis, whole
 from agnostic.port.products import PRODUCTS
@@ -45,7 +46,8 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
     for node in program.nodes:
         state.node = node
         state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
-        rules.get(node.operator, default)(state, node)
+        empty = any(0 in value.shape for value in (*node.outputs, *reads(node)))
+        (default if empty else rules.get(node.operator, default))(state, node)
     # What is put in order for the result alone belongs to the model itself.
     state.builder.origin = NodeOrigin("", program.name, calls=("",))
     state.node = Node("output", (), {}, ())

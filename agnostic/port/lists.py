@@ -153,17 +153,19 @@ def _chained(
     if first is None or not statements[start].code.args or not isinstance(statements[start].code.args[0], Ref):
         return None
     begin = before = statements[start].code.args[0]
-    others = statements[start].code.args[1:]
+    others, keywords = statements[start].code.args[1:], statements[start].code.keywords
     uses = Counter(v for s in statements for v in refs(s.code)) + Counter(outputs)
     count = 0
     for statement in statements[start:]:
         if not _follows(first, _member_of(statement, members), count) or statement.code.args != (before, *others):
             break
+        if statement.code.keywords != keywords:
+            break
         if count and uses[before.value] != 1:
             break
         before = Ref(statement.targets[0])
         count += 1
-    return None if count < 3 else (count, Loop(Name(""), begin, others), before)
+    return None if count < 3 else (count, Loop(Name(""), begin, others, keywords), before)
 
 
 def _rewritten(

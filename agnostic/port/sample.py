@@ -24,11 +24,18 @@ class Variation:
         name: what changes: ``"batch"``, ``"batch and image size"``, ``"batch and length"``.
         shapes: of each array of the inputs, at each size at which the model is read; the first is the given one.
         checked: the same at a size that takes no part in the writing, at which the port is compared.
+        spare: another one, where the first has to take part.
     """
 
     name: str
     shapes: tuple[tuple[Shape, ...], ...]
     checked: tuple[Shape, ...]
+    spare: tuple[Shape, ...]
+
+    @property
+    def surer(self) -> Variation:
+        """Read at one more size, and compared at another."""
+        return Variation(self.name, (*self.shapes, self.checked), self.spare, self.spare)
 
 
 def arrays(inputs: Any) -> list[Any]:
@@ -85,27 +92,32 @@ def variations(program: Program, inputs: Any) -> list[Variation]:
     def batched(shapes: Sequence[Shape], n: int) -> tuple[Shape, ...]:
         return tuple((n, *s[1:]) if s and s[0] == batch else s for s in shapes)
 
-    def variation(name: str, axes: FreeAxes, others: Sequence[Length], checked: Length) -> Variation:
+    def variation(name: str, axes: FreeAxes, others: Sequence[Length], checked: Length, spare: Length) -> Variation:
         read = [given, *(_changed(given, axes, other) for other in others)]
         shapes = tuple(batched(found, n) for found, n in zip(read, batches, strict=False))
-        unseen = batched(_changed(given, axes, checked), batches[2] if len(others) == 1 else batches[1])
-        return Variation(name, shapes, unseen)
+        unseen, last = (
+            batched(_changed(given, axes, length), batches[2] if len(others) == 1 else batches[1])
+            for length in (checked, spare)
+        )
+        return Variation(name, shapes, unseen, last)
 
     found = []
     axes = _free_axes(program, given)
     if axes:
         # Sizes in whole multiples hide what happens where a stride does not divide them: an odd size tells.
         found = [
-            variation("batch and image size", axes, [_multiple, _odd], _other_odd),
-            variation(f"batch and image size in steps of {STEP}", axes, [_multiple, _stepped], _other_stepped),
-            variation("batch and image size in whole multiples", axes, [_multiple], _other_multiple),
+            variation("batch and image size", axes, [_multiple, _odd], _other_odd, _third_odd),
+            variation(
+                f"batch and image size in steps of {STEP}", axes, [_multiple, _stepped], _other_stepped, _third_stepped
+            ),
+            variation("batch and image size in whole multiples", axes, [_multiple], _other_multiple, _third_multiple),
         ]
     elif given and len(given[0]) > 1:
         length = given[0][1]
         axes = {i: [1] for i, s in enumerate(given) if len(s) > 1 and s[1] == length}
         longer = [lambda n, k: n + 3, lambda n, k: 2 * n + 4]
-        found = [variation("batch and length", axes, longer, lambda n, k: n + 6)]
-    return [*found, variation("batch", {}, [_multiple], _multiple)]
+        found = [variation("batch and length", axes, longer, lambda n, k: n + 6, lambda n, k: n + 7)]
+    return [*found, variation("batch", {}, [_multiple], _multiple, _multiple)]
 
 
 def _multiple(n: int, k: int) -> int:
@@ -122,6 +134,18 @@ def _odd(n: int, k: int) -> int:
 
 def _other_odd(n: int, k: int) -> int:
     return (n + 11 - 4 * k) | 1
+
+
+def _third_odd(n: int, k: int) -> int:
+    return (n + 17 + 8 * k) | 1
+
+
+def _third_stepped(n: int, k: int) -> int:
+    return n + STEP * (5 - k)
+
+
+def _third_multiple(n: int, k: int) -> int:
+    return n * (4 + k % 2)
 
 
 def _stepped(n: int, k: int) -> int:

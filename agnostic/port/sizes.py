@@ -6,14 +6,14 @@ Programs that were read at different sizes of the inputs are the same but for so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from agnostic.port.code import At, Code, Dim, Infix, Ref
-from agnostic.program.nodes import Leaf, Program, Value, map_values
+from agnostic.program.nodes import Leaf, Node, Program, Value, map_values
 
 
 class Differ(Exception):
@@ -114,13 +114,99 @@ def lengths(code: Code) -> Iterator[Dim]:
             yield from lengths(part)
 
 
-def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code]) -> Code | None:
+@dataclass(frozen=True)
+class Window:
+    """A length that counts the places of a window: (root + offset) // divisor.
+
+    Attributes:
+        root: the length that it comes from, at each size.
+        offset, divisor: numbers.
+    """
+
+    root: tuple[int, ...]
+    offset: int
+    divisor: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The length at each size."""
+        return tuple((n + self.offset) // self.divisor for n in self.root)
+
+    def moved(self, offset: int, stride: int) -> Window:
+        """What a window over this length counts: (length + offset) // stride."""
+        return Window(self.root, self.offset + self.divisor * offset, self.divisor * stride)
+
+
+Windows = Mapping[tuple[int, ...], Window]
+"""By a length at each size, how it follows from another one."""
+
+
+def windows(program: Program) -> Windows:
+    """The lengths that convolutions, pools and borders give, by the formulas of their operators.
+
+    A formula that is found by trying may fit the sizes that were read, and no others; these hold at every size.
+    """
+    known: dict[tuple[int, ...], Window] = {}
+    for node in program.nodes:
+        if not isinstance(node.operands[0] if node.operands else None, Value):
+            continue
+        x, y = node.operands[0], node.outputs[0]
+        for before, after, offset, stride in _moves(node, x, y):  # type: ignore[arg-type]
+            if not isinstance(before, Dim) or not isinstance(after, Dim) or after.sizes in known:
+                continue
+            found = known.get(before.sizes, Window(before.sizes, 0, 1)).moved(offset, stride)
+            if found.sizes == after.sizes != found.root:
+                known[after.sizes] = found
+    return known
+
+
+def _moves(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int, int, int]]:
+    """Of each axis along which a window moves: its length before and after, and the window's offset and stride."""
+    given = node.attributes
+    if node.operator in ("convolution", "max_pool", "average_pool"):
+        rank = len(x.shape)
+        channel = int(given.get("channel_axis", 1)) % rank
+        kernel = given.get("kernel") or node.operands[1].shape[2:]  # type: ignore[union-attr]
+        dilation = given.get("dilation") or (1,) * len(kernel)
+        axes = [axis for axis in range(1, rank) if axis != channel]
+        for axis, k, s, d, (low, high) in zip(axes, kernel, given["stride"], dilation, given["padding"], strict=True):
+            if given.get("same"):
+                yield x.shape[axis], y.shape[axis], s - 1, s
+            elif not any(isinstance(n, Dim) for n in (k, s, d, low, high)):
+                # With windows that hang over the end, one more is counted where the last is not whole.
+                more = s - 1 if given.get("ceil_mode") else 0
+                yield x.shape[axis], y.shape[axis], low + high - (k - 1) * d - 1 + s + more, s
+    elif node.operator == "pad":
+        for n, m, (low, high) in zip(x.shape, y.shape, given["widths"], strict=True):
+            if not isinstance(low, Dim) and not isinstance(high, Dim):
+                yield n, m, low + high, 1
+    elif node.operator == "slice":
+        axis, step = given["axis"], given.get("step", 1)
+        if not isinstance(given["start"], Dim) and given["stop"] == x.shape[axis]:
+            yield x.shape[axis], y.shape[axis], step - 1 - given["start"], step
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A length as code.
+
+    Attributes:
+        code: of the length.
+        is_certain: whether it holds at every size, rather than at those that were read.
+    """
+
+    code: Code
+    is_certain: bool
+
+
+def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code], known: Windows) -> Spelled | None:
     """A length as code, by the axes of values: as one of them, a product or quotient; None where there is none.
 
     Args:
         dim: which.
         near: values whose axes may be used, the best first.
         shape: the code of a value's shape.
+        known: see :func:`windows`.
     """
     axes = [
         (length, At(shape(Ref(v)), axis))
@@ -130,7 +216,16 @@ def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code]) -> C
     ]
     for length, code in axes:
         if length.sizes == dim.sizes:
-            return code
+            return Spelled(code, True)
+    if dim.sizes in known:
+        counted = _counted(known[dim.sizes], axes, known)
+        return None if counted is None else Spelled(counted, True)
+    found = _guessed(dim, axes, known)
+    return None if found is None else Spelled(found, False)
+
+
+def _guessed(dim: Dim, axes: Sequence[tuple[Dim, Code]], known: Windows) -> Code | None:
+    """A length by a formula that fits the sizes that were read."""
     for length, code in axes:
         ratios = {(a / b) for a, b in zip(dim.sizes, length.sizes, strict=True)}
         if len(ratios) == 1:
@@ -151,23 +246,43 @@ def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code]) -> C
         gaps = {a - b for a, b in zip(dim.sizes, length.sizes, strict=True)}
         if len(gaps) == 1:
             gap = gaps.pop()
-            return Infix("+" if gap > 0 else "-", code, abs(gap))
-        quotient = _quotient(dim, length, code)
+            return _moved(code, gap, 1)
+        rest = next(
+            (w for w in range(2, 65) if all(-n % w == d for n, d in zip(length.sizes, dim.sizes, strict=True))), 0
+        )
+        if rest:
+            return Infix("%", Infix("-", None, code), rest)
+        quotient = _quotient(dim, length, code, {2, *(window.divisor for window in known.values())})
         if quotient is not None:
             return quotient
     return None
 
 
-def _quotient(dim: Dim, length: Dim, code: Code) -> Code | None:
+def _counted(wanted: Window, axes: Iterable[tuple[Dim, Code]], known: Windows) -> Code | None:
+    """A length by another one that comes from the same."""
+    for length, code in axes:
+        base = known.get(length.sizes, Window(length.sizes, 0, 1))
+        gap = wanted.offset - base.offset
+        if base.root == wanted.root and wanted.divisor % base.divisor == 0 and gap % base.divisor == 0:
+            return _moved(code, gap // base.divisor, wanted.divisor // base.divisor)
+    return None
+
+
+def _moved(code: Code, offset: int, divisor: int) -> Code:
+    """(code + offset) // divisor."""
+    if offset:
+        code = Infix("+" if offset > 0 else "-", code, abs(offset))
+    return code if divisor == 1 else Infix("//", code, divisor)
+
+
+def _quotient(dim: Dim, length: Dim, code: Code, divisors: Iterable[int]) -> Code | None:
     """A length as the whole part of another, more or less some, divided: as a window that moves by a stride counts."""
-    for divisor in range(2, 65):
+    for divisor in sorted(set(divisors) - {1}):
         # (n + offset) // divisor = d holds for offsets from d * divisor - n to divisor - 1 more.
         lowest = max(d * divisor - n for n, d in zip(length.sizes, dim.sizes, strict=True))
         highest = min(d * divisor - n for n, d in zip(length.sizes, dim.sizes, strict=True)) + divisor - 1
         if lowest > highest:
             continue
         offset = next((n for n in (divisor - 1, 0) if lowest <= n <= highest), min((lowest, highest), key=abs))
-        if not offset:
-            return Infix("//", code, divisor)
-        return Infix("//", Infix("+" if offset > 0 else "-", code, abs(offset)), divisor)
+        return _moved(code, offset, divisor)
     return None

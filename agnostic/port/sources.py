@@ -17,6 +17,7 @@ from agnostic.port.functions import LONGEST, Functions, Stub
 from agnostic.port.laying import laid_out
 from agnostic.port.layout import LaidOut, Rearrangement
 from agnostic.port.lists import joined_inputs
+from agnostic.port.padding import agreed
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program import custom
@@ -32,12 +33,14 @@ class Draft:
         laid: the same in the target's axes.
         written: the source text, its weights and layers.
         stubs: calls of functions that are to be filled in; their nodes are of the laid program.
+        has_guesses: whether a length follows a formula that was found by trying.
     """
 
     program: Program
     laid: LaidOut
     written: Written
     stubs: tuple[Stub, ...] = ()
+    has_guesses: bool = False
 
     def arrays(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The new model's variables by path, from the source model's weights by name."""
@@ -71,6 +74,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
         Unported: operators cannot be written; says which, where.
         Differ: the programs are not the same but for lengths.
     """
+    programs = agreed(programs)
     laid = [laid_out(program, dialect.channels) for program in programs]
     program = merged([found.program for found in laid]) if len(laid) > 1 else laid[0].program
     inputs = program.of_role("input")
@@ -106,7 +110,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     notes = tuple(dict.fromkeys(blocks.notes))
     places = {id(node): place for place, node in enumerate(program.nodes)}
     opened = [replace(stub, node=laid[0].program.nodes[places[id(stub.node)]]) for stub in functions.stubs]
-    return Draft(programs[0], laid[0], Written(text, weights, layers, notes), tuple(opened))
+    return Draft(programs[0], laid[0], Written(text, weights, layers, notes), tuple(opened), blocks.has_guesses)
 
 
 FIX = "leave a function to fill in (stubs=True, --stubs), or say how it is spelled (operators=, --operators)"

@@ -143,7 +143,8 @@ def skeleton(template: Template) -> str:
         for m, code in template.members
     ]
     lines = [(repr(replaced(s.code, bare)), [number(v).text for v in s.targets]) for s in template.statements]
-    return repr((members, lines, [number(v).text for v in template.outputs]))
+    kinds = [value.dtype for value in template.inputs if ":" in value.dtype]
+    return repr((members, lines, kinds, [number(v).text for v in template.outputs]))
 
 
 def marked(template: Template) -> tuple[Template, dict[Mark, Any]]:

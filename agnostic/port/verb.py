@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from agnostic.port.check import compared, trial
 from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.dialect import Dialect
 from agnostic.port.folding import Folded, folded
+from agnostic.port.padding import SIZED
 from agnostic.port.precision import ROUNDINGS, in_float32, narrowest
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
@@ -206,6 +207,24 @@ def _check_open(free: Draft, fixed: Draft) -> None:
         raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
 
 
+def _tried(
+    variation: Variation,
+    read_at: Callable[[tuple[tuple[int, ...], ...]], Program | AgnosticError],
+    draft_of: Callable[[Sequence[Program]], Draft],
+) -> tuple[Draft, Variation]:
+    """The source with lengths that change so; read at one more size where a formula fits those read, and no more.
+
+    Raises:
+        Differ, AgnosticError: the model has not the same operators at each size, or does not take one.
+    """
+    free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
+    _or_raised(read_at(variation.checked))
+    if not free.has_guesses:
+        return free, variation
+    surer = draft_of([_or_raised(read_at(shapes)) for shapes in variation.surer.shapes])
+    return (free, variation) if surer.written.text == free.written.text else (surer, variation.surer)
+
+
 def _or_raised(found: Program | AgnosticError) -> Program:
     if isinstance(found, AgnosticError):
         raise found
@@ -240,7 +259,7 @@ def drafted_for(
     def read(given: Any) -> Folded:
         raw = custom.with_meanings(backend[PROGRAM].program(model, given, operators.keys()), operators)
         types.add(narrowest(raw))
-        found = folded(simplified(in_float32(raw)), weights)
+        found = folded(simplified(in_float32(raw), SIZED), weights)
         return Folded(simple_constants(outputs_computed(found.program)), found.arrays)
 
     types: set[str] = set()
@@ -267,8 +286,7 @@ def drafted_for(
     draft, found = fixed, None
     for variation in variations(first.program, inputs):
         try:
-            free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
-            _or_raised(read_at(variation.checked))
+            free, variation = _tried(variation, read_at, draft_of)
             if free.stubs:
                 fixed = fixed or draft_of([first.program])
                 _check_open(free, fixed)
@@ -297,7 +315,7 @@ def calls_of(
         for node, (_, gave) in zip(nodes, backend[PROGRAM].recorded(model, inputs, operators.keys()), strict=True):
             recorded |= dict(zip(node.outputs, gave, strict=True))
     given = [x if isinstance(x, np.ndarray) else np.array(calls.numpy(x)) for x in arrays(inputs)]
-    outputs = [np.array(calls.numpy(x)) for x in calls.run(model, inputs)]
+    outputs = [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
     return kept(written.draft, dialect.testing, given, outputs, written.weights, recorded)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
-from agnostic.port.sizes import Differ, spelled
+from agnostic.port.sizes import Differ, Spelled, spelled, windows
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
+
+LENGTH = "length:"
+"""The type of a value that is no array but a length, and what it is called."""
 
 
 @dataclass
@@ -107,6 +111,9 @@ class Blocks:
         self.layers = self._layers()
         owned = {w.value for _, layer in self.layers.values() for w in layer.weights}
         self.homes = {v: self._home(v) for v, leaf in self.leaves.items() if v not in owned and leaf.role != "input"}
+        self.windows = windows(program)
+        self.has_guesses = False
+        self.lengths: dict[str, dict[tuple[int, ...], tuple[Dim, Value]]] = defaultdict(dict)
         self._bodies: dict[str, Body] = {}
         self._members: dict[str, dict[Any, Member]] = defaultdict(dict)
 
@@ -195,8 +202,16 @@ class Blocks:
             known[region.path] = Member(self._attribute(body, relative, region.kind), _flat(relative), body=inner)
             body.members.append(known[region.path])
         inputs, outputs = self._interface(region)
-        args = [self._operand(body, value) for value in inputs]
-        body.statements.append(Statement(tuple(outputs), Apply(Name(f"self.{known[region.path].name}"), tuple(args))))
+        args = tuple(self._operand(body, value) for value in inputs)
+        near = [*inputs, *self._near(body)]
+        # Keras takes what is no array by its name alone.
+        keywords = tuple(
+            (value.dtype.removeprefix(LENGTH), self._length(body, dim, near, value.dtype, region.path))
+            for dim, value in self.lengths[region.path].values()
+        )
+        body.statements.append(
+            Statement(tuple(outputs), Apply(Name(f"self.{known[region.path].name}"), args, keywords))
+        )
 
     def _node(self, body: Body, node: Node) -> None:
         operands = [self._operands(body, operand) for operand in node.operands]
@@ -279,30 +294,76 @@ class Blocks:
     def _sized(self, body: Body, node: Node, code: Code) -> Code:
         """The code with lengths that change said by the shapes of values."""
         near = [v for v in reads(node) if v not in self.homes]
-        near += [v for v in body.inputs if v not in near]
-        near += [v for s in body.statements for v in s.targets if v not in near]
+        near += [v for v in self._near(body) if v not in near]
 
         def instead(piece: Code) -> Code:
             if isinstance(piece, Dim):
-                found = spelled(piece, near, self.dialect.shape)
-                if found is None:
-                    raise Differ(
-                        f"a length of {node.operator} in layer {node.module!r}, {int(piece)}, follows from the inputs "
-                        "in a way that has no simple formula"
-                    )
-                return found
+                return self._length(body, piece, near, LENGTH + self._called(node, piece), node.operator)
             return piece
 
+        if node.operator == "pad" and isinstance(code, Apply):
+            code = self._bordered(node, code)
         if node.operator == "reshape":
             code = replaced(code, lambda piece: self._open(piece, near))
         return replaced(code, instead)
+
+    def _bordered(self, node: Node, code: Apply) -> Code:
+        """The widths of a border, each by the length of its own axis where that tells."""
+        [x] = [operand for operand in node.operands if isinstance(operand, Value)]
+        array, widths, *rest = code.args
+
+        def width(n: Any, axis: int) -> Code:
+            if not isinstance(n, Dim):
+                return n
+            alone = Value(x.id, tuple(m if a == axis else 1 for a, m in enumerate(x.shape)), x.dtype)
+            found = spelled(n, [alone], lambda _: self.dialect.shape(array), self.windows)
+            return n if found is None else self._sure(found)
+
+        pairs = tuple(tuple(width(n, axis) for n in pair) for axis, pair in enumerate(widths))
+        return Apply(code.function, (array, pairs, *rest), code.keywords)
+
+    def _sure(self, found: Spelled) -> Code:
+        """The code of a length; remembers whether one was found by trying."""
+        self.has_guesses |= not found.is_certain
+        return found.code
+
+    @staticmethod
+    def _near(body: Body) -> list[Value]:
+        """The values whose shapes may be asked for, so far."""
+        return [*body.inputs, *(v for s in body.statements for v in s.targets)]
+
+    def _length(self, body: Body, dim: Dim, near: Sequence[Value], name: str, what: str) -> Code:
+        """A length by the shapes of values; one that these do not tell is an argument of the block."""
+        found = spelled(dim, near, self.dialect.shape, self.windows)
+        if found is not None:
+            return self._sure(found)
+        known = self.lengths[body.path]
+        if not body.path:
+            raise Differ(f"a length of {what}, {int(dim)}, follows from the inputs in a way that has no simple formula")
+        if dim.sizes not in known:
+            taken = [value.dtype for _, value in known.values()]
+            names = itertools.chain((name,), (f"{name}_{k}" for k in itertools.count(2)))
+            name = next(n for n in names if n not in taken)
+            value = Value(-(10**6) - len(taken), (), name)
+            known[dim.sizes] = (dim, value)
+            body.inputs.append(value)
+        return Ref(known[dim.sizes][1])
+
+    def _called(self, node: Node, dim: Dim) -> str:
+        """What a length is called: by its axis, where it is one of an image's."""
+        shape = node.outputs[0].shape
+        first = 1 if self.dialect.channels == -1 else 2
+        axes = dict(zip(("height", "width"), shape[first : first + 2], strict=False)) if len(shape) == 4 else {}
+        return next(
+            (n for n, length in axes.items() if isinstance(length, Dim) and length.sizes == dim.sizes), "length"
+        )
 
     def _open(self, piece: Code, near: Sequence[Value]) -> Code:
         """A shape with one of its changing lengths left to the framework: -1."""
         if not isinstance(piece, tuple) or not any(isinstance(n, Dim) for n in piece):
             return piece
         places = [i for i, n in enumerate(piece) if isinstance(n, Dim)]
-        hard = [i for i in places if spelled(piece[i], near, self.dialect.shape) is None]
+        hard = [i for i in places if spelled(piece[i], near, self.dialect.shape, self.windows) is None]
         chosen = hard[0] if hard else places[0]
         return tuple(-1 if i == chosen else n for i, n in enumerate(piece))
 

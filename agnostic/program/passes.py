@@ -16,23 +16,29 @@ LARGEST_CONSTANT = 1 << 24
 """Numbers that a folded constant may have; what is larger stays computed."""
 
 
-def without_identities(program: Program) -> Program:
-    """Leave out the operators that give their operand as it is, such as a reshape to the same shape."""
+def without_identities(program: Program, kept: Collection[str] = ()) -> Program:
+    """Leave out the operators that give their operand as it is, such as a reshape to the same shape.
+
+    Args:
+        program: whose.
+        kept: operators that stay, since at another size of the inputs they might change their operand.
+    """
     instead: dict[Value, Value] = {}
-    kept = []
+    nodes = []
     for node in program.nodes:
         node = substituted(node, instead)
-        if _is_identity(node):
+        if node.operator not in kept and is_identity(node):
             [source] = node.operands
             assert isinstance(source, Value)
             instead[node.outputs[0]] = source
         else:
-            kept.append(node)
+            nodes.append(node)
     outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
-    return replace(program, nodes=tuple(kept), outputs=outputs)
+    return replace(program, nodes=tuple(nodes), outputs=outputs)
 
 
-def _is_identity(node: Node) -> bool:
+def is_identity(node: Node) -> bool:
+    """Whether a node gives its operand as it is."""
     source = node.operands[0] if node.operands else None
     if not isinstance(source, Value):
         return False
@@ -143,6 +149,6 @@ def from_zeros(program: Program) -> Program:
     return used(replace(program, nodes=tuple(nodes)))
 
 
-def simplified(program: Program) -> Program:
-    """All passes that make a program shorter."""
-    return from_zeros(folded(without_identities(program)))
+def simplified(program: Program, kept: Collection[str] = ()) -> Program:
+    """All passes that make a program shorter; ``kept`` as in :func:`without_identities`."""
+    return from_zeros(folded(without_identities(program, kept)))

@@ -198,12 +198,17 @@ def intercept(model: keras.Layer, names: Sequence[str], around: Around) -> Itera
 
 def run(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.calls.Calls.run`."""
+    return tuple(x for x in returned(model, inputs, seed) if _is_array(x))
+
+
+def returned(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
+    """See :meth:`agnostic.contracts.calls.Calls.returned`."""
     # The states of random generators and statistics that a run would change stay in the scope.
     with keras.StatelessScope() as scope:
         for number, state in enumerate(_seeds(model)):
             scope.add_update((state, _ops.asarray(np.array([seed, number], np.uint32), state.dtype)))
         outputs = engines.current().without_gradients(functools.partial(predict, model), inputs)
-    return tuple(x for x in in_order(outputs) if _is_array(x))
+    return tuple(x for x in in_order(outputs) if keras.ops.is_tensor(x))
 
 
 def in_order(result: Any) -> Iterator[Any]:

@@ -103,7 +103,8 @@ def _with(found: LayerNode, apply: Callable[[Code, Sequence[Code]], Code], **key
 def _convolution(node: Node, found: LayerNode) -> LayerNode:
     given = node.attributes
     # With strides Keras pads the other side; the subclass that does not knows channels last alone.
-    same = ones(given["stride"]) and dict(found.constructor.keywords)["padding"] == "same"
+    half = ones(given["stride"]) and dict(found.constructor.keywords)["padding"] == "same"
+    same = half or bool(given.get("same"))
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
         return Apply(layer, (operands[0] if same else _padded(operands[0], given["padding"]),))
@@ -135,7 +136,7 @@ LAYERS: Mapping[str, Callable[[Node, LayerNode], LayerNode]] = {
 
 # Operations -----------------------------------------------------------------------------------------------------------
 def _max_pool(c: Call) -> Code:
-    if c.get("ceil_mode", False) or not ones(c["dilation"]):
+    if c.get("ceil_mode", False) or c.get("same") or not ones(c["dilation"]):
         return None
     x = _padded(c.x, c["padding"], float("-inf"))
     return call("ops.max_pool", x, pool_size=one(c["kernel"]), strides=one(c["stride"]), **FORMAT)
@@ -143,7 +144,7 @@ def _max_pool(c: Call) -> Code:
 
 def _average_pool(c: Call) -> Code:
     padded = any(map(any, c["padding"]))
-    if c.get("ceil_mode", False) or c.get("divisor") or (padded and not c.get("count_padding", True)):
+    if c.get("ceil_mode", False) or c.get("same") or c.get("divisor") or (padded and not c.get("count_padding", True)):
         return None
     x = _padded(c.x, c["padding"])
     return call("ops.average_pool", x, pool_size=one(c["kernel"]), strides=one(c["stride"]), **FORMAT)

@@ -168,6 +168,15 @@ def average_pool(x, kernel, strides, padding, ceil_mode=False, count_padding=Tru
             x = x / ops.convert_to_tensor(inside.reshape(shape), x.dtype)
     return x if divisor is None else x / divisor
 ''',
+    "average_pool_same": '''
+def average_pool_same(x, kernel, strides):
+    """The mean of each window with zeros around the image, for as many windows as strides."""
+    widths = [(0, 0)]
+    for n, k, s in zip(x.shape[1:-1], kernel, strides, strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        widths.append((total // 2, total - total // 2))
+    return ops.average_pool(ops.pad(x, [*widths, (0, 0)]), kernel, strides)
+''',
     "adaptive_mean": '''
 def adaptive_mean(x, sizes):
     """The mean of so many windows per axis, which need not have the same size; None keeps an axis."""

@@ -1278,6 +1278,10 @@ def _size(c: Call) -> Value:
 LayerReader = Callable[..., Any]
 
 
+_NOISES = {"AlphaDropout": "alpha", "GaussianDropout": "gaussian"}
+"""What layers of dropout put in the place of a number, where it is no zero."""
+
+
 def _dropout(recorder: Recorder, layer: Any, x: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
     rate = float(getattr(layer, "rate", 0.0))
     if training:
@@ -1288,8 +1292,12 @@ def _dropout(recorder: Recorder, layer: Any, x: Any, *args: Any, training: Any =
     if shape is None and hasattr(layer, "_get_noise_shape"):
         drawn = zip(layer._get_noise_shape(x), x.shape, strict=True)
         shape = tuple(None if n != 1 or given == 1 else 1 for n, given in drawn)
-    axes = {} if shape is None else {"axes": tuple(axis for axis, n in enumerate(shape) if n != 1)}
-    return recorder.symbolic(recorder.emit("dropout", recorder.value(x), rate=rate, **axes))
+    options: dict[str, Any] = {}
+    if shape is not None:
+        options["axes"] = tuple(axis for axis, n in enumerate(shape) if n != 1)
+    if type(layer).__name__ in _NOISES:
+        options["noise"] = _NOISES[type(layer).__name__]
+    return recorder.symbolic(recorder.emit("dropout", recorder.value(x), rate=rate, **options))
 
 
 def _up_sampled(recorder: Recorder, layer: Any, x: Any) -> Any:

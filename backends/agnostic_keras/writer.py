@@ -93,14 +93,15 @@ def _convolution_layer(node: Node) -> LayerNode | None:
             dilation = (1,) * rank
         else:
             return None
-    half = any(map(any, padding)) and _half(sizes, stride, dilation, padding)
+    same = bool(given.get("same"))
+    half = not same and any(map(any, padding)) and _half(sizes, stride, dilation, padding)
     depthwise = groups > 1 and inner == 1 and rank < 3 and len(set(stride)) == 1
     if groups > 1 and not depthwise and rank == 3:
         return None
     # The subclass in helpers pads both sides alike where there are strides; any other border is padded before.
     prefix = "" if half else "layers."
     options = {
-        "kernel_size": one(sizes), "strides": one(stride), "padding": "same" if half else "valid",
+        "kernel_size": one(sizes), "strides": one(stride), "padding": "same" if half or same else "valid",
         "dilation_rate": one(dilation), "use_bias": bias is not None,
     }  # fmt: skip
     spatial = tuple(range(2, rank + 2))
@@ -114,7 +115,7 @@ def _convolution_layer(node: Node) -> LayerNode | None:
         constructor = call(f"{prefix}Conv{rank}D", filters=out, **options, groups=groups)
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
-        return Apply(layer, (operands[0] if half else _padded(operands[0], padding),))
+        return Apply(layer, (operands[0] if half or same else _padded(operands[0], padding),))
 
     return LayerNode(constructor, apply, (Weight("kernel", kernel, step), *weights_at(node, bias=2)), "conv")
 
@@ -156,7 +157,7 @@ def _cropped(code: Code, node: Node) -> Code:
 def _linear_layer(node: Node) -> LayerNode | None:
     weight = value_at(node, 1)
     x = value_at(node, 0)
-    if weight is None or len(weight.shape) != 2 or x is None or len(x.shape) < 2:
+    if weight is None or len(weight.shape) != 2 or 0 in weight.shape or x is None or len(x.shape) < 2:
         return None
     constructor = call("layers.Dense", units=weight.shape[0], use_bias=value_at(node, 2) is not None)
     kernel = Weight("kernel", weight, _step(weight.shape, (1, 0)))
@@ -226,15 +227,15 @@ def _embedding_layer(node: Node) -> LayerNode | None:
 
 
 def _dropout_layer(node: Node) -> LayerNode | None:
-    axes = node.attributes.get("axes")
-    x = value_at(node, 0)
+    axes, x, noise = node.attributes.get("axes"), value_at(node, 0), node.attributes.get("noise", "zeros")
+    kind = {"alpha": "layers.AlphaDropout", "gaussian": "layers.GaussianDropout"}.get(noise, "layers.Dropout")
     if axes is None or x is None:
-        return LayerNode(call("layers.Dropout", rate=node.attributes["rate"]), direct, (), "dropout")
+        return LayerNode(call(kind, rate=node.attributes["rate"]), direct, (), "dropout")
     # None: as many as the array has; numbers along the other axes are dropped together.
     sizes = ["None" if axis in axes else "1" for axis in range(len(x.shape))]
     shape = Name(f"({', '.join(sizes)}{',' * (len(sizes) == 1)})")
     stem = "dropout" if len(axes) > 1 else "stochastic_depth"
-    return LayerNode(call("layers.Dropout", rate=node.attributes["rate"], noise_shape=shape), direct, (), stem)
+    return LayerNode(call(kind, rate=node.attributes["rate"], noise_shape=shape), direct, (), stem)
 
 
 LAYERS: Mapping[str, Callable[[Node], LayerNode | None]] = {
@@ -264,8 +265,12 @@ def _convolution(c: Call) -> Code:
     sizes, stride, dilation = c.shape(1)[2:], c["stride"], c["dilation"]
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 1, 0))
     groups = fixed(c.get("groups", 1))
-    x = _padded(c.x, c["padding"])
-    options = {"strides": one(stride)} if not ones(stride) else {}
+    x = c.x if c.get("same") else _padded(c.x, c["padding"])
+    options: dict[str, Any] = {"strides": one(stride)} if not ones(stride) else {}
+    if c.get("same"):
+        options["padding"] = "same"
+        if not ones(stride) and not (ones(dilation) and groups == 1):
+            raise Unwritable("whose border depends on the size has no spelling with dilation or groups in Keras")
     if not ones(dilation) and not ones(sizes):
         if not ones(stride):
             # Keras has no strides with dilation: each place is computed, and every stride-th kept.
@@ -396,6 +401,8 @@ def _softmax(c: Call) -> Code:
 # Pooling and resizing -------------------------------------------------------------------------------------------------
 @spells("max_pool")
 def _max_pool(c: Call) -> Code:
+    if c.get("same") and ones(c["dilation"]):
+        return _name("max_pool", c.x, pool_size=one(c["kernel"]), strides=one(c["stride"]), padding="same")
     if c.get("ceil_mode", False) or not ones(c["dilation"]):
         return call(
             "max_pool", c.x, tuple(c["kernel"]), tuple(c["stride"]), tuple(map(tuple, c["padding"])),
@@ -415,6 +422,9 @@ def _max_pool_places(c: Call) -> Code:
 
 @spells("average_pool")
 def _average_pool(c: Call) -> Code:
+    if c.get("same"):
+        # Keras' own leaves the border out of the mean, or repeats the image there, as its engine likes.
+        return call("average_pool_same", c.x, tuple(c["kernel"]), tuple(c["stride"]))
     padded = any(map(any, c["padding"]))
     if c.get("ceil_mode", False) or c.get("divisor") or (padded and not c.get("count_padding", True)):
         return call(
@@ -495,8 +505,11 @@ def _stack(c: Call) -> Code:
 
 @spells("pad")
 def _pad(c: Call) -> Code:
-    widths = tuple((fixed(a), fixed(b)) for a, b in c["widths"])
-    mode = c.get("mode", "constant")
+    widths, mode = tuple(map(tuple, c["widths"])), c.get("mode", "constant")
+    if any(isinstance(n, Dim) and min(n.sizes) < 0 for pair in widths for n in pair):
+        raise Unwritable("that adds at some sizes and cuts at others")
+    if mode != "constant":
+        widths = tuple((fixed(a), fixed(b)) for a, b in widths)
     # torch pads the last three axes at most in ways other than by a constant, and channels lie behind them here.
     if (
         any(n < 0 for pair in widths for n in pair)

@@ -352,8 +352,11 @@ def _log_softmax(c: Call) -> Value:
 
 @reads("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def _dropout(c: Call) -> Value:
-    whole = {"axes": (0, 1)} if name_of(c.node.target).startswith("feature") else {}
-    return c.emit("dropout", c.x, rate=float(c["p"]), training=bool(c["train"]), **whole)
+    name = name_of(c.node.target)
+    options: dict[str, Any] = {"axes": (0, 1)} if name.startswith("feature") else {}
+    if "alpha" in name:
+        options["noise"] = "alpha"
+    return c.emit("dropout", c.x, rate=float(c["p"]), training=bool(c["train"]), **options)
 
 
 # Pooling --------------------------------------------------------------------------------------------------------------

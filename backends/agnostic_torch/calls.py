@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
@@ -237,6 +238,11 @@ def _wrapped(
 
 def run(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]:
     """See :meth:`agnostic.contracts.calls.Calls.run`."""
+    return tuple(x for x in returned(model, inputs, seed) if x.dtype != torch.bool)
+
+
+def returned(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]:
+    """See :meth:`agnostic.contracts.calls.Calls.returned`."""
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
     buffers = [(x, x.clone()) for x in model.buffers()]
@@ -246,7 +252,7 @@ def run(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]:
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
         try:
-            return tuple(x for x in leaves(model(*args, **kwargs)) if x.dtype != torch.bool)
+            return tuple(leaves(model(*args, **kwargs)))
         finally:
             # In training mode a batch norm counts and averages.
             for buffer, before in buffers:
@@ -266,11 +272,29 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
             if tensor.is_floating_point() and tensor.dtype != torch.float64:
                 changed.append((tensor, tensor.data))
                 tensor.data = tensor.data.double()
-        yield True
+        with _Wide():
+            yield True
     finally:
         torch.set_default_dtype(default)
         for tensor, before in changed:
             tensor.data = before
+
+
+class _Wide(TorchDispatchMode):
+    """Inside, what asks for a narrower type by name, as ``x.float()`` does, gets float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import torch._dynamo with the first operation
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
+            kwargs["dtype"] = torch.float64
+        return function(*args, **kwargs)
 
 
 def is_training(model: nn.Module) -> bool:

@@ -101,6 +101,17 @@ class SharedDropout(nn.Module):
         shape = [n if axis in self.axes else 1 for axis, n in enumerate(x.shape)]
         return x * F.dropout(x.new_ones(shape), self.p, self.training)
 ''',
+    "GaussianDropout": '''
+class GaussianDropout(nn.Module):
+    """Multiplies numbers by normal ones of mean 1 in training."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x * (1 + torch.randn_like(x) * (self.p / (1 - self.p)) ** 0.5) if self.training else x
+''',
     "without": '''
 def without(layer, *names):
     """A layer without some of its weights."""

@@ -330,7 +330,7 @@ class _Reader:
                 )
             return
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
-            self._inline(graph, node, name)
+            self._inline(graph, node)
             return
         in_place = name.endswith("_") and not name.endswith("__")
         reader = READERS.get(name.rstrip("_") if in_place else name)
@@ -421,13 +421,8 @@ class _Reader:
             shapes=shapes if isinstance(known, list | tuple) else shapes[0],
         )  # fmt: skip
 
-    def _inline(self, graph: fx.GraphModule, node: fx.Node, name: str) -> None:
+    def _inline(self, graph: fx.GraphModule, node: fx.Node) -> None:
         modules = [arg for arg in node.args if isinstance(arg, fx.Node) and arg.op == "get_attr"]
-        devices = {
-            n.meta["val"].device.type for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)
-        }
-        if name == "wrap_with_autocast" and bool(node.args[2]) and node.args[0] in devices:
-            raise InvalidInput(f"autocast inside of a model has no translation yet: {self.builder.origin}")
         inner = getattr(graph, str(modules[0].target))
         operands = node.args[node.args.index(modules[0]) + 1 :]
         placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]

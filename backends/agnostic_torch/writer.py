@@ -260,7 +260,11 @@ def _embedding_layer(node: Node) -> LayerNode | None:
 
 def _dropout_layer(node: Node) -> LayerNode | None:
     rate, axes, x = node.attributes["rate"], node.attributes.get("axes"), value_at(node, 0)
-    rank = 0 if x is None else len(x.shape)
+    rank, noise = 0 if x is None else len(x.shape), node.attributes.get("noise", "zeros")
+    if noise == "gaussian" and axes is None:
+        return LayerNode(call("GaussianDropout", p=rate), direct, (), "dropout")
+    if noise != "zeros" and (axes is None or tuple(axes) == (0, 1)):
+        return LayerNode(call(f"nn.{'Feature' if axes else ''}AlphaDropout", p=rate), direct, (), "dropout")
     if axes is None:
         return LayerNode(call("nn.Dropout", p=rate), direct, (), "dropout")
     if tuple(axes) == (0, 1) and rank in (3, 4, 5):

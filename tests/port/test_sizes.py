@@ -80,10 +80,67 @@ class Fixed(nn.Module):
         return self.head(self.conv(x).flatten(1))
 
 
+class Mixing(nn.Module):
+    """Sees tokens as an image again, of a size that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.LayerNorm(4)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Tokens."""
+        image = self.conv(x.transpose(1, 2).reshape(len(x), 4, height, width))
+        return self.norm(image.flatten(2).transpose(1, 2)) + x
+
+
+class Told(nn.Module):
+    """Lengths that no array in a block tells, and that strides give otherwise than they seem to at most sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, 4, 7, 4, 3), nn.Conv2d(4, 4, 3, 2, 1)
+        self.blocks = nn.ModuleList([Mixing(), Mixing(), Mixing(), Mixing()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image."""
+        for conv, blocks in ((self.stem, self.blocks[:2]), (self.down, self.blocks[2:])):
+            x = conv(x)
+            batch, _, height, width = x.shape
+            tokens = x.flatten(2).transpose(1, 2)
+            for block in blocks:
+                tokens = block(tokens, height, width)
+            x = tokens.transpose(1, 2).reshape(batch, 4, height, width)
+        return x
+
+
+def missing(n: int, kernel: int, stride: int) -> tuple[int, int]:
+    total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
+    return total // 2, total - total // 2
+
+
+class Bordered(nn.Module):
+    """Borders as wide as the size of the image wants, cut off again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """An image, and a pooled one."""
+        height, width = x.shape[2:]
+        x = self.stem(F.pad(x, (*missing(width, 3, 2), *missing(height, 3, 2))))
+        height, width = x.shape[2:]
+        y = self.conv(F.pad(x, (0, -width % 4, 0, -height % 4)))
+        pooled = F.avg_pool2d(F.pad(x, (*missing(width, 2, 2), *missing(height, 2, 2))), 2, 2)
+        return F.interpolate(F.avg_pool2d(y, 4), scale_factor=4)[:, :, :height, :width] + x, pooled
+
+
 MODELS: dict[type[nn.Module], tuple[int, str, str]] = {
     Leaking: (32, "batch and image size", ""),
     Hanging: (16, "batch|batch and image size", ""),
     Stepping: (32, "batch and image size in steps of 32", r"Not free: batch and image size \(.*multiples of 32"),
+    Told: (32, "batch and image size", ""),
+    Bordered: (32, "batch and image size", ""),
     Fixed: (8, "batch", "Not free: batch and image size in whole multiples"),
 }
 """The size of each model's images, what is free, and what is said of why not more."""
@@ -127,7 +184,7 @@ class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """An image."""
         if x.shape[2] % 2:
-            x = F.pad(x, (0, 0, 0, 1))
+            x = x.relu()
         return self.conv(x[:, :, ::2])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,14 @@ def hidden_rows(model: Any, x: Tensor, seen: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(x, x, x, attn_mask=seen)
 
 
+def halved(model: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        y = model.layer(x.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = F.linear(y, model.layer.weight[:, :4]).relu()
+    return y.float()
+
+
 def constants(model: Any, x: Tensor) -> tuple[Tensor, ...]:
     rows, columns = torch.tril_indices(5, 5)
     return torch.ones(3), x[:, rows, columns], x.median(1).values, x.cummax(1).values, x[:, :6, :6].diagonal(0, 1, 2)
@@ -104,6 +113,9 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
         "one group": (nn.GroupNorm(1, 4), IMAGE + 30),
         "instance norm": (nn.InstanceNorm2d(4, affine=True), IMAGE),
         "local response": (nn.LocalResponseNorm(2), IMAGE),
+        "truth": (Of(lambda m, x: {"seen": x > 0, "rows": (x, (x > 0.3).any(-1))}), ROWS),
+        "tails": (Of(lambda m, x: m.loss.log_prob(x[:, 0]), loss=nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10])), ROWS),
+        "narrow": (Of(halved, layer=nn.Linear(8, 4)), ROWS),
         "softplus": (nn.Softplus(2, 1), IMAGE),
         "lstm cell": (Of(stepped, cell=nn.LSTMCell(8, 4)), ROWS),
         "gru cell": (Of(stepped, cell=nn.GRUCell(8, 4, bias=False)), ROWS),
@@ -188,3 +200,12 @@ class Counting(nn.Module):
 def test_what_cannot_be_ported_is_refused_by_name(model: nn.Module, inputs: Tensor, said: str) -> None:
     with pytest.raises(ag.InvalidInput, match=said):
         ag.port(model.eval(), "keras", inputs, check=False)
+
+
+def test_dropouts_keep_their_kind_of_noise() -> None:
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.AlphaDropout(0.25), nn.Linear(8, 8), nn.FeatureAlphaDropout(0.125), nn.Linear(8, 8)
+    )
+    source = ag.port(model.eval(), "keras", ROWS, check=False).source
+    assert "layers.AlphaDropout(0.25" in source
+    assert re.search(r"layers.AlphaDropout\(0.125, noise_shape=\(None, None, 1\)", source)

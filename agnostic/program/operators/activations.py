@@ -65,11 +65,15 @@ def log_softmax(x: Array, *, axis: int) -> Array:
 
 
 @operator(shape=_same, random=True)
-def dropout(x: Array, *, rate: float, training: bool = False, axes: tuple[int, ...] | None = None) -> Array:
+def dropout(
+    x: Array, *, rate: float, training: bool = False, axes: tuple[int, ...] | None = None, noise: str = "zeros",
+) -> Array:  # fmt: skip
     """X itself in inference; in training each number is zero with probability ``rate``, others grow by 1 / (1 - rate).
 
     With ``axes``, what differs in other axes alone is zero together: (0,) is stochastic depth, which drops images.
-    The reference computes inference.
+    With ``noise="alpha"`` a number becomes the least that a SELU gives, and all are scaled and shifted so that mean and
+    variance stay 0 and 1; with ``"gaussian"`` each is multiplied by a normal number of mean 1 and variance
+    rate / (1 - rate). The reference computes inference.
     """
     return x
 
