@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agnostic.cli import common, drawing
+
+if TYPE_CHECKING:
+    from agnostic.visualization.pictures import Drawing
+
+OUTPUT = "output"
+"""What the metadata call the model's output."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +32,7 @@ def classes(
     card: common.Card = None,
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 4,
+    labels: drawing.Labels = True,
     seed: common.Seed = 0,
     start: drawing.Start = None,
     inputs: common.InputsOption = None,
@@ -46,12 +54,11 @@ def classes(
     # Imported here, since it may import a framework, which 'agnostic --help' must not wait for.
     from agnostic.models.attached import card_of
     from agnostic.models.classes import class_index
-    from agnostic.visualization import objectives
 
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
-        columns=columns, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out, backend=backend,
-        engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+        columns=columns, labels=labels, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out,
+        backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
     )  # fmt: skip
     network = job.load()
     known = card_of(network)
@@ -60,12 +67,24 @@ def classes(
     for text in wanted:
         number = drawing.class_number(text) if names is None else class_index(text, names)
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
+    drawing.draw_all(network, [drawing_of(job, layer, list(numbers))], job)
+
+
+def drawing_of(job: drawing.DrawingJob, layer: str | None, items: Sequence[str]) -> Drawing:
+    """The mosaic of some classes.
+
+    Args:
+        job: what was asked for.
+        layer: of the logits; None: the model's output.
+        items: number and name of each class, such as ``"0967-espresso"``.
+    """
+    from agnostic.visualization import objectives
+
     logits = objectives.OUTPUT if layer is None else layer
-    chosen = job.drawing(
-        list(numbers),
-        lambda items: objectives.logit([numbers[i] for i in items], logits),
-        layer=layer or "output",
-        parts=[layer, "classes"],
-        kind="classes",
+
+    def objective(some: Sequence[str]) -> objectives.Objective:
+        return objectives.logit([int(item.partition("-")[0]) for item in some], logits)
+
+    return job.drawing(
+        items, objective, layer=layer or OUTPUT, parts=[layer, "classes"], kind="classes", command="classes"
     )
-    drawing.draw_all(network, [chosen], job)

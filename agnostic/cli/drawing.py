@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,9 @@ PICTURES = Path("pictures")
 
 RecipeName = Annotated[str, typer.Option(help="fourier, classic, jitter or maco.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of updates; by default the recipe's.")]
+Labels = Annotated[
+    bool, typer.Option("--labels/--no-labels", help="Captions below the images: what each shows, and its score.")
+]
 Columns = Annotated[int, typer.Option(min=1, help="Images per row of the mosaic.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default chosen for the processor.")]
 MicroBatch = Annotated[
@@ -116,6 +120,33 @@ def inputs_name(inputs: Sequence[str] | None, image: str | None) -> tuple[str | 
     )
 
 
+def photos_at(given: Path) -> dict[Path, str]:
+    """The photos that a path stands for, and what each is called in file names."""
+    from agnostic.data.folder import EXTENSIONS
+    from agnostic.files import files_below
+    from agnostic.visualization.pictures import slug
+
+    if not given.is_dir():
+        return {given: slug(given.stem)}
+    names = files_below(given, EXTENSIONS)
+    if not names:
+        raise InvalidInput(f"{str(given)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
+    return {given / name: own for name, own in distinct(names).items()}
+
+
+def readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Iterator[tuple[Path, Any]]:
+    """Each photo and its pixels, or ``single`` where it is given; why others cannot be read goes into the list."""
+    from agnostic.files import read_image
+
+    for path in photos:
+        try:
+            picture = read_image(path) if single is None else single
+        except InvalidInput as error:
+            unreadable.append(str(error))
+        else:
+            yield path, picture
+
+
 def class_number(text: str) -> int:
     """The number of a class of a model that has no class names."""
     if not text.isdecimal():
@@ -148,42 +179,44 @@ def parse_channels(text: str | None, layer: Layer, first: int = 64) -> list[int]
 
 
 def spatial_layers(model: Any, selectors: Sequence[str], options: Options) -> list[Layer]:
-    """The chosen layers that have a height and a width; one chosen by its name must have them.
+    """The chosen layers that have positions, such as pixels or tokens; one chosen by its name must have them.
 
     If none is chosen: the last layer at each resolution.
     """
     from agnostic.models.inputs import refused
     from agnostic.registry import backend_of
-    from agnostic.visualization.taps import no_spatial_output
+    from agnostic.visualization.taps import has_positions, no_spatial_output
     from agnostic.visualization.verb import shown
 
     form, call, trial = shown(backend_of(model), model, options)
     listing = trial.layers
     if not selectors:
-        return _last_at_each_resolution(listing)
+        return _last_at_each_resolution(listing, form.size or (1, 1))
 
     def refuse(found: Sequence[Layer]) -> Exception:
         if trial.error is not None and not any(layer.calls for layer in found):
             return refused(model, trial, form.size, others=bool(call.others))
-        flat = next(layer for layer in found if not layer.spatial)
+        flat = next(layer for layer in found if not has_positions(layer.axes))
         return no_spatial_output(flat.name, flat.axes, flat.shape)
 
-    return split_spatial(listing, selectors, refuse)[0]
+    return split_drawable(listing, selectors, lambda x: has_positions(x.axes), refuse)[0]
 
 
-def split_spatial(
+def split_drawable(
     listing: Sequence[Layer],
     selectors: Sequence[str],
+    drawable: Callable[[Layer], bool],
     refuse: Callable[[Sequence[Layer]], Exception],
     *,
     model: str = "the model",
 ) -> tuple[list[Layer], list[Layer]]:
-    """The chosen layers with and without a height and a width.
+    """The chosen layers that can be drawn, and those that cannot.
 
     Args:
         listing: the layers of the model.
         selectors: of layers.
-        refuse: the error for what a selector chose: one layer without them, or several of which none has them.
+        drawable: whether a layer can be drawn.
+        refuse: the error for what a selector chose: one layer that cannot, or several of which none can.
         model: what to call the model in an error.
     """
     from agnostic.layers import chooses_many, select
@@ -192,22 +225,24 @@ def split_spatial(
     others: dict[str, Layer] = {}
     for selector in selectors:
         found = select(listing, selector, model=model)
-        flat = [x for x in found if not x.spatial]
+        flat = [x for x in found if not drawable(x)]
         if len(flat) == len(found) or (flat and not chooses_many(selector)):
             raise refuse(found)
-        spatial.update((x.name, x) for x in found if x.spatial)
+        spatial.update((x.name, x) for x in found if drawable(x))
         others.update((x.name, x) for x in flat)
     return list(spatial.values()), list(others.values())
 
 
-def _last_at_each_resolution(listing: Sequence[Layer]) -> list[Layer]:
-    """The last of the outermost layers at each height and width, in the order in which they run."""
-    last: dict[tuple[int | None, ...], Layer] = {}
+def _last_at_each_resolution(listing: Sequence[Layer], size: tuple[int, int]) -> list[Layer]:
+    """The last of the outermost layers at each height and width, of pixels or tokens, in the order they run in."""
+    from agnostic.visualization.grids import grid
+
+    last: dict[tuple[int, int], Layer] = {}
     for layer in listing:
-        shape, axes = layer.shape or (), layer.axes or ""
-        resolution = tuple(shape[axes.index(axis)] for axis in "HW" if axis in axes)
-        if not layer.spatial or resolution == (1, 1):
+        found = grid(layer, size)
+        if found is None:
             continue
+        resolution = found[:2]
         # Inside a block the resolution may still be that of the block before it.
         if resolution not in last or layer.name.count(".") <= last[resolution].name.count("."):
             last[resolution] = layer
@@ -228,8 +263,10 @@ class DrawingJob:
         name: parts of file names that tell what was given.
         out: the folder to write to.
         columns: images in a row of a mosaic.
+        labels: whether mosaics have captions.
         force: write also over files that hold something else.
         as_json: print JSON.
+        redo: what draws the same again, for metadata; see :mod:`agnostic.cli.redo`.
     """
 
     spec: str
@@ -239,8 +276,10 @@ class DrawingJob:
     name: tuple[str | None, ...]
     out: Path
     columns: int
+    labels: bool
     force: bool
     as_json: bool
+    redo: Mapping[str, Any]
 
     def load(self) -> Any:
         """The model."""
@@ -256,6 +295,7 @@ class DrawingJob:
         layer: str,
         parts: Sequence[str | None],
         kind: str,
+        command: str,
     ) -> Drawing:
         """One mosaic.
 
@@ -265,6 +305,7 @@ class DrawingJob:
             layer: that is drawn.
             parts: of the files' names.
             kind: what the items are, in the plural.
+            command: that draws it.
         """
         from agnostic.visualization.pictures import Drawing
 
@@ -279,13 +320,15 @@ class DrawingJob:
             spec=self.spec,
             weights=own["weights"],
             columns=self.columns,
+            labels=self.labels,
+            redo={**self.redo, "command": command, "layer": layer},
         )
 
 
 def job(
     spec: str, *, weights: str | None, recipe: str, size: str | None, channels_in: int | None, card: Path | None,
-    steps: int | None, columns: int, seed: int, start: Path | None, inputs: Sequence[str] | None, image: str | None,
-    force: bool, out: Path, backend: str | None, engine: str | None, trust: bool, dtype: str | None,
+    steps: int | None, columns: int, labels: bool, seed: int, start: Path | None, inputs: Sequence[str] | None,
+    image: str | None, force: bool, out: Path, backend: str | None, engine: str | None, trust: bool, dtype: str | None,
     micro_batch: int | None, device: str | None, json: bool,
 ) -> DrawingJob:  # fmt: skip
     """A job of the options of these names.
@@ -309,8 +352,24 @@ def job(
         options_name(recipe, size, steps, seed, dtype, start, inputs, image),
         out,
         columns,
+        labels,
         force,
         json,
+        {
+            "weights": weights,
+            "recipe": recipe,
+            "size": size,
+            "channels_in": channels_in,
+            "steps": steps,
+            "seed": seed,
+            "card": None if card is None else str(card),
+            "start": None if start is None else str(start),
+            "inputs": None if inputs is None else list(inputs),
+            "image": image,
+            "backend": backend,
+            "engine": engine,
+            "dtype": dtype,
+        },
     )
 
 
@@ -326,13 +385,18 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
     report = []
     labels: list[str] = []
     remarks: list[str] = []
+    images, start = 0, time.perf_counter()
     for drawing in drawings:
+        began = time.perf_counter()
         drawn = draw(model, drawing, job.options, settings=job.settings, force=job.force, progress=progress)
+        images += len(drawing.items) - drawn.found
+        seconds = time.perf_counter() - began
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]
         remarks += [drawn.remarks.get(item, "") for item in drawing.items]
         if job.as_json:
-            images = [drawing.image_path(item) for item in drawing.items]
-            report.append({"mosaic": drawing.path, "images": images, "remarks": drawn.remarks})
+            paths = [drawing.image_path(item) for item in drawing.items]
+            own = {"mosaic": drawing.path, "images": paths, "remarks": drawn.remarks, "seconds": round(seconds, 3)}
+            report.append(own)
         else:
             earlier = f", {drawn.found} of them finished earlier" if drawn.found else ""
             say(f"{drawing.path} ({counted(len(drawing.items), 'image')}{earlier})")
@@ -340,6 +404,14 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
     check_reached(labels, remarks)
     if job.as_json:
         print_json(report)
+    else:
+        say(time_taken(images, time.perf_counter() - start))
+
+
+def time_taken(images: int, seconds: float, what: str = "image") -> str:
+    """How long so many images took, and each of them."""
+    each = f", {seconds / images:.2g} s per {what}" if images else ""
+    return f"{counted(images, what)} drawn in {seconds:.3g} s{each}"
 
 
 def _say_remarks(remarks: Mapping[str, str]) -> None:

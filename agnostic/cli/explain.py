@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from agnostic.cli import common, drawing
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 _DEFAULT = ("grad_cam", "integrated_gradients")
 
@@ -22,13 +24,14 @@ def register(app: typer.Typer) -> None:
         epilog=common.example(
             "agnostic explain efficientnet_lite0 photo.jpg --class espresso",
             "agnostic explain efficientnet_lite0 photo.jpg --method layer_cam --method rise",
+            "agnostic explain efficientnet_lite0 photos/ --method grad_cam",
         ),
     )(explain)
 
 
 def explain(
     model: common.ModelArgument,
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image file, or a folder of photos at any depth.")],
     class_: Annotated[
         str | None, typer.Option("--class", help="Name or number of a class; by default the likeliest.")
     ] = None,
@@ -48,6 +51,7 @@ def explain(
     card: common.Card = None,
     inputs: common.InputsOption = None,
     image: common.Image = None,
+    labels: drawing.Labels = True,
     force: drawing.Force = False,
     out: common.Out = drawing.PICTURES,
     backend: common.BackendOption = None,
@@ -58,34 +62,49 @@ def explain(
 ) -> None:
     """Show which pixels of a photo the score of a class depends on: a row for each method, the photo and its overlay.
 
-    Bright is what speaks for the class. The model is shown the middle of the photo, in the size that it takes.
+    Bright is what speaks for the class. The model is shown the middle of the photo, in the size that it takes. Of a
+    folder each photo is a picture of its own; those that cannot be read are skipped and listed.
     """
+    from agnostic.files import read_image
     from agnostic.models.load import loaded
 
-    methods = _checked(method or _DEFAULT)
-    if photo.is_dir():
-        raise InvalidInput(f"{str(photo)!r} is a folder: give one image file")
+    methods, photos = _checked(method or _DEFAULT), drawing.photos_at(photo)
+    single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     given = {
         "inputs": common.example_inputs(inputs or []),
         "image": common.parse_image(image),
         "size": common.parse_size(size),
     }
     asked = {"layer": layer, "steps": steps, "samples": samples, "seed": seed}
-    with loaded(
-        model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
-    ) as network:
-        whole, found = _explained(network, photo, methods, target=class_, channels_in=channels_in, **given, **asked)
-    label, kinds = found[0].labels[0], drawing.items_name(methods, "methods")
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
                f"seed-{seed}" if seed else None, size, *drawing.inputs_name(inputs, image))  # fmt: skip
-    path = out / f"{drawing.file_name(whose, photo.stem, 'explain', label, kinds, layer, *options)}.png"
-    made_by = {"fingerprint": whole, "photo": photo.name, "methods": methods, "class": label, "size": size, **asked}
-    about = {"model": model, "weights": weights, "called_with": inputs, "image": image}
-    report = _written(path, found, made_by, about, force)
+    kinds, reports, unreadable = drawing.items_name(methods, "methods"), [], list[str]()
+    start = time.perf_counter()
+    with loaded(
+        model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
+    ) as network:
+        about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **_stated(network)}
+        for file, pixels in drawing.readable(photos, single, unreadable):
+            found = _explained(network, pixels, methods, target=class_, channels_in=channels_in, **given, **asked)
+            label = found[0].labels[0]
+            path = out / f"{drawing.file_name(whose, photos[file], 'explain', label, kinds, layer, *options)}.png"
+            made_by = {"fingerprint": about["fingerprint"], "photo": file.name, "methods": methods, "class": label,
+                       "size": size, **asked}  # fmt: skip
+            reports.append(_written(path, found, made_by, about, force, labels))
+            if not json:
+                _say(found, path)
+    if not reports:
+        raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
     if json:
-        common.print_json(report)
+        common.print_json(reports[0] if single is not None else {"pictures": reports, "unreadable": unreadable})
         return
+    for reason in unreadable:
+        common.say(f"skipped: {reason}")
+    common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
+
+
+def _say(found: Sequence[Any], path: Path) -> None:
     for one in found:
         where = "" if one.layer is None else f" at {one.layer!r}"
         common.say(f"{one.method}{where}: {one.captions()[0]}")
@@ -101,27 +120,37 @@ def _checked(methods: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(methods))
 
 
-def _explained(network: Any, photo: Path, methods: Sequence[str], **options: Any) -> tuple[str, list[Any]]:
-    """The fingerprint of a model, and an explanation of a photo by each method."""
-    from agnostic.attribution.verb import explain as explained
-    from agnostic.files import read_image
+def _stated(network: Any) -> dict[str, Any]:
+    """The fingerprint of a model, and the versions of what computes it."""
+    from agnostic import __version__
+    from agnostic.contracts.calls import CALLS
     from agnostic.registry import backend_of
     from agnostic.visualization.pictures import fingerprint
 
-    picture, found = read_image(photo), []
+    backend = backend_of(network)
+    versions = {"agnostic": __version__, **backend[CALLS].versions()}
+    return {"fingerprint": fingerprint(backend, network), "versions": versions}
+
+
+def _explained(network: Any, picture: Any, methods: Sequence[str], **options: Any) -> list[Any]:
+    """An explanation of a photo by each method."""
+    from agnostic.attribution.verb import explain as explained
+
+    found = []
     for name in methods:
         with common.progress(f"explaining by {name}", None) as advance:
             found.append(explained(network, picture, method=name, progress=advance, **options))
-    return fingerprint(backend_of(network), network), found
+    return found
 
 
-def _written(path: Path, found: list[Any], made_by: dict[str, Any], about: dict[str, Any], force: bool) -> Any:
+def _written(
+    path: Path, found: list[Any], made_by: dict[str, Any], about: dict[str, Any], force: bool, labels: bool
+) -> Any:
     """Write the picture, and tell what it is."""
     import numpy as np
 
-    from agnostic import __version__
     from agnostic.files import to_uint8, write_png
-    from agnostic.visualization.mosaic import mosaic
+    from agnostic.visualization.captions import captioned
     from agnostic.visualization.pictures import check_replaceable
 
     if not force:
@@ -130,8 +159,9 @@ def _written(path: Path, found: list[Any], made_by: dict[str, Any], about: dict[
     # Grey, or more channels than a screen has.
     shown = np.repeat(photo[..., :1], 3, -1) if photo.shape[-1] < 3 else photo[..., :3]
     tiles = [tile for one in found for tile in (shown, one.overlays()[0])]
-    text = json_format.dumps({**made_by, **about, "agnostic": __version__})
-    write_png(path, mosaic(np.stack(tiles), 2), {"agnostic": text})
+    captions = [text for one in found for text in (made_by["photo"], f"{one.captions()[0]}  {one.method}")]
+    made = captioned(np.stack(tiles), captions if labels else [""] * len(tiles), columns=2)
+    write_png(path, made, {"agnostic": json_format.dumps({**about, **made_by})})
     methods = [
         {"method": one.method, "layer": one.layer, "class": one.labels[0], "probability": one.probabilities[0],
          "score": one.scores[0]}

@@ -12,6 +12,7 @@ from agnostic.cli import common, drawing
 
 if TYPE_CHECKING:
     from agnostic.visualization.objectives import Objective
+    from agnostic.visualization.pictures import Drawing
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +41,7 @@ def filters(
         str | None,
         typer.Option(help="Such as 0-63 or 0,5,9, or all; by default the first 64, or 8 if no layer is given."),
     ] = None,
+    negative: Annotated[bool, typer.Option("--negative", help="Draw what each channel is lowest for.")] = False,
     weights: common.WeightsOption = None,
     recipe: drawing.RecipeName = "fourier",
     size: common.SizeOption = None,
@@ -47,6 +49,7 @@ def filters(
     card: common.Card = None,
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 8,
+    labels: drawing.Labels = True,
     seed: common.Seed = 0,
     start: drawing.Start = None,
     inputs: common.InputsOption = None,
@@ -67,8 +70,8 @@ def filters(
     """
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
-        columns=columns, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out, backend=backend,
-        engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+        columns=columns, labels=labels, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out,
+        backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
     )  # fmt: skip
     network = job.load()
     chosen = drawing.spatial_layers(network, layer or [], job.options)
@@ -76,12 +79,28 @@ def filters(
     drawings = []
     for found, name in zip(chosen, names.values(), strict=True):
         items = [f"{c:04d}" for c in drawing.parse_channels(channels, found, first=64 if layer else 8)]
-        objective = functools.partial(_objective, found.name)
-        drawings.append(job.drawing(items, objective, layer=found.name, parts=[name], kind="channels"))
+        drawings.append(drawing_of(job, found.name, name, items, negative=negative))
     drawing.draw_all(network, drawings, job)
 
 
-def _objective(layer: str, items: Sequence[str]) -> Objective:
+def drawing_of(job: drawing.DrawingJob, layer: str, name: str, items: Sequence[str], *, negative: bool) -> Drawing:
+    """The mosaic of some channels of a layer.
+
+    Args:
+        job: what was asked for.
+        layer: the model's own name of it.
+        name: of the layer, in file names.
+        items: the channels.
+        negative: draw what each channel is lowest for.
+    """
+    objective = functools.partial(_objective, layer, -1.0 if negative else 1.0)
+    parts = [name, "negative" if negative else None]
+    command = "filters --negative" if negative else "filters"
+    return job.drawing(items, objective, layer=layer, parts=parts, kind="channels", command=command)
+
+
+def _objective(layer: str, sign: float, items: Sequence[str]) -> Objective:
     from agnostic.visualization.objectives import channel
 
-    return channel(layer, [int(item) for item in items])
+    objective = channel(layer, [int(item) for item in items])
+    return objective if sign > 0 else -objective

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +45,7 @@ def taps(
     inputs: common.InputsOption = None,
     image: common.Image = None,
     columns: drawing.Columns = 8,
+    labels: drawing.Labels = True,
     force: drawing.Force = False,
     out: common.Out = drawing.PICTURES,
     backend: common.BackendOption = None,
@@ -59,33 +62,34 @@ def taps(
     from agnostic.files import read_image
     from agnostic.models.inputs import run_layers
     from agnostic.models.load import loaded
+    from agnostic.models.preparing import model_pixels
     from agnostic.registry import backend_of
-    from agnostic.taps.verbs import prepare
     from agnostic.visualization.pictures import fingerprint
 
-    photos, called_with = _photos(photo), common.example_inputs(inputs or [])
+    photos, called_with = drawing.photos_at(photo), common.example_inputs(inputs or [])
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     parts = (None if channels is None else f"channels-{channels}", size, *drawing.inputs_name(inputs, image))
     report: list[dict[str, Any]] = []
+    start = time.perf_counter()
     flat: dict[str, None] = {}
     unreadable: list[str] = []
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
         whole = fingerprint(backend_of(network), network)
-        for path, picture in _readable(photos, single, unreadable):
-            shown = prepare(
+        for path, picture in drawing.readable(photos, single, unreadable):
+            form, call, pixels, given = model_pixels(
                 network, picture, inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
                 channels_in=channels_in,
             )  # fmt: skip
+            shown = call.native(backend_of(network), network, form.arrange(given))
+            look = Look(columns, labels, pixels.shape[1:3])
             listing = run_layers(backend_of(network), network, shown)
-            spatial, left_out = drawing.split_spatial(listing, layer, _refused, model=model)
+            spatial, left_out = drawing.split_drawable(listing, layer, look.drawable, _refused, model=model)
             wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
             about = {"model": model, "weights": weights, "photo": path.name, "called_with": inputs, "image": image}
-            for made in _mosaics(
-                network, shown, wanted, columns, out, (whose, photos[path], *parts), whole, about, force
-            ):
+            for made in _mosaics(network, shown, wanted, look, out, (whose, photos[path], *parts), whole, about, force):
                 report.append(made)
                 if not json:
                     common.say(f"{made['path']} ({made.pop('summary')})")
@@ -93,19 +97,29 @@ def taps(
     if not report:
         raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
     _tell({"mosaics": report, "left_out": list(flat), "unreadable": unreadable}, json)
+    if not json:
+        common.say(drawing.time_taken(len(photos) - len(unreadable), time.perf_counter() - start, "photo"))
 
 
-def _readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Iterator[tuple[Path, Any]]:
-    """Each photo and its pixels, or ``single`` where it is given; why others cannot be read goes into the list."""
-    from agnostic.files import read_image
+@dataclass(frozen=True)
+class Look:
+    """How mosaics look.
 
-    for path in photos:
-        try:
-            picture = read_image(path) if single is None else single
-        except InvalidInput as error:
-            unreadable.append(str(error))
-        else:
-            yield path, picture
+    Attributes:
+        columns: images in a row.
+        labels: whether there are captions.
+        size: (height, width) of the photo that the model is given.
+    """
+
+    columns: int
+    labels: bool
+    size: tuple[int, int]
+
+    def drawable(self, layer: Layer) -> bool:
+        """Whether a layer returns images, or tokens that are patches of the photo."""
+        from agnostic.visualization.grids import grid
+
+        return layer.spatial or grid(layer, self.size) is not None
 
 
 def _tell(report: Mapping[str, Any], as_json: bool) -> None:
@@ -118,25 +132,11 @@ def _tell(report: Mapping[str, Any], as_json: bool) -> None:
         common.say(f"skipped: {reason}")
 
 
-def _photos(given: Path) -> dict[Path, str]:
-    """The photos that a path stands for, and what each is called in file names."""
-    from agnostic.data.folder import EXTENSIONS
-    from agnostic.files import files_below
-    from agnostic.visualization.pictures import slug
-
-    if not given.is_dir():
-        return {given: slug(given.stem)}
-    names = files_below(given, EXTENSIONS)
-    if not names:
-        raise InvalidInput(f"{str(given)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
-    return {given / name: own for name, own in drawing.distinct(names).items()}
-
-
 def _mosaics(
     network: Any,
     inputs: Any,
     wanted: Mapping[Layer, Sequence[int]],
-    columns: int,
+    look: Look,
     out: Path,
     names: tuple[str | None, ...],
     weights: str,
@@ -148,6 +148,7 @@ def _mosaics(
     Args:
         inputs: the photo, as the model takes it.
         wanted: the channels of each layer.
+        look: how the mosaics look.
         names: parts of the files' names: of the model first, the layer's follows.
         weights: the fingerprint of the model.
         about: what else the metadata say.
@@ -158,7 +159,8 @@ def _mosaics(
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
     from agnostic.version import __version__
-    from agnostic.visualization.mosaic import mosaic
+    from agnostic.visualization.captions import captioned
+    from agnostic.visualization.grids import grid
     from agnostic.visualization.pictures import check_replaceable
 
     backend = backend_of(network)
@@ -181,15 +183,29 @@ def _mosaics(
             }
             if not force:
                 check_replaceable(path, made_by)
-            images = tiles(activation, x.axes or "", indices, layer=x.name)
+            places = grid(x, look.size)
+            image, axes = (activation, x.axes or "") if x.spatial else _as_grid(activation, x, places or (1, 1, 0))
+            images = tiles(image, axes, indices, layer=x.name)
             text = json_format.dumps({**made_by, **about, "versions": versions})
-            write_png(path, mosaic(images, columns), {"agnostic": text})
-            yield {"path": path, **about, "layer": x.name, "channels": indices, "summary": _summary(x, indices)}
+            title = f"{about['model']}  {x.name}  {about['photo']}" if look.labels else ""
+            captions = [str(i) if look.labels else "" for i in indices]
+            made = captioned(images, captions, columns=look.columns, title=title)
+            write_png(path, made, {"agnostic": text})
+            summary = _summary(x, indices, places)
+            yield {"path": path, **about, "layer": x.name, "channels": indices, "summary": summary}
 
 
-def _summary(layer: Layer, wanted: Sequence[int]) -> str:
+def _as_grid(activation: Any, layer: Layer, places: tuple[int, int, int]) -> tuple[Any, str]:
+    """Tokens (in any order of axes) as an image, without those that stand for no patch; and the axes."""
+    axes, (height, width, extra) = layer.axes or "", places
+    row = activation.transpose([axes.index(axis) for axis in "NLC"])[:, extra:]
+    return row.reshape(len(row), height, width, -1), "NHWC"
+
+
+def _summary(layer: Layer, wanted: Sequence[int], places: tuple[int, int, int] | None) -> str:
     sizes = dict(zip(layer.axes or "", layer.shape or (), strict=True))
-    return f"{len(wanted)} of {layer.channels} channels, {sizes['H']} x {sizes['W']}"
+    height, width = (sizes["H"], sizes["W"]) if places is None else places[:2]
+    return f"{len(wanted)} of {layer.channels} channels, {height} x {width}"
 
 
 def _digest(backend: Any, inputs: Any) -> Any:

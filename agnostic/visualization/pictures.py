@@ -29,6 +29,7 @@ from agnostic.registry import Backend, Model
 from agnostic.text import counted
 from agnostic.version import __version__
 from agnostic.visualization.ascent import Ascent, Settings
+from agnostic.visualization.captions import captioned
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
 from agnostic.visualization.verb import Options, prepare
@@ -50,6 +51,8 @@ class Drawing:
         spec: of the model, for the metadata.
         weights: that were asked for, for the metadata.
         columns: images in a row of the mosaic.
+        labels: whether the mosaic has captions.
+        redo: what draws it again, for the metadata, but for the items; see :mod:`agnostic.cli.redo`.
     """
 
     path: Path
@@ -60,6 +63,8 @@ class Drawing:
     spec: str
     weights: str | None = None
     columns: int = 8
+    labels: bool = True
+    redo: Mapping[str, Any] = field(default_factory=dict)
 
     def image_path(self, item: str) -> Path:
         """The file of one item's image."""
@@ -166,7 +171,7 @@ def draw(
         for item, own in zip(drawing.items, made_by, strict=True):
             check_replaceable(drawing.image_path(item), own)
     versions = {"agnostic": __version__, **backend[CALLS].versions()}
-    about = {"model": drawing.spec, "weights": drawing.weights, "versions": versions}
+    about: dict[str, Any] = {"model": drawing.spec, "weights": drawing.weights, "versions": versions}
     # Opened first, so that a folder that cannot be written to is not found out at the end.
     with atomic_path(drawing.path) as temporary:
         missing = [i for i, item in enumerate(drawing.items) if not _finished(drawing.image_path(item), made_by[i])]
@@ -176,20 +181,42 @@ def draw(
             missing.append(0 if missing[0] else 1)
         if missing:
             _, ascent = prepare(model, drawing.objective([drawing.items[i] for i in missing]), options)
-            texts = [{**made_by[i], **about} for i in missing]
+            texts = [{**made_by[i], **about, "redo": _redo(drawing, i)} for i in missing]
             with progress(f"drawing {drawing.path.stem}", ascent.steps * ascent.count) as on_step:
                 _ascend(backend, model, ascent, replace(settings, on_step=on_step), drawing, missing, texts)
-        return _write_mosaic(temporary, drawing, found, {**mosaic_by, **about, "columns": drawing.columns})
+        about |= {"columns": drawing.columns, "labels": drawing.labels, "redo": _redo(drawing, None)}
+        return _write_mosaic(temporary, drawing, found, {**mosaic_by, **about}, ascent.recipe.name)
 
 
-def _write_mosaic(path: Path, drawing: Drawing, found: int, text: Mapping[str, Any]) -> Drawn:
+def _redo(drawing: Drawing, item: int | None) -> dict[str, Any]:
+    """What draws a mosaic again, or one of its images: with another one, since a lone image has other bits."""
+    if item is None or len(drawing.items) == 1:
+        return {**drawing.redo, "items": list(drawing.items)}
+    return {**drawing.redo, "items": [drawing.items[item], drawing.items[1 if item == 0 else 0]]}
+
+
+def _write_mosaic(path: Path, drawing: Drawing, found: int, text: Mapping[str, Any], recipe: str) -> Drawn:
     """Write the mosaic of images that are all there, and what their files remark."""
     paths = {item: drawing.image_path(item) for item in drawing.items}
-    remarks = {item: said.get("remark") for item, own in paths.items() if (said := said_by(own))}
-    drawn = Drawn(found, {item: remark for item, remark in remarks.items() if remark})
+    said = {item: said_by(own) or {} for item, own in paths.items()}
+    remarks = {item: str(own["remark"]) for item, own in said.items() if own.get("remark")}
+    drawn = Drawn(found, remarks)
     images = np.stack([read_image(own) for own in paths.values()])
-    write_png(path, mosaic(images, drawing.columns), {KEYWORD: json.dumps({**text, "remarks": drawn.remarks})})
+    if drawing.labels:
+        captions = [_caption(drawing.layer, item, own) for item, own in said.items()]
+        title = f"{drawing.spec}  {drawing.layer}  {recipe}  seed {text['seed']}"
+        made = captioned(images, captions, columns=drawing.columns, title=title)
+    else:
+        made = mosaic(images, drawing.columns)
+    write_png(path, made, {KEYWORD: json.dumps({**text, "remarks": drawn.remarks})})
     return drawn
+
+
+def _caption(layer: str, item: str, said: Mapping[str, Any]) -> str:
+    """What an image shows, and how far it got; that it is silent, where its objective has no gradient."""
+    label = str(said.get("label", item)).removeprefix(f"{layer}:")
+    score = said.get("objective")
+    return f"{label}  silent" if said.get("remark") else label if score is None else f"{label}  {score:.3g}"
 
 
 def _ascend(

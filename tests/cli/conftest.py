@@ -46,6 +46,24 @@ class Pair(nn.Module):
         return self.mix((self.stem(left).tanh() - self.stem(right).tanh()) * self.years(age)[:, :, None, None])
 
 
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(3, 8, 4, stride=4), nn.Parameter(torch.ones(1, 1, 8))
+        self.block, self.norm, self.head = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.norm(self.block(torch.cat([self.first.expand(len(x), -1, -1), x], 1)).tanh())
+        return self.head(x[:, 0])
+
+
+def tokens():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Tokens()
+
+
 def pair():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -55,7 +73,7 @@ def pair():
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A file with functions that make tiny models: make, other, bad, four, pair."""
+    """A file with functions that make tiny models: make, other, bad, four, tokens, pair."""
     pytest.importorskip("torch")
     path = tmp_path / "tiny.py"
     path.write_text(MODEL)
@@ -68,7 +86,7 @@ def command(model: Path, tmp_path: Path) -> Callable[..., int]:
     from agnostic.cli import main
 
     def run(name: str, *arguments: str, function: str = "make", out: Path = tmp_path / "out") -> int:
-        options = ["--size", "16", "--steps", "2", "--out", str(out)]
+        options = ["--size", "16", "--steps", "2", "--no-labels", "--out", str(out)]
         return main([name, f"{model}:{function}", *options, *arguments])
 
     return run

@@ -25,7 +25,10 @@ def files(folder: Path) -> list[str]:
 def test_numbers_for_a_model_without_names(command: Command, tmp_path: Path, capsys: Any) -> None:
     assert command("classes", "3", "0", "3") == 0
     folder = tmp_path / "out"
-    assert capsys.readouterr() == (f"{folder}/tiny-make-classes-3_0-fourier-16-2steps.png (2 images)\n", "")
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"{folder}/tiny-make-classes-3_0-fourier-16-2steps.png (2 images)"
+    assert "2 images drawn in" in out
+    assert err == ""
     mosaic = "tiny-make-classes-3_0-fourier-16-2steps.png"
     images = "tiny-make-classes-fourier-16-2steps"
     assert files(folder) == [mosaic] + [f"{images}/000{n}.png" for n in (0, 3)]

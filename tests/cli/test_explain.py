@@ -30,7 +30,7 @@ def explain(model: Path, tmp_path: Path) -> Callable[..., int]:
 
 
 def test_a_row_for_each_method(explain: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
-    assert explain("--class", "3", "--method", "grad_cam", "--method", "occlusion", "--size", "16") == 0
+    assert explain("--class", "3", "--method", "grad_cam", "--method", "occlusion", "--size", "16", "--no-labels") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("grad_cam at 'down': class 3 ")
     assert out[1].startswith("occlusion: class 3 ")
@@ -40,6 +40,29 @@ def test_a_row_for_each_method(explain: Callable[..., int], tmp_path: Path, caps
     said = json.loads(Image.open(path).text["agnostic"])
     assert said["methods"] == ["grad_cam", "occlusion"]
     assert said["class"] == "class 3"
+    assert said["versions"].keys() >= {"agnostic", "torch"}
+    assert out[3].startswith("1 photo drawn in ")
+
+
+def test_captions_and_a_folder_of_photos(explain: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    photos = tmp_path / "photos"
+    for name in ("a", "b"):
+        write_png(photos / f"{name}.png", np.full((20, 20, 3), 60 if name == "a" else 200, np.uint8))
+    (photos / "bad.png").write_text("no image")
+    assert explain("--method", "gradient", "--class", "1", "--size", "48", "--json", photo=photos) == 0
+    report = json.loads(capsys.readouterr().out)
+    first, second = (Path(x["path"]) for x in report["pictures"])
+    assert first != second
+    assert "bad.png" in report["unreadable"][0]
+    line = 14  # the smallest font, one and a half times as high
+    assert read_image(first).shape == (48 + line + 10, 2 * 48 + 15, 3)
+    below = read_image(first)[5 + 48 : 5 + 48 + line, 5:53]
+    assert below.max() > 200  # letters
+    assert (below != read_image(second)[5 + 48 : 5 + 48 + line, 5:53]).any()  # other letters
+    assert explain("--method", "gradient", "--class", "1", "--size", "48", photo=photos) == 0
+    out = capsys.readouterr().out
+    assert "skipped: cannot read" in out
+    assert "2 photos drawn in" in out
 
 
 def test_json_and_mistakes(explain: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
@@ -52,8 +75,9 @@ def test_json_and_mistakes(explain: Callable[..., int], tmp_path: Path, capsys: 
     assert "did you mean 'grad_cam'" in capsys.readouterr().err
     assert explain("--class", "9") == 2
     assert "no class 9" in capsys.readouterr().err
-    assert explain(photo=tmp_path) == 2
-    assert "is a folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert explain(photo=tmp_path / "empty") == 2
+    assert "has no photos" in capsys.readouterr().err
     # Another model's picture of this name stays.
     assert explain("--method", "gradient", "--class", "1", function="make") == 0
     capsys.readouterr()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, 
     out, err = capsys.readouterr()
     folder = tmp_path / "out"
     mosaics = [f"tiny-make-{layer}-0-2_5-fourier-16-2steps.png" for layer in ("stem", "down")]
-    assert out == "".join(f"{folder}/{name} (4 images)\n" for name in mosaics)
+    *lines, last = out.splitlines()
+    assert lines == [f"{folder}/{name} (4 images)" for name in mosaics]
+    assert re.fullmatch(r"8 images drawn in [\d.]+ s, [\d.]+ s per image", last)
     assert err == ""
     names = ("0000.png", "0001.png", "0002.png", "0005.png")
     assert files(folder) == sorted(
@@ -62,6 +65,8 @@ def test_a_mosaic_a_layer_and_a_file_an_image(command: Command, tmp_path: Path, 
     assert of_mosaic.pop("items") == ["0000", "0001", "0002", "0005"]
     assert of_mosaic.pop("columns") == 3
     assert of_mosaic.pop("remarks") == {}
+    assert of_mosaic.pop("labels") is False
+    assert of_mosaic.pop("redo") == {**said.pop("redo"), "items": ["0000", "0001", "0002", "0005"]}
     # All that a single image says, but for what it shows alone.
     assert of_mosaic == {key: said[key] for key in said.keys() - {"label", "objective", "remark"}}
     assert of_mosaic["model"].endswith("tiny.py:make")
@@ -80,6 +85,32 @@ def test_without_a_layer_the_last_at_each_resolution(command: Command, tmp_path:
     ]
     assert command("filters", "--channels", "1") == 0
     assert capsys.readouterr().out.count("(1 image, 1 of them finished earlier)") == 2
+
+
+def test_tokens_are_drawn_as_the_grid_of_their_patches(
+    command: Command, model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import agnostic as ag
+
+    assert command("filters", "--channels", "1,2", function="tokens") == 0
+    assert "tiny-tokens-norm-1-2-" in capsys.readouterr().out  # the last layer at 4 x 4
+    network = ag.load(f"{model}:tokens")
+    images = ag.visualize(network, ag.objectives.channel("norm", [1, 2]), size=16, steps=2)
+    found = read_image(tmp_path / "out" / "tiny-tokens-norm-fourier-16-2steps" / "0001.png")
+    np.testing.assert_array_equal(found, np.rint(np.asarray(images[0]) * 255).astype(np.uint8))
+    photo = tmp_path / "photo.png"
+    write_png(photo, np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
+    shown = ["taps", f"{model}:tokens", str(photo), "--size", "16", "--layer", "block", "--no-labels"]
+    assert main([*shown, "--channels", "3", "--out", str(tmp_path / "taps")]) == 0
+    assert "(1 of 8 channels, 4 x 4)" in capsys.readouterr().out
+    (drawn,) = (tmp_path / "taps").iterdir()
+    tokens = ag.capture(network, ag.prepare(network, photo, size=16), "block").numpy()["block"]
+    grid = tokens[0, 1:, 3].reshape(4, 4)
+    tile = read_image(drawn)[5:-5, 5:-5].mean(2)
+    assert tile.shape == (96, 96)  # four places, 24 times as large
+    order = np.argsort(grid.ravel())
+    brightness = tile[12::24, 12::24].ravel()[order]
+    assert (np.diff(brightness) >= -1e-9).all()
 
 
 def test_of_a_model_with_blocks_what_the_blocks_return_is_drawn() -> None:
@@ -111,7 +142,9 @@ def test_a_glob_passes_by_what_has_no_height_and_width(command: Command, tmp_pat
 def test_json_lists_the_files(command: Command, tmp_path: Path, capsys: Any) -> None:
     assert command("filters", "--layer", "stem", "--channels", "0,3", "--json") == 0
     folder = tmp_path / "out"
-    assert json.loads(capsys.readouterr().out) == [
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report.pop("seconds") > 0
+    assert [report] == [
         {
             "mosaic": f"{folder}/tiny-make-stem-0_3-fourier-16-2steps.png",
             "images": [f"{folder}/tiny-make-stem-fourier-16-2steps/{c}.png" for c in ("0000", "0003")],
