@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.reference.resampling import resize_matrix
 from agnostic.visualization.colormap import colorize
 
 Maps = npt.NDArray[np.float64]
@@ -15,20 +16,9 @@ Maps = npt.NDArray[np.float64]
 def enlarged(maps: Maps, size: tuple[int, int]) -> Maps:
     """Maps (..., h, w) in another size (height, width), bilinear with the centres of the pixels aligned."""
     for axis, length in ((-2, size[0]), (-1, size[1])):
-        maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ _weights(maps.shape[axis], length).T, -1, axis)
+        matrix = resize_matrix(maps.shape[axis], length, "bilinear")
+        maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ matrix.T, -1, axis)
     return maps
-
-
-def _weights(given: int, wanted: int) -> Maps:
-    """(wanted, given): each row the two neighbours of a place; beyond the outer centres the edge goes on."""
-    places = ((np.arange(wanted) + 0.5) * given / wanted - 0.5).clip(0, given - 1)
-    low = np.minimum(np.floor(places).astype(int), max(given - 2, 0))
-    part = places - low
-    weights = np.zeros((wanted, given))
-    rows = np.arange(wanted)
-    weights[rows, low] += 1 - part
-    weights[rows, np.minimum(low + 1, given - 1)] += part
-    return weights
 
 
 def overlay(image: npt.NDArray[Any], map_: npt.NDArray[Any], opacity: float = 0.5) -> npt.NDArray[np.uint8]:
