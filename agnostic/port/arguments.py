@@ -1,4 +1,4 @@
-"""The arguments of a class: what differs between blocks, how it follows from other numbers, names."""
+"""Choose the constructor arguments of a class: the values that differ between equal blocks, and their names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LARGEST_RATIO = 16
 
 @dataclass
 class Column:
-    """What blocks give for marks that always hold the same.
+    """The values of all blocks at marks that always hold equal values.
 
     Attributes:
-        values: of each block.
-        marks: where they stand.
-        code: the parameter that gives them, or what follows from one.
+        values: one per block.
+        marks: the places of these values in the template.
+        code: the parameter, or an expression of parameters, that gives the value.
     """
 
     values: list[Any]
@@ -30,27 +30,27 @@ class Column:
 
     @property
     def role(self) -> str:
-        """What the numbers are: of heads, channels or a size, as far as a mark says so; ``""`` if none does."""
+        """The role of the numbers: ``"heads"``, ``"channels"`` or ``"size"``; ``""`` where no mark states one."""
         roles = [mark.role for mark in self.marks]
         return next((role for role in ("heads", "channels", "size", "weight") if role in roles), "")
 
     @property
     def is_partial(self) -> bool:
-        """Whether some blocks do not have the part that these belong to."""
+        """Whether some blocks lack the part that contains these marks."""
         return any(value is MISSING for value in self.values)
 
     @property
     def is_counting(self) -> bool:
-        """Whether all are lengths, which others may be multiples of."""
+        """Whether all values are lengths, so that other values may be multiples of them."""
         return self.role != "" and all(type(v) is int and v > 1 for v in self.values if v is not MISSING)
 
 
 def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> dict[Mark, Code]:
-    """For each mark a literal, or code with the parameters that give it; fills ``group.parameters``.
+    """Return the code of each mark: a literal, or an expression of parameters. Fills ``group.parameters``.
 
     Args:
         group: the blocks.
-        widths: how many channels each block returns.
+        widths: the number of channels that each block returns.
         reserved: names that parameters must not have.
     """
     found: dict[Mark, Code] = {}
@@ -83,7 +83,7 @@ def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> di
 
 
 def _order(widths: Sequence[int]) -> Callable[[Column], tuple[Any, ...]]:
-    """Which columns become parameters first, so that others follow from them: channels by use, then small sizes."""
+    """The order in which columns become parameters; later ones are derived: channels by use, then small sizes."""
 
     def key(column: Column) -> tuple[Any, ...]:
         if column.is_partial:
@@ -99,7 +99,7 @@ def _order(widths: Sequence[int]) -> Callable[[Column], tuple[Any, ...]]:
 
 
 def _following(column: Column, known: Sequence[Column]) -> Code:
-    """The numbers as a multiple or share of a parameter's, or as a product of two; None where they follow from none."""
+    """The numbers as a multiple or fraction of a parameter, or as a product of two; None where no parameter fits."""
     if column.is_partial:
         for other in known:
             pairs = zip(column.values, other.values, strict=True)
@@ -160,7 +160,7 @@ def _name(
 
 
 def default(name: str, values: Sequence[Any]) -> Any:
-    """The default of an argument: what most give; ``...`` where there is none, as for sizes."""
+    """The default of an argument: its most frequent value; ``...`` where it has no default, such as a size."""
     if any(value is MISSING for value in values):
         return None
     best = max(values, key=lambda value: (sum(same(value, v) for v in values), value in (False, 1)))
@@ -170,12 +170,12 @@ def default(name: str, values: Sequence[Any]) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two literals are the same, their types included."""
+    """Whether two literals are equal and have the same type."""
     return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
 def width(value: Value, channels: int) -> int:
-    """How many channels a value has."""
+    """The number of channels of a value."""
     if not value.shape:
         return 1
     return int(value.shape[channels if len(value.shape) > 3 else -1])

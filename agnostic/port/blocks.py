@@ -1,4 +1,4 @@
-"""The layers of a program as a tree: which calls were open when each operator ran."""
+"""The layer calls of a program as a tree: each operator belongs to the innermost layer call that ran it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Region:
     """One call of a layer.
 
     Attributes:
-        path: the layer's.
-        kind: its class name, ``""`` where it is not known.
-        items: operators, and calls of layers inside, in order.
+        path: of the layer.
+        kind: the layer's class name; ``""`` where it is unknown.
+        items: operators and nested layer calls, in order.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Region:
 
     @property
     def regions(self) -> Iterator[Region]:
-        """This call and all inside, in order."""
+        """This call and all nested calls, in order."""
         yield self
         for item in self.items:
             if isinstance(item, Region):
@@ -75,7 +75,7 @@ def regions(program: Program) -> Region:
 
 
 def _of_weights_alone(root: Region, weights: set[Value]) -> set[int]:
-    """The calls that take nothing but weights that nobody else reads: a layer cannot be called with nothing."""
+    """The calls whose only inputs are weights that no other call reads. A layer cannot be called without inputs."""
     readers: dict[Value, list[Node]] = defaultdict(list)
     for node in root.nodes:
         for value in reads(node):
@@ -90,7 +90,7 @@ def _of_weights_alone(root: Region, weights: set[Value]) -> set[int]:
 
 
 def _keys(node: Node) -> list[str]:
-    """A key per open call below the model: its path, and which call of that path it is."""
+    """One key per enclosing call below the model: the layer's path, and the number of the call."""
     known = {key.partition("@")[0]: key for key in node.calls}
     names = node.module.split(".") if node.module else []
     paths = [".".join(names[: end + 1]) for end in range(len(names))]
@@ -98,7 +98,7 @@ def _keys(node: Node) -> list[str]:
 
 
 def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str]) -> None:
-    """Write small calls, and calls of one layer that are not all the same, where they are made."""
+    """Inline small calls, and the calls of a layer that differ from each other."""
     _splice(root, lambda region: _is_small(region, owners))
     while True:
         by_path: dict[str, list[Region]] = defaultdict(list)
@@ -122,12 +122,12 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str]) -> 
 
 
 def _weights(region: Region, owners: Mapping[Value, str]) -> tuple[Value, ...]:
-    """The weights that a call reads: those of one path may be other layers of a list at each call."""
+    """The weights that a call reads. They tell calls apart that share a path, such as layers of a list."""
     return tuple(value for node in region.nodes for value in reads(node) if value in owners)
 
 
 def _is_small(region: Region, owners: Mapping[Value, str]) -> bool:
-    """Whether a call is of few operators, and no weight would lose a part of its path."""
+    """Whether a call has few operators, and inlining it keeps the path of every weight."""
     if any(isinstance(item, Region) for item in region.items):
         return False
     count = sum(node.operator not in ("reshape", "permute") for node in region.nodes)
@@ -153,7 +153,7 @@ def _splice(region: Region, gone: object) -> None:
 def interface(
     region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]
 ) -> tuple[list[Value], list[Value]]:
-    """What a call takes from outside, weights included, and what others read of what it gives; in order."""
+    """The values that a call reads from outside, weights included, and its results that others read; both in order."""
     inside = list(region.nodes)
     made = {value for node in inside for value in node.outputs}
     ids = {id(node) for node in inside}
@@ -168,7 +168,7 @@ def interface(
 
 
 def signature(region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]) -> str:
-    """A text that two calls share if they compute the same of what they take, apart from its sizes."""
+    """A text that is equal for two calls that compute the same function, apart from sizes."""
     numbers: dict[Value, int] = {}
 
     def number(operand: Operand) -> object:

@@ -1,4 +1,4 @@
-"""The lines of a call: which values get a variable, which name it has, and what is written inside of what."""
+"""Write the body of ``call``: choose variables and their names, and which expressions are nested in others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTERS = ("x", "y", "z", "u", "v", "w")
 
 @dataclass(frozen=True)
 class Lines:
-    """The call of a class: its arguments and its lines."""
+    """The ``call`` method of a class: its arguments and its lines."""
 
     inputs: list[str]
     body: list[str]
@@ -31,7 +31,7 @@ class Lines:
 def lines_of(
     body: Body, statements: Sequence[Statement], blocks: Blocks, modules: Collection[str], *, root: bool
 ) -> Lines:
-    """The lines of a block's call; no argument is called as one of the modules that the file imports."""
+    """Write the lines of a block's ``call``. No argument has the name of an imported module."""
     kept = _inlined(statements, body.outputs)
     names: dict[Value, str] = {}
     inputs = []
@@ -80,7 +80,7 @@ def lines_of(
 
 
 def _result_name(code: Loop, names: Mapping[Value, str], last: Mapping[Value, int], place: int) -> str:
-    """The variable of what a loop starts with, where none reads it later; else one of its own."""
+    """The variable of a loop's result: that of its start value where nothing reads it later, else a new one."""
     alive = {name for value, name in names.items() if last.get(value, -1) > place}
     start = names[code.start.value]
     return start if start not in alive else identifier("y", set(names.values()))
@@ -101,7 +101,7 @@ def _bare(written: str, code: Code) -> str:
 
 
 def _inlined(statements: Sequence[Statement], outputs: Sequence[Value]) -> list[tuple[tuple[Value, ...], Code]]:
-    """Statements, with a value that only the next one reads written inside of it while that stays short."""
+    """Nest the expression of a value in the next statement if only that statement reads it and the line stays short."""
     uses = Counter(value for statement in statements for value in refs(statement.code))
     uses.update(outputs)
     found: list[tuple[tuple[Value, ...], Code]] = []
@@ -136,7 +136,7 @@ def _depth(code: Code) -> int:
 
 
 def _result(paths: Sequence[str], outputs: Sequence[Value]) -> Code:
-    """What a model returns, from the paths of its outputs: one array, a tuple or a dict, nested as they say."""
+    """The return value of a model, from the paths of its outputs: one array, or nested tuples and dicts."""
     if list(paths) == [""]:
         return Ref(outputs[0])
     heads = list(dict.fromkeys(path.partition(".")[0] for path in paths))
@@ -158,7 +158,7 @@ def _result(paths: Sequence[str], outputs: Sequence[Value]) -> Code:
 
 
 def _is_keyword_argument(name: str) -> bool:
-    # Python takes other letters for their nearest relatives: the name in the dict would be another.
+    # Python normalizes identifiers (NFKC): the key in the dict would differ from the name.
     return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and name != "__debug__"
 
 

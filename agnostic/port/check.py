@@ -1,8 +1,8 @@
-"""Whether a ported model computes what its source computes: outputs and every layer that has a partner, by running.
+"""Check a port by running it: compare all outputs, and every layer that has a counterpart in the source.
 
-The written source runs in a process of its own, since two frameworks may not share one. What the source computes in
-float64 is the truth, and what it computes in float32 is off from there by the model's own floor; a port may be off by a
-few times that, since it adds in another order.
+The written source runs in a separate process, since two frameworks may not share one. The source in float64 is the
+reference. Its error in float32 is the noise floor of the model. The port sums in another order, so its error may be a
+few times that floor.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ FEW = 64
 
 @dataclass(frozen=True)
 class Found:
-    """How far one array of the port is from the source's in float64, relative to its largest number.
+    """The error of one array of the port against the source in float64, relative to the largest number of the array.
 
     Attributes:
-        name: the layer's in the port; ``""`` for an output.
-        partner: the layer's in the source, or the output's path.
-        case: which inputs: 0 for those of the port, 1 for another size.
-        error: the port's; infinity where shapes differ or numbers are not finite where the source's are.
-        floor: the source's own in float32.
+        name: of the layer in the port; ``""`` for an output.
+        partner: the name of the layer in the source, or the path of the output.
+        case: the number of the inputs: 0 for those of the port, 1 for another size.
+        error: of the port; infinity where shapes differ, or where only the port has numbers that are not finite.
+        floor: the error of the source in float32.
         rounding: the unit roundoff of the type that the source computes in.
     """
 
@@ -70,10 +70,10 @@ class Partner:
     """A layer of the port and one of the source that return the same value.
 
     Attributes:
-        name: in the port.
-        source: in the source.
-        places: where the axes of the port's array are in the source's.
-        shape: of the source's, as the program says.
+        name: of the layer in the port.
+        source: name of the layer in the source.
+        places: for each axis of the port's array, the axis of the source's array.
+        shape: of the source's array, according to the program.
     """
 
     name: str
@@ -83,16 +83,16 @@ class Partner:
 
 
 def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
-    """The layers that return the same value on both sides.
+    """Find the pairs of layers that return the same value.
 
     Args:
-        draft: what was written.
-        known: the source's layers.
+        draft: the written port.
+        known: the layers of the source.
     """
     last: dict[str, Any] = {}
     for node in draft.program.nodes:
-        # A layer returns what the last operator of its first call returns, be it of a layer within; later calls have
-        # names of their own.
+        # A layer returns the result of the last operator of its first call, nested layers included. Later calls
+        # have other names.
         for name in node.calls or (node.module,):
             last[name] = node.outputs[0] if len(node.outputs) == 1 else None
     held: dict[Any, list[tuple[Any, tuple[int, ...]]]] = {}
@@ -113,7 +113,7 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
 def reference(
     backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
 ) -> tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]:
-    """Outputs and layers of the source: in float64, where the framework has it, and as it is."""
+    """Outputs and layers of the source: in float64, where the framework supports it, and in its own type."""
     exact = _run(backend, model, inputs, layers, float64=True)
     return (*exact, *_run(backend, model, inputs, layers, float64=False))
 
@@ -152,8 +152,8 @@ class Job:
     Attributes:
         to: the backend's name.
         source, weights: the files.
-        cases: inputs, each in the order of the call.
-        layers: whose outputs are wanted of the first case.
+        cases: lists of inputs, each in the order of the call.
+        layers: names of the layers whose outputs are recorded for the first case.
     """
 
     to: str
@@ -164,18 +164,18 @@ class Job:
 
 
 Outcome = list[tuple[list[Array], dict[str, Array]]] | str
-"""Outputs and layers of each case; or why the source does not run."""
+"""Outputs and layers of each case, or the error of the run."""
 
 
 def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
-    """Run written sources one after the other in a process of its own.
+    """Run written sources one after the other in a separate process.
 
     Args:
-        jobs: what to run.
-        environment: of the process, such as the one that chooses an engine.
+        jobs: the sources to run.
+        environment: variables of the process, such as the one that chooses an engine.
 
     Raises:
-        InvalidInput: the process ended; gives its last lines.
+        InvalidInput: the process ended; the message has its last lines.
     """
     with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
         folder = Path(name)
@@ -215,7 +215,7 @@ def _read(path: Path) -> tuple[list[Array], dict[str, Array]]:
 
 
 def main(name: str) -> None:
-    """What the other process does; see :func:`run_elsewhere`."""
+    """Entry point of the separate process; see :func:`run_elsewhere`."""
     folder = Path(name)
     for place, plan in enumerate(json.loads((folder / "plan.json").read_text())):
         backend = get_backend(plan["to"])[PORTED]
@@ -227,7 +227,7 @@ def main(name: str) -> None:
                 outputs, layers = backend.run(model, case, plan["layers"] if number == 0 else [])
                 held = {f"output_{n}": x for n, x in enumerate(outputs)} | {f"layer_{k}": x for k, x in layers.items()}
                 np.savez(folder / f"out_{place}_{number}.npz", **held)  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 (whatever a written source raises is what is reported)
+        except Exception as error:  # noqa: BLE001 (every error of the written source is reported)
             last = traceback.extract_tb(error.__traceback__)
             lines = [f"line {frame.lineno}: {frame.line}" for frame in last if frame.filename == plan["source"]]
             where = f" ({lines[-1]})" if lines else ""
@@ -239,13 +239,13 @@ class PortTrial:
     """A port to be compared with its source.
 
     Attributes:
-        backend: the source's.
+        backend: of the source.
         model: the source.
-        draft: what was written.
+        draft: the written port.
         inputs: of the source, at one or more sizes.
         job: the port, and its inputs.
-        partners: layers that are compared.
-        rounding: of the source's type.
+        partners: the pairs of layers that are compared.
+        rounding: the unit roundoff of the source's type.
     """
 
     backend: Backend
@@ -274,11 +274,11 @@ def trial(
 
 
 Reference = tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]
-"""Outputs and layers of a source in float64, then as it is."""
+"""Outputs and layers of a source: in float64, and in its own type."""
 
 
 def references(found: PortTrial) -> list[Reference]:
-    """What the source computes at each size; its layers at the first."""
+    """Results of the source at each size; its layers at the first size only."""
     names = [p.source for p in found.partners]
     return [
         reference(found.backend, found.model, given, [] if case else names) for case, given in enumerate(found.inputs)
@@ -286,28 +286,28 @@ def references(found: PortTrial) -> list[Reference]:
 
 
 def compared(found: PortTrial, environment: Mapping[str, str] | None = None) -> list[Found]:
-    """Run the port in a process of its own and, meanwhile, the source in this one; see :func:`judged`."""
+    """Run the port in a separate process and, at the same time, the source in this one; see :func:`judged`."""
     running: Future[Outcome] = Future()
 
     def run() -> None:
         try:
             running.set_result(run_elsewhere([found.job], environment)[0])
-        except BaseException as error:  # noqa: BLE001 (whatever it is, it is raised again where the result is waited for)
+        except BaseException as error:  # noqa: BLE001 (any error is raised again where the result is awaited)
             running.set_exception(error)
 
-    # A daemon: who is interrupted need not wait for it.
+    # A daemon: an interrupt does not wait for it.
     threading.Thread(target=run, name="agnostic-port", daemon=True).start()
     right = references(found)
     return judged(found, running.result(), right)
 
 
 def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] = ()) -> list[Found]:
-    """Every output at each size, and every layer with a partner at the first, of the source and the port.
+    """Compare every output at each size, and every pair of layers at the first size.
 
     Args:
-        found: what was run.
-        outcome: what the port gave.
-        right_ones: what the source gives, as :func:`references` has it; () runs it here.
+        found: the trial that was run.
+        outcome: the result of the port.
+        right_ones: the results of the source from :func:`references`; () computes them here.
 
     Raises:
         InvalidInput: the port did not run.
@@ -322,7 +322,7 @@ def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] =
         for p in found.partners if case == 0 else ():
             if p.name in layers and p.source in exact_layers:
                 right, own = exact_layers[p.source], rough_layers[p.source]
-                # A layer that runs once for each time is one run over all of them in the program.
+                # A layer that runs once per time step is one operator over all steps in the program.
                 if right.shape == p.shape:
                     error = distance(layers[p.name], right.transpose(p.places))
                     rows.append(Found(p.name, p.source, case, error, distance(own, right), found.rounding))
@@ -333,7 +333,7 @@ def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] =
 
 
 def distance(x: Array, right: Array) -> float:
-    """The largest difference, relative to the largest number of the right one; NaN and infinity as patterns."""
+    """The largest difference, relative to the reference's largest number; infinity where NaNs or infinities differ."""
     if x.shape != right.shape:
         return float("inf")
     if x.size == 0:

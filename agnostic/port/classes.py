@@ -1,7 +1,7 @@
-"""Equal blocks become one class: what differs between them becomes its arguments.
+"""Merge equal blocks into one class; the values that differ become arguments of its constructor.
 
-Two blocks are equal if their members and statements are, apart from numbers, strings and None. Blocks without blocks
-inside are compared first, since the class of a block inside is part of what is compared.
+Two blocks are equal if their members and statements are equal apart from numbers, strings and None. Innermost blocks
+are compared first, since the class of a nested block takes part in the comparison of the outer one.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Classes:
     """Makes the classes of a model.
 
     Args:
-        blocks: that wrote the bodies.
-        root: the model's.
+        blocks: the writer of the bodies.
+        root: the body of the model.
     """
 
     def __init__(self, blocks: Blocks, root: Body) -> None:
@@ -46,7 +46,7 @@ class Classes:
         self._defaults: dict[str, dict[str, Any]] = {}
 
     def all(self) -> list[Class]:
-        """Those that others use first, the model last."""
+        """All classes; a class comes before those that use it, the model comes last."""
         bodies = {body.path: body for body in self.root.bodies}
         heights = _heights(bodies)
         for height in sorted(set(heights.values())):
@@ -59,7 +59,7 @@ class Classes:
         return inlined(self.classes)
 
     def _kind(self, bodies: Sequence[Body]) -> None:
-        """Write the classes of all blocks of a kind."""
+        """Make the classes of all blocks of one kind."""
         plain = [self._template(body) for body in bodies]
         groups = merged(_grouped(bodies, plain))
         chains = [group for group in groups if all(body.is_chain for body in group.bodies)]
@@ -98,7 +98,7 @@ class Classes:
         return member.constructor
 
     def _stack(self, body: Body, least: int = 2) -> Code:
-        """A stack of what the block calls; so many equal layers are a loop."""
+        """A stack of the members that the block calls; a run of equal layers becomes a loop."""
         by_name = {f"self.{m.name}": (m.layer, self._member_code(m)) for m in body.members}
         found: list[tuple[str, Code]] = []
         for statement in body.statements:
@@ -111,13 +111,13 @@ class Classes:
                 relative = node.module.removeprefix(f"{body.path}.") if node.module != body.path else node.operator
                 taken = {member.layer for member in body.members} | {known for known, _ in found}
                 name = identifier(f"n{relative}")[1:]
-                # What only puts axes in order for a layer has that layer's path.
+                # A transpose that prepares the input of a layer has the path of that layer.
                 name = identifier(node.operator, taken) if name in taken else name
                 found.append((name, self.dialect.as_layer(node)))
         return self.dialect.stacked(self._runs(found, least))
 
     def _runs(self, found: Sequence[tuple[str, Code]], least: int) -> list[Code]:
-        """Layers under their names; so many that are equal but for a number in the name as one expression."""
+        """Layers with their names; a run of layers that differ only by a number in the name becomes one expression."""
         runs: list[Code] = []
         taken = {name for name, _ in found}
         place = 0
@@ -144,7 +144,7 @@ class Classes:
 
     # Classes ----------------------------------------------------------------------------------------------------------
     def _finish(self, group: Group) -> None:
-        """Choose the parameters, write the class, and say how each body is constructed."""
+        """Choose the parameters, make the class, and set the constructor call of each body."""
         first, template = group.bodies[0], group.template
         widths = [width(body.outputs[0], self.dialect.channels) for body in group.bodies]
         given = chosen(group, widths, self.dialect.reserved)
@@ -159,7 +159,7 @@ class Classes:
         def in_constructor(piece: Code) -> Code:
             return given[piece] if isinstance(piece, Mark) else piece
 
-        # Weights are made when the layer is built, where an argument is known as what the layer keeps.
+        # Weights are made when the layer is built, where an argument is available as an attribute of the layer.
         attributes = [
             Attribute(m.name, m.layer, self._plain(replaced(code, in_call if m.leaf else in_constructor)), m.leaf)
             for m, code in template.members
@@ -181,12 +181,12 @@ class Classes:
             )
         )  # fmt: skip
         for place, body in enumerate(group.bodies):
-            # All arguments, so that calls can be compared; those that are the default are left out when it is written.
+            # All arguments are kept, so that calls can be compared; defaults are left out when the call is written.
             values = tuple((name, group.parameters[name][place]) for name in order)
             self.constructors[body.path] = Apply(Name(group.name), (), values)
 
     def _plain(self, code: Code) -> Code:
-        """The code as it is written: without conditions that are known, and arguments that are the default."""
+        """The code to write: known conditions are resolved, and arguments equal to their default are left out."""
 
         def simpler(piece: Code) -> Code:
             if isinstance(piece, If) and isinstance(piece.condition, bool):
@@ -206,7 +206,7 @@ class Classes:
         return replaced(code, simpler)
 
     def _name(self, groups: Sequence[Group]) -> None:
-        """Name the classes of a kind: by the kind, and what one has that the others lack."""
+        """Name the classes of one kind: by the kind, and by the parts that only one of them has."""
         makers = [_makers([code for _, code in g.template.members]) + _makers(g.template.stack) for g in groups]
         for group, own in zip(groups, makers, strict=True):
             taken = {known.name for known in self.classes} | {known.name for known in groups}
@@ -221,7 +221,7 @@ class Classes:
 
 
 def _kind_of(body: Body) -> str:
-    """The kind of a block as a class name; of a container what it is called in the model."""
+    """The kind of a block as a class name; for a container, its attribute name in the model."""
     kind = body.kind
     if body.path and (kind in CONTAINERS or not kind):
         words = [word for word in body.path.split(".") if not word.isdigit()]
@@ -231,7 +231,7 @@ def _kind_of(body: Body) -> str:
 
 
 def _makers(code: Code) -> list[str]:
-    """The classes of layers that code makes."""
+    """The classes of the layers that a piece of code constructs."""
     if isinstance(code, list):
         return [word for part in code for word in _makers(part)]
     is_call = isinstance(code, Apply) and isinstance(code.function, Name)
@@ -240,12 +240,12 @@ def _makers(code: Code) -> list[str]:
 
 
 def _grouped(bodies: Sequence[Body], templates: Sequence[Template]) -> list[Group]:
-    """Bodies that are equal but for literals."""
+    """Group the bodies that are equal apart from literals."""
     groups: dict[str, Group] = {}
     for body, template in zip(bodies, templates, strict=True):
         found, column = marked(template)
         group = groups.setdefault(skeleton(found), Group(found))
-        # Equal skeletons have their marks numbered alike.
+        # Equal skeletons number their marks in the same way.
         own = sorted(marks(group.template), key=lambda mark: mark.number)
         group.columns.append(dict(zip(own, column.values(), strict=True)))
         group.bodies.append(body)
@@ -260,7 +260,7 @@ def _counts_differ(group: Group) -> bool:
 
 
 def _pays(group: Group, stacks: Mapping[str, Code]) -> bool:
-    """Whether a class for stacks is shorter than the stacks themselves, by counting the layers they make."""
+    """Whether one class for several stacks is shorter than writing the stacks, counted in layers."""
     sizes = Counter(len(_makers(stacks[body.path])) for body in group.bodies)
     size = max(sizes) - 1
     several = len({repr(stacks[body.path]) for body in group.bodies})
@@ -269,7 +269,7 @@ def _pays(group: Group, stacks: Mapping[str, Code]) -> bool:
 
 
 def _heights(bodies: Mapping[str, Body]) -> dict[str, int]:
-    """How many levels of blocks are inside of each; the same for all of a kind, so that they can be compared."""
+    """The nesting depth of each block; equal for all blocks of a kind, so that they are compared together."""
     heights: dict[str, int] = dict.fromkeys(bodies, 1)
     for _ in range(64):
         before = dict(heights)
@@ -294,7 +294,7 @@ def _holds(body: Body, kind: str) -> bool:
 
 
 def _doc(group: Group) -> str:
-    """What a class is: where it is in the model; nothing of a model's own names that may be code."""
+    """The docstring of a class: its place in the model. Names of the model that could be code are left out."""
     paths = sorted((body.path for body in group.bodies), key=_natural)
     if not all(re.fullmatch(r"[A-Za-z0-9_.]{1,60}", path) for path in (paths[0], paths[-1])):
         return ""
@@ -305,12 +305,12 @@ def _doc(group: Group) -> str:
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers in names by their size."""
+    """A sort key that orders numbers in names by value."""
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path)]
 
 
 def inlined(classes: Sequence[Class]) -> list[Class]:
-    """The classes without those that only stack layers and are called in one place, where they are written instead."""
+    """Inline classes that only stack layers and are used in one place."""
     counts = Counter(word for c in classes for word in _makers([a.code for a in c.attributes]) + _makers(c.stack))
     gone = {c.name: c for c in classes if c.stack is not None and counts[c.name] == 1 and not c.root}
 

@@ -1,4 +1,4 @@
-"""Expressions of source code as data, so that two of them can be compared before they are written."""
+"""Expressions of source code as data, so that they can be compared before they are written."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class At:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of an axis, inside of an :class:`At`; None where an end or a step need not be said."""
+    """A slice inside an :class:`At`; None where an end or the step is omitted."""
 
     start: Code = None
     stop: Code = None
@@ -101,13 +101,13 @@ class If:
 
 @dataclass(frozen=True)
 class Loop:
-    """What comes out of a loop over layers; only a whole statement is one.
+    """The result of a loop over layers; it is always a whole statement.
 
     Attributes:
         layers: a list of layers.
-        start: what the first is called with.
-        others, keywords: arguments that each is called with besides.
-        grows: whether each is called with the list of all that came before, not with the last alone.
+        start: the input of the first layer.
+        others, keywords: further arguments of each call.
+        grows: whether each layer is called with the list of all earlier results, not only with the last one.
     """
 
     layers: Code
@@ -127,7 +127,7 @@ class Dim(int):
     sizes: tuple[int, ...]
 
     def __new__(cls, sizes: tuple[int, ...]) -> Dim:
-        """The lengths; as a number it is the first of them."""
+        """The lengths; as a number it equals the first of them."""
         found = super().__new__(cls, sizes[0])
         found.sizes = sizes
         return found
@@ -151,7 +151,7 @@ def call(function: str | Code, *args: Code, **keywords: Code) -> Apply:
 
 
 def parts(code: Code) -> tuple[Code, ...]:
-    """What a piece of code is made of."""
+    """The direct parts of a piece of code."""
     if isinstance(code, Apply):
         return (code.function, *code.args, *(value for _, value in code.keywords))
     if isinstance(code, Infix):
@@ -174,7 +174,7 @@ def parts(code: Code) -> tuple[Code, ...]:
 
 
 def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
-    """The code with each of its parts replaced by what the function gives for it."""
+    """The code with each of its direct parts replaced by the function's result."""
     if isinstance(code, Apply):
         return Apply(
             function(code.function),
@@ -203,7 +203,7 @@ def rebuilt(code: Code, function: Callable[[Code], Code]) -> Code:
 
 
 def replaced(code: Code, instead: Callable[[Code], Code]) -> Code:
-    """The code with pieces replaced, outermost first; what is given back as it was is looked into."""
+    """Replace pieces of code, outermost first. Where the function returns a piece unchanged, its parts are visited."""
     found = instead(code)
     if found is not code:
         return found
@@ -228,7 +228,7 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
     Args:
         code: what to write.
         names: the variable of each value.
-        strength: of the operator around it; a weaker one gets parentheses.
+        strength: precedence of the enclosing operator; a weaker expression gets parentheses.
     """
     if isinstance(code, Ref):
         return names(code.value)
@@ -245,7 +245,7 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         found = ["" if part is None else text(part, names) for part in parts(code)][: 2 if code.step is None else 3]
         if all(re.fullmatch(r"-?\w*", part) for part in found):
             return ":".join(found)
-        return " : ".join(found).strip()  # as formatters space what is more than a name
+        return " : ".join(found).strip()  # formatters put spaces around operators in slices that are more than names
     if isinstance(code, Attr):
         return f"{text(code.of, names, 20)}.{code.name}"
     if isinstance(code, Listed):
@@ -291,7 +291,7 @@ def literal(value: Any) -> str:
 
 
 def identifier(name: str, taken: Mapping[str, Any] | frozenset[str] | set[str] = frozenset()) -> str:
-    """A name of Python's from any text: what else a name may hold becomes ``_``; never one that is taken."""
+    """A Python identifier from any text: other characters become ``_``; never a name that is taken."""
     found = re.sub(r"[^A-Za-z0-9_]", "_", name) or "_"
     found = re.sub(r"__+", "_", found)
     if found[0].isdigit():

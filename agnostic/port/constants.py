@@ -1,7 +1,7 @@
-"""Constants that are simpler than an array: one number everywhere, places in order, equal along the batch.
+"""Constants that an operator can compute: one number everywhere, a range, or an array repeated along the batch.
 
-Such a constant may have a length that changes with the inputs: zeros that a recurrent layer begins with, positions of a
-sequence, a mask repeated for each of the batch.
+Such a constant may have a length that depends on the inputs: the initial zeros of a recurrent layer, positions of a
+sequence, a mask repeated for each item of the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agnostic.program.passes import used
 
 
 def simple_constants(program: Program) -> Program:
-    """Compute constants by an operator where one can give them."""
+    """Replace constants by operators that compute them, where possible."""
     first: dict[Value, Node] = {}
     for node in program.nodes:
         for value in reads(node):
@@ -50,7 +50,7 @@ def simple_constants(program: Program) -> Program:
 
 
 def _computed(leaf: Leaf, highest: int) -> tuple[list[Node], Leaf | None] | None:
-    """The nodes that give a constant, and the smaller constant that they need, if any."""
+    """The nodes that compute a constant, and the smaller constant that they read, if any."""
     array, value = leaf.array, leaf.value
     assert array is not None
     if array.size < 2 or array.dtype.kind not in "fiub":
@@ -86,7 +86,7 @@ def _node(
 
 
 def outputs_computed(program: Program) -> Program:
-    """Make what a model returns without computing it, a weight or a constant, the result of an operator."""
+    """Give each output that is a weight or constant an operator that returns it."""
     fixed = {leaf.value: leaf for leaf in program.leaves if leaf.role != "input"}
     highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
     nodes, outputs = list(program.nodes), []

@@ -1,9 +1,9 @@
-"""What a backend says to have source written for its framework: how one operator is spelled, and how a class looks.
+"""What a backend supplies to write source for its framework: the code of each operator, and the text of files.
 
-The neutral half (:mod:`agnostic.port.blocks`, :mod:`agnostic.port.writer`) decides what is a class, an attribute, a
-statement, and which name each has. A dialect, ``backends/agnostic_NAME/writer.py``, knows none of that: it is given one
-node at a time, in a program whose axes are already the framework's own (:mod:`agnostic.port.layout`), and answers with
-a piece of code (:mod:`agnostic.port.code`). Its module has an object ``DIALECT`` of this protocol.
+The neutral half (:mod:`agnostic.port.blocks`, :mod:`agnostic.port.writer`) chooses classes, attributes, statements and
+their names. A dialect, ``backends/agnostic_NAME/writer.py``, gets one node at a time, in a program whose axes are
+already in the framework's order (:mod:`agnostic.port.layout`), and returns a piece of code (:mod:`agnostic.port.code`).
+Its module has an object ``DIALECT`` of this protocol.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from agnostic.program.nodes import Leaf, Node, Value
 
 @dataclass(frozen=True)
 class Weight:
-    """A variable of a layer, and where its numbers come from.
+    """A variable of a layer, and the source of its numbers.
 
     Attributes:
         name: the variable's name in the layer, such as ``"kernel"``.
-        value: of the program's parameter or buffer.
-        step: how its numbers are reordered; None: not at all.
+        value: the program's parameter or buffer.
+        step: how its numbers are reordered; None: they are not.
     """
 
     name: str
@@ -37,11 +37,11 @@ class LayerNode:
     """A node that becomes a layer with weights (or a state) of its own.
 
     Attributes:
-        constructor: makes it; the writer adds the name. Arguments should be keywords with telling names, since those
-            that differ between equal blocks become arguments of the block by these names.
-        apply: from the layer's own code, ``self.conv1``, and the code of the node's operands, to the code of a call.
-        weights: its variables.
-        stem: what to call it where the model has no name for it, such as ``"conv"``.
+        constructor: code that makes the layer; the writer adds the name. Use keyword arguments with clear names: those
+            that differ between equal blocks become arguments of the block under these names.
+        apply: from the code of the layer, ``self.conv1``, and the code of the node's operands, to the code of a call.
+        weights: the variables of the layer.
+        stem: the name of the layer where the model has none, such as ``"conv"``.
     """
 
     constructor: Apply
@@ -52,13 +52,13 @@ class LayerNode:
 
 @dataclass(frozen=True)
 class Attribute:
-    """What a class makes when it is constructed.
+    """An attribute that a class makes in its constructor.
 
     Attributes:
         name: of the attribute.
-        layer: the name of the layer or weight, as the model has it.
-        code: makes it; of a weight None.
-        leaf: of a weight the program's leaf, with its new shape.
+        layer: the name of the layer or weight in the model.
+        code: makes the layer; None for a weight.
+        leaf: for a weight, the program's leaf with its new shape.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Class:
 
     Attributes:
         name: of the class.
-        doc: where in the model its blocks are; ``""`` where that cannot be said.
+        doc: the place of its blocks in the model; ``""`` where there is no short description.
         parameters: of the constructor, with defaults (``...``: none).
         attributes: in order.
         inputs: variables of the call.
-        body: the lines of the call, the return included, not indented.
+        body: the lines of ``call`` with the return, not indented.
         root: whether it is the model itself.
-        stack: of a class that calls its layers one after the other the call of :meth:`Dialect.stacked`; else None.
+        stack: for a class that calls its layers one after the other, the call of :meth:`Dialect.stacked`; else None.
     """
 
     name: str
@@ -97,12 +97,12 @@ class File:
     """A whole file to be written.
 
     Attributes:
-        doc: what the model is, where it came from, which axes its inputs have.
-        classes: those that others use first; the model itself last.
+        doc: the model, its origin, and the axes of its inputs.
+        classes: a class comes before those that use it; the model comes last.
         example: the shape and type of each input.
-        helpers: names of :attr:`Dialect.helpers` that are called.
-        register: a name for what belongs to this file.
-        functions: source of functions that belong to this model alone.
+        helpers: names of the functions of :attr:`Dialect.helpers` that the file calls.
+        register: a name that identifies this file.
+        functions: source of functions of this model only.
     """
 
     doc: str
@@ -119,8 +119,8 @@ class Testing:
 
     Attributes:
         imports: the lines that import the framework.
-        native: an array of the framework from one of NumPy.
-        numpy: and back.
+        native: a framework array from a NumPy array.
+        numpy: a NumPy array from a framework array.
         call: the output of ``model`` for a list of arrays, ``inputs``.
     """
 
@@ -131,7 +131,7 @@ class Testing:
 
 
 class Dialect(Protocol):
-    """How source of one framework is spelled."""
+    """How source for one framework is written."""
 
     name: str
     """The backend's name."""
@@ -143,24 +143,24 @@ class Dialect(Protocol):
     """Names that attributes of a class must not have, since the framework uses them."""
 
     modules: frozenset[str]
-    """Names by which a file of the framework imports modules."""
+    """Names under which a written file imports modules."""
 
     lists: bool
-    """Whether layers in a list keep the names that they are made with."""
+    """Whether layers in a list keep the names given to their constructors."""
 
     helpers: Mapping[str, str]
     """Functions that may be called, by name, with their source; written into the file if they are used."""
 
     testing: Testing
-    """How a test of a written file is spelled."""
+    """Pieces of a test of a written file."""
 
     def expression(self, node: Node, operands: Sequence[Code]) -> Code:
         """The code of a node without weights of its own.
 
         Args:
-            node: what to write. Lengths that change with the inputs are :class:`agnostic.port.code.Dim`; they may be
-                passed on in the code, where the writer replaces them, but not computed with.
-            operands: the code of its operands, numbers and None as they are.
+            node: the node to write. Lengths that depend on the inputs are :class:`agnostic.port.code.Dim`: put them
+                into the code, where the writer replaces them, and do not compute with them.
+            operands: the code of its operands; numbers and None unchanged.
 
         Raises:
             Unwritable: there is no code for it.
@@ -168,15 +168,15 @@ class Dialect(Protocol):
         ...
 
     def layer(self, node: Node) -> LayerNode | None:
-        """The layer that a node becomes if its weights are its own; None where it has none."""
+        """The layer for a node that has its own weights; None where the framework has no such layer."""
         ...
 
     def as_layer(self, node: Node) -> Code | None:
-        """A layer without weights that computes the node of its first operand, for a sequence; None: there is none."""
+        """A layer without weights that applies the node to its first operand, for stacks; None: there is none."""
         ...
 
     def named(self, constructor: Code, name: Code) -> Code:
-        """The code that makes a layer under a name, where the framework wants to be told."""
+        """The code that constructs a layer with a name, where the framework takes names."""
         ...
 
     def stacked(self, layers: Sequence[Code]) -> Code:
@@ -184,11 +184,11 @@ class Dialect(Protocol):
         ...
 
     def unstacked(self, array: Code, axis: int) -> Code:
-        """The code of all items along an axis, which it is no more an axis of."""
+        """The code that splits an array into all items along an axis, and removes the axis."""
         ...
 
     def split(self, array: Code, count: int, axis: int) -> Code:
-        """The code of so many equal parts along an axis."""
+        """The code that splits an array into equal parts along an axis."""
         ...
 
     def shape(self, array: Code) -> Code:
@@ -196,7 +196,7 @@ class Dialect(Protocol):
         ...
 
     def file(self, file: File) -> str:
-        """The source text; formatted or not, the caller formats it."""
+        """The source text; the caller formats it."""
         ...
 
 
@@ -212,13 +212,13 @@ class Unwritable(Exception):
 
 @dataclass(frozen=True)
 class Written:
-    """A source, and what it takes to fill it with numbers and to compare it.
+    """A written source, with what is needed to load its weights and to compare it.
 
     Attributes:
         text: the source.
-        weights: for each variable of the new model, by its path with slashes: the leaf, and steps that reorder it.
+        weights: for each variable of the new model, by its path with slashes: the leaf, and the steps that reorder it.
         layers: for each layer of the new model, by its path with dots: the program's value that it returns.
-        notes: what a reader should know, such as sizes that are fixed.
+        notes: remarks for the user, such as sizes that are fixed.
     """
 
     text: str

@@ -1,8 +1,7 @@
-"""Weights that are computed from weights: weight norm, spectral norm, weight standardization, biases put together.
+"""Fold weights that are computed from weights: weight norm, spectral norm, weight standardization, concatenated biases.
 
-A layer of another framework has its kernel as it is. So what depends on parameters alone, and is the kernel, bias or
-scale of a layer, is computed once and becomes a parameter. The model computes the same; it is trained in other
-coordinates from there on.
+A layer of another framework takes its kernel directly. So a kernel, bias or scale that depends on parameters alone is
+computed once and becomes a parameter. The model computes the same function; training continues on the folded weights.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Folded:
 
 
 def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
-    """Make parameters of what is computed from parameters for the weights of layers.
+    """Replace weights that are computed from parameters by new parameters.
 
     Args:
         program: simplified.
@@ -91,7 +90,7 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
 
 
 def _is_moved(value: Value, givers: Mapping[Value, Node]) -> bool:
-    """Whether a value has the numbers of one weight in another order, which the layout takes care of."""
+    """Whether a value is one weight with its numbers reordered, which the layout handles."""
     while value in givers:
         node = givers[value]
         source = node.operands[0]
@@ -102,7 +101,7 @@ def _is_moved(value: Value, givers: Mapping[Value, Node]) -> bool:
 
 
 def _of_weights_alone(program: Program) -> dict[Value, Node]:
-    """The nodes that depend on parameters, buffers and constants alone, by what they give."""
+    """The nodes that depend on parameters, buffers and constants alone, by their results."""
     fixed = {leaf.value for leaf in program.leaves if leaf.role != "input"}
     found: dict[Value, Node] = {}
     for node in program.nodes:
@@ -114,7 +113,7 @@ def _of_weights_alone(program: Program) -> dict[Value, Node]:
 
 
 def _computed(value: Value, givers: Mapping[Value, Node], known: Mapping[Value, Array]) -> Array:
-    """A value from weights alone, in float64."""
+    """Compute a value from weights alone, in float64."""
     done: dict[Value, Array] = {}
 
     def of(wanted: Value) -> Array:

@@ -1,4 +1,4 @@
-"""Functions of a written file that stand for operators which the dialect cannot spell: taught, or to be filled in."""
+"""Functions in a written file for operators that the dialect lacks: custom operators, and stubs to fill in."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Stub:
     Attributes:
         function: its name in the file.
         parameters: the names of its parameters in this call, in order.
-        node: what it computes.
-        reason: why the dialect cannot.
+        node: the node that it computes.
+        reason: why the dialect cannot write it.
     """
 
     function: str
@@ -42,20 +42,20 @@ class Stub:
 
     @property
     def operands(self) -> tuple[Any, ...]:
-        """What it is called with, a value or number for each parameter."""
+        """The arguments of the call: a value or number for each parameter."""
         if self.node.operator == "custom":
             return tuple(self.node.operands[0])  # type: ignore[arg-type]
         return (*self.node.operands, *(value for _, value in _options(self.node)))
 
 
 def is_open(node: Node) -> bool:
-    """Whether nobody has spelled a node."""
+    """Whether a node has no spelling in the target."""
     return node.operator == "custom" and node.attributes.get("meaning") is None
 
 
 @dataclass
 class Functions:
-    """The functions that a file needs, gathered while it is written.
+    """The functions that a file needs, collected while it is written.
 
     Args:
         to: the dialect's name.
@@ -108,7 +108,7 @@ class Functions:
 
 
 def called(name: str, parameters: Sequence[str], codes: Sequence[Code], operands: Any) -> Apply:
-    """A call with arrays by their places, and what is no array, and all after it, by name."""
+    """A call: leading arrays by position; everything from the first argument that is no array on by name."""
     args: list[Code] = []
     keywords: list[tuple[str, Code]] = []
     for parameter, code, operand in zip(parameters, codes, operands, strict=True):
@@ -149,7 +149,7 @@ def _snake(name: str) -> str:
 
 # Taught ---------------------------------------------------------------------------------------------------------------
 def _parameters_of(meaning: CustomOperator, count: int) -> list[str]:
-    """A name for each operand; ``""`` for one that can be given by its place alone.
+    """A name for each operand; ``""`` for one that can only be given by position.
 
     Raises:
         InvalidInput: the function takes fewer operands than the operator has.
@@ -167,10 +167,10 @@ def _parameters_of(meaning: CustomOperator, count: int) -> list[str]:
 
 
 def spelled(meaning: CustomOperator, name: str, modules: Collection[str]) -> str:
-    """The text of the function that spells an operator, under a name.
+    """The source of the function that spells an operator, renamed.
 
     Raises:
-        InvalidInput: it has no text, as a lambda; or it uses what the written file does not have.
+        InvalidInput: it has no source, such as a lambda, or uses names that the written file does not have.
     """
     what = f"the spelling of operator {meaning.name!r}"
     try:
@@ -192,7 +192,7 @@ def spelled(meaning: CustomOperator, name: str, modules: Collection[str]) -> str
 
 
 def _without_annotations(function: ast.FunctionDef, source: str, name: str) -> str:
-    """The text of a function under a name, without decorators and types, which the written file may not know."""
+    """The source of a function, renamed, without decorators and annotations, whose names the written file may lack."""
     arguments = function.args
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
         if argument is not None:
@@ -216,14 +216,14 @@ def _globals(text: str) -> Iterator[str]:
             yield from of(child)
 
     yield from of(symtable.symtable(text, "<spelling>", "exec"))
-    # Defaults of parameters and annotations are looked up outside of the function.
+    # Defaults and annotations are evaluated outside of the function.
     outside = symtable.symtable(text, "<spelling>", "exec")
     yield from (s.get_name() for s in outside.get_symbols() if s.is_referenced() and not s.is_assigned())
 
 
 # To be filled in ------------------------------------------------------------------------------------------------------
 def _to_fill_in(calls: Sequence[Stub], name: str) -> str:
-    """The text of a function that raises."""
+    """The source of a stub that raises NotImplementedError."""
     longest = max(calls, key=lambda stub: len(stub.parameters))
     shared = min(len(stub.parameters) for stub in calls)
     parameters = [p if place < shared else f"{p}=None" for place, p in enumerate(longest.parameters)]
@@ -262,5 +262,5 @@ def _without_lengths(operand: Any) -> Any:
 
 
 def _plain_text(text: str) -> str:
-    """Text that can stand in a docstring: no quotes, no backslashes, no control characters, one line."""
+    """Text that is safe in a docstring: one line without quotes, backslashes and control characters."""
     return printable(text).replace("\\", "/").replace('"', "'").replace("\n", " ")

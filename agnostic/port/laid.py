@@ -1,8 +1,8 @@
-"""How the axes of a value lie in memory: axes as tuples of factors, and the physical order of those.
+"""The memory layout of a value: each axis as a tuple of factors, and the physical order of all factors.
 
-A framework that wants channels last meets permute, view and flatten of one that has them first. Here these compute
-nothing: each axis of the source is a tuple of factors, most significant first, and the order in which the factors lie
-in memory is kept apart. Only :func:`realized` moves numbers.
+A source with channels first uses permute, view and flatten; the target has channels last. Here these operators compute
+nothing: each axis of the source is a tuple of factors, most significant first, and the order of the factors in memory
+is stored separately. Only ``LayoutState.realized`` moves numbers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _COUNT = itertools.count()
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of an axis, of at least two places; equal only to itself.
+    """A factor of an axis, of length 2 or more; equal only to itself.
 
     Attributes:
-        size: places.
-        id: what tells it from others.
+        size: its length.
+        id: its identity.
     """
 
     size: int = field(compare=False)
@@ -47,15 +47,15 @@ def fresh(length: int) -> Axis:
 
 @dataclass(frozen=True)
 class Laid:
-    """A value of the source program, and where its numbers are in the target.
+    """A value of the source program, and its layout in the target.
 
     Attributes:
-        value: of the target program.
-        axes: of the source's value.
-        order: of the target's value, the same factors; () for an axis of length 1.
-        seen: how many nodes the target had when the source took this view, and how many views there had been; None
-            where the value is what a node gave.
-        origin: of that view.
+        value: the value of the target program.
+        axes: the axes of the source's value, as factors.
+        order: the axes of the target's value, as the same factors; () for an axis of length 1.
+        seen: for a view, the number of nodes of the target and of views when the source took it; None for the result of
+            a node.
+        origin: the value that the view was taken of.
     """
 
     value: Value
@@ -71,22 +71,22 @@ class Laid:
 
     @property
     def is_natural(self) -> bool:
-        """Whether the target's value is the source's, axis by axis."""
+        """Whether the target's value has the axes of the source, in the same order."""
         return self.order == self.axes
 
     def place(self, axis: Axis) -> int | None:
-        """Which axis of the target's value an axis is; None where it is none, or shares one."""
+        """The axis of the target's value that equals an axis of the source; None where there is none."""
         return self.order.index(axis) if axis and axis in self.order else None
 
 
 def natural(value: Value) -> Laid:
-    """A value that lies as it does in the source."""
+    """A value with the layout of the source."""
     axes = tuple(map(fresh, value.shape))
     return Laid(value, axes, axes)
 
 
 def flat(axes: Iterable[Axis]) -> Axis:
-    """All factors of several axes."""
+    """The factors of several axes, in order."""
     return tuple(factor for axis in axes for factor in axis)
 
 
@@ -96,7 +96,7 @@ def permuted(x: Laid, axes: Sequence[int]) -> Laid:
 
 
 def refactored(x: Laid, instead: dict[Factor, Axis]) -> Laid:
-    """The same value with factors split into smaller ones."""
+    """The same value with some factors split into smaller ones."""
 
     def split(axis: Axis) -> Axis:
         return tuple(part for factor in axis for part in instead.get(factor, (factor,)))
@@ -105,11 +105,11 @@ def refactored(x: Laid, instead: dict[Factor, Axis]) -> Laid:
 
 
 def grouped(factors: Sequence[Factor], lengths: Sequence[int]) -> tuple[list[Axis], dict[Factor, Axis]] | None:
-    """Factors dealt out to axes of given lengths, splitting where one is cut in two.
+    """Distribute factors over axes of given lengths; a factor that spans two axes is split.
 
     Returns:
-        The axes in the new factors, and what became of those that were split; None where the lengths cut a factor
-        where it has no border, as when (4, 6) becomes (8, 3).
+        The axes in the new factors, and a mapping from split factors to their parts; None where a factor cannot be
+        split at that place, as when (4, 6) becomes (8, 3).
     """
     if math.prod(lengths) == 0:
         return None  # of nothing, each length may be any
@@ -141,7 +141,7 @@ def grouped(factors: Sequence[Factor], lengths: Sequence[int]) -> tuple[list[Axi
 
 
 def reshaped(x: Laid, shape: Sequence[int]) -> Laid | None:
-    """Under another shape; nothing moves. None where factors would have to be cut where they have no border."""
+    """The value with another shape; nothing moves. None where a factor cannot be split at the new borders."""
     found = grouped(flat(x.axes), shape)
     if found is None:
         return None
@@ -150,7 +150,7 @@ def reshaped(x: Laid, shape: Sequence[int]) -> Laid | None:
 
 
 def borders(axis: Axis) -> list[int]:
-    """Where its factors begin, as places of the least significant end: of (7, 8) they are 8 and 56."""
+    """The strides at which its factors end: 8 and 56 for (7, 8)."""
     found, total = [], 1
     for factor in reversed(axis):
         total *= factor.size
@@ -159,7 +159,7 @@ def borders(axis: Axis) -> list[int]:
 
 
 def common(a: Axis, b: Axis) -> list[int] | None:
-    """The lengths of factors that both axes can be split into, most significant first; None where there are none."""
+    """Lengths of factors that both axes can be split into, most significant first; None where there are none."""
     cuts = sorted({*borders(a), *borders(b)})
     lengths, before = [], 1
     for cut in cuts:
@@ -171,7 +171,7 @@ def common(a: Axis, b: Axis) -> list[int] | None:
 
 
 def is_woven(x: Laid) -> bool:
-    """Whether two axes lie in each other, as a, b, a, b: those of windows, before numbers are moved."""
+    """Whether the factors of two axes alternate in memory, as a, b, a, b. Windows do, before numbers are moved."""
     owner = {factor: place for place, axis in enumerate(x.axes) for factor in axis}
     line = [place for place, _ in itertools.groupby(owner[factor] for factor in flat(x.order))]
     for a, b in itertools.combinations(dict.fromkeys(line), 2):
@@ -182,7 +182,7 @@ def is_woven(x: Laid) -> bool:
 
 
 def atoms(have: Sequence[Axis], want: Sequence[Axis]) -> list[Axis]:
-    """The longest runs of factors within axes that stay together between two orders, in the first order."""
+    """The longest runs of factors, within axes, that are contiguous in both orders; sorted by the first order."""
     after = {a: b for axis in want for a, b in itertools.pairwise(axis)}
     runs: list[list[Factor]] = []
     for axis in have:

@@ -1,4 +1,4 @@
-"""A whole program given the axes of another framework, operator by operator, by the rules."""
+"""Give a whole program the axes of another framework, operator by operator, by the rules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def laid_out(program: Program, channels: int) -> LaidOut:
     """Give a program the axes of another framework.
 
     Args:
-        program: simplified.
-        channels: the axis of channels of an image that the target wants: -1 (last), 1 (first).
+        program: a simplified program.
+        channels: the axis of an image's channels in the target: -1 (last) or 1 (first).
     """
     pinned: frozenset[str] = frozenset()
     while True:
@@ -48,7 +48,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
         state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
         empty = any(0 in value.shape for value in (*node.outputs, *reads(node)))
         (default if empty else rules.get(node.operator, default))(state, node)
-    # What is put in order for the result alone belongs to the model itself.
+    # A transpose that only the model's result needs belongs to the model itself.
     state.builder.origin = NodeOrigin("", program.name, calls=("",))
     state.node = Node("output", (), {}, ())
     results, outputs = {}, {}
@@ -61,7 +61,7 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
 
 
 def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
-    """Where the axes of an input of the target are in the source: channels move if the value is used as an image."""
+    """For each axis of the target's input, the axis in the source: channels move if the value is used as an image."""
     rank = len(value.shape)
     same = tuple(range(rank))
     axis = image_axis(value, state.consumers)
@@ -72,7 +72,7 @@ def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
 
 
 def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
-    """An output as it is, where it is an image with its channels moved; else with the axes of the source."""
+    """An output unchanged where it is an image with moved channels; else with the axes of the source."""
     x = state.of(value)
     found, rank = whole(x), len(x.axes)
     if found is not None and not state.is_leaf(x):
@@ -80,6 +80,6 @@ def _output(state: LayoutState, value: Value) -> tuple[Value, tuple[int, ...]]:
         if found[1] in ((0, *spatial, 1), (0, rank - 1, *range(1, rank - 1))):
             return found
     if state.is_leaf(x):
-        # A weight or constant that a model returns is read by nothing else, perhaps.
+        # A weight or constant that a model returns may have no other reader.
         return state.builder.emit("identity", state.source(x)), tuple(range(rank))
     return state.source(x), tuple(range(rank))

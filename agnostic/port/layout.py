@@ -1,9 +1,9 @@
 """The pass that gives a program the axes of another framework: channels last, or channels first.
 
 The result is a program of the same vocabulary that computes the same numbers. Inputs and outputs may have other axes,
-and weights another order; :class:`LaidOut` says which. What can be said by naming axes differently moves nothing: the
-order is propagated, weights are reordered once, and the transposes that remain are listed with their reason.
-:mod:`agnostic.port.rules` has a rule per operator; one without a rule is given its operands as the source has them.
+and weights another order; :class:`LaidOut` says which. Where renaming axes is enough, nothing moves: the order is
+propagated and weights are reordered once. The transposes that remain are listed with their reason.
+:mod:`agnostic.port.rules` has one rule per operator; an operator without a rule gets operands with the source's axes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOLLOWING = frozenset(
 
 @dataclass(frozen=True)
 class Rearrangement:
-    """How a weight's numbers are reordered: a reshape, a permutation, a reshape."""
+    """The reordering of a weight's numbers: a reshape, a permutation, a reshape."""
 
     split: tuple[int, ...]
     axes: tuple[int, ...]
@@ -43,16 +43,16 @@ class Rearrangement:
 
     def __call__(self, x: Array) -> Array:
         """The reordered numbers."""
-        # ascontiguousarray makes one axis of none.
+        # ascontiguousarray gives a scalar one axis.
         return np.ascontiguousarray(x.reshape(self.split).transpose(self.axes)).reshape(self.shape)
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it changes nothing but the shape."""
+        """Whether it changes only the shape."""
         return self.axes == tuple(range(len(self.axes)))
 
     def back(self, x: Array, shape: Sequence[int]) -> Array:
-        """The numbers in their old order and shape."""
+        """The inverse: the numbers in their old order and shape."""
         moved = x.reshape([self.split[axis] for axis in self.axes])
         return moved.transpose(np.argsort(self.axes)).reshape(tuple(shape))
 
@@ -62,9 +62,9 @@ class Move:
     """A transpose that remains.
 
     Attributes:
-        node: of the new program.
-        operator: what needs its operand in that order.
-        module: whose.
+        node: the transpose in the new program.
+        operator: the operator that needs its operand in that order.
+        module: the path of that operator's layer.
     """
 
     node: Node
@@ -78,11 +78,11 @@ class LaidOut:
 
     Attributes:
         program: the program.
-        weights: how each parameter or buffer that changed is reordered, by name.
-        inputs: for each input the place of its axes in the source: (0, 2, 3, 1) for channels last of channels first.
+        weights: by name, the reordering of each parameter or buffer that changed.
+        inputs: for each axis of each input, the axis in the source: (0, 2, 3, 1) from channels first to channels last.
         outputs: the same for each output, by path.
         moves: the transposes that remain.
-        places: for each value of the source that a value of the new program holds: that value, and as for outputs.
+        places: for each value of the source with an equal in the new program: that value, and its axes as for outputs.
     """
 
     program: Program
@@ -94,17 +94,17 @@ class LaidOut:
 
 
 class Pinned(Exception):
-    """A weight is needed in two orders; it has to stay in the source's."""
+    """A weight is needed in two orders, so it keeps the order of the source."""
 
 
 @dataclass
 class LayoutState:
-    """What the rules of :mod:`agnostic.port.rules` work on.
+    """The state that the rules of :mod:`agnostic.port.rules` work on.
 
     Attributes:
         builder: writes the new program.
         channels: the axis of an image's channels in the target: 1 or -1.
-        node: of the source, at the moment.
+        node: the current node of the source.
         consumers: the nodes that read each value of the source.
     """
 
@@ -123,19 +123,19 @@ class LayoutState:
     _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
 
     def of(self, value: Value) -> Laid:
-        """How a value of the source lies."""
+        """The layout of a value of the source."""
         return self.laid[value]
 
     def is_leaf(self, x: Laid) -> bool:
-        """Whether it is a weight or constant, which can be reordered for nothing."""
+        """Whether it is a weight or constant, which can be reordered at no cost."""
         return x.value in self.pending
 
     def realized(self, x: Laid, order: Sequence[Axis]) -> Value:
-        """The value with its numbers in a given order: the only place where numbers are moved.
+        """The value with its numbers in a given order. This is the only place where numbers are moved.
 
         Args:
-            x: what.
-            order: its factors, dealt out to the axes of the result.
+            x: the value.
+            order: its factors, for each axis of the result.
         """
         order = tuple(order)
         if self.is_leaf(x):
@@ -151,7 +151,7 @@ class LayoutState:
         return self._realized[key]
 
     def _there(self, x: Laid, order: tuple[Axis, ...]) -> Value:
-        """The numbers moved where the source took the view that asks for it, rather than where it is read."""
+        """Move the numbers where the source took the view that needs it, not where the view is read."""
         if x.seen is None:
             return self._moved(x.value, x.order, order)
         count, origin = len(self.builder.nodes), self.builder.origin
@@ -163,12 +163,12 @@ class LayoutState:
         return value
 
     def view(self, value: Value, x: Laid) -> None:
-        """Say how a value of the source lies that is a view, for which nothing is moved yet."""
+        """Set the layout of a view of the source; nothing is moved yet."""
         self.views += 1
         self.laid[value] = replace(x, seen=(len(self.builder.nodes), self.views), origin=self.builder.origin)
 
     def settled(self) -> None:
-        """Put what was moved at views in its place."""
+        """Insert the transposes of views at the places of the views."""
         nodes: list[Node] = []
         moved = sorted(self.inserted, key=lambda found: found[0])
         for place, node in enumerate([*self.builder.nodes, None]):
@@ -179,7 +179,7 @@ class LayoutState:
         self.builder.nodes[:] = nodes
 
     def _remember(self, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
-        """What was moved once is not moved again: later readers start from the new order."""
+        """Remember a moved value, so that later readers reuse it."""
         for operand in (v for given in self.node.operands for v in values_in(given)):
             known = self.laid[operand]
             if known.value == x.value and known.axes == x.axes:
@@ -248,7 +248,7 @@ class LayoutState:
         return self.builder.emit(operator or self.node.operator, *operands, dtype=self.node.outputs[0].dtype, **given)
 
     def give(self, axes: Sequence[Axis], order: Sequence[Axis], value: Value, output: int = 0) -> None:
-        """Say how an output of the node lies."""
+        """Set the layout of an output of the node."""
         found = Laid(value, tuple(axes), tuple(order))
         assert found.shape == self.node.outputs[output].shape, (self.node, found)
         assert tuple(map(size, order)) == value.shape, (self.node, found)
@@ -256,7 +256,7 @@ class LayoutState:
 
 
 def channel_axis(value: Value, program: Program) -> int | None:
-    """The axis of channels of an image; None for a value that no operator sees as an image."""
+    """The channel axis of an image; None for a value that no operator uses as an image."""
     return image_axis(value, consumers_of(program))
 
 
@@ -271,7 +271,7 @@ def consumers_of(program: Program) -> dict[Value, list[Node]]:
 
 
 def image_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
-    """The axis of channels, by the first operator that sees the value as an image."""
+    """The channel axis, according to the first operator that uses the value as an image."""
     seen, waiting = {value}, [value]
     while waiting:
         for node in consumers.get(waiting.pop(0), ()):
@@ -284,7 +284,7 @@ def image_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int |
 
 
 def whole(x: Laid) -> tuple[Value, tuple[int, ...]] | None:
-    """The value and the places of its axes in the source, if each axis is one of the source's."""
+    """The value and the source axis of each of its axes; None unless each axis is one axis of the source."""
     if len(x.order) != len(x.axes):
         return None
     left = list(range(len(x.axes)))

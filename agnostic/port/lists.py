@@ -1,7 +1,7 @@
-"""Layers and values that are best said as lists: inputs that are joined, layers that are called in a loop.
+"""Write layers and values as lists: inputs that are concatenated, layers that are called in a loop.
 
-A layer that joins all of its inputs takes them as one list, so that one class does for any number of them. Layers that
-are equal but for a number in their names, called one after the other, are a list and a loop.
+A layer that concatenates all of its inputs takes them as one list, so that one class serves any number of inputs.
+Layers that differ only by a number in their names and are called one after the other become a list and a loop.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Naming = Callable[[Code, Code], Code]
 
 
 def joined_inputs(root: Body) -> None:
-    """Blocks that do nothing with their inputs but join them take a list; all blocks of a kind, or none."""
+    """Let blocks that only concatenate their inputs take one list; all blocks of a kind do, or none."""
     kinds: dict[str, list[Body]] = {}
     for found in {body.path: body for body in root.bodies}.values():
         kinds.setdefault(found.kind, []).append(found)
@@ -68,7 +68,7 @@ def joined_inputs(root: Body) -> None:
 
 
 def _joined(body: Body) -> int | None:
-    """Which statement joins all inputs of a block, if none other reads them."""
+    """The statement that concatenates all inputs of a block, if no other statement reads them."""
     listed = Listed(tuple(map(Ref, body.inputs)))
     readers = [n for n, s in enumerate(body.statements) if set(refs(s.code)) & set(body.inputs)]
     if not body.path or len(readers) != 1 or set(body.inputs) & set(body.outputs):
@@ -87,12 +87,12 @@ def _has(code: Code, wanted: Code) -> bool:
 def loops(
     members: Sequence[tuple[Member, Code]], statements: Sequence[Statement], outputs: Sequence[Value], named: Naming
 ) -> tuple[list[tuple[Member, Code]], list[Statement]]:
-    """Runs of equal layers as a list of them and a loop over it.
+    """Replace runs of equal layers by a list and a loop over it.
 
     Args:
-        members: of a block, with the code that makes each.
-        statements: of the block, in order.
-        outputs: of the block.
+        members: the members of a block, with the code that makes each.
+        statements: the statements of the block, in order.
+        outputs: the outputs of the block.
         named: see :data:`Naming`.
     """
     made, found = list(members), list(statements)
@@ -115,7 +115,7 @@ def _member_of(statement: Statement, members: Sequence[tuple[Member, Code]]) -> 
 
 
 def _follows(first: tuple[Member, Code], other: tuple[Member, Code] | None, step: int) -> bool:
-    """Whether a layer is another but for the number at the end of its name, so many later."""
+    """Whether two layers are equal apart from the number at the end of the name, which is larger by a given step."""
     if other is None or other[1] != first[1]:
         return False
     one, two = (re.fullmatch(r"(\w*?)(\d+)", found[0].layer) for found in (first, other))
@@ -125,7 +125,7 @@ def _follows(first: tuple[Member, Code], other: tuple[Member, Code] | None, step
 def _growing(
     members: Sequence[tuple[Member, Code]], statements: Sequence[Statement], start: int, outputs: Sequence[Value]
 ) -> tuple[int, Loop, Code] | None:
-    """Layers each of which is called with a list of all that came before: how many, the loop, the whole list."""
+    """A run of layers, each called with the list of all earlier results: its length, the loop, the whole list."""
     first = _member_of(statements[start], members)
     if first is None or len(statements[start].code.args) != 1 or not isinstance(statements[start].code.args[0], Listed):
         return None
@@ -148,7 +148,7 @@ def _growing(
 def _chained(
     members: Sequence[tuple[Member, Code]], statements: Sequence[Statement], start: int, outputs: Sequence[Value]
 ) -> tuple[int, Loop, Code] | None:
-    """Layers each of which is called with what the last returned: how many, the loop, the last result."""
+    """A run of layers, each called with the result of the one before: its length, the loop, the last result."""
     first = _member_of(statements[start], members)
     if first is None or not statements[start].code.args or not isinstance(statements[start].code.args[0], Ref):
         return None
@@ -172,7 +172,7 @@ def _rewritten(
     members: Sequence[tuple[Member, Code]], statements: Sequence[Statement], start: int, count: int, loop: Loop,
     whole: Code, named: Naming,
 ) -> tuple[list[tuple[Member, Code]], list[Statement]]:  # fmt: skip
-    """The members and statements with a loop in the place of so many calls."""
+    """The members and statements, with a loop in place of a run of calls."""
     gone = [_member_of(s, members) for s in statements[start : start + count]]
     first = gone[0]
     assert first is not None
@@ -200,7 +200,7 @@ def _rewritten(
 
 
 def taken_apart(statements: Sequence[Statement], dialect: Dialect) -> list[Statement]:
-    """Statements that take all items or equal parts along an axis, one after the other, as one."""
+    """Merge statements that take all items, or equal parts, along an axis into one statement."""
     found: list[Statement] = []
     place = 0
     while place < len(statements):

@@ -1,4 +1,4 @@
-"""In which order the axes of values can lie together: in common factors, one axis by itself, beside what is used up."""
+"""Common memory orders of several values: common factors, isolated axes, and the axes beside reduced ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agnostic.port.laid import Axis, Factor, Laid, common, flat, grouped, is_wov
 
 
 def in_common_factors(arrays: Sequence[Laid], rank: int) -> list[Laid] | None:
-    """The arrays with as many axes, and the factors of each axis of the same sizes where it is not of length 1."""
+    """The arrays with equal numbers of axes; the factors of each axis have equal sizes, unless its length is 1."""
     found = [replace(x, axes=((),) * (rank - len(x.axes)) + x.axes) for x in arrays]
     for place in range(rank):
         owners = [i for i, x in enumerate(found) if x.axes[place]]
@@ -31,14 +31,14 @@ def fresh_factors(lengths: Sequence[int]) -> Axis:
 
 
 def refined(x: Laid, place: int, lengths: Sequence[int]) -> Laid:
-    """The value with an axis in factors of these sizes, which its own can be split into."""
+    """The value with an axis split into factors of these sizes."""
     found = grouped(x.axes[place], lengths)
     assert found is not None, (x, place, lengths)
     return refactored(x, found[1])
 
 
 def match_of(main: Laid, other: Laid) -> dict[Factor, Factor]:
-    """The other's factor for each of the first's that it has."""
+    """A mapping from the factors of the first array to those of the second."""
     pairs: dict[Factor, Factor] = {}
     for mine, theirs in zip(main.axes, other.axes, strict=True):
         if theirs:
@@ -47,7 +47,7 @@ def match_of(main: Laid, other: Laid) -> dict[Factor, Factor]:
 
 
 def cut_apart(axis: Axis, matches: Sequence[dict[Factor, Factor]]) -> list[Axis]:
-    """An axis in runs of factors that the same arrays have."""
+    """Cut an axis into runs of factors that belong to the same arrays."""
     if not axis:
         return [axis]
     runs: list[list[Factor]] = []
@@ -61,9 +61,9 @@ def cut_apart(axis: Axis, matches: Sequence[dict[Factor, Factor]]) -> list[Axis]
 
 
 def axes_beside(x: Laid, gone: Axis) -> list[Axis]:
-    """The axes beside those factors: as in the source where that moves nothing, or axes are woven into each other.
+    """The axes beside these factors: as in the source where that moves nothing, or where axes are interleaved.
 
-    The second are windows: what follows, until they are put together again, needs them as the source has them.
+    Interleaved axes are windows: the operators up to the merge of the windows need them as in the source.
     """
     natural_ = [axis for axis in x.axes if axis and not set(axis) & set(gone)]
     if is_woven(x) or flat(natural_) == tuple(f for f in flat(x.order) if f not in gone):
@@ -72,9 +72,9 @@ def axes_beside(x: Laid, gone: Axis) -> list[Axis]:
 
 
 def isolated(x: Laid, places: Sequence[int]) -> list[Axis] | None:
-    """An order in which each of these axes of the source is an axis by itself, all else as it lies.
+    """An order in which each of these source axes is one axis; everything else keeps its place.
 
-    An axis whose factors lie apart is put together where the first of them is.
+    An axis whose factors are not contiguous is gathered at the place of its first factor.
 
     Returns:
         None where an axis has length 1.
@@ -94,7 +94,7 @@ def isolated(x: Laid, places: Sequence[int]) -> list[Axis] | None:
 
 
 def _gathered(order: Sequence[Axis], axis: Axis) -> list[Axis]:
-    """The order with factors that lie apart put together in the place of the first of them."""
+    """The order with factors gathered at the place of the first of them."""
     found: list[Axis] = []
     for piece in order:
         run: list[Factor] = []
@@ -110,7 +110,7 @@ def _gathered(order: Sequence[Axis], axis: Axis) -> list[Axis]:
 
 
 def _cut_out(order: Sequence[Axis], axis: Axis) -> list[Axis]:
-    """The order with factors that lie side by side as an axis by themselves."""
+    """The order with contiguous factors as a separate axis."""
     found: list[Axis] = []
     for piece in order:
         inside = [i for i, f in enumerate(piece) if f in axis]

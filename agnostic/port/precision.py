@@ -1,4 +1,4 @@
-"""The type that a port computes in: as its weights are float32, whatever the source's are, so is what it computes."""
+"""The type that a port computes in: its weights are float32, whatever the source has, so it computes in float32."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROUNDINGS: Mapping[str, float] = {"float64": 2.0**-53, "float32": 2.0**-24, "flo
 
 
 def narrowest(program: Program) -> str:
-    """The floating type that rounds most of those that a program computes in; ``"float32"`` where there is none."""
+    """The floating type with the largest unit roundoff that a program computes in; ``"float32"`` where it has none."""
     found = {value.dtype for node in program.nodes for value in node.outputs} & set(ROUNDINGS)
     return max(found, key=ROUNDINGS.__getitem__, default="float32")
 
 
 def in_float32(program: Program) -> Program:
-    """The program with each floating value in float32; casts between floating types are left without work."""
+    """The program with each floating value in float32; casts between floating types become identities."""
     known: dict[Value, Value] = {}
 
     def typed(value: Value) -> Value:

@@ -1,4 +1,4 @@
-"""How sums of products meet axes in another order: a letter for each factor. See :mod:`agnostic.port.rules`."""
+"""Layout rules of sums of products: each factor is a letter of an einsum. See :mod:`agnostic.port.rules`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agnostic.tables import filling
 
 PRODUCTS: dict[str, LayoutRule] = {}
 product = filling(PRODUCTS)
-"""Make a function the rule of operators that sum products."""
+"""Register a function as the rule of operators that sum products."""
 
 
 @product("matmul")
@@ -44,7 +44,7 @@ def _einsum(state: LayoutState, node: Node) -> None:
 
 
 def _einsum_of(state: LayoutState, node: Node, operands: Sequence[Laid], equation: str) -> None:
-    """A sum of products over axes that lie in any order: each factor gets a letter of its own."""
+    """A sum of products over axes in any order: each factor gets its own letter."""
     left, _, right = equation.partition("->")
     terms = left.split(",")
     found = _lettered(operands, terms)
@@ -72,7 +72,7 @@ def _einsum_of(state: LayoutState, node: Node, operands: Sequence[Laid], equatio
 def _result_order(
     state: LayoutState, node: Node, right: str, axes_of: dict[str, list[Any]], names: dict[Any, str]
 ) -> str:
-    """The source's order, or the one that a permutation will ask for."""
+    """The source's order, or the order that a later permutation needs."""
     users = state.consumers.get(node.outputs[0], ())
     if len(users) == 1 and users[0].operator == "permute":
         right = "".join(right[axis] for axis in users[0].attributes["axes"])
@@ -80,7 +80,7 @@ def _result_order(
 
 
 def _lettered(operands: Sequence[Laid], terms: Sequence[str]) -> tuple[list[Laid], dict[str, list[Any]]] | None:
-    """Operands whose axes of one letter have factors of the same sizes; and (letter, place, size) for each factor."""
+    """The operands, with equal factors for axes of the same letter, and (letter, place, size) for each factor."""
     xs = list(operands)
     axes_of: dict[str, list[Any]] = {}
     for letter in dict.fromkeys("".join(terms)):
@@ -103,7 +103,7 @@ def _lettered(operands: Sequence[Laid], terms: Sequence[str]) -> tuple[list[Laid
 
 
 def _ids(axis: Axis, x: Laid, term: str, axes_of: dict[str, list[Any]]) -> list[Any]:
-    """The name of each factor of an axis that lies in memory."""
+    """The name of each factor of an axis."""
     known = {
         f: name for letter, a in zip(term, x.axes, strict=True) if a for f, name in zip(a, axes_of[letter], strict=True)
     }
@@ -111,7 +111,7 @@ def _ids(axis: Axis, x: Laid, term: str, axes_of: dict[str, list[Any]]) -> list[
 
 
 def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
-    """A letter for each factor; one for several that follow each other wherever they are."""
+    """A letter for each factor; factors that are contiguous in all arrays share one letter."""
     following: dict[Any, set[Any]] = {}
     for order in orders:
         for name, after in zip(order, [*order[1:], None], strict=True):
@@ -162,7 +162,7 @@ def _attention(state: LayoutState, node: Node) -> None:
     if any(len(x.axes) != 4 for x in parts) or node.attributes.get("place_axis", -2) != -2:
         default(state, node)
         return
-    # Heads lie behind the places, since they come from one product whose channels are split.
+    # Heads come after the positions, since they are split from the channels of one product.
     values = [state.realized(x, [x.axes[place] for place in (0, 2, 1, 3)]) for x in parts]
     rest = [map_source(state, operand) for operand in mask]
     found = state.emit([*values, *rest], {**node.attributes, "place_axis": -3})

@@ -1,4 +1,4 @@
-"""What a port says of itself: the verdict, layer by layer, the transposes that remain, what is not free."""
+"""The report of a port: the verdict, the errors by layer, the remaining transposes, and the sizes that are fixed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from agnostic.version import __version__
 
 @dataclass(frozen=True)
 class PortReport:
-    """What was ported, and how well.
+    """The result of a port and of its check.
 
     Attributes:
-        draft: what was written.
-        to: the target's backend.
-        free: what may change of the inputs' sizes.
-        notes: what a reader should know.
-        found: how far outputs and layers are apart; () where nothing was run.
-        command: what was called, as a user types it; ``""``: the verb.
+        draft: the written port.
+        to: the name of the target's backend.
+        free: the sizes of the inputs that may change.
+        notes: remarks for the user.
+        found: the errors of outputs and layers; () where nothing was run.
+        command: the command that was called, as a user types it; ``""`` for the verb.
     """
 
     draft: Draft = field(repr=False)
@@ -39,13 +39,13 @@ class PortReport:
 
     @property
     def is_same(self) -> bool:
-        """Whether all outputs are within the source's own float32 floor; False where nothing was run."""
+        """Whether all outputs are within the source's float32 floor; False where nothing was run."""
         outputs = [x for x in self.found if not x.name]
         return bool(outputs) and all(x.is_same for x in outputs)
 
     @property
     def first(self) -> Found | None:
-        """The first layer, in the order of the run, that is not within the floor."""
+        """The first layer, in execution order, that is not within the floor."""
         return next((x for x in self.found if x.name and not x.is_same), None)
 
     @property
@@ -56,7 +56,7 @@ class PortReport:
             left = list(dict.fromkeys(stub.function for stub in self.draft.stubs))
             return (
                 f"{name} was written for {self.to}, and not run: {counted(len(left), 'function')} to fill in "
-                f"({', '.join(left)}), which the test beside the source tests."
+                f"({', '.join(left)}), which the test beside the source checks."
             )
         if not self.found:
             return f"{name} was written for {self.to}, and not run."
@@ -81,7 +81,7 @@ class PortReport:
         return "\n".join([*lines, *self.notes])
 
     def html(self) -> str:
-        """The report as a page: the verdict, what to know, layer by layer, and transposes with their reasons."""
+        """The report as an HTML page: verdict, notes, errors by layer, and transposes with their reasons."""
         program = self.draft.program
         rows = [
             (x.name or f"output {x.partner}".strip(), ("given", "another")[x.case], f"{x.error:.1e}", f"{x.floor:.1e}",

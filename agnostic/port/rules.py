@@ -1,4 +1,4 @@
-"""How each operator of the vocabulary meets axes in another order. See :mod:`agnostic.port.layout`."""
+"""The layout rule of each operator of the vocabulary. See :mod:`agnostic.port.layout`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from agnostic.tables import filling
 LayoutRule = Callable[[LayoutState, Node], None]
 RULES: dict[str, LayoutRule] = {}
 rule = filling(RULES)
-"""Make a function the rule of operators."""
+"""Register a function as the rule of operators."""
 
 
 def default(state: LayoutState, node: Node) -> None:
@@ -85,12 +85,12 @@ def _elementwise(state: LayoutState, node: Node) -> None:
 
 
 def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool, int]:
-    """How unsuitable a value's order is for what it is joined with: images with moved channels are best."""
+    """A cost of using a value's order for the other operands: images with moved channels cost least."""
     return state.is_leaf(x), whole(x) is None, x.is_natural, len(x.order)
 
 
 def _like(state: LayoutState, x: Laid, match: dict[Factor, Factor], order: Sequence[Axis]) -> Value:
-    """A value in another's order; missing axes have length 1, and are left out in front."""
+    """A value in the order of another; missing axes have length 1 and are left out in front."""
     wanted = [tuple(match[f] for f in axis) if all(f in match for f in axis) else () for axis in order]
     if not all(f in match for axis in order for f in axis):
         while wanted and not wanted[0]:
@@ -123,7 +123,7 @@ def _image(state: LayoutState, node: Node) -> None:
 
 @rule("adaptive_average_pool")
 def _pooled(state: LayoutState, node: Node) -> None:
-    """A mean over the whole image leaves no axes of length 1 behind, unless a convolution needs them."""
+    """Drop the axes of length 1 of a mean over the whole image, unless a convolution needs them."""
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     rank = len(x.axes)
     channel = int(node.attributes.get("channel_axis", 1)) % rank
@@ -294,7 +294,7 @@ def _reshape(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     found = reshaped(x, node.outputs[0].shape)
     if found is None:
-        # Cut where no border is: each axis is put together where it begins, and cut anew.
+        # Where a factor cannot be split, each axis is gathered first and then split.
         order = isolated(x, [place for place, axis in enumerate(x.axes) if len(axis) > 1])
         assert order is not None
         whole_axes = {axis: fresh(size(axis)) for axis in x.axes}
@@ -332,7 +332,7 @@ def _concatenate(state: LayoutState, node: Node) -> None:
     if any(len(x.axes) != rank or (not x.axes[place] and x is main) for x in parts):
         default(state, node)
         return
-    # Each part's own axis is one factor for the time of the comparison with the others.
+    # For the comparison, the concatenated axis of each part counts as one factor.
     without = [replace(x, axes=tuple(() if i == place else a for i, a in enumerate(x.axes))) for x in parts]
     aligned = in_common_factors(without, rank)
     which = next(i for i, x in enumerate(parts) if x is main)
@@ -385,7 +385,7 @@ def _stack(state: LayoutState, node: Node) -> None:
 # What the vocabulary does not have ------------------------------------------------------------------------------------
 @rule("custom")
 def _custom(state: LayoutState, node: Node) -> None:
-    """Operands and outputs as in the source; those of one that works place by place as the first of them lies."""
+    """Operands and outputs as in the source; an elementwise operator uses the layout of its first operand."""
     meaning, shapes = node.attributes.get("meaning"), node.attributes["shapes"]
     [operands] = node.operands
     arrays = [state.of(o) for o in operands if isinstance(o, Value)]  # type: ignore[union-attr]
@@ -407,7 +407,7 @@ def _custom(state: LayoutState, node: Node) -> None:
 
 @rule("lstm", "gru", "rnn")
 def _recurrent(state: LayoutState, node: Node) -> None:
-    """The batch comes first where it lies first; states and weights have the axes of the source."""
+    """Batch first where it is first in memory; states and weights keep the axes of the source."""
     x = state.of(node.operands[0])  # type: ignore[arg-type]
     time, batch, channels = x.axes
     if x.order != (batch, time, channels) or node.attributes.get("batch_first") or not batch or not time:

@@ -1,4 +1,4 @@
-"""Inputs of other sizes than those given: to find out which lengths of a model are free."""
+"""Inputs of other sizes than those given, to find which lengths of a model may change."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Variation:
     """One way in which the sizes of inputs may change.
 
     Attributes:
-        name: what changes: ``"batch"``, ``"batch and image size"``, ``"batch and length"``.
-        shapes: of each array of the inputs, at each size at which the model is read; the first is the given one.
-        checked: the same at a size that takes no part in the writing, at which the port is compared.
-        spare: another one, where the first has to take part.
+        name: the sizes that change: ``"batch"``, ``"batch and image size"``, ``"batch and length"``.
+        shapes: the shape of each array of the inputs, for each size at which the model is read; the given one first.
+        checked: the shapes at one more size, which is used only to compare the port.
+        spare: one more size, used where ``checked`` has to take part in the writing.
     """
 
     name: str
@@ -74,17 +74,17 @@ def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 
 
 
 FreeAxes = Mapping[int, Sequence[int]]
-"""By the place of an array, its axes whose length may change."""
+"""The axes whose length may change, by the index of the array."""
 
 Length = Callable[[int, int], int]
-"""From the length of an axis, and its place among the free ones, to another length."""
+"""A function of an axis' length and its index among the free axes, to another length."""
 
 STEP = 32
-"""Between the sizes of images that a model takes which halves them five times."""
+"""The step between image sizes for a model that halves them five times."""
 
 
 def variations(program: Program, inputs: Any) -> list[Variation]:
-    """Ways in which the inputs' sizes may change, the most free first; the last keeps all but the batch."""
+    """The ways in which input sizes may change, the freest first; the last one changes only the batch."""
     given = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
     batch = given[0][0] if given and given[0] else 1
     batches = (batch, batch + 1, batch + 3) if batch > 1 else (2, 3, 5)
@@ -104,7 +104,7 @@ def variations(program: Program, inputs: Any) -> list[Variation]:
     found = []
     axes = _free_axes(program, given)
     if axes:
-        # Sizes in whole multiples hide what happens where a stride does not divide them: an odd size tells.
+        # Multiples hide what happens where a stride does not divide the size; an odd size shows it.
         found = [
             variation("batch and image size", axes, [_multiple, _odd], _other_odd, _third_odd),
             variation(
@@ -157,7 +157,7 @@ def _other_stepped(n: int, k: int) -> int:
 
 
 def _changed(given: Sequence[Shape], axes: FreeAxes, length: Length) -> list[Shape]:
-    """The shapes with other lengths of the free axes of each array."""
+    """The shapes with other lengths for the free axes of each array."""
     return [
         tuple(length(n, axes[i].index(a)) if a in axes.get(i, ()) else n for a, n in enumerate(shape))
         for i, shape in enumerate(given)
@@ -165,7 +165,7 @@ def _changed(given: Sequence[Shape], axes: FreeAxes, length: Length) -> list[Sha
 
 
 def _free_axes(program: Program, given: Sequence[Shape]) -> FreeAxes:
-    """Of each array that is an image, or is as large as one, the axes of its size."""
+    """The height and width axes of each array that is an image, or has the size of one."""
     leaves = program.of_role("input")
     spatial: dict[int, list[int]] = {}
     if len(leaves) == len(given):
@@ -174,7 +174,7 @@ def _free_axes(program: Program, given: Sequence[Shape]) -> FreeAxes:
             if axis is not None:
                 spatial[place] = [a for a in range(1, len(given[place])) if a != axis % len(given[place])]
     for place, shape in enumerate(given):
-        # What has the size of an image, and is added to one, has to keep it.
+        # An array that is added to an image has to change its size with it.
         like = next((i for i in spatial if place not in spatial and shape[2:] == given[i][2:] and len(shape) > 2), None)
         if like is not None:
             spatial[place] = spatial[like]

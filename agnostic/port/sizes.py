@@ -1,7 +1,7 @@
-"""Lengths that change with the inputs: found by reading a model at several sizes, said by what is at hand.
+"""Lengths that depend on the inputs: found by reading a model at several sizes, written as expressions of shapes.
 
-Programs that were read at different sizes of the inputs are the same but for some numbers. Those become
-:class:`agnostic.port.code.Dim`, and each is written as a length of some value, or a product or quotient of one.
+Programs that were read at different input sizes are equal apart from some numbers. These numbers become
+:class:`agnostic.port.code.Dim`; each is written as the length of a value's axis, or a product or quotient of such.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agnostic.program.nodes import Leaf, Node, Program, Value, map_values
 
 
 class Differ(Exception):
-    """Two programs are not the same but for numbers."""
+    """Two programs differ in more than numbers."""
 
 
 def merged(programs: Sequence[Program]) -> Program:
@@ -88,10 +88,10 @@ def _leaf(leaves: Sequence[Leaf], value: Callable[[Sequence[Value]], Value]) -> 
 
 
 def number(values: Sequence[Any]) -> Any:
-    """One value for several: itself if they are equal, a :class:`Dim` if they are lengths; so for each part of tuples.
+    """Merge values: equal values stay, lengths become a :class:`Dim`; tuples are merged item by item.
 
     Raises:
-        Differ: they differ, and are no lengths.
+        Differ: they differ and are not lengths.
     """
     first = values[0]
     if isinstance(first, list | tuple):
@@ -116,10 +116,10 @@ def lengths(code: Code) -> Iterator[Dim]:
 
 @dataclass(frozen=True)
 class Window:
-    """A length that counts the places of a window: (root + offset) // divisor.
+    """A length that counts the positions of a window: (root + offset) // divisor.
 
     Attributes:
-        root: the length that it comes from, at each size.
+        root: the length that it is computed from, at each size.
         offset, divisor: numbers.
     """
 
@@ -133,18 +133,18 @@ class Window:
         return tuple((n + self.offset) // self.divisor for n in self.root)
 
     def moved(self, offset: int, stride: int) -> Window:
-        """What a window over this length counts: (length + offset) // stride."""
+        """The number of positions of a window over this length: (length + offset) // stride."""
         return Window(self.root, self.offset + self.divisor * offset, self.divisor * stride)
 
 
 Windows = Mapping[tuple[int, ...], Window]
-"""By a length at each size, how it follows from another one."""
+"""Each length, by its value at each size, with its formula."""
 
 
 def windows(program: Program) -> Windows:
-    """The lengths that convolutions, pools and borders give, by the formulas of their operators.
+    """The output lengths of convolutions, pools and padding, by the formulas of these operators.
 
-    A formula that is found by trying may fit the sizes that were read, and no others; these hold at every size.
+    A formula that is found by trial may fit only the sizes that were read; these hold at every size.
     """
     known: dict[tuple[int, ...], Window] = {}
     for node in program.nodes:
@@ -161,7 +161,7 @@ def windows(program: Program) -> Windows:
 
 
 def _moves(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int, int, int]]:
-    """Of each axis along which a window moves: its length before and after, and the window's offset and stride."""
+    """For each axis along which a window moves: the lengths before and after, the offset and the stride."""
     given = node.attributes
     if node.operator in ("convolution", "max_pool", "average_pool"):
         rank = len(x.shape)
@@ -173,7 +173,7 @@ def _moves(node: Node, x: Value, y: Value) -> Iterator[tuple[int, int, int, int]
             if given.get("same"):
                 yield x.shape[axis], y.shape[axis], s - 1, s
             elif not any(isinstance(n, Dim) for n in (k, s, d, low, high)):
-                # With windows that hang over the end, one more is counted where the last is not whole.
+                # In ceil mode a last, partial window counts as well.
                 more = s - 1 if given.get("ceil_mode") else 0
                 yield x.shape[axis], y.shape[axis], low + high - (k - 1) * d - 1 + s + more, s
     elif node.operator == "pad":
@@ -192,7 +192,7 @@ class Spelled:
 
     Attributes:
         code: of the length.
-        is_certain: whether it holds at every size, rather than at those that were read.
+        is_certain: whether it holds at every size, not only at those that were read.
     """
 
     code: Code
@@ -200,10 +200,10 @@ class Spelled:
 
 
 def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code], known: Windows) -> Spelled | None:
-    """A length as code, by the axes of values: as one of them, a product or quotient; None where there is none.
+    """The code of a length: an axis of a value, a product or a quotient of axes; None where nothing fits.
 
     Args:
-        dim: which.
+        dim: the length.
         near: values whose axes may be used, the best first.
         shape: the code of a value's shape.
         known: see :func:`windows`.
@@ -259,7 +259,7 @@ def _guessed(dim: Dim, axes: Sequence[tuple[Dim, Code]], known: Windows) -> Code
 
 
 def _counted(wanted: Window, axes: Iterable[tuple[Dim, Code]], known: Windows) -> Code | None:
-    """A length by another one that comes from the same."""
+    """A length as an expression of another length with the same root."""
     for length, code in axes:
         base = known.get(length.sizes, Window(length.sizes, 0, 1))
         gap = wanted.offset - base.offset
@@ -276,7 +276,7 @@ def _moved(code: Code, offset: int, divisor: int) -> Code:
 
 
 def _quotient(dim: Dim, length: Dim, code: Code, divisors: Iterable[int]) -> Code | None:
-    """A length as the whole part of another, more or less some, divided: as a window that moves by a stride counts."""
+    """A length as ``(n + offset) // divisor`` of another length n, as the output size of a strided window."""
     for divisor in sorted(set(divisors) - {1}):
         # (n + offset) // divisor = d holds for offsets from d * divisor - n to divisor - 1 more.
         lowest = max(d * divisor - n for n, d in zip(length.sizes, dim.sizes, strict=True))

@@ -1,4 +1,4 @@
-"""From a model to source text and weights: the steps of a port in order, without running what was written."""
+"""From a program to source text and weights: the steps of a port in order, without running the result."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from agnostic.program.nodes import Array, Leaf, Program, Value
 
 @dataclass(frozen=True)
 class Draft:
-    """What was written, and how it relates to the source model.
+    """A written port, and its relation to the source model.
 
     Attributes:
-        program: the source's, at the first size.
-        laid: the same in the target's axes.
+        program: the program of the source, at the first size.
+        laid: the same program with the axes of the target.
         written: the source text, its weights and layers.
-        stubs: calls of functions that are to be filled in; their nodes are of the laid program.
-        has_guesses: whether a length follows a formula that was found by trying.
+        stubs: calls of functions that the user fills in; their nodes belong to the laid program.
+        has_guesses: whether the formula of a length was found by trial.
     """
 
     program: Program
@@ -66,13 +66,13 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     """Write the source of a program.
 
     Args:
-        programs: the same model's, read at one or more sizes of its inputs; what differs stays open in the source.
-        dialect: the target's.
-        stubs: whether operators that cannot be written become functions to be filled in.
+        programs: of the same model, read at one or more input sizes; lengths that differ stay variable in the source.
+        dialect: of the target.
+        stubs: whether operators that cannot be written become functions to fill in.
 
     Raises:
-        Unported: operators cannot be written; says which, where.
-        Differ: the programs are not the same but for lengths.
+        Unported: operators cannot be written; the message says which and where.
+        Differ: the programs differ in more than lengths.
     """
     programs = agreed(programs)
     laid = [laid_out(program, dialect.channels) for program in programs]
@@ -113,7 +113,9 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     return Draft(programs[0], laid[0], Written(text, weights, layers, notes), tuple(opened), blocks.has_guesses)
 
 
-FIX = "leave a function to fill in (stubs=True, --stubs), or say how it is spelled (operators=, --operators)"
+FIX = (
+    "write functions to fill in (stubs=True, --stubs), or define how the operator is written (operators=, --operators)"
+)
 """What to do about operators that cannot be written."""
 
 
@@ -139,7 +141,7 @@ def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, V
 
 
 def _helpers(classes: Sequence[Class], dialect: Dialect, blocks: Blocks) -> list[str]:
-    """The helpers that are named, in their own order, with those that they name."""
+    """The helpers with these names, and those that they call, in the order of the table."""
     lines = [line for c in classes for line in c.body]
     words = set(re.findall(r"(?<![.\w])\w+", "\n".join(lines)))
 

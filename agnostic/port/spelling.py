@@ -1,4 +1,4 @@
-"""What dialects share: a node with the code of its operands, the table of spellings, and those that are alike in all.
+"""What dialects share: a node with the code of its operands, the table of spellings, and the common spellings.
 
 A dialect starts its table with :data:`COMMON` and adds its own by :func:`agnostic.tables.filling`.
 """
@@ -48,15 +48,15 @@ class Call:
         return len(self.shape())
 
     def is_given(self, place: int) -> bool:
-        """Whether there is an operand."""
+        """Whether an operand is given."""
         return place < len(self.node.operands) and self.node.operands[place] is not None
 
 
 def fixed(number: Any) -> int:
-    """A number that is the same at every size of the inputs.
+    """A number that is equal at every input size.
 
     Raises:
-        Unwritable: it is not.
+        Unwritable: it depends on the size.
     """
     if isinstance(number, Dim):
         raise Unwritable("with a number that depends on the size")
@@ -66,25 +66,25 @@ def fixed(number: Any) -> int:
 Spelling = Callable[[Call], Code]
 
 
-# What layers are made with --------------------------------------------------------------------------------------------
+# Arguments of layers --------------------------------------------------------------------------------------------
 def one(numbers: Sequence[Any]) -> Any:
-    """A number instead of several equal ones, as layers take it."""
+    """One number in place of several equal ones, as layers accept it."""
     return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
 
 def ones(numbers: Sequence[int]) -> bool:
-    """Whether all of them are 1, as strides and dilations are by default."""
+    """Whether all are 1, the default of strides and dilations."""
     return all(n == 1 for n in numbers)
 
 
 def value_at(node: Node, place: int) -> Value | None:
-    """The operand at a place; None where it is a number or there is none."""
+    """The operand at a position; None where it is a number or missing."""
     found = node.operands[place] if place < len(node.operands) else None
     return found if isinstance(found, Value) else None
 
 
 def weights_at(node: Node, **places: int) -> tuple[Weight, ...]:
-    """Variables of a layer by their names, each the operand at a place, as far as there is one."""
+    """The variables of a layer: names with the positions of operands; missing operands are left out."""
     found = [(name, value_at(node, place)) for name, place in places.items()]
     return tuple(Weight(name, value) for name, value in found if value is not None)
 
@@ -94,7 +94,7 @@ def direct(layer: Code, operands: Sequence[Code]) -> Code:
     return Apply(layer, (operands[0],))
 
 
-# Operators that Python's own indexing spells --------------------------------------------------------------------------
+# Operators that are Python's indexing --------------------------------------------------------------------------
 COMMON: dict[str, Spelling] = {}
 _spells = filling(COMMON)
 
@@ -133,5 +133,5 @@ def _update(c: Call) -> Code:
 
 @_spells("custom")
 def _custom(c: Call) -> Code:
-    # A function of the file's own, which whoever writes the file knows.
+    # A function in the written file; the writer of the file handles it.
     raise Unwritable(c.get("reason") or "has no translation yet")

@@ -1,7 +1,7 @@
-"""Functions that are left to fill in: what the source computed there, and a file that tests them on it.
+"""Functions that the user fills in: their recorded inputs and outputs, and a file that tests them.
 
-What goes into an operator that the source's framework alone can compute is recorded there; the operators around it, and
-those that the target alone lacks, are computed by the references of the vocabulary in float64.
+Inputs of an operator that only the source's framework can compute are recorded there. The operators around it, and
+those that only the target lacks, are computed by the vocabulary's NumPy reference in float64.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Kept:
     """Recorded calls, and the test of the functions.
 
     Attributes:
-        arrays: by name: ``"twist_1_x"`` what the first call of ``twist`` is given, ``"twist_1_result_0"`` what it
-            gives; ``"input_0"`` and ``"output_0"`` of the model.
+        arrays: by name: ``"twist_1_x"`` is the input x of the first call of ``twist``, ``"twist_1_result_0"`` its
+            output; ``"input_0"`` and ``"output_0"`` are those of the model.
         test: the text of a test file.
     """
 
@@ -45,14 +45,14 @@ def kept(
     weights: Mapping[str, Array],
     recorded: Mapping[Value, Array],
 ) -> Kept:
-    """Compute what each function is given and gives, and write the test.
+    """Compute inputs and outputs of each function, and write the test.
 
     Args:
-        draft: with functions to fill in.
-        testing: how the target spells a test.
+        draft: a port with functions to fill in.
+        testing: pieces of a test in the target's framework.
         inputs, outputs: of the source model, in order, at the size of the draft's program.
         weights: of the source model, by name.
-        recorded: what custom operators gave in a run of the source, by the values of its program.
+        recorded: results of custom operators in a run of the source, by the values of its program.
     """
     values = _values(draft, inputs, weights, recorded)
     arrays: dict[str, Array] = {}
@@ -88,7 +88,7 @@ def _chosen(stubs: Sequence[Stub]) -> Iterator[tuple[str, Stub]]:
 def _values(
     draft: Draft, inputs: Sequence[Array], weights: Mapping[str, Array], recorded: Mapping[Value, Array]
 ) -> dict[Value, Array]:
-    """The values that stubs read and give, in the axes of the target."""
+    """The inputs and outputs of stubs, with the axes of the target."""
     laid = draft.laid
     wanted = {v for stub in draft.stubs for o in (*stub.operands, stub.node.outputs) for v in values_in(o)}
     known = {laid.places[value][0]: array for value, array in recorded.items() if value in laid.places}

@@ -1,4 +1,4 @@
-"""Blocks with marks in the place of their numbers, strings and None, so that equal ones can be found."""
+"""Templates of blocks: marks replace numbers, strings and None, so that equal blocks can be found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WORDS = {"*": "scale", "/": "divisor", "//": "divisor", "+": "offset", "-": "off
 
 
 class Missing:
-    """Stands for an argument of a part that a block does not have."""
+    """Stands for an argument of a part that a block lacks."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -58,7 +58,7 @@ class Mark:
 
     Attributes:
         number: of the mark.
-        hint: of what the literal means: the member that it belongs to and the argument, joined by a dot.
+        hint: the meaning of the literal: its member and argument, joined by a dot.
         role: ``"channels"``, ``"heads"``, ``"size"`` or ``""``.
     """
 
@@ -69,13 +69,13 @@ class Mark:
 
 @dataclass
 class Template:
-    """A block with marks in the place of its literals.
+    """A block with marks in place of its literals.
 
     Attributes:
         members: with the code that makes each.
         statements: in order.
         inputs, outputs: values.
-        stack: of a block that calls its layers one after the other the code of all of them; else None.
+        stack: for a block that calls its layers one after the other, the code of all of them; else None.
     """
 
     members: list[tuple[Member, Code]]
@@ -90,11 +90,11 @@ class Group:
     """Blocks that become one class.
 
     Attributes:
-        template: what they share.
+        template: of all blocks.
         bodies: in order.
-        columns: of each body, what stands at each mark.
+        columns: for each body, its values at the marks.
         name: of the class.
-        parameters: names, with what each body gives.
+        parameters: names, with the value of each body.
     """
 
     template: Template
@@ -123,7 +123,7 @@ def marks(template: Template) -> list[Mark]:
 
 
 def skeleton(template: Template) -> str:
-    """A text that two templates share if they are equal apart from what stands at their marks."""
+    """A text that is equal for two templates that are equal apart from the values at their marks."""
     numbers: dict[Value, int] = {}
 
     def number(value: Value) -> Name:
@@ -148,7 +148,7 @@ def skeleton(template: Template) -> str:
 
 
 def marked(template: Template) -> tuple[Template, dict[Mark, Any]]:
-    """The template with its literals replaced by marks, and what stood at each."""
+    """The template with its literals replaced by marks, and the values of the marks."""
     column: dict[Mark, Any] = {}
 
     def mark(value: Any, hint: str, role: str) -> Code:
@@ -199,7 +199,7 @@ def shaped(shape: Code, hint: str, visit: Visit, kind: str = "") -> Code:
 
 
 def visited(code: Code, hint: str, visit: Visit) -> Code:
-    """The code with each literal, or tuple of literals, replaced by what is given for it, a hint and its role."""
+    """The code with each literal, or tuple of literals, replaced by a function of the literal, a hint and its role."""
     if is_literal(code):
         return visit(code, hint, ROLES.get(hint.rpartition(".")[2].rpartition("_")[2], ""))
     if isinstance(code, Apply):
@@ -237,7 +237,7 @@ def _visited_call(code: Apply, hint: str, visit: Visit) -> Code:
     else:
         called = code.function.name if isinstance(code.function, Attr) else ""
         function = visited(code.function, hint, visit)
-    # The parts of a stack are known by their own names.
+    # The parts of a stack have their own names.
     owner = next((value for key, value in code.keywords if key == "name" and isinstance(value, str)), "")
     inner = f"{hint}.{owner}" if hint and owner else owner or hint
     inside = inner.rpartition(".")[2] or called if called and code.keywords else hint

@@ -1,4 +1,4 @@
-"""Blocks that differ by parts that some lack become one, with an argument that says whether they are there."""
+"""Merge blocks of which some lack parts: an argument of the class says whether the part is present."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agnostic.port.writer import Member, Statement
 from agnostic.program.nodes import Value
 
 TRIES = 2000
-"""Steps in which two blocks are put side by side before that is given up."""
+"""The number of steps after which the alignment of two blocks is given up."""
 
 
 def merged(groups: list[Group]) -> list[Group]:
-    """Groups that differ by parts that one lacks become one, with an argument that says whether they are there."""
+    """Merge groups of which some lack parts: an argument says whether the part is present."""
     groups = sorted(groups, key=lambda group: -len(group.template.statements))
     again = True
     while again and len(groups) > 1:
@@ -29,7 +29,7 @@ def merged(groups: list[Group]) -> list[Group]:
             found = _side_by_side(groups[one].template, groups[other].template)
             if found is None:
                 continue
-            # The largest takes the others in, the most alike first.
+            # The largest group absorbs the others, the most similar first.
             order = (-len(groups[one].template.statements), len(found.gone))
             if best is None or order < best[0]:
                 best = (order, one, other, found)
@@ -47,13 +47,13 @@ def _is_chain(group: Group) -> bool:
 
 @dataclass(frozen=True)
 class BlockAlignment:
-    """How the statements of a smaller block lie in a larger one.
+    """The alignment of a smaller block with a larger one.
 
     Attributes:
-        values: of the smaller block, for the values of the larger one.
-        pairs: statements that are equal, by their places.
-        gone: for each place of a statement that the smaller block lacks, the value that stands for its result.
-        given: arguments of the larger block that are known in the smaller one.
+        values: values of the smaller block, by the values of the larger one.
+        pairs: positions of equal statements.
+        gone: for each position of a statement that the smaller block lacks, the value that replaces its result.
+        given: arguments of the larger block that are fixed in the smaller one.
     """
 
     values: Mapping[Value, Value]
@@ -63,7 +63,7 @@ class BlockAlignment:
 
 
 def _side_by_side(whole: Template, part: Template) -> BlockAlignment | None:
-    """How a smaller block lies in a larger one; None where it is more than the larger one without some parts."""
+    """Align a smaller block with a larger one; None unless it is the larger one without some parts."""
     if not 0 <= len(whole.statements) - len(part.statements) <= 12 or len(whole.inputs) != len(part.inputs):
         return None
     first = BlockAlignment(dict(zip(whole.inputs, part.inputs, strict=True)))
@@ -100,12 +100,12 @@ def _aligned(
         skipped = replace(state, values=values, gone={**state.gone, i: instead})
         yield from _aligned(whole, part, i + 1, j, skipped, tries)
     if not any(v in state.values for v in refs(statement.code)):
-        # Made of weights or constants alone, for a later part that is not there either.
+        # It reads only weights or constants, for a later part that is missing as well.
         yield from _aligned(whole, part, i + 1, j, replace(state, gone={**state.gone, i: target}), tries)
 
 
 def _readings(code: Code, given: Mapping[Code, bool]) -> Iterator[tuple[Code, Mapping[Code, bool]]]:
-    """What a statement may come down to: itself, or one of the sides of a condition."""
+    """The forms of a statement: itself, or one branch of its condition."""
     yield code, given
     if isinstance(code, If):
         for is_true, side in ((True, code.then), (False, code.otherwise)):
@@ -166,7 +166,7 @@ def _with_options(larger: Group, smaller: Group, found: BlockAlignment) -> Group
 
 
 def _conditional(whole: Template, found: BlockAlignment, condition: Code) -> list[Statement]:
-    """The statements, with runs of those that may be missing as one each."""
+    """The statements; each run of optional ones becomes one conditional statement."""
     statements: list[Statement] = []
     inside: dict[Value, Code] = {}
     for i, statement in enumerate(whole.statements):
@@ -192,7 +192,7 @@ def _giver(whole: Template, value: Value) -> int:
 
 
 def _mark_pairs(whole: Template, part: Template, found: BlockAlignment) -> Iterator[tuple[Mark, Mark]]:
-    """The marks of the larger block with those of the smaller one that stand in the same places."""
+    """Pairs of marks of the larger and the smaller block at equal places."""
 
     def see(one: Code, other: Code) -> Iterator[tuple[Mark, Mark]]:
         template = [Statement((), one)], [Statement((), other)]
@@ -210,7 +210,7 @@ def _mark_pairs(whole: Template, part: Template, found: BlockAlignment) -> Itera
 
 
 def _word(codes: Sequence[Code], members: Sequence[Member]) -> str:
-    """What to call the argument that says whether parts are there."""
+    """The name of the argument that says whether a part is present."""
     functions = {name.rpartition(".")[2] for code in codes for name in names(code)}
     if "roll" in functions:
         return "shifted"

@@ -49,7 +49,7 @@ class Ported:
         to: the framework's backend.
         source: the text of the file.
         arrays: its weights, by the paths of the new model's variables.
-        report: whether it computes the same, and what a reader should know.
+        report: whether it computes the same, with notes for the user.
         stubs: recorded calls of the functions that are left to fill in, and a test of them; None: there are none.
 
     Example:
@@ -141,9 +141,9 @@ def port(
         channels_first: images keep their channels before height and width.
         check: whether the written source is run, in a process of its own, and compared layer by layer.
         engine: what the target computes with there, if it has several engines; None: its own choice.
-        operators: how operators of your own are spelled in the target: see :func:`agnostic.custom_operator`.
-        stubs: whether an operator that cannot be ported becomes a function to fill in. What it is given and gives is
-            recorded, and :meth:`Ported.save` writes a test of it; the source is not run while there are any.
+        operators: definitions of custom operators in the target: see :func:`agnostic.custom_operator`.
+        stubs: whether an operator that cannot be ported becomes a function to fill in. Its inputs and outputs are
+            recorded, and :meth:`Ported.save` writes a test; a source with such functions is not run.
 
     Returns:
         The source, its weights, the model and a report with the verdict.
@@ -201,7 +201,7 @@ def taught_in(path: Path) -> list[CustomOperator]:
 
 
 def _check_open(free: Draft, fixed: Draft) -> None:
-    """Raise Differ where a freer source leaves more to fill in."""
+    """Raise Differ where a source with freer sizes has more functions to fill in."""
     missing = {stub.function for stub in free.stubs} - {stub.function for stub in fixed.stubs}
     if missing:
         raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
@@ -233,7 +233,7 @@ def _or_raised(found: Program | AgnosticError) -> Program:
 
 @dataclass(frozen=True)
 class Drafted:
-    """What was written, what of the sizes is free, the weights, and what a reader should know."""
+    """A draft, the sizes that are free, the weights, and notes for the user."""
 
     draft: Draft
     variation: Variation | None
@@ -253,7 +253,7 @@ def drafted_for(
     *,
     stubs: bool = False,
 ) -> Drafted:
-    """Write the source with as many free lengths as the model has."""
+    """Write the source with as many free lengths as the model allows."""
     weights = backend[WEIGHTS].weights(model)
 
     def read(given: Any) -> Folded:
@@ -273,7 +273,7 @@ def drafted_for(
     def draft_of(programs: Sequence[Program]) -> Draft:
         return drafted(programs, dialect, stubs=stubs)
 
-    # What cannot be written at one size cannot be written at all.
+    # A program that cannot be written at one size cannot be written at all.
     fixed = draft_of([first.program]) if custom.unknown(first.program) else None
 
     @functools.cache
@@ -293,7 +293,7 @@ def drafted_for(
             draft, found = free, variation
             break
         except (Differ, AgnosticError) as error:
-            # Of several operators the first is enough here; a port that is refused names all.
+            # The first of several operators is enough here; the error of a refused port names all.
             reason = str(error).partition(" | ")[0]
             notes.append(f"Not free: {variation.name} ({display.shortened(reason, 300)}).")
     draft = draft or draft_of([first.program])
@@ -307,7 +307,7 @@ def drafted_for(
 def calls_of(
     backend: Backend, model: Model, written: Drafted, dialect: Dialect, operators: Mapping[str, CustomOperator]
 ) -> Kept:
-    """Record what the functions that are left to fill in are given and give."""
+    """Record the inputs and outputs of the functions to fill in."""
     calls, inputs = backend[CALLS], written.inputs
     nodes = [n for n in backend[PROGRAM].program(model, inputs, operators.keys()).nodes if n.operator == "custom"]
     recorded: dict[Value, Array] = {}
@@ -320,7 +320,7 @@ def calls_of(
 
 
 def cases(backend: Backend, inputs: Any, variation: Variation | None) -> list[Any]:
-    """The inputs that the two are compared on: those given, and others of another size."""
+    """The inputs of the comparison: the given ones, and inputs of another size."""
     shapes = [tuple(int(n) for n in x.shape) for x in arrays(inputs)]
     if variation is None:
         return [sampled(backend, inputs, shapes)]

@@ -1,4 +1,4 @@
-"""Long lines of source broken at their brackets, as a formatter would."""
+"""Break long lines of source at their brackets, as a formatter does."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
 
 
 def wrapped(source: str) -> str:
-    """The source with each line of at most :data:`WIDTH` characters, where brackets allow it."""
+    """Break lines longer than :data:`WIDTH` characters, where brackets allow it."""
     return "\n".join(part for line in source.split("\n") for part in _broken(line))
 
 
 def _broken(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith(("#", '"""')):
         return [line]
-    # Brackets inside of strings do not count.
+    # Brackets inside strings do not count.
     bare = _STRING.sub(lambda found: "_" * len(found[0]), line)
     spans = _outermost(bare)
     if not spans:
@@ -35,7 +35,7 @@ def _broken(line: str) -> list[str]:
         return [head, *_broken(f"{indent}    {inner.strip()}"), indent + tail]
     is_call = bool(re.search(r"[\w\])]$", head[:-1])) and not re.search(r"\b(if|else|and|or|not|in|return)$", head[:-1])
     if not is_call and line[start] == "(" and len(inside) == 1 and not inner.rstrip().endswith(","):
-        # Parentheses around an expression alone: a comma would make it a tuple.
+        # Parentheses around one expression: a trailing comma would make it a tuple.
         return [head, *_broken(f"{indent}    {inner.strip()}"), *_broken(indent + tail)]
     whole = f"{indent}    {inner.strip()}"
     if len(whole) <= WIDTH and len(inside) > 1:
@@ -72,7 +72,7 @@ def _outermost(bare: str) -> list[tuple[int, int]]:
 
 
 def _parts(inner: str, bare: str) -> list[str]:
-    """What stands between the commas of one level."""
+    """The parts between the commas of one level."""
     found, depth, start = [], 0, 0
     for place, letter in enumerate(bare):
         if letter in "([{":

@@ -1,4 +1,4 @@
-"""From a laid out program to classes: the neutral half of writing source. See :mod:`agnostic.port.dialect`."""
+"""From a laid-out program to class bodies: the neutral half of writing source. See :mod:`agnostic.port.dialect`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LENGTH = "length:"
 
 @dataclass
 class Member:
-    """What a block has: a layer, a block inside, or a weight.
+    """A member of a block: a layer, a nested block, or a weight.
 
     Attributes:
         name: of the attribute.
         layer: its name in the model, relative to the block.
-        constructor: of a layer.
-        body: of a block inside.
-        leaf: of a weight.
-        weights: of a layer: (name, leaf, steps) of each of its variables.
-        output: what a layer gives.
+        constructor: for a layer, the code that makes it.
+        body: for a nested block, its body.
+        leaf: for a weight, the program's leaf.
+        weights: for a layer: (name, leaf, steps) of each of its variables.
+        output: for a layer, its result.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Member:
 
 @dataclass
 class Statement:
-    """Values that get a name, and the code that gives them."""
+    """Values that get a name, and the code that computes them."""
 
     targets: tuple[Value, ...]
     code: Code
@@ -52,16 +52,16 @@ class Statement:
 
 @dataclass
 class Body:
-    """A block: what it has and does.
+    """A block: its members and statements.
 
     Attributes:
         path: of the layer.
         kind: its class name in the source.
-        inputs: what its call takes.
-        outputs: what it returns.
-        members: in the order in which they are first used.
+        inputs: the inputs of its call.
+        outputs: the values that it returns.
+        members: in the order of their first use.
         statements: in order.
-        is_chain: whether it does no more than call its members one after the other.
+        is_chain: whether it only calls its members one after the other.
     """
 
     path: str
@@ -74,7 +74,7 @@ class Body:
 
     @property
     def bodies(self) -> Iterator[Body]:
-        """Those inside, innermost first, and itself."""
+        """The nested bodies, innermost first, then this one."""
         for member in self.members:
             if member.body is not None:
                 yield from member.body.bodies
@@ -86,8 +86,8 @@ class Blocks:
 
     Args:
         program: laid out for the dialect.
-        dialect: the target's.
-        functions: gathers what the dialect cannot spell.
+        dialect: of the target.
+        functions: collects the functions for operators that the dialect lacks.
     """
 
     def __init__(self, program: Program, dialect: Dialect, functions: Functions) -> None:
@@ -118,12 +118,12 @@ class Blocks:
         self._members: dict[str, dict[Any, Member]] = defaultdict(dict)
 
     def root(self) -> Body:
-        """The model's body, with those of all blocks inside."""
+        """The model's body, with the bodies of all nested blocks."""
         return self.body(self.tree)
 
     # Layers and weights -----------------------------------------------------------------------------------------------
     def _layers(self) -> dict[int, tuple[Any, LayerNode]]:
-        """The layer of each node that becomes one, with a key that the calls of one layer share."""
+        """The layer of each node that has one, with a key that all calls of a layer share."""
         keys: dict[Any, list[tuple[Node, LayerNode]]] = defaultdict(list)
         users: dict[Value, set[Any]] = defaultdict(set)
         for number, node in enumerate(self.program.nodes):
@@ -153,7 +153,7 @@ class Blocks:
         return names[0] if names else node.module
 
     def _home(self, value: Value) -> str:
-        """The innermost block inside which all readers are."""
+        """The innermost block that contains all readers."""
         places = [self.place[id(node)] for node in self.readers[value]] or [""]
         names = places[0].split(".")
         for place in places[1:]:
@@ -226,7 +226,7 @@ class Blocks:
                     body.members.append(known[key])
                 code = layer.apply(Name(f"self.{known[key].name}"), operands)
                 if not isinstance(code, Apply):
-                    # What the layer itself returns is changed afterwards, such as cut at its border.
+                    # The result of the layer is changed afterwards, such as cropped.
                     known[key].output = None
         except Unwritable as error:
             code = self.functions.call(node, operands, error.message)
@@ -239,7 +239,7 @@ class Blocks:
             leaf.name.rpartition(".")[0] for leaf in self.leaves.values() if leaf.name.startswith(f"{node.module}.")
         }
         if node.module and inside == {owner}:
-            owner = node.module  # the weights of a recurrent layer's cell, which is no layer of the target's
+            owner = node.module  # weights of a recurrent layer's cell, which is no layer of the target
         relative = owner if not body.path else owner.removeprefix(body.path).removeprefix(".")
         if not relative:
             names = [self.leaves[w.value].name.rpartition(".")[2] for w in layer.weights]
@@ -292,7 +292,7 @@ class Blocks:
 
     # Sizes ------------------------------------------------------------------------------------------------------------
     def _sized(self, body: Body, node: Node, code: Code) -> Code:
-        """The code with lengths that change said by the shapes of values."""
+        """The code with variable lengths written as expressions of shapes."""
         near = [v for v in reads(node) if v not in self.homes]
         near += [v for v in self._near(body) if v not in near]
 
@@ -359,7 +359,7 @@ class Blocks:
         )
 
     def _open(self, piece: Code, near: Sequence[Value]) -> Code:
-        """A shape with one of its changing lengths left to the framework: -1."""
+        """A shape with one variable length left to the framework: -1."""
         if not isinstance(piece, tuple) or not any(isinstance(n, Dim) for n in piece):
             return piece
         places = [i for i, n in enumerate(piece) if isinstance(n, Dim)]
@@ -369,7 +369,7 @@ class Blocks:
 
     # Chains -----------------------------------------------------------------------------------------------------------
     def _is_chain(self, body: Body) -> bool:
-        """Whether each statement calls one of its members, or a layer without weights, on what the last one gave."""
+        """Whether each statement calls a member, or a layer without weights, on the result of the one before."""
         if len(body.inputs) != 1 or len(body.outputs) != 1 or len(body.statements) < 1:
             return False
         current = body.inputs[0]
@@ -396,7 +396,7 @@ class Blocks:
 
 
 def _constant_name(leaf: Leaf) -> str:
-    """What an array of constants is called: mask, index or table."""
+    """The name of an array of constants: mask, index or table."""
     assert leaf.array is not None
     kind = leaf.array.dtype.kind
     if kind == "b" or (kind == "f" and leaf.array.max() == 0 and leaf.array.min() <= -100):
@@ -405,7 +405,7 @@ def _constant_name(leaf: Leaf) -> str:
 
 
 def _flat(relative: str) -> str:
-    """A name for a layer that may stand in a path."""
+    """The name of a layer as it may be part of a path."""
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in relative)
 
 
@@ -417,7 +417,7 @@ def _snake(kind: str) -> str:
 
 
 def _common(names: Sequence[str]) -> str:
-    """What names begin with alike, up to a ``_``: in_proj of in_proj_weight and in_proj_bias."""
+    """The common prefix of names up to a ``_``: in_proj of in_proj_weight and in_proj_bias."""
     words = [name.split("_") for name in names]
     found = []
     for column in zip(*words, strict=False):
