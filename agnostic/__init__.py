@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from agnostic.attribution.verb import explain
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
+    from agnostic.extract.similarity import similar
+    from agnostic.extract.top import top
     from agnostic.extract.verb import extract
     from agnostic.gradients import gradients
     from agnostic.models.attached import set_card
@@ -67,9 +69,11 @@ __all__ = [
     "program",
     "recipes",
     "set_card",
+    "similar",
     "submodel",
     "taps",
     "testing",
+    "top",
     "trace",
     "transfer",
     "visualize",
@@ -107,9 +111,11 @@ _WHERE = {
     "custom_operator": "agnostic.program.custom:custom_operator",
     "recipes": "agnostic.visualization.recipes",
     "set_card": "agnostic.models.attached:set_card",
+    "similar": "agnostic.extract.similarity:similar",
     "submodel": "agnostic.taps.verbs:submodel",
     "taps": "agnostic.taps",
     "testing": "agnostic.testing",
+    "top": "agnostic.extract.top:top",
     "trace": "agnostic.compare.verbs:trace",
     "transfer": "agnostic.transfer.verb:transfer",
     "visualize": "agnostic.visualization.verb:visualize",

@@ -69,7 +69,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         augmentation.dataset([inputs[0]] * 3, 0), ag.data.Ragged.from_lists([[1], [2, 3]]),
         ag.data.shuffle(list(range(1000)), seed=0), *folders(folder),
         ag.port(network("conv"), "keras", inputs, check=False),
-        *attributions(net, name), stored(net, name, folder), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
+        *attributions(net, name), *stored(net, folder), ag.custom_operator(name, to="torch")(lambda x: 2 * x),
         ag.objectives.channel(name, range(4096)), ag.objectives.neuron(name, range(64)),
         ag.objectives.direction(name, np.ones((2, 4))), ag.objectives.logit(range(1000)), ag.objectives.deepdream(name),
         ag.objectives.caricature(name, np.zeros((4, 4, 3)), name=name),
@@ -98,10 +98,14 @@ def folders(folder: Path) -> Iterator[Any]:
     yield generator.flow_from_dataframe(table, target_size=(4, 4))
 
 
-def stored(net: nn.Module, name: str, folder: Path) -> Any:
-    """A store of activations."""
+def stored(net: nn.Module, folder: Path) -> Iterator[Any]:
+    """A store of activations, and what is asked of it."""
     pytest.importorskip("zarr")
-    return ag.extract(net, np.zeros((2, 8, 8, 3), np.uint8), [net[0]], folder / "acts.zarr", reduce="mean")
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    store = ag.extract(net, images, [net[0]], folder / "acts.zarr", reduce="mean")
+    yield store
+    yield ag.top(store, next(iter(store)), 0)
+    yield ag.similar(store)
 
 
 def attributions(net: nn.Module, name: str) -> Iterator[Any]:

@@ -1,0 +1,253 @@
+"""``agnostic.similar``: how alike layers represent the same samples, within a model or between two."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agnostic import display
+from agnostic.checks import whole_number
+from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.reference.similarity import (
+    linear_gram,
+    median_distance,
+    procrustes,
+    rbf_gram,
+    svcca,
+    unbiased_hsic,
+)
+from agnostic.taps.stores import ActivationStore, open_store
+from agnostic.text import counted
+
+Array = npt.NDArray[Any]
+Given = ActivationStore | str | os.PathLike[str] | Mapping[str, Any]
+
+MEASURES = ("cka", "kernel_cka", "procrustes", "svcca")
+_FEWEST = 4
+"""Samples of a batch, for the unbiased estimate."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How alike layers represent the same samples.
+
+    Attributes:
+        values: (rows, columns) about 1 for layers that represent the samples alike; an unbiased estimate may lie
+            slightly above 1 or below 0.
+        rows: names of the layers of the first store.
+        columns: names of the layers of the second.
+        measure: one of :data:`MEASURES`.
+        samples: how many were compared.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(40, 5))
+        >>> ag.similar({"x": x, "twice": 2 * x}, {"noise": rng.normal(size=(40, 5))}).values.round(1).tolist()
+        [[-0.0], [-0.0]]
+    """
+
+    values: npt.NDArray[np.float64]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    measure: str
+    samples: int
+
+    def __repr__(self) -> str:
+        size = f"{len(self.rows)} x {counted(len(self.columns), 'layer')}"
+        best = [
+            f"{a}: {self.columns[int(v.argmax())]} {v.max():.2f}" for a, v in zip(self.rows, self.values, strict=True)
+        ]
+        return (
+            f"<Similarity by {self.measure} of {size}, {counted(self.samples, 'sample')} ({display.listed(best, 160)})>"
+        )
+
+    def picture(self) -> npt.NDArray[np.uint8]:
+        """A table of colours: a row for each layer of the first store, bright where they are alike.
+
+        Returns:
+            (H, W, 3) uint8.
+        """
+        from agnostic.extract.charts import heat_map
+
+        return heat_map(self.values, self.rows, self.columns)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture as PNG, with the numbers in its metadata.
+
+        Args:
+            path: the file, whose name ends in ``.png``.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        import json
+
+        from agnostic.files import write_png
+
+        told = {"measure": self.measure, "samples": self.samples, "rows": self.rows, "columns": self.columns}
+        write_png(path, self.picture(), {"agnostic": json.dumps({**told, "values": self.values.tolist()})})
+
+
+def similar(
+    a: Given,
+    b: Given | None = None,
+    *,
+    measure: str = "cka",
+    samples: int | None = 4096,
+    batch: int = 256,
+    seed: int = 0,
+) -> Similarity:
+    """How alike the layers of two stores represent the same samples: of two models, of two frameworks, or of one before
+    and after fine-tuning, pruning or porting.
+
+    Args:
+        a, b: stores of :func:`agnostic.extract` over the same data set, their paths, or mappings from names to arrays
+            (n, ...) whose rows are the same samples. None: the layers of ``a`` among each other. Of a store, the means
+            over positions are compared if it has them, else the maxima, else the whole outputs.
+        measure: ``"cka"``, centred kernel alignment with the linear kernel; ``"kernel_cka"``, with a Gaussian one as
+            wide as the median distance; both estimated without bias, in minibatches. ``"procrustes"``: how much the
+            best rotation explains. ``"svcca"``: the mean canonical correlation of the directions of most variance.
+        samples: how many are drawn of all; None: all. All that are drawn are in memory, for every layer.
+        batch: samples in a minibatch, at least 4.
+        seed: of the draw, and of the order in minibatches.
+
+    Returns:
+        The measure for each pair of layers.
+
+    Raises:
+        InvalidInput: the stores are of other samples, have too few, or a layer has no rows.
+        UnknownName: there is no such measure.
+
+    Source: see :mod:`agnostic.reference.similarity`; the minibatch form is that of Nguyen, Raghu and Kornblith, ICLR
+        2021, equation 3, over samples in random order.
+
+    Example:
+        >>> store = ag.extract(model, images[[0, 1, 0, 1, 1]], ["conv", "relu"], "five.zarr", reduce="values")
+        >>> ag.similar(store, batch=5).values.diagonal().round(6).tolist()
+        [1.0, 1.0]
+    """
+    if measure not in MEASURES:
+        raise UnknownName(f"measure is one of {', '.join(MEASURES)}, not {measure!r}{nearest(str(measure), MEASURES)}")
+    whole_number("batch", batch, _FEWEST)
+    first = _opened(a)
+    second = first if b is None else _opened(b)
+    count, usable = _shared(first, second)
+    rng = np.random.default_rng(whole_number("seed", seed))
+    chosen = usable
+    if samples is not None and len(usable) > whole_number("samples", samples, _FEWEST):
+        chosen = np.sort(rng.choice(usable, samples, replace=False))
+    if len(chosen) < _FEWEST:
+        raise InvalidInput(
+            f"{counted(len(chosen), 'sample')} of {count} can be compared, and at least {_FEWEST} are needed"
+        )
+    rows = {name: _read(first, name, chosen) for name in first}
+    columns = rows if second is first else {name: _read(second, name, chosen) for name in second}
+    if measure in ("cka", "kernel_cka"):
+        parts = np.array_split(rng.permutation(len(chosen)), max(1, -(-len(chosen) // batch)))
+        parts = [np.sort(part) for part in parts if len(part) >= _FEWEST] or [np.arange(len(chosen))]
+        values = _minibatch_cka(rows, columns, parts, gaussian=measure == "kernel_cka")
+    else:
+        of = procrustes if measure == "procrustes" else svcca
+        values = np.array([[of(x, y) for y in columns.values()] for x in rows.values()])
+    return Similarity(values, tuple(rows), tuple(columns), measure, len(chosen))
+
+
+def _opened(given: Given) -> ActivationStore | dict[str, Array]:
+    if isinstance(given, ActivationStore):
+        return given
+    if isinstance(given, Mapping):
+        found = {str(name): np.asarray(x) for name, x in given.items()}
+        if len({len(x) for x in found.values() if x.ndim}) != 1 or any(x.ndim < 2 for x in found.values()):
+            shapes = ", ".join(f"{name}: {x.shape}" for name, x in found.items())
+            raise InvalidInput(f"arrays to compare have a row for each sample, and as many of them, not {shapes}")
+        return found
+    return open_store(given)
+
+
+def _shared(first: Any, second: Any) -> tuple[int, npt.NDArray[np.int64]]:
+    """The number of samples, and the positions of those that both could read."""
+    counts = [x.done if isinstance(x, ActivationStore) else len(next(iter(x.values()))) for x in (first, second)]
+    stores = [x for x in (first, second) if isinstance(x, ActivationStore)]
+    same = counts[0] == counts[1]
+    if same and len(stores) == 2 and stores[0] is not stores[1]:
+        same = bool((stores[0].samples == stores[1].samples).all())
+    if not same:
+        names = " and ".join(repr(x.path) if isinstance(x, ActivationStore) else "the arrays" for x in (first, second))
+        raise InvalidInput(
+            f"{names} are of other samples ({counts[0]} and {counts[1]}): extract both models "
+            "over one data set, in one order"
+        )
+    readable = np.ones(counts[0], bool)
+    for store in stores:
+        readable &= store.readable
+    return counts[0], np.flatnonzero(readable)
+
+
+def _read(source: Any, name: str, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(n, d) float32 of the chosen samples, read shard by shard."""
+    if not isinstance(source, ActivationStore):
+        return np.asarray(source[name][chosen], np.float32).reshape(len(chosen), -1)
+    rows, step = source[name].features, source.header.shard
+    found = np.empty((len(chosen), int(np.prod(rows.shape[1:], dtype=np.int64))), np.float32)
+    for start in range(0, len(rows), step):
+        low, high = np.searchsorted(chosen, (start, start + step))
+        if low < high:
+            part = np.asarray(rows[start : start + step])[chosen[low:high] - start]
+            found[low:high] = part.reshape(high - low, -1)
+    return found
+
+
+def _minibatch_cka(
+    rows: Mapping[str, Array], columns: Mapping[str, Array], parts: list[npt.NDArray[np.int64]], gaussian: bool
+) -> npt.NDArray[np.float64]:
+    """The criterion of each pair, and of each layer with itself, summed over minibatches."""
+    kernels = [_kernels(x, gaussian, parts[0]) for x in ((rows,) if columns is rows else (rows, columns))]
+    across = np.zeros((len(rows), len(columns)))
+    own = [np.zeros(len(x)) for x in (rows, columns)]
+    for part in parts:
+        grams = [[gram(part) for gram in x] for x in kernels]
+        left, right = grams[0], grams[-1]
+        across += [[unbiased_hsic(k, other) for other in right] for k in left]
+        for total, found in zip(own, (left, right), strict=True):
+            total += [unbiased_hsic(k, k) for k in found]
+    # A layer that is constant, or nearly so, is like nothing.
+    norms = np.sqrt(np.maximum(own[0], 0)[:, None] * np.maximum(own[1], 0))
+    found: npt.NDArray[np.float64] = np.divide(across, norms, out=np.zeros_like(across), where=norms > 0)
+    return found
+
+
+def _kernels(
+    layers: Mapping[str, Array], gaussian: bool, first: npt.NDArray[np.int64]
+) -> list[Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]]:
+    """For each layer a function from the positions of samples to their Gram matrix.
+
+    The width of a Gaussian kernel is the median distance in the first minibatch.
+    """
+    return [partial(_gram, x, median_distance(x[first]) if gaussian else None) for x in layers.values()]
+
+
+def _gram(x: Array, width: float | None, part: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    # Centred, since large means would cost digits.
+    rows = x[part] - x[part].mean(0, dtype=np.float64)
+    return linear_gram(rows) if width is None else rbf_gram(rows, width or 1.0)
+
+
+def layer_pairs(found: Similarity) -> Iterator[tuple[str, str, float]]:
+    """Each layer of the first store, the most alike of the second, and how much."""
+    for name, values in zip(found.rows, found.values, strict=True):
+        best = int(values.argmax())
+        yield name, found.columns[best], float(values[best])
+
+
+def picture_path(folder: Path, *parts: str) -> Path:
+    """The name of a picture in a folder."""
+    from agnostic.visualization.pictures import shortened, slug
+
+    return folder / f"{shortened('-'.join(slug(part) for part in parts))}.png"
