@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agnostic.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from agnostic import attribution, augmentation, data, ops, optimizers, taps, testing
+    from agnostic import attribution, augmentation, data, ops, optimizers, sklearn, taps, testing
     from agnostic.attribution.verb import explain
     from agnostic.compare.verbs import compare, trace
     from agnostic.errors import AgnosticError, InvalidInput, InvalidWeights, MissingDependency, NonFinite, UnknownName
@@ -70,6 +70,7 @@ __all__ = [
     "recipes",
     "set_card",
     "similar",
+    "sklearn",
     "submodel",
     "taps",
     "testing",
@@ -112,6 +113,7 @@ _WHERE = {
     "recipes": "agnostic.visualization.recipes",
     "set_card": "agnostic.models.attached:set_card",
     "similar": "agnostic.extract.similarity:similar",
+    "sklearn": "agnostic.sklearn",
     "submodel": "agnostic.taps.verbs:submodel",
     "taps": "agnostic.taps",
     "testing": "agnostic.testing",

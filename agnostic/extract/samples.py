@@ -104,7 +104,7 @@ def _recognized(given: Any, field: str | None) -> SampleSource:
         return _loader(given, field)
     if hasattr(given, "on_epoch_end") and hasattr(given, "__getitem__"):
         return _sequence_of_batches(given, field)
-    if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
+    if hasattr(given, "__getitem__") and (hasattr(given, "__len__") or getattr(given, "shape", None)):
         return _sequence(given, field)
     if isinstance(given, Iterator):
         raise InvalidInput(
@@ -264,7 +264,8 @@ class _Items:
 
 def _sequence(given: Any, field: str | None) -> SampleSource:
     read = _Items(given, field)
-    count = len(given)
+    # Arrays on disk, such as zarr's, have a shape and no length.
+    count = len(given) if hasattr(given, "__len__") else int(given.shape[0])
     digest, labels = _looked_at(read, count)
     return SampleSource("items", {"class": type(given).__name__}, digest, count, labels, read)
 

@@ -215,8 +215,8 @@ def _minibatch_cka(
         grams = [[gram(part) for gram in x] for x in kernels]
         left, right = grams[0], grams[-1]
         across += [[unbiased_hsic(k, other) for other in right] for k in left]
-        for total, found in zip(own, (left, right), strict=True):
-            total += [unbiased_hsic(k, k) for k in found]
+        for total, side in zip(own, (left, right), strict=True):
+            total += [unbiased_hsic(k, k) for k in side]
     # A layer that is constant, or nearly so, is like nothing.
     norms = np.sqrt(np.maximum(own[0], 0)[:, None] * np.maximum(own[1], 0))
     found: npt.NDArray[np.float64] = np.divide(across, norms, out=np.zeros_like(across), where=norms > 0)

@@ -180,13 +180,14 @@ def _highest(own: StoredLayer, channel: int, count: int, store: ActivationStore)
 def _of_outputs(own: StoredLayer, channel: int, count: int) -> tuple[Array, Array, Array | None]:
     """The same from whole outputs, read in pieces."""
     rows, axis = own["values"], (own.tap.axes or "").replace("N", "").index("C") + 1
-    values, places = [], []
+    values: list[Array] = []
+    places: list[Array] = []
     for start in range(0, len(rows), 256):
-        part = np.asarray(rows[start : start + 256], np.float32).take(channel, axis)
+        part: Array = np.take(np.asarray(rows[start : start + 256], np.float32), [channel], axis)
         flat = part.reshape(len(part), -1)
         places.append(flat.argmax(1))
         values.append(np.take_along_axis(flat, places[-1][:, None], 1)[:, 0])
-    whole = np.concatenate(values)
+    whole: Array = np.concatenate(values)
     order = _order(whole, count)
     lengths = _lengths(own.tap)
     where = np.stack(np.unravel_index(np.concatenate(places)[order], lengths), -1) if lengths else None

@@ -79,7 +79,7 @@ def inputs_are_declared(subject: Subject) -> None:
 
 
 def captures_are_what_is_listed(subject: Subject) -> None:
-    """``capture`` records one array of the listed shape, as ``watch`` and ``submodel`` do."""
+    """``capture`` records one array of the listed shape, as ``watch``, ``submodel`` and ``loop`` do."""
     backend, model = subject.owner, subject.model()
     images = subject.images(model)
     shape = next(x for x in run_layers(backend, model, images) if x.name == subject.layer).shape or ()
@@ -89,6 +89,11 @@ def captures_are_what_is_listed(subject: Subject) -> None:
     part = backend.ops.numpy(backend[TAPS].submodel(model, [subject.layer])(images))
     same = part.shape == captured.shape and np.abs(part - captured).max() <= operations.tolerance(captured)
     require(same, TAPS, "submodel", "a submodel returns something else than capture")
+    loop = backend[TAPS].loop(model, [subject.layer])
+    if loop is not None:
+        (looped,) = map(backend.ops.numpy, loop(images)[subject.layer])
+        same = looped.shape == captured.shape and np.abs(looped - captured).max() <= operations.tolerance(captured)
+        require(same, TAPS, "loop", "a loop returns something else than capture")
     with backend[TAPS].watch(model, [subject.layer]) as record:
         model(images)
         model(images)

@@ -295,7 +295,9 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
 
 def loop(model: keras.Layer, names: Sequence[str]) -> Callable[[Any], Mapping[str, list[Any]]] | None:
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
-    return None
+    check_built(model)
+    run = engines.current().compiled(model, Run(model, names))
+    return lambda inputs: run(_native(model, inputs))
 
 
 def _has_rows(x: Any) -> bool:

@@ -8,6 +8,7 @@ An engine's module has the loop and the gradients; its layers and its guards lie
 - ``convolution(layer, x, kernel, bias)`` is what a Conv2D or DepthwiseConv2D computes before its activation, and
   ``max_pool(layer, x)`` what a MaxPooling2D does, channels last whatever the layer's own layout: the numbers of the
   layer's own call, with a gradient for ``x`` alone, as fast as the engine can be.
+- ``compiled(model, function)`` is a function of arrays that runs a model, compiled where the engine compiles.
 - ``value_and_gradient``, ``is_compiling``, ``dense``, ``without_gradients``, ``shapes``, ``eagerly``,
   ``EMPTY_BATCHES``: see their docstrings.
 - ``pullback``, ``per_sample``, ``jacobian``: see :mod:`agnostic_keras.gradients`; ``tanh``, ``maximum``, ``minimum``,

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 from jax import lax
 from jax.experimental.sparse import JAXSparse
 from jax.interpreters.partial_eval import dce_jaxpr
@@ -81,6 +82,18 @@ EMPTY_BATCHES = True
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly."""
     return function(inputs)
+
+
+def compiled(model: keras.Layer, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of arrays that runs a model, compiled once for each shape; the model's state stays as it is."""
+
+    @jax.jit
+    def traced(values: list[Array], inputs: Any) -> Any:
+        # As arguments: weights may change between calls, and as constants they would be folded for minutes.
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
+            return function(inputs)
+
+    return lambda inputs: traced([x.value for x in model.variables], inputs)
 
 
 def shapes(function: Callable[[Any], Any], inputs: Any) -> None:

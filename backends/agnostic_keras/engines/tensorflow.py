@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import keras
 import tensorflow as tf
 
 from agnostic_keras.engines.tensorflow_guards import base as base
@@ -81,6 +82,17 @@ EMPTY_BATCHES = False
 def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly."""
     return function(inputs)
+
+
+def compiled(model: keras.Layer, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of arrays that runs a model, compiled once for each shape; the model's state stays as it is."""
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def traced(inputs: Any) -> Any:
+        with keras.StatelessScope():
+            return function(inputs)
+
+    return lambda inputs: traced(inputs)
 
 
 def shapes(function: Callable[[Any], Any], inputs: Any) -> None:

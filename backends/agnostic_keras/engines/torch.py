@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import torch
 
 from agnostic.patching import held
@@ -85,6 +86,16 @@ def without_gradients(function: Callable[[Any], Any], inputs: Any) -> Any:
     """``function(inputs)``, run eagerly, nothing kept for a backward pass."""
     with eagerly(), torch.no_grad():
         return function(inputs)
+
+
+def compiled(model: keras.Layer, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of arrays that runs a model, as it was written; the model's state stays as it is."""
+
+    def run(inputs: Any) -> Any:
+        with keras.StatelessScope():
+            return without_gradients(function, inputs)
+
+    return run
 
 
 shapes = without_gradients
