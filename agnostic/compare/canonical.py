@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agnostic.compare.orders import without_orders
+from agnostic.compare.packed import with_parts
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value, substituted, values_in
 from agnostic.program.passes import biases_absorbed
@@ -41,13 +43,32 @@ def canonical(run: Run) -> Run:
         if form is None or any(v in run.drawn for v in node.outputs) or not form(node, builder):
             del builder.nodes[start:]
             builder.nodes.append(node)
+        elif builder.nodes[-1].operator == "identity":
+            [instead[node.outputs[0]]] = builder.nodes.pop().operands  # type: ignore[assignment]
         else:
             builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs)
     outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
     program = replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes), outputs=outputs)
     program = _with_biases(biases_absorbed(program))
     kept = {leaf.value for leaf in program.leaves} | run.drawn
-    return replace(run, program=program, arrays={v: x for v, x in run.arrays.items() if v in kept})
+    calls = tuple(
+        replace(call, inputs=tuple(instead.get(v, v) for v in call.inputs),
+                outputs=tuple(instead.get(v, v) for v in call.outputs)) for call in run.calls
+    )  # fmt: skip
+    arrays = {v: x for v, x in run.arrays.items() if v in kept}
+    return needed(without_orders(with_parts(replace(run, program=program, arrays=arrays, calls=calls))))
+
+
+def needed(run: Run) -> Run:
+    """The run without operators that neither an output nor a layer's table needs."""
+    wanted = {value for _, value in run.program.outputs} | run.drawn
+    wanted.update(value for call in run.calls for value in (*call.inputs, *call.outputs))
+    kept = []
+    for node in reversed(run.program.nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(value for operand in node.operands for value in values_in(operand))
+    return replace(run, program=replace(run.program, nodes=tuple(reversed(kept))))
 
 
 def _kept(node: Node) -> Value | None:
@@ -131,6 +152,29 @@ def _adaptive(node: Node, builder: Builder) -> bool:
     return True
 
 
+@forms("batch_norm")
+def _batch_norm(node: Node, builder: Builder) -> bool:
+    """By the batch's own mean and variance, if those are its statistics."""
+    x, mean, variance, *rest = node.operands
+    givers = [builder.giver(v) if isinstance(v, Value) else None for v in (mean, variance)]
+    if not isinstance(x, Value) or any(giver is None for giver in givers):
+        return False
+    while (giver := givers[0]) is not None and giver.operator in ("reshape", "cast") and giver.operands[0] != x:
+        givers[0] = builder.giver(giver.operands[0])  # type: ignore[arg-type]
+    while (giver := givers[1]) is not None and giver.operator in ("reshape", "cast") and giver.operands[0] != x:
+        givers[1] = builder.giver(giver.operands[0])  # type: ignore[arg-type]
+    first, second = givers
+    if first is None or second is None or first.operator != "reduce" or first.attributes["function"] != "mean":
+        return False
+    if second.operator != "variance" or first.operands[0] != x or second.operands[0] != x:
+        return False
+    builder.emit(
+        "batch_norm_training", x, *rest, epsilon=node.attributes["epsilon"],
+        channel_axis=node.attributes.get("channel_axis", 1),
+    )  # fmt: skip
+    return True
+
+
 # Products ------------------------------------------------------------------------------------------------------------
 @forms("attention")
 def _attention(node: Node, builder: Builder) -> bool:
@@ -201,13 +245,58 @@ def _einsum(node: Node, builder: Builder) -> bool:
 
 @forms("matmul")
 def _matmul(node: Node, builder: Builder) -> bool:
-    x, weight = node.operands
-    if not isinstance(x, Value) or not isinstance(weight, Value) or len(weight.shape) != 2:
+    """With a weight a linear layer; else what its operands are multiplied by multiplies the product."""
+    x, y = node.operands
+    if not isinstance(x, Value) or not isinstance(y, Value):
         return False
-    if not _is_weight(builder, weight) or len(x.shape) < 2:
+    if len(y.shape) == 2 and len(x.shape) > 1 and _is_weight(builder, y):
+        builder.emit("linear", x, builder.emit("permute", y, axes=(1, 0)))
+        return True
+    (one, a), (two, b) = _unscaled(builder, x), _unscaled(builder, y)
+    if a * b == 1:
         return False
-    builder.emit("linear", x, builder.emit("permute", weight, axes=(1, 0)))
+    builder.emit("multiply", builder.emit("matmul", one, two), a * b)
     return True
+
+
+def _unscaled(builder: Builder, value: Value) -> tuple[Value, float]:
+    """A value without the number that it was multiplied by, before it was only moved; and the number."""
+    moves: list[Node] = []
+    giver = builder.giver(value)
+    while giver is not None and giver.operator in ("permute", "reshape") and isinstance(giver.operands[0], Value):
+        moves.append(giver)
+        giver = builder.giver(giver.operands[0])
+    if giver is None or giver.operator != "multiply":
+        return value, 1.0
+    source, number = giver.operands
+    if not isinstance(source, Value) or isinstance(number, Value | tuple) or source.shape != giver.outputs[0].shape:
+        return value, 1.0
+    for move in reversed(moves):
+        source = builder.emit(move.operator, source, **move.attributes)
+    assert isinstance(source, Value)
+    return source, float(number)  # type: ignore[arg-type]
+
+
+@forms("divide")
+def _divide(node: Node, builder: Builder) -> bool:
+    x, number = node.operands
+    if not isinstance(x, Value) or isinstance(number, Value | bool) or not number or not _is_floating(node):
+        return False
+    builder.emit("multiply", x, 1 / number, dtype=node.outputs[0].dtype)  # type: ignore[operator]
+    return True
+
+
+@forms("subtract")
+def _subtract(node: Node, builder: Builder) -> bool:
+    x, number = node.operands
+    if not isinstance(x, Value) or isinstance(number, Value | bool) or not _is_floating(node):
+        return False
+    builder.emit("add", x, -number, dtype=node.outputs[0].dtype)  # type: ignore[operator]
+    return True
+
+
+def _is_floating(node: Node) -> bool:
+    return node.outputs[0].dtype.startswith(("float", "bfloat"))
 
 
 def _is_weight(builder: Builder, value: Value) -> bool:
@@ -278,6 +367,25 @@ def _fills(bias: tuple[int, ...], shape: tuple[int, ...], flat: tuple[int, ...])
 
 
 # Recurrent layers ----------------------------------------------------------------------------------------------------
+@forms("select")
+def _last_step(node: Node, builder: Builder) -> bool:
+    """The last step of a recurrent layer is its last state."""
+    [x] = node.operands
+    giver = builder.giver(x) if isinstance(x, Value) else None
+    axis = node.attributes["axis"]
+    if giver is not None and giver.operator == "permute" and isinstance(giver.operands[0], Value):
+        axis, x = giver.attributes["axes"][axis], giver.operands[0]
+        giver = builder.giver(x)
+    if giver is None or giver.operator not in ("lstm", "gru", "rnn") or x != giver.outputs[0]:
+        return False
+    time = 1 if giver.attributes.get("batch_first") else 0
+    last = 0 if giver.attributes.get("reverse") else giver.outputs[0].shape[time] - 1
+    if axis != time or node.attributes["index"] != last:
+        return False
+    builder.emit("identity", giver.outputs[1])
+    return True
+
+
 @forms("lstm", "rnn")
 def _recurrent(node: Node, builder: Builder) -> bool:
     """One bias where there are two, which are added."""

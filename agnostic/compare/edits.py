@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agnostic.compare.lowering import MOVES, PRODUCTS, kind, related, settings
+from agnostic.compare.lowering import MOVES, PRODUCTS, kind, number, related, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Node, Value
@@ -72,6 +72,7 @@ class _Alignment:
         self._known: dict[tuple[Value, Value], Script] = {}
         self._open: set[tuple[Value, Value]] = set()
         self._sizes: dict[tuple[bool, Value], int] = {}
+        self._names = [{leaf.value: leaf.name for leaf in side.run.program.leaves} for side in (a, b)]
 
     def of(self, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
         one, other = self.a.root(one), self.b.root(other)
@@ -93,10 +94,15 @@ class _Alignment:
         x, y = self.a.made_by(one), self.b.made_by(other)
         ours, theirs = self.a.labels.get(one) in self.present, self.b.labels.get(other) is not None
         found = [self._piece(one, other, at)]
-        if (x is None and y is None) or (ours and theirs) or (x is None and theirs) or (y is None and ours):
-            leaf = not theirs and y is None and x is None
+        weights = not theirs and self._weights(one, other)
+        if weights and self.a.weight_of(one) is not None and self.b.weight_of(other) is not None:
+            found = []  # how a framework stores a weight is no operator of the model
+        if weights or (x is None and y is None) or (ours and theirs) or (x is None and theirs) or (y is None and ours):
+            leaf = weights or (not theirs and y is None and x is None)
             price = (1.0 if self._named_alike(one, other) else 1.8) if leaf else 1.2
             found.append((price, (Edit("leaf" if leaf else "operand", at[0], at[1], "", one, other),)))
+        if weights and len(found) == 1:
+            return found
         if x is not None and y is not None and not (ours and theirs):
             found += self._paired(x, y, one, other)
         if y is not None and not theirs:
@@ -105,15 +111,20 @@ class _Alignment:
             found += self._beside(x, one, other, at, extra=False)
         return found
 
+    def _weights(self, one: Value, other: Value) -> bool:
+        """Whether two values are weights, which are made in two ways if they are made at all."""
+        if not (self.a.of_weights(one) and self.b.of_weights(other)):
+            return False
+        x, y = self.a.made_by(one), self.b.made_by(other)
+        moved = self.a.weight_of(one) is not None and self.b.weight_of(other) is not None
+        return x is None or y is None or moved or kind(x) != kind(y) or settings(x) != settings(y)
+
     def _piece(self, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
         size = self._size(True, one) + self._size(False, other)
         return 3.0 + size, (Edit("piece", at[0], at[1], "", one, other),)
 
     def _named_alike(self, one: Value, other: Value) -> bool:
-        names = [
-            next((leaf.name for leaf in side.run.program.leaves if leaf.value == v), "")
-            for side, v in ((self.a, one), (self.b, other))
-        ]
+        names = [self._names[k].get(value, "") for k, value in enumerate((one, other))]
         frameworks = [side.run.program.framework for side in (self.a, self.b)]
         return names[0] == names[1] or (one.shape == other.shape and frameworks[0] != frameworks[1])
 
@@ -145,8 +156,9 @@ class _Alignment:
                 and (kind(x) in COMMUTING or kind(x) in ("concatenate", "stack"))
             ):
                 for order in itertools.permutations(range(len(yours))):
-                    if order != tuple(range(len(yours))):
-                        turned = [yours[k] for k in order]
+                    turned = [yours[k] for k in order]
+                    alike = all(isinstance(p, Value) == isinstance(q, Value) for p, q in zip(mine, turned, strict=True))
+                    if order != tuple(range(len(yours))) and alike:
                         cost, changes = self._operands(x, y, mine, turned)
                         if kind(x) in COMMUTING:
                             cost, changes = self._same_kind(x, y, mine, turned, one, other)
@@ -193,7 +205,7 @@ class _Alignment:
                 more, found = self.of(p, q, (x, y))
                 cost += more
                 changes += found
-            elif p != q:
+            elif number(p) != number(q):
                 cost += 1
                 which = "number" if not isinstance(p, Value) and not isinstance(q, Value) else "operand"
                 changes.append(Edit(which, x, y, kind(x), p, q))  # type: ignore[arg-type]

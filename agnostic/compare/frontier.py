@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agnostic.compare.lowering import PARTS, kind, settings
+from agnostic.compare.lowering import PARTS, kind, number, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Value
@@ -82,7 +82,7 @@ def _is_step(side: Side, k: int) -> bool:
 def _key(side: Side, k: int, slot: int) -> Any:
     node = side.nodes[k]
     others = tuple(
-        (side.labels[x] if isinstance(x, Value) else repr(x)) if j != slot else "here"
+        (side.labels[x] if isinstance(x, Value) else repr(number(x))) if j != slot else "here"
         for j, x in enumerate(slots(node))
     )
     return kind(node), tuple(sorted((n, repr(x)) for n, x in settings(node).items())), others

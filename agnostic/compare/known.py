@@ -69,7 +69,9 @@ def _widths(edit: Edit) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _other_sides(edit: Edit) -> bool:
-    return all(sum(a) == sum(b) for a, b in _widths(edit))
+    """Whether one side pads evenly and the other does not."""
+    even = [all(low == high for low, high in side) for side in (edit.ours, edit.theirs)]
+    return even[0] != even[1] or all(sum(a) == sum(b) for a, b in _widths(edit))
 
 
 def _uneven(edit: Edit) -> bool:
@@ -163,13 +165,13 @@ def mistake_of(edit: Edit) -> str:
 
 
 RANK: Sequence[str] = (
-    "dropout_on", "dtype", "train_mode", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation",
-    "strides", "attention_heads", "attention_mask",
+    "dropout_on", "dtype", "train_mode", "pool_kind", "average_pool_padding", "padding_mode", "pad_then_stride",
+    "dilation", "strides", "attention_heads", "attention_mask",
 )  # fmt: skip
 """What names a difference of several edits; else the first edit does."""
 
 TOGETHER = frozenset({
-    "dropout_on", "dtype", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation", "attention_heads",
-    "attention_mask", "preprocessing_range", "gamma_beta_swapped", "mean_variance_swapped",
+    "dropout_on", "dtype", "pool_kind", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation",
+    "attention_heads", "attention_mask", "preprocessing_range", "gamma_beta_swapped", "mean_variance_swapped",
 })  # fmt: skip
 """Mistakes that take several edits, at whatever lines they stand."""

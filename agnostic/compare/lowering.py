@@ -115,3 +115,8 @@ def _from_start(axes: Any, rank: int) -> Any:
 def related(a: str, b: str) -> bool:
     """Whether two kinds are of one family."""
     return any(a in family and b in family for family in FAMILIES)
+
+
+def number(x: Any) -> Any:
+    """An operand that is a number, as it is compared: but for rounding, and whatever its type."""
+    return float(f"{x:.9g}") if isinstance(x, int | float) and not isinstance(x, bool) else x

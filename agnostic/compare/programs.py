@@ -35,11 +35,6 @@ class ProgramPair:
         """Whether arithmetic explains all that differs at the outputs."""
         return all(x.same for x in self.outputs)
 
-    @property
-    def alike(self) -> bool:
-        """Whether both sides are of one framework, so that what is the same has the same operators."""
-        return self.a.run.program.framework == self.b.run.program.framework
-
     @functools.cached_property
     def explained(self) -> tuple[tuple[Divergence, ...], bool]:
         """What makes the outputs differ, and whether B without it gives A's outputs."""

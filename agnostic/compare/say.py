@@ -10,7 +10,7 @@ from typing import Any
 from agnostic.compare.diagnosis import Finding
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import Difference, DifferenceSummary
-from agnostic.compare.known import ACTIVATIONS, RANK, TOGETHER, mistake_of, operator_of
+from agnostic.compare.known import ACTIVATIONS, PADS, RANK, TOGETHER, mistake_of, operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, PARTS, kind
 from agnostic.compare.replay import slots
@@ -152,6 +152,8 @@ class _Teller:
             if self._role(1, edit.theirs) == "parameter" and not zero.any() and zero.ndim == 1:
                 return "bias_missing"
             if all(self._role(k, v) in ("parameter", "buffer") for k, v in ((0, edit.ours), (1, edit.theirs))):
+                return self.related(edit).mistake if not zero.any() else "weights_permuted"
+            if self.a.of_weights(edit.ours) and self.b.of_weights(edit.theirs):
                 return "weights_permuted"
         if edit.kind in ("extra", "missing") and operator_of(edit) in ACTIVATIONS and self._repeats(edit):
             return "activation_doubled"
@@ -164,10 +166,14 @@ class _Teller:
                     return "flatten_order"
                 if len(source.shape) == 4 and tuple(node.attributes["axes"]) == (0, 2, 3, 1):
                     return "flatten_order"
+        if operator_of(edit) in _ARITHMETIC and self._prepares(edit):
+            return "preprocessing_range"
         if edit.kind in ("extra", "missing") and operator_of(edit) == "add" and self._feeds_softmax(edit):
             return "attention_mask"
-        if edit.kind in ("attribute", "number") and operator_of(edit) in ("multiply", "divide") and self._scores(edit):
+        if operator_of(edit) in ("multiply", "divide") and self._scores(edit):
             return "attention_scale"
+        if edit.kind == "replaced" and {edit.ours, edit.theirs} <= PADS and self._pooled(edit):
+            return "average_pool_padding"
         return mistake_of(edit)
 
     def _swapped(self, edits: Sequence[Edit]) -> str:
@@ -201,16 +207,35 @@ class _Teller:
         made = side.made_by(side.root(source)) if isinstance(source, Value) else None
         return node is not None and made is not None and kind(made) == kind(node)
 
+    def _prepares(self, edit: Edit) -> bool:
+        """Whether numbers are added to an input, or multiplied with it."""
+        node = edit.b if edit.b is not None and edit.kind != "missing" else edit.a
+        if node is None or edit.kind not in ("extra", "missing", "number"):
+            return False
+        side = 0 if node is edit.a else 1
+        given = [x for x in slots(node) if isinstance(x, Value)]
+        found = [self.leaf(side, x) for x in given]
+        inputs = [leaf for leaf in found if leaf is not None and leaf.role == "input"]
+        return len(inputs) == 1 and all(leaf is not None and leaf.role in ("input", "constant") for leaf in found)
+
     def _feeds_softmax(self, edit: Edit) -> bool:
         return any(n is not None and kind(n) == "softmax" for n in (edit.a, edit.b))
 
     def _scores(self, edit: Edit) -> bool:
-        """Whether what is scaled becomes the scores of an attention: a product of matrices, then a softmax."""
-        if edit.b is None:
+        """Whether a number multiplies the scores of an attention: a product of matrices, and then a softmax."""
+        side, node = (self.a, edit.a) if edit.kind == "missing" else (self.b, edit.b)
+        if node is None or edit.kind not in ("attribute", "number", "missing", "extra"):
             return False
-        index = self.b.producer[edit.b.outputs[0]][0]
-        after = [kind(n) for n in self.b.nodes[index : index + 14]]
-        return "softmax" in after
+        if any(isinstance(x, Value) and len(x.shape) < 2 for x in slots(node)):
+            return False
+        index = side.producer[node.outputs[0]][0]
+        near = [kind(n) for n in side.nodes[max(index - 3, 0) : index + 14]]
+        return "softmax" in near and "matmul" in near
+
+    def _pooled(self, edit: Edit) -> bool:
+        """Whether what is padded is averaged."""
+        padded = set() if edit.b is None else set(edit.b.outputs)
+        return any(kind(n) == "average_pool" and padded.intersection(slots(n)[:1]) for n in self.b.nodes)
 
     def _role(self, side: int, value: Value) -> str:
         leaf = self.leaves[side].get(value)
@@ -315,6 +340,8 @@ class _Teller:
         leaf: Leaf | None = self.leaves[side].get(root)
         if leaf is not None:
             return part + (leaf.name if leaf.role != "constant" else f"a constant of shape {value.shape}")
+        if one.of_weights(value) and (names := _weights_of(one, value)):
+            return " and ".join(names)
         made = one.made_by(root)
         assert made is not None
         where = f" of layer {made.module!r}" if made.module else ""
@@ -344,9 +371,12 @@ class _Teller:
 
     def related(self, edit: Edit) -> LeafRelation:
         """What B's leaf is to A's."""
-        leaf = self.leaves[1].get(self.b.root(edit.theirs))
+        leaf = self.leaf(1, edit.theirs)
         name = "" if leaf is None else leaf.name
-        return relation(self.a.arrays[edit.ours], self.b.arrays[edit.theirs], name)
+        x, y = self.a.arrays[edit.ours], self.b.arrays[edit.theirs]
+        if x.shape != y.shape and x.size == y.size and (leaf is None or leaf.value != edit.theirs):
+            y = y.reshape(x.shape)  # how a framework stores it is no mistake
+        return relation(x, y, name)
 
     # Fixes -----------------------------------------------------------------------------------------------------------
     def fix(self, edit: Edit) -> str:
@@ -395,11 +425,18 @@ class _Teller:
             ours = none if edit.a is None else edit.a.attributes["widths"]
         return window, kind(window), "padding", tuple(x for k, x in enumerate(ours) if k not in (0, channels))
 
+    def leaf(self, side: int, value: Value) -> Leaf | None:
+        """The leaf whose numbers a value holds, perhaps in another order; None for any other."""
+        root, part = _source((self.a, self.b)[side], value)
+        return None if part else self.leaves[side].get(root)
+
     def _leaf_fix(self, edit: Edit) -> str:
-        ours, theirs = self.leaves[0].get(edit.ours), self.leaves[1].get(edit.theirs)
-        if ours is None or theirs is None or theirs.role not in ("parameter", "buffer"):
+        ours, theirs = self.leaf(0, edit.ours), self.leaf(1, edit.theirs)
+        if not self.b.of_weights(edit.theirs):
             return ""
-        undo = self.related(edit).undo
+        if ours is None or theirs is None:
+            return "ag.transfer(other, model)"
+        undo = self.related(edit).undo if theirs.value == edit.theirs else ""
         code = self._fixes.weight(theirs.role, theirs.name, undo) if undo and self._fixes is not None else None
         return code or self._copied(ours, theirs)
 
@@ -441,6 +478,21 @@ def _source(side: Side, value: Value) -> tuple[Value, str]:
             part = f"part {number} of "
         value = slots(made)[0]
     return value, part
+
+
+def _weights_of(side: Side, value: Value) -> list[str]:
+    """The names of the weights that a value is computed of."""
+    names = {leaf.value: leaf.name for leaf in side.run.program.leaves}
+    found: dict[str, None] = {}
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        made = side.made_by(one)
+        if made is None:
+            found[names[one]] = None
+        else:
+            todo += [x for x in reversed(slots(made)) if isinstance(x, Value)]
+    return list(found)[:3]
 
 
 def _is_layer(side: Side, node: Node) -> bool:

@@ -40,6 +40,7 @@ class Side:
     producer: dict[Value, tuple[int, int]] = field(default_factory=dict)
     roots: dict[Value, Value] = field(default_factory=dict)
     named: dict[int, Value] = field(default_factory=dict)
+    _of_weights: dict[Value, bool | None] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -54,6 +55,33 @@ class Side:
     def root(self, value: Value) -> Value:
         """The first value with the same numbers in the same order, on the way that the numbers came."""
         return self.roots.get(value, value)
+
+    def of_weights(self, value: Value) -> bool:
+        """Whether a value is a parameter or buffer, or computed of these alone."""
+        return self._weighs(value) is True
+
+    def weight_of(self, value: Value) -> Value | None:
+        """The parameter or buffer whose numbers a value is, perhaps with its axes in another order; None for others."""
+        made = self.made_by(value)
+        while made is not None and made.operator in ("permute", "reshape"):
+            value = slots(made)[0]
+            made = self.made_by(value)
+        return value if made is None and self._roles.get(value) in ("parameter", "buffer") else None
+
+    def _weighs(self, value: Value) -> bool | None:
+        """Whether a value comes from weights; None for one that comes from nothing."""
+        if value not in self._of_weights:
+            made = self.made_by(value)
+            if made is None:
+                self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self._roles[value])
+            else:
+                parts = [self._weighs(x) for x in slots(made) if isinstance(x, Value)]
+                self._of_weights[value] = False if False in parts else True if True in parts else None
+        return self._of_weights[value]
+
+    @functools.cached_property
+    def _roles(self) -> dict[Value, str]:
+        return {leaf.value: leaf.role for leaf in self.run.program.leaves}
 
     def made_by(self, value: Value) -> Node | None:
         """The node that gives a value; None for a leaf."""
@@ -230,7 +258,9 @@ def _leaf_label(table: match.Table, a: Side, own: Signature, value: Value) -> tu
     """The same numbers; the same but for the type that they are held in, if that is float32 and float64."""
     number = table.find(own, match.TIGHT / 10)
     if number is None and {value.dtype} & {"float32", "float64"}:
-        near = table.find(own, 2.0**-23)
+        near = table.find(own, 2.0**-22)
+        if near is not None and a.named[near] in a.producer and a.of_weights(a.named[near]):
+            return near, match.apart(table.signatures[near], own)  # A adds two weights, which B holds added and rounded
         if near is not None and any(
             {v.dtype, value.dtype} == {"float32", "float64"} for v, label in a.labels.items() if label == near
         ):

@@ -279,9 +279,9 @@ def _found(a: Record, b: Record, found: Forced | Offline, programs: ProgramPair 
         return _divergences(a, b, found)
     if programs.same:
         return ()
-    if programs.alike and programs.explained[1]:
+    if programs.explained[1]:
         return programs.explained[0]
-    # Two frameworks compute a norm by other operators: there layers say more, where they show the difference.
+    # Where no proof was found, layers may say more.
     return _divergences(a, b, found) or programs.explained[0]
 
 

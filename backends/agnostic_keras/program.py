@@ -521,7 +521,7 @@ def _user_line(error: Exception | None = None) -> tuple[str | None, int | None]:
     found: tuple[str | None, int | None] = None, None
     for frame, line in frames:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if error is None and package == "agnostic_keras" and frame.f_code.co_name == "program":
+        if error is None and package == "agnostic_keras" and frame.f_code.co_name == "read":
             break
         if package not in _INTERNAL and os.path.isabs(frame.f_code.co_filename):
             found = frame.f_code.co_filename, line

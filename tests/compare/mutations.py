@@ -161,7 +161,9 @@ def mutations_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         yield Mutation("inverted", ("attention_mask",), lambda f, a, k: f(a[0], ~a[1].flip(-1), a[2]))
         yield Mutation("left out", ("attention_mask", "layer_missing"), _first)
     if name == "select" and args[0].is_floating_point() and args[0].shape[args[1]] > 1:
-        yield Mutation("index", ("sequence_step",), _argument(2, "index", lambda x: 1 if x == 0 else 0))
+        yield Mutation(
+            "index", ("sequence_step", "weights_permuted"), _argument(2, "index", lambda x: 1 if x == 0 else 0)
+        )
     if name == "roll":
         yield Mutation(
             "direction", ("direction", "features_permuted"), _argument(1, "shifts", lambda s: [-x for x in s])
