@@ -58,3 +58,8 @@ def test_the_last_record_of_each_benchmark_is_printed_against_the_first(name: st
         assert {"python", "numpy"} <= record["versions"].keys()
         assert record["processor"]
         assert record["cases"]
+
+
+def test_one_round_is_a_record_as_well(bench: Path) -> None:
+    done = run(bench, "-c", "from report import *; print(quartiles([2.0]), spread([2.0], 'ms')['quartiles'])")
+    assert done.stdout.split("\n")[0] == "(2.0, 2.0, 2.0) [2.0, 2.0]", done.stderr

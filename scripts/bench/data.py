@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from report import add_option, headline, keep, spread  # noqa: E402
+from report import add_option, headline, keep, quartiles, spread  # noqa: E402
 
 MAXLEN = 500
 SIZE = (150, 150)
@@ -178,7 +178,7 @@ def table(title: str, seconds: dict[str, list[float]], pairs: list[tuple[str, st
     print(f"\n{title}")
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values, n=4)
+        low, _, high = quartiles(values)
         print(f"  {name:56} {middle[name] * unit:8.2f} {label}   (quartiles {low * unit:.2f} to {high * unit:.2f})")
     for peer, own in pairs:
         ratio = middle[peer] / middle[own]

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from report import add_option, headline, keep  # noqa: E402
+from report import add_option, headline, keep, quartiles  # noqa: E402
 
 from agnostic import optimizers as ago  # noqa: E402
 
@@ -186,7 +186,7 @@ def race(contest: Contestants, repeats: int, per_run: int) -> dict[str, dict[str
     first = next(iter(times.values()))
     found = {}
     for name, own in times.items():
-        low, middle, high = statistics.quantiles(own, n=4)
+        low, middle, high = quartiles(own)
         ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
         found[name] = {"median": middle, "quartiles": [low, high], "unit": "ms", "ratio": ratio}
         print(f"{name:44} {middle:7.1f} ms ({low:.1f} to {high:.1f})  x{ratio:.2f}", flush=True)

@@ -76,6 +76,12 @@ def headline() -> str:
     return "; ".join([found["processor"], ", ".join(f"{name} {value}" for name, value in found["versions"].items())])
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The quartiles of what each round measured, the median in the middle; three times the one value of one round."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
+    return low, middle, high
+
+
 def spread(values: Sequence[float], unit: str, *, over: float | None = None) -> dict[str, Any]:
     """One case of a record.
 
@@ -84,8 +90,7 @@ def spread(values: Sequence[float], unit: str, *, over: float | None = None) -> 
         unit: such as ``"ms"``; smaller is better unless the unit says otherwise.
         over: the median of the peer that this case is compared with; the record keeps the ratio to it.
     """
-    middle = statistics.median(values)
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (middle, middle, middle)
+    low, middle, high = quartiles(values)
     found: dict[str, Any] = {"median": middle, "quartiles": [low, high], "unit": unit}
     if over is not None:
         found["ratio"] = middle / over
