@@ -1,4 +1,4 @@
-"""Write a program down node by node: what every backend's reader uses."""
+"""Build a program node by node. Every backend's reader uses this."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class NodeOrigin:
 
 @dataclass
 class Builder:
-    """Leaves and nodes as they are found.
+    """Collects leaves and nodes in the order in which a reader finds them.
 
     Attributes:
-        origin: of the nodes that are emitted next.
+        origin: the source of the nodes that are emitted next.
     """
 
     leaves: list[Leaf] = field(default_factory=list)
@@ -45,17 +45,17 @@ class Builder:
         return Value(self._count, tuple(int(n) for n in shape), dtype)
 
     def leaf(self, name: str, role: Role, shape: Any, dtype: str, array: Array | None = None) -> Value:
-        """A new leaf's value."""
+        """Add a leaf; return its value."""
         value = self.value(shape, dtype)
         self.leaves.append(Leaf(name, role, value, array))
         return value
 
     def emit(self, operator: str, *operands: Operand, dtype: str | None = None, **attributes: Any) -> Any:
-        """A new node's value, or a tuple of them where the operator has several outputs.
+        """Add a node; return its value, or a tuple of values where the operator has several outputs.
 
         Args:
             operator: a name of the vocabulary.
-            operands: in the order of its parameters; those that are None at the end may be left out.
+            operands: in the order of its parameters; trailing None may be left out.
             dtype: of the outputs, and the attribute of that name; None: of the first operand that is a value.
             attributes: of the operator; all that have no default.
 
@@ -81,7 +81,7 @@ class Builder:
         return outputs if several else outputs[0]
 
     def retype(self, value: Value, dtype: str) -> Value:
-        """The value under another type, in the node that gives it; nothing is cast."""
+        """Change the type of a value in the node that computes it; nothing is cast."""
         if value.dtype == dtype:
             return value
         changed = Value(value.id, value.shape, dtype)
@@ -98,13 +98,13 @@ class Builder:
         return any(leaf.value == value and leaf.role in ("parameter", "buffer") for leaf in self.leaves)
 
     def giver(self, value: Value) -> Node | None:
-        """The node that gives a value; None for a leaf."""
+        """The node that computes a value; None for a leaf."""
         return next((node for node in reversed(self.nodes) if value in node.outputs), None)
 
     def program(
         self, name: str, framework: str, outputs: Mapping[str, Value], modules: Mapping[str, str] | None = None
     ) -> Program:
-        """What was written down."""
+        """The program."""
         order = {"input": 0, "parameter": 1, "buffer": 2, "constant": 3}
         leaves = sorted(self.leaves, key=lambda leaf: order[leaf.role])
         return Program(name, framework, tuple(leaves), tuple(self.nodes), tuple(outputs.items()), modules or {})

@@ -1,4 +1,4 @@
-"""Operators that the vocabulary does not have: what users say of them, and which a program has."""
+"""Operators that the vocabulary lacks: definitions by the user, and errors that name the undefined ones."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ GROUP = "agnostic.operators"
 
 @dataclass(frozen=True, repr=False)
 class CustomOperator:
-    """An operator of the user's own, and how one framework spells it.
+    """A custom operator, and its source in one framework.
 
     Attributes:
         name: in the source: ``"library::operator"`` of a registered one, else the class that computes it, as
             ``"ScaledSiLU"`` or, where several have that name, ``"my_file.ScaledSiLU"``.
-        to: the backend whose source it is spelled in.
-        function: the spelling, a function of the operands in order; its own text is written into the ported file.
-        shape: the shape of what it gives, or a tuple of shapes, from its operands with shapes in the place of arrays;
-            None: what the framework says of each run.
-        reference: what it computes, from operands as NumPy arrays in float64; None: not known.
-        flops: the number of operations, from the same as ``shape``; None: not counted.
+        to: the backend whose framework the function is written in.
+        function: a function of the operands in order; its source is written into the ported file.
+        shape: computes the output's shape, or a tuple of shapes, from the operands with shapes in place of arrays;
+            None: the framework's shape of each run is used.
+        reference: computes the output from operands as NumPy arrays in float64; None: unknown.
+        flops: computes the number of operations, from the arguments of ``shape``; None: not counted.
         elementwise: whether each number of its output depends on the numbers at the same place alone, so that the
             order of axes is all the same to it.
 
@@ -54,7 +54,7 @@ class CustomOperator:
         return f"<CustomOperator {display.shortened(self.name)} of {self.to}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the spelling gives."""
+        """Call the function."""
         return self.function(*args, **kwargs)
 
 
@@ -67,7 +67,7 @@ def custom_operator(
     flops: Callable[..., int] | None = None,
     elementwise: bool = False,
 ) -> Callable[[Callable[..., Any]], CustomOperator]:
-    """Make a function the spelling of an operator that a port would not know.
+    """Define an operator that a port does not know by a function in the target's framework.
 
     Args:
         name: of the operator in the source; see :class:`CustomOperator`.
@@ -92,10 +92,10 @@ def custom_operator(
 
 
 def known(to: str, given: Iterable[CustomOperator] = ()) -> dict[str, CustomOperator]:
-    """The operators that are spelled for a backend, by name: those given first, then those of installed packages.
+    """The custom operators of a backend by name: the given ones first, then those of installed packages.
 
     Raises:
-        InvalidInput: one is no :class:`CustomOperator`, or two have the same name.
+        InvalidInput: one is not a :class:`CustomOperator`, or two have the same name.
     """
     found: dict[str, CustomOperator] = {}
     for operator in given:
@@ -124,10 +124,10 @@ def _installed() -> Iterator[CustomOperator]:
 
 
 def with_meanings(program: Program, operators: Mapping[str, CustomOperator]) -> Program:
-    """The program with what is known of its custom operators.
+    """The program with the definitions of its custom operators.
 
     Raises:
-        InvalidInput: a rule of shapes says another shape than the framework.
+        InvalidInput: the shape rule of an operator disagrees with the framework.
     """
 
     def taught(node: Node) -> Node:
@@ -160,19 +160,19 @@ def unknown(program: Program) -> list[Node]:
 
 
 def sentence(node: Node, reason: str | None = None) -> str:
-    """What an operator is, why it cannot be used, where it is, and what takes its place."""
+    """One sentence: the operator, why it is refused, where it is, and the signature of a function to write."""
     name = name_of(node)
     reason = reason or node.attributes.get("reason") or "has no translation yet"
     return f"operator {name} {reason}: {where(node)}; by hand it is a function of {_signature(node)}"
 
 
 def name_of(node: Node) -> str:
-    """What its framework, or the vocabulary, calls the operator of a node."""
+    """The name of a node's operator in its framework, or in the vocabulary."""
     return str(node.attributes["name"]) if node.operator == "custom" else node.operator
 
 
 def refusal(name: str, sentences: Sequence[str], fix: str) -> str:
-    """All operators that stand in the way, each once."""
+    """The error that names every refused operator once."""
     different = list(dict.fromkeys(sentences))
     if len(different) == 1:
         return f"{different[0]}; {fix}"

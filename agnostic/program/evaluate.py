@@ -1,4 +1,4 @@
-"""Run a program in NumPy: the judge of what a framework computes, and of every pass over programs."""
+"""Run a program in NumPy: the reference for frameworks and for every pass over programs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run(
 
     Args:
         program: what to run.
-        inputs: by the names of the program's inputs; the shapes that the program was read with.
-        weights: parameters and buffers by name, such as a backend's ``weights(model)``; more than needed may be there.
+        inputs: arrays by the names of the program's inputs, with the shapes that the program was read with.
+        weights: parameters and buffers by name, such as a backend's ``weights(model)``; others are ignored.
         dtype: floating-point leaves are cast to it: ``numpy.float64`` or ``numpy.float32``.
 
     Returns:
@@ -44,11 +44,11 @@ def walk(
     dtype: type = np.float64,
     given_values: Mapping[Value, Array] = MappingProxyType({}),
 ) -> Iterator[tuple[Node, tuple[Array, ...]]]:
-    """Each node with what it gives, in order; arrays that no later node reads are let go.
+    """Yield each node with its outputs, in order; arrays that no later node reads are freed.
 
     Args:
         program, inputs, weights, dtype: as for :func:`run`.
-        given_values: what nodes give that are not computed, such as operators that have no reference.
+        given_values: outputs of nodes that are not computed, such as operators without a reference.
 
     Raises:
         InvalidInput: as :func:`run`.
@@ -56,7 +56,7 @@ def walk(
     arrays = leaves(program, inputs, weights, dtype)
     uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
     for node in program.nodes:
-        # Numbers that grow out of range are the model's result, not a mistake made here.
+        # Overflow is the model's result, not an error of this function.
         with np.errstate(all="ignore"):
             results = tuple(given_values[value] for value in node.outputs if value in given_values)
             results = results or evaluate(node, arrays.__getitem__)

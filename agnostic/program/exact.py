@@ -19,7 +19,7 @@ _REFUSALS = (ValueError, TypeError, IndexError, KeyError, AttributeError, Arithm
 
 
 def evaluated(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
-    """What an operator of the vocabulary gives; see :meth:`agnostic.contracts.recording.Recordings.evaluate`.
+    """Evaluate an operator of the vocabulary; see :meth:`agnostic.contracts.recording.Recordings.evaluate`.
 
     A cast to half precision rounds, and any other cast to floating point keeps the digits.
 

@@ -1,7 +1,7 @@
-"""What a program is: values, leaves and nodes.
+"""The parts of a program: values, leaves and nodes.
 
-A program is what one run of a model computes, without the framework: a list of nodes in the order in which they run.
-Each node applies one operator of :mod:`agnostic.program.vocabulary` to values that earlier nodes, or leaves, gave.
+A program describes one run of a model without its framework: a list of nodes in execution order. Each node applies one
+operator of :mod:`agnostic.program.vocabulary` to outputs of earlier nodes and to leaves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Value:
     """An array that flows through a program; equal values are the same array.
 
     Attributes:
-        id: a number that no other value of the program has.
+        id: a number that is unique in the program.
         shape: the sizes of its axes in the run that was read.
         dtype: NumPy's name of its type, or ``"bfloat16"``.
     """
@@ -47,11 +47,11 @@ class Leaf:
     """A value that no node computes.
 
     Attributes:
-        name: of an input its parameter's name in the model's call; of a parameter or buffer the framework's name, such
-            as ``"layer1.0.conv1.weight"``; of a constant a name of ours, ``"constant_3"``.
-        role: what it is.
+        name: for an input, the parameter's name in the model's call; for a parameter or buffer, the framework's name,
+            such as ``"layer1.0.conv1.weight"``; for a constant, a generated name, ``"constant_3"``.
+        role: its role.
         value: the value.
-        array: of a constant, what it holds; else None.
+        array: for a constant, its array; else None.
     """
 
     name: str
@@ -67,15 +67,15 @@ class Node:
     Attributes:
         operator: its name in the vocabulary.
         operands: in the order of the operator's parameters.
-        attributes: by name; those that have their default may be missing.
-        outputs: the values that it gives.
+        attributes: by name; attributes equal to their default may be missing.
+        outputs: the values that it computes.
         module: the path of the layer that ran it, ``""`` for the model itself.
         kind: that layer's class name.
         file: the user's source file; None where it is not known.
         line: the line there, from 1.
-        calls: the calls that were open when it ran, outermost first: a layer's path, and ``@n`` behind it in the call
-            after n others of the same layer, such as ``("", "block@1", "block.conv@1")``. () where a reader does not
-            tell.
+        calls: the enclosing layer calls, outermost first: the layer's path, with ``@n`` for the call after n earlier
+            calls of the same layer, such as ``("", "block@1", "block.conv@1")``. () where a reader does not record
+            them.
     """
 
     operator: str
@@ -102,11 +102,11 @@ class Program:
         name: the model's class name.
         framework: whose model it is.
         leaves: inputs first, in the order of the call; then parameters, buffers and constants.
-        nodes: in an order in which they can run.
+        nodes: in execution order.
         outputs: the path in the model's result (``""`` for a single array, ``"0"``, ``"logits"``, ``"0.1"``) and the
             value.
-        modules: the class name of each layer by its path, also of those that run no operator themselves.
-        notes: what the program does not say of the model, in sentences.
+        modules: the class name of each layer by its path, including layers that run no operator themselves.
+        notes: sentences on what the program does not describe.
 
     Example:
         >>> program = ag.program(model, ag.prepare(model, images))
@@ -170,7 +170,7 @@ def values_in(operand: Operand) -> Iterator[Value]:
 
 
 def map_values(operand: Operand, function: Callable[[Value], Any]) -> Any:
-    """The operand with each value replaced by what the function gives for it."""
+    """The operand with each value replaced by the function's result."""
     if isinstance(operand, Value):
         return function(operand)
     if isinstance(operand, tuple):
@@ -179,6 +179,6 @@ def map_values(operand: Operand, function: Callable[[Value], Any]) -> Any:
 
 
 def substituted(node: Node, instead: Mapping[Value, Value]) -> Node:
-    """The node with other operands in the place of those that the mapping names."""
+    """The node with its operands replaced as the mapping says."""
     operands = tuple(map_values(operand, lambda value: instead.get(value, value)) for operand in node.operands)
     return node if operands == node.operands else replace(node, operands=operands)

@@ -1,4 +1,4 @@
-"""Small changes of a program that keep what it computes."""
+"""Small passes over a program that do not change its outputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LARGEST_CONSTANT = 1 << 24
 
 
 def without_identities(program: Program, kept: Collection[str] = ()) -> Program:
-    """Leave out the operators that give their operand as it is, such as a reshape to the same shape.
+    """Remove operators that return their operand unchanged, such as a reshape to the same shape.
 
     Args:
-        program: whose.
-        kept: operators that stay, since at another size of the inputs they might change their operand.
+        program: the program.
+        kept: names of operators to keep, since at another input size they might change their operand.
     """
     instead: dict[Value, Value] = {}
     nodes = []
@@ -38,7 +38,7 @@ def without_identities(program: Program, kept: Collection[str] = ()) -> Program:
 
 
 def is_identity(node: Node) -> bool:
-    """Whether a node gives its operand as it is."""
+    """Whether a node returns its operand unchanged."""
     source = node.operands[0] if node.operands else None
     if not isinstance(source, Value):
         return False
@@ -60,9 +60,9 @@ def is_identity(node: Node) -> bool:
 
 
 def folded(program: Program) -> Program:
-    """Compute what depends on constants alone: masks, positions, tables of indices.
+    """Compute values that depend on constants alone: masks, positions, tables of indices.
 
-    What needs a parameter or buffer stays, since those may change; a random operator stays too.
+    Nodes that read a parameter or buffer stay, since these may change; random operators stay as well.
     """
     arrays = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
     computed: dict[Value, np.ndarray] = {}
@@ -83,7 +83,7 @@ def folded(program: Program) -> Program:
 
 
 def used(program: Program) -> Program:
-    """Leave out nodes that no output needs, and constants that no node needs."""
+    """Remove nodes that no output needs, and constants that no node reads."""
     needed = {value for _, value in program.outputs}
     kept = []
     for node in reversed(program.nodes):
@@ -98,7 +98,7 @@ _WITH_BIAS = ("linear", "convolution", "transposed_convolution")
 
 
 def biases_absorbed(program: Program) -> Program:
-    """Make the addition of a weight per channel, right after a product without a bias, that product's bias."""
+    """Turn the addition of a weight per channel into the bias of the product before it."""
     weights = {leaf.value for leaf in program.leaves if leaf.role in ("parameter", "buffer")}
     givers = {value: node for node in program.nodes for value in node.outputs}
     uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
@@ -120,7 +120,7 @@ def biases_absorbed(program: Program) -> Program:
 
 
 def _bias_of(product: Node, bias: Operand, givers: Mapping[Value, Node], weights: Collection[Value]) -> Value | None:
-    """The vector that an addition adds to each channel of a product; None where it does another thing."""
+    """The vector that an addition adds to each channel of a product; None for any other node."""
     if product.operator not in _WITH_BIAS or (len(product.operands) > 2 and product.operands[2] is not None):
         return None
     if not isinstance(bias, Value):
@@ -139,7 +139,7 @@ _STATES = {"lstm": (1, 2), "gru": (1,), "rnn": (1,)}
 
 
 def from_zeros(program: Program) -> Program:
-    """Leave out the states of recurrent layers that are zeros, whose shape depends on the number of images."""
+    """Remove initial states of recurrent layers that are zeros; their shape depends on the batch."""
     zeros = {leaf.value for leaf in program.leaves if leaf.array is not None and not np.any(leaf.array)}
     nodes = []
     for node in program.nodes:
@@ -150,5 +150,5 @@ def from_zeros(program: Program) -> Program:
 
 
 def simplified(program: Program, kept: Collection[str] = ()) -> Program:
-    """All passes that make a program shorter; ``kept`` as in :func:`without_identities`."""
+    """Apply all passes that shorten a program; ``kept`` as in :func:`without_identities`."""
     return from_zeros(folded(without_identities(program, kept)))

@@ -1,4 +1,4 @@
-"""A run that was recorded, operator by operator as it ran, with what it takes to compute it again."""
+"""A recorded run: each operator in execution order, with the arrays that are needed to replay it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LayerRun:
 
     Attributes:
         name: the layer's path.
-        number: which call of this layer it is, from 0.
-        inputs, outputs: what it was called with and what it returned, in order.
+        number: of the call of this layer, from 0.
+        inputs, outputs: the arguments and results of the call, in order.
     """
 
     name: str

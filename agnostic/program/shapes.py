@@ -1,4 +1,4 @@
-"""Arithmetic of shapes that the rules of several operators need."""
+"""Shape arithmetic that several operators share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def broadcast(*shapes: Any) -> Shape:
     """The shape that arrays of these shapes broadcast to, as in NumPy.
 
     Raises:
-        InvalidInput: they do not.
+        InvalidInput: they do not broadcast.
     """
     given = [shape for shape in shapes if shape is not None]
     rank = max(map(len, given), default=0)
@@ -56,9 +56,9 @@ def windows(
     dilation: Sequence[int],
     ceil_mode: bool = False,
 ) -> tuple[int, ...]:
-    """How many windows of a kernel fit, axis by axis.
+    """The number of windows per axis.
 
-    With ``ceil_mode`` a last window may hang over the end, if it begins inside the image or the padding before it.
+    With ``ceil_mode`` the last window may exceed the end, if it begins inside the image or the padding before it.
     """
     counts = []
     for n, k, s, (low, high), d in zip(sizes, kernel, stride, padding, dilation, strict=True):

@@ -1,4 +1,4 @@
-"""A program as text that a person reads, and as data for machines."""
+"""A program as text for people, and as data for machines."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _short(value: Any) -> str:
 
 
 def data(program: Program) -> dict[str, Any]:
-    """The program as lists, dicts, strings and numbers, which JSON can carry; constants without their numbers.
+    """The program as lists, dicts, strings and numbers for JSON; constants without their numbers.
 
     Infinity and NaN, which JSON lacks, become ``{"number": "-inf"}``.
     """

@@ -16,8 +16,8 @@ from agnostic.registry import Model, backend_of
 def program(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Program:
     """Read what a model computes: its operators, with their attributes, operands, layers and lines of source.
 
-    The model is followed once without data; nothing is computed. What depends on constants alone is folded, and what
-    computes nothing is left out. A write in place becomes an operator that gives a new value.
+    The model is traced once without data; nothing is computed. Values that depend on constants alone are folded, and
+    identities are removed. A write in place becomes an operator with a new value.
 
     Args:
         model: a native model, in the mode that it is in: dropout and batch norm are read as they are set.

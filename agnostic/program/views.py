@@ -1,7 +1,7 @@
-"""Views as lenses: how a part is read from a whole, and how the whole looks after the part was written.
+"""Views: read a part of an array, and compute the whole array after a write to the part.
 
-A program knows no memory, so a write through a view becomes a new whole. Each step of a view is a node of the
-vocabulary that moves numbers without computing any, and each has a way back.
+A program has no memory, so a write through a view becomes a new value of the base. Each step of a view is a node of the
+vocabulary that moves numbers without computing, and each step can be inverted.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ Steps = tuple[Node, ...]
 
 
 def steps_between(base: Value, view: Value, nodes: Sequence[Node]) -> Steps | None:
-    """The nodes that lead from a base to its view; () where both are one value.
+    """The nodes that lead from a base to its view; () where both are the same value.
 
     Args:
-        base: the whole.
-        view: the part.
-        nodes: among which to look, in order.
+        base: the base.
+        view: the view.
+        nodes: the nodes to search, in order.
 
     Returns:
-        None where a node on the way has no way back.
+        The nodes; None where one of them cannot be inverted.
     """
     givers = {value: node for node in nodes for value in node.outputs}
     found: list[Node] = []
@@ -38,7 +38,7 @@ def steps_between(base: Value, view: Value, nodes: Sequence[Node]) -> Steps | No
 
 
 def read(builder: Builder, base: Value, steps: Steps) -> Value:
-    """The part of another whole of the same shape, by the same steps."""
+    """Apply the steps to another base of the same shape."""
     value = base
     for step in steps:
         value = builder.emit(step.operator, value, dtype=base.dtype, **step.attributes)
@@ -46,7 +46,7 @@ def read(builder: Builder, base: Value, steps: Steps) -> Value:
 
 
 def written(builder: Builder, base: Value, steps: Steps, part: Value) -> Value:
-    """The whole after its part was replaced."""
+    """The base after its view was replaced."""
     wholes, whole = [], base
     for step in steps:
         wholes.append(whole)

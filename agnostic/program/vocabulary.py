@@ -1,8 +1,8 @@
 """The operators that programs are written in, each defined once.
 
 An operator is a function over NumPy arrays, in ``agnostic/program/operators/``: its positional parameters are the
-operands, its keyword-only parameters are the attributes with their defaults, its docstring is its meaning, and what it
-returns in float64 is its reference. Beside it stand the rule of its output's shape and its count of operations.
+operands, its keyword-only parameters are the attributes with their defaults, its docstring defines it, and its result
+in float64 is the reference. It is registered with its shape rule and its operation count.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Operator:
     Attributes:
         name: as in :attr:`agnostic.program.nodes.Node.operator`.
         evaluate: the reference: NumPy arrays in, NumPy arrays out.
-        shape: from the operands, with shapes in the place of values, and the attributes to the output's shape, or a
-            tuple of shapes for several outputs.
-        flops: from the same, and the output's shape, to the number of operations.
+        shape: computes the output's shape, or a tuple of shapes, from the attributes and the operands with shapes in
+            place of values.
+        flops: computes the number of operations from the same arguments and the output's shape.
         random: whether the result depends on random numbers in training.
     """
 
@@ -57,7 +57,7 @@ class Operator:
 
     @functools.cached_property
     def options(self) -> bool:
-        """Whether it takes attributes beside those that have a name here."""
+        """Whether it takes further attributes."""
         kinds = [p.kind for p in inspect.signature(self.evaluate).parameters.values()]
         return inspect.Parameter.VAR_KEYWORD in kinds
 
@@ -72,7 +72,7 @@ _REGISTERED: dict[str, Operator] = {}
 
 
 def per_element(*shapes: Any, out: Any, **attributes: Any) -> int:
-    """One operation for each number of the output."""
+    """One operation per number of the output."""
     return size(out)
 
 
@@ -84,7 +84,7 @@ def none(*shapes: Any, out: Any, **attributes: Any) -> int:
 def operator(
     *, shape: Callable[..., Any], flops: Callable[..., int] = none, random: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function an operator of the vocabulary, by its own name without a trailing underscore.
+    """Register a function as an operator of the vocabulary, under its name without a trailing underscore.
 
     Raises:
         InvalidInput: another operator has the name.
@@ -127,7 +127,7 @@ def get(name: str) -> Operator:
 
 
 def size(shape: Any) -> int:
-    """The number of elements of a shape, or of several together."""
+    """The number of elements of a shape, or of several shapes together."""
     if shape and isinstance(shape[0], tuple):
         return sum(map(size, shape))
     total = 1
@@ -137,7 +137,7 @@ def size(shape: Any) -> int:
 
 
 def shapes_of(operands: Sequence[Operand]) -> tuple[Any, ...]:
-    """The operands with their shapes in the place of values; a number has the shape ()."""
+    """The operands with shapes in place of values; a number has the shape ()."""
 
     def shape(operand: Operand) -> Any:
         if isinstance(operand, tuple):
@@ -150,7 +150,7 @@ def shapes_of(operands: Sequence[Operand]) -> tuple[Any, ...]:
 
 
 def output_shape(node: Node) -> Any:
-    """What the vocabulary's rule says of a node's output: a shape, or several."""
+    """The shape of a node's output by the vocabulary's rule, or a tuple of shapes."""
     return get(node.operator).shape(*shapes_of(node.operands), **node.attributes)
 
 
@@ -161,11 +161,11 @@ def flops(node: Node) -> int:
 
 
 def evaluate(node: Node, arrays: Callable[[Value], Array]) -> tuple[Array, ...]:
-    """The outputs of a node by the reference.
+    """Compute the outputs of a node by the reference.
 
     Args:
-        node: what to compute.
-        arrays: gives the array of each operand.
+        node: the node to compute.
+        arrays: returns the array of each operand.
     """
     operands = [map_values(operand, arrays) for operand in node.operands]
     result = get(node.operator).evaluate(*operands, **node.attributes)
@@ -173,7 +173,7 @@ def evaluate(node: Node, arrays: Callable[[Value], Array]) -> tuple[Array, ...]:
 
 
 def is_computable(node: Node) -> bool:
-    """Whether there is a reference for a node: of custom operators only where the user gave one."""
+    """Whether a node has a reference; custom operators do only if the user gave one."""
     if node.operator != "custom":
         return True
     meaning = node.attributes.get("meaning")
