@@ -338,7 +338,7 @@ def distance(x: Array, right: Array) -> float:
         return float("inf")
     if x.size == 0:
         return 0.0
-    x, right = x.astype(np.float64), right.astype(np.float64)
+    x, right = (y.astype(np.complex128 if np.iscomplexobj(y) else np.float64) for y in (x, right))
     finite = np.isfinite(right)
     if not np.array_equal(finite, np.isfinite(x)):
         return float("inf")

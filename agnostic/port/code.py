@@ -285,6 +285,8 @@ def literal(value: Any) -> str:
         if 0 < value < 1 and len(repr(value)) > 9 and (root := round(value**-2)) < 10**5 and root**-0.5 == value:
             return f"{root}**-0.5"
         return repr(float(value))
+    if isinstance(value, complex):
+        return repr(value)
     if isinstance(value, str):
         return '"' + repr(value)[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
     raise TypeError(f"{value!r} has no literal")

@@ -68,6 +68,9 @@ def _computed(leaf: Leaf, highest: int) -> tuple[list[Node], Leaf | None] | None
             last = inner[0][-1].outputs[0]
             return [*inner[0], _node("expand", (last,), expand, value, last.id + 1)], None
         return [_node("expand", (smaller.value,), expand, value, highest + 2)], smaller
+    if array.ndim == 2 and np.array_equal(array, np.eye(*array.shape)):
+        attributes = {"rows": value.shape[0], "columns": value.shape[1], "dtype": value.dtype}
+        return [_node("eye", (), attributes, value, highest + 1)], None
     n = array.size
     if array.dtype.kind in "iu" and n == max(array.shape) and np.array_equal(array.reshape(-1), np.arange(n)):
         attributes = {"dtype": value.dtype, "length": n}

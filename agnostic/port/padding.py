@@ -74,7 +74,8 @@ def _idle(like: Node, source: Value, result: Value) -> Node:
     if like.operator == "pad":
         options: dict[str, Any] = {"widths": ((0, 0),) * len(source.shape)}
     else:
-        options = {"start": 0, "stop": source.shape[int(like.attributes["axis"])], "step": 1}
+        options = {"start": 0, "stop": source.shape[int(like.attributes["axis"])]}
+        options |= {"step": 1} if "step" in like.attributes else {}
     return replace(like, operands=(source,), outputs=(result,), attributes={**like.attributes, **options})
 
 

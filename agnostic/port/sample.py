@@ -68,6 +68,8 @@ def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 
             new = generator.standard_normal(shape).astype(array.dtype)
         else:
             new = np.resize(array, shape) if array.size else np.zeros(shape, array.dtype)
+            if array.ndim == 1 and array.size > 1 and np.all(array[:-1] >= array[1:]):
+                new = np.sort(new)[::-1].copy()  # lengths of sequences, the longest first
         return new if isinstance(x, np.ndarray) else backend[CALLS].native(new, x)
 
     return with_arrays(inputs, one)

@@ -15,18 +15,15 @@ import numpy as np
 from agnostic import display
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.program import PROGRAM
-from agnostic.contracts.weights import WEIGHTS
 from agnostic.contracts.writer import WRITER
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
 from agnostic.models.inputs import Size, examples
 from agnostic.models.load import executed, executed_file
 from agnostic.port.check import compared, trial
-from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.dialect import Dialect
-from agnostic.port.folding import Folded, folded
-from agnostic.port.padding import SIZED
-from agnostic.port.precision import ROUNDINGS, in_float32, narrowest
+from agnostic.port.precision import ROUNDINGS
+from agnostic.port.readings import Readings
 from agnostic.port.report import PortReport
 from agnostic.port.sample import Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
@@ -35,7 +32,6 @@ from agnostic.port.stubs import Kept, kept
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
 from agnostic.program.nodes import Array, Program, Value
-from agnostic.program.passes import simplified
 from agnostic.registry import Backend, Model, backend_of, engine_environment, get_backend
 from agnostic.text import counted
 
@@ -207,28 +203,33 @@ def _check_open(free: Draft, fixed: Draft) -> None:
         raise Differ(f"{', '.join(sorted(missing))} would have to be filled in")
 
 
-def _tried(
-    variation: Variation,
-    read_at: Callable[[tuple[tuple[int, ...], ...]], Program | AgnosticError],
-    draft_of: Callable[[Sequence[Program]], Draft],
-) -> tuple[Draft, Variation]:
-    """The source with lengths that change so; read at one more size where a formula fits those read, and no more.
+def _freed(
+    variation: Variation, readings: Readings, draft_of: Callable[[Sequence[Program]], Draft]
+) -> tuple[Draft, Variation, Mapping[str, Array]]:
+    """The source with lengths that change so, how they may, and arrays that were computed for it.
 
     Raises:
         Differ, AgnosticError: the model has not the same operators at each size, or does not take one.
     """
-    free = draft_of([_or_raised(read_at(shapes)) for shapes in variation.shapes])
-    _or_raised(read_at(variation.checked))
-    if not free.has_guesses:
-        return free, variation
-    surer = draft_of([_or_raised(read_at(shapes)) for shapes in variation.surer.shapes])
-    return (free, variation) if surer.written.text == free.written.text else (surer, variation.surer)
+    try:
+        return _tried(variation, readings, draft_of, tables=False)
+    except Differ:
+        # Constants that are cut at another place at each size are one table, and a cut.
+        return _tried(variation, readings, draft_of, tables=True)
 
 
-def _or_raised(found: Program | AgnosticError) -> Program:
-    if isinstance(found, AgnosticError):
-        raise found
-    return found
+def _tried(
+    variation: Variation, readings: Readings, draft_of: Callable[[Sequence[Program]], Draft], *, tables: bool
+) -> tuple[Draft, Variation, Mapping[str, Array]]:
+    """As :func:`_freed`; read at one more size where a formula fits those read, and perhaps no more."""
+    found = [readings.at(shapes, tables) for shapes in variation.shapes]
+    free = draft_of([x.program for x in found])
+    last = readings.at(variation.checked, tables)
+    if free.has_guesses:
+        surer = draft_of([*(x.program for x in found), last.program])
+        if surer.written.text != free.written.text:
+            free, variation = surer, variation.surer
+    return free, variation, found[0].arrays
 
 
 @dataclass(frozen=True)
@@ -254,18 +255,8 @@ def drafted_for(
     stubs: bool = False,
 ) -> Drafted:
     """Write the source with as many free lengths as the model allows."""
-    weights = backend[WEIGHTS].weights(model)
-
-    def read(given: Any) -> Folded:
-        raw = custom.with_meanings(backend[PROGRAM].program(model, given, operators.keys()), operators)
-        types.add(narrowest(raw))
-        found = folded(simplified(in_float32(raw), SIZED), weights)
-        return Folded(simple_constants(outputs_computed(found.program)), found.arrays)
-
-    types: set[str] = set()
-    first = read(inputs)
-    given = tuple(tuple(int(n) for n in x.shape) for x in arrays(inputs))
-    [dtype] = types
+    readings = Readings(backend, model, inputs, operators)
+    first, dtype = readings.at(readings.given), readings.dtype
     notes = list(first.program.notes)
     if dtype != "float32":
         notes.append(f"The source computes in {dtype}, the port in float32.")
@@ -275,22 +266,14 @@ def drafted_for(
 
     # A program that cannot be written at one size cannot be written at all.
     fixed = draft_of([first.program]) if custom.unknown(first.program) else None
-
-    @functools.cache
-    def read_at(shapes: tuple[tuple[int, ...], ...]) -> Program | AgnosticError:
-        try:
-            return first.program if shapes == given else read(sampled(backend, inputs, shapes)).program
-        except AgnosticError as error:
-            return error
-
-    draft, found = fixed, None
+    draft, found, computed = fixed, None, dict(first.arrays)
     for variation in variations(first.program, inputs):
         try:
-            free, variation = _tried(variation, read_at, draft_of)
+            free, variation, more = _freed(variation, readings, draft_of)
             if free.stubs:
                 fixed = fixed or draft_of([first.program])
                 _check_open(free, fixed)
-            draft, found = free, variation
+            draft, found, computed = free, variation, computed | dict(more)
             break
         except (Differ, AgnosticError) as error:
             # The first of several operators is enough here; the error of a refused port names all.
@@ -299,7 +282,7 @@ def drafted_for(
     draft = draft or draft_of([first.program])
     if first.arrays:
         notes.append(f"Computed once from the weights of the source: {', '.join(first.arrays)}.")
-    own = {**weights, **first.arrays}
+    own = {**readings.weights, **computed}
     used = inputs if found is None else sampled(backend, inputs, found.shapes[0])
     return Drafted(draft, found, draft.arrays(own), tuple(notes), used, own, ROUNDINGS[dtype])
 

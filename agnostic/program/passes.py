@@ -59,11 +59,16 @@ def is_identity(node: Node) -> bool:
     return False
 
 
-def folded(program: Program) -> Program:
+def folded(program: Program, tables: bool = False) -> Program:
     """Compute values that depend on constants alone: masks, positions, tables of indices.
 
     Nodes that read a parameter or buffer stay, since these may change; random operators stay as well.
+
+    Args:
+        program: whose.
+        tables: whether a constant that is cut stays whole, since another size of the inputs cuts it elsewhere.
     """
+    whole = {leaf.value for leaf in program.leaves} if tables else set()
     arrays = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
     computed: dict[Value, np.ndarray] = {}
     kept = []
@@ -72,6 +77,7 @@ def folded(program: Program) -> Program:
         operands = [value for operand in node.operands for value in values_in(operand)]
         small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
         fixed = is_computable(node) and not get(node.operator).random
+        fixed = fixed and not (node.operator == "slice" and node.operands[0] in whole)
         if small and fixed and all(value in known for value in operands):
             with np.errstate(all="ignore"):
                 results = evaluate(node, known.__getitem__)
@@ -149,6 +155,6 @@ def from_zeros(program: Program) -> Program:
     return used(replace(program, nodes=tuple(nodes)))
 
 
-def simplified(program: Program, kept: Collection[str] = ()) -> Program:
-    """Apply all passes that shorten a program; ``kept`` as in :func:`without_identities`."""
-    return from_zeros(folded(without_identities(program, kept)))
+def simplified(program: Program, kept: Collection[str] = (), tables: bool = False) -> Program:
+    """Apply all passes that shorten a program; see :func:`without_identities` and :func:`folded`."""
+    return from_zeros(folded(without_identities(program, kept), tables))

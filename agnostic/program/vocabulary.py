@@ -21,7 +21,7 @@ from agnostic.text import counted
 Shape = tuple[int, ...]
 FAMILIES = (
     "products", "convolutions", "normalizations", "activations", "pooling", "shapes", "reductions", "elementwise",
-    "indexing", "attention", "recurrent", "resampling", "constants", "complexes", "custom",
+    "indexing", "attention", "recurrent", "resampling", "constants", "complexes", "matrices", "custom",
 )  # fmt: skip
 
 

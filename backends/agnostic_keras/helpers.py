@@ -357,9 +357,24 @@ def as_tensor(weight):
     """A weight as an array, for what runs inside a loop."""
     return None if weight is None else ops.convert_to_tensor(weight)
 ''',
+    "scan": '''
+def scan(step, state, fixed, lengths, reverse):
+    """A step for each time; from its length on, a sequence keeps its state and gives zeros."""
+    if lengths is None:
+        return ops.scan(step, state, fixed, reverse=reverse)
+
+    def padded(state, given):
+        now, time = given
+        new, output = step(state, now)
+        seen = ops.expand_dims(time < ops.cast(lengths, "int32"), -1)
+        return ops.where(seen, new, state), ops.where(seen, output, ops.zeros_like(output))
+
+    return ops.scan(padded, state, (fixed, ops.arange(fixed.shape[0], dtype="int32")), reverse=reverse)
+''',
     "lstm": '''
 def lstm(
-    x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, reverse=False, batch_first=False
+    x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, lengths=None, reverse=False,
+    batch_first=False,
 ):
     """A long short-term memory over (time, batch, channels): all outputs, the last one, the last cell state."""
     weights = (h, c, kernel, recurrent, input_bias, recurrent_bias, projection)
@@ -382,13 +397,14 @@ def lstm(
         return state, state
 
     size = h.shape[-1]
-    state, states = ops.scan(step, ops.concatenate([h, c], axis=-1), fixed, reverse=reverse)
+    state, states = scan(step, ops.concatenate([h, c], axis=-1), fixed, lengths, reverse)
     states = ops.swapaxes(states, 0, 1) if batch_first else states
     return states[..., :size], state[..., :size], state[..., size:]
 ''',
     "gru": '''
 def gru(
-    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, reset_after=True, reverse=False, batch_first=False
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, lengths=None, reset_after=True, reverse=False,
+    batch_first=False,
 ):
     """A gated recurrent unit over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
@@ -407,12 +423,13 @@ def gru(
         h = (1 - z) * ops.tanh(xn + ops.sigmoid(xr + hr) * hn) + z * h
         return h, h
 
-    h, outputs = ops.scan(step, h, fixed, reverse=reverse)
+    h, outputs = scan(step, h, fixed, lengths, reverse)
     return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "rnn": '''
 def rnn(
-    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, activation="tanh", reverse=False, batch_first=False
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, lengths=None, activation="tanh", reverse=False,
+    batch_first=False,
 ):
     """A simple recurrent layer over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
@@ -428,7 +445,7 @@ def rnn(
         h = activate(now + ops.matmul(h, ops.transpose(recurrent)))
         return h, h
 
-    h, outputs = ops.scan(step, h, fixed, reverse=reverse)
+    h, outputs = scan(step, h, fixed, lengths, reverse)
     return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "gather": '''
@@ -490,6 +507,32 @@ def scatter(x, ids, value, axis, add=False):
     value = ops.convert_to_tensor(value)
     value = value[tuple(map(slice, ids.shape))] if len(value.shape) else ops.broadcast_to(value, ids.shape)
     return put(x, flat, value, add)
+''',
+    "fourier": '''
+def fourier(x, axes, inverse=False, half=False, length=None, norm="backward"):
+    """The discrete Fourier transform over axes; half: of real numbers, the frequencies from 0 on along the last."""
+    sizes = [x.shape[axis] for axis in axes]
+    sizes[-1] = length or sizes[-1]
+    is_complex = "complex" in keras.backend.standardize_dtype(x.dtype)
+    real, imaginary = (ops.real(x), ops.imag(x)) if is_complex else (x, ops.zeros_like(x))
+
+    def along(real, imaginary, axis, function):
+        moved = function(tuple(ops.moveaxis(part, axis, -1) for part in (real, imaginary)))
+        return tuple(ops.moveaxis(part, -1, axis) for part in moved)
+
+    turn = -1.0 if inverse else 1.0  # the inverse is the transform of the conjugate, conjugated
+    if half and not inverse:
+        real, imaginary = along(real, imaginary, axes[-1], lambda pair: ops.rfft(pair[0]))
+    imaginary = turn * imaginary
+    for axis in axes[:-1] if half else axes:
+        real, imaginary = along(real, imaginary, axis, ops.fft)
+    imaginary = turn * imaginary
+    count = float(np.prod(sizes))
+    scale = {"backward": 1 / count if inverse else 1.0, "ortho": count**-0.5, "forward": 1.0 if inverse else 1 / count}
+    if half and inverse:
+        real = ops.moveaxis(real, axes[-1], -1), ops.moveaxis(imaginary, axes[-1], -1)
+        return ops.moveaxis(ops.irfft(real, fft_length=length), -1, axes[-1]) * (scale[norm] * sizes[-1])
+    return ops.view_as_complex(ops.stack([real, imaginary], axis=-1) * scale[norm])
 ''',
     "overlap_add": '''
 def overlap_add(x, sizes, kernel, strides, padding, dilation):

@@ -598,6 +598,13 @@ def _arange(c: Call) -> Code:
     return _name("arange", start, stop, *([] if step == 1 else [step]), dtype=dtype)
 
 
+@spells("eye")
+def _eye(c: Call) -> Code:
+    rows, columns, dtype = c["rows"], c["columns"], _dtype(c["dtype"])
+    options: dict[str, Any] = {} if dtype == "float32" else {"dtype": dtype}
+    return _name("eye", rows, *([] if rows == columns else [columns]), **options)
+
+
 # Reductions -----------------------------------------------------------------------------------------------------------
 def _axis(c: Call) -> dict[str, Any]:
     axes = c.get("axes")
@@ -703,7 +710,7 @@ _UNARY = {
     "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "erf": "erf",
     "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
     "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2",
-    "erfinv": "erfinv", "i0": "i0",
+    "erfinv": "erfinv", "i0": "i0", "real": "real", "imaginary": "imag", "conjugate": "conj", "angle": "angle",
 }  # fmt: skip
 
 
@@ -822,6 +829,39 @@ def _recurrent(c: Call) -> Code:
     names = {"function": "activation"}
     options = {names.get(name, name): value for name, value in c.node.attributes.items() if value is not False}
     return call(c.node.operator, *c.operands, **options)
+
+
+# Matrices -------------------------------------------------------------------------------------------------------------
+@spells("inverse", "determinant")
+def _inverse(c: Call) -> Code:
+    return _name({"inverse": "inv", "determinant": "det"}[c.node.operator], c.x)
+
+
+@spells("cholesky")
+def _cholesky(c: Call) -> Code:
+    return _name("cholesky", c.x, **({"upper": True} if c.get("upper") else {}))
+
+
+@spells("solve")
+def _solve(c: Call) -> Code:
+    return _name("solve", c.x, c.operands[1])
+
+
+# Complex numbers ------------------------------------------------------------------------------------------------------
+@spells("as_complex", "as_real")
+def _complex(c: Call) -> Code:
+    return _name(f"view_{c.node.operator}", c.x)
+
+
+@spells("fourier")
+def _fourier(c: Call) -> Code:
+    axes = tuple(axis - c.rank for axis in c["axes"])
+    options: dict[str, Any] = {name: True for name in ("inverse", "half") if c.get(name)}
+    if options.keys() == {"inverse", "half"}:
+        options["length"] = c["length"]
+    if c.get("norm", "backward") != "backward":
+        options["norm"] = c["norm"]
+    return call("fourier", c.x, axes, **options)
 
 
 @spells("sample")

@@ -690,6 +690,25 @@ def _diagonal(c: Call) -> Value:
     return c.emit("reduce", found, function="sum", axes=(0,)) if trace else found
 
 
+@reads("real")
+def _real(c: Call) -> Value:
+    return c.emit("unary", c.x, function="real") if c.x.dtype.startswith("complex") else c.emit("identity", c.x)
+
+
+@reads("conj", "_conj", "conj_physical", "_conj_physical")
+def _conjugate(c: Call) -> Value:
+    return c.emit("unary", c.x, function="conjugate") if c.x.dtype.startswith("complex") else c.emit("identity", c.x)
+
+
+@reads("complex", "polar")
+def _complex(c: Call) -> Value:
+    a, b = _pair(c)
+    if name_of(c.node.target) == "polar":
+        cosine, sine = (c.emit("unary", b, function=function) for function in ("cos", "sin"))
+        a, b = c.emit("multiply", a, cosine), c.emit("multiply", a, sine)
+    return c.emit("as_complex", c.emit("stack", (a, b), axis=len(c.shape)))
+
+
 @reads("view_as_complex")
 def _as_complex(c: Call) -> Value:
     return c.emit("as_complex", c.x)
@@ -853,7 +872,7 @@ READERS.update(
             "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf", "special_erf": "erf", "floor": "floor",
             "ceil": "ceil", "round": "round", "trunc": "truncate", "fix": "truncate", "frac": "fraction",
             "logical_not": "not", "isnan": "is_nan", "isinf": "is_infinite", "isfinite": "is_finite",
-            "erfinv": "erfinv", "i0": "i0", "special_i0": "i0",
+            "erfinv": "erfinv", "i0": "i0", "special_i0": "i0", "angle": "angle", "imag": "imaginary",
         }.items()
     }
 )  # fmt: skip
@@ -1172,10 +1191,21 @@ def _recurrent(c: Call) -> Any:
     operator, extra = {"rnn_tanh": ("rnn", {"function": "tanh"}), "rnn_relu": ("rnn", {"function": "relu"})}.get(
         name, (name, {})
     )
+    starts = list(c["hx"]) if operator == "lstm" else [c["hx"]]
+    return _levels(c, operator, starts, None, extra)
+
+
+@reads("padded_recurrent")
+def _padded_recurrent(c: Call) -> Any:
+    word, _, function = str(c["kind"]).partition("_")
+    return _levels(c, word, list(c["hx"]), c["lengths"], {"function": function} if function else {})
+
+
+def _levels(c: Call, operator: str, starts: list[Any], lengths: Any, extra: dict[str, Any]) -> tuple[Value, ...]:
+    """The levels and directions of a recurrent layer; of padded sequences with the length of each."""
     x = c["input"]
     if c["batch_first"]:
         x = c.emit("permute", x, axes=(1, 0, 2))
-    starts = list(c["hx"]) if operator == "lstm" else [c["hx"]]
     directions = 2 if c["bidirectional"] else 1
     count = len(c["params"]) // (c["num_layers"] * directions)
     lasts: list[list[Value]] = [[] for _ in starts]
@@ -1188,6 +1218,8 @@ def _recurrent(c: Call) -> Any:
             kernel, recurrent, *rest = weights
             biases = rest[:2] if c["has_biases"] else [None, None]
             projection = rest[-1:] if len(rest) in (1, 3) else []
+            if lengths is not None:
+                projection = [*(projection or [None] * (operator == "lstm")), lengths]
             run, *final = c.emit_several(
                 operator, x, *states, kernel, recurrent, *biases, *projection, reverse=bool(direction), **extra
             )
@@ -1333,28 +1365,93 @@ def _nothing(c: Call) -> None:
     return None
 
 
+# Matrices -------------------------------------------------------------------------------------------------------------
+@reads("linalg_inv", "inverse", "linalg_inv_ex")
+def _inverse(c: Call) -> Any:
+    return _checked(c, c.emit("inverse", c.x))
+
+
+@reads("linalg_det", "det")
+def _determinant(c: Call) -> Value:
+    return c.emit("determinant", c.x)
+
+
+@reads("linalg_cholesky", "cholesky", "linalg_cholesky_ex")
+def _cholesky(c: Call) -> Any:
+    return _checked(c, c.emit("cholesky", c.x, upper=bool(c["upper"])))
+
+
+@reads("linalg_solve", "linalg_solve_ex")
+def _solve(c: Call) -> Any:
+    a, b = c["A"], c["B"]
+    if not c.get("left", True) or (len(b.shape) > 1 and len(b.shape) != len(a.shape)):
+        raise Unreadable("solves from the right, or for a batch of vectors")
+    return _checked(c, c.emit("solve", a, b))
+
+
+def _checked(c: Call, x: Value) -> Any:
+    """An operator that says besides whether it failed."""
+    return (x, None) if name_of(c.node.target).endswith("_ex") else x
+
+
 # Fourier --------------------------------------------------------------------------------------------------------------
-def _fourier(axes: int, *, inverse: bool, half: bool) -> Reader:
+def _fourier(axes: int | None, *, inverse: bool, half: bool) -> Reader:
     def reader(c: Call) -> Value:
         x = c["self"]
-        rank = len(x.shape)
-        given = c.get("dim") if c.get("dim") is not None else tuple(range(-axes, 0))
+        rank, given, sizes = len(x.shape), c.get("dim"), c.get("s", c.get("n"))
+        if given is None:
+            last = axes if axes is not None else rank if sizes is None else len(sizes)
+            given = tuple(range(-last, 0))
         along = tuple(_axis(a, rank) for a in (given if isinstance(given, tuple) else (given,)))
-        sizes = c.get("s", c.get("n"))
-        length = None
-        if half and inverse:
-            length = c.shape[along[-1]]
-        elif sizes is not None and tuple(_many(sizes, len(along))) != tuple(x.shape[a] for a in along):
-            raise Unreadable("pads or cuts before the transform")
-        return c.emit(
-            "fourier", x, axes=along, inverse=inverse, half=half, length=length, norm=c.get("norm") or "backward"
-        )
+        if sizes is not None:
+            wanted = list(_many(sizes, len(along)))
+            if half and inverse:
+                wanted[-1] = wanted[-1] // 2 + 1
+            x = _fitted(c, x, along, wanted)
+        return _transformed(c, x, along, inverse, half, c.get("norm") or "backward")
 
     return reader
 
 
-for _suffix, _count in (("", 1), ("2", 2), ("n", 2)):
+def _fitted(c: Call, x: Value, axes: Sequence[int], sizes: Sequence[int]) -> Value:
+    """Cut or filled with zeros at the end of axes."""
+    for axis, size in zip(axes, sizes, strict=True):
+        if size == -1 or size == x.shape[axis]:
+            continue
+        if size < x.shape[axis]:
+            x = c.emit("slice", x, axis=axis, start=0, stop=size)
+        else:
+            after = size - x.shape[axis]
+            x = c.emit("pad", x, widths=tuple((0, after if a == axis else 0) for a in range(len(x.shape))))
+    return x
+
+
+def _transformed(c: Call, x: Value, axes: tuple[int, ...], inverse: bool, half: bool, norm: str) -> Value:
+    length = c.shape[axes[-1]] if half and inverse else None
+    return c.emit("fourier", x, axes=axes, inverse=inverse, half=half, length=length, norm=norm)
+
+
+for _suffix, _count in (("", 1), ("2", 2), ("n", None)):
     READERS[f"fft_fft{_suffix}"] = _fourier(_count, inverse=False, half=False)
     READERS[f"fft_ifft{_suffix}"] = _fourier(_count, inverse=True, half=False)
     READERS[f"fft_rfft{_suffix}"] = _fourier(_count, inverse=False, half=True)
     READERS[f"fft_irfft{_suffix}"] = _fourier(_count, inverse=True, half=True)
+
+
+@reads("_fft_r2c", "_fft_c2c", "_fft_c2r")
+def _transform(c: Call) -> Value:
+    name, axes = name_of(c.node.target), tuple(_axis(a, len(c["self"].shape)) for a in c["dim"])
+    inverse = name == "_fft_c2r" or not c.get("forward", True)
+    half = name == "_fft_c2r" or bool(c.get("onesided", False))
+    # Numbers are divided by nothing, the root of their count, or their count, whichever way.
+    norm = ("forward", "ortho", "backward") if inverse else ("backward", "ortho", "forward")
+    return _transformed(c, c["self"], axes, inverse, half, norm[int(c["normalization"])])
+
+
+@reads("fft_fftshift", "fft_ifftshift")
+def _shifted(c: Call) -> Value:
+    x = c["self"]
+    axes = _axes(c["dim"], len(x.shape)) or tuple(range(len(x.shape)))
+    back = name_of(c.node.target) == "fft_ifftshift"
+    shifts = tuple((x.shape[a] + 1) // 2 if back else x.shape[a] // 2 for a in axes)
+    return c.emit("roll", x, shifts=shifts, axes=axes)

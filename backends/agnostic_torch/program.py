@@ -27,7 +27,7 @@ from agnostic.errors import InvalidInput
 from agnostic.patching import patched
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
-from agnostic_torch import custom, stochastic
+from agnostic_torch import custom, packed, stochastic
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
@@ -175,6 +175,7 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
+        stack.enter_context(packed.padded(packed.longest(model, args, kwargs)))
         return torch.export.export(model, args, dict(kwargs), strict=False)
 
 
@@ -391,7 +392,7 @@ class _Reader:
 
     def _is_opaque(self, target: Any) -> bool:
         name = str(target._schema.name)
-        return name in self.opaque or not name.startswith(("aten::", "prims::"))
+        return name in self.opaque or not name.startswith(("aten::", "prims::", f"agnostic::{packed.OPERATOR}"))
 
     def _custom(self, call: Call, reason: str, in_place: bool) -> Any:
         """An operator that has no translation, as one node."""

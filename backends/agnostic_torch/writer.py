@@ -628,6 +628,11 @@ def _arange(c: Call) -> Code:
     return _name("arange", *c.operands, dtype=_dtype(c["dtype"]))
 
 
+@spells("eye")
+def _eye(c: Call) -> Code:
+    return _name("eye", c["rows"], c["columns"], dtype=_dtype(c["dtype"]))
+
+
 # Reductions -----------------------------------------------------------------------------------------------------------
 def _axis(c: Call) -> dict[str, Any]:
     axes = c.get("axes")

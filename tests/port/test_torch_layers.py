@@ -24,6 +24,10 @@ ROWS = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
 IDS = torch.tensor([[1, 2, 3, 9], [4, 5, 6, 0]])
 
 
+LENGTHS = ("rotary",)
+"""Models that take rows of any number."""
+
+
 class Of(nn.Module):
     """A function, and the layers and weights that it uses."""
 
@@ -91,6 +95,41 @@ def halved(model: Any, x: Tensor) -> Tensor:
     return y.float()
 
 
+def packed(model: Any, x: Tensor, lengths: Tensor) -> Any:
+    given = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, (h, c) = model.lstm(given)
+    y, counts = nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
+    z, last = model.gru(nn.utils.rnn.pack_padded_sequence(x, [6, 5, 2], batch_first=True), h[:1])
+    z, _ = nn.utils.rnn.pad_packed_sequence(z, padding_value=-1.0, total_length=7)
+    return y, counts, h, c, z, last
+
+
+def spectrum(model: Any, x: Tensor) -> tuple[Tensor, ...]:
+    found = torch.fft.rfft2(x.permute(0, 2, 3, 1), dim=(1, 2), norm="ortho") * torch.view_as_complex(model.filter)
+    mixed = torch.fft.irfft2(found, s=x.shape[2:], dim=(1, 2), norm="ortho").permute(0, 3, 1, 2)
+    turned = torch.fft.fftshift(torch.fft.ifft(torch.complex(x, x.flip(1)), n=5, dim=1), dim=1).conj()
+    return mixed, turned.imag, torch.fft.fft2(x).abs(), torch.fft.rfft(x, n=12).angle()
+
+
+def solved(model: Any, x: Tensor) -> tuple[Tensor, ...]:
+    a = x[:, :, :6] @ x[:, :, :6].mT + torch.eye(6)
+    return torch.linalg.inv(a), torch.linalg.det(a), torch.linalg.cholesky(a), torch.linalg.solve(a, x)
+
+
+class Rotary(nn.Module):
+    """Positions as turns of complex numbers, cut from a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        angles = torch.arange(64.0)[:, None] / torch.tensor([1.0, 10.0, 100.0, 1000.0])
+        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows."""
+        numbers = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(numbers * self.turns[: x.shape[1]]).flatten(2).type_as(x)
+
+
 def constants(model: Any, x: Tensor) -> tuple[Tensor, ...]:
     rows, columns = torch.tril_indices(5, 5)
     return torch.ones(3), x[:, rows, columns], x.median(1).values, x.cummax(1).values, x[:, :6, :6].diagonal(0, 1, 2)
@@ -116,6 +155,13 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
         "truth": (Of(lambda m, x: {"seen": x > 0, "rows": (x, (x > 0.3).any(-1))}), ROWS),
         "tails": (Of(lambda m, x: m.loss.log_prob(x[:, 0]), loss=nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10])), ROWS),
         "narrow": (Of(halved, layer=nn.Linear(8, 4)), ROWS),
+        "packed": (
+            Of(packed, lstm=nn.LSTM(8, 4, 2, bidirectional=True, batch_first=True), gru=nn.GRU(8, 4, batch_first=True)),
+            (ROWS, torch.tensor([3, 5, 4])),
+        ),
+        "spectrum": (Of(spectrum, filter=nn.Parameter(torch.randn(9, 4, 4, 2))), IMAGE),
+        "solved": (Of(solved), ROWS),
+        "rotary": (Rotary(), ROWS),
         "softplus": (nn.Softplus(2, 1), IMAGE),
         "lstm cell": (Of(stepped, cell=nn.LSTMCell(8, 4)), ROWS),
         "gru cell": (Of(stepped, cell=nn.GRUCell(8, 4, bias=False)), ROWS),
@@ -167,6 +213,9 @@ def test_each_layer_and_each_kind_of_code_computes_the_same(tmp_path: Path) -> N
         path.write_text(written.draft.written.text)
         weights = writer.write_weights(written.arrays, tmp_path, path.stem)
         given = cases(backend, inputs, written.variation)
+        if name in LENGTHS:
+            assert written.variation is not None
+            assert written.variation.name == "batch and length", (name, written.notes)
         trials[name] = trial(backend, model, written.draft, given, "keras", path, weights)
     outcomes = run_elsewhere([found.job for found in trials.values()], {"KERAS_BACKEND": "torch"})
     wrong = {}
@@ -192,7 +241,7 @@ class Counting(nn.Module):
     [
         (Counting(), ROWS, "buffer 'count' is changed by each call"),
         (nn.FractionalMaxPool2d(2, output_size=3), IMAGE, "rand"),
-        (Of(lambda m, x: torch.fft.fft(x).real), ROWS, "fourier"),
+        (Of(lambda m, x: torch.linalg.svd(x).S), ROWS, "svd"),
         (nn.AdaptiveMaxPool2d(3, return_indices=True), IMAGE, "result 1 of operator aten.adaptive_max_pool2d"),
         (Of(lambda m, x: x[x > 0]), ROWS, "shape depends on the data"),
     ],

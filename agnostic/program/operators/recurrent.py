@@ -48,11 +48,15 @@ def _times(x: Array, reverse: bool) -> range:
     return range(len(x) - 1, -1, -1) if reverse else range(len(x))
 
 
+def _seen(t: int, lengths: Array | None) -> Any:
+    return True if lengths is None else (t < lengths)[:, None]
+
+
 @operator(shape=_lstm_shape, flops=_lstm_flops)
 def lstm(
     x: Array, h: Array | None, c: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, projection: Array | None = None, *, reverse: bool = False,
-    batch_first: bool = False,
+    recurrent_bias: Array | None = None, projection: Array | None = None, lengths: Array | None = None, *,
+    reverse: bool = False, batch_first: bool = False,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The long short-term memory: all outputs, the last output and the last cell state.
 
@@ -66,6 +70,7 @@ def lstm(
         recurrent: R, (4 units, O).
         input_bias, recurrent_bias: b and d, (4 units,).
         projection: (O, units): h' is multiplied by it.
+        lengths: (batch,); from its length on, a sequence keeps its states and gives zeros. None: all are whole.
         reverse: from the last time to the first.
         batch_first: x and all outputs are (batch, time, ...).
 
@@ -78,18 +83,20 @@ def lstm(
     outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
     for t in _times(x, reverse):
         i, f, g, o = np.split(fixed[t] + h @ recurrent.T, 4, axis=-1)
-        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-        h = _sigmoid(o) * np.tanh(c)
-        h = h if projection is None else h @ projection.T
-        outputs[t] = h
+        cell = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        new = _sigmoid(o) * np.tanh(cell)
+        new = new if projection is None else new @ projection.T
+        seen = _seen(t, lengths)
+        h, c = np.where(seen, new, h), np.where(seen, cell, c)
+        outputs[t] = np.where(seen, new, 0)
     return _turned(outputs, batch_first), h, c
 
 
 @operator(shape=_shape, flops=_flops)
 def gru(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, *, reset_after: bool = True, reverse: bool = False,
-    batch_first: bool = False,
+    recurrent_bias: Array | None = None, lengths: Array | None = None, *, reset_after: bool = True,
+    reverse: bool = False, batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The gated recurrent unit: all outputs, and the last one.
 
@@ -102,6 +109,7 @@ def gru(
         kernel: W, (3 units, I).
         recurrent: R, (3 units, units).
         input_bias, recurrent_bias: b and d, (3 units,).
+        lengths: as in ``lstm``.
         reset_after: see above.
         reverse: from the last time to the first.
         batch_first: x and all outputs are (batch, time, ...).
@@ -120,20 +128,22 @@ def gru(
         r, z = _sigmoid(xr + gates[:, :units]), _sigmoid(xz + gates[:, units:])
         last, offset = recurrent[2 * units :].T, second[2 * units :]
         n = np.tanh(xn + (r * (h @ last + offset) if reset_after else (r * h) @ last + offset))
-        h = (1 - z) * n + z * h
-        outputs[t] = h
+        new, seen = (1 - z) * n + z * h, _seen(t, lengths)
+        h = np.where(seen, new, h)
+        outputs[t] = np.where(seen, new, 0)
     return _turned(outputs, batch_first), h
 
 
 @operator(shape=_shape, flops=_flops)
 def rnn(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, *, function: str = "tanh", reverse: bool = False,
+    recurrent_bias: Array | None = None, lengths: Array | None = None, *, function: str = "tanh", reverse: bool = False,
     batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990.
 
     Args:
+        lengths: as in ``lstm``.
         function: ``"tanh"`` or ``"relu"``.
         reverse: whether it runs from the last place to the first.
         batch_first: whether the batch comes before time.
@@ -144,6 +154,7 @@ def rnn(
     h = _started(h, fixed, recurrent.shape[1])
     outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
     for t in _times(x, reverse):
-        h = activate(function, fixed[t] + h @ recurrent.T)
-        outputs[t] = h
+        new, seen = activate(function, fixed[t] + h @ recurrent.T), _seen(t, lengths)
+        h = np.where(seen, new, h)
+        outputs[t] = np.where(seen, new, 0)
     return _turned(outputs, batch_first), h

@@ -1,0 +1,76 @@
+"""A model's program at several sizes of its inputs, each read once, in the words that a port is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agnostic.contracts.program import PROGRAM
+from agnostic.contracts.weights import WEIGHTS
+from agnostic.errors import AgnosticError
+from agnostic.port.constants import outputs_computed, simple_constants
+from agnostic.port.folding import Folded, folded
+from agnostic.port.padding import SIZED
+from agnostic.port.precision import in_float32, narrowest
+from agnostic.port.sample import Shape, arrays, sampled
+from agnostic.program import custom
+from agnostic.program.custom import CustomOperator
+from agnostic.program.nodes import Array, Program
+from agnostic.program.passes import simplified
+from agnostic.registry import Backend, Model
+
+Shapes = tuple[Shape, ...]
+"""Of each array of the inputs."""
+
+
+class Readings:
+    """Reads a model at sizes of its inputs.
+
+    Args:
+        backend: the model's.
+        model: what to read.
+        inputs: what it is called with.
+        operators: that users have taught.
+
+    Attributes:
+        given: the shapes of the inputs.
+        weights: the model's, by name.
+    """
+
+    def __init__(self, backend: Backend, model: Model, inputs: Any, operators: Mapping[str, CustomOperator]) -> None:
+        self._backend, self._model, self._inputs, self._operators = backend, model, inputs, operators
+        self.given: Shapes = tuple(tuple(int(n) for n in x.shape) for x in arrays(inputs))
+        self.weights: Mapping[str, Array] = backend[WEIGHTS].weights(model)
+        self._raw: dict[Shapes, Program | AgnosticError] = {}
+        self._folded: dict[tuple[Shapes, bool], Folded] = {}
+
+    @property
+    def dtype(self) -> str:
+        """The narrowest type that the model computes in."""
+        return narrowest(self.raw(self.given))
+
+    def raw(self, shapes: Shapes) -> Program:
+        """What the model computes.
+
+        Raises:
+            AgnosticError: it cannot be read, or does not take inputs of these shapes.
+        """
+        if shapes not in self._raw:
+            inputs = self._inputs if shapes == self.given else sampled(self._backend, self._inputs, shapes)
+            try:
+                found = self._backend[PROGRAM].program(self._model, inputs, self._operators.keys())
+                self._raw[shapes] = custom.with_meanings(found, self._operators)
+            except AgnosticError as error:
+                self._raw[shapes] = error
+        known = self._raw[shapes]
+        if isinstance(known, AgnosticError):
+            raise known
+        return known
+
+    def at(self, shapes: Shapes, tables: bool = False) -> Folded:
+        """The program that is written; ``tables`` as in :func:`agnostic.program.passes.folded`."""
+        key = (shapes, tables)
+        if key not in self._folded:
+            found = folded(simplified(in_float32(self.raw(shapes)), SIZED, tables), self.weights)
+            self._folded[key] = Folded(simple_constants(outputs_computed(found.program)), found.arrays)
+        return self._folded[key]
