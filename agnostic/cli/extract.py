@@ -64,6 +64,7 @@ def extract(
     image: common.Image = None,
     backend: common.BackendOption = None,
     engine: Engines = None,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default a local one.")] = None,
     trust: common.Trust = False,
     device: common.Device = None,
     json: common.Json = False,
@@ -88,8 +89,9 @@ def extract(
     ):
         store = run(
             network, dataset, layer, out, reduce=reduce or None, top=top, dtype=dtype, batch_size=batch_size,
-            shard=shard, engine=where, workers=workers, prepared=True if prepared else None, inputs=called_with,
-            image=common.parse_image(image), size=common.parse_size(size), channels_in=channels_in, progress=progress,
+            shard=shard, engine=where, address=address, workers=workers, prepared=True if prepared else None,
+            inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
+            channels_in=channels_in, progress=progress,
         )  # fmt: skip
     _tell(store, json)
 

@@ -13,8 +13,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +143,14 @@ class StoreWriter:
     """Writes parts in their order.
 
     Attributes:
+        where: the path or URL of the store.
         header: of the store.
         checkpoint: how far it is.
     """
 
     def __init__(self, where: str, header: StoreHeader, group: Any, checkpoint: Checkpoint) -> None:
         self.header, self.checkpoint = header, checkpoint
-        self._where, self._group = where, group
+        self.where, self._group = where, group
 
     @classmethod
     def created(cls, where: str, header: StoreHeader) -> StoreWriter:
@@ -182,34 +183,52 @@ class StoreWriter:
         return None if data is None else cls(where, header, group, unpacked(data, where))
 
     def write(self, part: ComputedPart) -> None:
-        """Write the next part, then the checkpoint.
+        """Write the rows of the next part, then commit it.
 
         Raises:
             InvalidInput: there is no room; what was written before stays.
         """
-        done = self.checkpoint
-        assert part.start == done.samples, "parts are written in their order"
-        stop = part.start + len(part.names)
-        with _room(self._where, done.samples, self.header.samples):
-            written = [
-                self._put("sample", part.start, np.array(part.names, np.dtypes.StringDType())),
-                self._put("problem", part.start, np.array(part.problems, np.dtypes.StringDType())),
-            ]
+        with self._room():
+            self.reserve(part.start + len(part.names))
+            put_rows(self._group, self.where, part)
+        self.commit(part)
+
+    def commit(self, part: ComputedPart) -> None:
+        """Let the next part, whose rows are written, belong to the store.
+
+        Raises:
+            InvalidInput: there is no room; what was written before stays.
+        """
+        done, start = self.checkpoint, part.start
+        assert start == done.samples, "parts are committed in their order"
+        text = np.dtypes.StringDType()
+        with self._room():
+            self.reserve(start + len(part.names))
+            told = {"sample": np.array(part.names, text), "problem": np.array(part.problems, text)}
             if self.header.labels:
-                written.append(self._put("label", part.start, np.array(part.labels, np.int64)))
-            written += [self._put(f"{layer_path(key)}/{name}", part.start, x) for (key, name), x in part.rows.items()]
-            if is_local(self._where):
-                _flush(written)
-            self._save(Checkpoint(done.parts + 1, stop, merged(done.states, part.states)))
+                told["label"] = np.array(part.labels, np.int64)
+            _put(self._group, self.where, start, told)
+            self._save(Checkpoint(done.parts + 1, start + len(part.names), merged(done.states, part.states)))
+
+    def reserve(self, count: int) -> None:
+        """Let the arrays have so many rows at least, where the number of samples is not known."""
+        if self.header.samples is None:
+            self._resize(count, lambda length: length < count)
+
+    def _resize(self, count: int, when: Callable[[int], bool]) -> None:
+        for path in _paths_of_rows(self.header):
+            array = self._group[path]
+            if when(array.shape[0]):
+                array.resize((count, *array.shape[1:]))
+
+    def _room(self) -> AbstractContextManager[None]:
+        return _room(self.where, self.checkpoint.samples, self.header.samples)
 
     def finish(self) -> None:
         """Write what is merged over the samples, and that the store is complete."""
         count = self.checkpoint.samples
-        with _room(self._where, count, self.header.samples):
-            for path in _paths_of_rows(self.header):
-                array = self._group[path]
-                if array.shape[0] != count:
-                    array.resize((count, *array.shape[1:]))
+        with self._room():
+            self._resize(count, lambda length: length != count)
             for key, tap in self.header.layers.items():
                 for name, x in of_data_set(key, self.checkpoint.states).items():
                     _make_whole(self._group[layer_path(key)], name, x, tap)
@@ -223,16 +242,6 @@ class StoreWriter:
 
         sync(self._group.store.delete(_key(self._group, CHECKPOINT)))
 
-    def _put(self, path: str, start: int, rows: Any) -> Path:
-        """Write rows; the file of their shard."""
-        array = self._group[path]
-        stop = start + len(rows)
-        if array.shape[0] < stop:
-            array.resize((stop, *array.shape[1:]))
-        array[start:stop] = rows
-        shard = (start // array.shards[0],) + (0,) * (array.ndim - 1)
-        return Path(self._where, path, str(array.metadata.encode_chunk_key(shard)))
-
     def _save(self, checkpoint: Checkpoint) -> None:
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
@@ -240,6 +249,29 @@ class StoreWriter:
         content = default_buffer_prototype().buffer.from_bytes(packed(checkpoint))
         sync(self._group.store.set(_key(self._group, CHECKPOINT), content))
         self.checkpoint = checkpoint
+
+
+def put_rows(group: Any, where: str, part: ComputedPart) -> None:
+    """Write the rows of a part, which belong to the store once the part is committed.
+
+    Args:
+        group: of the store, open for writing.
+        where: its path or URL.
+        part: the part.
+    """
+    _put(group, where, part.start, {f"{layer_path(key)}/{name}": x for (key, name), x in part.rows.items()})
+
+
+def _put(group: Any, where: str, start: int, arrays: Mapping[str, Any]) -> None:
+    """Write rows of arrays by path; local ones are on the disk afterwards."""
+    written = []
+    for path, rows in arrays.items():
+        array = group[path]
+        array[start : start + len(rows)] = rows
+        shard = (start // array.shards[0],) + (0,) * (array.ndim - 1)
+        written.append(Path(where, path, str(array.metadata.encode_chunk_key(shard))))
+    if is_local(where):
+        _flush(written)
 
 
 def _key(group: Any, name: str) -> str:

@@ -40,7 +40,7 @@ from agnostic.version import __version__
 from agnostic.visualization.pictures import fingerprint
 
 DTYPES = ("float32", "float16", "bfloat16")
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 _PART_BYTES = 128 << 20
 _MOST_IN_PART = 1024
 
@@ -162,6 +162,11 @@ def _run(
     workers: int | None,
     done: Callable[[int], None],
 ) -> None:
+    if engine == "ray":
+        from agnostic.extract.cluster import run_on_cluster
+
+        run_on_cluster(model, samples, how, writer, workers, done, address)
+        return
     if address is not None:
         raise InvalidInput(f"address={address!r} is for engine='ray': leave it out")
     run_local(model, samples, how, writer, workers, done)

@@ -330,7 +330,7 @@ def test_damage_is_told(model: Any, tmp_path: Path) -> None:
         ({"reduce": "maen"}, "reduce is one of .*did you mean 'mean'"),
         ({"reduce": []}, "not an empty list"),
         ({"dtype": "float64"}, "dtype is one of float32"),
-        ({"engine": "spark"}, "engine is one of local"),
+        ({"engine": "spark"}, "engine is one of local, ray"),
         ({"batch_size": 4, "shard": 6}, "shard is a multiple of batch_size=4, not 6"),
         ({"dataset": np.zeros((0, 8, 8, 3))}, "the data set is empty"),
         ({"dataset": 3}, "3 is no data set"),

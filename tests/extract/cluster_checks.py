@@ -1,0 +1,93 @@
+"""Run where the plug-in is found: a local cluster of Ray writes the same bytes as one process, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agnostic as ag
+from tests.extract.killing import content
+
+ray = pytest.importorskip("ray")
+IMAGES = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), np.uint8)
+ARGUMENTS: dict[str, Any] = {
+    "layers": ["conv", "mean"], "reduce": ["values", "mean", "max", "histogram", "covariance"], "top": 3,
+    "batch_size": 2, "shard": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("local") / "a.zarr"
+    ag.extract(ag.load("tiny:net"), Images(), store=path, **ARGUMENTS)
+    return content(path)
+
+
+class Images:
+    """A data set; the process that reads its image 10 is killed, as long as a file says so."""
+
+    def __init__(self, deadly: Path | None = None, times: int = 1) -> None:
+        self.deadly = None if deadly is None else str(deadly)
+        if deadly is not None:
+            deadly.write_text("x" * times)
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 10 and self.deadly is not None and (left := Path(self.deadly).read_text()):
+            Path(self.deadly).write_text(left[1:])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return IMAGES[index]
+
+
+class Stream:
+    """A data set that is read one after the other."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(IMAGES)
+
+
+def test_a_cluster_writes_the_same_bytes(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    model = ag.load("tiny:net")
+    ag.extract(model, Images(), store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
+    assert content(tmp_path / "a.zarr") == expected
+    ag.extract(model, Stream(), store=tmp_path / "here.zarr", **ARGUMENTS)
+    ag.extract(model, Stream(), store=tmp_path / "there.zarr", engine="ray", workers=2, **ARGUMENTS)
+    assert content(tmp_path / "here.zarr") == content(tmp_path / "there.zarr")
+
+
+def test_the_part_of_a_killed_worker_is_done_again(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    dataset = Images(tmp_path / "deadly", times=2)
+    ag.extract(ag.load("tiny:net"), dataset, store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
+    assert Path(tmp_path / "deadly").read_text() == ""
+    assert content(tmp_path / "a.zarr") == expected
+
+
+def test_samples_that_kill_every_worker_are_named(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    dataset = Images(tmp_path / "deadly", times=99)
+    with pytest.raises(ag.InvalidInput, match="samples 8 to 11 ended their worker 3 times"):
+        ag.extract(ag.load("tiny:net"), dataset, store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
+    assert ag.taps.open(tmp_path / "a.zarr").done == 8
+    # Another engine goes on.
+    ag.extract(ag.load("tiny:net"), Images(), store=tmp_path / "a.zarr", **ARGUMENTS)
+    assert content(tmp_path / "a.zarr") == expected
+
+
+def test_what_a_worker_refuses_is_a_sentence(tmp_path: Path) -> None:
+    rows = [np.zeros((4, 8, 3), np.float32)] * 6 + [np.zeros((5, 8, 3), np.float32)] * 4
+    with pytest.raises(ag.InvalidInput, match=r"sample '6' has the shape \(5, 8, 3\)"):
+        ag.extract(ag.load("tiny:net"), rows, store=tmp_path / "a.zarr", prepared=True, engine="ray", **ARGUMENTS)
