@@ -2,7 +2,6 @@
 
 scripts/mutations.py                  # the fixed part, to look at
 scripts/mutations.py --seed 7         # others, drawn from a seed
-scripts/mutations.py --layers         # by what layers return alone, as where a run cannot be recorded
 """
 
 from __future__ import annotations
@@ -20,21 +19,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     import torch
 
-    from agnostic.compare import verbs
     from tests.compare import architectures, mutations, test_programs
 
     torch.set_num_threads(1)
-    if options.layers:
-        verbs._programs = lambda *given: (None, [])
     start, results = time.perf_counter(), []
     for fault in mutations.faults(options.seed, options.count):
         found = mutations.judged(fault)
         results.append(found)
-        if not (found["located"] and found["named"] and (found["proven"] or options.layers)):
+        if not (found["located"] and found["named"] and found["proven"]):
             marks = "".join(key[0] if found[key] else "-" for key in ("seen", "located", "named", "proven"))
             print(f"{marks} {found['name']}: {found['mistake']}. {found['said']}", flush=True)
     alarms = [name for name, make in test_programs.CORRECT.items() if not _same(*make())]

@@ -94,9 +94,6 @@ assert 'keras' not in sys.modules
 # Cycles ---------------------------------------------------------------------------------------------------------------
 CYCLES = (
     {"agnostic.program.nodes", "agnostic.program.text", "agnostic.program.vocabulary"},  # a program prints itself
-    # To be rebuilt.
-    {"agnostic.compare.page", "agnostic.compare.report"},
-    {"agnostic.compare.offline", "agnostic.compare.processes", "agnostic.compare.verbs"},
 )
 """Modules that import each other, most of them inside of functions; see [importlinter] in setup.cfg for the layers."""
 

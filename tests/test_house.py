@@ -529,8 +529,6 @@ PRIVATE_PHRASES = {
     r"(?:channel|image|step|layer|process|parameter|sample|row|dimension|group)": "per",
     r"map of the house": "map of the repository",
 }
-# The comparison of models names its parts by these words in code; what people read of it is checked like the rest.
-INSIDE = {"glue", "stray", "strays", "parted", "fitted"}
 
 
 def _private(text: str, words: Iterable[str]) -> list[str]:
@@ -549,10 +547,8 @@ def _words_of(source: str) -> Iterator[tuple[int, str]]:
 def test_names_and_texts_have_no_private_words(package: str) -> None:
     found = []
     for path in sorted(PACKAGES[package].rglob("*.py")):
-        inside = INSIDE if "compare" in path.parts else set()
-        words = [word for word in PRIVATE_WORDS if word not in inside]
         for line, text in _words_of(path.read_text()):
-            found += [f"{path.relative_to(ROOT)}:{line}: {word!r}" for word in _private(text, words)]
+            found += [f"{path.relative_to(ROOT)}:{line}: {word!r}" for word in _private(text, PRIVATE_WORDS)]
     assert found == []
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from agnostic import pages
-from agnostic.compare.diagnosis import Finding
-from agnostic.compare.report import Comparison, Divergence, Pictures, Row
+from agnostic.compare.report import Comparison
 from agnostic.compare.report import text as as_text
+from agnostic.compare.results import Divergence, Finding, Pictures, Row
 from agnostic.text import printable
 from tests.fuzz import hostile
 
@@ -59,12 +59,12 @@ class Parsed(HTMLParser):
 def comparison(name: Callable[[], Any]) -> Comparison:
     """Everything that a comparison may hold, every text by ``name``; also where a number was expected."""
     rows = [
-        Row(name(), name(), name(), (1, name(), 3), x, 1.0, 2.0, 1e-3, 1e-6, 1.0) for x in (0.0, 1e4, float("inf"))
+        Row(name(), name(), name(), (1, name(), 3), x, 1e-3, 1e-6, 1.0, "layer") for x in (0.0, 1e4, float("inf"))
     ]  # fmt: skip
     finding = Finding(name(), name(), name(), 10.0, 1.0)
-    places = tuple(Divergence(name(), name(), kind, name(), 1e4, (finding,)) for kind in ("layer", "glue", "gradient"))
+    places = tuple(Divergence(name(), name(), kind, name(), 1e4, (finding,)) for kind in ("layer", "code", "gradient"))
     about = {"class": name(), "spec": name(), "backend": name(), "versions": {name(): name()}}
-    picture = Pictures(name(), (0, 1), np.zeros((2, 4, 4), np.float32), np.ones((2, 4, 4), np.float32), True)
+    picture = Pictures(name(), (0, 1), np.zeros((2, 4, 4), np.float32), np.ones((2, 4, 4), np.float32))
     return Comparison(
         about, about, tuple(rows), places, (name(), name()), (name(),), (rows[0],), (3, 1), (name(), name()), (picture,)
     )

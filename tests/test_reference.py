@@ -28,8 +28,8 @@ REFERENCE = ROOT / "docs" / "reference"
 RETURNED = (
     "agnostic.layers.Layer", "agnostic.layers.Layers", "agnostic.taps.records.Activations",
     "agnostic.taps.stored.Stored", "agnostic.visualization.images.Images", "agnostic.compare.report.Comparison",
-    "agnostic.compare.report.Divergence", "agnostic.compare.report.Diagnosis", "agnostic.compare.report.Row",
-    "agnostic.compare.diagnosis.Finding", "agnostic.program.nodes.Program", "agnostic.program.nodes.Node",
+    "agnostic.compare.results.Divergence", "agnostic.compare.results.Diagnosis", "agnostic.compare.results.Row",
+    "agnostic.compare.results.Finding", "agnostic.program.nodes.Program", "agnostic.program.nodes.Node",
     "agnostic.program.nodes.Leaf", "agnostic.program.nodes.Value", "agnostic.optimizers.groups.ParameterGroup",
     "agnostic.optimizers.snapshot.Snapshot", "agnostic.optimizers.snapshot.ParameterState",
     "agnostic.data.batches.Loaded", "agnostic.augmentation.iterators.NumpyArrayIterator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -46,6 +47,9 @@ def compare(
     weights_b: Annotated[str | None, typer.Option("--weights-b", help="B's weight file, or 'random'.")] = None,
     device_a: Annotated[str | None, typer.Option("--device-a", help="Where A runs: cpu, cuda or cuda:1.")] = None,
     device_b: Annotated[str | None, typer.Option("--device-b", help="Where B runs.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail as well if only layers inside differ, and the outputs do not.")
+    ] = False,
     card: Card = None,
     trust: Trust = False,
     json: Json = False,
@@ -72,9 +76,9 @@ def compare(
     if given is None and not is_trace(a):
         raise InvalidInput("no inputs are given to compare the models on: give --images or --inputs, or a trace as A")
     with layers_shown():
-        found = run(sides[0], sides[1], given, map=chosen)
+        found = run(sides[0], sides[1], given, map=chosen, strict=strict)
     if html is not None:
-        found.html(html)
+        found.html(html, command=shlex.join(["agnostic", *sys.argv[1:]]))
     if json:
         print_json({**found.to_json(), "html": html})
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +65,7 @@ def trace(
     device: common.Device = None,
     json: common.Json = False,
 ) -> None:
-    """Record the inputs and outputs of each layer of a model for some photos, with the rounding error of each layer.
+    """Record every operator that a model runs for some photos, with its weights and what it returns.
 
     'agnostic compare a.trace b.trace' compares two such files on any machine, without the frameworks.
     """
@@ -85,14 +86,20 @@ def trace(
             out,
             options,
         )
-    found = Trace(path)
+    _say(path, Trace(path).about, json=json)
+
+
+def _say(path: Path, about: Mapping[str, Any], *, json: bool) -> None:
+    """Tell what was recorded."""
+    count = len(about["program"]["nodes"]) if about["program"] else 0
+    notes = [*about["notes"], *([f"no operators are recorded: {about['reason']}"] if about["reason"] else [])]
     if json:
-        common.print_json({"trace": path, "bytes": path.stat().st_size, "calls": len(found.about["calls"]),
-                    "model": found.about["model"], "notes": found.about["notes"]})  # fmt: skip
-    else:
-        common.say(f"{path} ({counted(len(found.about['calls']), 'call')}, {path.stat().st_size / 1e6:.1f} MB)")
-        for note in found.about["notes"]:
-            common.say(f"note: {note}")
+        common.print_json({"trace": path, "bytes": path.stat().st_size, "operators": count, "model": about["model"],
+                           "notes": notes})  # fmt: skip
+        return
+    common.say(f"{path} ({counted(count, 'operator')}, {path.stat().st_size / 1e6:.1f} MB)")
+    for note in notes:
+        common.say(f"note: {note}")
 
 
 def chosen_inputs(images: Path | None, inputs: Path | None, count: int, size: str | None) -> object:

@@ -72,6 +72,14 @@ class Recorded:
         """What arithmetic does to each output, as a root mean square."""
         return floors(self.run, self.exact)
 
+    def check(self) -> None:
+        """Replay the run.
+
+        Raises:
+            InvalidInput: it cannot be replayed; says why.
+        """
+        _ = self.first, self.exact
+
     def checked(self, exact: dict[str, Array]) -> dict[str, Array]:
         """The outputs of a replay, if they are those of the run.
 

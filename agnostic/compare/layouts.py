@@ -88,12 +88,3 @@ class Layout:
             return x
         opened = x.reshape([unfolded[i] for i in order])
         return opened.transpose(np.argsort(order)).reshape(x.shape)
-
-
-def fitted(x: Array, shape: tuple[int, ...]) -> Array | None:
-    """An array in another shape if only dimensions of length 1 tell them apart, else None."""
-    if x.shape == shape:
-        return x
-    if x.size == math.prod(shape) and [s for s in x.shape if s != 1] == [s for s in shape if s != 1]:
-        return x.reshape(shape)
-    return None

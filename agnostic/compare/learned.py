@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare import noise
-from agnostic.compare.diagnosis import Finding
+from agnostic.compare.layouts import Layout
 from agnostic.compare.learning import followed, rule_of
 from agnostic.compare.mistakes.optimizers import Change, Observed, RuleSteps, explain
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record
-from agnostic.compare.report import Divergence, Row
+from agnostic.compare.results import Divergence, Finding, Row
 from agnostic.optimizers.specs import as_dict
 from agnostic.text import counted
 
@@ -44,12 +44,12 @@ class Learned:
     notes: tuple[str, ...] = ()
 
 
-def compare(a: Record, b: Record, pairs: Mapping[str, str], *, parted: bool) -> Learned:
+def compare(a: Record, b: Record, pairs: Mapping[str, str], *, different: bool) -> Learned:
     """Compare what both traces hold of learning.
 
     Args:
         pairs: B's layer by A's, in the order in which they run.
-        parted: whether the models' outputs part already.
+        different: whether the models' outputs part already.
     """
     ours, theirs = _learning(a), _learning(b)
     notes = [
@@ -59,7 +59,7 @@ def compare(a: Record, b: Record, pairs: Mapping[str, str], *, parted: bool) -> 
         if key in has and key not in lacks
     ]
     gradients = [x for name, other in pairs.items() if (x := _gradient_row(a, b, name, other)) is not None]
-    found = _first_gradient(gradients) if not parted else []
+    found = _first_gradient(gradients) if not different else []
     updates: list[Row] = []
     if "updated" in ours and "updated" in theirs:
         steps = ours["update"]["steps"], theirs["update"]["steps"]
@@ -73,7 +73,7 @@ def compare(a: Record, b: Record, pairs: Mapping[str, str], *, parted: bool) -> 
                 for name, other in pairs.items()
                 if (x := _update_row(a, b, name, other, alone_only=bool(shared) and steps[0] > 1)) is not None
             ]
-            found += _first_update(a, b, updates, parted=parted or bool(found))
+            found += _first_update(a, b, updates, different=different or bool(found))
     return Learned((*gradients, *updates), tuple(found), tuple(notes))
 
 
@@ -128,16 +128,31 @@ class _Side:
 
     def read(self, tensor: str) -> Array:
         """An array in the shape of a weight; of a layer on flattened inputs, in their canonical order."""
-        from agnostic.compare.context import reordered_entry
-
         assert self.record.trace is not None
-        x = self.record.trace.read(tensor)
-        step = next(s for s in self.record.steps if s.name == self.layer)
-        return reordered_entry(step.kind, x, step.inputs[0].layout) if step.inputs else x
+        x, layout = self.record.trace.read(tensor), self.record.layouts.get(self.layer)
+        return x if layout is None else _reordered(self.record.descriptions[self.layer].kind, x, layout)
 
     def weight(self, entry: str) -> Array:
         """The weight that learns."""
-        return self.read(self.record.tensors(self.layer)[entry])
+        return self.read(_tensors(self.record, self.layer)[entry])
+
+
+def _tensors(record: Record, layer: str) -> Mapping[str, str]:
+    """The names of a layer's weights in the file."""
+    assert record.trace is not None
+    found: Mapping[str, str] = record.trace.about["layers"][layer]["weights"]
+    return found
+
+
+def _reordered(kind: str, x: Array, layout: Layout) -> Array:
+    """One array of the weights of a layer on flattened inputs, or of their gradients, in the order channels last."""
+    size = int(np.prod(layout.inner))
+    if not layout.inner or kind not in ("dense", "batch_norm", "layer_norm", "rms_norm", "scale", "normalization"):
+        return x
+    if not x.ndim or x.shape[0] != size or (x.ndim == 1 and kind == "dense"):
+        return x
+    rows = layout.to_canonical(np.ascontiguousarray(x.reshape(size, -1).T)).T
+    return np.ascontiguousarray(rows).reshape(x.shape)
 
 
 def _sides(a: Record, b: Record, what: str, name: str, other: str) -> tuple[_Side, _Side]:
@@ -165,8 +180,10 @@ def _gradient_row(a: Record, b: Record, name: str, other: str) -> Row | None:
         if entry in theirs.about and (apart := _apart(ours, theirs, entry)) is not None:
             floor = max(x.about[entry]["floor"] for x in (ours, theirs))
             kind, scale = f"{GRADIENT}: {entry}", ours.about[entry]["rms"]
-            rows.append(Row(name, other, kind, apart[1], None, None, apart[0] / floor, apart[0], floor, scale))
-    return max(rows, key=lambda row: row.propagated or 0.0, default=None)
+            far = apart[0] / floor
+            verdict = "shows" if far > THRESHOLD else "same"
+            rows.append(Row(name, other, kind, apart[1], far, apart[0], floor, scale, verdict))
+    return max(rows, key=lambda row: row.distance or 0.0, default=None)
 
 
 def _update_row(a: Record, b: Record, name: str, other: str, *, alone_only: bool) -> Row | None:
@@ -182,12 +199,12 @@ def _update_row(a: Record, b: Record, name: str, other: str, *, alone_only: bool
             continue
         floor = max(x.about[entry].get("propagated", x.about[entry]["floor"]) for x in (ours, theirs))
         shared = ours.about[entry].get("parts", 1) == theirs.about[entry].get("parts", 1)
-        propagated = apart[0] / floor if shared and not alone_only else None
+        far = apart[0] / floor if shared and not alone_only else None
         alone, kind = _alone(a, b, other, entry), f"{UPDATE}: {entry}"
-        rows.append(
-            Row(name, other, kind, apart[1], None, alone, propagated, apart[0], floor, ours.about[entry]["rms"])
-        )
-    return max(rows, key=lambda row: (row.isolated or 0.0, row.propagated or 0.0), default=None)
+        verdict = "layer" if (alone or 0.0) > THRESHOLD else "shows" if (far or 0.0) > THRESHOLD else "same"
+        scale = ours.about[entry]["rms"]
+        rows.append(Row(name, other, kind, apart[1], far, apart[0], floor, scale, verdict, alone))
+    return max(rows, key=lambda row: (row.alone or 0.0, row.distance or 0.0), default=None)
 
 
 def _alone(a: Record, b: Record, layer: str, entry: str) -> float | None:
@@ -197,7 +214,7 @@ def _alone(a: Record, b: Record, layer: str, entry: str) -> float | None:
         return None
     assert b.trace is not None
     rule, learning = _rule(a), _learning(b)
-    start, used = b.trace.read(b.tensors(layer)[entry]), [b.trace.read(s[layer][entry]) for s in learning["steps"]]
+    start, used = b.trace.read(_tensors(b, layer)[entry]), [b.trace.read(s[layer][entry]) for s in learning["steps"]]
     made = followed(rule.spec, rule.rates, learning["update"]["norms"], start, used, about["parts"])
     if made is None:
         return None
@@ -213,21 +230,21 @@ def _rule(record: Record) -> RuleSteps:
 # Divergences ---------------------------------------------------------------------------------------------------------
 def _first_gradient(rows: Sequence[Row]) -> list[Divergence]:
     for row in reversed(rows):
-        if row.propagated is not None and row.propagated > THRESHOLD:
-            return [Divergence(row.a, row.b, GRADIENT, "", row.propagated)]
+        if row.distance is not None and row.distance > THRESHOLD:
+            return [Divergence(row.a, row.b, GRADIENT, "", row.distance)]
     return []
 
 
-def _first_update(a: Record, b: Record, rows: Sequence[Row], *, parted: bool) -> list[Divergence]:
-    alone = [x for x in rows if x.isolated is not None and x.isolated > THRESHOLD]
+def _first_update(a: Record, b: Record, rows: Sequence[Row], *, different: bool) -> list[Divergence]:
+    alone = [x for x in rows if x.alone is not None and x.alone > THRESHOLD]
     for row in alone[:1]:
         why = convention(a, b, row, (len(alone), len(rows)))
-        return [Divergence(row.a, row.b, UPDATE, "", row.isolated or 0.0, (why,))]
-    if parted or any(x.isolated is not None for x in rows):
+        return [Divergence(row.a, row.b, UPDATE, "", row.alone or 0.0, (why,))]
+    if different or any(x.alone is not None for x in rows):
         return []
     for row in rows:
-        if row.propagated is not None and row.propagated > THRESHOLD:
-            return [Divergence(row.a, row.b, UPDATE, "", row.propagated)]
+        if row.distance is not None and row.distance > THRESHOLD:
+            return [Divergence(row.a, row.b, UPDATE, "", row.distance)]
     return []
 
 
@@ -242,14 +259,14 @@ def convention(a: Record, b: Record, row: Row, layers: tuple[int, int]) -> Findi
     assert b.trace is not None
     about, read = learning["updated"][row.b][entry], b.trace.read
     seen = Observed(
-        [read(b.tensors(row.b)[entry])],
+        [read(_tensors(b, row.b)[entry])],
         [[read(step[row.b][entry])] for step in learning["steps"]],
         [read(about["tensor"])],
         learning["update"]["norms"],
         about["parts"],
     )
     ours = _rule(a)
-    before = row.isolated or 0.0
+    before = row.alone or 0.0
     found = explain(ours, seen, b=_rule(b), enough=THRESHOLD * about["floor"])
     left = found.error / about["floor"]
     if not found.changes or left > max(before / 3, THRESHOLD):

@@ -17,13 +17,15 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from agnostic.compare import noise
 from agnostic.compare.calls import LayerCall
 from agnostic.compare.inputs import Inputs, prepared
+from agnostic.compare.live import Live
+from agnostic.compare.traces import TraceWriter
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.description import DESCRIPTION
 from agnostic.contracts.learning import LEARNING
@@ -31,10 +33,6 @@ from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
 from agnostic.optimizers.specs import KINDS, Spec, as_dict, make, replace
 from agnostic.text import type_named
-
-if TYPE_CHECKING:
-    from agnostic.compare.recording import Live
-    from agnostic.compare.traces import TraceWriter
 
 Array = np.ndarray[Any, Any]
 
@@ -222,8 +220,6 @@ def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
     Yields:
         The inputs.
     """
-    from agnostic.compare.recording import nudge
-
     dtype, inputs, numbers = live.about["dtype"], live.inputs, itertools.count()
 
     def around(call: LayerCall) -> Sequence[Any]:
@@ -246,7 +242,7 @@ def _shaken(live: Live, seed: int) -> Iterator[Inputs]:
     before = live.backend[WEIGHTS].weights(live.model)
     given = Inputs(inputs.kind, {k: moved(x) for k, x in inputs.arrays.items()}, inputs.form, inputs.channels_first)
     try:
-        live.backend[WEIGHTS].set_weights(live.model, {k: nudge(x, dtype, seed) for k, x in before.items()})
+        live.backend[WEIGHTS].set_weights(live.model, {k: noise.nudge(x, dtype, seed) for k, x in before.items()})
         with live.backend[CALLS].intercept(live.model, live.names, around):
             yield given
     finally:

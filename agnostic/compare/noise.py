@@ -164,3 +164,10 @@ def nudged(x: Array, size: float, seed: int = 0) -> Array:
         return np.asarray(x * factor)
     # 1 + u rounds to 1 in the type itself: the neighbour in that direction is as far as u to 2u.
     return np.asarray(np.where(signs, np.nextafter(x, x.dtype.type(np.inf)), np.nextafter(x, x.dtype.type(-np.inf))))
+
+
+def nudge(x: Array, dtype: str, seed: int = 0) -> Array:
+    """Each element changed by its last bit, up or down, at random; of bfloat16 too, which comes as float32."""
+    if x.dtype.kind == "f" and dtype in ("float16", "bfloat16") and x.dtype.itemsize > 2:
+        return nudged(x.astype(np.float64), 2 * unit(dtype), seed).astype(x.dtype)
+    return nudged(x, unit(dtype), seed)

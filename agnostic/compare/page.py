@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare.noise import THRESHOLD
-from agnostic.compare.report import Comparison, Pictures, Row, floors, headline, name_of
+from agnostic.compare.results import Pictures, Row, floors, name_of
 from agnostic.files import atomic_path
 from agnostic.pages import render
+from agnostic.text import counted
+from agnostic.version import __version__
 
 Array = np.ndarray[Any, Any]
 
@@ -22,22 +26,48 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 300, 52, 24
 _LOWEST = -2.0  # decades of noise floors
 
 
-def write(comparison: Comparison, path: str | os.PathLike[str]) -> None:
-    """See :meth:`agnostic.compare.report.Comparison.html`."""
+def write(comparison: Any, headline: str, path: str | os.PathLike[str], command: str = "") -> None:
+    """See :meth:`agnostic.compare.report.Comparison.html`.
+
+    Args:
+        comparison: an :class:`agnostic.compare.report.Comparison`.
+        headline: the result in one sentence.
+        command: that made it.
+    """
+    rows = [*comparison.table, *comparison.output]
     values = {
         "a": name_of(comparison.a),
         "b": name_of(comparison.b),
         "found": comparison,
-        "headline": headline(comparison),
+        "headline": headline,
         "threshold": f"{THRESHOLD:g}",
-        "rows": [*comparison.table, *comparison.output],
-        "plot": _plot([*comparison.table, *comparison.output]),
+        "groups": list(_groups(rows)),
+        "plot": _plot(rows),
         "pictures": [_shown(x) for x in comparison.pictures],
+        "date": dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "command": command,
+        "version": __version__,
+        "marks": MARKS,
     }
     filters: dict[str, Callable[..., Any]] = {"floors": floors, "relative": _relative}
     text = render("comparison.html", values, style="comparison.css", filters=filters)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+MARKS = {"layer": "differs here", "code": "the code before it differs", "shows": "shows an earlier difference",
+         "inside": "differs inside, the outputs do not", "same": ""}  # fmt: skip
+"""What a row's verdict means."""
+
+GROUPED = 8
+"""From how many rows on that are the same and follow each other they are one."""
+
+
+def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows, with a title for those that are folded: many that are the same, one after the other."""
+    for same, found in itertools.groupby(rows, key=lambda row: row.verdict == "same" and row.kind != "output"):
+        group = list(found)
+        yield (f"{counted(len(group), 'layer')} the same" if same and len(group) >= GROUPED else ""), group
 
 
 def _relative(row: Row) -> str:
@@ -49,7 +79,7 @@ def _plot(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Where everything in the plot stands; None where there is nothing to plot."""
     if not rows:
         return None
-    values = [v for r in rows for v in (r.glue, r.isolated, r.propagated) if v and math.isfinite(v)]
+    values = [r.distance for r in rows if r.distance and math.isfinite(r.distance)]
     top = max(2.0, math.ceil(math.log10(max(values, default=1.0)) + 0.2))
 
     def up(value: float) -> float:
@@ -61,14 +91,14 @@ def _plot(rows: Sequence[Row]) -> dict[str, Any] | None:
     def across(i: int) -> float:
         return _LEFT + 6 + step * (i + 0.5)
 
-    points = (f"{across(i):.1f},{up(r.propagated):.1f}" for i, r in enumerate(rows) if r.propagated is not None)
+    points = (f"{across(i):.1f},{up(r.distance):.1f}" for i, r in enumerate(rows) if r.distance is not None)
     decades = range(int(_LOWEST), int(top) + 1, max(1, round((top - _LOWEST) / 8)))
-    first = next((i for i, r in enumerate(rows) if r.verdict in ("layer", "glue")), None)
+    first = next((i for i, r in enumerate(rows) if r.verdict in ("layer", "code")), None)
     return {
         "width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "bottom": _HEIGHT - _BOTTOM,
         "lines": [{"y": f"{(y := up(10.0**x)):.1f}", "label_y": f"{y + 4:.1f}", "label": _power(x)} for x in decades],
         "limit": f"{up(THRESHOLD):.1f}",
-        "propagated": " ".join(points),
+        "line": " ".join(points),
         "dots": list(_dots(rows, across, up, max(1.8, min(4.0, step / 2)))),
         "first": None if first is None else _named(rows[first].b, across(first)),
         "end": "output" if rows[-1].kind == "output" else "output, gradients, updates",
@@ -79,12 +109,10 @@ def _dots(
     rows: Sequence[Row], across: Callable[[int], float], up: Callable[[float], float], radius: float
 ) -> Iterator[dict[str, str]]:
     for i, r in enumerate(rows):
-        for value, color in ((r.propagated, "all"), (r.glue, "before"), (r.isolated, "alone")):
-            if value is None or (color == "before" and not value):
-                continue
+        if r.distance is not None:
             yield {
-                "color": color, "x": f"{across(i):.1f}", "y": f"{up(value):.1f}",
-                "radius": f"{radius * (0.7 if color == 'all' else 1):.1f}", "title": f"{r.b}: {floors(value)}",
+                "color": r.verdict, "x": f"{across(i):.1f}", "y": f"{up(r.distance):.1f}", "radius": f"{radius:.1f}",
+                "title": f"{r.b}: {floors(r.distance)}",
             }  # fmt: skip
 
 
@@ -106,7 +134,6 @@ def _shown(found: Pictures) -> dict[str, Any]:
     captions = {"A": "A", "B": "B", "|B - A|": f"|B - A|, at most {largest:.3g}"}
     return {
         "layer": found.layer,
-        "how": "alone: on A's inputs" if found.isolated else "both models from their inputs on",
         "channels": ", ".join(map(str, found.channels)),
         "panels": [{"title": title, "caption": captions[title], "png": png} for title, png in _triptych(found)],
     }

@@ -12,12 +12,15 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from agnostic.compare.comparing import compare_records
+from agnostic.compare.direct import against, trace_model
 from agnostic.compare.inputs import Inputs
 from agnostic.compare.report import Comparison, restore, save
+from agnostic.compare.stored import opened
 from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
@@ -27,9 +30,6 @@ from agnostic.models.specs import require_files
 from agnostic.npy import read_arrays
 from agnostic.processes import describe, raise_described, started
 from agnostic.temporary import temporary_folder
-
-if TYPE_CHECKING:
-    from agnostic.compare.recording import Record
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
@@ -124,7 +124,13 @@ def side(x: Any) -> SideSource:
 
 # This process --------------------------------------------------------------------------------------------------------
 def compare_elsewhere(
-    a: Any, b: Any, inputs: Any, *, map: Mapping[str, str] | None = None, keep: Path | None = None
+    a: Any,
+    b: Any,
+    inputs: Any,
+    *,
+    map: Mapping[str, str] | None = None,
+    keep: Path | None = None,
+    strict: bool = False,
 ) -> Comparison:
     """See :func:`agnostic.compare.verbs.compare`; at least one side is a specification.
 
@@ -132,10 +138,6 @@ def compare_elsewhere(
         inputs: arrays, :class:`Photos`, or None where A is a trace.
         keep: where A's trace stays.
     """
-    from agnostic.compare.offline import compare_records
-    from agnostic.compare.recording import opened
-    from agnostic.compare.verbs import against, trace
-
     sides = [side(x) for x in (a, b) if is_elsewhere(x)]
     require_files(*(x.spec for x in sides), weights=[x.weights for x in sides])
     with temporary_folder() as folder:
@@ -150,11 +152,11 @@ def compare_elsewhere(
         elif is_elsewhere(a):
             trace_elsewhere(side(a), inputs, path)
         else:
-            trace(a, inputs.read(a) if isinstance(inputs, Photos) else inputs, path)
+            trace_model(a, inputs.read(a) if isinstance(inputs, Photos) else inputs, path)
         if isinstance(b, str | os.PathLike) and is_trace(b):
-            return compare_records(opened(Trace(path)), opened(Trace(b)), map)
+            return compare_records(opened(Trace(path)), opened(Trace(b)), map, strict=strict)
         if not is_elsewhere(b):
-            return against(opened(Trace(path)), b, None, map=map)
+            return against(opened(Trace(path)), b, map=map, strict=strict)
         out = folder / "found"
         out.mkdir()
         _run(
@@ -164,7 +166,7 @@ def compare_elsewhere(
                 "side": vars(side(b)),
                 "map": dict(map or {}),
                 "out": str(out),
-                "again": vars(side(a)) if is_elsewhere(a) else None,
+                "strict": strict,
             },
             folder,
         )
@@ -255,26 +257,8 @@ def _update(given: Sequence[Any] | None, model: Any) -> tuple[Any, Any] | None:
     return None if given is None else (specification(given[0], backend_of(model).name), given[1])
 
 
-@contextlib.contextmanager
-def _again(given: Mapping[str, Any] | None, a: Record, model: Any) -> Iterator[Any]:
-    """A beside B, where one process can hold both, so that their operators are compared; else None."""
-    from agnostic.contracts.recording import RECORDING
-    from agnostic.registry import backend_of
-
-    backend = backend_of(model)
-    alike = (a.model["backend"], a.model["engine"]) == (backend.name, backend.engine)
-    if given is None or not alike or RECORDING not in backend or backend[RECORDING].obstacle(model) is not None:
-        yield None
-        return
-    with SideSource(**given).loaded() as live:
-        yield live
-
-
 def main(arguments: Sequence[str]) -> None:
     """Do what the file says."""
-    from agnostic.compare.recording import opened
-    from agnostic.compare.verbs import against, trace_model
-
     job = json.loads(Path(arguments[0]).read_text())
     pipe = job["progress"]
     with _answering(Path(job["answer"])), watched(None if pipe is None else sender(pipe)):
@@ -285,6 +269,5 @@ def main(arguments: Sequence[str]) -> None:
                 trace_model(model, _received(job["inputs"], model), job["path"], spec=which.spec, **options)
             else:
                 record = opened(Trace(job["trace"]))
-                with _again(job["again"], record, model) as live:
-                    found = against(record, model, None, map=job["map"], spec=which.spec, live=live)
+                found = against(record, model, map=job["map"], spec=which.spec, strict=job["strict"])
                 save(found, Path(job["out"]))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agnostic.compare import noise
 from agnostic.compare.explain import Judged, Recorded, explain, judged
-from agnostic.compare.inputs import Inputs, prepared
-from agnostic.compare.report import Divergence, Row
+from agnostic.compare.layerwise import LayerPairs
+from agnostic.compare.replay import Patches, Values, outputs
+from agnostic.compare.results import Divergence, Finding, Row, floors
 from agnostic.compare.say import divergences
 from agnostic.compare.sides import Side, second
-from agnostic.contracts.recording import RECORDING
 from agnostic.errors import InvalidInput
-from agnostic.registry import Model, backend_of
+from agnostic.program.nodes import Value
+
+REMARKS = 6
+"""How many inner differences are measured at the output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,55 +41,89 @@ class ProgramPair:
         return all(x.same for x in self.outputs)
 
     @functools.cached_property
-    def explained(self) -> tuple[tuple[Divergence, ...], bool]:
-        """What makes the outputs differ, and whether B without it gives A's outputs."""
+    def explained(self) -> tuple[Divergence, ...]:
+        """What makes the outputs differ."""
         if self.same:
-            return (), False
+            return ()
+        worst = max(self.outputs, key=lambda x: x.floors)
+        found = self._differences
+        return found or (Divergence("output", "output", "code", "input", worst.floors, (self._unexplained,)),)
+
+    @functools.cached_property
+    def _differences(self) -> tuple[Divergence, ...]:
         found = explain(self.a, self.b, self.theirs)
         worst = max(self.outputs, key=lambda x: x.floors)
         after = found.left * worst.scale / worst.floor if worst.floor else 0.0
-        return tuple(divergences(found, worst.floors, after)), found.proven
+        return tuple(divergences(found, worst.floors, after))
+
+    @property
+    def _unexplained(self) -> Finding:
+        error = max(x.floors for x in self.outputs)
+        said = "The outputs differ, and there is no place from which both models go on alike."
+        return Finding("unexplained", said, "", error, error)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The outputs as rows of the table."""
         return tuple(
-            Row("output", "output", "output", x.shape, None, None, x.floors, x.error, x.floor, x.scale)
+            Row("output", "output", "output", x.shape, x.floors, x.error, x.floor, x.scale,
+                "same" if x.same else "shows")
             for x in self.outputs
+        )  # fmt: skip
+
+    def remarks(self, layers: LayerPairs) -> tuple[str, ...]:
+        """What differs inside of models whose outputs agree, each with its size at the output."""
+        if not self.same:
+            return ()
+        ours = self.a.first[0]
+        pairs = zip(self.a.run.program.outputs, self.theirs.run.program.outputs, strict=True)
+        found = []
+        if any(ours.labels[x] != self.theirs.labels[y] or self.theirs.apart.get(y) for (_, x), (_, y) in pairs):
+            worst = max(self.outputs, key=lambda x: x.floors)
+            found = [
+                f"{x.findings[0].sentence} The outputs are {floors(worst.floors)} noise floors apart."
+                for x in self._differences if x.findings
+            ]  # fmt: skip
+        return tuple(found or self._inside(layers))
+
+    def _inside(self, layers: LayerPairs) -> Iterator[str]:
+        """LayerPairs that return something else, of what both models have."""
+        found = [j for j in layers.pairs if not layers.equal(j) and layers.fed_alike(j)]
+        for j in found[:REMARKS]:
+            one, two = layers.calls_a[layers.pairs[j]], layers.calls_b[j]
+            size = self._size(one.outputs[0], two.outputs[0])
+            end = "which the outputs do not show" if not size else f"which changes the outputs by {floors(size)}"
+            unit = " noise floors" if size else ""
+            yield f"Layer {two.label!r} returns something else than A's {one.label!r}, {end}{unit}."
+        if len(found) > REMARKS:
+            yield f"{len(found) - REMARKS} more layers return something else, which the outputs do not show."
+
+    def _size(self, one: Value, two: Value) -> float | None:
+        """How far B's outputs move with A's value in the place of its own, in noise floors; None where it fits not."""
+        array = self.a.first[0].arrays[one]
+        values, root = self.theirs.arrays, self.theirs.root(two)
+        if array.size != values[root].size:
+            return None
+        patches = Patches({**values.patches.values, root: array.reshape(values[root].shape)}, values.patches.edges)
+        try:
+            moved = outputs(Values(self.b.run, self.b.evaluate, patches, values), values.patches)
+        except (InvalidInput, ValueError):
+            return None
+        before = outputs(values, values.patches)
+        return max(
+            noise.difference(moved[path], before[path]) / judged.floor if judged.floor else 0.0
+            for (path, _), judged in zip(self.b.run.program.outputs, self.outputs, strict=True)
         )
-
-
-def recorded(model: Model, inputs: Inputs) -> Recorded:
-    """A run of a model, operator by operator.
-
-    Raises:
-        InvalidInput: it cannot be recorded, or not run again from its record; says why.
-    """
-    backend = backend_of(model)
-    if RECORDING not in backend:
-        raise InvalidInput(f"the backend {backend.name!r} records no operators")
-    recording = backend[RECORDING]
-    obstacle = recording.obstacle(model)
-    if obstacle is not None:
-        raise InvalidInput(obstacle)
-    try:
-        run = recording.record(model, prepared(backend, model, inputs))
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InvalidInput(f"{type(model).__name__} does not run to its end ({said})") from error
-    return Recorded(run, recording.evaluate)
 
 
 def compared(a: Recorded, b: Recorded) -> ProgramPair:
     """What two records say.
 
     Raises:
-        InvalidInput: the models return other numbers of arrays.
+        InvalidInput: the models return other numbers of arrays, or a record cannot be run again.
     """
     ours, table = a.first
     theirs = second(b.run, b.evaluate, ours, table)
-    if not any(theirs.apart.values()):  # else B went on with A's numbers
+    if "exact" not in vars(b) and not any(theirs.apart.values()):  # else B went on with A's numbers
         b.exact = b.checked({path: theirs.arrays[value] for path, value in b.run.program.outputs})
     return ProgramPair(tuple(judged(a, b)), a, b, theirs)

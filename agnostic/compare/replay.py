@@ -11,6 +11,7 @@ import numpy as np
 
 from agnostic.compare import noise
 from agnostic.compare.lowering import PRODUCTS, kind
+from agnostic.compare.watching import StepCounter
 from agnostic.program.nodes import Array, Node, Value, map_values, values_in
 from agnostic.program.runs import Run
 
@@ -178,7 +179,9 @@ def walk(
     def read(value: Value) -> Array:
         return arrays[value] if value in arrays else values[value]
 
+    progress = StepCounter(len(run.program.nodes))
     for index, node in enumerate(run.program.nodes):
+        progress.count()
         if (changed is not None and not changed.reaches(index, node)) or known(index, node):
             continue
         if node.outputs and all(v in run.drawn or v in patches.values for v in node.outputs):

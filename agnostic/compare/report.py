@@ -12,124 +12,12 @@ from typing import Any
 import numpy as np
 
 from agnostic import display
-from agnostic.compare.diagnosis import Finding
 from agnostic.compare.noise import THRESHOLD
+from agnostic.compare.page import write
+from agnostic.compare.results import Diagnosis, Divergence, Finding, Pictures, Row, floors, name_of
 from agnostic.text import counted, printable
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One place of both models.
-
-    Attributes:
-        a, b: the layers there, each with the number of its call from the second on; ``""`` for what A has no layer for.
-        kind: of the layer.
-        shape: of its output, channels last.
-        glue: how far what B's code hands to the layer is from what A's layer received, given what ran before.
-        isolated: how far B's output for A's inputs is from A's.
-        propagated: how far B's output is from A's, each from the model's own input on.
-        error: the isolated error as a root mean square, in the activation's own unit.
-        floor: the noise floor, in the same unit.
-        scale: the root mean square of A's output.
-
-    ``glue``, ``isolated`` and ``propagated`` are in units of the noise floor; None where it was not measured.
-    """
-
-    a: str
-    b: str
-    kind: str
-    shape: tuple[int, ...]
-    glue: float | None
-    isolated: float | None
-    propagated: float | None
-    error: float | None
-    floor: float
-    scale: float
-
-    @property
-    def verdict(self) -> str:
-        """``"layer"`` or ``"glue"`` for a culprit, ``"victim"`` for one that shows an earlier error, or ``"same"``."""
-        if self.glue is not None and self.glue > THRESHOLD:
-            return "glue"
-        if self.isolated is not None and self.isolated > THRESHOLD:
-            return "layer"
-        return "victim" if self.propagated is not None and self.propagated > THRESHOLD else "same"
-
-
-@dataclass(frozen=True, repr=False)
-class Divergence:
-    """A place where B does something else than A.
-
-    Attributes:
-        a, b: the layers' names. For ``"glue"``, the layers that the differing array goes into. At the end, ``a`` is
-            ``"output"``, and ``b`` the last layer, behind which the code differs.
-        kind: ``"layer"``: the layer, fed the same, returns something else; ``"glue"``: the code before it differs;
-            ``"gradient"``, ``"update"``: what is learned from one batch differs.
-        after: for ``"glue"``: B's layer before it; ``"input"`` at the start.
-        error: in units of the noise floor.
-        findings: the mistakes that were tried, the one that explains the error first.
-    """
-
-    a: str
-    b: str
-    kind: str
-    after: str
-    error: float
-    findings: tuple[Finding, ...] = ()
-
-    def __repr__(self) -> str:
-        why = f": {display.shortened(self.findings[0], 200)}" if self.findings else ""
-        return f"<Divergence at {display.shortened(self.where, 90)}{why}>"
-
-    def __str__(self) -> str:
-        return self.b
-
-    @property
-    def where(self) -> str:
-        """The place, as text."""
-        if self.kind == "glue" and self.after == self.b:
-            return f"between {self.after!r} and the output"
-        if self.kind == "glue":
-            return f"between {self.after!r} and {self.b!r}"
-        what = {"gradient": "the gradients of ", "update": "the update of "}.get(self.kind, "")
-        return f"{what}layer {self.b!r}"
-
-
-class Diagnosis(tuple[Finding, ...]):
-    """The findings at the first divergence, the best first."""
-
-    __slots__ = ()
-
-    @property
-    def mistake(self) -> str | None:
-        """The key of the best explanation; None where there is no difference."""
-        return self[0].mistake if self else None
-
-    def __repr__(self) -> str:
-        return f"<Diagnosis: {display.shortened(self, 300)}>"
-
-    def __str__(self) -> str:
-        return str(self[0]) if self else "no difference"
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The activations of one layer for the first sample, side by side.
-
-    Attributes:
-        layer: B's name.
-        channels: which.
-        a, b: (channels, H, W), float32.
-        isolated: whether B was fed A's inputs.
-    """
-
-    layer: str
-    channels: tuple[int, ...]
-    a: Array
-    b: Array
-    isolated: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,7 +34,9 @@ class Comparison:
         notes: sentences on what could not be measured.
         remarks: sentences on what differs inside although the outputs agree.
         pictures: of some layers.
-        isolated: whether the layers could be judged alone.
+        inputs: what each model was called with, as text.
+        strict: whether models that differ inside are different although their outputs agree.
+        classes: for outputs (N, classes): whether the highest-scoring class changed, as a sentence.
 
     Example:
         >>> found = ag.compare(model, copy.deepcopy(model), images)
@@ -165,8 +55,10 @@ class Comparison:
     weights: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
     pictures: tuple[Pictures, ...] = field(default=(), repr=False)
-    isolated: bool = True
     remarks: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    strict: bool = False
+    classes: str = ""
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -180,8 +72,8 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs by more than arithmetic explains."""
-        return not self.divergences
+        """Whether no output differs by more than arithmetic explains; with ``strict``, whether nothing does."""
+        return not self.divergences and not (self.strict and self.remarks)
 
     @property
     def matches(self) -> tuple[tuple[str, str], ...]:
@@ -205,24 +97,20 @@ class Comparison:
         for found in self.divergences[:5]:
             best = found.findings[0] if found.findings else ""
             notes.append(f"{found.where}, {floors(found.error)} noise floors: {best}")
-        rows = [
-            (x.a, x.b, x.kind, floors(x.glue), floors(x.isolated), floors(x.propagated), _MARKS.get(x.verdict, ""))
-            for x in [*self.table, *self.output]
-        ]
-        return display.table(headline(self), ("A", "B", "kind", "before", "alone", "all", ""), rows, notes)
+        rows = [(x.a, x.b, x.kind, floors(x.distance), _MARKS.get(x.verdict, "")) for x in [*self.table, *self.output]]
+        return display.table(headline(self), ("A", "B", "kind", "distance", ""), rows, notes)
 
-    def html(self, path: str | os.PathLike[str]) -> None:
+    def html(self, path: str | os.PathLike[str], *, command: str = "") -> None:
         """Write one page that shows all of it; it needs no other file.
 
         Args:
             path: of the file.
+            command: that made the comparison, to be shown.
 
         Raises:
             InvalidInput: the file cannot be written.
         """
-        from agnostic.compare.page import write
-
-        write(self, path)
+        write(self, headline(self), path, command)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, as JSON can carry it; an infinite number is the text ``"inf"``.
@@ -236,15 +124,17 @@ class Comparison:
                 "same": self.same,
                 "first_divergence": None if first is None else asdict(first),
                 "divergences": [asdict(x) for x in self.divergences],
-                "table": [{**asdict(x), "verdict": x.verdict} for x in self.table],
-                "output": [{**asdict(x), "verdict": x.verdict} for x in self.output],
+                "table": [asdict(x) for x in self.table],
+                "output": [asdict(x) for x in self.output],
                 "unmatched": self.unmatched,
                 "weights": {"layers": self.weights[0], "differ": self.weights[1]},
                 "a": dict(self.a),
                 "b": dict(self.b),
                 "notes": list(self.notes),
                 "remarks": list(self.remarks),
-                "isolated": self.isolated,
+                "inputs": {"a": list(self.inputs[0]), "b": list(self.inputs[1])},
+                "strict": self.strict,
+                "classes": self.classes,
                 "threshold": THRESHOLD,
             }
         )
@@ -268,7 +158,7 @@ def save(comparison: Comparison, folder: Path) -> None:
     about = []
     for i, x in enumerate(comparison.pictures):
         arrays[f"{i}a"], arrays[f"{i}b"] = x.a, x.b
-        about.append({"layer": x.layer, "channels": x.channels, "isolated": x.isolated})
+        about.append({"layer": x.layer, "channels": x.channels})
     (folder / "pictures.json").write_text(json.dumps(about))
     np.savez(folder / "pictures.npz", **arrays)  # type: ignore[arg-type]
 
@@ -278,14 +168,14 @@ def restore(folder: Path) -> Comparison:
     x = json.loads((folder / "comparison.json").read_text())
     with np.load(folder / "pictures.npz", allow_pickle=False) as arrays:
         pictures = tuple(
-            Pictures(p["layer"], tuple(p["channels"]), arrays[f"{i}a"], arrays[f"{i}b"], p["isolated"])
+            Pictures(p["layer"], tuple(p["channels"]), arrays[f"{i}a"], arrays[f"{i}b"])
             for i, p in enumerate(json.loads((folder / "pictures.json").read_text()))
         )
     return Comparison(
         x["a"], x["b"], tuple(map(_row, x["table"])), tuple(map(_divergence, x["divergences"])),
         tuple(x["unmatched"]["a"]), tuple(x["unmatched"]["b"]), tuple(map(_row, x["output"])),
-        (x["weights"]["layers"], x["weights"]["differ"]), tuple(x["notes"]), pictures, x["isolated"],
-        tuple(x["remarks"]),
+        (x["weights"]["layers"], x["weights"]["differ"]), tuple(x["notes"]), pictures, tuple(x["remarks"]),
+        (tuple(x["inputs"]["a"]), tuple(x["inputs"]["b"])), x["strict"], x["classes"],
     )  # fmt: skip
 
 
@@ -294,10 +184,8 @@ def _number(x: Any) -> Any:
 
 
 def _row(x: Mapping[str, Any]) -> Row:
-    return Row(
-        x["a"], x["b"], x["kind"], tuple(x["shape"]),
-        *(_number(x[k]) for k in ("glue", "isolated", "propagated", "error", "floor", "scale")),
-    )  # fmt: skip
+    distance, error, floor, scale, alone = (_number(x[k]) for k in ("distance", "error", "floor", "scale", "alone"))
+    return Row(x["a"], x["b"], x["kind"], tuple(x["shape"]), distance, error, floor, scale, x["verdict"], alone)
 
 
 def _divergence(x: Mapping[str, Any]) -> Divergence:
@@ -308,7 +196,6 @@ def _divergence(x: Mapping[str, Any]) -> Divergence:
             f["fix"],
             _number(f["before"]),
             _number(f["after"]),
-            tuple(f.get("tried", ())),
             proven=f["proven"],
             place_a=f["place_a"],
             place_b=f["place_b"],
@@ -322,32 +209,26 @@ WORST = 6
 """How many rows of the greatest errors a long table shows beside its ends and its culprits."""
 
 
-_MARKS = {"layer": "<- differs", "glue": "<- other input", "victim": "(shows it)"}
+_OTHER = {"a": "B", "b": "A"}
+_MARKS = {"layer": "<- differs", "code": "<- other input", "shows": "(shows it)", "inside": "(inside)"}
 """What stands behind a row, by its verdict."""
 
 
 # As text -------------------------------------------------------------------------------------------------------------
-def floors(x: float | None) -> str:
-    """A number of noise floors, short."""
-    if x is None:
-        return ""
-    return f"{x:.1f}" if x < 100 else f"{x:.1e}".replace("e+0", "e").replace("e+", "e")
-
-
-def name_of(about: Mapping[str, Any]) -> str:
-    """A model as text: ``torchvision:resnet50 (torch 2.15)``."""
-    versions = ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())
-    return f"{about.get('spec') or about.get('class')} ({versions or about.get('backend')})"
-
-
 def headline(x: Comparison) -> str:
     """The result in one sentence."""
     first = x.first_divergence
     if first is None:
+        inner = f"{counted(len(x.remarks), 'difference')} inside"
+        if x.remarks and x.strict:
+            return (
+                f"different: the outputs agree, and there is {inner}"
+                if len(x.remarks) == 1
+                else (f"different: the outputs agree, and there are {inner}")
+            )
         if x.remarks:
-            inner = counted(len(x.remarks), "layer")
-            return f"the same: the outputs differ by no more than arithmetic explains ({inner} inside: see the remarks)"
-        return f"the same: no layer of {len(x.table)} differs by more than arithmetic explains"
+            return f"the same: the outputs differ by no more than arithmetic explains ({inner}: see the remarks)"
+        return "the same: the outputs differ by no more than arithmetic explains"
     return f"different: first at {first.where}, by {floors(first.error)} noise floors"
 
 
@@ -360,28 +241,33 @@ def text(x: Comparison, limit: int = 32, width: int | None = None) -> str:
     """
     lines = [f"A: {name_of(x.a)}", f"B: {name_of(x.b)}", ""]
     rows = [*x.table, *x.output]
-    cells: list[Sequence[str]] = [("A", "B", "kind", "before", "alone", "all", "")]
+    cells: list[Sequence[str]] = [("A", "B", "kind", "distance", "")]
     last = -1
     for i in [*_shown(rows, limit), len(rows)]:
         if left := rows[last + 1 : i]:
-            cells.append((_left_out(left), *[""] * 6))
+            cells.append((_left_out(left), *[""] * 4))
         last = i
         if i < len(rows):
             row = rows[i]
             mark = _MARKS.get(row.verdict, "")
-            errors = (floors(row.glue), floors(row.isolated), floors(row.propagated))
-            cells.append((row.a or "(no layer)", row.b, row.kind, *errors, mark))
+            cells.append((row.a or "(no layer)", row.b, row.kind, floors(row.distance), mark))
     lines += _columns(cells, width)
-    lines.append(
-        "errors in noise floors: of what goes in (before), of the layer on A's inputs (alone), of both runs (all)"
-    )
+    lines.append("distance: of what the layers return, in noise floors (what one rounding does to it)")
+    for side, given in zip("AB", x.inputs, strict=True):
+        if given:
+            lines.append(f"{side} was called with {', '.join(given)}")
     for which, names in x.unmatched.items():
         if names:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            lines.append(f"without a partner in {which.upper()}: {', '.join(map(repr, names[:8]))}{more}")
+            other = {"a": "B", "b": "A"}[which]
+            lines.append(
+                f"in {which.upper()} alone, without a partner in {other}: {', '.join(map(repr, names[:8]))}{more}"
+            )
     lines += [f"note: {note}" for note in x.notes]
     lines += [f"remark: {remark}" for remark in x.remarks]
     lines += ["", headline(x)]
+    if x.classes:
+        lines.append(x.classes)
     if x.weights[1]:
         lines.append(f"the weights differ: in {x.weights[1]} of {x.weights[0]} matched layers that have any")
     for i, found in enumerate(x.divergences[:5]):
@@ -408,9 +294,9 @@ NARROWEST = 9
 def _columns(cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
     """The cells below each other; one alone in its line takes as much as it needs."""
     cells = [tuple(map(printable, c)) for c in cells]
-    widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(7)]
+    widths = [max(len(c[k]) for c in cells if c[1] or k) for k in range(5)]
     if width is not None:
-        room = width - sum(widths[2:]) - 2 * 6
+        room = width - sum(widths[2:]) - 2 * 4
         if room < 3 * NARROWEST:  # then rather without the kinds
             cells, room = [(*c[:2], "", *c[3:]) for c in cells], room + widths[2]
             widths[2] = 0
@@ -422,8 +308,7 @@ def _columns(cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]
             yield c[0]
             continue
         names = (_short(c[k], widths[k]).ljust(widths[k]) for k in (0, 1))
-        numbers = (c[k].rjust(widths[k]) for k in (3, 4, 5))
-        yield "  ".join((*names, c[2].ljust(widths[2]), *numbers, c[6])).rstrip()
+        yield "  ".join((*names, c[2].ljust(widths[2]), c[3].rjust(widths[3]), c[4])).rstrip()
 
 
 def _short(name: str, width: int) -> str:
@@ -435,10 +320,10 @@ def _short(name: str, width: int) -> str:
 
 
 def _left_out(rows: Sequence[Row]) -> str:
-    victims = sum(row.verdict == "victim" for row in rows)
-    culprits = sum(row.verdict in ("layer", "glue") for row in rows)
-    parts = [f"{n} {what}" for n, what in ((culprits, "that differ"), (victims, "that show it")) if n]
-    rest = len(rows) - victims - culprits
+    showing = sum(row.verdict == "shows" for row in rows)
+    culprits = sum(row.verdict in ("layer", "code") for row in rows)
+    parts = [f"{n} {what}" for n, what in ((culprits, "that differ"), (showing, "that show it")) if n]
+    rest = len(rows) - showing - culprits
     if rest or not parts:
         parts.append(f"{rest} the same")
     return f"... {' and '.join(parts)}" if len(parts) < 3 else f"... {', '.join(parts)}"
@@ -450,11 +335,11 @@ def _shown(rows: Sequence[Row], limit: int) -> list[int]:
         return list(range(len(rows)))
     wanted: dict[int, None] = dict.fromkeys((0, 1, len(rows) - 2, len(rows) - 1))
     for i, row in enumerate(rows):
-        if row.verdict in ("layer", "glue"):
+        if row.verdict in ("layer", "code"):
             wanted.update(dict.fromkeys(k for k in range(i - 2, i + 3) if 0 <= k < len(rows)))
         if len(wanted) >= limit:
             break
-    worst = sorted(range(len(rows)), key=lambda i: -max(rows[i].glue or 0.0, rows[i].isolated or 0.0))
-    worst = [i for i in worst if max(rows[i].glue or 0.0, rows[i].isolated or 0.0) > 0]
+    worst = sorted(range(len(rows)), key=lambda i: -(rows[i].distance or 0.0))
+    worst = [i for i in worst if (rows[i].distance or 0.0) > 0]
     wanted.update(dict.fromkeys(worst[: max(0, min(WORST, limit - len(wanted)))]))
     return sorted(wanted)

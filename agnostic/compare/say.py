@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from agnostic.compare.diagnosis import Finding
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import Difference, DifferenceSummary
 from agnostic.compare.known import ACTIVATIONS, PADS, RANK, TOGETHER, mistake_of, operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, PARTS, kind
 from agnostic.compare.replay import slots
-from agnostic.compare.report import Divergence
+from agnostic.compare.results import Divergence, Finding
 from agnostic.compare.sides import Side
 from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.program.nodes import Leaf, Node, Value
@@ -243,7 +242,7 @@ class _Teller:
 
     # Places ----------------------------------------------------------------------------------------------------------
     def where(self, lead: Edit, difference: Difference) -> tuple[str, str, str, str]:
-        """A's and B's layer, ``"layer"`` or ``"glue"``, and B's layer before."""
+        """A's and B's layer, ``"layer"`` or ``"code"``, and B's layer before."""
         own = lead.a if lead.kind == "missing" else lead.b
         side = self.a if lead.kind == "missing" else self.b
         if own is not None and _is_layer(side, own) and lead.kind not in ("missing",):
@@ -258,7 +257,7 @@ class _Teller:
         ours = lead.a.module if lead.a is not None and _is_layer(self.a, lead.a) else user or "output"
         if difference.parting.node < 0:
             user = ""
-        return ours, user or after, "glue", after
+        return ours, user or after, "code", after
 
     def _fused(self, edit: Edit) -> bool:
         """Whether A's layer itself computes the operator that B lacks, as an activation of its own."""

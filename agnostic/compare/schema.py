@@ -17,7 +17,6 @@ from msgspec import Meta, Struct
 from agnostic.compare.layouts import Layout
 from agnostic.errors import InvalidInput
 from agnostic.tensors import Entry
-from agnostic.text import counted
 
 DEEPEST = 12
 """How deep values may be nested in a layer's description."""
@@ -34,29 +33,54 @@ DType = Literal[
 Axes = Annotated[str, Meta(pattern=r"^[A-Z?]*(\([A-Z]+\))?[A-Z?]*$", max_length=32)]
 
 
-class Slot(Struct, forbid_unknown_fields=True):
-    """See :class:`agnostic.compare.recording.Slot`."""
-
-    tensor: NameText
-    shape: list[Length]
-    axes: Axes | None
-    inner: list[Length]
-    dtype: DType
-    rms: NonNegative
-    floor: NonNegative
-    propagated: NonNegative | None
-    source: tuple[Count, Count] | None
+Identity = Annotated[int, Meta(ge=0, le=1 << 48)]
 
 
-class Step(Struct, forbid_unknown_fields=True):
-    """See :class:`agnostic.compare.recording.Step`."""
+class Returned(Struct, forbid_unknown_fields=True):
+    """See :class:`agnostic.compare.recording.Returned`."""
 
     name: NameText
     number: Count
+    tensor: NameText
+    dtype: DType
+
+
+class Node(Struct, forbid_unknown_fields=True):
+    """See :class:`agnostic.program.nodes.Node`."""
+
+    operator: NameText
+    operands: list[Any]
+    attributes: dict[NameText, Any]
+    outputs: list[Identity]
+    module: NameText
     kind: NameText
-    inputs: list[Slot]
-    outputs: list[Slot]
-    sketch: Annotated[list[float], Meta(max_length=4)]
+    file: NameText | None
+    line: Count | None
+
+
+class Output(Struct, forbid_unknown_fields=True):
+    """One array that a program gives."""
+
+    path: NameText
+    value: Identity
+    floor: NonNegative
+    tensor: NameText
+    exact: NameText
+
+
+class Program(Struct, forbid_unknown_fields=True):
+    """See :class:`agnostic.program.runs.Run`."""
+
+    name: NameText
+    framework: NameText
+    modules: dict[NameText, NameText]
+    values: list[tuple[Identity, Annotated[list[Length], Meta(max_length=32)], NameText]]
+    leaves: list[tuple[NameText, Literal["input", "parameter", "buffer", "constant"], Identity]]
+    arrays: list[tuple[Identity, NameText]]
+    nodes: list[Node]
+    drawn: list[Identity]
+    outputs: list[Output]
+    calls: list[tuple[NameText, Count, list[Identity], list[Identity]]]
 
 
 class Preprocessing(Struct, forbid_unknown_fields=True):
@@ -138,11 +162,13 @@ class About(Struct, forbid_unknown_fields=True):
     version: int
     model: ModelFacts
     inputs: Inputs
-    calls: Annotated[list[Step], Meta(min_length=1)]
-    outputs: list[Slot]
-    model_inputs: list[Slot]
+    fed: list[NameText]
     layers: dict[NameText, LayerDescription]
-    digests: dict[NameText, dict[NameText, NameText]]
+    program: Program | None
+    reason: Text
+    returned: list[Returned]
+    outputs: list[Returned]
+    layouts: dict[NameText, tuple[Axes | None, list[Length]]]
     learning: Learning
     notes: list[Text]
     checksums: dict[NameText, Annotated[int, Meta(ge=0, lt=1 << 32)]]
@@ -177,20 +203,17 @@ def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
     if x.checksums.keys() != entries.keys():
         yield "there are not as many checksums as arrays"
     yield from _wrong_layers(x, entries)
-    numbered: dict[str, int] = {}
-    for i, call in enumerate(x.calls):
-        layer = x.layers.get(call.name)
-        if layer is None or layer.kind != call.kind:
-            yield f"call {i} is of no layer that is described"
-        if call.number != numbered.get(call.name, 0):
-            yield f"call {i} has another number"
-        numbered[call.name] = call.number + 1
-        if len(call.sketch) not in (0, 4):
-            yield f"the sketch of call {i} has {counted(len(call.sketch), 'number')}"
-        for slot in (*call.inputs, *call.outputs):
-            yield from _wrong_slot(slot, x.calls[:i], entries)
-    for slot in (*x.outputs, *x.model_inputs):
-        yield from _wrong_slot(slot, x.calls, entries)
+    if x.program is not None:
+        yield from _wrong_program(x.program, entries)
+    elif not x.outputs:
+        yield "it holds no output of its model"
+    for found in (*x.returned, *x.outputs):
+        if found.tensor not in entries:
+            yield f"the array {found.tensor!r} is missing"
+    for name, (axes, inner) in x.layouts.items():
+        yield from _wrong_layout(name, axes, inner)
+    if any(name not in entries for name in x.fed):
+        yield "an input of the model is missing"
     if any(name not in entries for name in x.inputs.given.values()):
         yield "an input is missing"
     if x.inputs.form == "array" and list(x.inputs.given) != ["0"]:
@@ -200,23 +223,81 @@ def _contradictions(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
     yield from _wrong_learning(x, entries)
 
 
-def _wrong_slot(slot: Slot, before: list[Step], entries: Mapping[str, Entry]) -> Iterator[str]:
-    entry = entries.get(slot.tensor)
-    if entry is None or list(entry.shape) != slot.shape:
-        yield f"the array {slot.tensor!r} is missing or has another shape"
+def _wrong_layout(name: str, axes: str | None, inner: list[int]) -> Iterator[str]:
     try:
-        Layout(slot.axes, tuple(slot.inner))
+        Layout(axes, tuple(inner))
     except ValueError as error:
-        yield str(error)
-    letters = re.sub(r"[()?]", "", slot.axes or "")
+        yield f"{name!r}: {error}"
+    letters = re.sub(r"[()?]", "", axes or "")
     if len(set(letters)) != len(letters):
-        yield f"an axis stands twice in {slot.axes!r}"
-    if slot.source is not None:
-        call, output = slot.source
-        if call >= len(before) or output >= len(before[call].outputs):
-            yield f"the array {slot.tensor!r} is from a call that was not made before"
-        elif before[call].outputs[output].tensor != slot.tensor:
-            yield f"the array {slot.tensor!r} is said to be another"
+        yield f"an axis stands twice in {axes!r}"
+
+
+def _wrong_program(x: Program, entries: Mapping[str, Entry]) -> Iterator[str]:
+    """Values are given once, before they are used, and their arrays are there."""
+    shapes = {number: tuple(shape) for number, shape, _ in x.values}
+    if len(shapes) != len(x.values):
+        yield "a value is described twice"
+    given = {number for _, _, number in x.leaves}
+    arrays = dict(x.arrays)
+    if given - arrays.keys() or given - shapes.keys() or len(given) != len(x.leaves):
+        yield "a leaf of the program has no array, or is there twice"
+    if any(number not in arrays for number in x.drawn):
+        yield "a value that was drawn has no array"
+    for number, tensor in x.arrays:
+        if number not in shapes or tensor not in entries or entries[tensor].shape != shapes[number]:
+            yield f"the array {tensor!r} is missing or has another shape"
+    for k, node in enumerate(x.nodes):
+        for part in (*node.operands, *node.attributes.values()):
+            yield from (f"operator {k}: {wrong}" for wrong in _wrong_part(part, given, entries))
+        if any(number in given or number not in shapes for number in node.outputs):
+            yield f"what operator {k} gives is not described, or given before"
+        given.update(node.outputs)
+    if not x.outputs:
+        yield "the program gives nothing"
+    for output in x.outputs:
+        same = output.exact in entries and output.tensor in entries
+        if output.value not in given or not same or entries[output.exact].shape != entries[output.tensor].shape:
+            yield f"the output {output.path!r} is missing"
+    if any(number not in given for _, _, *lists in x.calls for numbers in lists for number in numbers):
+        yield "a layer has a value that the program does not give"
+
+
+def _wrong_part(x: Any, given: set[int], entries: Mapping[str, Entry], depth: int = 0) -> Iterator[str]:
+    """Of an operand or an attribute: a number, a text, nothing, several of these, or a reference."""
+    if depth > DEEPEST:
+        yield f"its operands are nested more than {DEEPEST} deep"
+    elif isinstance(x, list):
+        for part in x:
+            yield from _wrong_part(part, given, entries, depth + 1)
+    elif isinstance(x, dict):
+        if len(x) != 1 or not _is_reference(*next(iter(x.items())), given, entries):
+            yield f"{str(x)[:60]} refers to nothing"
+    elif isinstance(x, float) and not math.isfinite(x):
+        yield "a number is not finite"
+    elif isinstance(x, int) and not -(1 << 63) <= x < 1 << 63:
+        yield f"it has the number {x}"
+
+
+def _is_reference(key: Any, x: Any, given: set[int], entries: Mapping[str, Entry]) -> bool:
+    match key:
+        case "value":
+            return isinstance(x, int) and x in given
+        case "array":
+            return isinstance(x, str) and x in entries
+        case "number":
+            return isinstance(x, str) and len(x) < 64 and _is_number(x)
+        case "lost":
+            return isinstance(x, str)
+    return False
+
+
+def _is_number(x: str) -> bool:
+    try:
+        complex(x)
+    except ValueError:
+        return False
+    return True
 
 
 def _wrong_layers(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
@@ -228,8 +309,6 @@ def _wrong_layers(x: About, entries: Mapping[str, Entry]) -> Iterator[str]:
         if any(not isinstance(layer.config.get(key, ""), str | None) for key in ("activation", "recurrent_activation")):
             yield f"the activation of {name!r} has no name"
         yield from (f"{name!r}: {wrong}" for wrong in _wrong_values(layer.config, largest))
-        if x.digests.get(name, {}).keys() - layer.weights.keys():
-            yield f"a digest of {name!r} is of no weight"
 
 
 def _wrong_values(value: Any, largest: int, depth: int = 0) -> Iterator[str]:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from agnostic.compare.mistakes.relations import words
-from agnostic.compare.mistakes.segments import pairs, parts
-from agnostic.compare.noise import THRESHOLD
 from agnostic.description import LayerDescription
-
-if TYPE_CHECKING:
-    from agnostic.compare.forcing import Place
-    from agnostic.compare.recording import Record
 
 SHOWN = 3
 """How many layers a note names."""
 
 
-def unseen(a: Record, b: Record, places: Sequence[Place]) -> list[str]:
-    """A sentence for each such setting, with the layers of B that have it."""
+def unseen(pairs: Iterable[tuple[LayerDescription, LayerDescription]]) -> list[str]:
+    """A sentence for each such setting, with the layers of B that have it.
+
+    Args:
+        pairs: matched layers of A and of B that returned the same.
+    """
     layers: dict[str, dict[str, None]] = {}
-    for place in places:
-        if any(x is None or x > THRESHOLD for x in (place.isolated, place.glue or 0.0)):
-            continue  # what differs there is said by the diagnosis
-        ours = parts([a.descriptions[a.steps[i].name] for i in place.a])
-        theirs = parts([b.descriptions[b.steps[j].name] for j in place.b])
-        for i, j in pairs(ours, theirs):
-            if i is not None and j is not None and ours[i].kind == theirs[j].kind:
-                for sentence in _differing(ours[i], theirs[j]):
-                    layers.setdefault(sentence, {})[theirs[j].name] = None
+    for ours, theirs in pairs:
+        if ours.kind == theirs.kind:
+            for sentence in _differing(ours, theirs):
+                layers.setdefault(sentence, {})[theirs.name] = None
     return [_said(sentence, list(names)) for sentence, names in layers.items()]
 
 
@@ -56,7 +48,9 @@ def _equal(x: float, y: float) -> bool:
 
 
 def _activation(x: LayerDescription) -> str:
-    return words(str(x.config.get("activation")), x.config.get("activation_options"))
+    options = x.config.get("activation_options") or {}
+    listed = ", ".join(f"{k}={v}" for k, v in options.items() if k != "axis" and v is not None)
+    return f"{x.config.get('activation')}{f'({listed})' if listed else ''}"
 
 
 def _padding(x: Any) -> str:

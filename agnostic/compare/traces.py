@@ -26,7 +26,7 @@ from agnostic.tensors import CODES, LONGEST_HEADER, UnreadableTensors, read_head
 
 Array = np.ndarray[Any, Any]
 
-FORMAT, VERSION = "agnostic-trace", 2
+FORMAT, VERSION = "agnostic-trace", 3
 SUFFIX = ".trace"
 
 _CODES = {

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 Watch = Callable[[str, int, int], None]
-"""Called with what is done, the number of calls of layers so far, and about how many there will be."""
-
-PASSES = 3
-"""How often a model runs, about: as it is, layer by layer, and freely."""
+"""Called with what is done, the number of its steps so far, and about how many there will be."""
 
 EVERY = 0.1
 """Seconds between two reports of a process."""
@@ -36,11 +33,11 @@ def watching() -> Watch | None:
     return _watch.get()
 
 
-class Counter:
-    """Counts the calls of one model's layers."""
+class StepCounter:
+    """Counts the steps of one thing that is done, such as the operators of one replay."""
 
-    def __init__(self, layers: int) -> None:
-        self._done, self._total = 0, PASSES * layers
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
 
     def count(self) -> None:
         """One more."""

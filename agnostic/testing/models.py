@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def assert_same_model(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None) -> None:
+def assert_same_model(
+    a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, str] | None = None, strict: bool = False
+) -> None:
     """Fail where B does something else than A by more than arithmetic explains; the message is the whole table.
 
     Args:
-        a, b, inputs, map: as in :func:`agnostic.compare`.
+        a, b, inputs, map, strict: as in :func:`agnostic.compare`.
 
     Raises:
         AssertionError: they differ; says where first, and why.
@@ -21,6 +23,6 @@ def assert_same_model(a: Any, b: Any, inputs: Any = None, *, map: Mapping[str, s
     __tracebackhide__ = True
     from agnostic.compare.verbs import compare
 
-    found = compare(a, b, inputs, map=map)
+    found = compare(a, b, inputs, map=map, strict=strict)
     if not found.same:
         raise AssertionError(f"\n{found}")

@@ -57,9 +57,9 @@ def megabytes() -> float:
 def side(job: dict[str, Any]) -> None:
     """One side, in a process of its own."""
     import agnostic as ag
-    from agnostic.compare.recording import opened
+    from agnostic.compare.direct import against, trace_model
+    from agnostic.compare.stored import opened
     from agnostic.compare.traces import Trace
-    from agnostic.compare.verbs import against, trace_model
     from agnostic.registry import backend_of
 
     model = ag.load(job["spec"], backend=job["backend"], engine=job["engine"], weights=job["weights"])

@@ -205,6 +205,6 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
     for pair, place in (((lacking, own), "pool"), ((own, lacking), "end.pool")):
         traces = ag.compare(*pair)
         assert str(traces.first_divergence) == place, str(traces)
-        assert traces.first_divergence.kind == "glue", str(traces)
+        assert traces.first_divergence.kind == "code", str(traces)
     separable(images, Path(own).parent)
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})

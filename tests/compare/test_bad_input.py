@@ -140,8 +140,13 @@ def test_a_damaged_trace(
     ("change", "said"),
     [
         # JSON may write a float as a whole number that no integer type holds.
-        (lambda about: about["calls"][0].update(sketch=[10**30] * 4), ""),
-        (lambda about: about.update(outputs=[]), "holds no output of its model"),
+        (lambda about: about["program"]["outputs"][0].update(floor=10**30), ""),
+        (lambda about: about["program"].update(outputs=[]), "the program gives nothing"),
+        (lambda about: about.update(program=None), "holds no output of its model"),
+        (lambda about: about["program"]["nodes"].reverse(), "refers to nothing"),
+        (lambda about: about["program"]["nodes"][0].update(operator="os.system"), "is not installed"),
+        (lambda about: about["program"]["nodes"][0].update(operands=[[[[]]]]), "does not take these operands"),
+        (lambda about: about["program"]["values"].append(about["program"]["values"][0]), "described twice"),
     ],
 )
 def test_a_signed_trace_of_another_writer(change: Callable[[Any], Any], said: str, trace: Path) -> None:
@@ -178,8 +183,10 @@ def test_safetensors_reads_a_trace(trace: Path) -> None:
 
     with safe_open(trace, "np") as file:
         about = json.loads(file.metadata()["agnostic"])
-        first = about["calls"][0]["outputs"][0]
-        assert file.get_tensor(first["tensor"]).shape == (3, 4, 16, 16)
+        assert file.get_tensor(about["program"]["outputs"][0]["tensor"]).shape == (3, 5)
+        weights = dict(map(tuple, about["program"]["arrays"]))
+        kernel = next(number for name, _, number in about["program"]["leaves"] if name == "0.weight")
+        assert file.get_tensor(weights[kernel]).shape == (4, 3, 3, 3)
     assert about["format"] == "agnostic-trace"
 
 

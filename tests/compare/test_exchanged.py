@@ -66,7 +66,7 @@ def test_padding_in_a_layer_of_its_own_is_no_difference(inputs: np.ndarray[Any, 
 def test_zeros_before_a_maximum(inputs: np.ndarray[Any, Any]) -> None:
     right = network()
     found = ag.compare(right, network(("peak", padded_apart(right, "peak", nn.ZeroPad2d(1)))), inputs)
-    assert str(found.first_divergence) == "peak.layer"
+    assert str(found.first_divergence) == "peak.pad"
     assert found.diagnosis.mistake == "max_pool_padding"
 
 
@@ -93,7 +93,7 @@ def test_what_goes_wrong_before_a_padding_layer_is_named(inputs: np.ndarray[Any,
     version = Ranged(network(("first", padded_apart(right, "first", nn.ZeroPad2d(1)))))
     found = ag.compare(right, version, inputs)
     assert found.first_divergence is not None
-    assert found.first_divergence.kind == "glue"
+    assert found.first_divergence.kind == "code"
     assert found.diagnosis.mistake == "preprocessing_range"
     assert len(found.divergences) == 1
 
@@ -122,23 +122,3 @@ def test_a_setting_that_no_output_shows_is_noted(inputs: np.ndarray[Any, Any]) -
     assert all(x.endswith("in 'norm'") for x in said), said
     assert said[0] in str(found)
     assert not [x for x in ag.compare(network(), network(), inputs).notes if "where A has" in x]
-
-
-def test_means_over_an_image_are_no_flattened_older_one(inputs: np.ndarray[Any, Any], tmp_path: Any) -> None:
-    """2 x 2 pixels of 3 channels are 12 numbers, and so are the means of 12 channels: MobileNetV2 at 64 x 64 pixels."""
-
-    class Means(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.narrow, self.wide, self.fc = nn.Conv2d(3, 3, 3, stride=8), nn.Conv2d(3, 12, 1), nn.Linear(12, 4)
-
-        def forward(self, x: Any) -> Any:
-            return self.fc(self.wide(self.narrow(x)).mean((2, 3)))
-
-    path = ag.trace(Means().eval(), inputs, tmp_path / "a.trace")
-    from agnostic.compare.recording import opened
-    from agnostic.compare.traces import Trace
-
-    step = opened(Trace(path)).steps[-1]
-    assert step.name == "fc"
-    assert not step.inputs[0].layout.inner

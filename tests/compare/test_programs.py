@@ -296,8 +296,10 @@ def test_a_difference_that_the_outputs_do_not_show_is_a_remark() -> None:
     b[0].bias.data += 1.0
     found = ag.compare(a, b, net.images())
     assert found.same
-    assert "at 0 B computes something else" in found.remarks[0]
-    assert "remark: at 0" in str(found)
+    assert "Layer '0' returns something else" in found.remarks[0]
+    assert "which the outputs do not show" in found.remarks[0]
+    assert "remark: Layer '0'" in str(found)
+    assert not ag.compare(a, b, net.images(), strict=True).same
 
 
 def test_two_mistakes_are_two_findings() -> None:

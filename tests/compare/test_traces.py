@@ -20,9 +20,10 @@ MODEL = {
         "dtype": "float32", "preprocessing": None,
     },
     "inputs": {"kind": "native", "form": "array", "channels_first": False, "given": {"0": "0"}},
-    "calls": [{"name": "a", "number": 0, "kind": "other", "inputs": [], "outputs": [], "sketch": []}],
     "layers": {"a": {"kind": "other", "config": {}, "weights": {}}},
-    "outputs": [], "model_inputs": [], "digests": {}, "learning": {}, "notes": [],
+    "fed": [], "program": None, "reason": "it runs elsewhere", "returned": [],
+    "outputs": [{"name": "", "number": 0, "tensor": "0", "dtype": "float32"}],
+    "layouts": {}, "learning": {}, "notes": [],
 }  # fmt: skip
 """What a trace says of itself, at the least."""
 
