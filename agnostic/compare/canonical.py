@@ -48,14 +48,6 @@ def canonical(run: Run) -> Run:
         else:
             builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs)
     outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
-    calls = tuple(
-        replace(
-            call,
-            inputs=tuple(instead.get(v, v) for v in call.inputs),
-            outputs=tuple(instead.get(v, v) for v in call.outputs),
-        )
-        for call in run.calls
-    )
     program = replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes), outputs=outputs)
     program = _with_biases(biases_absorbed(program))
     kept = {leaf.value for leaf in program.leaves} | run.drawn
