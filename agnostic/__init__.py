@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agnostic.taps.verbs import capture, layers, prepare, submodel, watch
     from agnostic.transfer.report import TransferReport
     from agnostic.transfer.verb import transfer
-    from agnostic.visualization import objectives, recipes
+    from agnostic.visualization import animation, objectives, recipes
     from agnostic.visualization.mosaic import mosaic
     from agnostic.visualization.verb import visualize
 
@@ -48,6 +48,7 @@ __all__ = [
     "Ported",
     "TransferReport",
     "UnknownName",
+    "animation",
     "attribution",
     "augmentation",
     "backend_of",
@@ -89,6 +90,7 @@ _WHERE = {
     "NonFinite": "agnostic.errors:NonFinite",
     "TransferReport": "agnostic.transfer.report:TransferReport",
     "UnknownName": "agnostic.errors:UnknownName",
+    "animation": "agnostic.visualization.animation",
     "attribution": "agnostic.attribution",
     "augmentation": "agnostic.augmentation",
     "backend_of": "agnostic.registry:backend_of",

@@ -28,8 +28,8 @@ from agnostic.errors import AgnosticError
 from agnostic.signals import unwinding
 
 COMMANDS: tuple[str, ...] = (
-    "layers", "program", "port", "taps", "extract", "top", "similar", "filters", "classes", "redo", "explain",
-    "augment", "optimizers", "transfer", "trace", "compare", "doctor",
+    "layers", "program", "port", "taps", "extract", "top", "similar", "filters", "classes", "redo", "animate",
+    "explain", "augment", "optimizers", "transfer", "trace", "compare", "doctor",
 )  # fmt: skip
 """The modules of this package that are commands, in the order of ``agnostic --help``."""
 

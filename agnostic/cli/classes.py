@@ -33,6 +33,7 @@ def classes(
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 4,
     labels: drawing.Labels = True,
+    show: drawing.Show = False,
     seed: common.Seed = 0,
     start: drawing.Start = None,
     inputs: common.InputsOption = None,
@@ -57,8 +58,9 @@ def classes(
 
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
-        columns=columns, labels=labels, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out,
-        backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+        columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
+        out=out, backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
+        json=json,
     )  # fmt: skip
     network = job.load()
     known = card_of(network)

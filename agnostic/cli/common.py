@@ -75,7 +75,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write to; created if
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 
-TAKES_NUMBERS = frozenset({"classes"})
+TAKES_NUMBERS = frozenset({"classes", "animate"})
 """The commands whose arguments may be numbers, which could be meant for ``--size``."""
 
 

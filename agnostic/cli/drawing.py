@@ -29,6 +29,7 @@ StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of updates;
 Labels = Annotated[
     bool, typer.Option("--labels/--no-labels", help="Captions below the images: what each shows, and its score.")
 ]
+Show = Annotated[bool, typer.Option("--show", help="Show the mosaic on a terminal that can: kitty, iTerm, sixel.")]
 Columns = Annotated[int, typer.Option(min=1, help="Images per row of the mosaic.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; by default chosen for the processor.")]
 MicroBatch = Annotated[
@@ -264,6 +265,7 @@ class DrawingJob:
         out: the folder to write to.
         columns: images in a row of a mosaic.
         labels: whether mosaics have captions.
+        show: show them on the terminal.
         force: write also over files that hold something else.
         as_json: print JSON.
         redo: what draws the same again, for metadata; see :mod:`agnostic.cli.redo`.
@@ -277,6 +279,7 @@ class DrawingJob:
     out: Path
     columns: int
     labels: bool
+    show: bool
     force: bool
     as_json: bool
     redo: Mapping[str, Any]
@@ -327,9 +330,9 @@ class DrawingJob:
 
 def job(
     spec: str, *, weights: str | None, recipe: str, size: str | None, channels_in: int | None, card: Path | None,
-    steps: int | None, columns: int, labels: bool, seed: int, start: Path | None, inputs: Sequence[str] | None,
-    image: str | None, force: bool, out: Path, backend: str | None, engine: str | None, trust: bool, dtype: str | None,
-    micro_batch: int | None, device: str | None, json: bool,
+    steps: int | None, columns: int, labels: bool, show: bool, seed: int, start: Path | None,
+    inputs: Sequence[str] | None, image: str | None, force: bool, out: Path, backend: str | None, engine: str | None,
+    trust: bool, dtype: str | None, micro_batch: int | None, device: str | None, json: bool,
 ) -> DrawingJob:  # fmt: skip
     """A job of the options of these names.
 
@@ -353,6 +356,7 @@ def job(
         out,
         columns,
         labels,
+        show,
         force,
         json,
         {
@@ -379,6 +383,7 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
     Raises:
         InvalidInput: no gradient reached any of the images; they are written anyway.
     """
+    from agnostic.cli.terminal import show
     from agnostic.visualization.ascent import check_reached
     from agnostic.visualization.pictures import draw
 
@@ -401,6 +406,8 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
             earlier = f", {drawn.found} of them finished earlier" if drawn.found else ""
             say(f"{drawing.path} ({counted(len(drawing.items), 'image')}{earlier})")
             _say_remarks(drawn.remarks)
+            if job.show and not show(drawing.path):
+                say("  not shown: this is no terminal that is known to show pictures")
     check_reached(labels, remarks)
     if job.as_json:
         print_json(report)

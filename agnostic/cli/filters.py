@@ -50,6 +50,7 @@ def filters(
     steps: drawing.StepsOption = None,
     columns: drawing.Columns = 8,
     labels: drawing.Labels = True,
+    show: drawing.Show = False,
     seed: common.Seed = 0,
     start: drawing.Start = None,
     inputs: common.InputsOption = None,
@@ -70,8 +71,9 @@ def filters(
     """
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
-        columns=columns, labels=labels, seed=seed, start=start, inputs=inputs, image=image, force=force, out=out,
-        backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device, json=json,
+        columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
+        out=out, backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
+        json=json,
     )  # fmt: skip
     network = job.load()
     chosen = drawing.spatial_layers(network, layer or [], job.options)

@@ -120,9 +120,9 @@ def _job(
     return drawing.job(
         spec, weights=weights or asked.weights, recipe=asked.recipe, size=asked.size, channels_in=asked.channels_in,
         card=_path(asked.card), steps=asked.steps, columns=columns if isinstance(columns, int) and columns > 0 else 8,
-        labels=said.get("labels") is not False, seed=asked.seed, start=_path(asked.start), inputs=asked.inputs,
-        image=asked.image, force=True, out=Path(), backend=asked.backend, engine=asked.engine, trust=trust,
-        dtype=asked.dtype, micro_batch=None, device=device, json=False,
+        labels=said.get("labels") is not False, show=False, seed=asked.seed, start=_path(asked.start),
+        inputs=asked.inputs, image=asked.image, force=True, out=Path(), backend=asked.backend, engine=asked.engine,
+        trust=trust, dtype=asked.dtype, micro_batch=None, device=device, json=False,
     )  # fmt: skip
 
 

@@ -45,6 +45,9 @@ class Settings:
         memory_format: ``"channels_last"`` or ``"contiguous"``, if the framework has both.
         device: as the framework names it, such as ``"cuda:0"``; None: the device of the model.
         on_step: called after every step with the number of images that it advanced.
+        every: after so many steps, and at the end, ``on_images`` is called.
+        on_images: called with the images' numbers, the steps that are done, and the images as they are,
+            (n, H, W, C) float32 in [0, 1].
     """
 
     micro_batch: int | None = None
@@ -52,8 +55,12 @@ class Settings:
     memory_format: str | None = None
     device: str | None = None
     on_step: Callable[[int], None] | None = field(default=None, compare=False)
+    every: int | None = None
+    on_images: Callable[[range, int, npt.NDArray[np.float32]], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.every is not None and not recipes.is_count(self.every):
+            raise InvalidInput(f"every is a number of steps, at least 1, not {self.every!r}")
         if self.micro_batch is not None and not recipes.is_count(self.micro_batch):
             raise InvalidInput(
                 f"micro_batch is the number of images computed together, at least 1, not {self.micro_batch!r}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,14 @@ class Objective(ABC):
             UnknownName: no such layer or class.
         """
 
+    @abstractmethod
+    def form(self) -> Hashable:
+        """What computing the objective depends on, but for the numbers of :meth:`Term.arrays`: a compiler's key.
+
+        Returns:
+            A value that two objectives share where one program computes both.
+        """
+
     def layers(self) -> tuple[str, ...]:
         """The layers that the objective needs, each once.
 
@@ -214,6 +222,9 @@ class _Pair(Objective):
         yield from self.left.terms()
         yield from self.right.terms()
 
+    def form(self) -> Hashable:
+        return type(self), self.left.form(), self.right.form()
+
     def resolve(self, model: ModelLookup) -> Objective:
         return dataclasses.replace(self, left=self.left.resolve(model), right=self.right.resolve(model))
 
@@ -282,6 +293,8 @@ class Term(Objective):
         2
     """
 
+    numbers: ClassVar[frozenset[str]] = frozenset()
+    """The fields that reach :meth:`score` through :meth:`arrays` alone, or not at all."""
     couples = False
     """Whether the value of one image depends on the others."""
     before_softmax = False
@@ -297,6 +310,10 @@ class Term(Objective):
 
     def terms(self) -> Iterator[Term]:
         yield self
+
+    def form(self) -> Hashable:
+        fields: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        return type(self), *((x.name, getattr(self, x.name)) for x in fields if x.name not in self.numbers)
 
     def uses(self) -> tuple[str, ...]:
         """The layers that it looks at.
@@ -405,6 +422,7 @@ class ImageFactors(Term):
         ('0 * conv:3', '1 * conv:3')
     """
 
+    numbers = frozenset({"values"})
     starts_alike = True
 
     values: tuple[float, ...]

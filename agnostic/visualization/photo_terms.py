@@ -57,6 +57,8 @@ class _OfPhotos(LayerTerm):
         targets: (images, ...) what the model returned for them; None before the objective is resolved.
     """
 
+    numbers = frozenset({"photos", "targets"})
+
     photos: tuple[Photo, ...]
     targets: npt.NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False, kw_only=True)
 

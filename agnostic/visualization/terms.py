@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +54,8 @@ class _Channels(LayerTerm):
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
     """
+
+    numbers = frozenset({"channels"})
 
     channels: tuple[int, ...]
 
@@ -171,6 +173,9 @@ class Token(_Channels):
 
     token: int | str
 
+    def form(self) -> Hashable:
+        return super().form(), bool(self.channels)
+
     @property
     def count(self) -> int:
         return max(1, len(self.channels))
@@ -222,6 +227,8 @@ class Head(LayerTerm):
         >>> ag.objectives.head("blocks.3.attn.norm", [0, 5], 12).labels()
         ('blocks.3.attn.norm:head 0', 'blocks.3.attn.norm:head 5')
     """
+
+    numbers = frozenset({"heads"})
 
     heads: tuple[int, ...]
     number: int
@@ -294,6 +301,7 @@ class Logit(LayerTerm):
     """
 
     before_softmax = True
+    numbers = frozenset({"classes", "called"})
 
     classes: tuple[int | str, ...]
     called: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
@@ -342,6 +350,7 @@ class Direction(LayerTerm):
     """
 
     what: ClassVar[str] = "direction"
+    numbers = frozenset({"vectors", "called"})
 
     vectors: npt.NDArray[np.float64]
     called: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.ascent import Ascent, Settings, check_reached
 from agnostic.visualization.images import Images
+from agnostic.visualization.live import NotebookPicture
 from agnostic.visualization.objective import OUTPUT, ModelLookup, Objective, check_ran
 from agnostic.visualization.reach import calls_reached
 from agnostic.visualization.recipes import Recipe
@@ -259,6 +260,9 @@ def visualize(
     memory_format: str | None = None,
     device: str | None = None,
     on_step: Callable[[int], None] | None = None,
+    every: int | None = None,
+    on_images: Callable[[range, int, npt.NDArray[np.float32]], None] | None = None,
+    live: bool = False,
 ) -> Images:
     """Images that maximize an objective, by gradient ascent.
 
@@ -282,7 +286,8 @@ def visualize(
         image: position or name of the input that the image is made for, if ``inputs`` does not show it. If a layer runs
             several times, such as a tower that two inputs share, its last call that depends on the image counts.
         channels_in: number of channels of the images, if the model does not declare it.
-        micro_batch, dtype, memory_format, device, on_step: see :class:`Settings`.
+        micro_batch, dtype, memory_format, device, on_step, every, on_images: see :class:`Settings`.
+        live: show the images in a notebook while they are drawn.
 
     Returns:
         (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is unchanged, and
@@ -300,7 +305,11 @@ def visualize(
     """
     options = Options(recipe, size, steps, seed, start, inputs, image, channels_in)
     backend, ascent = prepare(model, objective, options)
-    settings = Settings(micro_batch, dtype, memory_format, device, on_step)
+    if live:
+        if on_images is not None:
+            raise InvalidInput("live=True shows the images by itself: leave out on_images")
+        every, on_images = every or max(1, ascent.steps // 16), NotebookPicture().show
+    settings = Settings(micro_batch, dtype, memory_format, device, on_step, every, on_images)
     pixels = np.empty((ascent.count, *ascent.shape), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
     remarks: list[str] = []

@@ -8,6 +8,7 @@ part of the kernel, then the layer's own activation.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import math
@@ -73,13 +74,40 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
     # Constants are made here, and lie where the images will. No scope reaches over a yield: the caller has its own.
     with _on(device):
         network = Network(model, ascent, dtype)
-        climb = engines.current().climber(network)
+        climb = _climber(model, network, device)
     for start in range(0, ascent.count, size):
         images = range(start, min(start + size, ascent.count))
         with _on(device):
-            climbed, finite = _climbed(network, climb, images, size, settings.on_step)
+            climbed, finite = _climbed(network, climb, images, size, settings)
         _check_finite(ascent, images, climbed.scores, finite)
         yield climbed
+
+
+_KEPT = "_agnostic_climbers"
+_MOST_KEPT = 8
+
+
+def _climber(model: keras.Layer, network: Network, device: str | None) -> Callable[..., Any]:
+    """What an engine compiles for an ascent, kept with the model: compiling takes longer than many an ascent.
+
+    Weights, channels and other numbers are its arguments. Its key is what it was compiled for: the objective's form,
+    the recipe, the shape of the images, and the settings of all layers: one that was changed is compiled again.
+    """
+    key = network.key(device)
+    # Not an attribute, which Keras would track and save.
+    kept: dict[Any, tuple[Network, Callable[..., Any]]] = vars(model).setdefault(_KEPT, {})
+    largest = max(
+        (int(c) for term in network.ascent.objective.terms() for c in getattr(term, "classes", ())), default=-1
+    )
+    if key in kept and largest < (kept[key][0].outputs or 0) + (largest < 0):
+        return kept[key][1]
+    traced = network.without_data()
+    climb: Callable[..., Any] = engines.current().climber(traced)
+    if key is not None:
+        while len(kept) >= _MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = traced, climb
+    return climb
 
 
 def _on(device: str | None) -> contextlib.AbstractContextManager[Any]:
@@ -118,7 +146,7 @@ def choose_micro_batch(ascent: Ascent, dtype: str) -> int:
 
 
 def _climbed(
-    network: Network, climb: Callable[..., Any], images: range, size: int, on_step: Callable[[int], None] | None
+    network: Network, climb: Callable[..., Any], images: range, size: int, settings: Settings
 ) -> tuple[Climbed, npt.NDArray[np.bool_]]:
     """A micro-batch of ``size`` images, and whether the gradients were finite (steps, images)."""
     ascent, ops = network.ascent, network.ops
@@ -147,9 +175,22 @@ def _climbed(
             if layer in network.sliced
         },
     }
-    step = None if on_step is None else functools.partial(on_step, len(images))
-    pixels, scores, finite, reached, parts = map(ops.numpy, climb(parameters, state, schedule, data, step))
-    count = len(images)
+    count, steps = len(images), ascent.steps
+    every, done = (steps if settings.on_images is None else min(settings.every or steps, steps)), 0
+    seen: list[Any] = []
+    parts: Any = False
+    while done < steps:
+        now = {name: array[done : done + every] for name, array in schedule.items()}
+        shown, parameters, state, *own, reached_parts = climb(parameters, state, now, data)
+        seen.append([ops.numpy(x) for x in own])
+        parts, before, done = parts | ops.numpy(reached_parts), done, min(done + every, steps)
+        pixels = ops.numpy(shown)
+        if settings.on_step is not None:
+            for _ in range(done - before):
+                settings.on_step(count)
+        if settings.on_images is not None:
+            settings.on_images(images, done, pixels[:count].astype(np.float32))
+    scores, finite, reached = (np.concatenate(x) for x in zip(*seen, strict=True))
     climbed = Climbed(
         images,
         pixels[:count].astype(np.float32),
@@ -192,6 +233,8 @@ class Network:
         self._policies = _policies(model, dtype)
         self._quick = [(layer, quick) for layer in named.values() if (quick := _quick(layer)) is not None]
         self._variables = model.variables
+        self.outputs: int | None = None
+        """The number of classes, once the whole model was traced; an index is compared with it while it is traced."""
         self.sliced = {
             layer
             for layer in ascent.channel_means(range(ascent.count))
@@ -201,6 +244,28 @@ class Network:
             "weights": [self._frozen(variable) for variable in self._variables],
             "constants": {name: self.data(array) for name, array in ascent.constants().items()},
         }
+
+    def key(self, device: str | None) -> Any:
+        """What a compiled ascent depends on besides its arguments; None where that cannot be told."""
+        ascent, layers = self.ascent, (self._model, *self._model._flatten_layers(False, True))
+        listing = tuple((name, x.axes, x.shape) for name, x in ascent.listing.items())
+        looked_at = tuple(ascent.looked_at.items())
+        key = (
+            ascent.objective.form(), ascent.recipe, ascent.shape, ascent.preprocessing, listing, looked_at,
+            ascent.input, repr(ascent.call.structure), self._dtype, device, keras.config.floatx(),
+            frozenset(self.sliced), tuple(_settings(layer) for layer in layers),
+        )  # fmt: skip
+        try:
+            hash(key)
+        except TypeError:  # a parameterization of the user's that is no value
+            return None
+        return key
+
+    def without_data(self) -> Network:
+        """The same without the arrays that a compiled ascent is given."""
+        found = copy.copy(self)
+        found.shared = {}
+        return found
 
     def data(self, array: npt.NDArray[Any]) -> Array:
         """A native array; floating point becomes float32."""
@@ -324,6 +389,7 @@ class Network:
                 f"the model's output has {what}, not (batch, classes): "
                 "give logit(..., layer=...) the layer of the logits"
             )
+        self.outputs = int(output.shape[1])
         taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
 
@@ -393,6 +459,17 @@ class _Policy:
     layer: keras.Layer
     own: Any
     wanted: Any
+
+
+_OF_TRAINING = frozenset({"train_function", "test_function", "predict_function", "stop_training"})
+
+
+def _settings(layer: keras.Layer) -> tuple[Any, ...]:
+    """What a layer computes with besides its variables, as a key: its class, and plain values and functions in it."""
+    own = {k: x for k, x in vars(layer).items() if k not in _OF_TRAINING}
+    plain = tuple((k, repr(x)) for k, x in own.items() if isinstance(x, bool | int | float | str | tuple | None))
+    calls = tuple((k, id(x)) for k, x in own.items() if callable(x) and not isinstance(x, keras.Layer))
+    return type(layer), layer.compute_dtype, plain, calls
 
 
 def _policies(model: keras.Layer, dtype: str) -> Sequence[_Policy]:

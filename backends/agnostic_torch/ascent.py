@@ -63,7 +63,7 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
-            climbed = loop.run(settings.on_step)
+            climbed = loop.run(settings)
         yield climbed
 
 
@@ -203,7 +203,7 @@ class _Loop:
     def _data(self, array: npt.NDArray[Any]) -> Tensor:
         return self.ops.asarray(array, self.real if array.dtype.kind == "f" else None)
 
-    def run(self, on_step: Callable[[int], None] | None) -> Climbed:
+    def run(self, settings: Settings) -> Climbed:
         """The finished micro-batch."""
         ascent, ops = self.ascent, self.ops
         parameters = ops.asarray(ascent.initial(self.images), self.real)
@@ -221,15 +221,20 @@ class _Loop:
             self._check_finite(step, history[step], gradient)
             with torch.no_grad():
                 parameters, state = ascent.update(ops, parameters, gradient, state, now)
-            if on_step is not None:
-                on_step(len(self.images))
+            if settings.on_step is not None:
+                settings.on_step(len(self.images))
+            if settings.on_images is not None and ((step + 1) % (settings.every or ascent.steps) == 0):
+                settings.on_images(self.images, step + 1, self._pixels(parameters))
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
-        with torch.no_grad():
-            pixels = ops.numpy(ascent.display(ops, parameters.detach(), self.constants))
         scores, reached = history.double().numpy(), self.reached.cpu().numpy()
-        return Climbed(self.images, pixels.astype(np.float32), scores, reached, parts)
+        return Climbed(self.images, self._pixels(parameters), scores, reached, parts)
+
+    def _pixels(self, parameters: Tensor) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            shown = self.ascent.display(self.ops, parameters.detach(), self.constants)
+        return self.ops.numpy(shown).astype(np.float32)
 
     def _parts_reached(self, parameters: Tensor, now: Mapping[str, Tensor]) -> npt.NDArray[np.bool_] | None:
         """(images, parts): whether a gradient of each part of the objective comes back; None where there is one."""

@@ -110,7 +110,12 @@ programs: Any = None
 
 
 def climber(network: Any) -> Callable[..., Any]:
-    """The whole ascent of a micro-batch as one jitted scan over the steps; compiled once for each shape."""
+    """Steps of a micro-batch as one jitted scan; compiled once for each shape and number of steps.
+
+    Returns:
+        From parameters, state, schedule and data to what is shown, parameters and state after the last step, and for
+        each step the scores, whether gradients were finite, whether they reached the images; and the parts that did.
+    """
 
     @jax.jit
     def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, ...]:
@@ -126,18 +131,11 @@ def climber(network: Any) -> Callable[..., Any]:
 
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
         parts = network.parts_reached(parameters, probe, first, data)
-        (parameters, _), seen = lax.scan(step, (parameters, state), schedule)
+        (parameters, state), seen = lax.scan(step, (parameters, state), schedule)
         parts |= network.parts_reached(parameters, probe, last, data)
-        return network.display(parameters, data), *seen, parts
+        return network.display(parameters, data), parameters, state, *seen, parts
 
-    def climb(parameters: Array, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None) -> Any:
-        results = jax.block_until_ready(compiled(parameters, state, schedule, data))
-        if on_step is not None:
-            for _ in range(len(results[1])):
-                on_step()
-        return results
-
-    return climb
+    return compiled
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

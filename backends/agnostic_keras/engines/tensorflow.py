@@ -113,7 +113,11 @@ programs: Any = None
 
 
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as one tf.function with a symbolic loop; traced once for each shape."""
+    """Steps of a micro-batch as one tf.function with a symbolic loop; traced once for each shape.
+
+    Returns:
+        As :func:`agnostic_keras.engines.jax.climber`.
+    """
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, ...]:
@@ -132,22 +136,14 @@ def climber(network: Any) -> Callable[..., Any]:
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
         parts = network.parts_reached(parameters, probe, first, data)
         seen = tuple(tf.TensorArray(dtype, steps) for dtype in (parameters.dtype, tf.bool, tf.bool))
-        _, parameters, _, seen = tf.while_loop(
+        _, parameters, state, seen = tf.while_loop(
             lambda t, *_: t < steps, step, (tf.constant(0), parameters, state, seen),
             parallel_iterations=1, maximum_iterations=steps,
         )  # fmt: skip
         parts |= network.parts_reached(parameters, probe, last, data)
-        return network.display(parameters, data), *(x.stack() for x in seen), parts
+        return network.display(parameters, data), parameters, state, *(x.stack() for x in seen), parts
 
-    def climb(
-        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Tensor, ...]:
-        results: tuple[Tensor, ...] = compiled(parameters, state, schedule, data)
-        if on_step is not None:
-            for _ in range(results[1].shape[0]):
-                on_step()
-        return results
-
+    climb: Callable[..., Any] = compiled
     return climb
 
 

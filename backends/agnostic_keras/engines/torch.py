@@ -130,11 +130,13 @@ def _score(network: Any, now: Any, data: Any, point: Any) -> Any:
 
 
 def climber(network: Any) -> Callable[..., Any]:
-    """The ascent of a micro-batch as a loop of eager autograd."""
+    """Steps of a micro-batch as a loop of eager autograd.
 
-    def climb(
-        parameters: Tensor, state: Any, schedule: Any, data: Any, on_step: Callable[[], None] | None
-    ) -> tuple[Tensor, ...]:
+    Returns:
+        As :func:`agnostic_keras.engines.jax.climber`.
+    """
+
+    def climb(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Any, ...]:
         seen, probe = [], network.probe(parameters)
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
         with eagerly():
@@ -146,10 +148,9 @@ def climber(network: Any) -> Callable[..., Any]:
                 with torch.no_grad():
                     parameters, state = network.update(parameters, gradient, state, now)
                     seen.append((values, network.finite(gradient), network.reached(received)))
-                if on_step is not None:
-                    on_step()
             parts = parts | network.parts_reached(parameters, probe, last, data)
             with torch.no_grad():
-                return network.display(parameters, data), *(torch.stack(x) for x in zip(*seen, strict=True)), parts
+                stacked = (torch.stack(x) for x in zip(*seen, strict=True))
+                return network.display(parameters, data), parameters, state, *stacked, parts
 
     return climb

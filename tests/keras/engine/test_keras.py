@@ -395,3 +395,48 @@ def test_both_words_for_a_gpu_reach_the_engine_in_its_own(word: str, monkeypatch
     monkeypatch.setattr(keras, "device", device)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
     assert ascent.usable_device(f"{word}:1") == asked[0] == ("cuda:1" if ENGINE == "torch" else "gpu:1")
+
+
+# Kept between calls ---------------------------------------------------------------------------------------------------
+def test_a_step_is_compiled_once_for_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    climber = ascent.engines.current().climber
+    monkeypatch.setattr(ascent.engines.current(), "climber", lambda network: [made.append(1), climber(network)][1])
+    model, options = sequential(), {"size": 8, "steps": 2}
+    channel, logit = ag.objectives.channel, ag.objectives.logit
+
+    def draw(objective: Any, **more: Any) -> np.ndarray:
+        return np.asarray(ag.visualize(model, objective, **{**options, **more}))
+
+    first = draw(channel("conv", [0, 1]))
+    other = draw(channel("conv", [2, 3]), seed=1)
+    assert len(made) == 1
+    np.testing.assert_array_equal(draw(channel("conv", [0, 1])), first)
+    assert (other != first).any()
+    layer = model.get_layer("conv")
+    before = layer.get_weights()
+    layer.set_weights([-x for x in before])  # weights are arguments
+    assert (draw(channel("conv", [0, 1])) != first).any()
+    assert len(made) == 1
+    layer.set_weights(before)
+    draw(channel("conv", [0, 1]), recipe="jitter")  # another program
+    draw(ag.objectives.neuron("conv", 0, (1, 1)))
+    draw(ag.objectives.neuron("conv", 0, (2, 1)))
+    assert len(made) == 4
+    layer.activation = keras.activations.tanh  # a layer that computes something else
+    assert (draw(channel("conv", [0, 1])) != first).any()
+    assert len(made) == 5
+    draw(logit([0, 1]))
+    with pytest.raises(ag.InvalidInput, match="no class 99"):
+        draw(logit([0, 99]))
+
+
+def test_frames_are_given_on_every_engine() -> None:
+    film, model, objective = ag.animation.Film(), sequential(), ag.objectives.channel("conv", [0, 1, 2])
+    options = {"size": 8, "steps": 5, "micro_batch": 2}
+    seen = ag.visualize(model, objective, every=2, on_images=film.add, **options)
+    assert sorted(film.frames) == [2, 4, 5]
+    np.testing.assert_array_equal(np.stack([film.frames[5][i] for i in range(3)]), seen)
+    # A program of two steps rounds as one of five does, or by a few units in the last place.
+    np.testing.assert_allclose(np.asarray(ag.visualize(model, objective, **options)), seen, atol=1e-3)
+    np.testing.assert_allclose(seen.scores[0], ag.visualize(model, objective, **options).scores[0], rtol=1e-5)
