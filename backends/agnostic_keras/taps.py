@@ -124,6 +124,11 @@ def call_parameters(model: keras.Layer) -> list[inspect.Parameter]:
     return [x for x in parameters if x.kind not in unnamed and x.name not in ("training", "mask")]
 
 
+def _takes_any(model: keras.Layer) -> bool:
+    parameters = inspect.signature(type(model).call).parameters.values()
+    return any(x.kind is x.VAR_POSITIONAL for x in parameters)
+
+
 def takes_any_name(model: keras.Layer) -> bool:
     """Whether ``call`` of a model without declared inputs has ``**kwargs``."""
     parameters = inspect.signature(type(model).call).parameters.values()
@@ -135,9 +140,10 @@ def _arguments(model: keras.Layer, inputs: Any) -> tuple[tuple[Any, ...], dict[s
 
     A dict of names of ``call``'s parameters is those parameters, and any other one input.
     """
-    if isinstance(inputs, tuple):
-        return inputs, {}
     names = [x.name for x in call_parameters(model)]
+    if isinstance(inputs, tuple):
+        # A call that takes all inputs as one list, as those of Keras' own models do.
+        return ((list(inputs),) if len(inputs) > 1 and len(names) == 1 and not _takes_any(model) else inputs), {}
     named = isinstance(inputs, dict) and bool(names) and names[0] in inputs
     if named and (takes_any_name(model) or all(x in names for x in inputs)):
         # Keras wants the first one by position.

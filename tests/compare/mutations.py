@@ -296,29 +296,42 @@ def _of_weight(name: str, a: nn.Module, inputs: Any, rng: np.random.Generator) -
 
 def judged(fault: Fault) -> dict[str, Any]:
     """Whether a fault was seen, located, named and proven."""
+    return said(fault, lambda first, best: _is_there(fault, first, best))
+
+
+def said(fault: Any, is_there: Callable[[Any, Any], bool]) -> dict[str, Any]:
+    """What a comparison says of a fault.
+
+    Args:
+        fault: has a name, two models, their inputs and the mistakes that are right.
+        is_there: whether the first divergence and its best finding are at its place.
+    """
     import agnostic as ag
 
-    said = {"name": fault.name, "seen": False, "located": False, "named": False, "proven": False}
+    start = {"name": fault.name, "seen": False, "located": False, "named": False, "proven": False}
     try:
         found = ag.compare(fault.a, fault.b, fault.inputs)
     except Exception as error:  # noqa: BLE001 - a crash is a miss, and is shown as one
-        return {**said, "mistake": "CRASH", "said": f"{type(error).__name__}: {str(error)[:300]}"}
+        return {**start, "mistake": "CRASH", "said": f"{type(error).__name__}: {str(error)[:300]}"}
     first = found.first_divergence
     if first is None:
-        return {**said, "mistake": None, "said": "the same"}
+        return {**start, "mistake": None, "said": "the same"}
     best = first.findings[0] if first.findings else None
-    names = {x.partition(" (call")[0] for x in (first.a, first.b, first.after)}
-    if fault.line is None:
-        located = bool(names & fault.layers)
-    else:
-        places = {best.place_a, best.place_b} if best is not None else set()
-        near = {str(fault.line + k) for k in (-1, 0, 1)}
-        located = any(place.rpartition(":")[2] in near for place in places) or bool(names & _layers_at(fault))
     return {
-        **said, "seen": True, "located": located, "named": best is not None and best.mistake in fault.mistakes,
-        "proven": best is not None and best.proven, "mistake": None if best is None else best.mistake,
+        **start, "seen": True, "located": is_there(first, best),
+        "named": best is not None and best.mistake in fault.mistakes, "proven": best is not None and best.proven,
+        "mistake": None if best is None else best.mistake,
         "said": f"{first.where}: {best}; {len(found.divergences)} places",
     }  # fmt: skip
+
+
+def _is_there(fault: Fault, first: Any, best: Any) -> bool:
+    names = {x.partition(" (call")[0] for x in (first.a, first.b, first.after)}
+    if fault.line is None:
+        return bool(names & fault.layers)
+    places = {best.place_a, best.place_b} if best is not None else set()
+    near = {str(fault.line + k) for k in (-1, 0, 1)}
+    return any(place.rpartition(":")[2] in near for place in places) or bool(names & _layers_at(fault))
 
 
 def _layers_at(fault: Fault) -> set[str]:

@@ -1,0 +1,227 @@
+"""Faults made by a rule in the source of Keras networks, on any engine: one call of one line, or one weight.
+
+The networks are those of :mod:`tests.compare.architectures`, ported: source of one file, whose lines are changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import agnostic as ag
+from tests.compare import architectures, mutations
+
+FED_OTHERWISE = ("causal", "video", "siamese")
+"""Networks whose inputs have another order of axes in Keras, which one array does not tell."""
+
+
+def ported(folder: Path, names: Any = tuple(architectures.ARCHITECTURES)) -> None:
+    """Write the ports; by a process without tensorflow, beside which torch.export does not run."""
+    import torch
+
+    for name in names:
+        if name not in FED_OTHERWISE and not (folder / name).exists():
+            model, x = architectures.made(name)
+            given = tuple(map(torch.from_numpy, x)) if isinstance(x, tuple) else torch.from_numpy(x)
+            ag.port(model, "keras", given, check=False).save(folder / name)
+
+
+def source_of(folder: Path, name: str) -> Path:
+    """The file of a port."""
+    [found] = [x for x in (folder / name).glob("*.py") if not x.name.startswith("broken_")]
+    return found
+
+
+def built(file: Path, weights: Path) -> Any:
+    """A model of a file."""
+    from agnostic.port.verb import executed
+
+    return executed(file).make_model(weights)
+
+
+# Changes of one line -------------------------------------------------------------------------------------------------
+_OTHERS = {"relu": "gelu", "gelu": "relu", "silu": "relu", "sigmoid": "tanh", "tanh": "sigmoid", "hard_silu": "silu",
+           "hard_sigmoid": "sigmoid"}  # fmt: skip
+_CALLED = "|".join(_OTHERS)
+
+
+_NESTED = r"[^()]*(?:\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\)[^()]*)*?"
+"""What stands between the parentheses of a call."""
+
+
+def _other(match: re.Match[str]) -> str:
+    return f"ops.{_OTHERS[match[1]]}({match[2]})"
+
+
+RULES: tuple[tuple[str, str, Any, tuple[str, ...]], ...] = (
+    ("epsilon", r"(BatchNormalization\(.*)epsilon=[\de.-]+", r"\1epsilon=0.05", ("batch_norm_epsilon",)),
+    ("epsilon", r"(LayerNormalization\(.*)epsilon=[\de.-]+", r"\1epsilon=0.05", ("layer_norm_epsilon",)),
+    ("epsilon", r"(GroupNormalization\(.*)epsilon=[\de.-]+", r"\1epsilon=0.05", ("norm_epsilon",)),
+    ("groups", r"GroupNormalization\(2", r"GroupNormalization(1", ("norm_groups",)),
+    ("replaced", rf"ops\.({_CALLED})\(({_NESTED})(?:, approximate=False)?\)", _other,
+     ("activation_differs", "activation_slope", "gelu_tanh")),
+    ("left out", rf"ops\.({_CALLED})\((.*)", lambda m: f"(lambda x, **_: x)({m[2]}",
+     ("activation_missing", "layer_missing")),
+    ("approximate", r"approximate=False", "approximate=True", ("gelu_tanh",)),
+    ("slope", r"negative_slope=[\d.]+", "negative_slope=0.05", ("activation_slope",)),
+    ("axis", r"ops\.softmax\(([^(),]+)\)", r"ops.softmax(\1, axis=-2)", ("softmax_axis",)),
+    ("number", r"([*/]) ([\d.]+)$", r"\1 (1.5 * \2)",
+     ("constant_factor", "attention_scale", "scale_missing", "constant_offset", "preprocessing_range")),
+    ("order", r"ops\.concatenate\(\[(\w+), (\w+)", r"ops.concatenate([\2, \1", ("concatenation_order", "layer_order")),
+    ("left out", r"return (\w+) \+ (self\.\w+\(.*)", r"return \1", ("residual_missing",)),
+    ("left out", r"^(\s+)(\w+) = \2 \+ (.*)$", r"\1\2 = \2", ("residual_missing", "attention_mask")),
+    ("left out", r" \+ self\.(position|table)", "", ("residual_missing", "attention_mask", "layer_missing")),
+    ("left out", r"self\.gamma \* ", "", ("scale_missing", "layer_missing")),
+    ("step", r"\[:, -1\]", "[:, 0]", ("sequence_step",)),
+    ("step", r"\[:, 0\]", "[:, 1]", ("sequence_step",)),
+    ("direction", r"ops\.roll\(ops\.roll\((.*), -1, axis=1\)", r"ops.roll(ops.roll(\1, 1, axis=1)",
+     ("direction", "features_permuted")),
+    ("pool", r"ops\.max_pool\(", "ops.average_pool(", ("pool_kind",)),
+    ("pool", r"ops\.average_pool\(", "ops.max_pool(", ("pool_kind",)),
+    ("method", r'"bilinear"\)', '"nearest")', ("interpolation", "half_pixel")),
+    ("fill", r'float\("-inf"\)', "0.0", ("attention_mask",)),
+    ("mean", r"ops\.mean\(", "ops.max(", ("pool_kind", "sequence_step")),
+    ("sides", r"\(\(0, 0\), \(1, 1\), \(1, 1\), \(0, 0\)\)", "((0, 0), (0, 2), (0, 2), (0, 0))",
+     ("same_padding", "padding", "pad_then_stride")),
+    ("padding", r"(Conv2D\(\d+, 3, strides=2.*)padding=\"same\"", r'\1padding="valid"', ("padding", "pad_then_stride")),
+    ("repeat", r"ops\.repeat\((\w+), 2, axis=2\)", r"ops.tile(\1, (1, 1, 2, 1))",
+     ("features_permuted", "attention_heads", "layer_kind")),
+)  # fmt: skip
+"""What is done, where, what stands there then, and what names it rightly."""
+
+
+def changes(text: str) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
+    """(line, from 1; what is done; the new line; the right names)."""
+    start = text.index("def resize") if "def resize" in text else len(text)
+    skipped = range(
+        text[:start].count("\n"), text[: text.find("@register", start)].count("\n") if start < len(text) else 0
+    )
+    for k, line in enumerate(text.split("\n")):
+        if k in skipped or line.lstrip().startswith(("#", "around")):
+            continue
+        for name, pattern, new, mistakes in RULES:
+            for match in re.finditer(pattern, line):
+                made = match.expand(new) if isinstance(new, str) else new(match)
+                yield k + 1, name, line[: match.start()] + made + line[match.end() :], mistakes
+
+
+# Changes of one weight -----------------------------------------------------------------------------------------------
+_WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
+    "flipped": (("kernel_flipped", "weights_permuted", "channel_order"), lambda p: np.flip(p, 0)),
+    "scaled": (("weights_scaled",), lambda p: p * 1.3),
+    "zero": (
+        ("bias_missing", "scale_missing", "statistics_missing", "weights_differ", "weights_scaled"), np.zeros_like
+    ),
+    "rolled": (("weights_permuted", "gate_order", "groups", "flatten_order"), lambda p: np.roll(p, 1, -1)),
+    "halved": (
+        ("gate_order", "weights_permuted", "flatten_order", "groups"), lambda p: np.roll(p, p.shape[-1] // 2, -1)
+    ),
+    "others": (("weights_differ",), lambda p: p + np.linspace(-1, 1, p.size).reshape(p.shape)),
+    "transposed": (("kernel_transposed",), lambda p: p.T.reshape(p.shape) if p.ndim == 2 else p),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KerasFault:
+    """A network, its faulty port, and what is right to say.
+
+    Attributes:
+        name: architecture, place and change.
+        mistakes: keys that are right.
+        a, b, inputs: for :func:`agnostic.compare`.
+        line: of the source; None for a weight.
+        layers: those at that line, or of that weight.
+    """
+
+    name: str
+    mistakes: tuple[str, ...]
+    a: Any
+    b: Any
+    inputs: Any
+    line: int | None
+    layers: frozenset[str]
+
+
+def faults(folder: Path, seed: int, count: int, *, itself: bool = False) -> Iterator[KerasFault]:
+    """So many faults, drawn from all that there are.
+
+    Args:
+        folder: of the ports.
+        seed: of the drawing.
+        count: how many.
+        itself: A is the port as well, in place of the source.
+    """
+    rng = np.random.default_rng(seed)
+    names = sorted(x.name for x in folder.iterdir() if x.name not in FED_OTHERWISE)
+    drawn = 0
+    while drawn < count:
+        name = names[int(rng.integers(len(names)))]
+        source, inputs = architectures.made(name)
+        file = source_of(folder, name)
+        right = built(file, file.with_suffix(".npz"))
+        make = _weight if rng.random() < 0.35 else _line
+        try:
+            title, mistakes, b, line, layers = make(file, rng)
+            before, after = (_outputs(x, inputs) for x in (right, b))
+        except (ValueError, RuntimeError, TypeError):
+            continue  # it does not run
+        if before.shape != after.shape or not np.isfinite(after).all():
+            continue
+        if np.abs(before - after).max() > 1e-3 * np.abs(before).max():
+            drawn += 1
+            yield KerasFault(f"{name}: {title}", mistakes, right if itself else source, b, inputs, line, layers)
+
+
+def _line(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...], Any, int | None, frozenset[str]]:
+    lines = file.read_text().split("\n")
+    found = list(changes("\n".join(lines)))
+    number, what, new, mistakes = found[int(rng.integers(len(found)))]
+    near = " ".join(lines[max(number - 2, 0) : number + 1])
+    lines[number - 1] = new
+    broken = file.with_name(f"broken_{file.name}")
+    broken.write_text(
+        "\n".join(lines).replace("register_keras_serializable(", f'register_keras_serializable("{number}" + ')
+    )
+    model = built(broken, file.with_suffix(".npz"))
+    return f"line {number}: {what}: {new.strip()}", mistakes, model, number, frozenset(re.findall(r"self\.(\w+)", near))
+
+
+def _weight(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...], Any, int | None, frozenset[str]]:
+    model = built(file, file.with_suffix(".npz"))
+    found = [v for v in model.variables if len(v.shape) and np.prod(v.shape) > 2 and "float" in str(v.dtype)]
+    variable, how = found[int(rng.integers(len(found)))], list(_WEIGHTS)[int(rng.integers(len(_WEIGHTS)))]
+    mistakes, change = _WEIGHTS[how]
+    variable.assign(np.ascontiguousarray(change(_numpy(variable)), np.float32))
+    return f"{variable.path}: {how}", mistakes, model, None, frozenset(variable.path.split("/"))
+
+
+def _numpy(variable: Any) -> Any:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def _outputs(model: Any, inputs: Any) -> Any:
+    from agnostic.compare.inputs import collect, prepared
+    from agnostic.contracts.calls import CALLS
+
+    backend = ag.backend_of(model)
+    given = prepared(backend, model, collect(backend, model, inputs))
+    return np.array(backend[CALLS].numpy(backend[CALLS].run(model, given)[0]))
+
+
+def judged(fault: KerasFault) -> dict[str, Any]:
+    """Whether a fault was seen, located, named and proven."""
+
+    def is_there(first: Any, best: Any) -> bool:
+        names = {part for x in (first.a, first.b, first.after) for part in re.split(r"[./]", x.partition(" (call")[0])}
+        places = {best.place_b} if best is not None and fault.line is not None else set()
+        near = {str((fault.line or 0) + k) for k in (-1, 0, 1)}
+        return any(place.rpartition(":")[2] in near for place in places) or bool(names & fault.layers)
+
+    return mutations.said(fault, is_there)
