@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from agnostic.compare import match, noise
 from agnostic.compare.recording import Record
 from agnostic.compare.results import Row
 from agnostic.compare.sides import Side
 from agnostic.description import LayerDescription
 from agnostic.errors import UnknownName, nearest
-from agnostic.program.nodes import Value
+from agnostic.program.nodes import Array, Value
 from agnostic.program.runs import LayerRun, Run
 from agnostic.text import counted
 
@@ -79,26 +81,39 @@ class LayerPairs:
         matched = ((self.calls_a[i].name, self.calls_b[j].name) for j, i in self.pairs.items())
         kinds = self.a[0].descriptions, self.b[0].descriptions
         pairs = dict.fromkeys((a, b) for a, b in matched if kinds[0][a].kind == kinds[1][b].kind)
-        both = [(x, y) for a, b in pairs if (x := _weights(self.a[1], a)) and (y := _weights(self.b[1], b))]
-        known = {label for x, _ in both for label in x}
-        return len(both), sum(not _alike(x, y, known) for x, y in both)
+        both = [(a, b) for a, b in pairs if _weights(self.a[1], a) and _weights(self.b[1], b)]
+        return len(both), sum(not self._alike(a, b) for a, b in both)
+
+    def _alike(self, a: str, b: str) -> bool:
+        """Whether two layers hold the same numbers; those of two frameworks may be in another order."""
+        if set(_weights(self.a[1], a)) == set(_weights(self.b[1], b)):
+            return True
+        if self.a[0].model["backend"] == self.b[0].model["backend"]:
+            return False
+        ours, theirs = (
+            [np.sort(x, None) for x in _numbers(side, name)] for (_, side), name in ((self.a, a), (self.b, b))
+        )
+        return all(any(x.size == y.size and np.allclose(x, y, 1e-6, 0) for x in ours) for y in theirs)
 
 
 def _label(side: Side, value: Value) -> int | None:
     return side.labels.get(value)
 
 
-def _weights(side: Side, name: str) -> list[int | None]:
-    leaves = [
-        leaf for leaf in side.run.program.of_role("parameter", "buffer")
+def _leaves(side: Side, name: str) -> list[Value]:
+    return [
+        leaf.value for leaf in side.run.program.of_role("parameter", "buffer")
         if leaf.name.startswith((f"{name}.", f"{name}/")) and leaf.value.shape
     ]  # fmt: skip
-    return [side.labels.get(leaf.value) for leaf in leaves]
 
 
-def _alike(ours: list[int | None], theirs: list[int | None], known: set[int | None]) -> bool:
-    """Whether every weight of B's layer is one of A's."""
-    return all(label is not None and label in known for label in theirs) and set(ours) >= set(theirs)
+def _weights(side: Side, name: str) -> list[int | None]:
+    """Labels of a layer's weights; -1 for numbers that the other side does not have."""
+    return [-1 if (label := side.labels.get(value)) is None else label for value in _leaves(side, name)]
+
+
+def _numbers(side: Side, name: str) -> list[Array]:
+    return [side.arrays[value] for value in _leaves(side, name)]
 
 
 def layers(a: tuple[Record, Side], b: tuple[Record, Side], chosen: Mapping[str, str] | None = None) -> LayerPairs:
@@ -203,7 +218,8 @@ def _by_weights(free: _Free) -> Iterator[tuple[int, int]]:
     """Those whose weights are the same."""
     found: dict[tuple[int | None, ...], list[int]] = {}
     for i in free.a():
-        if weights := _weights(free.sides[0], free.calls[0][i].name):
+        weights = _weights(free.sides[0], free.calls[0][i].name)
+        if weights and -1 not in weights:
             found.setdefault(tuple(weights), []).append(i)
     for j in free.b():
         same = found.get(tuple(_weights(free.sides[1], free.calls[1][j].name)))

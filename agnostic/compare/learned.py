@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare import noise
+from agnostic.compare.conventions import Change, Observed, RuleSteps, explain
 from agnostic.compare.layouts import Layout
 from agnostic.compare.learning import followed, rule_of
-from agnostic.compare.mistakes.optimizers import Change, Observed, RuleSteps, explain
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record
 from agnostic.compare.results import Divergence, Finding, Row

@@ -89,7 +89,7 @@ class Live:
 
         with self.explaining():
             if around is None:
-                return self.backend[CALLS].run(self.model, given, seed=seed)
+                return self.backend[CALLS].returned(self.model, given, seed=seed)
             with self.backend[CALLS].intercept(self.model, names or self.names, carried):
                 return self.backend[CALLS].run(self.model, given, seed=seed)
 

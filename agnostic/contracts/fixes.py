@@ -10,14 +10,6 @@ from agnostic.contracts.capability import Capability
 class Fixes(Protocol):
     """Texts of fixes. The module imports no framework, since traces are compared without one."""
 
-    def fix(self, mistake: str) -> str:
-        """The code or action that fixes a mistake; ``{a}`` is A's value, ``{b}`` B's, ``{layer}`` the name of B's
-        layer.
-
-        Args:
-            mistake: a key of :data:`agnostic.compare.mistakes.words.CATALOGUE`.
-        """
-
     def setting(self, layer: str, operator: str, name: str, value: Any) -> str | None:
         """Code that gives a layer of ``model`` another setting; None where there is none that runs.
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from agnostic.augmentation import Augmentation
-from agnostic.compare.mistakes.words import CATALOGUE
 from agnostic.contracts.augmentation import AUGMENTATION
 from agnostic.contracts.data import DATA
 from agnostic.contracts.doctor import DOCTOR
@@ -138,14 +137,20 @@ def the_doctor_is_told(subject: Subject) -> None:
     require(len(set(names)) == len(names), DOCTOR, "packages", "a package is there twice")
 
 
-def every_mistake_has_a_fix(subject: Subject) -> None:
-    """``fix`` knows every mistake of the catalogue."""
-    for mistake in CATALOGUE:
-        try:
-            fix = subject.owner[FIXES].fix(mistake)
-        except LookupError:
-            fix = ""
-        require(fix, FIXES, "fix", f"nothing is said of {mistake!r}")
+def fixes_are_code(subject: Subject) -> None:
+    """What ``setting``, ``weight`` and ``copied`` return is code, or None."""
+    fixes = subject.owner[FIXES]
+    found = {
+        "setting": fixes.setting("block.norm", "batch_norm", "epsilon", 1e-5),
+        "weight": fixes.weight("parameter", "block.norm.weight", "p.flip(0)"),
+        "copied": fixes.copied(("buffer", "mean"), ("parameter", "weight")),
+    }
+    for name, code in found.items():
+        if code is not None:
+            try:
+                compile(code, name, "exec")
+            except SyntaxError as error:
+                require(False, FIXES, name, f"{code!r} is no code: {error}")
 
 
 CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
@@ -154,5 +159,5 @@ CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
     "data": (rows_keep_their_framework, sequences_are_padded, images_are_resized, transforms_are_checked),
     "augmentation": (augmented_as_numpy, loaders_are_heard),
     "doctor": (the_doctor_is_told,),
-    "fixes": (every_mistake_has_a_fix,),
+    "fixes": (fixes_are_code,),
 }

@@ -40,10 +40,9 @@ def record(model: keras.Layer, inputs: Any) -> Run:
     by_result = {call.results: call for call in recorder.customs}
     nodes = tuple(_computable(node, by_result, recorder.value) for node in program.nodes)
     arrays = leaves(program, dict(zip(names, given, strict=True)), weights)
-    results = [np.array(calls.numpy(x)) for x in calls.run(model, inputs)]
-    paths = tuple((path, value) for path, value in program.outputs if value.dtype != "bool")
-    outputs = {path: x for (path, _), x in zip(paths, results, strict=True)}
-    program = replace(program, nodes=nodes, outputs=paths)
+    results = [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
+    outputs = {path: x for (path, _), x in zip(program.outputs, results, strict=True)}
+    program = replace(program, nodes=nodes)
     return Run(program, arrays, frozenset(), outputs, (), tuple(recorder.layers))
 
 

@@ -65,7 +65,7 @@ def record(model: nn.Module, inputs: Any) -> Run:
         return recorder.layer(names.get(id(module)), lambda *a, **k: original(module, *a, **k), module, args, kwargs)
 
     with patched([(nn.Module, "__call__", call)]), recorder.recording():
-        run = recorder.run(calls.run(model, inputs))
+        run = recorder.run(calls.returned(model, inputs))
     return lowered(run, computed)
 
 
@@ -343,7 +343,7 @@ _FOREIGN = tuple(
 def _user_line() -> tuple[str | None, int | None]:
     """The innermost line of the run that is no framework's; None where the framework called the operator by itself."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code is not calls.run.__code__:
+    while frame is not None and frame.f_code is not calls.returned.__code__:
         file = frame.f_code.co_filename
         if not any(x in file for x in _FOREIGN) and not file.startswith("<"):
             return (file, frame.f_lineno) if f"{os.sep}agnostic{os.sep}" not in file else (None, None)

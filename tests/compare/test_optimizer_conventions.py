@@ -12,7 +12,7 @@ import pytest
 
 import agnostic as ag
 from agnostic import optimizers
-from agnostic.compare.mistakes.optimizers import Observed, RuleSteps, explain
+from agnostic.compare.conventions import Observed, RuleSteps, explain
 from agnostic.optimizers.specs import replace
 from agnostic.reference.optimizers import replay
 

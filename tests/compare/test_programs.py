@@ -327,6 +327,16 @@ def test_half_precision_against_float32_differs() -> None:
     assert not ag.compare(b, a, _normal(3, 6)).same
 
 
+def test_truth_values_are_compared() -> None:
+    layer = _made(lambda: nn.Linear(6, 4))
+    a = Code(lambda s, x: (s.f(x), s.f(x) > 0), f=layer).eval()
+    b = Code(lambda s, x: (s.f(x), s.f(x) > 0.5), f=copy.deepcopy(layer)).eval()
+    assert ag.compare(a, copy.deepcopy(a), _normal(9, 6)).same
+    found = ag.compare(a, b, _normal(9, 6))
+    assert not found.same
+    assert [row.verdict for row in found.output] == ["same", "shows"]
+
+
 def test_writes_in_place_are_followed() -> None:
     """Through overlapping views: gates that interleave in memory, a slice that is written to."""
 

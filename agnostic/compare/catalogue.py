@@ -1,16 +1,12 @@
-"""The catalogue: every mistake by its key, and what it looks like. How it is fixed, the backends say."""
+"""The catalogue: every mistake that has a name, by its key, and what it looks like. Its fix is code for the place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agnostic.contracts.fixes import FIXES
-from agnostic.registry import Backend, get_backend, registrations
-
 CATALOGUE: Mapping[str, str] = {
     # Norms
     "batch_norm_epsilon": "the batch norm has another epsilon",
-    "batch_norm_momentum": "the running statistics were collected with another momentum",
     "train_mode": "the layer runs in training mode, by the batch's own statistics",
     "statistics_missing": "the running statistics were never loaded: the mean is 0 and the variance 1",
     "mean_variance_swapped": "the running mean and variance are swapped",
@@ -45,22 +41,22 @@ CATALOGUE: Mapping[str, str] = {
     "kernel_flipped": "the kernel is turned round: a true convolution, where the other correlates",
     "gate_order": "the gates of the recurrent layer are in another order",
     "weights_permuted": "the weights are A's in another order",
-    "weights_scaled": "the weights are A's times {b}",
+    "weights_scaled": "the weights are A's times a number",
     "weights_differ": "the weights differ",
     # Order of features
     "flatten_order": "the features were flattened in another order: (C, H, W) against (H, W, C)",
     "channel_order": "the channels are in reverse order: RGB against BGR",
     "preprocessing_range": "the input has another range, mean or standard deviation",
+    "wrong_part": "another part of an array is taken",
     "concatenation_order": "the parts are concatenated in another order",
     "features_permuted": "the features are A's in another order",
-    "spatial_transposed": "height and width are swapped",
-    "reversed": "an axis runs backwards: {b}",
+    "reversed": "an axis runs backwards",
     # Activations
     "gelu_tanh": "one GELU is exact, the other its tanh approximation",
-    "activation_missing": "the activation is missing: {a}",
-    "activation_doubled": "the activation is applied twice: {b}",
-    "activation_extra": "an activation stands where A has none: {b}",
-    "activation_differs": "the activation is {b}, A's is {a}",
+    "activation_missing": "the activation is missing",
+    "activation_doubled": "the activation is applied twice",
+    "activation_extra": "an activation stands where A has none",
+    "activation_differs": "the activation is another one",
     "activation_slope": "the slope of the activation is another one",
     "softmax_axis": "the softmax runs along another axis",
     "layer_order": "two layers stand in the other order",
@@ -72,9 +68,7 @@ CATALOGUE: Mapping[str, str] = {
     "cubic": "the cubic of bicubic is another one: -0.75 against -0.5",
     # Sequences
     "reset_after": "the GRU resets the state after the product where the other resets it before, or the reverse",
-    "recurrent_activation": "the gates' activation is another one",
     "direction": "the sequence is read from the other end",
-    "return_sequences": "one side returns all steps, the other the last",
     "sequence_step": "another part of the sequence is taken",
     "attention_scale": "the attention's scores have another scale",
     "attention_mask": "one side masks the future",
@@ -82,16 +76,12 @@ CATALOGUE: Mapping[str, str] = {
     # Structure
     "residual_missing": "what goes round the block is not added",
     "residual_differs": "the sum has other parts, or other factors",
-    "layer_missing": "a layer is missing: {a}",
-    "layer_extra": "there is a layer that A does not have: {b}",
-    "layer_kind": "the layer is a {b}, A's is a {a}",
-    "layer_skipped": "the layer does nothing: what goes in comes out",
-    "layer_doubled": "the layer is applied twice",
+    "layer_missing": "a layer is missing",
+    "layer_extra": "there is a layer that A does not have",
+    "layer_kind": "the layer is of another kind",
     # Randomness and numbers
     "dropout_on": "dropout is on",
-    "random": "the layer is random: two runs of the same input differ",
-    "dtype": "the numbers have fewer digits: {b}",
-    "not_finite": "the result is not finite",
+    "dtype": "the numbers have fewer digits",
     "constant_factor": "the result is A's times a constant",
     "constant_offset": "the result is A's plus a constant",
     # Training
@@ -100,34 +90,8 @@ CATALOGUE: Mapping[str, str] = {
 }
 
 
-def fix_for(mistake: str, framework: str, **values: object) -> str:
-    """What to write in a framework; in another's words where its backend has none.
-
-    Args:
-        framework: the backend's name.
-        values: ``a`` is A's value, ``b`` B's, ``layer`` the name of B's layer.
-    """
-    known = {backend.name: backend for backend in _with_fixes()}
-    backend = known.get(framework) or next(iter(known.values()))
-    text = backend[FIXES].fix(mistake)
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", str(value))
-    return text
-
-
-def _with_fixes() -> list[Backend]:
-    return [backend for name in registrations() if FIXES in (backend := get_backend(name))]
-
-
 def markdown() -> str:
     """The table of docs/compare.md."""
-    backends = _with_fixes()
-    titles = ["key", "what it looks like", *(f"fix in {backend.registration.title}" for backend in backends)]
-    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    plain = {"{a}": "A's", "{b}": "B's", "{layer}": "the layer", "{place}": "there"}
-    for key, what in CATALOGUE.items():
-        cells = [what, *(backend[FIXES].fix(key) for backend in backends)]
-        for mark, word in plain.items():
-            cells = [cell.replace(mark, word) for cell in cells]
-        lines.append(f"| `{key}` | {' | '.join(cells)} |")
+    lines = ["| key | what it looks like |", "| --- | --- |"]
+    lines += [f"| `{key}` | {what} |" for key, what in CATALOGUE.items()]
     return "\n".join(lines) + "\n"
