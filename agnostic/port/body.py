@@ -51,11 +51,12 @@ def lines_of(
     if isinstance(result, tuple) and len(result) == 1 and not root:
         [result] = result
     last: dict[Value, int] = {}
-    for place, (_, code) in enumerate(kept):
+    for place, (_, code, _) in enumerate(kept):
         last |= dict.fromkeys(refs(code), place)
     last |= dict.fromkeys(body.outputs, len(kept))
     lines = []
-    for place, (targets, code) in enumerate(kept):
+    for place, (targets, code, moved) in enumerate(kept):
+        lines += [f"# axes moved for {'the output' if word == 'output' else word}" for word in moved]
         if isinstance(code, Loop):
             [target] = targets
             names[target] = (
@@ -100,15 +101,17 @@ def _bare(written: str, code: Code) -> str:
     return written[1:-1] if isinstance(code, tuple) and len(code) > 1 else written
 
 
-def _inlined(statements: Sequence[Statement], outputs: Sequence[Value]) -> list[tuple[tuple[Value, ...], Code]]:
+def _inlined(
+    statements: Sequence[Statement], outputs: Sequence[Value]
+) -> list[tuple[tuple[Value, ...], Code, tuple[str, ...]]]:
     """Nest the expression of a value in the next statement if only that statement reads it and the line stays short."""
     uses = Counter(value for statement in statements for value in refs(statement.code))
     uses.update(outputs)
-    found: list[tuple[tuple[Value, ...], Code]] = []
+    found: list[tuple[tuple[Value, ...], Code, tuple[str, ...]]] = []
     for statement in statements:
-        code = statement.code
+        code, moved = statement.code, statement.moved
         while found:
-            targets, inner = found[-1]
+            targets, inner, before = found[-1]
             if isinstance(inner, Loop) or isinstance(code, Loop):
                 break
             if len(targets) != 1 or uses[targets[0]] != 1 or targets[0] not in set(refs(code)):
@@ -121,9 +124,9 @@ def _inlined(statements: Sequence[Statement], outputs: Sequence[Value]) -> list[
             joined = replaced(code, instead)
             if len(text(joined, lambda v: "x")) > WIDTH or _depth(joined) > 4:
                 break
-            code = joined
+            code, moved = joined, tuple(dict.fromkeys((*before, *moved)))
             found.pop()
-        found.append((statement.targets, code))
+        found.append((statement.targets, code, moved))
     return found
 
 

@@ -7,8 +7,9 @@ own: what Keras calls ``padding="same"``.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,17 +99,19 @@ def _without(program: Program, places: set[int]) -> Program:
 def _absorbed(programs: Sequence[Program]) -> list[Program]:
     """Make borders before windows the windows' own, where they have the width that strides need at every size."""
     found = list(programs)
+    if not any(node.operator == "pad" for node in found[0].nodes):
+        return found
+    givers = [{value: node for node in program.nodes for value in node.outputs} for program in found]
     places = [
         place
         for place, node in enumerate(found[0].nodes)
-        if node.operator in WINDOWED and all(_is_same(program, place) for program in found)
+        if node.operator in WINDOWED and all(map(_is_same, found, givers, itertools.repeat(place)))
     ]
     for number, program in enumerate(found):
         gone, changed = set(), {}
         for place in places:
             window = program.nodes[place]
-            border = _giver(program, window.operands[0])
-            assert border is not None
+            border = givers[number][window.operands[0]]  # type: ignore[index]
             padding = tuple(tuple(border.attributes["widths"][axis]) for axis in _axes(window))
             attributes = {**window.attributes, "padding": padding, "same": True}
             changed[place] = replace(window, operands=(border.operands[0], *window.operands[1:]), attributes=attributes)
@@ -118,19 +121,15 @@ def _absorbed(programs: Sequence[Program]) -> list[Program]:
     return found
 
 
-def _giver(program: Program, value: Any) -> Node | None:
-    return next((node for node in program.nodes if value in node.outputs), None)
-
-
 def _axes(window: Node) -> list[int]:
     rank = len(window.outputs[0].shape)
     return [axis for axis in range(1, rank) if axis != int(window.attributes.get("channel_axis", 1)) % rank]
 
 
-def _is_same(program: Program, place: int) -> bool:
+def _is_same(program: Program, givers: Mapping[Value, Node], place: int) -> bool:
     """Whether what a window moves over is a border, read by nothing else, of the width that its strides need."""
     window = program.nodes[place]
-    border = _giver(program, window.operands[0])
+    border = givers.get(window.operands[0])  # type: ignore[arg-type]
     if border is None or border.operator != "pad" or border.attributes.get("mode", "constant") != "constant":
         return False
     if sum(value in border.outputs for node in program.nodes for value in reads(node)) > 1:

@@ -80,7 +80,13 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     inputs = program.of_role("input")
     taken = {*dialect.helpers, *(leaf.name for leaf in inputs)}
     functions = Functions(dialect.name, dialect.modules, taken)
-    blocks = Blocks(program, dialect, functions)
+    reasons = {id(move.node): move.operator for move in laid[0].moves}
+    moved = {
+        id(node): reasons[id(first)]
+        for node, first in zip(program.nodes, laid[0].program.nodes, strict=True)
+        if id(first) in reasons
+    }
+    blocks = Blocks(program, dialect, functions, moved)
     root = blocks.root()
     joined_inputs(root)
     if functions.stubs and not stubs:
@@ -92,8 +98,11 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     _collect(root, "", weights, layers)
     helpers = _helpers(classes, dialect, blocks)
     name = file_name(program)
+    turned = any(list(places) != sorted(places) for places in laid[0].inputs.values())
+    order = f" Images have their channels {'last' if dialect.channels == -1 else 'first'}." if turned else ""
     file = File(
-        doc=f"{class_name(program.name, set())} for {dialect.name.capitalize()}, ported from {program.framework}.",
+        doc=f"{class_name(program.name, set())} for {dialect.name.capitalize()}, ported from {program.framework}."
+        + order,
         classes=classes,
         example=[
             (

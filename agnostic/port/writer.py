@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from agnostic.port.blocks import Region, interface, reads, regions
@@ -44,10 +45,17 @@ class Member:
 
 @dataclass
 class Statement:
-    """Values that get a name, and the code that computes them."""
+    """Values that get a name, and the code that gives them.
+
+    Attributes:
+        targets: the values.
+        code: gives them.
+        moved: the operators for which axes are moved here.
+    """
 
     targets: tuple[Value, ...]
     code: Code
+    moved: tuple[str, ...] = ()
 
 
 @dataclass
@@ -88,12 +96,16 @@ class Blocks:
         program: laid out for the dialect.
         dialect: of the target.
         functions: collects the functions for operators that the dialect lacks.
+        moved: the operator that needs its axes in another order, by the id of the node that moves them.
     """
 
-    def __init__(self, program: Program, dialect: Dialect, functions: Functions) -> None:
+    def __init__(
+        self, program: Program, dialect: Dialect, functions: Functions, moved: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self.program = program
         self.dialect = dialect
         self.functions = functions
+        self.moved = moved
         self.notes: list[str] = []
         self.tree = regions(program)
         self.wanted = {value for _, value in program.outputs}
@@ -231,7 +243,8 @@ class Blocks:
         except Unwritable as error:
             code = self.functions.call(node, operands, error.message)
         code = self._sized(body, node, code)
-        body.statements.append(Statement(node.outputs, code))
+        moved = (self.moved[id(node)],) if id(node) in self.moved else ()
+        body.statements.append(Statement(node.outputs, code, moved))
 
     def _layer(self, body: Body, node: Node, layer: LayerNode) -> Member:
         owner = self._owner(node, layer)

@@ -258,3 +258,14 @@ def test_dropouts_keep_their_kind_of_noise() -> None:
     source = ag.port(model.eval(), "keras", ROWS, check=False).source
     assert "layers.AlphaDropout(0.25" in source
     assert re.search(r"layers.AlphaDropout\(0.125, noise_shape=\(None, None, 1\)", source)
+
+
+def test_a_comment_says_where_axes_are_moved_and_what_for() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.PixelShuffle(2), nn.Conv2d(2, 4, 1), nn.Flatten(), nn.BatchNorm1d(4 * 64)
+    )
+    ported = ag.port(model.eval(), "keras", torch.randn(2, 3, 4, 4), check=False)
+    assert ported.source.startswith('"""Sequential for Keras, ported from torch. Images have their channels last."""')
+    said = re.findall("# axes moved for (.*)\\n.*ops.transpose", ported.source)
+    assert said == ["convolution", "batch_norm"]
+    assert len(said) == ported.source.count("ops.transpose")

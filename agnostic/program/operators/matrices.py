@@ -22,13 +22,13 @@ def _cubed(*shapes: Any, out: Any, **attributes: Any) -> int:
 
 @operator(shape=_same, flops=_cubed)
 def inverse(x: Array) -> Array:
-    """The matrix that gives the identity when it is multiplied with x."""
+    """The matrix y with ``x y = 1``."""
     return np.asarray(np.linalg.inv(x))
 
 
 @operator(shape=lambda x: x[:-2], flops=_cubed)
 def determinant(x: Array) -> Array:
-    """The determinant of each matrix."""
+    """The determinant of each matrix: ``y = prod(eigenvalues of x)``."""
     return np.asarray(np.linalg.det(x))
 
 
