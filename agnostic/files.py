@@ -66,8 +66,8 @@ def open_regular(path: str | os.PathLike[str], error: type[AgnosticError] = Inva
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise error(f"cannot read {name}: {_absence(Path(path))}") from None
-    except (OSError, ValueError) as failure:  # ValueError: a null character in the name
-        reason = _irregular(path) or (_reason(failure) if isinstance(failure, OSError) else str(failure))
+    except (OSError, ValueError) as failure:
+        reason = _irregular(path) or _reason(failure)
         raise error(f"cannot read {name}: {reason}") from None
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
@@ -142,8 +142,7 @@ def _unreadable_folder(path: str | os.PathLike[str], failure: OSError | ValueErr
         return InvalidInput(f"the folder {os.fspath(path)!r} does not exist{_near(Path(path))}")
     if isinstance(failure, NotADirectoryError):
         return InvalidInput(f"{os.fspath(path)!r} is no folder")
-    reason = _reason(failure) if isinstance(failure, OSError) else str(failure)
-    return InvalidInput(f"the folder {os.fspath(path)!r} cannot be read: {reason}")
+    return InvalidInput(f"the folder {os.fspath(path)!r} cannot be read: {_reason(failure)}")
 
 
 def _near(path: Path) -> str:
@@ -320,8 +319,10 @@ def decoded_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     return np.array(image if turn is None else image.transpose(decoding.pillow().Transpose[turn]))
 
 
-def _reason(error: OSError) -> str:
-    """What went wrong, as the system says it, without the number and the file name."""
+def _reason(error: OSError | ValueError) -> str:
+    """The reason that the system gives, without the number and the file name."""
+    if isinstance(error, ValueError):  # Python says it otherwise in each release
+        return str(error) if isinstance(error, UnicodeError) else "its name has a null character"
     if isinstance(error, FileExistsError):  # from mkdir
         return "a file stands where its folder should be"
     return (error.strerror or str(error)).lower()

@@ -53,7 +53,7 @@ def test_what_is_no_regular_file_is_one_sentence(tmp_path: Path, monkeypatch: py
             "foto.jpg": "there is no such file; did you mean 'photo.jpg'?",
             "none/a.jpg": "there is no folder 'none'",
             "photo.jpg/a": "not a directory",
-            "a\0b": "embedded null byte",
+            "a\0b": "its name has a null character",
             "n" * 300: "file name too long",
         }.items():
             with pytest.raises(InvalidWeights) as error:
