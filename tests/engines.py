@@ -2,7 +2,9 @@
 
 Keras reads its engine once per process, and importing a framework takes longer than most tests. So one process per
 engine serves every file of the tests that this process runs: `run_on_engine` runs test files there, and
-`call_on_engine` calls a function. `run_apart` runs test files in a fresh process, with an environment of their own.
+`call_on_engine` calls a function. tests/schedule.py gives all tests of an engine to the same worker. `run_apart` runs
+test files in a fresh process, with an environment of their own; `call_apart` calls a function in a fresh process of an
+engine.
 
 TensorFlow and triton, which PyTorch's compiler and optimizers import, abort a process that has both. Keras imports
 TensorFlow whenever it saves, which takes 12 seconds. So the process of TensorFlow has no triton, and the others have no
@@ -22,15 +24,17 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
+from agnostic.processes import end_with
+
 ROOT = Path(__file__).parents[1]
-ENGINES = ("torch", "jax", "tensorflow")
+ENGINES = ("jax", "torch", "tensorflow")  # that which takes longest first
 
 
 def run_on_engine(
@@ -81,17 +85,44 @@ def call_on_engine(
     Returns:
         What JSON keeps of the function's result.
     """
-    for module in (*needs, engine):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
+    _skip_without(*needs, engine)
     if engine not in _running:
         _running[engine] = _Process(engine)
+    process = _running[engine]
     try:
-        reply = _running[engine].ask({"function": function, "arguments": arguments, "variables": dict(variables or {})})
-    except EOFError as error:
-        raise AssertionError(f"the process of {engine} ended:\n{_running.pop(engine).close()}") from error
-    assert reply["error"] is None, f"{reply['error']}\n{reply['output']}"
-    return reply["result"]
+        return process.call(function, arguments, variables or {})
+    finally:
+        if process.has_ended:
+            del _running[engine]
+
+
+def call_apart(
+    engine: str, function: str, *arguments: str, needs: tuple[str, ...] = ("keras",), variables: Mapping[str, str]
+) -> Any:
+    """What a function returns that is called in a fresh process of an engine, which ends after it.
+
+    Args:
+        engine: ``"torch"``, ``"jax"`` or ``"tensorflow"``.
+        function: ``"package.module:name"``.
+        arguments: of the function.
+        needs: modules without which the test is skipped, beside the engine.
+        variables: of the environment of the process from its start on.
+
+    Returns:
+        What JSON keeps of the function's result.
+    """
+    _skip_without(*needs, engine)
+    process = _Process(engine, variables)
+    try:
+        return process.call(function, arguments, {})
+    finally:
+        process.close()
+
+
+def _skip_without(*modules: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -105,18 +136,28 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
 class _Process:
     """A process of one engine, which ends when its standard input does."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, variables: Mapping[str, str] | None = None) -> None:
+        self.engine, self.has_ended = engine, False
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
         reading, writing = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines", str(writing)],
-            env=environment({"KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3"}),
+            [sys.executable, "-m", "tests.engines", str(writing), str(os.getpid())],
+            env=environment({"KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3", **(variables or {})}),
             cwd=ROOT, stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT, pass_fds=(writing,),
         )  # fmt: skip
         os.close(writing)
         self.replies = open(reading, "rb")  # noqa: SIM115 - as above
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def call(self, function: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Any:
+        """What a function returns; its failure is a failure here."""
+        try:
+            reply = self._ask({"function": function, "arguments": arguments, "variables": dict(variables)})
+        except EOFError as error:
+            raise AssertionError(f"the process of {self.engine} ended:\n{self.close()}") from error
+        assert reply["error"] is None, f"{reply['error']}\n{reply['output']}"
+        return reply["result"]
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a request.
 
         Raises:
@@ -143,6 +184,7 @@ class _Process:
     def close(self) -> str:
         """End the process; return what it wrote last."""
         assert self.process.stdin is not None
+        self.has_ended = True
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
@@ -241,8 +283,23 @@ def keep_out() -> None:
         sys.meta_path.insert(0, _Absent("tensorflow"))
 
 
-def _serve(replies: BinaryIO) -> None:
+def import_keras() -> None:
+    """Import Keras without scikit-learn and pandas, of which it has wrappers: they take a third of the time."""
+    if importlib.util.find_spec("keras") is None:
+        return
+    absent = [_Absent("sklearn"), _Absent("pandas")]
+    sys.meta_path[:0] = absent
+    importlib.import_module("keras")
+    for finder in absent:
+        sys.meta_path.remove(finder)
+
+
+def _serve(replies: BinaryIO, parent: int) -> None:
+    # Closing its input ends it between two requests, this also within one.
+    if sys.platform == "linux":
+        end_with(parent)
     keep_out()
+    import_keras()
     for line in sys.stdin.buffer:
         replies.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
         replies.flush()
@@ -251,4 +308,4 @@ def _serve(replies: BinaryIO) -> None:
 if __name__ == "__main__":
     # Imported under its name, so that what it keeps is there once.
     with open(int(sys.argv[1]), "wb") as file:
-        importlib.import_module("tests.engines")._serve(file)
+        importlib.import_module("tests.engines")._serve(file, int(sys.argv[2]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import run_apart
+from tests.schedule import scope
 
 TESTS = Path(__file__).parent
 
@@ -27,6 +28,13 @@ def test_a_failure_elsewhere_is_shown(tmp_path: Path) -> None:
     (tmp_path / "test_one.py").write_text("def test_one():\n    assert 'mangold' == 'leek'\n")
     with pytest.raises(AssertionError, match="mangold"):
         run_apart(tmp_path / "test_one.py")
+
+
+def test_a_worker_is_given_whole_files_and_all_tests_of_an_engine() -> None:
+    assert len({scope(f"tests/{x}") for x in ("test_files.py::test_a", "test_files.py::test_b[jax]")}) == 1
+    engines = ("keras/test_engines.py::test_engine[jax]", "gradients/test_gradients.py::test_on_engine[keras-jax]")
+    assert len({scope(f"tests/{x}") for x in engines}) == 1
+    assert scope(f"tests/{engines[0]}") != scope("tests/keras/test_engines.py::test_engine[torch]")
 
 
 def limits(code: str) -> Iterator[str]:

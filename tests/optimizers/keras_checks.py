@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -154,8 +155,9 @@ def fit(
     return values(net)
 
 
-# PyTorch's engine compiles by triton, which needs a compiler and minutes; Keras itself leaves it eager.
-JIT = [False] if ENGINE == "torch" else [True, False]
+# PyTorch's engine compiles by triton, which needs a compiler and minutes; Keras itself leaves it eager. Without its
+# compiler jax takes half a minute a fit, most of it Keras' own; the calls of `apply` here run rules without one.
+JIT = {"torch": [False], "jax": [True], "tensorflow": [True, False]}[ENGINE]
 
 
 @pytest.mark.parametrize("jit", JIT)
@@ -195,6 +197,18 @@ def test_groups_in_fit_give_layers_their_own_rate_decay_and_rule_and_freeze(jit:
     assert far(got, values(other)) < 1e-4
 
 
+@functools.cache
+def differentiated(net: keras.Model, loss: Any) -> Any:
+    """In jax, compiled once: outside of a compiled function each operation is compiled, many at each call."""
+    import jax
+
+    def total(now: list[Any], still: list[Any], x: Any, y: Any) -> tuple[Any, Any]:
+        out, new = net.stateless_call(now, still, x, training=True)
+        return loss(y, out), new
+
+    return jax.jit(jax.grad(total, has_aux=True))
+
+
 def gradients(net: keras.Model, loss: Any, x: np.ndarray, y: np.ndarray) -> list[Any]:
     variables = net.trainable_variables
     x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
@@ -208,15 +222,8 @@ def gradients(net: keras.Model, loss: Any, x: np.ndarray, y: np.ndarray) -> list
         net.zero_grad()
         loss(y, net(x, training=True)).backward()
         return [v.value.grad for v in variables]
-    import jax
-
     still = [v.value for v in net.non_trainable_variables]
-
-    def total(now: list[Any]) -> tuple[Any, Any]:
-        out, new = net.stateless_call(now, still, x, training=True)
-        return loss(y, out), new
-
-    grads, new = jax.grad(total, has_aux=True)([v.value for v in variables])
+    grads, new = differentiated(net, loss)([v.value for v in variables], still, x, y)
     for v, value in zip(net.non_trainable_variables, new, strict=True):
         v.assign(value)
     return grads
@@ -225,8 +232,7 @@ def gradients(net: keras.Model, loss: Any, x: np.ndarray, y: np.ndarray) -> list
 @pytest.mark.parametrize("jit", JIT)
 def test_our_rules_equal_keras_own_in_fit(jit: bool) -> None:
     chosen = [ago.SGD.keras(momentum=0.9, learning_rate=0.05), ago.Adam.keras(), ago.NAdam.keras()]
-    # Without its compiler jax takes half a minute a rule, and the rules are the same.
-    for spec in chosen[2:] if ENGINE == "jax" and not jit else chosen:
+    for spec in chosen:
         ends = []
         for native in (True, False):
             net = network()

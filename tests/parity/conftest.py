@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engines import call_on_engine
+from tests.engines import call_apart, call_on_engine
 from tests.parity import worker
 
 NEEDS = {
@@ -20,6 +20,9 @@ NEEDS = {
     "keras-jax": ("keras", "jax"),
     "keras-tensorflow": ("keras", "tensorflow"),
 }
+
+# tests/conftest.py lets jax compile otherwise.
+AS_USERS_HAVE_IT = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
 
 Results = Mapping[str, np.ndarray[Any, Any]]
 
@@ -39,7 +42,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Results
                 pytest.skip(f"{module} is not installed")
         if framework not in found:
             out = folder / f"{framework}.npz"
-            if framework.startswith("keras-"):
+            if framework == "keras-jax":
+                call_apart("jax", "tests.parity.worker:main", framework, str(out), variables=AS_USERS_HAVE_IT)
+            elif framework.startswith("keras-"):
                 call_on_engine(framework.removeprefix("keras-"), "tests.parity.worker:main", framework, str(out))
             else:
                 worker.main(framework, out)

@@ -32,28 +32,9 @@ def moved_start(run: int) -> Iterator[None]:
         Ascent.initial = initial  # type: ignore[method-assign]
 
 
-@contextmanager
-def optimized(engine: str) -> Iterator[None]:
-    """Inside, jax compiles as it does for users: tests/conftest.py takes away optimizations, which round otherwise."""
-    if engine != "jax":
-        yield
-        return
-    import jax
-
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-        # What was compiled inside would be used again outside.
-        jax.clear_caches()
-
-
 def main(framework: str, out: str | Path) -> None:
     """Compute the cases of ``"numpy"``, ``"torch"``, ``"torch-float64"`` or ``"keras-ENGINE"`` into an .npz file."""
-    with optimized(framework.partition("-")[2]):
-        np.savez(out, **_results(framework))
+    np.savez(out, **_results(framework))
 
 
 def _results(framework: str) -> dict[str, np.ndarray]:

@@ -142,3 +142,10 @@ def test_weights_of_keras_that_cannot_be_fetched(
     with pytest.raises(ag.InvalidWeights, match=r"cannot get the weights of keras:MobileNet \(.*give their file"):
         ag.load("keras:MobileNet")
     assert capsys.readouterr().out == ""  # standard output is the answer of a command
+
+
+def test_a_second_engine_in_one_process_is_one_sentence() -> None:
+    engine = keras.config.backend()
+    other = "jax" if engine == "torch" else "torch"
+    with pytest.raises(ag.InvalidInput, match=f"loaded with the engine '{engine}'.*start another for '{other}'"):
+        ag.load("efficientnet_lite0", backend="keras", engine=other, weights="random")
