@@ -23,6 +23,7 @@ from agnostic.visualization import recipes
 from agnostic.visualization.grids import token_grid
 from agnostic.visualization.objective import Objective, View
 from agnostic.visualization.recipes import Recipe
+from agnostic.visualization.robustness import blurring
 from agnostic.visualization.taps import Tap
 from agnostic.visualization.terms import Channel
 from agnostic.visualization.updates import State
@@ -147,6 +148,12 @@ class Ascent:
         """Rows that the model sees for each image."""
         return self.recipe.views.count
 
+    @property
+    def shown(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the finished images."""
+        times, (height, width, channels) = self.recipe.image.enlarged, self.shape
+        return height * times, width * times, channels
+
     # Numbers, in NumPy ----------------------------------------------------------------------------------------------
     def initial(self, images: range) -> Float64:
         """(images, ...): the parameters at the start."""
@@ -183,6 +190,9 @@ class Ascent:
             height, width, channels = self.shape
             field = np.random.default_rng((self.seed, _NOISE_KEY)).standard_normal((2 * height, 2 * width, channels))
             constants["noise"] = field * self.recipe.views.noise * self.recipe.image.white
+        if self.recipe.views.blur:
+            for name, length in zip(("blur down", "blur across"), self.shape[:2], strict=True):
+                constants[name] = blurring(length, self.recipe.views.blur)
         return constants
 
     def arrays(self, images: range) -> list[tuple[npt.NDArray[Any], ...]]:
@@ -263,8 +273,8 @@ class Ascent:
         return self.recipe.update.step(ops, parameters, gradient, state, now)
 
     def display(self, ops: Ops, parameters: Array, constants: Mapping[str, Array]) -> Array:
-        """(images, H, W, C) in [0, 1]."""
-        return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shape))
+        """(images, H, W, C) in [0, 1], of the shape :attr:`shown`."""
+        return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shown))
 
 
 def _generators(ascent: Ascent, images: range, purpose: int) -> Iterator[np.random.Generator]:
@@ -299,8 +309,13 @@ def _scores(
     images = ascent.recipe.image.image(ops, parameters, constants, ascent.shape)
     height, width, _ = ascent.shape
     rows = ops.repeat(images, ascent.views, 0) if ascent.views > 1 else images
+    if ascent.recipe.views.wraps:
+        rows = ops.concatenate([rows, rows], 1)
+        rows = ops.concatenate([rows, rows], 2)
     if "matrices" in now:
         rows = ops.warp(rows, now["matrices"], (height, width))
+    if "blur down" in constants:
+        rows = ops.einsum("yh,nhwc,xw->nyxc", constants["blur down"], rows, constants["blur across"])
     if "noise" in now:
         rows = rows + _noise(ops, constants["noise"], now["noise"], ascent.shape)
     inputs = rows

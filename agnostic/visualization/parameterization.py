@@ -1,4 +1,4 @@
-"""How an image is written down while it is optimized: as pixels, as a scaled spectrum, or as the phase of one.
+"""How an image is written down while it is optimized: pixels, a scaled spectrum, its phase, a pyramid, a small network.
 
 Each parameterization says how the parameters start (NumPy float64, from a generator), which arrays it needs at every
 step, and how parameters become an image (over Ops, so that every backend differentiates the same function).
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import display
+from agnostic.errors import InvalidInput
 from agnostic.ops import Array, Ops
+from agnostic.reference.resampling import resize_matrix
 
 Float64 = npt.NDArray[np.float64]
 
@@ -30,6 +33,10 @@ class Parameterization(Protocol):
     @property
     def white(self) -> float:
         """The value of a white pixel in :meth:`image`: 1.0 or 255.0."""
+
+    @property
+    def enlarged(self) -> int:
+        """How many times as high and wide as what the model sees the finished image is."""
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         """The start of one image of (height, width, channels)."""
@@ -70,6 +77,10 @@ class Pixels:
     @property
     def white(self) -> float:
         return 255.0
+
+    @property
+    def enlarged(self) -> int:
+        return 1
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         return rng.random(shape) * self.spread + self.low
@@ -138,6 +149,10 @@ class Fourier:
     def white(self) -> float:
         return 1.0
 
+    @property
+    def enlarged(self) -> int:
+        return 1
+
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         height, width, channels = shape
         return rng.normal(0.0, self.deviation, (2, channels, height, width // 2 + 1))
@@ -187,6 +202,10 @@ class Phase:
     def white(self) -> float:
         return 1.0
 
+    @property
+    def enlarged(self) -> int:
+        return 1
+
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         height, width, channels = shape
         return rng.uniform(-np.pi, np.pi, (channels, height, width // 2 + 1))
@@ -216,3 +235,190 @@ class Phase:
 
     def display(self, ops: Ops, images: Array) -> Array:
         return ops.clip(images, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A sum of images, each half as large as the one before, in decorrelated colours: large shapes learn as fast.
+
+    A start image is taken as it is, as the finest level, but for values below 0.01 and above 0.99.
+
+    Attributes:
+        levels: number of images; fewer where the smallest would have less than a pixel.
+        deviation: standard deviation of each level at the start.
+
+    Source: Burt, Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983, for the sum of levels; Mordvintsev,
+    Olah, Tyka, "Inceptionism", 2015, for ascents on it.
+    """
+
+    levels: int = 5
+    deviation: float = 0.05
+
+    @property
+    def white(self) -> float:
+        return 1.0
+
+    @property
+    def enlarged(self) -> int:
+        return 1
+
+    def _sizes(self, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+        halvings = [2**level for level in range(self.levels) if 2**level <= max(shape[:2])]
+        return [(-(-shape[0] // n), -(-shape[1] // n)) for n in halvings]
+
+    def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
+        return rng.normal(0.0, self.deviation, sum(h * w for h, w in self._sizes(shape)) * shape[2])
+
+    def parameters_of(self, image: Float64) -> Float64:
+        height, width, channels = image.shape
+        rest = sum(h * w for h, w in self._sizes((height, width, channels))[1:]) * channels
+        return np.concatenate([_decorrelated(image).reshape(-1), np.zeros(rest)])
+
+    def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
+        constants = {}
+        for level, (height, width) in enumerate(self._sizes(shape)):
+            constants[f"down {level}"] = resize_matrix(height, shape[0], "bilinear")
+            constants[f"across {level}"] = resize_matrix(width, shape[1], "bilinear")
+        if shape[2] == 3:
+            constants["colour"] = COLOUR_CORRELATION.T
+        return constants
+
+    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+        start, images = 0, []
+        for level, (height, width) in enumerate(self._sizes(shape)):
+            end = start + height * width * shape[2]
+            own = ops.reshape(parameters[:, start:end], (-1, shape[2], height, width))
+            down, across = constants[f"down {level}"], constants[f"across {level}"]
+            images.append(own if level == 0 else ops.einsum("yh,nchw,xw->ncyx", down, own, across))
+            start = end
+        return _correlated(ops, sum(images[1:], images[0]), constants)
+
+    def display(self, ops: Ops, images: Array) -> Array:
+        return ops.clip(images, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CPPN:
+    """A small network from the place of a pixel to its colour: smooth, and of any resolution. Wants a rate near 0.005.
+
+    It cannot start from an image.
+
+    Attributes:
+        width: units of each layer.
+        depth: hidden layers.
+        enlarged: how many times as high and wide the finished image is as what the model sees.
+
+    Source: Stanley, "Compositional Pattern Producing Networks", 2007; Mordvintsev et al., "Differentiable Image
+    Parameterizations", Distill, 2018, section "Compositional Pattern Producing Networks". Each unit gives a hyperbolic
+    tangent and its square, as theirs gives an arc tangent and its square.
+    """
+
+    width: int = 16
+    depth: int = 6
+    enlarged: int = 1
+
+    @property
+    def white(self) -> float:
+        return 1.0
+
+    def _layers(self, channels: int) -> list[tuple[int, int]]:
+        widths = [2, *[2 * self.width] * self.depth]
+        return [*((given, self.width) for given in widths[:-1]), (widths[-1], channels)]
+
+    def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
+        *hidden, last = self._layers(shape[2])
+        found = [np.append(rng.normal(0, given**-0.5, (given, wanted)), np.zeros(wanted)) for given, wanted in hidden]
+        return np.concatenate([*found, np.zeros((last[0] + 1) * last[1])])
+
+    def parameters_of(self, image: Float64) -> Float64:
+        raise InvalidInput("a CPPN writes no given image down: leave out the start, or choose another parameterization")
+
+    def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
+        constants = {}
+        for times in {1, self.enlarged}:
+            height, width = shape[0] * times, shape[1] * times
+            # So that the places of a square have the deviation 1 in each direction.
+            y, x = (np.sqrt(3) * (2 * (np.arange(n) + 0.5) / n - 1) for n in (height, width))
+            places = np.stack(np.meshgrid(x, y), -1) * (min(height, width) ** -1 * np.array([width, height]))
+            constants[f"places {height} {width}"] = places.reshape(-1, 2)
+        if shape[2] == 3:
+            constants["colour"] = COLOUR_CORRELATION.T
+        return constants
+
+    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+        height, width, channels = shape
+        layers, start = self._layers(channels), 0
+        x = constants[f"places {height} {width}"]
+        for number, (given, wanted) in enumerate(layers):
+            weights = ops.reshape(parameters[:, start : start + given * wanted], (-1, given, wanted))
+            start += given * wanted
+            x = ops.einsum("pi,nio->npo" if number == 0 else "npi,nio->npo", x, weights)
+            x = x + ops.reshape(parameters[:, start : start + wanted], (-1, 1, wanted))
+            start += wanted
+            if number < len(layers) - 1:
+                curve = ops.tanh(x)
+                # Means and deviations for a standard normal: 0 and 0.63, 0.39 and 0.33.
+                x = ops.concatenate([curve / 0.63, (ops.square(curve) - 0.39) / 0.33], 2)
+        return _correlated(ops, ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, channels, height, width)), constants)
+
+    def display(self, ops: Ops, images: Array) -> Array:
+        return ops.clip(images, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Masked:
+    """An image that is optimized inside of a mask, and stays what is given around it.
+
+    Attributes:
+        inside: how the part inside is written down.
+        mask: (H, W) in [0, 1]: 1 inside, 0 around, between them a mixture.
+        around: (H, W, C) in [0, 1].
+    """
+
+    inside: Parameterization
+    mask: Float64
+    around: Float64
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Masked) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self.inside, *((x.shape, np.asarray(x, np.float64).tobytes()) for x in (self.mask, self.around))
+
+    def __repr__(self) -> str:
+        return display.changed(self)
+
+    @property
+    def white(self) -> float:
+        return self.inside.white
+
+    @property
+    def enlarged(self) -> int:
+        return 1
+
+    def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
+        return self.inside.initial(rng, shape)
+
+    def parameters_of(self, image: Float64) -> Float64:
+        return self.inside.parameters_of(image)
+
+    def constants(self, shape: tuple[int, int, int]) -> dict[str, Float64]:
+        mask, around = np.asarray(self.mask, np.float64), np.asarray(self.around, np.float64)
+        if mask.shape != shape[:2] or around.shape != shape:
+            raise InvalidInput(
+                f"a mask and what is around it have the size of the image, {shape[:2]} and {shape}, not {mask.shape} "
+                f"and {around.shape}"
+            )
+        if not all(x.min() >= 0 and x.max() <= 1 for x in (mask, around)):
+            raise InvalidInput("a mask and what is around it are in [0, 1]")
+        own = {"mask": mask[..., None], "around": (1 - mask[..., None]) * around * self.white}
+        return {**self.inside.constants(shape), **own}
+
+    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+        return self.inside.image(ops, parameters, constants, shape) * constants["mask"] + constants["around"]
+
+    def display(self, ops: Ops, images: Array) -> Array:
+        return ops.clip(images / self.white, 0.0, 1.0)

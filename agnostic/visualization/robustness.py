@@ -27,6 +27,14 @@ class Views(Protocol):
         """Standard deviation of the noise added to each view, as a fraction of white."""
 
     @property
+    def blur(self) -> float:
+        """Standard deviation in pixels of the Gaussian that each view is blurred by; 0 for none."""
+
+    @property
+    def wraps(self) -> bool:
+        """Whether views are of the image repeated to the right and below, so that it joins itself at its edges."""
+
+    @property
     def keeps_places(self) -> bool:
         """Whether what is at a place of the image stays near it, so that places can be compared with a photo's."""
 
@@ -47,6 +55,14 @@ class Whole:
         return 0.0
 
     @property
+    def blur(self) -> float:
+        return 0.0
+
+    @property
+    def wraps(self) -> bool:
+        return False
+
+    @property
     def keeps_places(self) -> bool:
         return True
 
@@ -63,6 +79,7 @@ class Crops:
         mean, deviation: the crop's side as a fraction of the image's is drawn from this normal distribution ...
         low, high: ... and clipped to this range; the position is uniform.
         noise: standard deviation of the noise added to each crop, as a fraction of white.
+        blur: standard deviation in pixels of the Gaussian that each crop is blurred by.
 
     Source: Fel et al., 2023 (see :class:`agnostic.visualization.parameterization.Phase`), section 3.
     """
@@ -73,6 +90,11 @@ class Crops:
     low: float = 0.2
     high: float = 1.0
     noise: float = 0.05
+    blur: float = 0.0
+
+    @property
+    def wraps(self) -> bool:
+        return False
 
     @property
     def keeps_places(self) -> bool:
@@ -97,6 +119,7 @@ class Jitter:
         rotation: largest angle in degrees, each way.
         scale: smallest and largest magnification.
         noise: standard deviation of the noise added, as a fraction of white.
+        blur: standard deviation in pixels of the Gaussian that the image is blurred by.
 
     Source: "Feature Visualization", Distill 2017, section "Transformation robustness".
     """
@@ -105,10 +128,15 @@ class Jitter:
     rotation: float = 10.0
     scale: tuple[float, float] = (0.9, 1.1)
     noise: float = 0.0
+    blur: float = 0.0
 
     @property
     def count(self) -> int:
         return 1
+
+    @property
+    def wraps(self) -> bool:
+        return False
 
     @property
     def keeps_places(self) -> bool:
@@ -124,3 +152,40 @@ class Jitter:
         centre = (np.asarray(shape) - 1) / 2
         offset = centre + shift - linear @ centre
         return np.concatenate([linear, offset[..., None]], axis=-1)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The image shifted around a torus, so that copies of it side by side have no seam.
+
+    Attributes:
+        count: views per image and step; the shift is uniform.
+        noise: standard deviation of the noise added, as a fraction of white.
+        blur: standard deviation in pixels of the Gaussian that each view is blurred by.
+    """
+
+    count: int = 2
+    noise: float = 0.05
+    blur: float = 0.0
+
+    @property
+    def wraps(self) -> bool:
+        return True
+
+    @property
+    def keeps_places(self) -> bool:
+        return False
+
+    def matrices(self, rng: np.random.Generator, steps: int, shape: tuple[int, int]) -> Float64:
+        matrices = np.zeros((steps, self.count, 2, 3))
+        matrices[..., 0, 0] = matrices[..., 1, 1] = 1
+        matrices[..., 2] = rng.integers(0, shape, (steps, self.count, 2))
+        return matrices
+
+
+def blurring(length: int, deviation: float) -> Float64:
+    """(length, length): a row blurred by a Gaussian; at its ends what lies inside counts alone."""
+    place = np.arange(length)
+    weights = np.exp(-np.square(place[:, None] - place) / (2 * deviation**2))
+    found: Float64 = weights / weights.sum(1, keepdims=True)
+    return found

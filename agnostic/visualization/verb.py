@@ -310,7 +310,7 @@ def visualize(
             raise InvalidInput("live=True shows the images by itself: leave out on_images")
         every, on_images = every or max(1, ascent.steps // 16), NotebookPicture().show
     settings = Settings(micro_batch, dtype, memory_format, device, on_step, every, on_images)
-    pixels = np.empty((ascent.count, *ascent.shape), np.float32)
+    pixels = np.empty((ascent.count, *ascent.shown), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
     remarks: list[str] = []
     for climbed in backend[ASCENT].ascend(model, ascent, settings):

@@ -62,6 +62,22 @@ def contrast(ops: Any, taps: Any) -> Any:
     return ops.mean(apart, (1, 2)) * ops.sigmoid(taps["dense"][:, 2])
 
 
+def others() -> dict[str, Any]:
+    """Recipes of other parameterizations and views than the named ones have."""
+    from agnostic.visualization.parameterization import CPPN, Fourier, Masked, Pyramid
+    from agnostic.visualization.robustness import Jitter, Tiles
+
+    mask = np.zeros((SIZE, SIZE))
+    mask[8:40, 8:40] = 1
+    return {
+        "pyramid": ag.recipes.fourier(image=Pyramid()),
+        "network": ag.recipes.fourier(image=CPPN(width=6, depth=3)),
+        "mask": ag.recipes.fourier(image=Masked(Fourier(), mask, photographs(SIZE)[0] / 255)),
+        "tiles": ag.recipes.fourier(views=Tiles()),
+        "blur": ag.recipes.fourier(views=Jitter(blur=1.0)),
+    }
+
+
 def photographs(size: int) -> Array:
     """(2, size, size, 3) uint8: a cup of coffee and a cat."""
     from PIL import Image
@@ -240,15 +256,21 @@ def gradients(
     model: Model, dtype: str, objectives: dict[str, Callable[[], Any]] = OBJECTIVES
 ) -> Iterator[tuple[str, Array]]:
     """Each objective and its gradient with respect to the image's parameters, at the start, for the first step."""
-    for number, (name, objective) in enumerate(objectives.items()):
-        recipe = "jitter" if name == "caricature" else RECIPES[number % 2]
+    named: list[tuple[str, Callable[[], Any], Any]] = [
+        (name, objective, "jitter" if name == "caricature" else RECIPES[number % 2])
+        for number, (name, objective) in enumerate(objectives.items())
+    ]
+    if objectives is OBJECTIVES:
+        named += [(name, OBJECTIVES["channel"], recipe) for name, recipe in others().items()]
+    for name, objective, recipe in named:
         # Aligned images start alike, where their differences have no gradient yet: from two photographs they have.
         start = photographs(SIZE) if name == "alignment" else None
         backend, ascent = prepare(model, objective(), Options(recipe, SIZE, seed=1, start=start))
         function = _torch_step if backend.name == "torch" else _keras_step
         value, gradient = function(model, ascent, dtype)
-        yield f"{name}, {recipe}, value", value
-        yield f"{name}, {recipe}, gradient", gradient
+        called = getattr(recipe, "name", recipe)
+        yield f"{name}, {called}, value", value
+        yield f"{name}, {called}, gradient", gradient
 
 
 def _torch_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:

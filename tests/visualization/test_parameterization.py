@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agnostic.errors import InvalidInput
 from agnostic.reference.ops import NumpyOps
-from agnostic.visualization.parameterization import COLOUR_CORRELATION, Fourier, Phase, Pixels, frequencies
+from agnostic.visualization.parameterization import (
+    COLOUR_CORRELATION,
+    CPPN,
+    Fourier,
+    Masked,
+    Phase,
+    Pixels,
+    Pyramid,
+    frequencies,
+)
 
 ops = NumpyOps()
 SHAPES = [(8, 8, 3), (7, 9, 3), (6, 5, 1), (1, 4, 3), (3, 2, 2)]
@@ -41,8 +51,10 @@ def test_pixels_are_displayed_by_their_own_mean_and_deviation_an_image() -> None
 
 # Fourier --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("image", [Fourier(), Phase()])
-def test_parameters_become_images_of_the_shape(image: Fourier | Phase, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("image", [Fourier(), Phase(), Pyramid(), CPPN(width=3, depth=2)])
+def test_parameters_become_images_of_the_shape(
+    image: Fourier | Phase | Pyramid | CPPN, shape: tuple[int, int, int]
+) -> None:
     start = np.stack([image.initial(np.random.default_rng(i), shape) for i in range(2)])
     pixels = image.image(ops, start, image.constants(shape), shape)
     assert pixels.shape == (2, *shape)
@@ -190,3 +202,54 @@ def test_the_magnitude_falls_as_one_over_the_frequency_to_the_contrast_asked_for
     # Parseval gives the deviation of every image but for the terms of the first and last column (a quarter of the
     # power at this decay), of which random phases keep half on average.
     assert 0.55 < np.sqrt((images**2).mean()) < 0.7
+
+
+# Pyramids, small networks, masks --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_pyramid_writes_an_image_down_and_adds_its_levels(shape: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(0).uniform(0.05, 0.95, shape)
+    pyramid = Pyramid(levels=3)
+    written = pyramid.parameters_of(image)
+    assert written.shape == pyramid.initial(np.random.default_rng(0), shape).shape
+    constants = pyramid.constants(shape)
+    np.testing.assert_allclose(pyramid.image(ops, written[None], constants, shape)[0], image, rtol=1e-12)
+    # A number of the coarsest level moves a whole part of the image, one of the finest a pixel.
+    moved = {}
+    for place in (0, len(written) - 1):
+        changed = written.copy()
+        changed[place] += 0.5
+        apart = np.abs(pyramid.image(ops, changed[None], constants, shape)[0] - image).max(-1)
+        moved[place] = int((apart > 1e-9).sum())
+    assert moved[0] == 1
+    assert moved[len(written) - 1] > 1
+
+
+def test_a_small_network_has_any_resolution() -> None:
+    shape, cppn = (5, 7, 3), CPPN(width=4, depth=2, enlarged=3)
+    start = np.stack([cppn.initial(np.random.default_rng(i), shape) for i in range(2)])
+    # Colours come in with the last layer, whose weights are zero at the start.
+    np.testing.assert_array_equal(cppn.image(ops, start, cppn.constants(shape), shape), np.full((2, *shape), 0.5))
+    start += np.random.default_rng(9).normal(0, 0.3, start.shape)
+    small, large = (cppn.image(ops, start, cppn.constants(shape), s) for s in (shape, (15, 21, 3)))
+    np.testing.assert_allclose(small, large[:, 1::3, 1::3], rtol=1e-12)  # the centres of both lie on each other
+    with pytest.raises(InvalidInput, match="writes no given image down"):
+        cppn.parameters_of(np.zeros(shape))
+
+
+def test_a_mask_keeps_what_is_around_it() -> None:
+    shape, rng = (6, 4, 3), np.random.default_rng(0)
+    mask, around = np.zeros((6, 4)), rng.random(shape)
+    mask[1:3, 1:3] = 1
+    for inside in (Fourier(), Pixels()):
+        masked = Masked(inside, mask, around)
+        found = masked.image(ops, masked.initial(rng, shape)[None], masked.constants(shape), shape)
+        shown = masked.display(ops, found)[0]
+        np.testing.assert_allclose(shown[mask == 0], around[mask == 0], rtol=1e-12)
+        assert (np.abs(shown - around)[mask == 1] > 1e-3).all()
+        assert masked == Masked(inside, mask.copy(), around)
+        assert masked != Masked(inside, 1 - mask, around)
+        assert hash(masked) == hash(Masked(inside, mask.copy(), around))
+    for wrong, words in ((Masked(Fourier(), mask[1:], around), "have the size of the image"),
+                         (Masked(Fourier(), mask * 2, around), r"are in \[0, 1\]")):  # fmt: skip
+        with pytest.raises(InvalidInput, match=words):
+            wrong.constants(shape)

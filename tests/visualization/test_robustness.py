@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agnostic.reference.ops import NumpyOps
 from agnostic.visualization import objectives, recipes
 from agnostic.visualization.ascent import Ascent
-from agnostic.visualization.robustness import Crops, Jitter, Whole
+from agnostic.visualization.robustness import Crops, Jitter, Tiles, Whole, blurring
 
 ops = NumpyOps()
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
@@ -167,3 +167,47 @@ def test_without_noise_and_movement_the_network_sees_the_image() -> None:
     assert rows.shape == (5, 2, 6, 8, 3)
     assert (rows == 0.5).all()
     assert set(ascent.schedule(range(2))) == {"learning_rate", "correction_1", "correction_2"}
+
+
+# Tiles and blur -------------------------------------------------------------------------------------------------------
+def seen_of(recipe: recipes.Recipe, image: np.ndarray) -> np.ndarray:
+    """(rows, H, W, C): what the model sees of an image in the first step."""
+    found: list[np.ndarray] = []
+    height, width, channels = image.shape
+    ascent = Ascent(objectives.total_variation(), recipe, (height, width, channels), 3, None, {}, 1, image[None])
+    now = {name: array[0] for name, array in ascent.schedule(range(1)).items()}
+    arrays, constants = ascent.arrays(range(1)), ascent.constants()
+    ascent.score(ops, lambda rows: [found.append(rows), {}][1], ascent.initial(range(1)), now, arrays, constants)
+    return found[0]
+
+
+def test_tiles_are_windows_of_the_image_beside_itself() -> None:
+    image = np.random.default_rng(0).uniform(0.1, 0.9, (6, 5, 3))
+    rows = seen_of(recipes.fourier(views=Tiles(count=4, noise=0)), image)
+    places = [(y, x) for y in range(6) for x in range(5)]
+    shifts = [
+        next((y, x) for y, x in places if np.allclose(np.roll(image, (-y, -x), (0, 1)), row, atol=1e-9)) for row in rows
+    ]
+    assert len(set(shifts)) > 1
+
+
+def test_blur_is_a_gaussian_that_keeps_the_mean_brightness() -> None:
+    image = np.full((9, 7, 3), 0.25)
+    recipe = recipes.fourier(views=Jitter(shift=0, rotation=0, scale=(1, 1), blur=1.5))
+    np.testing.assert_allclose(seen_of(recipe, image)[0], image, rtol=1e-9)
+    image[4, 3] = 0.75
+    row = seen_of(recipe, image)[0]
+    expected = 0.25 + 0.5 * np.outer(blurring(9, 1.5)[:, 4], blurring(7, 1.5)[:, 3])
+    np.testing.assert_allclose(row[..., 0], expected, rtol=1e-9)
+    np.testing.assert_allclose(blurring(9, 1.5).sum(1), 1, rtol=1e-12)
+    assert blurring(9, 1.5)[4, 5] / blurring(9, 1.5)[4, 4] == pytest.approx(np.exp(-1 / (2 * 1.5**2)))
+
+
+def test_a_tile_has_no_seam(network: object) -> None:
+    import agnostic as ag
+
+    recipe = recipes.fourier(views=Tiles())
+    image = np.asarray(ag.visualize(network, objectives.channel("block", 3), recipe=recipe, size=16, steps=30)[0])
+    inner = np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean()
+    across = np.abs(image[0] - image[-1]).mean() + np.abs(image[:, 0] - image[:, -1]).mean()
+    assert across < 2 * inner  # the step across the seam is like any other
