@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +87,7 @@ def extract(
             model, device=device, backend=backend, engine=computed_by, weights=weights, trust=trust, card=card
         ) as network,
         common.growing_progress("extracting") as progress,
+        _told_when_interrupted(out),
     ):
         store = run(
             network, dataset, layer, out, reduce=reduce or None, top=top, dtype=dtype, batch_size=batch_size,
@@ -94,6 +96,21 @@ def extract(
             channels_in=channels_in, progress=progress,
         )  # fmt: skip
     _tell(store, json)
+
+
+@contextmanager
+def _told_when_interrupted(out: str) -> Iterator[None]:
+    """Inside, Ctrl-C says what is kept."""
+    from agnostic.taps.stores import open_store
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            kept = counted(open_store(out).done, "sample")
+        except InvalidInput:  # nothing is there yet
+            raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(f"{kept} are kept in {out!r}, and the same command goes on") from None
 
 
 def _engines(given: Sequence[str]) -> tuple[str, str | None]:

@@ -204,6 +204,23 @@ def test_killed_runs_go_on_with_the_same_bytes(tmp_path: Path) -> None:
     run_apart(Path(__file__).with_name("killing_checks.py"), variables={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
 
 
+def test_a_url_is_written_with_the_same_bytes(model: Any, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    arguments: dict[str, Any] = {"reduce": ["mean", "histogram"], "batch_size": 4, "shard": 8}
+    with pytest.raises(Stopped):
+        ag.extract(model, IMAGES, "conv", "memory://bucket/a.zarr", progress=stop_after(12), **arguments)
+    assert ag.taps.open("memory://bucket/a.zarr").done == 8
+    ag.extract(model, IMAGES, "conv", "memory://bucket/a.zarr", **arguments)
+    ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", **arguments)
+    system = fsspec.filesystem("memory")
+    found = {name.partition("a.zarr/")[2]: system.cat(name) for name in system.find("/bucket/a.zarr")}
+    assert found == content(tmp_path / "a.zarr")
+    with pytest.raises(ag.InvalidInput, match="of another data set"):
+        ag.extract(model, IMAGES[1:], "conv", "memory://bucket/a.zarr", **arguments)
+    with pytest.raises(ag.InvalidInput, match="is no store of activations"):
+        ag.taps.open("memory://bucket/absent.zarr")
+
+
 def test_another_model_preprocessing_or_data_set_is_refused(model: Any, tmp_path: Path) -> None:
     import copy
 
@@ -374,5 +391,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "2 x 6 x 6" in said
     store = ag.taps.open(tmp_path / "a.zarr")
     assert store["0"]["mean"].shape == (23, 2)
+    assert main(["extract", "--help"]) == 0
+    assert "Example:" in capsys.readouterr().out
     assert main([*command[:2], str(tmp_path / "absent"), *command[3:], "--out", str(tmp_path / "b.zarr")]) == 2
     assert "absent" in capsys.readouterr().err
