@@ -86,6 +86,13 @@ class NamedAxis:
             self._cuts[outer] = parts
         return self._cuts[outer]
 
+    @property
+    def parts(self) -> tuple[NamedAxis, ...]:
+        """The smallest parts that it was cut into, the outermost first."""
+        for first, second in self._cuts.values():
+            return first.parts + second.parts
+        return (self,)
+
 
 Dimension = tuple[NamedAxis, ...]
 """The axes that one dimension of an array is made of, the outermost first."""

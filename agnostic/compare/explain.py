@@ -172,7 +172,8 @@ def judged(a: Recorded, b: Recorded) -> list[Judged]:
     found, halves = [], (_halves(a.run), _halves(b.run))
     for (path, _), (other, _) in zip(ours, theirs, strict=True):
         x, y = a.run.outputs[path], b.run.outputs[other]
-        turned = _turned(a.exact[path], b.exact[other], y, x.shape)
+        alike = a.run.program.framework == b.run.program.framework
+        turned = _turned(a.exact[path], b.exact[other], y, x.shape, alike)
         floor = _floor(halves, a.floors[path], b.floors[other])
         error = float("inf") if turned is None else noise.difference(x, turned)
         found.append(Judged(path, x.shape, error, floor, noise.rms(a.exact[path])))
@@ -190,18 +191,20 @@ def _floor(halves: tuple[bool, bool], ours: float, theirs: float) -> float:
     return max(ours, theirs)
 
 
-def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...]) -> Array | None:
-    """B's output with its axes in A's order: that in which they are nearest."""
+def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...], alike: bool) -> Array | None:
+    """B's output with its axes in A's order: the nearest, and in one framework as it is, if it fits."""
     ways = [y.reshape(shape)] if y.size == np.prod(shape) and y.ndim == len(shape) and y.shape == shape else []
     orders = list(match.permutations(other, shape))
     if ways and (not orders or match.distance(exact, other) < match.LOOSE):
         return ways[0]
     if not ways and not orders:
         return y.reshape(shape) if y.size == int(np.prod(shape)) else None
-    if not ways:
-        best = min(orders, key=lambda order: match.distance(exact, other.transpose(order)))
-        return y.transpose(best)
-    return ways[0]
+    if ways and alike:
+        return ways[0]
+    if ways:
+        orders.append(tuple(range(y.ndim)))
+    best = min(orders, key=lambda order: match.distance(exact, other.transpose(order)))
+    return y.transpose(best)
 
 
 def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:

@@ -121,7 +121,7 @@ def biases_absorbed(program: Program) -> Program:
                 fused = replace(giver, operands=operands, outputs=node.outputs)
                 instead |= {giver.outputs[0]: None, node.outputs[0]: fused}
                 break
-    kept = (instead.get(node.outputs[0], node) for node in program.nodes)
+    kept = (instead.get(node.outputs[0], node) if node.outputs else None for node in program.nodes)
     return used(replace(program, nodes=tuple(node for node in kept if node is not None)))
 
 

@@ -273,12 +273,18 @@ def models_come_to_the_processor(subject: Subject) -> None:
     require(found == subject.backend, DEVICES, "on_device", "it gives something else than a model")
 
 
-def slots_are_found(subject: Subject) -> None:
-    """``access`` finds weights, and runs the model on canonical arrays."""
+def some_weights_are_set(subject: Subject) -> None:
+    """``assign`` sets what it is given, and nothing else."""
     model = subject.model()
-    access = subject.owner[TRANSFER].access(model)
-    require(access.framework == subject.backend, TRANSFER, "access", f"its framework is {access.framework!r}")
-    require(len(access.slots) > 0, TRANSFER, "access", "it has no slots")
+    with subject.owner[TRANSFER].inference(model):
+        before = dict(subject.owner[WEIGHTS].weights(model))
+        name = next(name for name, x in before.items() if x.dtype.kind == "f" and x.size)
+        subject.owner[TRANSFER].assign(model, {name: before[name] * 0 + 0.5})
+        after = subject.owner[WEIGHTS].weights(model)
+        require(bool((after[name] == 0.5).all()), TRANSFER, "assign", f"{name!r} is not what was given")
+        same = all((after[other] == x).all() for other, x in before.items() if other != name)
+        require(same, TRANSFER, "assign", f"other weights than {name!r} have changed")
+        subject.owner[TRANSFER].assign(model, {name: before[name]})
 
 
 CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
@@ -292,5 +298,5 @@ CHECKS: Mapping[str, Sequence[Callable[[Subject], None]]] = {
     "weights": (weights_go_out_and_in, missing_files_are_refused, files_bring_weights_back),
     "models": (unknown_specifications_are_refused,),
     "devices": (models_come_to_the_processor,),
-    "transfer": (slots_are_found,),
+    "transfer": (some_weights_are_set,),
 }

@@ -1,295 +1,313 @@
-"""Which weights belong to which, and how the arrays of one side become those of the other.
+"""Which use of weights in one program is which in another: by structure, from the inputs and from the outputs.
 
-Whether two slots can belong together is said by their kinds and shapes; whether they do, by their names where all of
-them agree, and else by the data: the target runs on what the source was given, and a layer of the target is the layer
-of the source that was handed the same input. Order in time and names decide between layers that were handed the same.
+A use is told by its kind and sizes, by the uses whose results reach it, and by those that its own result reaches, all
+the way to the inputs and outputs. What stands between two uses counts only where that does not decide: then the places
+in a concatenation or an attention do, then functions, then strides. What is alike in all of these is taken in order,
+since nothing depends on it.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from agnostic.transfer.access import Array, WeightGroup
-from agnostic.transfer.layouts import flattened_rows
+from agnostic.errors import InvalidWeights
+from agnostic.program.nodes import Node, Value, values_in
+from agnostic.transfer.uses import MOVES, Use, Uses
 
-DEFAULTS: Mapping[str, float] = {
-    "bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0,
-}  # fmt: skip
-"""What a layer that lacks an entry computes with in its place."""
-
-
-# Weights ------------------------------------------------------------------------------------------------------------
-def converted_weights(source: WeightGroup, target: WeightGroup) -> dict[str, Array] | None:
-    """The source's weights as the target's slot holds them, or None where they do not fit.
-
-    An entry that the source lacks gets the number that makes it do nothing, such as a bias of zeros; one that the
-    target lacks must be that number already.
-    """
-    if source.kind != target.kind and {source.kind, target.kind} != {"conv", "dense"}:
-        return None
-    if folded(source, target):
-        source = _without_gamma(source, target)
-    found: dict[str, Array] = {}
-    for name, wanted in target.weights.items():
-        if name in source.weights:
-            value = _reshaped(source.weights[name], wanted.shape, target.kind, name)
-            if value is None:
-                return None
-            found[name] = value
-        elif (default := _default(name)) is not None:
-            found[name] = np.full(wanted.shape, default, wanted.dtype)
-        else:
-            return None
-    for name, value in source.weights.items():
-        if name not in target.weights and (_default(name) is None or (value != _default(name)).any()):
-            return None
-    return found
+Color = int
+_PASSED = MOVES | {"pad"}
+_PLACED = frozenset({"concatenate", "attention", "matmul", "subtract", "divide", "where", "stack", "select", "slice"})
+_CUTS = ("select", "slice")
 
 
-def folded(source: WeightGroup, target: WeightGroup) -> bool:
-    """Whether a batch normalization's gamma goes into its variance, since the target has none: if it is positive."""
-    gamma = source.weights.get("gamma")
-    if source.kind != "batch_norm" or gamma is None or "gamma" in target.weights or target.kind != "batch_norm":
-        return False
-    return bool((gamma > 0).all() and (gamma != 1).any())
-
-
-def _without_gamma(source: WeightGroup, target: WeightGroup) -> WeightGroup:
-    """With gamma / sqrt(v + e) = 1 / sqrt(v' + e'), where v' is the new variance and e' the target's epsilon."""
-    arrays = {name: x for name, x in source.weights.items() if name != "gamma"}
-    gamma = source.weights["gamma"].astype(np.float64)
-    variance = (arrays["moving_variance"].astype(np.float64) + source.config["epsilon"]) / gamma**2
-    arrays["moving_variance"] = (variance - target.config["epsilon"]).astype(np.float32)
-    return replace(source, weights=arrays)
-
-
-PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "dense")
-"""Kinds whose bias is added at the end, so that it can be taken out of their output again."""
-
-
-def without_bias(source: WeightGroup, target: WeightGroup) -> WeightGroup | None:
-    """The source without its bias, where the target has no place for one; None where that is not what is in the way."""
-    if source.kind not in PRODUCTS or "bias" not in source.weights or "bias" in target.weights:
-        return None
-    return replace(source, weights={name: x for name, x in source.weights.items() if name != "bias"})
-
-
-def filled(source: WeightGroup, target: WeightGroup) -> tuple[str, ...]:
-    """The entries that only the target has, and that got their default."""
-    return tuple(name for name in target.weights if name not in source.weights)
-
-
-def _default(name: str) -> float | None:
-    return DEFAULTS.get("bias" if name.endswith("_bias") else name)
-
-
-def _reshaped(x: Array, shape: tuple[int, ...], kind: str, name: str) -> Array | None:
-    """An array in another shape, where there is one sensible way; else None."""
-    if x.shape == shape:
-        return x
-    if name == "alpha":
-        return _slopes(x, shape)
-    if np.prod(shape) != x.size:
-        return None
-    squeezed = tuple(n for n in shape if n != 1)
-    # Of two kernels of one rank, (1, 7) is not (7, 1).
-    product = kind in ("conv", "dense") and x.ndim != len(shape)
-    if tuple(n for n in x.shape if n != 1) == squeezed and (kind == "parameter" or product):
-        return x.reshape(shape)
-    if kind == "parameter" and x.ndim >= 3:  # such as a position embedding of an image, channels first or last
-        for moved in (np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1), np.moveaxis(x, 0, -1), np.moveaxis(x, -1, 0)):
-            if tuple(n for n in moved.shape if n != 1) == squeezed:
-                return moved.reshape(shape)
-    return None
-
-
-def _slopes(x: Array, shape: tuple[int, ...]) -> Array | None:
-    """The slopes of a PReLU: one, one per channel, or one per channel and position, of which many may be the same."""
-    by_position = x.reshape(-1, x.shape[-1])
-    if x.size > np.prod(shape) and (by_position == by_position[0]).all():
-        x = by_position[0]
-    if x.size == x.shape[-1]:
-        x = x.reshape(-1)
-    fits = x.size == 1 or x.shape == shape or (x.ndim == 1 and x.shape == shape[-1:])
-    return np.array(np.broadcast_to(x, shape)) if fits else None
-
-
-# Arrangements -------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Arrangement:
-    """How the input of a layer in the source becomes that of its counterpart, and how near the two then are.
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A use of the target, and the use of the source that it is.
 
     Attributes:
-        how: ``"same"``, ``"reshape"``; ``"flatten"``: the features are in another order; ``"pad"``: one of the two was
-            padded already; ``"unlike"``: their sizes have nothing to do with each other.
-        distance: of the arranged source's input and the target's: the root of the mean square of the difference over
-            that of the target's.
-        rows: for ``"flatten"``, where the target's features stand among the source's.
-        target_padding, source_padding: for ``"pad"``, what was padded before, a pair a spatial axis.
+        how: ``"name"``, ``"structure"`` or ``"order"``: where the programs differ around them.
     """
 
-    how: Literal["same", "reshape", "flatten", "pad", "unlike"]
-    distance: float
-    rows: Array | None = None
-    target_padding: tuple[tuple[int, int], ...] = ()
-    source_padding: tuple[tuple[int, int], ...] = ()
-
-    def forward(self, x: Array, like: Array) -> Array:
-        """What stands in the source's arrangement, in the target's."""
-        match self.how:
-            case "reshape":
-                return x.reshape(like.shape)
-            case "flatten":
-                return x[..., self.rows]
-            case "pad":
-                x = x[_inside(x.shape, self.source_padding)]
-                return np.pad(x, [(0, 0), *self.target_padding, (0, 0)])
-        return x
-
-    def weights(self, kind: str, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """A layer's weights with the features that come in in the target's order."""
-        if self.rows is None:
-            return dict(weights)
-        if kind in ("dense", "lstm", "gru", "rnn"):
-            return {name: x[self.rows] if name == "kernel" else x for name, x in weights.items()}
-        if kind in ("batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu"):
-            return {name: x[..., self.rows] for name, x in weights.items()}
-        return dict(weights)
-
-    def outputs(self, kind: str) -> Arrangement:
-        """The same of the layer's outputs."""
-        if self.how == "flatten" and kind in ("batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu"):
-            return self
-        return SAME
+    source: Use
+    target: Use
+    how: str
 
 
-SAME = Arrangement("same", 0.0)
-UNLIKE = Arrangement("unlike", float("inf"))
+class Graph:
+    """The uses of a program, and which one's results reach which; inputs and outputs count as well, as numbers below 0.
 
-
-def arranged(source: Array, target: Array, channels: Iterable[int] = ()) -> Arrangement:
-    """The arrangement that brings the source's input nearest to the target's.
-
-    Args:
-        channels: what the images had that may have been flattened on the way.
+    Attributes:
+        before, after: for each use, by its place.
     """
-    if source.shape == target.shape:
-        best = Arrangement("same", relative_distance(source, target))
-        if best.distance < 1e-3 or source.ndim > 3:
-            return best
-        features = source.shape[-1]
-        for c in dict.fromkeys(channels):
-            if 1 < c < features and features % c == 0:
-                order = flattened_rows(c, features // c)
-                for rows in (order, np.argsort(order)):
-                    d = relative_distance(source[..., rows], target)
-                    if d < best.distance / 10:
-                        best = Arrangement("flatten", d, rows)
-        return best
-    if source.size == target.size and source.shape[0] == target.shape[0] and source.shape[-1] == target.shape[-1]:
-        return Arrangement("reshape", relative_distance(source.reshape(target.shape), target))
-    if source.ndim == target.ndim > 2 and (source.shape[0], source.shape[-1]) == (target.shape[0], target.shape[-1]):
-        return _padded(source, target)
-    return UNLIKE
+
+    def __init__(self, found: Uses) -> None:
+        self.found, self.uses = found, found.uses
+        self.numbers = {id(use): k for k, use in enumerate(self.uses)}
+        self.before: list[set[int]] = [set() for _ in self.uses]
+        self.after: list[set[int]] = [set() for _ in self.uses]
+        program = found.program
+        reached: dict[Value, frozenset[int]] = {
+            leaf.value: frozenset([-1 - k]) for k, leaf in enumerate(program.of_role("input"))
+        }
+        for place, node in enumerate(program.nodes):
+            owners = [self.numbers[id(use)] for use in found.owners.get(place, ())]
+            given = frozenset().union(*(reached.get(v, frozenset()) for x in node.operands for v in values_in(x)))
+            for number in owners:
+                if self.uses[number].nodes[0] is node:
+                    self.before[number] = set(given)
+            for value in node.outputs:
+                piece = found.pieces.get(value)
+                if piece is not None:
+                    reached[value] = frozenset([self.numbers[id(piece)]])
+                else:
+                    reached[value] = frozenset(owners) if owners else given
+        for number, sources in enumerate(self.before):
+            for source in sources:
+                if source >= 0:
+                    self.after[source].add(number)
+        for k, (_, value) in enumerate(program.outputs):
+            for source in reached.get(value, ()):
+                if source >= 0:
+                    self.after[source].add(-1 - k)
+
+    def colors(self) -> list[tuple[Hashable, Hashable]]:
+        """For each use what it is with all that leads to it, and with all that it leads to."""
+        keys = [(use.kind, use.dims) for use in self.uses]
+        there: list[Hashable] = []
+        for number, key in enumerate(keys):
+            there.append(hash((key, frozenset(there[k] if k >= 0 else k for k in self.before[number]))))
+        back: list[Hashable] = [None] * len(keys)
+        for number in range(len(keys) - 1, -1, -1):
+            back[number] = hash((keys[number], frozenset(back[k] if k >= 0 else k for k in self.after[number])))
+        return list(zip(there, back, strict=True))
+
+    def details(self, level: int) -> list[Hashable]:
+        """For each use what happens between it and the uses before and after; the higher the level, the more is told.
+
+        Args:
+            level: 0: places among operands; 1: functions as well; 2: strides as well.
+        """
+        ahead, behind = self._ahead(level), self._behind(level)
+        found: list[Hashable] = []
+        for use in self.uses:
+            said = tuple(sorted((k, repr(v)) for k, v in use.settings.items() if k in _TOLD[level]))
+            given = tuple(behind.get(v) for v in use.data)
+            found.append((said, given, hash(frozenset(Counter(ahead.get(v) for v in use.outputs).items()))))
+        return found
+
+    def _ahead(self, level: int) -> dict[Value, Hashable]:
+        """What becomes of each value up to the next uses."""
+        users: dict[Value, list[Hashable]] = {}
+        for path, value in self.found.program.outputs:
+            users.setdefault(value, []).append(("output", path))
+        found: dict[Value, Hashable] = {}
+        for place in range(len(self.found.program.nodes) - 1, -1, -1):
+            node = self.found.program.nodes[place]
+            owners = self.found.owners.get(place, ())
+            given = [(k, v) for k, v in enumerate(v for x in node.operands for v in values_in(x))]
+            for value in node.outputs:
+                found[value] = hash(tuple(sorted(map(repr, users.get(value, ())))))
+            label = _label(node, level)
+            said: list[Hashable]
+            if owners and owners[0].nodes[0] is node:
+                said = [("use", use.kind, use.dims) for use in owners]
+            elif label is None or owners:
+                said = users.get(node.outputs[0], [])
+            elif node.operator == "attention":
+                self._attention_ahead(node, users, found[node.outputs[0]])
+                continue
+            else:
+                said = [(label, tuple(found[v] for v in node.outputs))]
+            for k, value in given:
+                placed = label is not None and label[0] in _PLACED and not owners
+                users.setdefault(value, []).extend([(x, k) for x in said] if placed else said)
+        return found
+
+    def _attention_ahead(self, node: Node, users: dict[Value, list[Hashable]], after: Hashable) -> None:
+        """An attention is told as the two products that it is, since not all frameworks have an operator for it."""
+
+        def of(which: Hashable) -> Hashable:
+            return hash(tuple(sorted(map(repr, [which]))))
+
+        product: Hashable = ((("matmul",), (after,)), 0)
+        scores = (("matmul",), (of(product),))
+        said = ((scores, 0), (scores, 1), ((("matmul",), (after,)), 1))
+        for operand, one in zip(node.operands[:3], said, strict=True):
+            if isinstance(operand, Value):
+                users.setdefault(operand, []).append(one)
+
+    def _behind(self, level: int) -> dict[Value, Hashable]:
+        """What each value is made of, back to the uses before."""
+        found: dict[Value, Hashable] = {
+            leaf.value: ("input", k) for k, leaf in enumerate(self.found.program.of_role("input"))
+        }
+        for place, node in enumerate(self.found.program.nodes):
+            owners = self.found.owners.get(place, ())
+            given = [found.get(v, "constant") for x in node.operands for v in values_in(x)]
+            for value in node.outputs:
+                label = _label(node, level)
+                piece = self.found.pieces.get(value)
+                if owners or piece is not None:
+                    givers = owners if piece is None else [piece]
+                    found[value] = hash(("use", tuple(sorted((u.kind, u.dims) for u in givers))))
+                elif node.operator == "attention":
+                    found[value] = hash((("matmul",), (hash((("matmul",), tuple(given[:2]))), given[2])))
+                elif label is None:
+                    found[value] = given[0] if given else "constant"
+                else:
+                    ordered = given if label[0] in _PLACED else sorted(map(repr, given))
+                    found[value] = hash((label, tuple(ordered)))
+        return found
 
 
-def relative_distance(a: Array, b: Array) -> float:
-    """The root of the mean square of the difference, over that of ``b``."""
-    if a.dtype.kind in "iu" and b.dtype.kind in "iu":
-        return float((a != b).mean())
-    scale = float(np.sqrt(np.mean(np.square(b, dtype=np.float64))))
-    found = float(np.sqrt(np.mean(np.square(a.astype(np.float64) - b)))) / (scale or 1.0)
-    return found if np.isfinite(found) else float("inf")
+_TOLD = (
+    ("reverse",),
+    ("reverse", "function", "reset_after"),
+    ("reverse", "function", "reset_after", "stride", "dilation"),
+)
 
 
-def _padded(source: Array, target: Array) -> Arrangement:
-    more = [t - s for s, t in zip(source.shape[1:-1], target.shape[1:-1], strict=True)]
-    if not (all(n >= 0 for n in more) or all(n <= 0 for n in more)):
-        return UNLIKE
-    bigger, smaller = (target, source) if max(more) > 0 else (source, target)
-    best = float("inf")
-    chosen: tuple[tuple[int, int], ...] = ()
-    total = [abs(n) for n in more]
-    # Nearly always alike on all axes; so few places are tried: the middle, and either end.
-    for place in (lambda n: n // 2, lambda n: 0, lambda n: n, lambda n: n - n // 2):
-        pairs = tuple((place(n), n - place(n)) for n in total)
-        d = relative_distance(bigger[_inside(bigger.shape, pairs)], smaller)
-        if d < best:
-            best, chosen = d, pairs
-    nothing = ((0, 0),) * len(total)
-    if bigger is target:
-        return Arrangement("pad", best, None, chosen, nothing)
-    return Arrangement("pad", best, None, nothing, chosen)
+def _label(node: Node, level: int) -> tuple[Any, ...] | None:
+    """What an operator is called between two uses; None for one that is not told."""
+    if node.operator in _PASSED:
+        return None
+    placed = "matmul" if node.operator == "einsum" else node.operator
+    if placed not in _PLACED:
+        return (node.operator, node.attributes.get("function")) if level else None
+    return (placed, node.attributes.get("index"), node.attributes.get("start")) if placed in _CUTS else (placed,)
 
 
-def _inside(shape: tuple[int, ...], pairs: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
-    inner = (slice(low, n - high) for n, (low, high) in zip(shape[1:-1], pairs, strict=True))
-    return (slice(None), *inner, slice(None))
+def matched(source: Uses, target: Uses) -> list[Pair]:
+    """The pairs, in the order of the target; what has no counterpart is left out.
+
+    Raises:
+        InvalidWeights: two places of the source could as well be one place of the target; names both.
+    """
+    search = _Search(Graph(source), Graph(target))
+    ours, theirs = search.a.colors(), search.b.colors()
+    # Where they differ in one place, what comes before it agrees from the inputs on, and what follows to the outputs.
+    search.by_color(ours, theirs)
+    for k in range(2):
+        search.by_color([color[k] for color in ours], [color[k] for color in theirs])
+    search.by_neighbours()
+    return [Pair(source.uses[a], target.uses[b], search.how[b]) for b, a in sorted(search.partner.items())]
 
 
-# Choice -------------------------------------------------------------------------------------------------------------
-def by_name(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> dict[str, WeightGroup] | None:
-    """The source's slot by the target's name, where every slot of the target finds one that fits; else None."""
-    known = {_plain(slot.name): slot for slot in sources}
-    found = {}
-    for target in targets:
-        source = known.get(_plain(target.name))
-        if source is None or converted_weights(source, target) is None:
-            return None
-        found[target.name] = source
-    return found
+class _Search:
+    """Which uses of the target have which partner so far."""
+
+    def __init__(self, a: Graph, b: Graph) -> None:
+        self.a, self.b = a, b
+        self.partner: dict[int, int] = {}
+        self.taken: dict[int, int] = {}
+        self.how: dict[int, str] = {}
+        self._details: dict[int, tuple[list[Hashable], list[Hashable]]] = {}
+
+    def take(self, a: int, b: int, how: str) -> None:
+        """Make a pair."""
+        self.partner[b], self.taken[a], self.how[b] = a, b, how
+
+    def by_color(self, ours: Sequence[Hashable], theirs: Sequence[Hashable]) -> None:
+        """Pairs of one color."""
+        groups: dict[Hashable, list[int]] = {}
+        for number, color in enumerate(ours):
+            groups.setdefault(color, []).append(number)
+        peers: dict[Hashable, list[int]] = {}
+        for number, color in enumerate(theirs):
+            peers.setdefault(color, []).append(number)
+        for number, color in enumerate(theirs):
+            if number in self.partner or len(groups.get(color, ())) != len(peers[color]):
+                continue
+            candidates = [a for a in groups[color] if a not in self.taken and self._fits(a, number)]
+            others = [b for b in peers[color] if b not in self.partner and self._alike(b, number)]
+            if candidates:
+                self.take(self._chosen(candidates, others, number), number, "structure")
+
+    def _fits(self, a: int, b: int) -> bool:
+        """Whether no neighbour that has a partner says otherwise."""
+        for ours, theirs in ((self.a.before[a], self.b.before[b]), (self.a.after[a], self.b.after[b])):
+            if any(k >= 0 and k in self.partner and self.partner[k] not in ours for k in theirs):
+                return False
+            if any(k >= 0 and k in self.taken and self.taken[k] not in theirs for k in ours):
+                return False
+        return True
+
+    def _alike(self, b: int, other: int) -> bool:
+        """Whether two uses of the target have the same neighbours that have partners."""
+
+        def known(of: set[int]) -> set[int]:
+            return {k for k in of if k < 0 or k in self.partner}
+
+        return known(self.b.before[b]) == known(self.b.before[other]) and known(self.b.after[b]) == known(
+            self.b.after[other]
+        )
+
+    def _chosen(self, candidates: list[int], others: list[int], number: int) -> int:
+        """One of several, by what stands between the uses, from the plainest to the finest."""
+        unsure = False
+        for level in range(len(_TOLD)):
+            if len(candidates) == 1:
+                return candidates[0]
+            if level not in self._details:
+                self._details[level] = self.a.details(level), self.b.details(level)
+            ours, theirs = self._details[level]
+            if Counter(ours[a] for a in candidates) == Counter(theirs[b] for b in others):
+                candidates = [a for a in candidates if ours[a] == theirs[number]]
+                others = [b for b in others if theirs[b] == theirs[number]]
+            else:
+                unsure = len({ours[a] for a in candidates}) > 1 and len({theirs[b] for b in others}) > 1
+        if unsure and len(candidates) > 1:
+            return self._named(candidates, number)
+        return candidates[0]
+
+    def _named(self, candidates: list[int], number: int) -> int:
+        """By name, where structure does not tell; equal weights need not be told apart.
+
+        Raises:
+            InvalidWeights: nothing tells.
+        """
+        name = _last(self.b.uses[number].layer)
+        same = [a for a in candidates if _last(self.a.uses[a].layer) == name]
+        if len(same) == 1:
+            return same[0]
+        first, second = (self.a.uses[a] for a in candidates[:2])
+        weights = self.a.found.weights
+        if all(
+            np.array_equal(weights.numbers(part), weights.numbers(second.parts[role]))
+            for role, part in first.parts.items()
+            if role in second.parts
+        ):
+            return candidates[0]
+        raise InvalidWeights(
+            f"{first.layer!r} and {second.layer!r} of the source could both be {self.b.uses[number].layer!r} of the "
+            "target: what comes before and after them is alike, and what they differ in, the target's layers do not "
+            "have; give the layers the same names in both models; no weight was changed"
+        )
+
+    def by_neighbours(self) -> None:
+        """What is left goes to what fits and has most neighbours in common, in order."""
+        keys = [(use.kind, use.dims) for use in self.a.uses]
+        for number, use in enumerate(self.b.uses):
+            if number in self.partner:
+                continue
+            candidates = [a for a, key in enumerate(keys) if key == (use.kind, use.dims) and a not in self.taken]
+            if candidates:
+                best = max(candidates, key=lambda a: (self._in_common(a, number), -a))
+                self.take(best, number, "order")
+
+    def _in_common(self, a: int, b: int) -> float:
+        found = 0.0
+        for ours, theirs in ((self.a.before[a], self.b.before[b]), (self.a.after[a], self.b.after[b])):
+            there = {self.partner.get(k) if k >= 0 else k for k in theirs} - {None}
+            here = {k for k in ours if k < 0 or k in self.taken}
+            found += len(here & there) / max(len(here | there), 1)
+        return found
 
 
-def parameters_in_order(sources: Sequence[WeightGroup], targets: Sequence[WeightGroup]) -> dict[str, WeightGroup]:
-    """Bare parameters, which no input tells apart: by name, and else the next that fits, in order of registration."""
-    left = list(sources)
-    found = {}
-    for target in targets:
-        fitting = [slot for slot in left if converted_weights(slot, target) is not None]
-        if not fitting:
-            continue
-        last = _plain(target.name).rpartition(".")[2]
-        same = [slot for slot in fitting if _plain(slot.name).rpartition(".")[2] == last]
-        found[target.name] = (same or fitting)[0]
-        left.remove(found[target.name])
-    return found
-
-
-def _plain(name: str) -> str:
-    return name.replace("/", ".").lower()
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A slot of the source that may be the one, with how its input arrives."""
-
-    slot: WeightGroup
-    arrangement: Arrangement
-    order: int
-
-
-def best(target: WeightGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """The one whose input is nearest, and all that were handed the same; names, then order, decide between those."""
-    nearest = min(c.arrangement.distance for c in candidates)
-    # Inputs that are the same differ by rounding, 1e-6; inputs of two layers by 1e-2 and more.
-    alike = [c for c in candidates if c.arrangement.distance <= max(10 * nearest, 1e-4)]
-    if nearest > 0.1:  # what came before differs so much that data tells little: then the next in order
-        alike = [c for c in candidates if c.arrangement.distance <= 2 * nearest]
-    namesakes = [c for c in alike if _plain(c.slot.name) == _plain(target.name)]
-    chosen = min(namesakes or alike, key=lambda c: c.order)
-    return chosen, alike
-
-
-def similar(a: str, b: str) -> float:
-    """How alike two names are, from 0 to 1."""
-    return difflib.SequenceMatcher(None, _plain(a), _plain(b)).ratio()
-
-
-def widened(arrangement: Arrangement) -> Arrangement:
-    """Without the distance, for arrays that are not inputs."""
-    return replace(arrangement, distance=0.0)
+def _last(name: str) -> str:
+    return name.rpartition(".")[2].rpartition("/")[2]

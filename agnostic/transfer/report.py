@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from agnostic import display
@@ -19,26 +21,18 @@ class TransferRow:
 
     Attributes:
         target, source: the layers' names.
-        kind: of layer; see :mod:`agnostic.transfer.layouts`.
-        arrays: the entries that were set, by Keras' names.
-        matched: ``"name"``, ``"data"`` (both layers received the same input), ``"order"``.
-        error: of the layer's output for the source's input, relative to the output's greatest magnitude; None if it
-            cannot be separated, as inside a stack.
-        floor: the rounding error of float32 in the source, in the same unit; 0 if it was not measured.
-        input_error: of the layer's input, against the input of the source layer: the root mean square of the
-            difference, relative to that of the input.
-        notes: changes other than moving axes, and fixes.
-        differs: whether the error is larger than rounding explains.
+        kind: of layer, or ``"parameter"``; where weights went by name, the layer's class.
+        arrays: the entries that were set, by the target's names.
+        matched: ``"name"``, ``"structure"``, or ``"order"``: where the two programs differ around the layer.
+        notes: changes other than moving numbers.
+        differs: whether the layer computes something else than its counterpart.
     """
 
     target: str
     source: str
     kind: str
     arrays: tuple[str, ...]
-    matched: Literal["name", "data", "order"]
-    error: float | None
-    floor: float
-    input_error: float | None
+    matched: Literal["name", "structure", "order"]
     notes: tuple[str, ...] = ()
     differs: bool = False
 
@@ -50,15 +44,14 @@ class TransferReport:
     Attributes:
         source, target: the names of the two models.
         rows: one per group of weights of the target, in execution order.
-        error: of the target's outputs against the source's float64 outputs if there are any, else its own, relative
-            to their greatest magnitude; the whole models were run.
-        floor: the rounding error of float32 on the other side, in the same unit.
-        allowed: the largest error that rounding explains.
-        fixed_error: the error with the fixes of the rows applied, for this measurement only; None if there are none.
-        differences: one sentence per difference of the architectures; empty if they are equal.
+        error: of the output that differs most: the root mean square of the difference, relative to that of the output.
+        floor: what arithmetic does to that output, in the same unit.
+        allowed: the largest error that arithmetic explains.
+        verified: whether the target computes the same as the source, as :func:`agnostic.compare` finds.
+        explained: whether it does, or does once the differences are undone, which was tried.
+        differences: one sentence per difference of the architectures; empty if the outputs agree.
         notes: further remarks.
-        inputs: the shapes of the inputs of both models, as text.
-        details: further data for the command line.
+        inputs: the shapes of the target's inputs, as text.
 
     Example:
         >>> print(ag.transfer(model, copy.deepcopy(model), inputs=ag.prepare(model, images)).verdict)
@@ -71,21 +64,11 @@ class TransferReport:
     error: float
     floor: float
     allowed: float
-    fixed_error: float | None = None
+    verified: bool
+    explained: bool
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def verified(self) -> bool:
-        """Whether the target computes the same as the source, up to rounding."""
-        return self.error <= self.allowed and not self.differences
-
-    @property
-    def explained(self) -> bool:
-        """Whether it does, or would after the fixes of the rows."""
-        return self.verified or (self.fixed_error is not None and self.fixed_error <= self.allowed)
 
     def json(self) -> dict[str, Any]:
         """The report as JSON values.
@@ -93,34 +76,29 @@ class TransferReport:
         Returns:
             Lists, dicts, strings, numbers and None; a number that is not finite becomes None.
         """
-        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
-        found["rows"] = [dataclasses.asdict(row) for row in self.rows]
-        for row in found["rows"]:
-            for key in ("error", "input_error"):
-                row[key] = _finite(row[key])
-        found["error"], found["fixed_error"] = _finite(self.error), _finite(self.fixed_error)
-        return {**found, "verified": self.verified, "explained": self.explained}
+        found = dataclasses.asdict(self)
+        for key in ("error", "floor", "allowed"):
+            found[key] = found[key] if math.isfinite(found[key]) else None
+        return found
 
     @property
     def verdict(self) -> str:
         """One sentence."""
-        off = f"the outputs differ by {self.error:.1e} of their largest magnitude, and rounding explains"
+        off = f"the outputs differ by {self.error:.1e} in the mean square, and arithmetic explains {self.allowed:.1e}"
         if self.verified:
-            return f"{self.target} computes what {self.source} does: {off} {self.allowed:.1e}"
+            return f"{self.target} computes what {self.source} does: {off}"
         if self.explained:
             return (
                 f"{self.target} has the weights of {self.source}, but differs in "
-                f"{counted(len(self.differences), 'place')}, "
-                f"listed above: {off} {self.allowed:.1e}; with these fixes they differ by {self.fixed_error:.1e}"
+                f"{counted(len(self.differences), 'place')}, listed above: {off}; without these it computes the same"
             )
-        fixed = "" if self.fixed_error is None else f" (with the known fixes: {self.fixed_error:.1e})"
-        return f"{self.target} does NOT compute what {self.source} does: {off} {self.allowed:.1e}{fixed}"
+        return f"{self.target} does NOT compute what {self.source} does: {off}"
 
     def __repr__(self) -> str:
         return f"<TransferReport: {counted(len(self.rows), 'layer')}; {display.shortened(self.verdict, 280)}>"
 
     def _repr_html_(self) -> str:
-        rows = [_cells(row) for row in self.rows]
+        rows = _grouped(self.rows)
         return display.table(self.verdict, _TITLES, rows, [*self.differences, *self.notes])
 
     def __str__(self) -> str:
@@ -130,9 +108,9 @@ class TransferReport:
 
         table = Table(box=box.SIMPLE, pad_edge=False)
         for title in _TITLES:
-            table.add_column(title, justify="right" if title in ("error", "floor") else "left")
-        for row in self.rows:
-            table.add_row(*map(printable, _cells(row)))
+            table.add_column(title)
+        for cells in _grouped(self.rows):
+            table.add_row(*map(printable, cells))
         text = io.StringIO()
         Console(file=text, width=1000, markup=False, highlight=False, emoji=False, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
@@ -141,23 +119,31 @@ class TransferReport:
         return "\n".join(map(printable, [*lines, self.verdict]))
 
 
-_TITLES = ("target", "source", "kind", "arrays", "by", "error", "floor", "")
+_TITLES = ("target", "source", "kind", "arrays", "by", "")
 
 
-def _cells(row: TransferRow) -> tuple[str, ...]:
-    """The cells of a row in the table."""
+def _grouped(rows: Sequence[TransferRow]) -> list[tuple[str, ...]]:
+    """The lines of the table: layers whose names differ in numbers alone are one line, where the first stands."""
+    groups: dict[Any, list[TransferRow]] = {}
+    for row in rows:
+        names = (_numberless(row.target), _numberless(row.source))
+        notes = tuple(map(_numberless, row.notes))
+        groups.setdefault((names, row.kind, row.arrays, row.matched, notes, row.differs), []).append(row)
+    return [_cells(group) for group in groups.values()]
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
+def _cells(group: Sequence[TransferRow]) -> tuple[str, ...]:
+    """The cells of a line."""
+    row = group[0]
+    more = f" (and {len(group) - 1} alike, to {group[-1].target})" if len(group) > 1 else ""
     return (
-        row.target, row.source, row.kind, " ".join(row.arrays), row.matched, _number(row.error),
-        _number(row.floor or None), ("* " if row.differs else "") + "; ".join(row.notes),
+        row.target + more, row.source, row.kind, " ".join(row.arrays), row.matched,
+        ("* " if row.differs else "") + "; ".join(row.notes),
     )  # fmt: skip
-
-
-def _number(x: float | None) -> str:
-    return "" if x is None else f"{x:.1e}"
-
-
-def _finite(x: float | None) -> float | None:
-    return None if x is None or x != x or x in (float("inf"), float("-inf")) else x
 
 
 if not TYPE_CHECKING:

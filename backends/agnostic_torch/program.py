@@ -11,6 +11,7 @@ import contextlib
 import io
 import linecache
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -176,6 +177,9 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
         stack.enter_context(packed.padded(packed.longest(model, args, kwargs)))
+        if "keras" in sys.modules and "triton" not in sys.modules:
+            # Keras imports TensorFlow whenever it saves, and a process that has it and triton aborts.
+            sys.modules["triton"] = None  # type: ignore[assignment]
         return torch.export.export(model, args, dict(kwargs), strict=False)
 
 

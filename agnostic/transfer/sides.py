@@ -1,0 +1,212 @@
+"""The two sides of a transfer: the program of each model, its weights, and the inputs that both run on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from agnostic import axes
+from agnostic.compare.inputs import Inputs
+from agnostic.compare.recording import Record
+from agnostic.contracts.calls import CALLS
+from agnostic.contracts.inputs import INPUTS
+from agnostic.contracts.program import PROGRAM
+from agnostic.contracts.weights import WEIGHTS
+from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.models.attached import card_of
+from agnostic.models.forms import Input
+from agnostic.models.inputs import Size, inputs_of
+from agnostic.program.nodes import Array, Program
+from agnostic.program.passes import simplified, without_identities
+from agnostic.registry import Backend, Model
+from agnostic.transfer.orders import dimensions
+
+LENGTH, BATCH = 16, 2
+"""Of inputs that are made here: the length of a sequence, and how many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A model that was read.
+
+    Attributes:
+        name: of the model, for messages.
+        framework: its backend's name.
+        arrays: parameters and buffers by name.
+        program: None where it cannot be read.
+        reason: why it cannot be read.
+    """
+
+    name: str
+    framework: str
+    arrays: Mapping[str, Array]
+    program: Program | None
+    reason: str = ""
+
+    @property
+    def letters(self) -> list[str | None]:
+        """The letters of each input's axes; None where one is unknown."""
+        if self.program is None:
+            return []
+        known = dimensions(self.program)
+        return [axes.letters(known[leaf.value]) for leaf in self.program.of_role("input")]
+
+
+def name_of(model: Model) -> str:
+    """The name of a model: its specification, its own name, or its class."""
+    card = card_of(model)
+    if card is not None:
+        return card.spec
+    name = vars(model).get("_name") or getattr(model, "name", None)
+    return name if isinstance(name, str) else type(model).__name__
+
+
+def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> Read:
+    """Read a model on inputs; what cannot be read has a reason."""
+    arrays = backend[WEIGHTS].weights(model)
+    try:
+        return Read(name, backend.name, arrays, simplified(backend[PROGRAM].program(model, native(inputs))))
+    except InvalidInput as error:
+        return Read(name, backend.name, arrays, None, str(error))
+
+
+def as_run(found: Read, record: Record) -> Read:
+    """The same with the operators that ran, where the model could not be read without running it."""
+    if found.program is not None or record.program is None:
+        return found
+    run = record.program.run
+    leaves = tuple(
+        leaf if leaf.role != "constant" else replace(leaf, array=np.asarray(run.arrays[leaf.value]))
+        for leaf in run.program.leaves
+    )
+    return replace(found, program=without_identities(replace(run.program, leaves=leaves)))
+
+
+def native(inputs: Inputs) -> Any:
+    """The inputs as a model takes them."""
+    arrays = list(inputs.arrays.values())
+    return arrays[0] if inputs.form == "array" else tuple(arrays) if inputs.form == "tuple" else dict(inputs.arrays)
+
+
+def given(backend: Backend, inputs: Any) -> Inputs:
+    """Inputs as a user gave them.
+
+    Raises:
+        InvalidInput: a number is not finite.
+    """
+    form: Any = "dict" if isinstance(inputs, Mapping) else "tuple" if isinstance(inputs, tuple | list) else "array"
+    items = dict(inputs) if form == "dict" else dict(enumerate(inputs if form == "tuple" else [inputs]))
+    arrays = {str(k): x if isinstance(x, np.ndarray) else np.array(backend[CALLS].numpy(x)) for k, x in items.items()}
+    if any(x.dtype.kind == "f" and not np.isfinite(x).all() for x in arrays.values()):
+        raise InvalidInput("the inputs are not finite (NaN or infinity), so nothing can be verified")
+    return Inputs("native", arrays, form)
+
+
+def made(backend: Backend, model: Model, size: Size | None, seed: int, like: Sequence[Input] | None) -> Inputs:
+    """Inputs from a seed: normally distributed numbers, and tokens that every table has.
+
+    Args:
+        size: height and width of the images; None: the model's own.
+        seed: of the numbers.
+        like: what the other model declares, which decides where this one leaves a length open.
+
+    Raises:
+        InvalidInput: what the model takes is not known.
+    """
+    near = next((x.size for x in like or () if x.is_image and x.size), None)
+    forms = inputs_of(backend, model, size=size, near=near)
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {}
+    for k, form in enumerate(forms):
+        other = like[k] if like is not None and len(like) == len(forms) else None
+        shape = [BATCH, *(_length(form, other, axis) for axis in form.axes[1:])]
+        x = rng.integers(1, 10, shape) if form.integer else rng.standard_normal(shape).astype(np.float32)
+        arrays[str(k)] = x.astype(np.int64) if form.integer else x
+    return Inputs("native", arrays, "array" if len(arrays) == 1 else "tuple")
+
+
+def _length(form: Input, other: Input | None, axis: str) -> int:
+    own = form.length(axis)
+    theirs = None if other is None else other.length(axis)
+    return own or theirs or LENGTH
+
+
+def stated(backend: Backend, model: Model) -> Sequence[Input] | None:
+    """What a model itself declares of its inputs."""
+    found = backend[INPUTS].stated_inputs(model)
+    return None if found is None else list(found)
+
+
+def fitted(backend: Backend, model: Model, source: Read, inputs: Inputs, name: str) -> tuple[Read, Inputs]:
+    """The target read on the source's inputs, each with its axes in the target's order.
+
+    Raises:
+        InvalidInput: the target takes other inputs.
+    """
+    own, letters = stated(backend, model), source.letters
+    first: tuple[Read, Inputs] | None = None
+    last: Read | None = None
+    for moved in _ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
+        form = replace(inputs, arrays=dict(zip(inputs.arrays, moved, strict=True)))
+        if form.form == "dict" and backend.name != source.framework:
+            form = replace(form, form="tuple" if len(moved) > 1 else "array")
+        found = read(backend, model, form, name)
+        if found.program is not None and _agree(letters, inputs, found.letters, moved):
+            return found, form
+        last = last or found
+        if first is None and (found.program is not None or _runs(backend, model, form)):
+            first = found, form
+    if first is not None:
+        return first
+    shapes = " and ".join(str(x.shape) for x in inputs.arrays.values())
+    why = last.reason if last is not None else f"it declares {[x.shape for x in own or ()]}"
+    raise InvalidInput(
+        f"{name} does not take inputs of shape {shapes}, as {source.name} does ({why[:300]}): give inputs= that both "
+        "models take"
+    )
+
+
+def _runs(backend: Backend, model: Model, inputs: Inputs) -> bool:
+    try:
+        backend[CALLS].run(model, native(inputs))
+    except AgnosticError:
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever a framework raises for inputs that it does not take
+        return not backend[INPUTS].is_refusal(error)
+    return True
+
+
+def _ways(
+    arrays: Sequence[Array], letters: Sequence[str | None], own: Sequence[Input] | None, alike: bool
+) -> Iterator[list[Array]]:
+    """The inputs with their axes in orders that the target may take, the likeliest first."""
+    choices: list[list[Array]] = []
+    for k, x in enumerate(arrays):
+        orders = [tuple(range(x.ndim))]
+        if x.ndim > 2:
+            last, first = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
+            said = letters[k] if k < len(letters) else None
+            moved = [last, first] if said is None or said[1] == "C" else [first, last]
+            orders = [*orders, *moved] if alike or x.ndim == 3 else [moved[0], *orders, moved[1]]
+        ways = [np.ascontiguousarray(x.transpose(order)) for order in orders]
+        if own is not None and len(own) == len(arrays):
+            fitting = [w for w in ways if len(w.shape) == len(own[k].shape) and all(
+                n in (None, m) for n, m in zip(own[k].shape[1:], w.shape[1:], strict=True))]  # fmt: skip
+            ways = fitting
+        choices.append(ways)
+    for chosen in itertools.islice(itertools.product(*choices), 9):
+        yield list(chosen)
+
+
+def _agree(ours: Sequence[str | None], inputs: Inputs, theirs: Sequence[str | None], moved: Sequence[Array]) -> bool:
+    """Whether the axes stand for the same on both sides, as far as that is known."""
+    for a, x, b, y in zip(ours, inputs.arrays.values(), theirs, moved, strict=False):
+        if a is None or b is None or len(a) != len(b):
+            continue
+        if x.shape[a.index("C")] != y.shape[b.index("C")] if "C" in a and "C" in b else False:
+            return False
+    return True

@@ -1,0 +1,516 @@
+"""Where a program uses weights: which operators, with which arrays, in a layout that all programs have in common.
+
+A use is one product, norm, table or recurrence, however its framework writes it: an addition after a product is its
+bias, a vector that multiplies and one that adds are one norm, and a product whose features are cut in pieces, such as
+the queries, keys and values of an attention, is one use for each piece.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from agnostic.axes import Dimension, Dimensions
+from agnostic.program.nodes import Array, Node, Program, Value, values_in
+from agnostic.program.vocabulary import get
+from agnostic.transfer.frozen import folded_norm
+from agnostic.transfer.orders import Order, dimensions, order
+from agnostic.transfer.weights import Part, Weights
+
+MOVES = frozenset({"reshape", "permute", "cast", "identity", "dropout", "expand"})
+"""Operators that hand all numbers on."""
+_STEPS = {"add": "shift", "multiply": "scale", "subtract": "minus", "divide": "over"}
+
+
+@dataclass(eq=False)
+class Use:
+    """One use of weights.
+
+    Attributes:
+        kind: ``"product"``, ``"convolution"``, ``"transposed"``, ``"norm"``, ``"table"``, ``"lstm"``, ``"gru"``,
+            ``"rnn"``, or the operator's name.
+        dims: the sizes that its counterpart has as well.
+        parts: its arrays by role.
+        nodes: the operators that it is made of, the first of them the one that is handed the data.
+        data: what it is applied to.
+        outputs: what it gives.
+        rows, columns: what stands along the features that come in, and that go out.
+        settings: what else decides what it computes.
+    """
+
+    kind: str
+    dims: tuple[int, ...]
+    parts: dict[str, Part]
+    nodes: list[Node]
+    data: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    rows: tuple[Dimension, ...] = ()
+    columns: tuple[Dimension, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> str:
+        """The layer that runs it."""
+        return self.nodes[0].module
+
+    def names(self, weights: Weights) -> list[str]:
+        """Of its weights."""
+        found = [n for part in self.parts.values() if part.value for n in sorted(weights.names(part.value) or ())]
+        return list(dict.fromkeys([*found, *self.settings.get("leaves", ())]))
+
+    @property
+    def rows_order(self) -> Order | None:
+        """The order of the features that come in."""
+        return order(self.rows)
+
+    @property
+    def columns_order(self) -> Order | None:
+        """The order of the features that go out."""
+        return order(self.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Uses:
+    """All uses of a program.
+
+    Attributes:
+        program, weights: what was read.
+        uses: in the order in which they run.
+        owners: the uses that a node belongs to, by the node's place in the program.
+        pieces: the use that gives a value, where it is a part of a product's features.
+    """
+
+    program: Program
+    weights: Weights
+    uses: list[Use]
+    owners: Mapping[int, list[Use]]
+    pieces: Mapping[Value, Use]
+
+
+def uses_of(program: Program, arrays: Mapping[str, Array]) -> Uses:
+    """Find the uses.
+
+    Args:
+        program: as :func:`agnostic.program.passes.simplified` leaves it.
+        arrays: its parameters and buffers by name.
+    """
+    from agnostic.transfer.cells import gathered
+
+    search = _Search(program, Weights(program, arrays))
+    for place, node in enumerate(program.nodes):
+        search.look(place, node)
+    search.add_biases()
+    search.join_steps()
+    search.cut_products()
+    found = _plain(gathered(search.found, search.weights), search.weights)
+    kept = {id(use) for use in found}
+    pieces = {value: use for value, use in search.pieces.items() if id(use) in kept}
+    owners: dict[int, list[Use]] = {}
+    for use in found:
+        for node in use.nodes:
+            owners.setdefault(search.places[id(node)], []).append(use)
+    return Uses(program, search.weights, found, owners, pieces)
+
+
+def _plain(uses: list[Use], weights: Weights) -> list[Use]:
+    """Without those of numbers that are computed from what other uses hold as it is, such as a product with zeros."""
+    held = {
+        name
+        for use in uses
+        if all(weights.places(part) is not None for part in use.parts.values())
+        for name in use.names(weights)
+    }
+    computed = [use for use in uses if any(weights.places(part) is None for part in use.parts.values())]
+    gone = {id(use) for use in computed if set(use.names(weights)) <= held}
+    return [use for use in uses if id(use) not in gone]
+
+
+def users_of(program: Program) -> dict[Value, list[Node]]:
+    """The nodes that use each value."""
+    found: dict[Value, list[Node]] = {}
+    for node in program.nodes:
+        for value in dict.fromkeys(v for x in node.operands for v in values_in(x)):
+            found.setdefault(value, []).append(node)
+    return found
+
+
+def after(users: Mapping[Value, Sequence[Node]], returned: Collection[Value], value: Value) -> Node | None:
+    """The only node that computes with a value, whatever moves its numbers on the way.
+
+    Args:
+        users: see :func:`users_of`.
+        returned: the program's outputs.
+        value: which.
+    """
+    while value not in returned and len(here := users.get(value, ())) == 1:
+        if here[0].operator not in MOVES:
+            return here[0]
+        value = here[0].outputs[0]
+    return None
+
+
+class _Search:
+    """What was found so far."""
+
+    def __init__(self, program: Program, weights: Weights) -> None:
+        self.program, self.weights = program, weights
+        self.known = dimensions(program)
+        self.places = {id(node): place for place, node in enumerate(program.nodes)}
+        self.users = users_of(program)
+        self.givers = {value: node for node in program.nodes for value in node.outputs}
+        self.returned = {value for _, value in program.outputs}
+        self.found: list[Use] = []
+        self.pieces: dict[Value, Use] = {}
+
+    def look(self, place: int, node: Node) -> None:
+        """Add the use that a node is, if it is one."""
+        given = [v for x in node.operands for v in values_in(x)]
+        data = tuple(v for v in given if self.weights.names(v) is None)
+        if data and any(self.weights.names(v) for v in given):
+            make = _MAKERS.get(node.operator, _other)
+            use = make(self, node) or _other(self, node)
+            use.data = data
+            self.found.append(use)
+
+    def static(self, node: Node, place: int) -> Value | None:
+        """An operand that is computed from weights, or is a constant."""
+        operand = node.operands[place] if place < len(node.operands) else None
+        return operand if isinstance(operand, Value) and self.weights.names(operand) is not None else None
+
+    def giver(self, value: Any) -> Node | None:
+        """The node that gives a value."""
+        return self.givers.get(value) if isinstance(value, Value) else None
+
+    def dims(self, value: Any) -> Dimensions:
+        """What the dimensions of a value stand for."""
+        return self.known.get(value, ()) if isinstance(value, Value) else ()
+
+    def after(self, value: Value) -> Node | None:
+        """See :func:`after`."""
+        return after(self.users, self.returned, value)
+
+    def add_biases(self) -> None:
+        """A vector that is added right after a product without a bias is its bias."""
+        steps = {id(use.nodes[0]): use for use in self.found if use.kind == "step"}
+        for use in [u for u in self.found if u.kind in ("product", "convolution", "transposed")]:
+            node = self.after(use.outputs[0])
+            step = steps.get(id(node)) if node is not None else None
+            if step is None or "bias" in use.parts or step.settings["role"] != "shift":
+                continue
+            if step.dims == use.dims[:1]:
+                use.parts["bias"] = step.parts["shift"]
+                use.nodes.append(step.nodes[0])
+                use.outputs = step.outputs
+                self.found.remove(step)
+
+    def join_steps(self) -> None:
+        """Vectors of one size that multiply and add one after the other are one norm."""
+        steps = {id(use.nodes[0]): use for use in self.found if use.kind == "step"}
+        for use in list(self.found):
+            if use.kind != "step" or use not in self.found:
+                continue
+            chain = [use]
+            while (node := self.after(chain[-1].outputs[0])) is not None and (more := steps.get(id(node))) is not None:
+                if more.dims != use.dims:
+                    break
+                chain.append(more)
+            self.found[self.found.index(use)] = _joined(chain, self.weights)
+            for more in chain[1:]:
+                self.found.remove(more)
+
+    def cut_products(self) -> None:
+        """A product whose features are used in pieces is one for each piece."""
+        for use in [u for u in self.found if u.kind in ("product", "convolution") and u.nodes[0].operator != "einsum"]:
+            cut = self._pieces(use)
+            if not cut:
+                continue
+            place = self.found.index(use)
+            made = []
+            for features, values in cut.items():
+                rows = np.array(features)
+                parts = {
+                    role: part.then(functools.partial(np.take, indices=rows, axis=0))
+                    for role, part in use.parts.items()
+                }
+                piece = replace(use, dims=(len(rows), *use.dims[1:]), parts=parts, columns=(), outputs=tuple(values))
+                self.pieces |= dict.fromkeys(values, piece)
+                made.append(piece)
+            self.found[place : place + 1] = made
+
+    def _pieces(self, use: Use) -> dict[tuple[int, ...], list[Value]]:
+        """The values that are pieces of a product's features, by the features; empty where it is used as a whole."""
+        value = use.nodes[0].outputs[0]
+        axis = use.nodes[0].attributes.get("channel_axis", -1) if use.kind == "convolution" else -1
+        total, own = value.shape[axis], {id(node) for node in use.nodes[1:]}
+        if not self._is_cut(value, own):
+            return {}
+        along = [1] * len(value.shape)
+        along[axis] = total
+        todo = [(value, np.broadcast_to(np.arange(total).reshape(along), value.shape))]
+        found: dict[tuple[int, ...], list[Value]] = {}
+        while todo:
+            value, features = todo.pop()
+            left = tuple(np.unique(features).tolist())
+            if len(left) < total:
+                found.setdefault(left, []).append(value)
+                continue
+            users = self.users.get(value, [])
+            if value in self.returned or not users:
+                return {}
+            for node in users:
+                if id(node) in own:
+                    todo.append((node.outputs[0], features.reshape(node.outputs[0].shape)))
+                elif node.operator in _CUTS and node.operands[0] == value:
+                    attributes = {} if node.operator in ("cast", "identity", "dropout") else node.attributes
+                    moved = get(node.operator).evaluate(features, **attributes) if attributes else features
+                    todo.append((node.outputs[0], moved))
+                else:
+                    return {}
+        together = sorted(n for features in found for n in features)
+        return dict(sorted(found.items())) if together == list(range(total)) else {}
+
+    def _is_cut(self, value: Value, own: set[int]) -> bool:
+        """Whether the moves after a value take parts out of it."""
+        todo = [value]
+        while todo:
+            for node in self.users.get(todo.pop(), []):
+                if node.operator in ("slice", "select"):
+                    return True
+                if node.operator in _CUTS or id(node) in own:
+                    todo.append(node.outputs[0])
+        return False
+
+
+_CUTS = frozenset({"reshape", "permute", "cast", "identity", "dropout", "slice", "select"})
+
+
+def _joined(chain: Sequence[Use], weights: Weights) -> Use:
+    """Steps as one norm: by its roles, where they are a scale and a shift, or a batch norm with its statistics."""
+    first, last = chain[0], chain[-1]
+    roles = [step.settings["role"] for step in chain]
+    parts = {role: next(iter(step.parts.values())) for role, step in zip(roles, chain, strict=True)}
+    settings: dict[str, Any] = {}
+    plain = all(weights.places(part) is not None for part in parts.values())
+    if not plain or roles not in (["scale"], ["shift"], ["scale", "shift"], ["minus"], ["over"]):
+        folded = folded_norm([(r, next(iter(s.parts.values()))) for r, s in zip(roles, chain, strict=True)], weights)
+        if folded is not None:
+            parts, settings = folded
+    nodes = [node for step in chain for node in step.nodes]
+    return Use("norm", first.dims, parts, nodes, first.data, last.outputs, first.rows, last.columns, settings)
+
+
+# Operators -----------------------------------------------------------------------------------------------------------
+def _linear(search: _Search, node: Node) -> Use | None:
+    kernel = search.static(node, 1)
+    if kernel is None:
+        return None
+    matrix = Part(kernel, lambda x: x.reshape(-1, x.shape[-1]))
+    parts = {"kernel": matrix}
+    if (bias := search.static(node, 2)) is not None:
+        parts["bias"] = Part(bias, _flat)
+    size = (math.prod(kernel.shape[:-1]), kernel.shape[-1])
+    x, y = search.dims(node.operands[0]), search.dims(node.outputs[0])
+    return Use("product", size, parts, [node], (), node.outputs, x[-1:], y[-1:])
+
+
+def _matmul(search: _Search, node: Node) -> Use | None:
+    for place, other in ((1, 0), (0, 1)):
+        kernel = search.static(node, place)
+        if kernel is None or len(kernel.shape) != 2:
+            continue
+        part = Part(kernel, lambda x: x.T) if place else Part(kernel)
+        size = kernel.shape[::-1] if place else kernel.shape
+        axis = -1 if place else -2
+        x, y = search.dims(node.operands[other]), search.dims(node.outputs[0])
+        rows, columns = x[axis : axis + 1 or None], y[axis : axis + 1 or None]
+        return Use("product", size, {"kernel": part}, [node], (), node.outputs, rows, columns)
+    return None
+
+
+def _einsum(search: _Search, node: Node) -> Use | None:
+    operands = node.operands[0]
+    assert isinstance(operands, tuple)
+    statics = [search.weights.names(x) if isinstance(x, Value) else None for x in operands]
+    if len(operands) != 2 or sum(x is not None for x in statics) != 1:
+        return None
+    place = next(k for k, names in enumerate(statics) if names is not None)
+    left, _, right = node.attributes["equation"].partition("->")
+    terms = left.split(",")
+    kernel, x = terms[place], terms[1 - place]
+    into = [c for c in x if c in kernel and c not in right]
+    out = [c for c in right if c in kernel and c not in x]
+    if len(into) + len(out) != len(kernel):
+        return None
+    value, data = operands[place], operands[1 - place]
+    assert isinstance(value, Value)
+    rows = math.prod(value.shape[kernel.index(c)] for c in out)
+    moved = [kernel.index(c) for c in (*out, *into)]
+    part = Part(value, lambda k: k.transpose(moved).reshape(rows, -1))
+    size = (rows, math.prod(value.shape) // rows)
+    xs, ys = search.dims(data), search.dims(node.outputs[0])
+    inside = tuple(xs[x.index(c)] for c in into) if xs else ()
+    outside = tuple(ys[right.index(c)] for c in out) if ys else ()
+    return Use("product", size, {"kernel": part}, [node], (), node.outputs, inside, outside)
+
+
+def _convolution(search: _Search, node: Node) -> Use | None:
+    kernel = search.static(node, 1)
+    if kernel is None:
+        return None
+    axis = node.attributes.get("channel_axis", 1)
+    alone = node.attributes.get("groups", 1) == 1 and math.prod(kernel.shape[2:]) == 1
+    kind = "product" if alone else "convolution"
+    parts = {"kernel": Part(kernel, _matrix if alone else lambda x: x)}
+    if (bias := search.static(node, 2)) is not None:
+        parts["bias"] = Part(bias, _flat)
+    x, y = search.dims(node.operands[0]), search.dims(node.outputs[0])
+    size = kernel.shape[:2] if alone else kernel.shape
+    settings = {k: node.attributes[k] for k in ("stride", "dilation")}
+    return Use(kind, size, parts, [node], (), node.outputs, x[axis : axis + 1 or None], y[axis : axis + 1 or None],
+               settings)  # fmt: skip
+
+
+def _transposed(search: _Search, node: Node) -> Use | None:
+    kernel = search.static(node, 1)
+    if kernel is None:
+        return None
+    groups = node.attributes.get("groups", 1)
+    parts = {"kernel": Part(kernel, lambda x: blocks(x, groups))}
+    if (bias := search.static(node, 2)) is not None:
+        parts["bias"] = Part(bias, _flat)
+    size = (kernel.shape[1] * groups, kernel.shape[0], *kernel.shape[2:])
+    return Use("transposed", size, parts, [node], (), node.outputs, settings={"stride": node.attributes["stride"]})
+
+
+def blocks(x: Array, groups: int) -> Array:
+    """The kernel (O, I, *size) of a transposed convolution in groups as one without; where none is, -1 or zero."""
+    inputs, outputs = x.shape[0], x.shape[1] * groups
+    nothing = -1 if x.dtype.kind == "i" else 0
+    found = np.full((outputs, inputs, *x.shape[2:]), nothing, x.dtype)
+    for g in range(groups):
+        rows = slice(g * (inputs // groups), (g + 1) * (inputs // groups))
+        columns = slice(g * x.shape[1], (g + 1) * x.shape[1])
+        found[columns, rows] = np.moveaxis(x[rows], 0, 1)
+    return found
+
+
+_NORMS: Mapping[str, tuple[str, ...]] = {
+    "batch_norm": ("", "mean", "variance", "scale", "shift"), "layer_norm": ("", "scale", "shift"),
+    "rms_norm": ("", "scale"), "group_norm": ("", "scale", "shift"), "batch_norm_training": ("", "scale", "shift"),
+    "prelu": ("", "slope"),
+}  # fmt: skip
+
+
+def _norm(search: _Search, node: Node) -> Use | None:
+    named = {role: v for k, role in enumerate(_NORMS[node.operator]) if k and (v := search.static(node, k)) is not None}
+    x = search.dims(node.operands[0])
+    rank = len(node.outputs[0].shape)
+    if "axes" in node.attributes:
+        columns = tuple(x[axis] for axis in node.attributes["axes"]) if x else ()
+    else:
+        axis = node.attributes.get("channel_axis", 1) % rank
+        columns = x[axis : axis + 1]
+    size = max(math.prod(v.shape) for v in named.values())
+    if node.operator == "prelu":
+        columns = columns if len(next(iter(named.values())).shape) < 2 else _beside(next(iter(named.values())), x)
+    parts = {role: Part(value, _flat) for role, value in named.items()}
+    kind = "slope" if node.operator == "prelu" else "norm"
+    settings: dict[str, Any] = {k: node.attributes[k] for k in ("epsilon",) if k in node.attributes}
+    if kind == "slope":
+        settings = {"size": size, "channels": node.outputs[0].shape[node.attributes.get("channel_axis", 1)]}
+    return Use(kind, (size,) if kind == "norm" else (), parts, [node], (), node.outputs, columns, columns, settings)
+
+
+def _step(search: _Search, node: Node) -> Use | None:
+    places = [k for k in range(2) if search.static(node, k) is not None]
+    if len(places) != 1 or (places[0] == 0 and node.operator in ("subtract", "divide")):
+        return None
+    value = search.static(node, places[0])
+    assert value is not None
+    if (whole := _slopes(search, node, places[0])) is not None:
+        return whole
+    role = _STEPS[node.operator]
+    columns = _beside(value, search.dims(node.outputs[0]))
+    size = math.prod(value.shape)
+    return Use("step", (size,), {role: Part(value, _flat)}, [node], (), node.outputs, columns, columns, {"role": role})
+
+
+def _slopes(search: _Search, node: Node, place: int) -> Use | None:
+    """A PReLU with a slope for each number: relu(x) + (-slope) relu(-x)."""
+    other = node.operands[1 - place]
+    negative, positive = (search.giver(x) for x in (node.operands[place], other))
+    if node.operator != "multiply" or negative is None or positive is None or positive.operator != "activation":
+        return None
+    turned = search.giver(positive.operands[0])
+    if any(n is None or n.attributes.get("function") != "negative" for n in (negative, turned)):
+        return None
+    assert turned is not None
+    x, slope = turned.operands[0], negative.operands[0]
+    users = search.users.get(node.outputs[0], [])
+    direct = [n for n in search.users.get(x, []) if n.operator == "activation"] if isinstance(x, Value) else []
+    if len(users) != 1 or users[0].operator != "add" or not direct or not isinstance(slope, Value):
+        return None
+    columns = _beside(slope, search.dims(node.outputs[0]))
+    settings = {"size": math.prod(slope.shape), "channels": slope.shape[-1]}
+    nodes = [direct[0], turned, positive, node, users[0]]
+    return Use("slope", (), {"slope": Part(slope, _flat)}, nodes, (), users[0].outputs, columns, columns, settings)
+
+
+def _beside(value: Value, dims: Dimensions) -> tuple[Dimension, ...]:
+    """What the dimensions of a weight stand for that is spread over an array."""
+    if len(value.shape) > len(dims):
+        return ()
+    return tuple(d for n, d in zip(value.shape, dims[len(dims) - len(value.shape) :], strict=True) if n > 1)
+
+
+def _table(search: _Search, node: Node) -> Use | None:
+    table = search.static(node, 0)
+    if table is None or len(table.shape) != 2 or node.attributes.get("axis", 0) != 0:
+        return None
+    return Use("table", table.shape, {"table": Part(table)}, [node], (), node.outputs)
+
+
+def _recurrent(search: _Search, node: Node) -> Use | None:
+    start = 3 if node.operator == "lstm" else 2
+    names = ("kernel", "recurrent", "bias", "second_bias", "projection")
+    named = {n: v for k, n in enumerate(names, start) if (v := search.static(node, k)) is not None}
+    x = search.dims(node.operands[0])
+    parts = {name: Part(value) for name, value in named.items()}
+    size = (*named["kernel"].shape, *named["recurrent"].shape)
+    kept = {k: node.attributes.get(k) for k in ("reset_after", "function", "reverse")}
+    return Use(node.operator, size, parts, [node], (), node.outputs, x[-1:], (), kept)
+
+
+def _other(search: _Search, node: Node) -> Use:
+    """Any other operator, by the places of its operands."""
+    given = [v for x in node.operands for v in values_in(x)]
+    parts = {str(k): Part(v, _flat) for k, v in enumerate(given) if search.weights.names(v)}
+    sizes = tuple(sorted(math.prod(part.value.shape) for part in parts.values() if part.value is not None))
+    columns: tuple[Dimension, ...] = ()
+    if len(parts) == 1:
+        (part,) = parts.values()
+        assert part.value is not None
+        columns = _beside(part.value, search.dims(node.outputs[0]))
+    if len(parts) == 1:
+        parts = {"0": next(iter(parts.values()))}
+    return Use(node.operator, sizes, parts, [node], (), node.outputs, (), columns)
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(-1)
+
+
+def _matrix(x: Array) -> Array:
+    return x.reshape(x.shape[:2])
+
+
+_MAKERS: Mapping[str, Callable[[_Search, Node], Use | None]] = {
+    "linear": _linear, "matmul": _matmul, "einsum": _einsum, "convolution": _convolution,
+    "transposed_convolution": _transposed, "embedding": _table, "take": _table,
+    **dict.fromkeys(_NORMS, _norm), **dict.fromkeys(_STEPS, _step), **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),
+}  # fmt: skip

@@ -1,0 +1,139 @@
+"""What a program computes from weights alone, and where in the weights its numbers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agnostic.program.nodes import Array, Node, Program, Value, map_values, values_in
+from agnostic.program.vocabulary import evaluate, get, is_computable, operators
+
+_VIEWS = frozenset({
+    "reshape", "permute", "slice", "select", "concatenate", "stack", "expand", "flip", "cast", "identity", "tile",
+    "repeat", "roll", "dropout",
+})  # fmt: skip
+"""Operators that only move numbers."""
+_INDEXED = frozenset({"embedding", "take", "gather", "index"})
+"""Operators that move the numbers of one operand to where another one says."""
+
+
+def _is_function(node: Node) -> bool:
+    """Whether an operator can be computed here, and always gives the same."""
+    return node.operator in operators() and is_computable(node) and not get(node.operator).random
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of a use, in the layout that both frameworks' programs have in common.
+
+    Attributes:
+        value: what the program computes from weights; None where ``fixed`` says all.
+        form: leads from there to the layout; it only moves numbers.
+        fixed: numbers that several arrays together make.
+    """
+
+    value: Value | None
+    form: Callable[[Array], Array] = lambda x: x
+    fixed: Array | None = None
+
+    def then(self, form: Callable[[Array], Array]) -> Part:
+        """The same, moved once more."""
+        before = self.form
+        return Part(self.value, lambda x: form(before(x)), None if self.fixed is None else form(self.fixed))
+
+
+class Weights:
+    """The weights of a program, and what it computes from them before it looks at its inputs.
+
+    Args:
+        program: of which.
+        arrays: parameters and buffers by name.
+    """
+
+    def __init__(self, program: Program, arrays: Mapping[str, Array]) -> None:
+        self.program, self.arrays = program, arrays
+        self.leaves = {leaf.value: leaf for leaf in program.leaves}
+        self._givers: dict[Value, Node] = {}
+        self._names: dict[Value, frozenset[str]] = {
+            leaf.value: frozenset([leaf.name] if leaf.role in ("parameter", "buffer") else ())
+            for leaf in program.leaves
+            if leaf.role != "input"
+        }
+        self.buffers = frozenset(leaf.name for leaf in program.of_role("buffer"))
+        for node in program.nodes:
+            given = [v for x in node.operands for v in values_in(x)]
+            if _is_function(node) and all(v in self._names for v in given):
+                self._givers |= dict.fromkeys(node.outputs, node)
+                names = frozenset(name for v in given for name in self._names[v])
+                self._names |= dict.fromkeys(node.outputs, names)
+        self._starts: dict[str, int] = {}
+        total = 0
+        for leaf in program.of_role("parameter", "buffer"):
+            self._starts[leaf.name] = total
+            total += int(np.prod(leaf.value.shape, dtype=np.int64))
+
+    def names(self, value: Value) -> frozenset[str] | None:
+        """The weights that a value is computed from; None where it depends on the inputs."""
+        return self._names.get(value)
+
+    def numbers(self, part: Part, instead: Mapping[str, Array] | None = None) -> Array:
+        """The numbers of a part.
+
+        Args:
+            instead: other numbers for some of the weights.
+        """
+        if part.fixed is not None or part.value is None:
+            assert part.fixed is not None
+            return part.fixed
+        return part.form(self.value(part.value, instead or {}))
+
+    def value(self, value: Value, instead: Mapping[str, Array]) -> Array:
+        """The numbers of a value that depends on weights alone."""
+        leaf = self.leaves.get(value)
+        if leaf is not None:
+            found = instead.get(leaf.name, self.arrays.get(leaf.name)) if leaf.array is None else leaf.array
+            assert found is not None, leaf.name
+            return np.asarray(found)
+        node = self._givers[value]
+        with np.errstate(all="ignore"):
+            results = evaluate(node, lambda v: self.value(v, instead))
+        return np.asarray(results[node.outputs.index(value)])
+
+    def places(self, part: Part) -> Array | None:
+        """Where each number of a part stands among all weights in a row; -1: nowhere. None: it is computed."""
+        found = None if part.value is None else self._places(part.value)
+        return None if found is None else part.form(found)
+
+    def _places(self, value: Value) -> Array | None:
+        leaf = self.leaves.get(value)
+        if leaf is not None:
+            start, shape = self._starts.get(leaf.name), value.shape
+            if start is None:
+                return np.full(shape, -1, np.int64)
+            return np.arange(start, start + int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
+        node = self._givers[value]
+        if node.operator not in _VIEWS and node.operator not in _INDEXED:
+            return None
+        given = {v: self._places(v) for x in node.operands for v in values_in(x)}
+        if node.operator in _INDEXED:
+            given |= {v: self.value(v, {}) for x in node.operands[1:] for v in values_in(x)}
+        if any(x is None for x in given.values()):
+            return None
+        operands = [map_values(x, given.__getitem__) for x in node.operands]
+        if node.operator in ("cast", "identity", "dropout"):
+            found: Array = operands[0]
+            return found
+        moved: Array = get(node.operator).evaluate(*operands, **node.attributes)
+        return moved
+
+    def put(self, arrays: dict[str, Array], places: Array, numbers: Array) -> None:
+        """Write numbers to their places in the arrays."""
+        flat, values = places.reshape(-1), np.broadcast_to(numbers, places.shape).reshape(-1)
+        for name, start in self._starts.items():
+            if name not in arrays:
+                continue
+            inside = (flat >= start) & (flat < start + arrays[name].size)
+            if inside.any():
+                arrays[name].reshape(-1)[flat[inside] - start] = values[inside]

@@ -1,0 +1,491 @@
+"""Pairs of models of one architecture, written differently or alike inside, and whether they are the same.
+
+A case makes (source, target, inputs in the source's layout) and says whether the target then computes what the source
+does. Run as a script, it prints a table for the engine of ``KERAS_BACKEND``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import layers as kl
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import agnostic as ag
+from agnostic.errors import AgnosticError
+from tests.transfer.pairs import Only, Pool, keras_model, randomized
+
+Made = tuple[Any, Any, Any]
+CASES: dict[str, tuple[Callable[[], Made], bool]] = {}
+
+
+def case(same: bool = True) -> Callable[[Callable[[], Made]], Callable[[], Made]]:
+    """Register a function under its own name."""
+
+    def keep(make: Callable[[], Made]) -> Callable[[], Made]:
+        CASES[make.__name__] = make, same
+        return make
+
+    return keep
+
+
+def noise(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(5).standard_normal((2, *shape)).astype(np.float32)
+
+
+def seeded(model: Any, seed: int = 0) -> Any:
+    """Each weight of a Keras model, from a seed."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        if keras.backend.standardize_dtype(variable.dtype).startswith(("float", "bfloat")):
+            low = 0.5 if "variance" in variable.name or "gamma" in variable.name else -0.4
+            variable.assign(rng.uniform(low, low + 0.8, variable.shape))
+    return model
+
+
+class Applied(nn.Module):
+    """Modules in a function."""
+
+    def __init__(self, how: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+        self.how = how
+
+    def forward(self, *x: Any) -> Any:
+        return self.how(self, *x)
+
+
+# Branches that look alike --------------------------------------------------------------------------------------------
+def _inception(order: str) -> nn.Module:
+    def how(m: Any, x: Any) -> Any:
+        made = {"a": lambda: m.a(x), "b": lambda: m.b2(m.b1(x).relu()), "c": lambda: m.c3(m.c2(m.c1(x).relu()).relu())}
+        found = {name: made[name]() for name in order}
+        return x + 0.3 * m.up(torch.cat([found["a"], found["b"], found["c"]], 1).relu())
+
+    return Applied(
+        how, a=nn.Conv2d(8, 4, 1), b1=nn.Conv2d(8, 4, 1), b2=nn.Conv2d(4, 4, 3, padding=1), c1=nn.Conv2d(8, 4, 1),
+        c2=nn.Conv2d(4, 4, 3, padding=1), c3=nn.Conv2d(4, 4, 3, padding=1), up=nn.Conv2d(12, 8, 1),
+    )  # fmt: skip
+
+
+def _keras_inception() -> Any:
+    x = entrance = keras.Input((8, 8, 8))
+    c = kl.Conv2D(4, 1, activation="relu")(x)
+    c = kl.Conv2D(4, 3, padding="same")(kl.Conv2D(4, 3, padding="same", activation="relu")(c))
+    b = kl.Conv2D(4, 3, padding="same")(kl.Conv2D(4, 1, activation="relu")(x))
+    a = kl.Conv2D(4, 1)(x)
+    y = kl.Conv2D(8, 1)(kl.ReLU()(kl.Concatenate()([a, b, c])))
+    return seeded(keras.Model(entrance, kl.Add()([x, kl.Rescaling(0.3)(y)])))
+
+
+@case()
+def branches_of_an_inception_block() -> Made:
+    return randomized(_inception("abc")), _keras_inception(), noise(8, 8, 8)
+
+
+@case()
+def branches_of_an_inception_block_back() -> Made:
+    return _keras_inception(), randomized(_inception("bca"), 1), noise(8, 8, 8)
+
+
+@case()
+def branches_that_run_in_another_order() -> Made:
+    return randomized(_inception("abc")), randomized(nn.Sequential(_inception("cab")), 1), noise(8, 8, 8)
+
+
+class Experts(nn.Module):
+    def __init__(self, listed: bool) -> None:
+        super().__init__()
+        self.gate = nn.Linear(6, 3)
+        made = [nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)) for _ in range(3)]
+        if listed:
+            self.experts = nn.ModuleList(made)
+        else:
+            self.third, self.first, self.second = made
+        self.listed = listed
+
+    def forward(self, x: Tensor) -> Any:
+        weights = self.gate(x).softmax(-1)
+        experts = self.experts if self.listed else (self.first, self.second, self.third)
+        return sum(weights[..., k : k + 1] * expert(x) for k, expert in enumerate(experts))
+
+
+@case()
+def experts() -> Made:
+    return randomized(Experts(True)), randomized(Experts(False), 1), noise(5, 6)
+
+
+@case()
+def experts_with_equal_weights() -> Made:
+    source = randomized(Experts(True))
+    for expert in source.experts[1:]:
+        expert.load_state_dict(source.experts[0].state_dict())
+    return source, randomized(Experts(False), 1), noise(5, 6)
+
+
+@case()
+def siamese() -> Made:
+    tower = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), Pool())
+    there = Applied(lambda m, a, b: m.head(m.tower(a) - m.tower(b)), tower=tower, head=nn.Linear(5, 2))
+    a, b = keras.Input((9, 9, 3)), keras.Input((9, 9, 3))
+    inner = keras.Sequential([kl.Conv2D(4, 3, activation="relu"), kl.Conv2D(5, 3), kl.GlobalAveragePooling2D()])
+    here = keras.Model([a, b], kl.Dense(2)(kl.Subtract()([inner(a), inner(b)])))
+    x = torch.from_numpy(noise(3, 9, 9))
+    return randomized(there), here, (x, x.flip(2) * 0.7)
+
+
+# Attention -----------------------------------------------------------------------------------------------------------
+def _heads(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (2, 4)).transpose(1, 2)
+
+
+def _attention(fused: bool, names: str = "qkv") -> nn.Module:
+    def separate(m: Any, x: Any) -> Any:
+        q, k, v = (_heads(getattr(m, name)(x)) for name in names)
+        scores = (q @ k.transpose(-1, -2) / 2).softmax(-1)
+        return m.out((scores @ v).transpose(1, 2).flatten(2))
+
+    def together(m: Any, x: Any) -> Any:
+        q, k, v = m.qkv(x).reshape(len(x), -1, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        return m.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    if fused:
+        return Applied(together, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8))
+    return Applied(separate, **{name: nn.Linear(8, 8) for name in sorted(names)}, out=nn.Linear(8, 8))
+
+
+def _keras_attention() -> Any:
+    x = keras.Input((7, 8))
+    return seeded(keras.Model(x, kl.MultiHeadAttention(2, 4)(x, x)))
+
+
+@case()
+def linear_layers_to_an_attention_layer() -> Made:
+    return randomized(_attention(False)), _keras_attention(), torch.from_numpy(noise(7, 8))
+
+
+@case()
+def fused_projections_to_an_attention_layer() -> Made:
+    return randomized(_attention(True)), _keras_attention(), torch.from_numpy(noise(7, 8))
+
+
+@case()
+def an_attention_layer_to_fused_projections() -> Made:
+    return _keras_attention(), randomized(_attention(True), 1), noise(7, 8)
+
+
+@case()
+def multihead_attention_to_linear_layers() -> Made:
+    there = nn.Sequential(Only(nn.MultiheadAttention(8, 2, batch_first=True)))
+    return randomized(there), randomized(_attention(False, "vqk"), 1), torch.from_numpy(noise(7, 8))
+
+
+@case()
+def fused_projections_to_multihead_attention() -> Made:
+    there = nn.Sequential(Only(nn.MultiheadAttention(8, 2, batch_first=True)))
+    return randomized(_attention(True)), randomized(there, 1), torch.from_numpy(noise(7, 8))
+
+
+class Transposed(nn.Module):
+    """A linear layer that keeps its matrix as (inputs, outputs), as GPT-2's."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).reshape(*x.shape[:-1], -1)
+
+
+@case()
+def a_transposed_linear_layer() -> Made:
+    there = nn.Sequential(Transposed(6, 6), nn.GELU(approximate="tanh"), Transposed(6, 3))
+    here = keras_model((5, 6), kl.Dense(6), kl.Activation(lambda x: keras.activations.gelu(x, True)), kl.Dense(3))
+    return randomized(there), here, torch.from_numpy(noise(5, 6))
+
+
+@case()
+def masks_in_buffers() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        scores = (m.q(x) @ m.k(x).transpose(1, 2)).masked_fill(m.mask == 0, float("-inf"))
+        return scores.softmax(-1) @ x
+
+    there = Applied(how, q=nn.Linear(6, 6), k=nn.Linear(6, 6), mask=torch.tril(torch.ones(5, 5)))
+
+    def free(m: Any, x: Any) -> Any:
+        mask = torch.ones(5, 5, dtype=torch.bool).tril()
+        return (m.b(x) @ m.a(x).transpose(1, 2)).masked_fill(~mask, float("-inf")).softmax(-1) @ x
+
+    return randomized(there), randomized(Applied(free, a=nn.Linear(6, 6), b=nn.Linear(6, 6)), 1), noise(5, 6)
+
+
+# Norms ---------------------------------------------------------------------------------------------------------------
+class OwnNorm(nn.Module):
+    """A norm over the last axis, by its formula."""
+
+    def __init__(self, size: int, centred: bool) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(size))
+        self.shift = nn.Parameter(torch.zeros(size)) if centred else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shift is None:
+            return self.gain * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+        x = x - x.mean(-1, keepdim=True)
+        return self.gain * x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + 1e-3) + self.shift
+
+
+@case()
+def an_rms_norm_of_ones_own() -> Made:
+    there = nn.Sequential(nn.Linear(6, 8), OwnNorm(8, False), nn.Linear(8, 3), OwnNorm(3, False))
+    here = keras_model(
+        (5, 6), kl.Dense(8), kl.RMSNormalization(epsilon=1e-6), kl.Dense(3), kl.RMSNormalization(epsilon=1e-6)
+    )
+    return randomized(there), here, torch.from_numpy(noise(5, 6))
+
+
+@case()
+def a_layer_norm_of_ones_own() -> Made:
+    here = keras_model((5, 6), kl.Dense(8), kl.LayerNormalization(), kl.Dense(3))
+    return (
+        randomized(nn.Sequential(nn.Linear(6, 8), OwnNorm(8, True), nn.Linear(8, 3))),
+        here,
+        torch.from_numpy(noise(5, 6)),
+    )
+
+
+@case()
+def a_layer_norm_into_ones_own() -> Made:
+    here = keras_model((5, 6), kl.Dense(8), kl.LayerNormalization(), kl.Dense(3))
+    return seeded(here), randomized(nn.Sequential(nn.Linear(6, 8), OwnNorm(8, True), nn.Linear(8, 3)), 1), noise(5, 6)
+
+
+class Frozen(nn.Module):
+    """As torchvision's FrozenBatchNorm2d."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(size) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w, b, mean, variance = (x.reshape(1, -1, 1, 1) for x in self.buffers())
+        scale = w * (variance + 1e-3).rsqrt()
+        return x * scale + (b - mean * scale)
+
+
+def _keras_normed() -> Any:
+    return seeded(
+        keras_model((8, 8, 3), kl.Conv2D(4, 3, use_bias=False), kl.BatchNormalization(), kl.ReLU(), kl.Conv2D(2, 3))
+    )
+
+
+@case()
+def a_frozen_batch_norm() -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), Frozen(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    return randomized(there), _keras_normed(), torch.from_numpy(noise(3, 8, 8))
+
+
+@case()
+def into_a_frozen_batch_norm() -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), Frozen(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    return _keras_normed(), randomized(there, 1), noise(8, 8, 3)
+
+
+# Images --------------------------------------------------------------------------------------------------------------
+@case()
+def a_transposed_convolution_that_crops() -> Made:
+    there = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.ReLU(), nn.Conv2d(3, 2, 3, padding=1))
+    here = keras_model(
+        (5, 5, 4), kl.Conv2DTranspose(3, 4, 2), kl.Cropping2D(1), kl.ReLU(), kl.Conv2D(2, 3, padding="same")
+    )
+    return randomized(there), here, torch.from_numpy(noise(4, 5, 5))
+
+
+@case()
+def a_transposed_convolution_of_the_same_size() -> Made:
+    here = keras_model((5, 5, 4), kl.Conv2DTranspose(3, 4, 2, "same"), kl.ReLU(), kl.Conv2D(2, 3, padding="same"))
+    there = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.ReLU(), nn.Conv2d(3, 2, 3, padding=1))
+    return seeded(here), randomized(there, 1), noise(5, 5, 4)
+
+
+@case()
+def pools_that_round_up() -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Flatten(), nn.Linear(64, 3))
+    here = keras_model(
+        (10, 10, 3),
+        kl.Conv2D(4, 3),
+        kl.ZeroPadding2D(((0, 1), (0, 1))),
+        kl.MaxPooling2D(3, 2),
+        kl.Flatten(),
+        kl.Dense(3),
+    )
+    there[0].bias.data.fill_(20.0)  # all positive: then zeros around change no maximum
+    source = randomized(there)
+    source[0].bias.data.fill_(20.0)
+    return source, here, torch.from_numpy(noise(3, 10, 10))
+
+
+@case()
+def a_decoder_from_a_vector() -> Made:
+    there = nn.Sequential(nn.Linear(5, 48), nn.ReLU(), nn.Unflatten(1, (3, 4, 4)), nn.Conv2d(3, 2, 3))
+    here = keras_model((5,), kl.Dense(48, "relu"), kl.Reshape((4, 4, 3)), kl.Conv2D(2, 3))
+    return randomized(there), here, torch.from_numpy(noise(5))
+
+
+@case()
+def a_square_output() -> Made:
+    here = keras_model((7, 7, 3), kl.Conv2D(4, 3, activation="relu"), kl.Conv2D(3, 3))
+    return (
+        randomized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3))),
+        here,
+        torch.from_numpy(noise(3, 7, 7)),
+    )
+
+
+@case()
+def padding_that_reflects() -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    other = nn.Sequential(nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return randomized(there), randomized(other, 1), torch.from_numpy(noise(3, 8, 8))
+
+
+@case(same=False)
+def padding_that_reflects_in_one_alone() -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    here = keras_model((8, 8, 3), kl.Conv2D(4, 3, padding="same", activation="relu"), kl.Conv2D(2, 1))
+    return randomized(there), here, torch.from_numpy(noise(3, 8, 8))
+
+
+@case(same=False)
+def another_activation() -> Made:
+    here = keras_model((8, 8, 3), kl.Conv2D(4, 3, activation="gelu"), kl.Conv2D(2, 1))
+    there = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(approximate="tanh"), nn.Conv2d(4, 2, 1))
+    return randomized(there), here, torch.from_numpy(noise(3, 8, 8))
+
+
+@case(same=False)
+def another_epsilon() -> Made:
+    here = keras_model((8, 8, 3), kl.Conv2D(4, 3), kl.BatchNormalization(), kl.Conv2D(2, 1))
+    there = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    return randomized(there), here, torch.from_numpy(noise(3, 8, 8))
+
+
+@case()
+def a_head_for_training_alone() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        y = m.body(x).relu()
+        return (m.head(y), m.aux(y)) if m.training else m.head(y)
+
+    parts = {"body": nn.Conv2d(3, 4, 3), "head": nn.Conv2d(4, 2, 1), "aux": nn.Conv2d(4, 2, 1)}
+    here = keras_model((8, 8, 3), kl.Conv2D(4, 3, activation="relu"), kl.Conv2D(2, 1))
+    return randomized(Applied(how, **parts)), here, torch.from_numpy(noise(3, 8, 8))
+
+
+# Sequences and precision ---------------------------------------------------------------------------------------------
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(5, 6, 2, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 2]), batch_first=True)
+        out: Tensor = self.head(self.lstm(packed)[1][0][-1])
+        return out
+
+
+@case()
+def packed_sequences() -> Made:
+    x = noise(4, 5)
+    x[1, 2:] = 0
+    here = keras_model((4, 5), kl.Masking(), kl.LSTM(6, return_sequences=True), kl.LSTM(6), kl.Dense(2))
+    return randomized(Packed()), here, torch.from_numpy(x)
+
+
+@case()
+def bidirectional_layers() -> Made:
+    there = nn.Sequential(Only(nn.LSTM(5, 4, bidirectional=True, batch_first=True)), nn.Linear(8, 2))
+    here = keras_model((6, 5), kl.Bidirectional(kl.LSTM(4, return_sequences=True)), kl.Dense(2))
+    return randomized(there), here, torch.from_numpy(noise(6, 5))
+
+
+@case()
+def a_tied_head() -> Made:
+    class Tied(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.table, self.mix, self.head = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 20, bias=False)
+            if tied:
+                self.head.weight = self.table.weight
+
+        def forward(self, x: Tensor) -> Any:
+            return self.head(self.mix(self.table(x)).relu())
+
+    return randomized(Tied(True)), randomized(nn.Sequential(Tied(False)), 1), torch.randint(0, 20, (2, 5))
+
+
+def _half(dtype: torch.dtype) -> Made:
+    there = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 3)).to(dtype)
+    other = nn.Sequential(
+        nn.Sequential(*[nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)]), nn.Flatten(), nn.Linear(64, 3)
+    )
+    return randomized(there), randomized(other.to(dtype), 1), torch.from_numpy(noise(3, 8, 8)).to(dtype)
+
+
+@case()
+def float16() -> Made:
+    return _half(torch.float16)
+
+
+@case()
+def bfloat16() -> Made:
+    return _half(torch.bfloat16)
+
+
+@case()
+def another_name_and_framework() -> Made:
+    def make() -> Any:
+        return keras_model((8, 8, 3), kl.Conv2D(4, 3), kl.BatchNormalization(), kl.ReLU(), kl.Flatten(), kl.Dense(3))
+
+    return seeded(make()), seeded(make(), 1), noise(8, 8, 3)
+
+
+def tried(name: str) -> tuple[bool | None, str]:
+    """Whether a transfer says that the two are the same, or None where it raises; and its words."""
+    make, _ = CASES[name]
+    torch.manual_seed(0)
+    try:
+        source, target, x = make()
+        report = ag.transfer(source, target, inputs=x)
+    except AgnosticError as error:
+        return None, f"{type(error).__name__}: {error}"
+    return bool(report.verified), str(report)
+
+
+def results() -> dict[str, Any]:
+    """What every case gave, for the process of an engine."""
+    return {name: list(tried(name)) for name in CASES}
+
+
+if __name__ == "__main__":
+    right = 0
+    for chosen in sys.argv[1:] or CASES:
+        start = time.perf_counter()
+        found, text = tried(chosen)
+        right += found is CASES[chosen][1]
+        mark = "right" if found is CASES[chosen][1] else "WRONG"
+        print(f"{mark} {chosen} {found} {time.perf_counter() - start:.1f} s", flush=True)
+        if mark == "WRONG" or len(sys.argv) == 2:
+            print(text[:1500])
+    print(right, "of", len(sys.argv[1:] or CASES))
