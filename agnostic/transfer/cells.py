@@ -9,8 +9,8 @@ import numpy as np
 
 from agnostic.program.nodes import Array
 from agnostic.transfer.layouts import GATES
-from agnostic.transfer.uses import Use
-from agnostic.transfer.weights import Part, Weights
+from agnostic.transfer.use import Use
+from agnostic.transfer.weights import ProgramWeights, WeightPart
 
 CELLS: Mapping[str, str] = {
     "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn", "SimpleRNNCell": "rnn", "LSTM": "lstm", "GRU": "gru",
@@ -29,7 +29,7 @@ _ROLES: Mapping[str, tuple[str, bool]] = {
 """What a cell's arrays are, and whether they have their features first, with the gates in the other order."""
 
 
-def gathered(uses: list[Use], weights: Weights) -> list[Use]:
+def gathered(uses: list[Use], weights: ProgramWeights) -> list[Use]:
     """The uses, those of one cell as one, in the place of its first step."""
     found: list[Use] = []
     cells: dict[tuple[str, str], Use] = {}
@@ -51,8 +51,8 @@ def gathered(uses: list[Use], weights: Weights) -> list[Use]:
     return found
 
 
-def _cell(first: Use, kind: str, key: tuple[str, str], weights: Weights) -> Use:
-    parts: dict[str, Part] = {}
+def _cell(first: Use, kind: str, key: tuple[str, str], weights: ProgramWeights) -> Use:
+    parts: dict[str, WeightPart] = {}
     for leaf in weights.program.of_role("parameter", "buffer"):
         layer, _, name = leaf.name.rpartition(".")
         if layer != key[0] or name.removesuffix(key[1]) not in _ROLES:
@@ -60,9 +60,9 @@ def _cell(first: Use, kind: str, key: tuple[str, str], weights: Weights) -> Use:
         role, turned = _ROLES[name.removesuffix(key[1])]
         if len(leaf.value.shape) == 2 and role == "bias":
             for k, each in enumerate(("bias", "second_bias")):
-                parts[each] = Part(leaf.value, _gates(kind, turned, k))
+                parts[each] = WeightPart(leaf.value, _gates(kind, turned, k))
         else:
-            parts[role] = Part(leaf.value, _gates(kind, turned, None))
+            parts[role] = WeightPart(leaf.value, _gates(kind, turned, None))
     sizes = [weights.numbers(parts[role]).shape for role in ("kernel", "recurrent")]
     return Use(kind, (*sizes[0], *sizes[1]), parts, list(first.nodes), first.data, first.outputs, first.rows)
 

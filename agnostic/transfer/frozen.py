@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from agnostic.program.nodes import Array
-from agnostic.transfer.weights import Part, Weights
+from agnostic.transfer.weights import ProgramWeights, WeightPart
 
-Steps = Sequence[tuple[str, Part]]
+Steps = Sequence[tuple[str, WeightPart]]
 
 
-def folded_norm(steps: Steps, weights: Weights) -> tuple[dict[str, Part], dict[str, Any]] | None:
+def folded_norm(steps: Steps, weights: ProgramWeights) -> tuple[dict[str, WeightPart], dict[str, Any]] | None:
     """The parts of a norm and its epsilon; as one scale and one shift, where its vectors cannot be told apart.
 
     Args:
@@ -27,7 +27,7 @@ def folded_norm(steps: Steps, weights: Weights) -> tuple[dict[str, Part], dict[s
     names = {n for _, part in steps if part.value is not None for n in weights.names(part.value) or ()}
     size = max(weights.numbers(part).size for _, part in steps)
     whole = _line(steps, weights, {})
-    both = {"scale": Part(None, fixed=whole[0]), "shift": Part(None, fixed=whole[1])}
+    both = {"scale": WeightPart(None, fixed=whole[0]), "shift": WeightPart(None, fixed=whole[1])}
     if any(weights.arrays[name].size != size for name in names):
         return both, {"leaves": sorted(names)}
     rng = np.random.default_rng(0)
@@ -41,11 +41,11 @@ def folded_norm(steps: Steps, weights: Weights) -> tuple[dict[str, Part], dict[s
     if epsilon is None:
         return both, {"leaves": sorted(names)}
     values = {leaf.name: leaf.value for leaf in weights.program.leaves}
-    parts = {role: Part(values[name], lambda x: x.reshape(-1)) for role, name in roles.items()}
+    parts = {role: WeightPart(values[name], lambda x: x.reshape(-1)) for role, name in roles.items()}
     return parts, {"epsilon": epsilon} if "variance" in roles else {}
 
 
-def _line(steps: Steps, weights: Weights, instead: Mapping[str, Array]) -> tuple[Array, Array]:
+def _line(steps: Steps, weights: ProgramWeights, instead: Mapping[str, Array]) -> tuple[Array, Array]:
     """(s, t) of ``x * s + t``."""
     size = max(weights.numbers(part).size for _, part in steps)
     scale, shift = np.ones(size), np.zeros(size)
@@ -59,7 +59,7 @@ def _line(steps: Steps, weights: Weights, instead: Mapping[str, Array]) -> tuple
     return scale, shift
 
 
-def _roles(steps: Steps, weights: Weights, numbers: Mapping[str, Array]) -> dict[str, str] | None:
+def _roles(steps: Steps, weights: ProgramWeights, numbers: Mapping[str, Array]) -> dict[str, str] | None:
     scale, shift = _line(steps, weights, numbers)
     found: dict[str, str] = {}
     for name, x in numbers.items():
@@ -75,7 +75,9 @@ def _roles(steps: Steps, weights: Weights, numbers: Mapping[str, Array]) -> dict
     return found
 
 
-def _epsilon(steps: Steps, weights: Weights, numbers: Mapping[str, Array], roles: Mapping[str, str]) -> float | None:
+def _epsilon(
+    steps: Steps, weights: ProgramWeights, numbers: Mapping[str, Array], roles: Mapping[str, str]
+) -> float | None:
     """What is added to the variance; None where the arithmetic is another one."""
     given = {role: numbers[name].reshape(-1) for role, name in roles.items()}
     scale, shift = _line(steps, weights, numbers)

@@ -17,7 +17,8 @@ import numpy as np
 
 from agnostic.errors import InvalidWeights
 from agnostic.program.nodes import Node, Value, values_in
-from agnostic.transfer.uses import MOVES, Use, Uses
+from agnostic.transfer.use import MOVES, Use
+from agnostic.transfer.uses import Uses
 
 Color = int
 _PASSED = MOVES | {"pad"}
@@ -26,7 +27,7 @@ _CUTS = ("select", "slice")
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class UsePair:
     """A use of the target, and the use of the source that it is.
 
     Attributes:
@@ -38,7 +39,7 @@ class Pair:
     how: str
 
 
-class Graph:
+class UseGraph:
     """The uses of a program, and which one's results reach which; inputs and outputs count as well, as numbers below 0.
 
     Attributes:
@@ -182,26 +183,26 @@ def _label(node: Node, level: int) -> tuple[Any, ...] | None:
     return (placed, node.attributes.get("index"), node.attributes.get("start")) if placed in _CUTS else (placed,)
 
 
-def matched(source: Uses, target: Uses) -> list[Pair]:
+def matched(source: Uses, target: Uses) -> list[UsePair]:
     """The pairs, in the order of the target; what has no counterpart is left out.
 
     Raises:
         InvalidWeights: two places of the source could as well be one place of the target; names both.
     """
-    search = _Search(Graph(source), Graph(target))
+    search = _Matching(UseGraph(source), UseGraph(target))
     ours, theirs = search.a.colors(), search.b.colors()
     # Where they differ in one place, what comes before it agrees from the inputs on, and what follows to the outputs.
     search.by_color(ours, theirs)
     for k in range(2):
         search.by_color([color[k] for color in ours], [color[k] for color in theirs])
     search.by_neighbours()
-    return [Pair(source.uses[a], target.uses[b], search.how[b]) for b, a in sorted(search.partner.items())]
+    return [UsePair(source.uses[a], target.uses[b], search.how[b]) for b, a in sorted(search.partner.items())]
 
 
-class _Search:
+class _Matching:
     """Which uses of the target have which partner so far."""
 
-    def __init__(self, a: Graph, b: Graph) -> None:
+    def __init__(self, a: UseGraph, b: UseGraph) -> None:
         self.a, self.b = a, b
         self.partner: dict[int, int] = {}
         self.taken: dict[int, int] = {}

@@ -22,8 +22,8 @@ _IMAGES = frozenset({
 })  # fmt: skip
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
-Known = Mapping[Value, Dimensions]
-_Rule = Callable[[Node, Known, tuple[int, ...]], Dimensions | None]
+KnownDimensions = Mapping[Value, Dimensions]
+_OrderRule = Callable[[Node, KnownDimensions, tuple[int, ...]], Dimensions | None]
 
 
 def dimensions(program: Program) -> dict[Value, Dimensions]:
@@ -44,7 +44,7 @@ def dimensions(program: Program) -> dict[Value, Dimensions]:
     return found
 
 
-def _result(node: Node, known: Known, shape: tuple[int, ...], place: int) -> Dimensions | None:
+def _result(node: Node, known: KnownDimensions, shape: tuple[int, ...], place: int) -> Dimensions | None:
     first = node.operands[0] if node.operands else None
     x = known.get(first) if isinstance(first, Value) else None
     if node.operator in _IMAGES and x is not None:
@@ -71,56 +71,56 @@ def _image(node: Node, x: Dimensions, shape: tuple[int, ...]) -> Dimensions | No
     return axes.all_resized(x, shape)
 
 
-def _linear(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _linear(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     x = _of(node, known, 0)
     if x is None or len(shape) != len(x):
         return None
     return (*x[:-1], axes.mixed(x[-1], x[:-1], shape[-1]))
 
 
-def _matmul(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _matmul(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     first, second = _of(node, known, 0), _of(node, known, 1)
     if len(shape) < 2 or any(x is not None and len(x) < 2 for x in (first, second)):
         return None
     return axes.product(first, second, shape)
 
 
-def _einsum(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _einsum(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     operands = node.operands[0]
     assert isinstance(operands, tuple)
     given = [known.get(x) if isinstance(x, Value) else None for x in operands]
     return axes.einsum(node.attributes["equation"], given, shape)
 
 
-def _reshape(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _reshape(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     x = _of(node, known, 0)
     return None if x is None else axes.reshaped(x, shape)
 
 
-def _permute(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _permute(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     x = _of(node, known, 0)
     return None if x is None else tuple(x[axis] for axis in node.attributes["axes"])
 
 
-def _select(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _select(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     x, axis = _of(node, known, 0), node.attributes["axis"]
     return None if x is None else (*x[: axis % len(x)], *x[axis % len(x) + 1 :])
 
 
-def _concatenate(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _concatenate(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     parts = node.operands[0]
     assert isinstance(parts, tuple)
     return axes.concatenated([known[x] for x in parts if isinstance(x, Value) and x in known], shape)
 
 
-def _stack(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _stack(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     parts, axis = node.operands[0], node.attributes["axis"] % len(shape)
     assert isinstance(parts, tuple)
     x = next(known[v] for v in parts if isinstance(v, Value) and v in known)
     return (*x[:axis], axes.new(shape[axis]), *x[axis:])
 
 
-def _reduce(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _reduce(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     x, over = _of(node, known, 0), node.attributes.get("axes")
     if x is None:
         return None
@@ -130,17 +130,17 @@ def _reduce(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | No
     return tuple(dim for axis, dim in enumerate(x) if axis not in gone)
 
 
-def _attention(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _attention(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     query, value = _of(node, known, 0), _of(node, known, 2)
     return None if query is None or value is None else (*query[:-1], value[-1])
 
 
-def _embedding(node: Node, known: Known, shape: tuple[int, ...]) -> Dimensions | None:
+def _embedding(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:
     ids = _of(node, known, 1)
     return None if ids is None else (*ids, axes.new(shape[-1], "C"))
 
 
-_RULES: Mapping[str, _Rule] = {
+_RULES: Mapping[str, _OrderRule] = {
     "linear": _linear, "matmul": _matmul, "einsum": _einsum, "reshape": _reshape, "permute": _permute,
     "select": _select, "concatenate": _concatenate, "stack": _stack, "reduce": _reduce, "variance": _reduce,
     "attention": _attention, "embedding": _embedding,
@@ -151,16 +151,16 @@ _RULES: Mapping[str, _Rule] = {
 }  # fmt: skip
 
 
-def _of(node: Node, known: Known, place: int) -> Dimensions | None:
+def _of(node: Node, known: KnownDimensions, place: int) -> Dimensions | None:
     operand = node.operands[place] if place < len(node.operands) else None
     return known.get(operand) if isinstance(operand, Value) else None
 
 
-Order = tuple[tuple[str, int], ...]
+AxisOrder = tuple[tuple[str, int], ...]
 """What the numbers in a row are made of, the outermost first: a letter and a length; positions are one letter, S."""
 
 
-def order(parts: Sequence[Dimension]) -> Order | None:
+def order(parts: Sequence[Dimension]) -> AxisOrder | None:
     """Of several dimensions in a row; None where a letter is unknown."""
     found: list[tuple[str, int]] = []
     for axis in (part for dimension in parts for whole in dimension for part in whole.parts):
@@ -177,7 +177,7 @@ def order(parts: Sequence[Dimension]) -> Order | None:
     return tuple(found)
 
 
-def rearranged(source: Order | None, target: Order | None) -> Array | None:
+def rearranged(source: AxisOrder | None, target: AxisOrder | None) -> Array | None:
     """Where the target's numbers stand among the source's; None where both have one order, or nothing is known."""
     if source is None or target is None or source == target or len({letter for letter, _ in source}) != len(source):
         return None

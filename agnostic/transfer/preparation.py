@@ -12,13 +12,14 @@ from agnostic import axes
 from agnostic.program.nodes import Array, Value, values_in
 from agnostic.program.vocabulary import evaluate
 from agnostic.transfer.orders import dimensions
-from agnostic.transfer.uses import Uses, users_of
+from agnostic.transfer.use import users_of
+from agnostic.transfer.uses import Uses
 
 _SCALES = frozenset({"add", "subtract", "multiply", "divide", "cast", "identity", "maximum"})
 
 
 @dataclass(frozen=True, eq=False)
-class Preparation:
+class InputScaling:
     """Where the source is given x, the target is to be given ``(x - offset) / gain``.
 
     Attributes:
@@ -50,7 +51,7 @@ def _numbers(x: Array) -> str:
     return rounded[0] if len(set(rounded)) == 1 else f"({', '.join(rounded)})"
 
 
-def preparation(source: Uses, target: Uses) -> Preparation | None:
+def preparation(source: Uses, target: Uses) -> InputScaling | None:
     """How the two prepare their one input differently; None where they do not."""
     ours, theirs = _line(source), _line(target)
     if ours is None or theirs is None or len({x.size for x in (*ours[:2], *theirs[:2])} - {1}) > 1:
@@ -60,7 +61,7 @@ def preparation(source: Uses, target: Uses) -> Preparation | None:
         return None
     offset = np.where(np.abs(offset) < 1e-6 * np.abs(gain), 0.0, offset)
     gain, offset = np.broadcast_arrays(gain, offset)
-    return Preparation(gain, offset, theirs[2])
+    return InputScaling(gain, offset, theirs[2])
 
 
 def prepares(found: Uses) -> set[Value]:

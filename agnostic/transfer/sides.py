@@ -30,7 +30,7 @@ LENGTH, BATCH = 16, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class ModelReading:
     """A model that was read.
 
     Attributes:
@@ -65,16 +65,16 @@ def name_of(model: Model) -> str:
     return name if isinstance(name, str) else type(model).__name__
 
 
-def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> Read:
+def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> ModelReading:
     """Read a model on inputs; what cannot be read has a reason."""
     arrays = backend[WEIGHTS].weights(model)
     try:
-        return Read(name, backend.name, arrays, simplified(backend[PROGRAM].program(model, native(inputs))))
+        return ModelReading(name, backend.name, arrays, simplified(backend[PROGRAM].program(model, native(inputs))))
     except InvalidInput as error:
-        return Read(name, backend.name, arrays, None, str(error))
+        return ModelReading(name, backend.name, arrays, None, str(error))
 
 
-def as_run(found: Read, record: Record) -> Read:
+def as_run(found: ModelReading, record: Record) -> ModelReading:
     """The same with the operators that ran, where the model could not be read without running it."""
     if found.program is not None or record.program is None:
         return found
@@ -141,15 +141,17 @@ def stated(backend: Backend, model: Model) -> Sequence[Input] | None:
     return None if found is None else list(found)
 
 
-def fitted(backend: Backend, model: Model, source: Read, inputs: Inputs, name: str) -> tuple[Read, Inputs]:
+def read_alike(
+    backend: Backend, model: Model, source: ModelReading, inputs: Inputs, name: str
+) -> tuple[ModelReading, Inputs]:
     """The target read on the source's inputs, each with its axes in the target's order.
 
     Raises:
         InvalidInput: the target takes other inputs.
     """
     own, letters = stated(backend, model), source.letters
-    first: tuple[Read, Inputs] | None = None
-    last: Read | None = None
+    first: tuple[ModelReading, Inputs] | None = None
+    last: ModelReading | None = None
     for moved in _ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
         form = replace(inputs, arrays=dict(zip(inputs.arrays, moved, strict=True)))
         if form.form == "dict" and backend.name != source.framework:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,60 +18,13 @@ import numpy as np
 from agnostic.axes import Dimension, Dimensions
 from agnostic.program.nodes import Array, Node, Program, Value, values_in
 from agnostic.program.vocabulary import get
+from agnostic.transfer.cells import gathered
 from agnostic.transfer.frozen import folded_norm
-from agnostic.transfer.orders import Order, dimensions, order
-from agnostic.transfer.weights import Part, Weights
+from agnostic.transfer.orders import dimensions
+from agnostic.transfer.use import Use, after, users_of
+from agnostic.transfer.weights import ProgramWeights, WeightPart
 
-MOVES = frozenset({"reshape", "permute", "cast", "identity", "dropout", "expand"})
-"""Operators that hand all numbers on."""
 _STEPS = {"add": "shift", "multiply": "scale", "subtract": "minus", "divide": "over"}
-
-
-@dataclass(eq=False)
-class Use:
-    """One use of weights.
-
-    Attributes:
-        kind: ``"product"``, ``"convolution"``, ``"transposed"``, ``"norm"``, ``"table"``, ``"lstm"``, ``"gru"``,
-            ``"rnn"``, or the operator's name.
-        dims: the sizes that its counterpart has as well.
-        parts: its arrays by role.
-        nodes: the operators that it is made of, the first of them the one that is handed the data.
-        data: what it is applied to.
-        outputs: what it gives.
-        rows, columns: what stands along the features that come in, and that go out.
-        settings: what else decides what it computes.
-    """
-
-    kind: str
-    dims: tuple[int, ...]
-    parts: dict[str, Part]
-    nodes: list[Node]
-    data: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    rows: tuple[Dimension, ...] = ()
-    columns: tuple[Dimension, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def layer(self) -> str:
-        """The layer that runs it."""
-        return self.nodes[0].module
-
-    def names(self, weights: Weights) -> list[str]:
-        """Of its weights."""
-        found = [n for part in self.parts.values() if part.value for n in sorted(weights.names(part.value) or ())]
-        return list(dict.fromkeys([*found, *self.settings.get("leaves", ())]))
-
-    @property
-    def rows_order(self) -> Order | None:
-        """The order of the features that come in."""
-        return order(self.rows)
-
-    @property
-    def columns_order(self) -> Order | None:
-        """The order of the features that go out."""
-        return order(self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +39,7 @@ class Uses:
     """
 
     program: Program
-    weights: Weights
+    weights: ProgramWeights
     uses: list[Use]
     owners: Mapping[int, list[Use]]
     pieces: Mapping[Value, Use]
@@ -99,9 +52,7 @@ def uses_of(program: Program, arrays: Mapping[str, Array]) -> Uses:
         program: as :func:`agnostic.program.passes.simplified` leaves it.
         arrays: its parameters and buffers by name.
     """
-    from agnostic.transfer.cells import gathered
-
-    search = _Search(program, Weights(program, arrays))
+    search = _UseSearch(program, ProgramWeights(program, arrays))
     for place, node in enumerate(program.nodes):
         search.look(place, node)
     search.add_biases()
@@ -117,7 +68,7 @@ def uses_of(program: Program, arrays: Mapping[str, Array]) -> Uses:
     return Uses(program, search.weights, found, owners, pieces)
 
 
-def _plain(uses: list[Use], weights: Weights) -> list[Use]:
+def _plain(uses: list[Use], weights: ProgramWeights) -> list[Use]:
     """Without those of numbers that are computed from what other uses hold as it is, such as a product with zeros."""
     held = {
         name
@@ -130,34 +81,10 @@ def _plain(uses: list[Use], weights: Weights) -> list[Use]:
     return [use for use in uses if id(use) not in gone]
 
 
-def users_of(program: Program) -> dict[Value, list[Node]]:
-    """The nodes that use each value."""
-    found: dict[Value, list[Node]] = {}
-    for node in program.nodes:
-        for value in dict.fromkeys(v for x in node.operands for v in values_in(x)):
-            found.setdefault(value, []).append(node)
-    return found
-
-
-def after(users: Mapping[Value, Sequence[Node]], returned: Collection[Value], value: Value) -> Node | None:
-    """The only node that computes with a value, whatever moves its numbers on the way.
-
-    Args:
-        users: see :func:`users_of`.
-        returned: the program's outputs.
-        value: which.
-    """
-    while value not in returned and len(here := users.get(value, ())) == 1:
-        if here[0].operator not in MOVES:
-            return here[0]
-        value = here[0].outputs[0]
-    return None
-
-
-class _Search:
+class _UseSearch:
     """What was found so far."""
 
-    def __init__(self, program: Program, weights: Weights) -> None:
+    def __init__(self, program: Program, weights: ProgramWeights) -> None:
         self.program, self.weights = program, weights
         self.known = dimensions(program)
         self.places = {id(node): place for place, node in enumerate(program.nodes)}
@@ -289,7 +216,7 @@ class _Search:
 _CUTS = frozenset({"reshape", "permute", "cast", "identity", "dropout", "slice", "select"})
 
 
-def _joined(chain: Sequence[Use], weights: Weights) -> Use:
+def _joined(chain: Sequence[Use], weights: ProgramWeights) -> Use:
     """Steps as one norm: by its roles, where they are a scale and a shift, or a batch norm with its statistics."""
     first, last = chain[0], chain[-1]
     roles = [step.settings["role"] for step in chain]
@@ -305,25 +232,25 @@ def _joined(chain: Sequence[Use], weights: Weights) -> Use:
 
 
 # Operators -----------------------------------------------------------------------------------------------------------
-def _linear(search: _Search, node: Node) -> Use | None:
+def _linear(search: _UseSearch, node: Node) -> Use | None:
     kernel = search.static(node, 1)
     if kernel is None:
         return None
-    matrix = Part(kernel, lambda x: x.reshape(-1, x.shape[-1]))
+    matrix = WeightPart(kernel, lambda x: x.reshape(-1, x.shape[-1]))
     parts = {"kernel": matrix}
     if (bias := search.static(node, 2)) is not None:
-        parts["bias"] = Part(bias, _flat)
+        parts["bias"] = WeightPart(bias, _flat)
     size = (math.prod(kernel.shape[:-1]), kernel.shape[-1])
     x, y = search.dims(node.operands[0]), search.dims(node.outputs[0])
     return Use("product", size, parts, [node], (), node.outputs, x[-1:], y[-1:])
 
 
-def _matmul(search: _Search, node: Node) -> Use | None:
+def _matmul(search: _UseSearch, node: Node) -> Use | None:
     for place, other in ((1, 0), (0, 1)):
         kernel = search.static(node, place)
         if kernel is None or len(kernel.shape) != 2:
             continue
-        part = Part(kernel, lambda x: x.T) if place else Part(kernel)
+        part = WeightPart(kernel, lambda x: x.T) if place else WeightPart(kernel)
         size = kernel.shape[::-1] if place else kernel.shape
         axis = -1 if place else -2
         x, y = search.dims(node.operands[other]), search.dims(node.outputs[0])
@@ -332,7 +259,7 @@ def _matmul(search: _Search, node: Node) -> Use | None:
     return None
 
 
-def _einsum(search: _Search, node: Node) -> Use | None:
+def _einsum(search: _UseSearch, node: Node) -> Use | None:
     operands = node.operands[0]
     assert isinstance(operands, tuple)
     statics = [search.weights.names(x) if isinstance(x, Value) else None for x in operands]
@@ -350,7 +277,7 @@ def _einsum(search: _Search, node: Node) -> Use | None:
     assert isinstance(value, Value)
     rows = math.prod(value.shape[kernel.index(c)] for c in out)
     moved = [kernel.index(c) for c in (*out, *into)]
-    part = Part(value, lambda k: k.transpose(moved).reshape(rows, -1))
+    part = WeightPart(value, lambda k: k.transpose(moved).reshape(rows, -1))
     size = (rows, math.prod(value.shape) // rows)
     xs, ys = search.dims(data), search.dims(node.outputs[0])
     inside = tuple(xs[x.index(c)] for c in into) if xs else ()
@@ -358,16 +285,16 @@ def _einsum(search: _Search, node: Node) -> Use | None:
     return Use("product", size, {"kernel": part}, [node], (), node.outputs, inside, outside)
 
 
-def _convolution(search: _Search, node: Node) -> Use | None:
+def _convolution(search: _UseSearch, node: Node) -> Use | None:
     kernel = search.static(node, 1)
     if kernel is None:
         return None
     axis = node.attributes.get("channel_axis", 1)
     alone = node.attributes.get("groups", 1) == 1 and math.prod(kernel.shape[2:]) == 1
     kind = "product" if alone else "convolution"
-    parts = {"kernel": Part(kernel, _matrix if alone else lambda x: x)}
+    parts = {"kernel": WeightPart(kernel, _matrix if alone else lambda x: x)}
     if (bias := search.static(node, 2)) is not None:
-        parts["bias"] = Part(bias, _flat)
+        parts["bias"] = WeightPart(bias, _flat)
     x, y = search.dims(node.operands[0]), search.dims(node.outputs[0])
     size = kernel.shape[:2] if alone else kernel.shape
     settings = {k: node.attributes[k] for k in ("stride", "dilation")}
@@ -375,14 +302,14 @@ def _convolution(search: _Search, node: Node) -> Use | None:
                settings)  # fmt: skip
 
 
-def _transposed(search: _Search, node: Node) -> Use | None:
+def _transposed(search: _UseSearch, node: Node) -> Use | None:
     kernel = search.static(node, 1)
     if kernel is None:
         return None
     groups = node.attributes.get("groups", 1)
-    parts = {"kernel": Part(kernel, lambda x: blocks(x, groups))}
+    parts = {"kernel": WeightPart(kernel, lambda x: blocks(x, groups))}
     if (bias := search.static(node, 2)) is not None:
-        parts["bias"] = Part(bias, _flat)
+        parts["bias"] = WeightPart(bias, _flat)
     size = (kernel.shape[1] * groups, kernel.shape[0], *kernel.shape[2:])
     return Use("transposed", size, parts, [node], (), node.outputs, settings={"stride": node.attributes["stride"]})
 
@@ -406,7 +333,7 @@ _NORMS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def _norm(search: _Search, node: Node) -> Use | None:
+def _norm(search: _UseSearch, node: Node) -> Use | None:
     named = {role: v for k, role in enumerate(_NORMS[node.operator]) if k and (v := search.static(node, k)) is not None}
     x = search.dims(node.operands[0])
     rank = len(node.outputs[0].shape)
@@ -418,7 +345,7 @@ def _norm(search: _Search, node: Node) -> Use | None:
     size = max(math.prod(v.shape) for v in named.values())
     if node.operator == "prelu":
         columns = columns if len(next(iter(named.values())).shape) < 2 else _beside(next(iter(named.values())), x)
-    parts = {role: Part(value, _flat) for role, value in named.items()}
+    parts = {role: WeightPart(value, _flat) for role, value in named.items()}
     kind = "slope" if node.operator == "prelu" else "norm"
     settings: dict[str, Any] = {k: node.attributes[k] for k in ("epsilon",) if k in node.attributes}
     if kind == "slope":
@@ -426,7 +353,7 @@ def _norm(search: _Search, node: Node) -> Use | None:
     return Use(kind, (size,) if kind == "norm" else (), parts, [node], (), node.outputs, columns, columns, settings)
 
 
-def _step(search: _Search, node: Node) -> Use | None:
+def _step(search: _UseSearch, node: Node) -> Use | None:
     places = [k for k in range(2) if search.static(node, k) is not None]
     if len(places) != 1 or (places[0] == 0 and node.operator in ("subtract", "divide")):
         return None
@@ -437,10 +364,12 @@ def _step(search: _Search, node: Node) -> Use | None:
     role = _STEPS[node.operator]
     columns = _beside(value, search.dims(node.outputs[0]))
     size = math.prod(value.shape)
-    return Use("step", (size,), {role: Part(value, _flat)}, [node], (), node.outputs, columns, columns, {"role": role})
+    return Use(
+        "step", (size,), {role: WeightPart(value, _flat)}, [node], (), node.outputs, columns, columns, {"role": role}
+    )
 
 
-def _slopes(search: _Search, node: Node, place: int) -> Use | None:
+def _slopes(search: _UseSearch, node: Node, place: int) -> Use | None:
     """A PReLU with a slope for each number: relu(x) + (-slope) relu(-x)."""
     other = node.operands[1 - place]
     negative, positive = (search.giver(x) for x in (node.operands[place], other))
@@ -458,7 +387,9 @@ def _slopes(search: _Search, node: Node, place: int) -> Use | None:
     columns = _beside(slope, search.dims(node.outputs[0]))
     settings = {"size": math.prod(slope.shape), "channels": slope.shape[-1]}
     nodes = [direct[0], turned, positive, node, users[0]]
-    return Use("slope", (), {"slope": Part(slope, _flat)}, nodes, (), users[0].outputs, columns, columns, settings)
+    return Use(
+        "slope", (), {"slope": WeightPart(slope, _flat)}, nodes, (), users[0].outputs, columns, columns, settings
+    )
 
 
 def _beside(value: Value, dims: Dimensions) -> tuple[Dimension, ...]:
@@ -468,28 +399,28 @@ def _beside(value: Value, dims: Dimensions) -> tuple[Dimension, ...]:
     return tuple(d for n, d in zip(value.shape, dims[len(dims) - len(value.shape) :], strict=True) if n > 1)
 
 
-def _table(search: _Search, node: Node) -> Use | None:
+def _table(search: _UseSearch, node: Node) -> Use | None:
     table = search.static(node, 0)
     if table is None or len(table.shape) != 2 or node.attributes.get("axis", 0) != 0:
         return None
-    return Use("table", table.shape, {"table": Part(table)}, [node], (), node.outputs)
+    return Use("table", table.shape, {"table": WeightPart(table)}, [node], (), node.outputs)
 
 
-def _recurrent(search: _Search, node: Node) -> Use | None:
+def _recurrent(search: _UseSearch, node: Node) -> Use | None:
     start = 3 if node.operator == "lstm" else 2
     names = ("kernel", "recurrent", "bias", "second_bias", "projection")
     named = {n: v for k, n in enumerate(names, start) if (v := search.static(node, k)) is not None}
     x = search.dims(node.operands[0])
-    parts = {name: Part(value) for name, value in named.items()}
+    parts = {name: WeightPart(value) for name, value in named.items()}
     size = (*named["kernel"].shape, *named["recurrent"].shape)
     kept = {k: node.attributes.get(k) for k in ("reset_after", "function", "reverse")}
     return Use(node.operator, size, parts, [node], (), node.outputs, x[-1:], (), kept)
 
 
-def _other(search: _Search, node: Node) -> Use:
+def _other(search: _UseSearch, node: Node) -> Use:
     """Any other operator, by the places of its operands."""
     given = [v for x in node.operands for v in values_in(x)]
-    parts = {str(k): Part(v, _flat) for k, v in enumerate(given) if search.weights.names(v)}
+    parts = {str(k): WeightPart(v, _flat) for k, v in enumerate(given) if search.weights.names(v)}
     sizes = tuple(sorted(math.prod(part.value.shape) for part in parts.values() if part.value is not None))
     columns: tuple[Dimension, ...] = ()
     if len(parts) == 1:
@@ -509,7 +440,7 @@ def _matrix(x: Array) -> Array:
     return x.reshape(x.shape[:2])
 
 
-_MAKERS: Mapping[str, Callable[[_Search, Node], Use | None]] = {
+_MAKERS: Mapping[str, Callable[[_UseSearch, Node], Use | None]] = {
     "linear": _linear, "matmul": _matmul, "einsum": _einsum, "convolution": _convolution,
     "transposed_convolution": _transposed, "embedding": _table, "take": _table,
     **dict.fromkeys(_NORMS, _norm), **dict.fromkeys(_STEPS, _step), **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),

@@ -25,10 +25,11 @@ from agnostic.program.nodes import Array
 from agnostic.registry import Backend, Model, model_backend
 from agnostic.text import counted
 from agnostic.transfer.matching import matched
-from agnostic.transfer.preparation import Preparation, preparation, prepares
+from agnostic.transfer.preparation import InputScaling, preparation, prepares
 from agnostic.transfer.report import TransferReport, TransferRow
-from agnostic.transfer.sides import Read, as_run, fitted, given, made, name_of, read, stated
-from agnostic.transfer.uses import Use, Uses, uses_of
+from agnostic.transfer.sides import ModelReading, as_run, given, made, name_of, read, read_alike, stated
+from agnostic.transfer.use import Use
+from agnostic.transfer.uses import Uses, uses_of
 from agnostic.transfer.writing import planned, written
 
 
@@ -70,7 +71,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class TransferSource:
     """What a transfer needs of its source.
 
     Attributes:
@@ -79,19 +80,19 @@ class Source:
         card: of the model, which belongs to the weights.
     """
 
-    read: Read
+    read: ModelReading
     record: Record
     card: ModelCard | None
 
 
-def described(backend: Backend, model: Model, inputs: Inputs, name: str) -> Source:
+def described(backend: Backend, model: Model, inputs: Inputs, name: str) -> TransferSource:
     """Read and run the source."""
     with backend[TRANSFER].inference(model):
         found = record(Live(model, inputs), first=True)
-        return Source(as_run(read(backend, model, inputs, name), found), found, card_of(model))
+        return TransferSource(as_run(read(backend, model, inputs, name), found), found, card_of(model))
 
 
-def of_trace(path: str | os.PathLike[str]) -> Source:
+def of_trace(path: str | os.PathLike[str]) -> TransferSource:
     """A source that ran before, from its trace.
 
     Raises:
@@ -103,10 +104,10 @@ def of_trace(path: str | os.PathLike[str]) -> Source:
     run = found.program.run
     names = {leaf.value: leaf.name for leaf in run.program.of_role("parameter", "buffer")}
     arrays = {name: np.asarray(run.arrays[value]) for value, name in names.items()}
-    return Source(as_run(Read(found.title, found.model["backend"], arrays, None), found), found, None)
+    return TransferSource(as_run(ModelReading(found.title, found.model["backend"], arrays, None), found), found, None)
 
 
-def into(backend: Backend, model: Model, source: Source, name: str) -> TransferReport:
+def into(backend: Backend, model: Model, source: TransferSource, name: str) -> TransferReport:
     """The second half of :func:`transfer`: match, write, compare.
 
     Args:
@@ -117,11 +118,11 @@ def into(backend: Backend, model: Model, source: Source, name: str) -> TransferR
     """
     transfers = backend[TRANSFER]
     with transfers.inference(model):
-        mine, inputs = fitted(backend, model, source.read, source.record.inputs, name)
+        mine, inputs = read_alike(backend, model, source.read, source.record.inputs, name)
         if mine.program is None:
             mine = as_run(mine, record(Live(model, inputs), first=False))
         before = dict(mine.arrays)
-        job = _Job(source.read, mine)
+        job = _TransferJob(source.read, mine)
         values = job.values(transfers.computed(model))
         prepared = job.preparation(values)
         if prepared is not None:
@@ -137,10 +138,10 @@ def into(backend: Backend, model: Model, source: Source, name: str) -> TransferR
     return report
 
 
-class _Job:
+class _TransferJob:
     """The match of two models, and what it gives."""
 
-    def __init__(self, source: Read, target: Read) -> None:
+    def __init__(self, source: ModelReading, target: ModelReading) -> None:
         self.read, self.mine = source, target
         self.rows: list[TransferRow] = []
         self.notes: list[str] = []
@@ -178,7 +179,7 @@ class _Job:
         self._idle(found)
         return found
 
-    def preparation(self, values: Mapping[str, Array]) -> Preparation | None:
+    def preparation(self, values: Mapping[str, Array]) -> InputScaling | None:
         """How the two prepare their inputs differently, the target with its new weights."""
         if self.read.program is None or self.mine.program is None:
             return None
@@ -222,7 +223,7 @@ class _Job:
             )
 
 
-def _counts(name: str, side: Read) -> bool:
+def _counts(name: str, side: ModelReading) -> bool:
     return bool(side.arrays[name].dtype.kind != "f")
 
 
@@ -304,7 +305,7 @@ def _shapes(use: Use, found: Uses) -> str:
     return ", ".join(f"{n.rpartition('.')[2]} {found.weights.arrays[n].shape}" for n in use.names(found.weights))
 
 
-def _hand_over_card(model: Model, card: ModelCard | None, prepared: Preparation | None, name: str) -> None:
+def _hand_over_card(model: Model, card: ModelCard | None, prepared: InputScaling | None, name: str) -> None:
     """The preparation of images and the class names belong to the weights."""
     own = card_of(model)
     if card is None:
@@ -325,7 +326,7 @@ def _hand_over_card(model: Model, card: ModelCard | None, prepared: Preparation 
     attach(model, replace(card, spec=spec, preprocessing=preprocessing, size=size, aliases=aliases))
 
 
-def _judged(source: Source, found: Record, job: _Job, prepared: Preparation | None) -> TransferReport:
+def _judged(source: TransferSource, found: Record, job: _TransferJob, prepared: InputScaling | None) -> TransferReport:
     """What compare says of the two."""
     inputs = ", ".join(" x ".join(map(str, x.shape)) for x in found.fed)
     notes = list(job.notes)

@@ -25,7 +25,7 @@ def _is_function(node: Node) -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightPart:
     """One array of a use, in the layout that both frameworks' programs have in common.
 
     Attributes:
@@ -38,13 +38,13 @@ class Part:
     form: Callable[[Array], Array] = lambda x: x
     fixed: Array | None = None
 
-    def then(self, form: Callable[[Array], Array]) -> Part:
+    def then(self, form: Callable[[Array], Array]) -> WeightPart:
         """The same, moved once more."""
         before = self.form
-        return Part(self.value, lambda x: form(before(x)), None if self.fixed is None else form(self.fixed))
+        return WeightPart(self.value, lambda x: form(before(x)), None if self.fixed is None else form(self.fixed))
 
 
-class Weights:
+class ProgramWeights:
     """The weights of a program, and what it computes from them before it looks at its inputs.
 
     Args:
@@ -78,7 +78,7 @@ class Weights:
         """The weights that a value is computed from; None where it depends on the inputs."""
         return self._names.get(value)
 
-    def numbers(self, part: Part, instead: Mapping[str, Array] | None = None) -> Array:
+    def numbers(self, part: WeightPart, instead: Mapping[str, Array] | None = None) -> Array:
         """The numbers of a part.
 
         Args:
@@ -101,7 +101,7 @@ class Weights:
             results = evaluate(node, lambda v: self.value(v, instead))
         return np.asarray(results[node.outputs.index(value)])
 
-    def places(self, part: Part) -> Array | None:
+    def places(self, part: WeightPart) -> Array | None:
         """Where each number of a part stands among all weights in a row; -1: nowhere. None: it is computed."""
         found = None if part.value is None else self._places(part.value)
         return None if found is None else part.form(found)

@@ -15,9 +15,10 @@ import numpy as np
 
 from agnostic.errors import InvalidWeights
 from agnostic.program.nodes import Array
-from agnostic.transfer.matching import Pair
+from agnostic.transfer.matching import UsePair
 from agnostic.transfer.orders import rearranged
-from agnostic.transfer.uses import Use, Uses, after, users_of
+from agnostic.transfer.use import Use, after, users_of
+from agnostic.transfer.uses import Uses
 
 NEUTRAL: Mapping[str, float] = {
     "bias": 0.0, "second_bias": 0.0, "shift": 0.0, "mean": 0.0, "minus": 0.0, "scale": 1.0, "over": 1.0,
@@ -29,7 +30,7 @@ RECURRENT = ("lstm", "gru", "rnn")
 
 
 @dataclass(eq=False)
-class Plan:
+class WritePlan:
     """What one use of the target gets.
 
     Attributes:
@@ -39,13 +40,13 @@ class Plan:
         left: a bias that the target has no place for, until another use takes it.
     """
 
-    pair: Pair
+    pair: UsePair
     numbers: dict[str, Array]
     notes: list[str] = field(default_factory=list)
     left: Array | None = None
 
 
-def planned(pairs: Sequence[Pair], source: Uses, target: Uses, names: tuple[str, str]) -> list[Plan]:
+def planned(pairs: Sequence[UsePair], source: Uses, target: Uses, names: tuple[str, str]) -> list[WritePlan]:
     """What each use of the target gets.
 
     Args:
@@ -61,10 +62,10 @@ def planned(pairs: Sequence[Pair], source: Uses, target: Uses, names: tuple[str,
     return plans
 
 
-def _plan(pair: Pair, source: Uses, target: Uses) -> Plan:
+def _plan(pair: UsePair, source: Uses, target: Uses) -> WritePlan:
     a, b = pair.source, pair.target
     numbers = {role: np.asarray(source.weights.numbers(part)) for role, part in a.parts.items()}
-    plan = Plan(pair, numbers)
+    plan = WritePlan(pair, numbers)
     if a.kind in PRODUCTS:
         _product(plan, b)
     elif a.kind == "norm":
@@ -89,7 +90,7 @@ def _plan(pair: Pair, source: Uses, target: Uses) -> Plan:
     return plan
 
 
-def _no_place(pair: Pair, role: str) -> str:
+def _no_place(pair: UsePair, role: str) -> str:
     a, b = pair.source, pair.target
     have, lack = (b, a) if role in b.parts else (a, b)
     sides = ("the target", "the source") if role in b.parts else ("the source", "the target")
@@ -99,7 +100,7 @@ def _no_place(pair: Pair, role: str) -> str:
     )
 
 
-def _product(plan: Plan, b: Use) -> None:
+def _product(plan: WritePlan, b: Use) -> None:
     bias = plan.numbers.get("bias")
     if bias is not None and "bias" not in b.parts:
         plan.numbers.pop("bias")
@@ -107,7 +108,7 @@ def _product(plan: Plan, b: Use) -> None:
             plan.left = bias
 
 
-def _norm(plan: Plan, b: Use) -> None:
+def _norm(plan: WritePlan, b: Use) -> None:
     """A norm with statistics, where the target has none, or the other way round."""
     a, numbers = plan.pair.source, plan.numbers
     if "variance" in numbers and "variance" not in b.parts:
@@ -125,7 +126,7 @@ def _norm(plan: Plan, b: Use) -> None:
         numbers.pop("scale")
 
 
-def _recurrent(plan: Plan, b: Use) -> None:
+def _recurrent(plan: WritePlan, b: Use) -> None:
     numbers = plan.numbers
     if "second_bias" in numbers and "second_bias" not in b.parts:
         if plan.pair.source.kind == "gru":
@@ -137,7 +138,7 @@ def _recurrent(plan: Plan, b: Use) -> None:
         plan.notes.append("two biases added up")
 
 
-def _reorder(plan: Plan, a: Use, b: Use) -> None:
+def _reorder(plan: WritePlan, a: Use, b: Use) -> None:
     """The features that come in, and those that go out, in the target's order."""
     numbers = plan.numbers
     rows, columns = rearranged(a.rows_order, b.rows_order), rearranged(a.columns_order, b.columns_order)
@@ -158,7 +159,7 @@ def _reorder(plan: Plan, a: Use, b: Use) -> None:
         _slope(plan, b)
 
 
-def _slope(plan: Plan, b: Use) -> None:
+def _slope(plan: WritePlan, b: Use) -> None:
     """The slopes of a PReLU: one, one for each channel, or one for each number, of which many may be equal."""
     x = plan.numbers["slope"]
     wanted = b.settings["size"]
@@ -174,7 +175,7 @@ def _slope(plan: Plan, b: Use) -> None:
 
 
 # A bias that has no place --------------------------------------------------------------------------------------------
-def _hand_on(plan: Plan, plans: Sequence[Plan], target: Uses, names: tuple[str, str]) -> None:
+def _hand_on(plan: WritePlan, plans: Sequence[WritePlan], target: Uses, names: tuple[str, str]) -> None:
     after = _directly_after(plan.pair.target, target)
     other = next((p for p in plans if after is not None and p.pair.target is after), None)
     bias = plan.left
@@ -207,7 +208,7 @@ def _directly_after(use: Use, found: Uses) -> Use | None:
 
 
 # Into the arrays -----------------------------------------------------------------------------------------------------
-def written(plans: Sequence[Plan], target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
+def written(plans: Sequence[WritePlan], target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
     """The target's weights by name, with what it gets.
 
     Args:
@@ -220,7 +221,7 @@ def written(plans: Sequence[Plan], target: Uses, computed: Mapping[str, str]) ->
     names = {n for plan in plans for n in plan.pair.target.names(weights)}
     arrays = {name: np.array(weights.arrays[name], order="C") for name in names}
     whole: dict[str, Array] = {}
-    placed: list[tuple[Plan, str, Array]] = []
+    placed: list[tuple[WritePlan, str, Array]] = []
     for plan in plans:
         for role, part in plan.pair.target.parts.items():
             numbers, places = plan.numbers[role], weights.places(part)
@@ -239,13 +240,13 @@ def written(plans: Sequence[Plan], target: Uses, computed: Mapping[str, str]) ->
     return {name: x for name, x in arrays.items() if name not in computed} | whole
 
 
-def _why(plan: Plan) -> str:
+def _why(plan: WritePlan) -> str:
     if plan.pair.target.kind == "transposed":
         return "computes in groups: make the layer with groups=1"
     return "shares it with another layer that gets other numbers"
 
 
-def _whole(plan: Plan, role: str, numbers: Array, target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
+def _whole(plan: WritePlan, role: str, numbers: Array, target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
     """A weight that is computed from others, as it is to be."""
     part = plan.pair.target.parts[role]
     names = () if part.value is None else target.weights.names(part.value) or ()
