@@ -69,6 +69,7 @@ class _Exported:
         opaque: operators that are not put into the words of the vocabulary.
         called: the names of autograd functions by those of the operators that stand for them.
         followed: the names of those whose forward was followed.
+        objects: class names of what the model returns beside arrays.
     """
 
     model: nn.Module
@@ -78,6 +79,7 @@ class _Exported:
     opaque: Collection[str]
     called: Mapping[str, str]
     followed: Collection[str]
+    objects: Collection[str]
 
     def program(self) -> Program:
         """In the words of the vocabulary."""
@@ -87,6 +89,9 @@ class _Exported:
             f"The forward of the autograd function {function} was followed, and its backward was not: gradients are "
             "those of the operators in its forward."
             for function in sorted(self.followed)
+        ) + tuple(
+            f"An object of class {kind} in the output is left out: it is no array, dict, list or tuple."
+            for kind in sorted(self.objects)
         )
         found = _Reader(name, self.opaque, self.called).read(self.graph, modules)
         return replace(found, nodes=tuple(self._with_axes(node) for node in found.nodes), notes=notes)
@@ -151,9 +156,10 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
         try:
             with contextlib.ExitStack() as inner:
                 inner.enter_context(custom.registered(seen, called, followed))
-                graph = _export(model, args, kwargs)
+                objects: set[str] = set()
+                graph = _export(model, args, kwargs, objects)
                 stack.push(inner.pop_all())
-            return _Exported(model, args, kwargs, graph, opaque, called, followed)
+            return _Exported(model, args, kwargs, graph, opaque, called, followed, objects)
         except _FAILURES as error:
             inside = custom.function_in(error.__traceback__)
             more = closed if inside is None else closed | {inside}
@@ -168,7 +174,20 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
             closed = more
 
 
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.export.ExportedProgram:
+def _export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], objects: set[str]
+) -> torch.export.ExportedProgram:
+    """Export a model; the class names of what it returns beside arrays are added to ``objects``."""
+
+    def returned(original: Any, *given: Any, **named: Any) -> Any:
+        def one(x: Any) -> Any:
+            if isinstance(x, torch.Tensor | int | float | complex | str | torch.dtype | torch.device | None):
+                return x
+            objects.add(type(x).__name__)
+            return None
+
+        return pytree.tree_map(one, original(*given, **named))
+
     loggers = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
     with contextlib.ExitStack() as stack, warnings.catch_warnings(), silent(*loggers):
         warnings.simplefilter("ignore")
@@ -176,6 +195,7 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
+        stack.enter_context(patched([(model, "forward", returned)]))
         stack.enter_context(packed.padded(packed.longest(model, args, kwargs)))
         if "keras" in sys.modules and "triton" not in sys.modules:
             # Keras imports TensorFlow whenever it saves, and a process that has it and triton aborts.

@@ -269,3 +269,21 @@ def test_a_comment_says_where_axes_are_moved_and_what_for() -> None:
     said = re.findall("# axes moved for (.*)\\n.*ops.transpose", ported.source)
     assert said == ["convolution", "batch_norm"]
     assert len(said) == ported.source.count("ops.transpose")
+
+
+class Remembering(nn.Module):
+    """Returns an object of its own beside an array, as models of language return what they remember."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Rows, and an object."""
+        return {"rows": self.layer(x).relu(), "memory": Of(constants)}
+
+
+def test_an_object_in_the_output_is_left_out_with_a_note() -> None:
+    ported = ag.port(Remembering().eval(), "keras", ROWS, check=False)
+    assert any("object of class Of in the output is left out" in note for note in ported.report.notes)
+    assert re.search(r"return dict\(rows=.*\)\n", ported.source)
