@@ -8,7 +8,7 @@ numbers differ, or nothing can be written, the operator stays as it is, and torc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +18,13 @@ import torch
 
 from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.exact import evaluated, widened
+from agnostic.program.exact import widened
 from agnostic.program.nodes import Array, Node, Value, map_values, values_in
 from agnostic.program.runs import LayerRun, Run
 from agnostic.tables import filling
 from agnostic_torch import aten
 from agnostic_torch.aten import Call, Reader, Unreadable
+from agnostic_torch.exact import exact
 
 Raw = Callable[[Node, Sequence[Any]], tuple[Array, ...]]
 OWN = "aten."
@@ -50,12 +51,25 @@ def lowered(run: Run, raw: Raw) -> Run:
     return lowering.run()
 
 
+class _Arrays(dict[Value, Array]):
+    """Arrays by value, each computed again where it was let go."""
+
+    def __init__(self, computed: Callable[[Value], Mapping[Value, Array]]) -> None:
+        super().__init__()
+        self._computed = computed
+
+    def __missing__(self, value: Value) -> Array:
+        found = self._computed(value)
+        self.update(found)
+        return found[value]
+
+
 @dataclass
 class _Lowering:
     source: Run
     raw: Raw
     builder: Builder = field(default_factory=Builder)
-    arrays: dict[Value, Array] = field(default_factory=dict)
+    arrays: _Arrays = field(init=False)
     new: dict[Value, Value] = field(default_factory=dict)
     checked: dict[Any, bool] = field(default_factory=dict)
 
@@ -63,13 +77,31 @@ class _Lowering:
         program = self.source.program
         values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
         self.builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
-        self.arrays = {value: widened(x) for value, x in self.source.arrays.items()}
+        self.arrays = _Arrays(self._computed)
         self.uses = Counter(v for node in program.nodes for x in node.operands for v in values_in(x))
+        self.left = Counter(self.uses)
         self.uses.update(value for _, value in program.outputs)
         self.uses.update(value for call in self.source.calls for value in (*call.inputs, *call.outputs))
 
+    def _computed(self, value: Value) -> Mapping[Value, Array]:
+        """A value that was let go, or a leaf."""
+        if value in self.source.arrays:
+            return {value: widened(self.source.arrays[value])}
+        node = self.builder.giver(value)
+        assert node is not None
+        given = [map_values(x, self.arrays.__getitem__) for x in node.operands]
+        compute = self.raw if node.operator.startswith((OWN, "view.")) else exact
+        return dict(zip(node.outputs, compute(node, given), strict=True))
+
     def add(self, node: Node) -> None:
-        """Write a node, by a reader or as it is, and compute it."""
+        """Write a node, by a reader or as it is, compute it, and let go what no other node reads."""
+        self._write(node)
+        self.left.subtract(v for operand in node.operands for v in values_in(operand))
+        for value in {v for operand in node.operands for v in values_in(operand)}:
+            if self.left[value] <= 0:
+                self.arrays.pop(self.new.get(value, value), None)
+
+    def _write(self, node: Node) -> None:
         self.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
         operands = tuple(map_values(x, lambda v: self.new.get(v, v)) for x in node.operands)
         node = replace(node, operands=operands)
@@ -97,7 +129,7 @@ class _Lowering:
             found = _written(node, self.builder)
             for one in self.builder.nodes[start:]:
                 given = [map_values(x, self.arrays.__getitem__) for x in one.operands]
-                self.arrays.update(zip(one.outputs, evaluated(one, given), strict=True))
+                self.arrays.update(zip(one.outputs, exact(one, given), strict=True))
         except (Unreadable, InvalidInput, AssertionError, KeyError):
             self.checked[key] = False
             return None

@@ -24,12 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, held, patched
-from agnostic.program.exact import evaluated
 from agnostic.program.nodes import Array, Leaf, Node, Program, Role, Value, map_values
 from agnostic.program.runs import LayerRun, Run
 from agnostic.program.vocabulary import operators
 from agnostic_torch import calls, values
 from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
+from agnostic_torch.exact import exact
 from agnostic_torch.layers import unwrap
 from agnostic_torch.lowering import OWN, lowered
 from agnostic_torch.taps import leaves
@@ -365,7 +365,7 @@ def evaluates(operator: str) -> bool:
 
 def evaluate(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.recording.Recordings.evaluate`."""
-    return computed(node, operands) if node.operator.startswith((OWN, "view.")) else evaluated(node, operands)
+    return computed(node, operands) if node.operator.startswith((OWN, "view.")) else exact(node, operands)
 
 
 def computed(node: Node, operands: Sequence[Any]) -> tuple[Array, ...]:

@@ -201,9 +201,12 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
     for pair in ((coded, own), (own, coded)):
         traces = ag.compare(*pair)
         assert traces.same, str(traces)
-    for pair, place in (((lacking, own), "pool"), ((own, lacking), "end.pool")):
+    for pair, place, mistake in (
+        ((lacking, own), "conv_b", "activation_extra"), ((own, lacking), "start.c2", "activation_missing"),
+    ):  # fmt: skip
         traces = ag.compare(*pair)
         assert str(traces.first_divergence) == place, str(traces)
-        assert traces.first_divergence.kind == "code", str(traces)
+        assert traces.diagnosis.mistake == mistake, str(traces)
+        assert traces.diagnosis[0].proven, str(traces)
     separable(images, Path(own).parent)
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})
