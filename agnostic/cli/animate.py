@@ -63,12 +63,7 @@ def animate(
 
     if bool(wanted) == (layer is not None):
         raise InvalidInput("give classes, or --layer and --channels: one of the two")
-    if out.suffix.lower() not in animation.FORMATS:
-        raise InvalidInput(f"--out ends in {', '.join(animation.FORMATS)}, not {out.suffix!r}")
-    if out.exists() and not force:
-        raise InvalidInput(
-            f"{str(out)!r} is there already: choose another name with --out, or write over it with --force"
-        )
+    _check_out(out, force)
     bound, start = _bytes(most), time.perf_counter()
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
     options: dict[str, Any] = {
@@ -90,6 +85,17 @@ def animate(
         return
     common.say(f"{out} ({len(found)} frames of {found.shape[2]} x {found.shape[1]}, {report['bytes']:,} bytes)")
     common.say(drawing.time_taken(len(found), time.perf_counter() - start, "frame"))
+
+
+def _check_out(out: Path, force: bool) -> None:
+    from agnostic.visualization.animation import FORMATS
+
+    if out.suffix.lower() not in FORMATS:
+        raise InvalidInput(f"--out ends in {', '.join(FORMATS)}, not {out.suffix!r}")
+    if out.exists() and not force:
+        raise InvalidInput(
+            f"{str(out)!r} is there already: choose another name with --out, or write over it with --force"
+        )
 
 
 def _objectives(classes: list[str], layer: str | None, channels: str) -> list[Objective]:

@@ -70,11 +70,8 @@ def explain(
 
     methods, photos = _checked(method or _DEFAULT), drawing.photos_at(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
-    given = {
-        "inputs": common.example_inputs(inputs or []),
-        "image": common.parse_image(image),
-        "size": common.parse_size(size),
-    }
+    given = {"inputs": common.example_inputs(inputs or []), "image": common.parse_image(image),
+             "size": common.parse_size(size)}  # fmt: skip
     asked = {"layer": layer, "steps": steps, "samples": samples, "seed": seed}
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
@@ -94,14 +91,20 @@ def explain(
             reports.append(_written(path, found, made_by, about, force, labels))
             if not json:
                 _say(found, path)
+    _tell(reports, unreadable, is_single=single is not None, as_json=json)
+    if not json:
+        common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
+
+
+def _tell(reports: Sequence[Any], unreadable: Sequence[str], *, is_single: bool, as_json: bool) -> None:
+    """Print what was written as JSON, or the photos that were skipped."""
     if not reports:
-        raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
-    if json:
-        common.print_json(reports[0] if single is not None else {"pictures": reports, "unreadable": unreadable})
+        raise InvalidInput(f"none of {counted(len(unreadable), 'photo')} can be read: {unreadable[0]}")
+    if as_json:
+        common.print_json(reports[0] if is_single else {"pictures": reports, "unreadable": unreadable})
         return
     for reason in unreadable:
         common.say(f"skipped: {reason}")
-    common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
 
 
 def _say(found: Sequence[Any], path: Path) -> None:

@@ -70,10 +70,8 @@ def taps(
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     parts = (None if channels is None else f"channels-{channels}", size, *drawing.inputs_name(inputs, image))
-    report: list[dict[str, Any]] = []
     start = time.perf_counter()
-    flat: dict[str, None] = {}
-    unreadable: list[str] = []
+    report, flat, unreadable = list[dict[str, Any]](), dict[str, None](), list[str]()
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
@@ -94,8 +92,6 @@ def taps(
                 if not json:
                     common.say(f"{made['path']} ({made.pop('summary')})")
             flat.update((x.name, None) for x in left_out if x.calls)
-    if not report:
-        raise InvalidInput(f"none of {counted(len(photos), 'photo')} can be read: {unreadable[0]}")
     _tell({"mosaics": report, "left_out": list(flat), "unreadable": unreadable}, json)
     if not json:
         common.say(drawing.time_taken(len(photos) - len(unreadable), time.perf_counter() - start, "photo"))
@@ -123,6 +119,9 @@ class Look:
 
 
 def _tell(report: Mapping[str, Any], as_json: bool) -> None:
+    if not report["mosaics"]:
+        unreadable = report["unreadable"]
+        raise InvalidInput(f"none of {counted(len(unreadable), 'photo')} can be read: {unreadable[0]}")
     if as_json:
         common.print_json(report)
         return

@@ -229,18 +229,6 @@ class Ascent:
                 others.update(term.uses())
         return {layer: indices for layer, indices in wanted.items() if layer not in others}
 
-    def remarks(self, climbed: Climbed) -> list[str]:
-        """A remark on each image of a micro-batch for the user; empty if there is none."""
-        labels = self.objective.labels()
-        return [
-            _silent_part(
-                self.objective, labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist()
-            )
-            if reached
-            else f"{_UNREACHED} {labels[image]!r}, so it stays unchanged: {_SILENT}"
-            for place, (image, reached) in enumerate(zip(climbed.images, climbed.reached.tolist(), strict=True))
-        ]
-
     # Functions of one step, over Ops --------------------------------------------------------------------------------
     def score(
         self,
@@ -343,6 +331,17 @@ def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) 
     y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
     x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
     return ops.take(ops.reshape(field, (4 * height * width, -1)), y * (2 * width) + x, 0)
+
+
+def remarks_on(ascent: Ascent, climbed: Climbed) -> list[str]:
+    """A remark on each image of a micro-batch for the user; empty if there is none."""
+    objective, labels = ascent.objective, ascent.objective.labels()
+    return [
+        _silent_part(objective, labels[image], image, () if climbed.parts is None else climbed.parts[place].tolist())
+        if reached
+        else f"{_UNREACHED} {labels[image]!r}, so it stays unchanged: {_SILENT}"
+        for place, (image, reached) in enumerate(zip(climbed.images, climbed.reached.tolist(), strict=True))
+    ]
 
 
 def _silent_part(objective: Objective, label: str, image: int, reached: Sequence[bool]) -> str:

@@ -28,7 +28,7 @@ from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
 from agnostic.version import __version__
-from agnostic.visualization.ascent import Ascent, Settings
+from agnostic.visualization.ascent import Ascent, Settings, remarks_on
 from agnostic.visualization.captions import captioned
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
@@ -231,7 +231,7 @@ def _ascend(
     done = 0
     try:
         for climbed in backend[ASCENT].ascend(model, ascent, settings):
-            for place, (i, remark) in enumerate(zip(climbed.images, ascent.remarks(climbed), strict=True)):
+            for place, (i, remark) in enumerate(zip(climbed.images, remarks_on(ascent, climbed), strict=True)):
                 text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
                 path = drawing.image_path(drawing.items[missing[i]])
                 write_png(path, climbed.pixels[place], {KEYWORD: json.dumps(text)})

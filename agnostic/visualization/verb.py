@@ -27,7 +27,7 @@ from agnostic.models.preparing import images_for, preprocessed, preprocessing_of
 from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
 from agnostic.visualization import recipes
-from agnostic.visualization.ascent import Ascent, Settings, check_reached
+from agnostic.visualization.ascent import Ascent, Settings, check_reached, remarks_on
 from agnostic.visualization.images import Images
 from agnostic.visualization.live import NotebookPicture
 from agnostic.visualization.objective import OUTPUT, ModelLookup, Objective, check_ran
@@ -317,7 +317,7 @@ def visualize(
         images = climbed.images
         pixels[images.start : images.stop] = climbed.pixels
         scores[:, images.start : images.stop] = climbed.scores
-        remarks += ascent.remarks(climbed)
+        remarks += remarks_on(ascent, climbed)
     labels = ascent.objective.labels()
     check_reached(labels, remarks)
     return Images.of(pixels, labels, scores, ascent.recipe, remarks)

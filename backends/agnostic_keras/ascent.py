@@ -379,19 +379,24 @@ class Network:
                 output = predict(self._model, self.ascent.call.having(inputs, others))
             except Stop:
                 return taps
-        if not hasattr(output, "shape") or len(output.shape) != 2:
-            what = (
-                counted(len(output.shape), "axis", "axes")
-                if hasattr(output, "shape")
-                else f"type {type(output).__name__}"
-            )
-            raise InvalidInput(
-                f"the model's output has {what}, not (batch, classes): "
-                "give logit(..., layer=...) the layer of the logits"
-            )
-        self.outputs = int(output.shape[1])
+        self.outputs = _count_of_classes(output)
         taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
+
+
+def _count_of_classes(output: Any) -> int:
+    """The number of classes of a model's output.
+
+    Raises:
+        InvalidInput: the output is not (batch, classes).
+    """
+    if hasattr(output, "shape") and len(output.shape) == 2:
+        return int(output.shape[1])
+    has_axes = hasattr(output, "shape")
+    what = counted(len(output.shape), "axis", "axes") if has_axes else f"type {type(output).__name__}"
+    raise InvalidInput(
+        f"the model's output has {what}, not (batch, classes): give logit(..., layer=...) the layer of the logits"
+    )
 
 
 def _is_plain(layer: keras.Layer) -> bool:

@@ -1407,13 +1407,13 @@ def _fourier(axes: int | None, *, inverse: bool, half: bool) -> Reader:
             wanted = list(_many(sizes, len(along)))
             if half and inverse:
                 wanted[-1] = wanted[-1] // 2 + 1
-            x = _fitted(c, x, along, wanted)
+            x = _cut_or_filled(c, x, along, wanted)
         return _transformed(c, x, along, inverse, half, c.get("norm") or "backward")
 
     return reader
 
 
-def _fitted(c: Call, x: Value, axes: Sequence[int], sizes: Sequence[int]) -> Value:
+def _cut_or_filled(c: Call, x: Value, axes: Sequence[int], sizes: Sequence[int]) -> Value:
     """Cut or filled with zeros at the end of axes."""
     for axis, size in zip(axes, sizes, strict=True):
         if size == -1 or size == x.shape[axis]:
