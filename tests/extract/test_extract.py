@@ -121,6 +121,9 @@ def test_it_reads_as_plain_zarr_and_xarray(model: Any, tmp_path: Path) -> None:
     assert header["versions"]["torch"] == torch.__version__
     assert header["model"]["class"] == "Network"
     assert set(header["fingerprint"]) == {"model", "dataset", "preprocessing", "layers", "versions"}
+    # Rows are a data set for a loader.
+    loader = torch.utils.data.DataLoader(ag.taps.open(path)["conv"]["mean"], batch_size=10)
+    np.testing.assert_array_equal(np.concatenate(list(loader)), group["layers/conv/mean"][:])
     xarray = pytest.importorskip("xarray")
     data = xarray.open_zarr(path, group="layers/tokens", consolidated=False)
     assert dict(data.sizes) == {"sample": 23, "position": 100, "channel": 4}

@@ -14,7 +14,7 @@ import pytest
 import agnostic as ag
 from agnostic.extract.samples import samples_of
 from agnostic.files import write_png
-from tests.engines import run_on_engine
+from tests.engines import ENGINES, run_on_engine
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("zarr")
@@ -186,18 +186,11 @@ def test_webdataset(model: Any, expected: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_data_sets_and_models_of_keras() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_data_sets_and_models_of_keras(engine: str) -> None:
     run_on_engine(
-        "tensorflow", Path(__file__).with_name("keras_checks.py"), needs=("keras", "zarr"),
-        variables={"AGNOSTIC_TEST_ENGINE": "tensorflow"},
-    )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_models_of_keras_on_jax() -> None:
-    run_on_engine(
-        "jax", Path(__file__).with_name("keras_checks.py"), needs=("keras", "zarr"),
-        variables={"AGNOSTIC_TEST_ENGINE": "jax"},
+        engine, Path(__file__).with_name("keras_checks.py"), needs=("keras", "zarr"),
+        variables={"AGNOSTIC_TEST_ENGINE": engine},
     )  # fmt: skip
 
 
