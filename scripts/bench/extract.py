@@ -50,7 +50,7 @@ def on_torch(size: int, count: int) -> dict[str, Callable[[], Any]]:
 
     model = ag.load("torchvision:resnet18", weights="random")
     images = pixels(size, count)
-    inputs = torch.cat([ag.prepare(model, images[i : i + BATCH]) for i in range(0, count, BATCH)])
+    inputs = torch.cat([ag.prepare(model, images[i : i + BATCH], size=size) for i in range(0, count, BATCH)])
 
     @torch.inference_mode()
     def bare() -> None:
@@ -84,7 +84,10 @@ def on_keras(size: int, count: int) -> dict[str, Callable[[], Any]]:
     model = ag.load("efficientnet_lite0", backend="keras", weights="random")
     images = pixels(size, count)
     inputs = np.concatenate(
-        [keras.ops.convert_to_numpy(ag.prepare(model, images[i : i + BATCH])) for i in range(0, count, BATCH)]
+        [
+            keras.ops.convert_to_numpy(ag.prepare(model, images[i : i + BATCH], size=size))
+            for i in range(0, count, BATCH)
+        ]
     )
     several = ag.submodel(model, BLOCKS)
 
