@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from agnostic.port.names import is_usual
 from agnostic.program.nodes import Node, Operand, Program, Value, values_in
 
 SMALL = 2
@@ -50,8 +51,13 @@ def reads(node: Node) -> Iterator[Value]:
         yield from values_in(operand)
 
 
-def regions(program: Program) -> Region:
-    """The tree of a program's calls; the root is the model."""
+def regions(program: Program, layered: Collection[Value]) -> Region:
+    """The tree of a program's calls; the root is the model.
+
+    Args:
+        program: laid out.
+        layered: weights that layers of the target may have; a block that holds others itself stays a block.
+    """
     root = Region("", program.name)
     open_: list[tuple[str, Region]] = [("", root)]
     for node in program.nodes:
@@ -66,11 +72,13 @@ def regions(program: Program) -> Region:
             open_[-1][1].items.append(region)
             open_.append((key, region))
         open_[-1][1].items.append(node)
-    owners = {x.value: x.name.rpartition(".")[0] for x in program.leaves if x.role in ("parameter", "buffer")}
+    held = [x for x in program.leaves if x.role in ("parameter", "buffer")]
+    owners = {x.value: x.name.rpartition(".")[0] for x in held}
+    kept = {x.value for x in held if x.value not in layered or not is_usual(x.name)}
     weights = {x.value for x in program.leaves if x.role != "input"}
     alone = _of_weights_alone(root, weights)
     _splice(root, lambda region: id(region) in alone)
-    _dissolve(root, {value for _, value in program.outputs}, owners)
+    _dissolve(root, {value for _, value in program.outputs}, owners, kept)
     return root
 
 
@@ -97,9 +105,9 @@ def _keys(node: Node) -> list[str]:
     return [known.get(path, path) for path in paths]
 
 
-def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str]) -> None:
+def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kept: set[Value]) -> None:
     """Inline small calls, and the calls of a layer that differ from each other."""
-    _splice(root, lambda region: _is_small(region, owners))
+    _splice(root, lambda region: _is_small(region, owners, kept))
     while True:
         by_path: dict[str, list[Region]] = defaultdict(list)
         for region in root.regions:
@@ -126,14 +134,17 @@ def _weights(region: Region, owners: Mapping[Value, str]) -> tuple[Value, ...]:
     return tuple(value for node in region.nodes for value in reads(node) if value in owners)
 
 
-def _is_small(region: Region, owners: Mapping[Value, str]) -> bool:
-    """Whether a call has few operators, and inlining it keeps the path of every weight."""
+def _is_small(region: Region, owners: Mapping[Value, str], kept: set[Value]) -> bool:
+    """Whether a call has few operators, and inlining it keeps the path and the name of every weight."""
+    if region.path and any(value in kept for node in region.nodes for value in reads(node)):
+        return False
     if any(isinstance(item, Region) for item in region.items):
         return False
     count = sum(node.operator not in ("reshape", "permute") for node in region.nodes)
     found = {owners[value] for node in region.nodes for value in reads(node) if value in owners}
-    # All weights of one operator may be those of a cell, whose name the one layer of the target does not have.
-    if found - {region.path} and not (count == len(found) == 1):
+    # The one operator of a layer may read the weights of a cell, whose name the one layer of the target does not have.
+    runs_itself = all(node.module == region.path for node in region.nodes)
+    if found - {region.path} and not (count == len(found) == 1 and runs_itself):
         return False
     return count <= SMALL
 

@@ -101,7 +101,7 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
     found = []
     names = {name: name for name in known}
     for name, new in draft.written.layers.items():
-        source = names.get(name)
+        source = names.get(draft.layers.get(name, name))
         if source is None:
             continue
         for value, places in held.get(new, ()):

@@ -127,8 +127,10 @@ class Classes:
             end = place + 1
             if name != prefix:
                 first = int(name[len(prefix) :])
-                while end < len(found) and found[end] == (f"{prefix}{first + end - place}", code):
+                while end < len(found) and found[end][0] == f"{prefix}{first + end - place}":
                     end += 1
+                end = place + _alike([code for _, code in found[place:end]])
+                code = _counted([code for _, code in found[place:end]], first)
             alike = place and _makers(found[place - 1][1])[:1] == _makers(code)[:1]
             if name != prefix and (end - place > 1 or (least == 1 and alike and f"{prefix}0" in taken)):
                 each = Name("str(i)") if not prefix else Name(f'f"{prefix}{{i}}"')
@@ -218,6 +220,59 @@ class Classes:
             if word and (word not in name or name in taken):
                 name = class_name(word + name, set())
             group.name = identifier(name, taken)
+
+
+def _alike(codes: Sequence[Code]) -> int:
+    """How many pieces of code at the beginning are equal, or three and more but for numbers that grow evenly."""
+    equal = next((n for n, code in enumerate(codes) if code != codes[0]), len(codes))
+    if equal > 1 or len(codes) < 3:
+        return equal
+    steps = _steps(codes[0], codes[1])
+    count = 2
+    while steps and count < len(codes) and _steps(codes[count - 1], codes[count]) == steps:
+        count += 1
+    return count if count > 2 else 1
+
+
+def _steps(one: Code, other: Code) -> tuple[int, ...] | None:
+    """By how much numbers of channels are larger in another piece of code; None where it differs in more."""
+    first, second = NumbersTaken([]), NumbersTaken([])
+    if replaced(one, first) != replaced(other, second):
+        return None
+    found = tuple(b - a for a, b in zip(first.numbers, second.numbers, strict=True))
+    return found if any(found) and all(step >= 0 for step in found) else None
+
+
+def _counted(codes: Sequence[Code], first: int) -> Code:
+    """One piece of code for several, with numbers that grow evenly said by the loop's variable."""
+    if len(codes) < 2 or codes[0] == codes[1]:
+        return codes[0]
+    steps = iter(_steps(codes[0], codes[1]) or ())
+
+    def said(piece: Code) -> Code:
+        if type(piece) is not int or isinstance(piece, bool):
+            return piece
+        step = next(steps)
+        if not step:
+            return piece
+        start = piece - step * first
+        return Infix("+", start, Infix("*", step, Name("i"))) if start else Infix("*", step, Name("i"))
+
+    return replaced(codes[0], said)
+
+
+class NumbersTaken:
+    """Takes the numbers out of code, in order."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    def __call__(self, piece: Code) -> Code:
+        """A mark in the place of a number."""
+        if type(piece) is not int:
+            return piece
+        self.numbers.append(piece)
+        return Name("#")
 
 
 def _kind_of(body: Body) -> str:

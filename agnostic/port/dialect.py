@@ -148,6 +148,9 @@ class Dialect(Protocol):
     lists: bool
     """Whether layers in a list keep the names given to their constructors."""
 
+    holds_weights: bool
+    """Whether a block that holds weights itself calls functions with them; else they are a layer's."""
+
     helpers: Mapping[str, str]
     """Functions that may be called, by name, with their source; written into the file if they are used."""
 
@@ -173,6 +176,10 @@ class Dialect(Protocol):
 
     def as_layer(self, node: Node) -> Code | None:
         """A layer without weights that applies the node to its first operand, for stacks; None: there is none."""
+        ...
+
+    def layer_path(self, path: str) -> str:
+        """The path by which the framework's own naming knows a layer: of names joined by slashes, one by dots."""
         ...
 
     def named(self, constructor: Code, name: Code) -> Code:

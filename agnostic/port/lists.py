@@ -118,7 +118,7 @@ def _follows(first: tuple[Member, Code], other: tuple[Member, Code] | None, step
     """Whether two layers are equal apart from the number at the end of the name, which is larger by a given step."""
     if other is None or other[1] != first[1]:
         return False
-    one, two = (re.fullmatch(r"(\w*?)(\d+)", found[0].layer) for found in (first, other))
+    one, two = (re.fullmatch(r"([\w-]*?)(\d+)", found[0].layer) for found in (first, other))
     return one is not None and two is not None and one[1] == two[1] and int(two[2]) == int(one[2]) + step
 
 
@@ -177,10 +177,12 @@ def _rewritten(
     first = gone[0]
     assert first is not None
     names = {found[0].name for found in gone if found is not None}
-    match = re.fullmatch(r"(\w*?)(\d+)", first[0].layer)
+    match = re.fullmatch(r"([\w-]*?)(\d+)", first[0].layer)
     assert match is not None
     prefix, number = match[1], int(match[2])
-    name = identifier(f"{prefix.strip('_') or 'layer'}_layers" if len(prefix) < 4 else f"{prefix.strip('_')}s", names)
+    word = prefix.strip("_-")
+    plural = f"{word[:-1]}_list" if word.endswith("s") else f"{word}s"
+    name = identifier(f"{word or 'layer'}_layers" if len(prefix) < 4 else plural, names)
     each = Each(named(first[1], Name(f'f"{prefix}{{i}}"')), "i", number, Infix("+", count, number) if number else count)
     member = Member(name, "", constructor=Listed((each,)))
     made: list[tuple[Member, Code]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from agnostic.port.classes import Classes
 from agnostic.port.code import Dim, Name, class_name, identifier, parts
 from agnostic.port.dialect import Class, Dialect, File, Written
 from agnostic.port.functions import LONGEST, Functions, Stub
+from agnostic.port.hierarchy import nested
 from agnostic.port.laying import laid_out
 from agnostic.port.layout import LaidOut, Rearrangement
 from agnostic.port.lists import joined_inputs
+from agnostic.port.names import dotted
 from agnostic.port.padding import agreed
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
@@ -34,6 +36,8 @@ class Draft:
         written: the source text, its weights and layers.
         stubs: calls of functions that the user fills in; their nodes belong to the laid program.
         has_guesses: whether the formula of a length was found by trial.
+        layers: the source's name of each layer of the port.
+        names: the source's name of each weight that has another in the laid program.
     """
 
     program: Program
@@ -41,12 +45,14 @@ class Draft:
     written: Written
     stubs: tuple[Stub, ...] = ()
     has_guesses: bool = False
+    layers: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def arrays(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The new model's variables by path, from the source model's weights by name."""
         found = {}
         for path, (leaf, steps) in self.written.weights.items():
-            array = np.asarray(weights[leaf.name]) if leaf.array is None else leaf.array
+            array = np.asarray(weights[self.names.get(leaf.name, leaf.name)]) if leaf.array is None else leaf.array
             first = [self.laid.weights[leaf.name]] if leaf.array is None and leaf.name in self.laid.weights else []
             for step in [*first, *steps]:
                 array = step(array)
@@ -75,7 +81,8 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
         Differ: the programs differ in more than lengths.
     """
     programs = agreed(programs)
-    laid = [laid_out(program, dialect.channels) for program in programs]
+    sorted_ = [nested(program) for program in programs]
+    laid = [laid_out(found.program, dialect.channels) for found in sorted_]
     program = merged([found.program for found in laid]) if len(laid) > 1 else laid[0].program
     inputs = program.of_role("input")
     taken = {*dialect.helpers, *(leaf.name for leaf in inputs)}
@@ -96,6 +103,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     weights: dict[str, tuple[Leaf, tuple[Rearrangement, ...]]] = {}
     layers: dict[str, Value] = {}
     _collect(root, "", weights, layers)
+    paths = {inner: dialect.layer_path(inner) for inner in layers}
     helpers = _helpers(classes, dialect, blocks)
     name = file_name(program)
     turned = any(list(places) != sorted(places) for places in laid[0].inputs.values())
@@ -119,7 +127,9 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     notes = tuple(dict.fromkeys(blocks.notes))
     places = {id(node): place for place, node in enumerate(program.nodes)}
     opened = [replace(stub, node=laid[0].program.nodes[places[id(stub.node)]]) for stub in functions.stubs]
-    return Draft(programs[0], laid[0], Written(text, weights, layers, notes), tuple(opened), blocks.has_guesses)
+    written = Written(text, weights, {paths[inner]: value for inner, value in layers.items()}, notes)
+    old = {paths[inner]: sorted_[0].layers.get(dotted(inner), dotted(inner)) for inner in layers}
+    return Draft(programs[0], laid[0], written, tuple(opened), blocks.has_guesses, old, sorted_[0].weights)
 
 
 FIX = (
@@ -139,13 +149,13 @@ def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, V
         inner = f"{path}/{member.layer}" if path else member.layer
         if member.body is not None:
             if len(member.body.outputs) == 1:
-                layers[inner.replace("/", ".")] = member.body.outputs[0]
+                layers[inner] = member.body.outputs[0]
             _collect(member.body, inner, weights, layers)
         elif member.leaf is not None:
             weights[inner] = (member.leaf, ())
         else:
             if member.output is not None:
-                layers[inner.replace("/", ".")] = member.output
+                layers[inner] = member.output
             weights |= {f"{inner}/{name}": (leaf, steps) for name, leaf, steps in member.weights}
 
 

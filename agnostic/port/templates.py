@@ -227,6 +227,8 @@ def visited(code: Code, hint: str, visit: Visit) -> Code:
     if isinstance(code, If | Loop):
         return rebuilt(code, lambda part: visited(part, hint, visit))
     if isinstance(code, tuple):
+        if len(code) == 2 and isinstance(code[0], Name) and code[0].text.startswith('"'):
+            return (code[0], visited(code[1], code[0].text.strip('"'), visit))  # a layer of a stack under its name
         return tuple(visited(part, hint, visit) for part in code)
     return code
 

@@ -98,6 +98,19 @@ class Ported:
             raise InvalidInput(f"cannot write into {where}: {error.strerror or error}") from error
         return path
 
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """The source's name of each layer of the new model that stands for one; most have the same on both sides."""
+        draft = self.report.draft
+        return {name: source for name, source in draft.layers.items() if source in draft.program.modules}
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """The source's name of the weight that each of the new model's variables holds, by their paths."""
+        draft = self.report.draft
+        found = draft.written.weights.items()
+        return {path: draft.names.get(leaf.name, leaf.name) for path, (leaf, _) in found if leaf.role != "constant"}
+
     @functools.cached_property
     def model(self) -> Model:
         """The new model, built in this process from the source; its framework is imported."""

@@ -13,6 +13,7 @@ from agnostic.port.blocks import Region, interface, reads, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
+from agnostic.port.names import CONSTANT, beside, own
 from agnostic.port.sizes import Differ, Spelled, spelled, windows
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
 
@@ -107,20 +108,22 @@ class Blocks:
         self.functions = functions
         self.moved = moved
         self.notes: list[str] = []
-        self.tree = regions(program)
         self.wanted = {value for _, value in program.outputs}
         self.leaves = {leaf.value: leaf for leaf in program.leaves}
         self.readers: dict[Value, list[Node]] = defaultdict(list)
         for node in program.nodes:
             for value in dict.fromkeys(reads(node)):
                 self.readers[value].append(node)
+        candidates = self._candidates()
+        self.tree = regions(program, {w.value for nodes in candidates.values() for w in nodes[0][1].weights})
         self.place: dict[int, str] = {}
         for region in self.tree.regions:
             for item in region.items:
                 if isinstance(item, Node):
                     self.place[id(item)] = region.path
         self.blocks = {region.path for region in self.tree.regions}
-        self.layers = self._layers()
+        self.renamed: dict[Value, str] = {}
+        self.layers = self._layers(candidates)
         owned = {w.value for _, layer in self.layers.values() for w in layer.weights}
         self.homes = {v: self._home(v) for v, leaf in self.leaves.items() if v not in owned and leaf.role != "input"}
         self.windows = windows(program)
@@ -134,8 +137,8 @@ class Blocks:
         return self.body(self.tree)
 
     # Layers and weights -----------------------------------------------------------------------------------------------
-    def _layers(self) -> dict[int, tuple[Any, LayerNode]]:
-        """The layer of each node that has one, with a key that all calls of a layer share."""
+    def _candidates(self) -> dict[Any, list[tuple[Node, LayerNode]]]:
+        """The nodes that may become layers, by a key that the calls of one layer share: those with weights alone."""
         keys: dict[Any, list[tuple[Node, LayerNode]]] = defaultdict(list)
         users: dict[Value, set[Any]] = defaultdict(set)
         for number, node in enumerate(self.program.nodes):
@@ -149,16 +152,38 @@ class Blocks:
             keys[key].append((node, layer))
             for weight in layer.weights:
                 users[weight.value].add(key)
-        found: dict[int, tuple[Any, LayerNode]] = {}
-        for key, nodes in keys.items():
-            places = {self.place[id(node)] for node, _ in nodes}
+
+        def alone(key: Any, nodes: list[tuple[Node, LayerNode]]) -> bool:
             values = [w.value for w in nodes[0][1].weights]
-            alone = all(users[v] == {key} and len(self.readers[v]) == len(nodes) for v in values)
-            owner = self._owner(nodes[0][0], nodes[0][1])
+            return all(users[v] == {key} and len(self.readers[v]) == len(nodes) for v in values)
+
+        return {key: nodes for key, nodes in keys.items() if alone(key, nodes)}
+
+    def _layers(self, candidates: Mapping[Any, list[tuple[Node, LayerNode]]]) -> dict[int, tuple[Any, LayerNode]]:
+        """The layer of each node that becomes one, with its key."""
+        found: dict[int, tuple[Any, LayerNode]] = {}
+        for key, nodes in candidates.items():
+            places = {self.place[id(node)] for node, _ in nodes}
+            owner = self._owner(*nodes[0])
             [place] = places if len(places) == 1 else [None]
-            if alone and place is not None and (not place or f"{owner}.".startswith(f"{place}.")):
+            if place is None or (place and not f"{owner}.".startswith(f"{place}.")):
+                continue
+            if not nodes[0][1].weights or self._is_a_layers(nodes[0][1], owner, place):
                 found |= {id(node): (key, layer) for node, layer in nodes}
         return found
+
+    def _is_a_layers(self, layer: LayerNode, owner: str, place: str) -> bool:
+        """Whether weights may be those of a layer: not where that would change the names that they have."""
+        leaves = {weight.name: self.leaves[weight.value] for weight in layer.weights}
+        if owner != place and self.dialect.holds_weights:
+            # A layer that was made for weights that lie beside others: they lie there again.
+            names = {leaf.value: own(owner, name) for name, leaf in leaves.items()}
+            kept = {value: name for value, name in names.items() if name is not None}
+            self.renamed |= kept
+            return not kept
+        if owner != place:
+            return True
+        return not self.dialect.holds_weights and beside([_last(leaf) for leaf in leaves.values()]) is not None
 
     def _owner(self, node: Node, layer: LayerNode) -> str:
         names = [self.leaves[w.value].name.rpartition(".")[0] for w in layer.weights]
@@ -254,15 +279,16 @@ class Blocks:
         if node.module and inside == {owner}:
             owner = node.module  # weights of a recurrent layer's cell, which is no layer of the target
         relative = owner if not body.path else owner.removeprefix(body.path).removeprefix(".")
+        stem = layer.stem
         if not relative:
-            names = [self.leaves[w.value].name.rpartition(".")[2] for w in layer.weights]
-            relative = _common(names) or layer.stem
+            relative = beside([_last(self.leaves[w.value]) for w in layer.weights]) or layer.stem
+            stem = relative.rstrip("_") or layer.stem
         taken = {member.layer for member in body.members}
         name, number = _flat(relative), 2
         while name in taken:
             name, number = f"{_flat(relative)}_{number}", number + 1
         weights = tuple((w.name, self.leaves[w.value], () if w.step is None else (w.step,)) for w in layer.weights)
-        attribute = self._attribute(body, name, layer.stem)
+        attribute = self._attribute(body, stem if name.endswith("_") else name, layer.stem)
         return Member(attribute, name, layer.constructor, weights=weights, output=node.outputs[0])
 
     def _attribute(self, body: Body, relative: str, stem: str) -> str:
@@ -288,7 +314,8 @@ class Blocks:
             if leaf.role == "constant":
                 relative = _constant_name(leaf)
             else:
-                relative = leaf.name.removeprefix(f"{body.path}.") if body.path else leaf.name
+                full = self.renamed.get(value, leaf.name)
+                relative = full.removeprefix(f"{body.path}.") if body.path else full
             taken = {member.layer for member in body.members}
             name, number = _flat(relative), 2
             while name in taken:
@@ -408,18 +435,22 @@ class Blocks:
         return current == body.outputs[0] and len(set(named)) == len(named) == len(body.members)
 
 
+def _last(leaf: Leaf) -> str:
+    return leaf.name.rpartition(".")[2]
+
+
 def _constant_name(leaf: Leaf) -> str:
-    """The name of an array of constants: mask, index or table."""
+    """What an array of constants is called: mask, index or table, behind what says that it is none of the model's."""
     assert leaf.array is not None
     kind = leaf.array.dtype.kind
     if kind == "b" or (kind == "f" and leaf.array.max() == 0 and leaf.array.min() <= -100):
-        return "mask"
-    return "index" if kind in "iu" else "table"
+        return f"{CONSTANT}mask"
+    return f"{CONSTANT}index" if kind in "iu" else f"{CONSTANT}table"
 
 
 def _flat(relative: str) -> str:
-    """The name of a layer as it may be part of a path."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in relative)
+    """A name for a layer that may stand in a path: a dot, of a list that holds layers and is not called, as a dash."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in relative.replace(".", "-"))
 
 
 def _snake(kind: str) -> str:
@@ -427,14 +458,3 @@ def _snake(kind: str) -> str:
         f"_{c.lower()}" if c.isupper() and n and not kind[n - 1].isupper() else c.lower() for n, c in enumerate(kind)
     )
     return "".join(c for c in words if c.isascii() and (c.isalnum() or c == "_")).strip("_")
-
-
-def _common(names: Sequence[str]) -> str:
-    """The common prefix of names up to a ``_``: in_proj of in_proj_weight and in_proj_bias."""
-    words = [name.split("_") for name in names]
-    found = []
-    for column in zip(*words, strict=False):
-        if len(set(column)) > 1 or column[0] in ("weight", "bias"):
-            break
-        found.append(column[0])
-    return "_".join(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +139,99 @@ def _bias_of(product: Node, bias: Operand, givers: Mapping[Value, Node], weights
     giver = givers.get(bias)
     source = giver.operands[0] if giver is not None and giver.operator == "reshape" else bias
     return source if isinstance(source, Value) and source in weights and len(source.shape) == 1 else None
+
+
+def _into_giver(program: Program, operator: str, absorbed: Absorbed) -> Program:
+    """Nodes of an operator become a part of the node that gives their first operand, where nobody else reads it."""
+    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
+    uses.update(value for _, value in program.outputs)
+    nodes: list[Node | None] = list(program.nodes)
+    places = {value: place for place, node in enumerate(program.nodes) for value in node.outputs}
+    for place, node in enumerate(program.nodes):
+        source = node.operands[0] if node.operator == operator and node.operands else None
+        if not isinstance(source, Value) or uses[source] != 1 or source not in places:
+            continue
+        where = places[source]
+        giver = nodes[where]
+        fused = None if giver is None else absorbed(giver, node)
+        if fused is not None:
+            # It takes the place of the later one, before which all that it reads is known.
+            nodes[where], nodes[place] = None, replace(fused, outputs=node.outputs)
+    return used(replace(program, nodes=tuple(node for node in nodes if node is not None)))
+
+
+Absorbed = Callable[[Node, Node], Node | None]
+"""From a node and one that reads what it gives to one node in the place of both; None where there is none."""
+
+
+def crops_absorbed(program: Program) -> Program:
+    """Make what is cut from a transposed convolution at once a part of it."""
+
+    def absorbed(giver: Node, node: Node) -> Node | None:
+        rank = len(node.outputs[0].shape)
+        channels = giver.attributes.get("channel_axis", 1) % rank
+        axis = node.attributes["axis"] % rank
+        if giver.operator != "transposed_convolution" or axis in (0, channels) or node.attributes.get("step", 1) != 1:
+            return None
+        place = axis - 1 - (channels == 1)
+        length = giver.outputs[0].shape[axis]
+        start, stop = node.attributes["start"], min(node.attributes["stop"], length)
+        crop, extra = list(giver.attributes["crop"]), list(giver.attributes["extra"])
+        low, high = crop[place][0] + start, crop[place][1] + length - stop
+        crop[place], extra[place] = (low, max(high - extra[place], 0)), max(extra[place] - high, 0)
+        return replace(giver, attributes={**giver.attributes, "crop": tuple(crop), "extra": tuple(extra)})
+
+    return _into_giver(program, "slice", absorbed)
+
+
+def paddings_absorbed(program: Program) -> Program:
+    """Make zeros around an image, where a convolution alone reads it, the convolution's own padding."""
+
+    def absorbed(giver: Node, node: Node) -> Node | None:
+        given = giver.attributes
+        if giver.operator != "pad" or given.get("mode", "constant") != "constant" or given.get("value", 0.0):
+            return None
+        widths, rank = list(given["widths"]), len(node.outputs[0].shape)
+        channels = widths.pop(node.attributes.get("channel_axis", 1) % rank)
+        batch, *spatial = widths
+        if any(channels) or any(batch) or node.attributes.get("same") or any(n < 0 for pair in spatial for n in pair):
+            return None
+        both = zip(node.attributes["padding"], spatial, strict=True)
+        padding = tuple((low + before, high + behind) for (low, high), (before, behind) in both)
+        attributes = {**node.attributes, "padding": padding}
+        return replace(node, operands=(giver.operands[0], *node.operands[1:]), attributes=attributes)
+
+    return _into_giver(program, "convolution", absorbed)
+
+
+_SCALED = ("layer_norm", "rms_norm", "group_norm")
+
+
+def scales_absorbed(program: Program) -> Program:
+    """Make the product and the sum with weights, right after a norm without any, the norm's own."""
+    weights = {leaf.value for leaf in program.leaves if leaf.role == "parameter"}
+
+    def fits(giver: Node, node: Node) -> bool:
+        weight, shape = node.operands[1], node.outputs[0].shape
+        if giver.operator not in _SCALED or giver.module != node.module or weight not in weights:
+            return False
+        if giver.operator == "group_norm":
+            is_last = giver.attributes.get("channel_axis", 1) % len(shape) == len(shape) - 1
+            return is_last and weight.shape == shape[-1:]
+        return bool(weight.shape == tuple(shape[axis] for axis in giver.attributes["axes"]))
+
+    def scaled(giver: Node, node: Node) -> Node | None:
+        if not fits(giver, node) or any(operand is not None for operand in giver.operands[1:]):
+            return None
+        return replace(giver, operands=(giver.operands[0], node.operands[1]))
+
+    def shifted(giver: Node, node: Node) -> Node | None:
+        operands = (*giver.operands, None, None)[:3]
+        if not fits(giver, node) or giver.operator == "rms_norm" or operands[2] is not None:
+            return None
+        return replace(giver, operands=(*operands[:2], node.operands[1]))
+
+    return _into_giver(_into_giver(program, "multiply", scaled), "add", shifted)
 
 
 _STATES = {"lstm": (1, 2), "gru": (1,), "rnn": (1,)}

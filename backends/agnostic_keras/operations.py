@@ -1378,6 +1378,33 @@ def _time_distributed(recorder: Recorder, layer: Any, x: Any, *args: Any, mask: 
     return tree.map_structure(lambda z: keras.ops.reshape(z, (batch, times, *z.shape[1:])), y)
 
 
+def _einsum_dense(recorder: Recorder, layer: Any, x: Any, *args: Any, training: Any = None) -> Any:
+    """A product over the last axes with a matrix, which a kernel of more axes is."""
+    left, right = layer.equation.replace(" ", "").split("->")
+    given, kernel = left.split(",")
+    summed = [letter for letter in given if letter in kernel and letter not in right]
+    new = kernel[len(summed) :]
+    plain = "." not in layer.equation and len(set(given)) == len(given) and layer.quantization_mode is None
+    ends = given[len(given) - len(summed) :] == kernel[: len(summed)] == "".join(summed)
+    if not plain or not summed or not ends or right != given[: len(given) - len(summed)] + new:
+        return NotImplemented
+    value, weight = recorder.value(x), recorder.value(layer.kernel)
+    before = value.shape[: len(value.shape) - len(summed)]
+    size, units = math.prod(weight.shape[: len(summed)]), math.prod(weight.shape[len(summed) :])
+    shape = weight.shape[len(summed) :]
+    bias = None if layer.bias is None else recorder.value(layer.bias)
+    if bias is not None and bias.shape != shape:
+        return NotImplemented
+
+    def flat(y: Value, shape: tuple[int, ...]) -> Value:
+        return y if y.shape == shape else recorder.emit("reshape", y, shape=shape)
+
+    matrix = recorder.emit("permute", flat(weight, (size, units)), axes=(1, 0))
+    y = recorder.emit("linear", flat(value, (*before, size)), matrix, None if bias is None else flat(bias, (units,)))
+    symbol = recorder.symbolic(flat(y, (*before, *shape)))
+    return symbol if layer.activation is None else layer.activation(symbol)
+
+
 LAYERS: Mapping[str, LayerReader] = {
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout"),
@@ -1385,6 +1412,7 @@ LAYERS: Mapping[str, LayerReader] = {
     ),
     **{f"UpSampling{n}D": _up_sampled for n in (1, 2, 3)},
     "PReLU": _prelu,
+    "EinsumDense": _einsum_dense,
     "GroupNormalization": _group_norm,
     "BatchNormalization": _batch_norm_layer,
     "Flatten": _flattened,

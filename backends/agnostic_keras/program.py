@@ -21,19 +21,21 @@ import numpy as np
 from keras import tree
 from keras.src import backend, ops
 from keras.src.layers import layer as layer_module
+from keras.src.models import Functional
 from keras.src.ops.numpy import Ndim
 from keras.src.ops.operation import Operation
 from keras.src.utils import tf_utils
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
+from agnostic.port.names import is_constant
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import leaves
-from agnostic.program.nodes import Program, Value
-from agnostic.program.passes import biases_absorbed
+from agnostic.program.nodes import Program, Role, Value
+from agnostic.program.passes import biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed
 from agnostic.program.runs import LayerRun
 from agnostic.text import counted
-from agnostic_keras import custom, recurrence
+from agnostic_keras import custom, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED
 from agnostic_keras.layers import named_layers
@@ -85,9 +87,16 @@ def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple
         except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
             # What layers of strangers raise on tensors without numbers is of many classes.
             raise InvalidInput(_refusal(model, error, recorder)) from error
-    modules = {path: type(layer).__name__ for path, layer in {"": model, **named_layers(model)}.items()}
+    modules = {path: _kind(layer) for path, layer in {"": model, **named_layers(model)}.items()}
     found = recorder.builder.program(_title(model), "keras", outputs, modules)
-    return recorder, biases_absorbed(found)
+    for absorbed in (biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed):
+        found = absorbed(found)
+    return recorder, found
+
+
+def _kind(layer: keras.Layer) -> str:
+    """The class name; of a graph of layers that of all of them, whatever class of the user's it has."""
+    return "Functional" if isinstance(layer, Functional) else type(layer).__name__
 
 
 def _refusal(model: keras.Layer, error: Exception, recorder: Recorder) -> str:
@@ -146,9 +155,12 @@ class Recorder:
         self.scope = keras.StatelessScope()
         trainable = _trainable(self.model)
         for name, variable in _variables(self.model).items():
-            role = "parameter" if id(variable) in trainable else "buffer"
             dtype = keras.backend.standardize_dtype(variable.dtype)
-            value = self.builder.leaf(name, role, variable.shape, dtype)  # type: ignore[arg-type]
+            if id(variable) not in trainable and is_constant(name):
+                value = self.builder.leaf(name, "constant", variable.shape, dtype, np.array(numpy(variable)))
+            else:
+                role: Role = "parameter" if id(variable) in trainable else "buffer"
+                value = self.builder.leaf(name, role, variable.shape, dtype)
             self._variables[id(variable)] = self.scope.state_mapping[id(variable)] = self.bind(
                 keras.KerasTensor(variable.shape, dtype), value
             )
@@ -236,7 +248,8 @@ class Recorder:
         with self._inside(layer):
             if getattr(layer, "quantization_mode", None) is not None:
                 raise Unreadable(f"a layer of class {type(layer).__name__} computes in {layer.quantization_mode}")
-            reader = LAYERS.get(type(layer).__name__) if type(layer).__module__.startswith("keras.") else None
+            known = type(layer).__module__.startswith("keras.") or rereading.is_ours(type(layer))
+            reader = LAYERS.get(type(layer).__name__) if known else None
             if layer is not self.model and custom.is_among(custom.layer_name(layer), self.opaque):
                 return self._opaque_layer(layer, args, kwargs, "has no translation yet")
             found = NotImplemented if reader is None else reader(self, layer, *args, **kwargs)
@@ -437,6 +450,7 @@ class Recorder:
             # TensorFlow's own way, from which the layer turns to the general one where it raises this.
             (tf_utils, "tf_encode_categorical_inputs", _no_value),
             *recurrence.patches(self),
+            *rereading.patches(self, self.model),
             *((module, name, self._through(function)) for module, name, function in _engine_functions()),
             *((backend.random, name, self._draw) for name in _DRAWS),
         ]

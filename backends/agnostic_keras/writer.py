@@ -896,6 +896,7 @@ class KerasDialect:
     reserved = RESERVED
     modules = frozenset(("keras", "layers", "ops", "np"))
     lists = True
+    holds_weights = False
     helpers: Mapping[str, str] = HELPERS
     testing = Testing(
         imports="from keras import ops",
@@ -935,6 +936,10 @@ class KerasDialect:
             assert isinstance(source, Value)
             return call("layers.Flatten") if source.shape[0] == node.outputs[0].shape[0] else None
         return None
+
+    def layer_path(self, path: str) -> str:
+        """See :meth:`agnostic.port.dialect.Dialect.layer_path`."""
+        return path.replace("/", ".")
 
     def named(self, constructor: Code, name: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.named`."""

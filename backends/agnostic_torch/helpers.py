@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+
+def _convolution(rank: int) -> str:
+    """The source of a convolution that pads as Keras does."""
+    return f'''
+class Conv{rank}d(nn.Conv{rank}d):
+    """A convolution that pads each side by a width of its own, as F.pad takes them, or by the image's size: "same"."""
+
+    def __init__(self, *args, padding=0, **kwargs):
+        around = padding == "same" or (isinstance(padding, tuple) and len(padding) == {2 * rank})
+        super().__init__(*args, padding=0 if around else padding, **kwargs)
+        self.around = padding if around else None
+
+    def forward(self, x):
+        if self.around == "same":
+            x = pad_same(x, self.kernel_size, self.stride, dilation=self.dilation)
+        elif self.around:
+            x = F.pad(x, self.around)
+        return super().forward(x)
+'''
+
+
 HELPERS: dict[str, str] = {
     "pad_same": '''
 def pad_same(x, kernel, stride, dilation=1, value=0.0):
@@ -30,6 +51,22 @@ def attention(query, key, value, **options):
     """Attention of arrays with the places before the heads."""
     query, key, value = (x.transpose(-2, -3) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, **options).transpose(-2, -3)
+''',
+    **{f"Conv{rank}d": _convolution(rank) for rank in (1, 2, 3)},
+    "hold": '''
+def hold(module, path, held, persistent=True):
+    """Have a module, parameter or buffer under a name with dots: in modules that hold it and are not called."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in module._modules:
+            module.add_module(parent, nn.Module())
+        module = module._modules[parent]
+    if held is None or isinstance(held, nn.Module):
+        module.add_module(name, held)
+    elif isinstance(held, nn.Parameter):
+        module.register_parameter(name, held)
+    else:
+        module.register_buffer(name, held, persistent=persistent)
 ''',
     "recurrent": '''
 def recurrent(layer, x, *states, reverse=False):
@@ -66,28 +103,25 @@ def lstm(
     x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, reverse=False, batch_first=False
 ):
     """A long short-term memory with its gates in the order i, f, g, o."""
-    x = x.transpose(0, 1) if batch_first else x
-    c = x.new_zeros(x.shape[1], len(recurrent) // 4) if c is None else c
-    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
-    fixed, outputs = F.linear(x, kernel, bias), []
-    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
-        i, f, g, o = (fixed[t] + F.linear(h, recurrent, recurrent_bias)).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
-        h = h if projection is None else F.linear(h, projection)
-        outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h, c
+    time = 1 if batch_first else 0
+    x = x.flip(time) if reverse else x
+    h = x.new_zeros(x.shape[1 - time], recurrent.shape[1]) if h is None else h
+    c = x.new_zeros(x.shape[1 - time], len(recurrent) // 4) if c is None else c
+    biases = [] if bias is None else [bias, torch.zeros_like(bias) if recurrent_bias is None else recurrent_bias]
+    weights = [kernel, recurrent, *biases, *([] if projection is None else [projection])]
+    y, h, c = torch.lstm(x, (h[None], c[None]), weights, bool(biases), 1, 0.0, False, False, batch_first)
+    return y.flip(time) if reverse else y, h[0], c[0]
 ''',
     "rnn": '''
 def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh", reverse=False, batch_first=False):
     """A plain recurrent layer."""
-    x = x.transpose(0, 1) if batch_first else x
-    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
-    fixed, outputs = F.linear(x, kernel, bias), []
-    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
-        h = getattr(torch, function)(fixed[t] + F.linear(h, recurrent, recurrent_bias))
-        outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h
+    time = 1 if batch_first else 0
+    x = x.flip(time) if reverse else x
+    h = x.new_zeros(x.shape[1 - time], recurrent.shape[1]) if h is None else h
+    biases = [] if bias is None else [bias, torch.zeros_like(bias) if recurrent_bias is None else recurrent_bias]
+    run = torch.rnn_relu if function == "relu" else torch.rnn_tanh
+    y, h = run(x, h[None], [kernel, recurrent, *biases], bool(biases), 1, 0.0, False, False, batch_first)
+    return y.flip(time) if reverse else y, h[0]
 ''',
     "SharedDropout": '''
 class SharedDropout(nn.Module):

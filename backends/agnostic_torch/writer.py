@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from agnostic.port.code import (
     call,
     identifier,
     literal,
+    rebuilt,
     text,
 )
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable
+from agnostic.port.names import CONSTANT, dotted
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
@@ -90,35 +93,41 @@ def _without(constructor: Apply, node: Node, **places: int) -> Apply:
     return call("without", constructor, *missing) if missing else constructor
 
 
-def _convolution_options(node: Node, kernel: Value) -> tuple[dict[str, Any], bool]:
-    """Options that a convolution is called or made with, and whether it pads itself."""
+def _spread(node: Node) -> dict[str, Any]:
+    """How a convolution moves over the image."""
     given = node.attributes
-    inside = _symmetric(node)
-    padding = tuple(int(low) for low, _ in given["padding"])
     return {
-        "stride": ... if ones(given["stride"]) else one(given["stride"]),
-        "padding": one(padding) if inside and any(padding) else ...,
-        "dilation": ... if ones(given["dilation"]) else one(given["dilation"]),
-        "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
-    }, inside
+        "stride": one(given["stride"]), "dilation": one(given["dilation"]), "groups": int(given.get("groups", 1)),
+    }  # fmt: skip
+
+
+def _padding(node: Node) -> Any:
+    """What a convolution pads by: as torch's own, or as :data:`HELPERS`' does."""
+    given = node.attributes
+    if _symmetric(node):
+        return one(tuple(int(low) for low, _ in given["padding"]))
+    if given.get("same"):
+        return "same"
+    if any(isinstance(n, Dim) for pair in given["padding"] for n in pair):
+        raise Unwritable("with a padding that changes with the size")
+    return _widths(given["padding"])
 
 
 def _convolution_layer(node: Node) -> LayerNode | None:
     kernel = value_at(node, 1)
     if kernel is None or len(kernel.shape) not in (3, 4, 5):
         return None
-    rank, sizes = len(kernel.shape) - 2, kernel.shape[2:]
-    options, inside = _convolution_options(node, kernel)
+    rank, spread = len(kernel.shape) - 2, _spread(node)
+    try:
+        padding = _padding(node)
+    except Unwritable:
+        return None
     constructor = call(
-        f"nn.Conv{rank}d", in_channels=kernel.shape[1] * int(node.attributes.get("groups", 1)),
-        out_channels=kernel.shape[0], kernel_size=one(sizes), **options,
-        bias=... if value_at(node, 2) is not None else False,
+        f"Conv{rank}d", in_channels=kernel.shape[1] * spread["groups"], out_channels=kernel.shape[0],
+        kernel_size=one(kernel.shape[2:]), stride=spread["stride"], padding=padding, dilation=spread["dilation"],
+        groups=spread["groups"], bias=value_at(node, 2) is not None,
     )  # fmt: skip
-
-    def apply(layer: Code, operands: Sequence[Code]) -> Code:
-        return Apply(layer, (operands[0] if inside else _padded(operands[0], node, sizes),))
-
-    return LayerNode(constructor, apply, weights_at(node, weight=1, bias=2), "conv")
+    return LayerNode(constructor, direct, weights_at(node, weight=1, bias=2), "conv")
 
 
 def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]]:
@@ -137,13 +146,11 @@ def _transposed_parts(node: Node) -> tuple[dict[str, Any], list[tuple[int, int]]
             cuts.append((0, -behind))
         else:
             raise Unwritable("that adds more than a stride behind its result")
+    spread = _spread(node)
     options = {
-        "stride": ... if ones(given["stride"]) else one(given["stride"]),
-        "padding": one(padding) if any(padding) else ...,
-        "output_padding": one(more) if any(more) else ...,
-        "groups": ... if given.get("groups", 1) == 1 else int(given["groups"]),
-        "dilation": ... if ones(given["dilation"]) else one(given["dilation"]),
-    }
+        "stride": spread["stride"], "padding": one(padding), "output_padding": one(more), "groups": spread["groups"],
+        "dilation": spread["dilation"],
+    }  # fmt: skip
     return options, cuts
 
 
@@ -164,7 +171,7 @@ def _transposed_layer(node: Node) -> LayerNode | None:
         return None
     constructor = call(
         f"nn.ConvTranspose{rank}d", in_channels=kernel.shape[0], out_channels=kernel.shape[1] * groups,
-        kernel_size=one(kernel.shape[2:]), **options, bias=... if value_at(node, 2) is not None else False,
+        kernel_size=one(kernel.shape[2:]), **options, bias=value_at(node, 2) is not None,
     )  # fmt: skip
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
@@ -178,8 +185,7 @@ def _linear_layer(node: Node) -> LayerNode | None:
     if weight is None or len(weight.shape) != 2:
         return None
     constructor = call(
-        "nn.Linear", in_features=weight.shape[1], out_features=weight.shape[0],
-        bias=... if value_at(node, 2) is not None else False,
+        "nn.Linear", in_features=weight.shape[1], out_features=weight.shape[0], bias=value_at(node, 2) is not None,
     )  # fmt: skip
     return LayerNode(constructor, direct, weights_at(node, weight=1, bias=2), "linear")
 
@@ -191,8 +197,7 @@ def _batch_norm_layer(node: Node) -> LayerNode | None:
     affine = value_at(node, 3) is not None or value_at(node, 4) is not None
     constructor = call(
         f"nn.BatchNorm{max(len(x.shape) - 2, 1)}d", num_features=mean.shape[0],
-        eps=... if given["epsilon"] == 1e-5 else given["epsilon"],
-        momentum=... if given.get("momentum", 0.1) == 0.1 else given["momentum"], affine=... if affine else False,
+        eps=given["epsilon"], momentum=given.get("momentum", 0.1), affine=affine,
     )  # fmt: skip
     constructor = _without(constructor, node, weight=3, bias=4) if affine else constructor
     weights = weights_at(node, running_mean=1, running_var=2, weight=3, bias=4)
@@ -206,8 +211,7 @@ def _layer_norm_layer(node: Node) -> LayerNode | None:
         return None
     epsilon = node.attributes["epsilon"]
     constructor = call(
-        "nn.LayerNorm", normalized_shape=_sizes(weight.shape), eps=... if epsilon == 1e-5 else epsilon,
-        bias=... if offset is not None else False,
+        "nn.LayerNorm", normalized_shape=_sizes(weight.shape), eps=epsilon, bias=offset is not None,
     )  # fmt: skip
     constructor = _without(constructor, node, weight=1)
     return LayerNode(constructor, direct, weights_at(node, weight=1, bias=2), "norm")
@@ -233,7 +237,7 @@ def _group_norm_layer(node: Node) -> LayerNode | None:
     epsilon = node.attributes["epsilon"]
     constructor = call(
         "nn.GroupNorm", num_groups=int(node.attributes["groups"]), num_channels=weight.shape[0],
-        eps=... if epsilon == 1e-5 else epsilon,
+        eps=epsilon,
     )  # fmt: skip
     return LayerNode(_without(constructor, node, weight=1, bias=2), direct, weights_at(node, weight=1, bias=2), "norm")
 
@@ -332,17 +336,20 @@ def _linear(c: Call) -> Code:
 def _convolution(c: Call) -> Code:
     kernel = value_at(c.node, 1)
     assert kernel is not None
-    options, inside = _convolution_options(c.node, kernel)
+    inside = _symmetric(c.node)
     x = c.x if inside else _padded(c.x, c.node, kernel.shape[2:])
-    bias = ... if c.operand(2) is None else c.operands[2]
-    return _functional(f"conv{len(kernel.shape) - 2}d", x, c.operands[1], bias=bias, **options)
+    options = {"bias": None if c.operand(2) is None else c.operands[2], **_spread(c.node)}
+    options["padding"] = _padding(c.node) if inside else 0
+    options = {name: value for name, value in options.items() if not _is_default(name, value)}
+    return _functional(f"conv{len(kernel.shape) - 2}d", x, c.operands[1], **options)
 
 
 @spells("transposed_convolution")
 def _transposed(c: Call) -> Code:
     options, cuts = _transposed_parts(c.node)
-    bias = ... if c.operand(2) is None else c.operands[2]
-    return _cut(_functional(f"conv_transpose{len(c.shape(1)) - 2}d", c.x, c.operands[1], bias=bias, **options), cuts)
+    options = {"bias": None if c.operand(2) is None else c.operands[2], **options}
+    options = {name: value for name, value in options.items() if not _is_default(name, value)}
+    return _cut(_functional(f"conv_transpose{len(c.shape(1)) - 2}d", c.x, c.operands[1], **options), cuts)
 
 
 @spells("embedding")
@@ -359,7 +366,10 @@ def _affine(c: Call, first: int) -> dict[str, Code]:
 
 @spells("batch_norm")
 def _batch_norm(c: Call) -> Code:
-    return _functional("batch_norm", c.x, c.operands[1], c.operands[2], **_affine(c, 3), eps=c["epsilon"])
+    return _functional(
+        "batch_norm", c.x, c.operands[1], c.operands[2], **_affine(c, 3), training=Name("self.training"),
+        momentum=c.get("momentum", 0.1), eps=c["epsilon"],
+    )  # fmt: skip
 
 
 @spells("batch_norm_training")
@@ -919,6 +929,7 @@ class TorchDialect:
     reserved = RESERVED
     modules = frozenset(("torch", "nn", "F", "json"))
     lists = False
+    holds_weights = True
     helpers: Mapping[str, str] = HELPERS
     testing = Testing(
         imports="import torch", native="torch.from_numpy({})", numpy="{}.detach().numpy()", call="model(*inputs)"
@@ -952,17 +963,23 @@ class TorchDialect:
             return _as_layer(SPELLINGS[operator](Call(node, [Name("x")])))
         return None
 
+    def layer_path(self, path: str) -> str:
+        """See :meth:`agnostic.port.dialect.Dialect.layer_path`."""
+        return ".".join(map(_free, path.split("/")))
+
     def named(self, constructor: Code, name: Code) -> Code:
-        """A pair, which :meth:`stacked` takes apart."""
-        return (name, constructor)
+        """A pair, which :meth:`stacked` takes apart; the name is no number of the layer's that may differ."""
+        return (Name(literal(name)) if isinstance(name, str) else name, constructor)
 
     def stacked(self, layers: Sequence[Code]) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.stacked`."""
         place, plain = 0, True
         for layer in layers:
-            name, count = (layer.code[0], layer.stop - layer.start) if isinstance(layer, Each) else (layer[0], 1)
+            name, count = (layer.code[0], _count_of(layer)) if isinstance(layer, Each) else (layer[0], 1)
             numbered = (
-                name == Name("str(i)") and layer.start == place if isinstance(layer, Each) else name == str(place)
+                name == Name("str(i)") and layer.start == place
+                if isinstance(layer, Each)
+                else name == Name(literal(str(place)))
             )
             plain, place = plain and numbered, place + count
         if plain:
@@ -970,6 +987,10 @@ class TorchDialect:
                 Each(layer.code[1], layer.variable, layer.start, layer.stop) if isinstance(layer, Each) else layer[1]
                 for layer in layers
             ))  # fmt: skip
+        names = [None if isinstance(layer, Each) else layer[0].text[1:-1] for layer in layers]
+        if all(name is not None and re.fullmatch(r"[A-Za-z_]\w*", name) and not iskeyword(name) for name in names):
+            pairs = zip(names, (layer[1] for layer in layers), strict=True)
+            return call("nn.Sequential", Apply(Name("OrderedDict"), (), tuple(pairs)))  # type: ignore[arg-type]
         return call("nn.Sequential", call("OrderedDict", Listed(tuple(layers))))
 
     def unstacked(self, array: Code, axis: int) -> Code:
@@ -987,8 +1008,8 @@ class TorchDialect:
     def file(self, file: File) -> str:
         """See :meth:`agnostic.port.dialect.Dialect.file`."""
         classes = [line for written in file.classes for line in ("", *_class(written), "")]
-        helpers = [*file.helpers, *(name for name in ("read_weights",) if name not in file.helpers)]
         body = "\n".join(classes)
+        helpers = [name for name in _called(body, *file.functions) if name != "read_weights"] + ["read_weights"]
         lines = [f'"""{file.doc}"""', "", "import json"]
         lines += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         lines += ["from pathlib import Path", "", "import torch", "from torch import nn"]
@@ -1000,6 +1021,23 @@ class TorchDialect:
             lines += ["", "", function]
         lines += ["", *classes, "", *_make_model(file)]
         return wrapped("\n".join(lines) + "\n")
+
+
+def _called(*texts: str) -> list[str]:
+    """The helpers that source names, with those that they name, in their own order."""
+    waiting = list(texts)
+    found: set[str] = set()
+    while waiting:
+        words = set(re.findall(r"(?<![.\w])\w+", waiting.pop()))
+        new = {name for name in HELPERS if name in words} - found
+        found |= new
+        waiting += [HELPERS[name] for name in new]
+    return [name for name in HELPERS if name in found]
+
+
+def _count_of(each: Each) -> Any:
+    """How many layers a loop makes, which its end says as that many more than its start, or where it starts at 0."""
+    return each.stop.left if isinstance(each.stop, Infix) else each.stop if each.start == 0 else each.stop - each.start
 
 
 _LAYERS = {"avg_pool": "AvgPool", "max_pool": "MaxPool", "adaptive_avg_pool": "AdaptiveAvgPool",
@@ -1018,22 +1056,78 @@ def _as_layer(code: Code) -> Code | None:
     return Apply(Name(f"nn.{_LAYERS[found[1]]}{found[2]}d"), code.args[1:], code.keywords)
 
 
+DEFAULTS: Mapping[str, Any] = {
+    "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True, "eps": 1e-5, "momentum": 0.1, "affine": True,
+    "output_padding": 0,
+}  # fmt: skip
+"""Arguments of layers that need not be written where they have these values."""
+
+LEADING = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_groups", "num_channels",
+           "num_embeddings", "embedding_dim", "normalized_shape", "p", "num_parameters")  # fmt: skip
+"""Arguments of layers that are written without their names, in this order."""
+
+
+def _is_default(name: str, value: Code) -> bool:
+    """Whether an argument has the value that it has anyway; a function has no bias where a layer has one."""
+    known = DEFAULTS.get(name, ...)
+    return (name == "bias" and value is None) or (type(known) is type(value) and known == value)
+
+
+def _polished(code: Code) -> Code:
+    """The code of a constructor as it is usually written: without defaults, first arguments without names."""
+    if not isinstance(code, Apply):
+        return rebuilt(code, _polished)
+    called = code.function.text if isinstance(code.function, Name) else ""
+    args = [_polished(arg) for arg in code.args]
+    keywords: list[tuple[str, Code]] = []
+    ours = called.startswith("nn.") or re.fullmatch(r"Conv\dd", called) is not None
+    for name, value in code.keywords:
+        if ours and _is_default(name, value):
+            continue
+        if ours and name in LEADING and not keywords:
+            args.append(_polished(value))
+        else:
+            keywords.append((name, _polished(value)))
+    function = code.function
+    if re.fullmatch(r"Conv\dd", called) and _pads_itself(dict(keywords).get("padding", 0), int(called[-2])):
+        function = Name(f"nn.{called}")
+    return Apply(function, tuple(args), tuple(keywords))
+
+
+def _pads_itself(padding: Code, rank: int) -> bool:
+    """Whether torch's own convolution pads so: by a number, or one for each axis."""
+    if isinstance(padding, tuple):
+        return len(padding) == rank and all(type(n) is int for n in padding)
+    return type(padding) is int
+
+
 def _class(written: Class) -> list[str]:
+    attributes = [a if a.leaf is not None else replace(a, code=_polished(a.code)) for a in written.attributes]
+    written = replace(written, attributes=attributes, stack=_polished(written.stack))
     given = "".join(f", {n}" if d is ... else f", {n}={text(d, str)}" for n, d in written.parameters)
     base = "nn.Module" if written.stack is None else "nn.Sequential"
     lines = [f"class {written.name}({base}):" + (f"  # {written.doc}" if written.doc else "")]
     if written.stack is not None:
         made = ", ".join(text(part, str) for part in written.stack.args)
         return [*lines, f"    def __init__(self{given}):", f"        super().__init__({made})"]
+    lists = _lists(written.attributes)
+    places = {id(a): f"self.{name}[{n}]" for name, held in lists.items() for n, a in enumerate(held)}
     if written.attributes or given:
         lines += [f"    def __init__(self{given}):", "        super().__init__()"]
-        lines += [f"        {line}" for a in written.attributes for line in _lines_of(a)]
+        for a in written.attributes:
+            name = _key(a).partition(".")[0]
+            if id(a) not in places:
+                lines += [f"        {line}" for line in _lines_of(a)]
+            elif a is lists[name][0]:
+                listed = Listed(tuple(_repeated([held.code for held in lists[name]])))
+                lines.append(f"        self.{name} = nn.ModuleList({text(listed, str)})")
         lines.append("")
     lines.append(f"    def forward({', '.join(['self', *written.inputs])}):")
     body = "\n".join(f"        {line}" for line in written.body)
     for a in written.attributes:
-        if (name := _key(a)) != a.name:
-            body = re.sub(rf"\bself\.{re.escape(a.name)}\b", f"getattr(self, {literal(name)})", body)
+        if _key(a) != a.name:
+            held_as = (places.get(id(a)) or _held(a)).replace("\\", "\\\\")
+            body = re.sub(rf"\bself\.{re.escape(a.name)}\b", held_as, body)
     return [*lines, *body.split("\n")]
 
 
@@ -1043,7 +1137,47 @@ def _key(attribute: Attribute) -> str:
 
 
 def _free(name: str) -> str:
-    return identifier(name, RESERVED) if name in RESERVED else name
+    first, *rest = dotted(name).split(".")
+    return ".".join([identifier(first, RESERVED) if first in RESERVED else first, *rest])
+
+
+def _held(attribute: Attribute) -> str:
+    """How a call names what it has under a name that is no attribute's."""
+    name = _key(attribute)
+    if "." not in name:
+        return f"getattr(self, {literal(name)})"
+    kind = "submodule" if attribute.leaf is None else "parameter" if attribute.leaf.role == "parameter" else "buffer"
+    return f"self.get_{kind}({literal(name)})"
+
+
+def _lists(attributes: Sequence[Attribute]) -> dict[str, list[Attribute]]:
+    """Layers that a list holds, by the list's name: all of ``blocks.0``, ``blocks.1`` and so on."""
+    found: dict[str, list[Attribute]] = {}
+    for attribute in attributes:
+        first, _, rest = _key(attribute).partition(".")
+        if rest:
+            found.setdefault(first, []).append(attribute)
+    names = {_key(attribute) for attribute in attributes}
+
+    def is_list(name: str, held: Sequence[Attribute]) -> bool:
+        places = [_key(a).partition(".")[2] for a in held]
+        plain = all(a.leaf is None and not isinstance(a.code, If) for a in held)
+        return plain and name not in names and places == [str(n) for n in range(len(held))]
+
+    return {name: held for name, held in found.items() if is_list(name, held)}
+
+
+def _repeated(codes: Sequence[Code]) -> list[Code]:
+    """Equal layers, one after the other, as a loop."""
+    found: list[Code] = []
+    for code in codes:
+        if found and isinstance(found[-1], Each) and found[-1].code == code:
+            found[-1] = replace(found[-1], stop=found[-1].stop + 1)
+        elif found and found[-1] == code:
+            found[-1] = Each(code, "_", 0, 2)
+        else:
+            found.append(code)
+    return found
 
 
 def _lines_of(attribute: Attribute) -> list[str]:
@@ -1058,16 +1192,23 @@ def _made(attribute: Attribute) -> str:
     name, leaf = _key(attribute), attribute.leaf
     if leaf is None:
         code = text(attribute.code, str)
+        if "." in name:
+            return f"hold(self, {literal(name)}, {code})"
         return f"self.{name} = {code}" if name == attribute.name else f"self.add_module({literal(name)}, {code})"
     shape = text(attribute.code, str)
     if leaf.role == "parameter":
         code = f"nn.Parameter(torch.empty({shape}))"
+        if "." in name:
+            return f"hold(self, {literal(name)}, {code})"
         return (
             f"self.{name} = {code}" if name == attribute.name else f"self.register_parameter({literal(name)}, {code})"
         )
     dtype = leaf.value.dtype
     options = "" if dtype == "float32" else f", dtype=torch.{dtype}"
-    return f"self.register_buffer({literal(name)}, torch.zeros({shape}{options}))"
+    kept = ", persistent=False" if leaf.role == "constant" else ""
+    if "." in name:
+        return f"hold(self, {literal(name)}, torch.zeros({shape}{options}){kept})"
+    return f"self.register_buffer({literal(name)}, torch.zeros({shape}{options}){kept})"
 
 
 _MADE = '("num_batches_tracked", "bias_hh_l0", "bias_ih_l0")'
@@ -1076,6 +1217,12 @@ _MADE = '("num_batches_tracked", "bias_hh_l0", "bias_ih_l0")'
 
 def _make_model(file: File) -> list[str]:
     root = file.classes[-1].name
+    has_constants = any(a.leaf is not None and a.leaf.role == "constant" for c in file.classes for a in c.attributes)
+    constants = [
+        "        for name, buffer in model.named_buffers():",
+        f'            if name.rpartition(".")[2].startswith("{CONSTANT}"):  # which is in no state_dict',
+        "                buffer.copy_(arrays.pop(name))",
+    ]
     return [
         'WEIGHTS = Path(__file__).with_suffix(".safetensors")',
         "",
@@ -1084,7 +1231,9 @@ def _make_model(file: File) -> list[str]:
         f'    """{root} with the weights of a file, by default the one beside this; None: random weights."""',
         f"    model = {root}()",
         "    if weights is not None:",
-        "        missing, unexpected = model.load_state_dict(read_weights(weights), strict=False)",
+        "        arrays = read_weights(weights)",
+        *(constants if has_constants else []),
+        "        missing, unexpected = model.load_state_dict(arrays, strict=False)",
         f"        missing = [name for name in missing if not name.endswith({_MADE})]",
         "        if missing or unexpected:",
         '            raise ValueError(f"{weights} lacks {missing}, and has {unexpected}, which is not in the model")',
@@ -1111,7 +1260,5 @@ def write_weights(arrays: Mapping[str, npt.NDArray[Any]], folder: Path, name: st
 
     path = folder / f"{name}.safetensors"
     with atomic_path(path) as temporary:
-        save_file(
-            {".".join(map(_free, key.split("/"))): np.ascontiguousarray(x) for key, x in arrays.items()}, temporary
-        )
+        save_file({DIALECT.layer_path(key): np.ascontiguousarray(x) for key, x in arrays.items()}, temporary)
     return path
