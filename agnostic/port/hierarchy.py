@@ -149,8 +149,9 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
             emitted.add(n)
         if id(node) not in inside:
             sorted_.append(node)
+    names: set[str] = set()
     leaves = tuple(
-        replace(leaf, name=f"{path(leaf.name.rpartition('.')[0])}.{leaf.name.rpartition('.')[2]}")
+        replace(leaf, name=_weight_name(leaf.name, path(leaf.name.rpartition(".")[0]), names))
         if leaf.role in ("parameter", "buffer") and "." in leaf.name
         else leaf
         for leaf in program.leaves
@@ -166,6 +167,14 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
         if leaf.name != old.name or old.name in before.weights
     }
     return Nested(new, old_layers, old_weights)
+
+
+def _weight_name(old: str, owner: str, taken: set[str]) -> str:
+    """A weight's name under its layer's new path; one that nobody named counts within its layer alone."""
+    name = f"{owner}.{re.sub(r'^variable_[0-9]+$', 'variable', old.rpartition('.')[2])}"
+    name = _free(name, taken)
+    taken.add(name)
+    return name
 
 
 def _walk(

@@ -1,7 +1,7 @@
 """Keras models written as torch source are trained as their sources: gradients, statistics of batch norms, dropouts.
 
 In one process with torch, which only Keras' engine torch allows. Both compute in float32: a gradient may be off by the
-roundings of a sum of 288 products of the size of the largest gradient; that of a bias before a batch norm is nothing but
+roundings of a sum of 288 products of the size of the largest gradient; a bias before a batch norm has nothing but
 roundings.
 """
 
