@@ -133,6 +133,9 @@ class Ascent:
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """By layer the number of the call that the objective looks at, from 0; the last one of a layer that is not here."""
 
+    unused: tuple[str, ...] = field(default=(), compare=False)
+    """Layers that run only after all that the objective looks at, for a backend that need not copy their weights."""
+
     @property
     def count(self) -> int:
         """Number of images."""

@@ -101,6 +101,7 @@ def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backe
         input=form,
         widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in trial.layers if x.shape), default=1),
         call=call,
+        unused=_after(trial.layers, resolved.layers()),
     )
     ascent.others(range(ascent.count))  # raises for rows that do not fit the images
     if call.place and failed is None:
@@ -157,6 +158,17 @@ def _check_views(objective: Objective, recipe: Recipe) -> None:
             f"{term.labels()[0]!r} compares places of the image with those of a photo, which the random crops of "
             f"{recipe.name!r} move: use recipe='jitter'"
         )
+
+
+def _after(listing: Sequence[Layer], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The layers that run only after all wanted ones have returned; none where that is not sure."""
+    places = [i for i, layer in enumerate(listing) if layer.name in wanted]
+    if OUTPUT in wanted or not places or any(listing[i].calls != 1 for i in places):
+        return ()
+    # What runs inside of a layer follows it.
+    inside = tuple(f"{name}." for name in wanted)
+    later = [x for x in listing[max(places) + 1 :] if x.calls and not x.name.startswith(inside)]
+    return tuple(x.name for x in later)
 
 
 def _layer(listing: Sequence[Layer], failed: Exception | None, selector: Any) -> Layer:

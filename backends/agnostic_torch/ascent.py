@@ -59,7 +59,7 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
         size = ascent.count
     # What is made in inference mode can never be differentiated, and the caller may be in it.
     with torch.inference_mode(False):
-        network = frozen(model, dtype, memory_format, device, ascent.objective.layers())
+        network = frozen(model, dtype, memory_format, device, ascent.objective.layers(), ascent.unused)
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
@@ -108,6 +108,7 @@ def frozen(
     memory_format: torch.memory_format,
     device: torch.device,
     keep: Sequence[str] = (),
+    unused: Sequence[str] = (),
 ) -> nn.Module:
     """A copy in inference mode whose weights take no gradient; the model itself stays as it is.
 
@@ -116,6 +117,7 @@ def frozen(
 
     Args:
         keep: names of layers whose outputs must stay what they are.
+        unused: names of layers that will not run, whose weights are not converted.
     """
     memo: dict[int, Any] = {}
     for tensor in itertools.chain(model.parameters(), model.buffers()):
@@ -131,11 +133,15 @@ def frozen(
             memo[id(hook)] = hook
     network = copy.deepcopy(model, memo).eval().to(device, torch.promote_types(dtype, torch.float32))
     _fold_batch_norms(network, keep)
-    network.to(dtype=dtype).requires_grad_(False)
-    for tensor in itertools.chain(network.parameters(), network.buffers()):
-        if tensor.ndim == 4:  # kernels of volumes have no such format
-            tensor.data = tensor.data.contiguous(memory_format=memory_format)
-    return network
+    left_out = {network.get_submodule(name) for name in unused}
+    for module in network.modules():
+        if module in left_out:
+            continue
+        module._apply(lambda x: x.to(dtype) if x.is_floating_point() else x, recurse=False)
+        for tensor in itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False)):
+            if tensor.ndim == 4:  # kernels of volumes have no such format
+                tensor.data = tensor.data.contiguous(memory_format=memory_format)
+    return network.requires_grad_(False)
 
 
 # Where a module keeps its parameters, buffers and children.

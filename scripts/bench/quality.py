@@ -1,18 +1,31 @@
-"""Quality of class pictures: does a network that took no part in drawing them name the class?
+"""Quality of pictures, as a table: do networks that took no part in drawing them see in them what was to be drawn?
 
-    .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--seed N]
+    .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--seeds 4] [--network lite0] [--recipe fourier]
 
-EfficientNet-Lite0 draws 24 classes by each recipe; EfficientNet-Lite2 judges (extra ``bench``). It sees every picture
-through random crops, from a seed that drew nothing else, and names the class whose probability, averaged over the
-crops, is highest. Printed: how many of the 24 it names, the mean probability it gives to the right class, and the time.
+One EfficientNet-Lite draws, by each recipe, number of steps and seed; the other two judge (extra ``bench``). Each cell
+of the table is kept in the folder as soon as it is finished, and not drawn again, so that the script can be stopped at
+any time. For each cell:
+
+- *named*: how many classes a judge puts first, of 24 that the project shows and of 24 drawn by lot from the other 976;
+  *probability*: the mean that it gives to the right class; both for the whole picture and for the mean over random
+  crops, since recipes optimize crops and a judge that sees only those flatters them;
+- *unlike photos*: the mean distance (1 - cosine) of a picture's features in a judge to those of the nearest photograph.
+  The photographs are those of scikit-image and scikit-learn, a dozen scenes in crops: few, and not ImageNet's;
+- *unlike seeds*: the mean distance of a class's pictures of several seeds from one another;
+- *channels*: of 16 channels of a middle block, how far a judge's best-correlated channel gets on our picture: 0 is its
+  mean over those photographs, 1 its largest there;
+- *silent*: pictures that no gradient reached; *seconds* of all pictures of the cell.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import itertools
+import json
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,88 +33,219 @@ import torch
 from report import add_option, headline, keep
 
 import agnostic as ag
-from agnostic.files import write_png
+from agnostic.files import atomic_path, write_png
 from agnostic.models.attached import card_of
+from agnostic.models.preparing import resized
+from agnostic.visualization.parameterization import Pyramid
+from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.robustness import Crops
 
-CLASSES = (
+Array = npt.NDArray[np.float64]
+
+NETWORKS = ("lite0", "lite1", "lite2")
+SHOWN = (
     "goldfish", "hammerhead", "ostrich", "flamingo", "jellyfish", "Dungeness crab", "bee", "monarch",
     "Egyptian cat", "zebra", "African elephant", "giant panda", "balloon", "bubble", "castle", "beacon",
     "volcano", "espresso", "pizza", "strawberry", "pretzel", "typewriter keyboard", "soccer ball", "school bus",
 )  # fmt: skip
-RECIPES = {
-    "classic": ag.recipes.classic(preprocess=True, size=160),
-    "classic, 128 steps": ag.recipes.classic(preprocess=True, size=160, steps=128),
-    "fourier, jitter": ag.recipes.jitter(),
-    "fourier, crops (default)": ag.recipes.fourier(),
-    "maco": ag.recipes.maco(size=160, steps=128),
-}
+LAYER, FEATURES, CHANNELS = "blocks.3.2", "act2", 16
 CROPS = Crops(count=16, mean=0.8, deviation=0.1, low=0.5, noise=0.0)
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina")
 
 
-def judged(judge: torch.nn.Module, images: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
-    """(images, classes): the judge's mean probabilities under random crops."""
-    card = card_of(judge)
-    assert card is not None
-    assert card.preprocessing is not None
-    ops, (height, width) = ag.backend_of(judge).ops, card.size
-    rng = np.random.default_rng((seed, 0x1D6E))
-    probabilities = []
-    with torch.no_grad():
+def recipes_of(size: int) -> dict[str, Recipe]:
+    """The recipes of the table, all in one size."""
+    return {
+        "classic": ag.recipes.classic(preprocess=True, size=size),
+        "jitter": ag.recipes.jitter(size=size),
+        "fourier": ag.recipes.fourier(size=size),
+        "maco": ag.recipes.maco(size=size),
+        "pyramid": ag.recipes.fourier(name="pyramid", image=Pyramid(), size=size),
+    }
+
+
+def photographs() -> npt.NDArray[np.float32]:
+    """(N, 224, 224, 3) in [0, 1]: the photographs that are installed, whole and in four quarters."""
+    from skimage import data
+    from sklearn.datasets import load_sample_images
+
+    found = [x for name in PHOTOS if (x := _photo(data, name)) is not None] + list(load_sample_images().images)
+    parts = []
+    for image in found:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        quarters = [image[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+        parts += [resized(x, 224, 224) for x in (image, *quarters)]
+    return (np.stack(parts) / 255).astype(np.float32)
+
+
+def _photo(data: Any, name: str) -> Any:
+    try:  # some of scikit-image's have to be downloaded
+        image = getattr(data, name)()
+    except (OSError, ValueError, ModuleNotFoundError):
+        return None
+    return image if image.ndim == 3 and image.shape[2] == 3 else None
+
+
+class Judge:
+    """A network that looks at pictures."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.model = name, ag.load(f"efficientnet_{name}")
+        self.photos = photographs()
+        self.features_of_photos, self.block_of_photos = self.seen(self.photos)[1:]
+
+    def seen(self, images: npt.NDArray[Any]) -> tuple[Array, Array, Array]:
+        """Probabilities, features and the means of the middle block's channels: (images, ...) each."""
+        found: list[list[Array]] = [[], [], []]
+        for start in range(0, len(images), 16):
+            inputs = ag.prepare(self.model, np.asarray(images[start : start + 16]))
+            record = ag.capture(self.model, inputs, [LAYER, FEATURES, -1]).numpy()
+            block, features, logits = (np.asarray(record[x], np.float64) for x in record)
+            found[0].append(torch.softmax(torch.from_numpy(logits), 1).numpy())
+            found[1].append(features.mean((2, 3)))
+            found[2].append(block.mean((2, 3)))
+        return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate(found[2])
+
+    def cropped(self, images: npt.NDArray[np.float32], seed: int) -> Array:
+        """(images, classes): probabilities, averaged over random crops."""
+        rng, ops = np.random.default_rng((seed, 0x1D6E)), ag.backend_of(self.model).ops
+        found = []
         for image in images:
             matrices = CROPS.matrices(rng, 1, image.shape[:2])[0]
-            # The crops come at the judge's own size: the map is scaled so that its output pixels are the judge's.
-            scale = np.array(image.shape[:2]) / (height, width)
-            matrices[..., 2] += 0.5 * matrices[..., [0, 1], [0, 1]] * (scale - 1)
-            matrices[..., :2] *= scale
             rows = ops.asarray(np.repeat(image[None], CROPS.count, 0))
-            views = ops.warp(rows, ops.asarray(matrices, "float32"), (height, width))
-            inputs = card.preprocessing.apply(ops, views).permute(0, 3, 1, 2)
-            probabilities.append(judge(inputs).softmax(1).mean(0).double().numpy())
-    return np.stack(probabilities)
+            views = ops.numpy(ops.warp(rows, ops.asarray(matrices, "float32"), image.shape[:2]))
+            found.append(self.seen(views.clip(0, 1))[0].mean(0))
+        return np.stack(found)
+
+
+def distances(a: Array, b: Array) -> Array:
+    """(a, b): 1 - cosine of the rows of two tables."""
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    return np.asarray(1 - a @ b.T)
+
+
+def best_channels(drawing: Array, judging: Array, channels: Sequence[int]) -> list[int]:
+    """The judge's channel that goes with each of the drawing network's most closely over photographs."""
+    both = np.corrcoef(np.concatenate([drawing[:, channels].T, judging.T]))
+    between = np.nan_to_num(both[: len(channels), len(channels) :], nan=-1.0)
+    return [int(i) for i in between.argmax(1)]
+
+
+def classes_of(count: int, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The numbers of the classes that the project shows, and of as many others drawn by lot."""
+    shown = [names.index(name) for name in SHOWN][:count]
+    others = [i for i in range(len(names)) if names[i] not in SHOWN]
+    return shown, sorted(int(i) for i in np.random.default_rng(17).choice(others, len(shown), replace=False))
+
+
+def cell(
+    drawer: Judge, judges: Sequence[Judge], recipe: Recipe, seed: int, classes: Sequence[int], shown: int, path: Path
+) -> dict[str, Any]:
+    """Draw one cell of the table and judge it; its pictures are kept beside."""
+    start = time.perf_counter()
+    images = ag.visualize(drawer.model, ag.objectives.logit(list(classes)), recipe=recipe, seed=seed)
+    channels = list(range(CHANNELS))
+    drawn = ag.visualize(drawer.model, ag.objectives.channel(LAYER, channels), recipe=recipe, seed=seed)
+    seconds = time.perf_counter() - start
+    pixels, right = np.asarray(images), np.asarray(classes)
+    write_png(path.with_suffix(".png"), ag.mosaic(pixels))
+    found: dict[str, Any] = {"seconds": seconds, "silent": sum(map(bool, [*images.remarks, *drawn.remarks]))}
+    rows, features = np.arange(len(right)), {}
+    for judge in judges:
+        whole, own, _ = judge.seen(pixels)
+        features[judge.name] = own.tolist()
+        for how, probabilities in (("whole", whole), ("crops", judge.cropped(pixels, seed))):
+            named = probabilities.argmax(1) == right
+            found[f"{judge.name} {how}"] = {
+                "named": int(named[:shown].sum()), "others": int(named[shown:].sum()),
+                "probability": float(probabilities[rows, right].mean()),
+            }  # fmt: skip
+        found[f"{judge.name} unlike photos"] = float(distances(own, judge.features_of_photos).min(1).mean())
+        partners = best_channels(drawer.block_of_photos, judge.block_of_photos, channels)
+        ours, usual, best = (
+            judge.seen(np.asarray(drawn))[2],
+            judge.block_of_photos.mean(0),
+            judge.block_of_photos.max(0),
+        )
+        reached = [(ours[i, p] - usual[p]) / (best[p] - usual[p]) for i, p in zip(channels, partners, strict=True)]
+        found[f"{judge.name} channels"] = float(np.mean(reached))
+    with atomic_path(path) as temporary:
+        Path(temporary).write_text(json.dumps({"found": found, "features": features}))
+    return found
+
+
+def table(cells: dict[tuple[str, str, int], list[dict[str, Any]]], judges: Sequence[str]) -> Iterator[str]:
+    """A line for each network, recipe and number of steps: means over seeds, with the least and the most named."""
+    for (network, recipe, steps), seeds in cells.items():
+        found = [x["found"] for x in seeds]
+        yield f"{network}, {recipe}, {steps} steps, {len(found)} seeds, {np.mean([x['seconds'] for x in found]):.0f} s"
+        for judge in judges:
+            if f"{judge} whole" not in found[0]:
+                continue
+            parts = []
+            for how in ("whole", "crops"):
+                own = [x[f"{judge} {how}"] for x in found]
+                named = [x["named"] for x in own]
+                parts.append(
+                    f"{how}: {np.mean(named):.1f} ({min(named)} to {max(named)}) and others "
+                    f"{np.mean([x['others'] for x in own]):.1f}, p {np.mean([x['probability'] for x in own]):.2f}"
+                )
+            features = [np.array(x["features"][judge]) for x in seeds]
+            apart = [np.diag(distances(a, b)).mean() for a, b in itertools.combinations(features, 2)]
+            parts.append(f"unlike photos {np.mean([x[f'{judge} unlike photos'] for x in found]):.2f}")
+            parts.append(f"unlike seeds {np.mean(apart) if apart else float('nan'):.2f}")
+            parts.append(f"channels {np.mean([x[f'{judge} channels'] for x in found]):.2f}")
+            yield f"  judge {judge}: {'; '.join(parts)}"
+        if silent := sum(x["silent"] for x in found):
+            yield f"  silent: {silent}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("pictures/quality"))
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="that draws; lite0 by default")
+    parser.add_argument("--recipe", action="append", choices=list(recipes_of(160)), help="all by default")
+    parser.add_argument("--steps", action="append", type=int, help="32 and 128 by default")
+    parser.add_argument("--classes", type=int, default=len(SHOWN), help="of the project's, and as many others")
+    parser.add_argument("--size", type=int, default=160)
     add_option(parser)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", action="append", help="part of a recipe's name; may be given several times")
-    arguments = parser.parse_args()
-
-    model, judge = ag.load("efficientnet_lite0"), ag.load("efficientnet_lite2")
-    objective = ag.objectives.logit(CLASSES)
-    card = card_of(judge)
+    given = parser.parse_args()
+    print(f"{headline()}; {torch.get_num_threads()} threads", flush=True)
+    judges = {name: Judge(name) for name in NETWORKS}
+    card = card_of(judges["lite0"].model)
     assert card is not None
-    assert card.class_names is not None
-    right = np.array([card.class_names.index(name) for name in CLASSES])
-    print(f"{headline()}; {torch.get_num_threads()} threads, seed {arguments.seed}")
+    shown, others = classes_of(given.classes, card.class_names or ())
+    cells: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    recipes = recipes_of(given.size)
+    chosen = itertools.product(given.network or ["lite0"], given.recipe or recipes, given.steps or [32, 128])
+    for network, recipe, steps in chosen:
+        for seed in range(given.seeds):
+            path = given.out / f"{network}-{recipe}-{steps}-{given.size}-{len(shown)}-{seed}.json"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                took_no_part = [x for name, x in judges.items() if name != network]
+                one = ag.recipes.get(recipes[recipe], steps=steps)
+                cell(judges[network], took_no_part, one, seed, [*shown, *others], len(shown), path)
+            cells.setdefault((network, recipe, steps), []).append(json.loads(path.read_text()))
+        print("\n".join(table({(network, recipe, steps): cells[network, recipe, steps]}, NETWORKS)), flush=True)
+    keep("quality", _cases(cells), given.json, seeds=given.seeds)
+
+
+def _cases(cells: dict[tuple[str, str, int], list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Each number of the table as a case of the record: its mean over judges and seeds."""
     cases = {}
-    for name, recipe in RECIPES.items():
-        if arguments.recipe and not any(part in name for part in arguments.recipe):
-            continue
-        start = time.perf_counter()
-        images = ag.visualize(model, objective, recipe=recipe, seed=arguments.seed)
-        seconds = time.perf_counter() - start
-        probabilities = judged(judge, np.asarray(images), arguments.seed)
-        named = probabilities.argmax(1) == right
-        certainty = probabilities[np.arange(len(right)), right].mean()
-        missed = [
-            f"{c} (seen as {card.class_names[p]})"
-            for c, p, ok in zip(CLASSES, probabilities.argmax(1), named, strict=True)
-            if not ok
-        ]
-        print(
-            f"{name:26s} {named.sum():2d} of {len(CLASSES)}   mean probability {certainty:.2f}   {seconds:5.0f} s"
-            + (f"   missed: {', '.join(missed)}" if 0 < len(missed) <= 8 else ""),
-            flush=True,
-        )
-        path = arguments.out / f"{name.replace(', ', '-').replace(' ', '-').replace('(', '').replace(')', '')}.png"
-        write_png(path, ag.mosaic(images), {"agnostic": repr(dataclasses.asdict(recipe))})
-        cases[f"{name}: named of {len(CLASSES)}"] = {"median": int(named.sum()), "unit": "classes, more is better"}
-        cases[f"{name}: probability"] = {"median": float(certainty), "unit": "more is better"}
-        cases[f"{name}: time"] = {"median": seconds, "unit": "s"}
-    keep("quality", cases, arguments.json, seed=arguments.seed)
+    for (network, recipe, steps), seeds in cells.items():
+        found = [x["found"] for x in seeds]
+        for how, what in itertools.product(("whole", "crops"), ("named", "others", "probability")):
+            values = [own[what] for x in found for key, own in x.items() if key.endswith(how)]
+            cases[f"{network}, {recipe}, {steps} steps, {how}: {what}"] = {
+                "median": float(np.mean(values)), "unit": "more is better"
+            }  # fmt: skip
+        cases[f"{network}, {recipe}, {steps} steps: time"] = {
+            "median": float(np.mean([x["seconds"] for x in found])), "unit": "s"
+        }  # fmt: skip
+    return cases
 
 
 if __name__ == "__main__":

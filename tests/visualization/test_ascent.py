@@ -838,3 +838,26 @@ def test_what_is_no_image_to_start_from_is_said_of_the_start(start: Any) -> None
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
     with pytest.raises(ag.InvalidInput, match=r"start is an image \(H, W, C\) or one per image"):
         ag.visualize(model, ag.objectives.channel("0", 0), steps=1, start=start)
+
+
+def test_weights_after_the_last_wanted_layer_are_not_copied(network: Any) -> None:
+    from agnostic.visualization.verb import Options, prepare
+    from agnostic_torch.ascent import frozen
+
+    def unused(objective: Any) -> tuple[str, ...]:
+        return prepare(network, objective, Options(size=16, steps=1))[1].unused
+
+    channel = ag.objectives.channel
+    assert unused(channel("block", 0)) == ("pool", "flat", "head")
+    assert "block.two" in unused(channel("block.one", 0))
+    assert "block.one" not in unused(channel("block", 0) + channel("stem", 0))
+    assert unused(ag.objectives.logit(0)) == ()
+    left_out = unused(channel("down", 0))
+    copied = frozen(network, torch.bfloat16, torch.channels_last, torch.device("cpu"), ("down",), left_out)
+    assert copied.head.weight.data_ptr() == network.head.weight.data_ptr()
+    assert (copied.head.weight.dtype, copied.stem.weight.dtype) == (torch.float32, torch.bfloat16)
+    assert network.stem.weight.dtype == torch.float32
+    assert network.head.weight.requires_grad
+    assert not copied.head.weight.requires_grad
+    images = ag.visualize(network, channel("down", [0, 1]), size=16, steps=2, dtype="bfloat16")
+    assert images.scores.shape == (2, 2)
