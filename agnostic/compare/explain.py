@@ -6,7 +6,7 @@ What is proven was run: with the differences undone, B's outputs are A's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -270,6 +270,9 @@ def _chosen(
     for cost, *_, parting, changes, at in priced:
         if cost > limit or tried >= PROVED:
             break
+        whole = _weights_repaired(a, patches, changes)
+        if whole is not None and _proves(ours, theirs, b, whole, done, parting):
+            return Difference(parting, changes, *at), whole
         for array in _forms(a, b, parting):
             if parting.node >= 0 and not _goes_on(a, b, table, parting, array):
                 continue
@@ -284,6 +287,15 @@ def _chosen(
                 return found
             break
     return best
+
+
+def _weights_repaired(a: Side, patches: Patches, changes: Sequence[Edit]) -> Patches | None:
+    """B with A's weights in the place of its own, wherever they are used, if nothing else differs."""
+    if not changes or any(edit.kind != "leaf" or edit.theirs in patches.values for edit in changes):
+        return None
+    if any(edit.ours.shape != edit.theirs.shape for edit in changes):
+        return None
+    return replace(patches, values={**patches.values, **{edit.theirs: a.arrays[edit.ours] for edit in changes}})
 
 
 PROVED = 16

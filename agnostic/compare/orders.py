@@ -140,7 +140,8 @@ class _Pass:
     def emit(self, node: Node, operands: Sequence[Any], **attributes: Any) -> Any:
         """The operator of a node on other operands, with some attributes otherwise."""
         [given] = node.outputs
-        return self.builder.emit(node.operator, *operands, dtype=given.dtype, **{**node.attributes, **attributes})
+        found = {key: x for key, x in {**node.attributes, **attributes}.items() if key != "dtype"}
+        return self.builder.emit(node.operator, *operands, dtype=given.dtype, **found)
 
 
 def _inverse(axes: Axes) -> Axes:

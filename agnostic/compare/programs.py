@@ -13,6 +13,7 @@ from agnostic.compare.replay import Patches, Values, outputs
 from agnostic.compare.results import Divergence, Finding, Row, floors
 from agnostic.compare.say import divergences
 from agnostic.compare.sides import Side, second
+from agnostic.compare.unrolled import alike
 from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Value
 
@@ -122,6 +123,9 @@ def compared(a: Recorded, b: Recorded) -> ProgramPair:
     Raises:
         InvalidInput: the models return other numbers of arrays, or a record cannot be run again.
     """
+    one, two = alike(a.run, b.run)
+    a = a if one is a.run else Recorded(one, a.evaluate)
+    b = b if two is b.run else Recorded(two, b.evaluate)
     ours, table = a.first
     theirs = second(b.run, b.evaluate, ours, table)
     if "exact" not in vars(b) and not any(theirs.apart.values()):  # else B went on with A's numbers

@@ -65,6 +65,8 @@ def _group(difference: Difference, said: Divergence) -> Any:
         return "extra", edit.b.outputs[0]
     if edit.kind == "attribute" and len(difference.edits) == 1:
         return "attribute", operator_of(edit), edit.name, repr(edit.ours), repr(edit.theirs)
+    if edit.kind in ("replaced", "number") and edit.b is not None and edit.b.line is not None:
+        return edit.kind, edit.b.module, edit.b.file, edit.b.line, repr(edit.ours), repr(edit.theirs)
     if edit.kind in ("leaf", "operand") and edit.b is not None and isinstance(edit.theirs, Value):
         return edit.kind, edit.b.module, edit.b.line, said.findings[0].mistake
     return id(difference)

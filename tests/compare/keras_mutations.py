@@ -197,7 +197,8 @@ def _weight(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...],
     variable, how = found[int(rng.integers(len(found)))], list(_WEIGHTS)[int(rng.integers(len(_WEIGHTS)))]
     mistakes, change = _WEIGHTS[how]
     variable.assign(np.ascontiguousarray(change(_numpy(variable)), np.float32))
-    return f"{variable.path}: {how}", mistakes, model, None, frozenset(variable.path.split("/"))
+    layers = frozenset(variable.path.split("/")) - {model.name}
+    return f"{variable.path}: {how}", mistakes, model, None, layers
 
 
 def _numpy(variable: Any) -> Any:
@@ -222,6 +223,7 @@ def judged(fault: KerasFault) -> dict[str, Any]:
         names = {part for x in (first.a, first.b, first.after) for part in re.split(r"[./]", x.partition(" (call")[0])}
         places = {best.place_b} if best is not None and fault.line is not None else set()
         near = {str((fault.line or 0) + k) for k in (-1, 0, 1)}
-        return any(place.rpartition(":")[2] in near for place in places) or bool(names & fault.layers)
+        said = best is not None and fault.line is None and any(len(x) > 3 and x in best.sentence for x in fault.layers)
+        return said or any(place.rpartition(":")[2] in near for place in places) or bool(names & fault.layers)
 
     return mutations.said(fault, is_there)
