@@ -26,3 +26,19 @@ def test_against_torch_and_itself(engine: str, images: np.ndarray[Any, Any], tmp
     ]
     files = [trace, tmp_path / "keras.trace", *others]
     call_on_engine(engine, "tests.compare.keras_checks:main", *map(str, files), needs=("keras", "torch"))
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    from tests.compare import keras_mutations
+
+    folder = tmp_path_factory.mktemp("ports")
+    keras_mutations.ported(folder, ("convnext", "decoder", "squeeze"))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_faults_of_ported_networks_are_named(engine: str, ports: Path) -> None:
+    call_on_engine(engine, "tests.compare.keras_mutations:checked", str(ports), needs=("keras", "torch"))
