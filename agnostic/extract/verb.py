@@ -43,6 +43,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
 _PART_BYTES = 128 << 20
 _MOST_IN_PART = 1024
+_LOOKED_AT = 3
+"""Samples that tell what layers return: few, as this costs whole runs; their number is no usual length of an axis."""
 
 
 def extract(
@@ -234,8 +236,8 @@ def _header(
     chosen: Mapping[str, Any],
     shard: int | None,
 ) -> StoreHeader:
-    """What a new store says of itself: the layers are those that run for the first batch."""
-    batch = chosen["batch"]
+    """What a new store says of itself: the layers are those that run for the first samples."""
+    batch = min(chosen["batch"], _LOOKED_AT)
     if samples.read is not None:
         inputs = read_batch(samples, how, 0, batch).inputs
     else:
