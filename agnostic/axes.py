@@ -62,16 +62,18 @@ class NamedAxis:
     Attributes:
         size: its length.
         letter: what it stands for.
+        free: whether its parts may stand for other things than it, as a product's features for those of an image.
         minor: False for the outer part of an axis that was cut in two (which block), True for an inner one (where in
             the block); None for a whole axis.
     """
 
-    __slots__ = ("_cuts", "letter", "minor", "size", "whole")
+    __slots__ = ("_cuts", "free", "letter", "minor", "size", "whole")
 
     def __init__(self, size: int, letter: Letter | None = None, minor: bool | None = None) -> None:
         self.size = size
         self.letter = Letter() if letter is None else letter
         self.minor = minor
+        self.free = False
         self.whole: tuple[NamedAxis, tuple[NamedAxis, NamedAxis]] | None = None
         self._cuts: dict[int, tuple[NamedAxis, NamedAxis]] = {}
 
@@ -79,9 +81,10 @@ class NamedAxis:
         """In two, the outer part of the given length; the same two each time."""
         if outer not in self._cuts:
             row = self.letter.known == "L"
-            first, second = (Letter(of=(self,)) if row else self.letter for _ in range(2))
+            first, second = (Letter() if self.free else Letter(of=(self,)) if row else self.letter for _ in range(2))
             parts = NamedAxis(outer, first, bool(self.minor)), NamedAxis(self.size // outer, second, True)
             for part in parts:
+                part.free = self.free
                 part.whole = self, parts
             self._cuts[outer] = parts
         return self._cuts[outer]

@@ -24,6 +24,7 @@ Color = int
 _PASSED = MOVES | {"pad"}
 _PLACED = frozenset({"concatenate", "attention", "matmul", "subtract", "divide", "where", "stack", "select", "slice"})
 _CUTS = ("select", "slice")
+_ARITHMETIC = ("subtract", "divide", "where")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class UseGraph:
             given = [(k, v) for k, v in enumerate(v for x in node.operands for v in values_in(x))]
             for value in node.outputs:
                 found[value] = hash(tuple(sorted(map(repr, users.get(value, ())))))
-            label = _label(node, level)
+            label = self._label(node, level)
             said: list[Hashable]
             if owners and owners[0].nodes[0] is node:
                 said = [("use", use.kind, use.dims) for use in owners]
@@ -128,6 +129,16 @@ class UseGraph:
                 placed = label is not None and label[0] in _PLACED and not owners
                 users.setdefault(value, []).extend([(x, k) for x in said] if placed else said)
         return found
+
+    def _label(self, node: Node, level: int) -> tuple[Any, ...] | None:
+        """What an operator is called between two uses; None for one that is not told."""
+        if node.operator in _PASSED:
+            return None
+        given = {v for x in node.operands for v in values_in(x) if self.found.weights.names(v) is None}
+        placed = "matmul" if node.operator == "einsum" else node.operator
+        if placed not in _PLACED or (placed in _ARITHMETIC and len(given) < 2):
+            return (node.operator, node.attributes.get("function")) if level else None
+        return (placed, node.attributes.get("index"), node.attributes.get("start")) if placed in _CUTS else (placed,)
 
     def _attention_ahead(self, node: Node, users: dict[Value, list[Hashable]], after: Hashable) -> None:
         """An attention is told as the two products that it is, since not all frameworks have an operator for it."""
@@ -151,7 +162,7 @@ class UseGraph:
             owners = self.found.owners.get(place, ())
             given = [found.get(v, "constant") for x in node.operands for v in values_in(x)]
             for value in node.outputs:
-                label = _label(node, level)
+                label = self._label(node, level)
                 piece = self.found.pieces.get(value)
                 if owners or piece is not None:
                     givers = owners if piece is None else [piece]
@@ -171,16 +182,6 @@ _TOLD = (
     ("reverse", "function", "reset_after"),
     ("reverse", "function", "reset_after", "stride", "dilation"),
 )
-
-
-def _label(node: Node, level: int) -> tuple[Any, ...] | None:
-    """What an operator is called between two uses; None for one that is not told."""
-    if node.operator in _PASSED:
-        return None
-    placed = "matmul" if node.operator == "einsum" else node.operator
-    if placed not in _PLACED:
-        return (node.operator, node.attributes.get("function")) if level else None
-    return (placed, node.attributes.get("index"), node.attributes.get("start")) if placed in _CUTS else (placed,)
 
 
 def matched(source: Uses, target: Uses) -> list[UsePair]:

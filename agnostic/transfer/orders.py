@@ -75,7 +75,9 @@ def _linear(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimen
     x = _of(node, known, 0)
     if x is None or len(shape) != len(x):
         return None
-    return (*x[:-1], axes.mixed(x[-1], x[:-1], shape[-1]))
+    (features,) = axes.mixed(x[-1], x[:-1], shape[-1])
+    features.free = True
+    return (*x[:-1], (features,))
 
 
 def _matmul(node: Node, known: KnownDimensions, shape: tuple[int, ...]) -> Dimensions | None:

@@ -69,9 +69,27 @@ def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> ModelRead
     """Read a model on inputs; what cannot be read has a reason."""
     arrays = backend[WEIGHTS].weights(model)
     try:
-        return ModelReading(name, backend.name, arrays, simplified(backend[PROGRAM].program(model, native(inputs))))
+        found = _with_weights(backend[PROGRAM].program(model, native(inputs)), arrays)
+        return ModelReading(name, backend.name, arrays, simplified(found))
     except InvalidInput as error:
         return ModelReading(name, backend.name, arrays, None, str(error))
+
+
+def _with_weights(program: Program, arrays: Mapping[str, Array]) -> Program:
+    """The program with its weights as such, where a reader took them for constants."""
+    held = {leaf.name for leaf in program.leaves}
+    free = {name: x for name, x in arrays.items() if name not in held and x.dtype.kind == "f"}
+    leaves = []
+    for leaf in program.leaves:
+        x = leaf.array
+        name = None if x is None or leaf.role != "constant" else next(
+            (n for n, y in free.items() if y.shape == x.shape and np.array_equal(x, y)), None
+        )  # fmt: skip
+        if name is not None:
+            free.pop(name)
+            leaf = replace(leaf, name=name, role="parameter", array=None)
+        leaves.append(leaf)
+    return replace(program, leaves=tuple(leaves))
 
 
 def as_run(found: ModelReading, record: Record) -> ModelReading:

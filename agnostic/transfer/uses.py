@@ -45,6 +45,24 @@ class Uses:
     pieces: Mapping[Value, Use]
 
 
+def in_common(one: Uses, two: Uses) -> tuple[Uses, Uses]:
+    """Both without the buffers that one side alone keeps, such as a mask that the other computes."""
+
+    def kept(found: Uses, other: Uses) -> Uses:
+        keys = {(use.kind, use.dims) for use in other.uses}
+        uses = [use for use in found.uses if not is_fixed(use, found.weights) or (use.kind, use.dims) in keys]
+        left = {id(use) for use in uses}
+        owners = {place: [use for use in owned if id(use) in left] for place, owned in found.owners.items()}
+        return replace(found, uses=uses, owners=owners)
+
+    return kept(one, two), kept(two, one)
+
+
+def is_fixed(use: Use, weights: ProgramWeights) -> bool:
+    """Whether a use is of buffers alone that are no statistics: a mask, anchors, a table of positions."""
+    return all(name in weights.buffers for name in use.names(weights)) and not {"mean", "variance"} & use.parts.keys()
+
+
 def uses_of(program: Program, arrays: Mapping[str, Array]) -> Uses:
     """Find the uses.
 
@@ -142,13 +160,22 @@ class _UseSearch:
             if use.kind != "step" or use not in self.found:
                 continue
             chain = [use]
-            while (node := self.after(chain[-1].outputs[0])) is not None and (more := steps.get(id(node))) is not None:
-                if more.dims != use.dims:
-                    break
+            while (more := self._next_step(chain, steps)) is not None:
                 chain.append(more)
             self.found[self.found.index(use)] = _joined(chain, self.weights)
             for more in chain[1:]:
                 self.found.remove(more)
+
+    def _next_step(self, chain: Sequence[Use], steps: Mapping[int, Use]) -> Use | None:
+        """The step of the same size that follows; a scale may be followed by a factor for each row first."""
+        node = self.after(chain[-1].outputs[0])
+        scales = all(step.settings["role"] in ("scale", "over") for step in chain)
+        if node is not None and id(node) not in steps and scales and node.operator in ("multiply", "divide"):
+            others = [v for x in node.operands for v in values_in(x) if v != chain[-1].outputs[0]]
+            if len(others) == 1 and others[0].shape[-1:] == (1,) and node.operands[-1] == others[0]:
+                node = self.after(node.outputs[0])
+        found = None if node is None else steps.get(id(node))
+        return found if found is not None and found.dims == chain[0].dims else None
 
     def cut_products(self) -> None:
         """A product whose features are used in pieces is one for each piece."""

@@ -29,7 +29,7 @@ from agnostic.transfer.preparation import InputScaling, preparation, prepares
 from agnostic.transfer.report import TransferReport, TransferRow
 from agnostic.transfer.sides import ModelReading, as_run, given, made, name_of, read, read_alike, stated
 from agnostic.transfer.use import Use
-from agnostic.transfer.uses import Uses, uses_of
+from agnostic.transfer.uses import Uses, in_common, is_fixed, uses_of
 from agnostic.transfer.writing import planned, written
 
 
@@ -167,7 +167,7 @@ class _TransferJob:
         assert self.mine.program is not None
         self.source = uses_of(self.read.program, self.read.arrays)
         self.target = uses_of(self.mine.program, self.mine.arrays)
-        pairs = matched(self.source, self.target)
+        pairs = matched(*in_common(self.source, self.target))
         self._check_complete([p.source for p in pairs], [p.target for p in pairs])
         plans = planned(pairs, self.source, self.target, (self.read.name, self.mine.name))
         found = written(plans, self.target, computed)
@@ -239,8 +239,12 @@ def _left(found: Uses, taken: Sequence[Use]) -> list[Use]:
     left = []
     for use in found.uses:
         names = use.names(found.weights)
-        fixed = all(name in found.weights.buffers for name in names) and not {"mean", "variance"} & use.parts.keys()
-        if id(use) not in done and not fixed and not set(names) <= held and use.outputs[0] not in inner:
+        if (
+            id(use) not in done
+            and not is_fixed(use, found.weights)
+            and not set(names) <= held
+            and use.outputs[0] not in inner
+        ):
             left.append(use)
     return left
 
