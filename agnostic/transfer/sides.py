@@ -20,7 +20,7 @@ from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.attached import card_of
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, inputs_of
-from agnostic.program.nodes import Array, Program
+from agnostic.program.nodes import Array, Program, Value, substituted, values_in
 from agnostic.program.passes import simplified, without_identities
 from agnostic.registry import Backend, Model
 from agnostic.transfer.orders import dimensions
@@ -77,19 +77,18 @@ def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> ModelRead
 
 def _with_weights(program: Program, arrays: Mapping[str, Array]) -> Program:
     """The program with its weights as such, where a reader took them for constants."""
-    held = {leaf.name for leaf in program.leaves}
-    free = {name: x for name, x in arrays.items() if name not in held and x.dtype.kind == "f"}
-    leaves = []
+    used = {value for node in program.nodes for x in node.operands for value in values_in(x)}
+    free = [leaf for leaf in program.of_role("parameter") if leaf.value not in used and leaf.name in arrays]
+    instead: dict[Value, Value] = {}
     for leaf in program.leaves:
-        x = leaf.array
-        name = None if x is None or leaf.role != "constant" else next(
-            (n for n, y in free.items() if y.shape == x.shape and np.array_equal(x, y)), None
-        )  # fmt: skip
-        if name is not None:
-            free.pop(name)
-            leaf = replace(leaf, name=name, role="parameter", array=None)
-        leaves.append(leaf)
-    return replace(program, leaves=tuple(leaves))
+        if leaf.role != "constant" or leaf.array is None or leaf.array.dtype.kind != "f":
+            continue
+        for one in free:
+            if one.value.shape == leaf.array.shape and np.array_equal(arrays[one.name], leaf.array):
+                instead[leaf.value] = one.value
+                free.remove(one)
+                break
+    return replace(program, nodes=tuple(substituted(node, instead) for node in program.nodes))
 
 
 def as_run(found: ModelReading, record: Record) -> ModelReading:
