@@ -11,6 +11,7 @@ import typer
 
 from agnostic.cli import common, drawing
 from agnostic.errors import InvalidInput
+from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.visualization.objective import Objective
@@ -83,7 +84,8 @@ def animate(
     if json:
         common.print_json(report)
         return
-    common.say(f"{out} ({len(found)} frames of {found.shape[2]} x {found.shape[1]}, {report['bytes']:,} bytes)")
+    height, width = found.shape[1:3]
+    common.say(f"{out} ({counted(len(found), 'frame')} of {width} x {height}, {report['bytes']:,} bytes)")
     common.say(drawing.time_taken(len(found), time.perf_counter() - start, "frame"))
 
 

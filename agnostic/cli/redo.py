@@ -114,7 +114,7 @@ def _job(
     spec = said.get("model") if model is None else model
     if not isinstance(spec, str):
         raise InvalidInput("the picture does not say of which model it is: give it as --model")
-    if model is None and (_NAMED.fullmatch(spec) is None or spec.partition(":")[0].endswith((".py", ".keras"))):
+    if model is None and (_NAMED.fullmatch(spec) is None or Path(spec.partition(":")[0]).suffix):
         raise InvalidInput(f"the picture is of the model {spec!r}, a file whose code would run: give it as --model")
     columns = said.get("columns", 8)
     return drawing.job(

@@ -47,8 +47,8 @@ def without_orders(run: Run) -> Run:
     return _Pass(run).done()
 
 
-Rule = Callable[["_Pass", Node], bool]
-RULES: dict[str, Rule] = {}
+OrderRule = Callable[["_Pass", Node], bool]
+RULES: dict[str, OrderRule] = {}
 rules = filling(RULES)
 """What operators do with turned operands: write nodes and name the node's outputs; False: they need them in order."""
 
