@@ -37,8 +37,16 @@ class LayerPairs:
 
     @property
     def names(self) -> dict[str, str]:
-        """B's layer for each layer of A that has a partner."""
-        return {self.calls_a[i].name: self.calls_b[j].name for j, i in self.pairs.items()}
+        """B's layer for each layer of A that has a partner, or whose weights one of B's has.
+
+        A layer that computes its activation itself returns what the other side's activation returns.
+        """
+        found = {self.calls_a[i].name: self.calls_b[j].name for j, i in self.pairs.items()}
+        holding = [y for x, y in found.items() if _leaves(self.b[1], y) and not _leaves(self.a[1], x)]
+        for call in self.calls_a:
+            if call.name not in found and _leaves(self.a[1], call.name):
+                found.update((call.name, y) for y in holding if self._alike(call.name, y))
+        return found
 
     @property
     def unmatched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
