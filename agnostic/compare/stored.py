@@ -64,6 +64,7 @@ def _program(found: Recorded, writer: TraceWriter) -> dict[str, Any]:
     run, program = found.run, found.run.program
     arrays = {value: writer.add(f"program/{value.id}", x) for value, x in run.arrays.items()}
     values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
+    known = set(values)
     outputs = [
         {
             "path": path, "value": value.id, "floor": found.floors[path],
@@ -82,7 +83,11 @@ def _program(found: Recorded, writer: TraceWriter) -> dict[str, Any]:
         "nodes": [_node(k, node, writer) for k, node in enumerate(program.nodes)],
         "drawn": [value.id for value in sorted(run.drawn, key=lambda v: v.id)],
         "outputs": outputs,
-        "calls": [[x.name, x.number, [v.id for v in x.inputs], [v.id for v in x.outputs]] for x in run.calls],
+        # What a layer returned besides may be no value of the program, such as the last state of a recurrent layer.
+        "calls": [
+            [x.name, x.number, [v.id for v in x.inputs if v in known], [v.id for v in x.outputs if v in known]]
+            for x in run.calls
+        ],
     }
 
 
