@@ -64,7 +64,7 @@ def between(
     Raises:
         AgnosticError: what either process raised.
     """
-    require_files(source, target, weights=[weights])
+    require_files(*(x for x in (source, target) if not is_trace(x)), weights=[weights])
     with atomic_path(out) as written, tempfile.TemporaryFile() as said:
         job = {
             "source": {"spec": source, "backend": source_backend, "weights": weights, "card": card},
