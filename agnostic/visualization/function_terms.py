@@ -40,7 +40,7 @@ class FunctionTerm(Term):
         ('edge',)
     """
 
-    function: Callable[[Ops, Mapping[str, Array]], Array]
+    function: Callable[[Ops, Mapping[str, Array]], Array] = dataclasses.field(repr=False)
     reads: tuple[str, ...]
     name: str
     mixes: bool = False
