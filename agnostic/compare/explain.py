@@ -172,8 +172,7 @@ def judged(a: Recorded, b: Recorded) -> list[Judged]:
     found, halves = [], (_halves(a.run), _halves(b.run))
     for (path, _), (other, _) in zip(ours, theirs, strict=True):
         x, y = a.run.outputs[path], b.run.outputs[other]
-        alike = a.run.program.framework == b.run.program.framework
-        turned = _turned(a.exact[path], b.exact[other], y, x.shape, alike)
+        turned = _turned(a.exact[path], b.exact[other], y, x.shape, _alike(a.run, b.run))
         floor = _floor(halves, a.floors[path], b.floors[other])
         error = float("inf") if turned is None else noise.difference(x, turned)
         found.append(Judged(path, x.shape, error, floor, noise.rms(a.exact[path])))
@@ -192,19 +191,15 @@ def _floor(halves: tuple[bool, bool], ours: float, theirs: float) -> float:
 
 
 def _turned(exact: Array, other: Array, y: Array, shape: tuple[int, ...], alike: bool) -> Array | None:
-    """B's output with its axes in A's order: the nearest, and in one framework as it is, if it fits."""
-    ways = [y.reshape(shape)] if y.size == np.prod(shape) and y.ndim == len(shape) and y.shape == shape else []
-    orders = list(match.permutations(other, shape))
-    if ways and (not orders or match.distance(exact, other) < match.LOOSE):
-        return ways[0]
-    if not ways and not orders:
+    """B's output with its axes in A's order: in one framework as it is, if it fits; else the nearest."""
+    orders = _orders(y.shape, shape, alike)
+    if not orders:
         return y.reshape(shape) if y.size == int(np.prod(shape)) else None
-    if ways and alike:
-        return ways[0]
-    if ways:
-        orders.append(tuple(range(y.ndim)))
-    best = min(orders, key=lambda order: match.distance(exact, other.transpose(order)))
-    return y.transpose(best)
+    return y.transpose(min(orders, key=lambda order: match.distance(exact, other.transpose(order))))
+
+
+def _orders(given: tuple[int, ...], shape: tuple[int, ...], alike: bool) -> list[tuple[int, ...]]:
+    return [tuple(range(len(given)))] if alike and given == shape else match.layouts(given, shape)
 
 
 def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
@@ -235,14 +230,19 @@ def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
     return DifferenceSummary(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
 
 
+def _alike(a: Run, b: Run) -> bool:
+    return a.program.framework == b.program.framework
+
+
 def _equal(a: Side, b: Side, done: set[str]) -> bool:
     pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
-    return all(path in done or a.labels[x] == b.labels[y] or _permuted(a.arrays[x], b.arrays[y])
+    alike = _alike(a.run, b.run)
+    return all(path in done or a.labels[x] == b.labels[y] or _permuted(a.arrays[x], b.arrays[y], alike)
                for (path, x), (_, y) in pairs)  # fmt: skip
 
 
-def _permuted(x: Array, y: Array) -> bool:
-    return any(match.distance(x, y.transpose(order)) <= match.LOOSE for order in match.permutations(y, x.shape))
+def _permuted(x: Array, y: Array, alike: bool) -> bool:
+    return any(match.distance(x, y.transpose(order)) <= match.LOOSE for order in _orders(y.shape, x.shape, alike))
 
 
 def _left(a: Side, b: Side, done: set[str]) -> float:
@@ -329,7 +329,7 @@ def _proves(a: Recorded, b: Recorded, now: Side, patches: Patches, done: set[str
         path in done
         or (parting.node < 0 and path == parting.output)
         or match.distance(a.exact[path], found[other]) <= match.LOOSE
-        or _permuted(a.exact[path], found[other])
+        or _permuted(a.exact[path], found[other], _alike(a.run, b.run))
         for (path, _), (other, _) in pairs
     )  # fmt: skip
 
@@ -338,7 +338,7 @@ def _forms(a: Side, b: Side, parting: Parting) -> Iterator[Array]:
     x, y = a.arrays[parting.a], b.arrays[parting.b]
     if x.size == y.size:
         yield x.reshape(y.shape)
-        for order in match.permutations(x, y.shape):
+        for order in match.permutations(x.shape, y.shape):
             yield np.ascontiguousarray(x.transpose(order))
     else:
         yield x

@@ -101,13 +101,28 @@ def distance(x: Array, y: Array) -> float:
     return error / scale if scale else (0.0 if error == 0 else math.inf)
 
 
-def permutations(x: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The orders of axes that give an array this shape, the identity left out."""
-    if x.ndim != len(shape) or x.ndim > 5 or sorted(x.shape) != sorted(shape):
+def permutations(given: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The orders of axes that make one shape another, the identity left out."""
+    if len(given) > 5 or sorted(given) != sorted(shape):
         return
-    for order in itertools.permutations(range(x.ndim)):
-        if order != tuple(range(x.ndim)) and tuple(x.shape[k] for k in order) == shape:
+    for order in itertools.permutations(range(len(given))):
+        if order != tuple(range(len(given))) and tuple(given[k] for k in order) == shape:
             yield order
+
+
+def layouts(given: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The orders of axes that make an output of one framework that of another.
+
+    They are those in which frameworks differ: channels second or last, the batch first or second. Where lengths are
+    equal, another order would hide that height and width are exchanged; where none of these fits, any may.
+    """
+    count = len(given)
+    whole = tuple(range(count))
+    usual = {whole}
+    if count > 2:
+        usual |= {(0, count - 1, *whole[1:-1]), (0, *whole[2:], 1), (1, 0, *whole[2:])}
+    fitting = [order for order in sorted(usual) if tuple(given[k] for k in order) == shape]
+    return fitting or list(permutations(given, shape))
 
 
 class Table:

@@ -45,7 +45,7 @@ def _is_image(layers: LayerPairs, i: int) -> bool:
 def _turned(a: Array, b: Array) -> Array | None:
     """B's activation with its axes in A's order: that in which they are nearest."""
     ways = [b] if b.shape == a.shape else []
-    ways += [b.transpose(order) for order in match.permutations(b, a.shape)]
+    ways += [b.transpose(order) for order in match.permutations(b.shape, a.shape)]
     return min(ways, key=lambda way: match.distance(a, way), default=None)
 
 

@@ -104,7 +104,7 @@ def _apart(x: Array, y: Array) -> float:
     if x.size != y.size:
         return float("inf")
     ways = [y.reshape(x.shape)] if x.shape == y.shape or x.ndim != y.ndim else []
-    ways += [y.transpose(order) for order in match.permutations(y, x.shape)]
+    ways += [y.transpose(order) for order in match.layouts(y.shape, x.shape)]
     return min((match.distance(x, way) for way in ways), default=match.distance(x, y))
 
 
