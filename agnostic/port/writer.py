@@ -359,8 +359,11 @@ class Blocks:
             found = spelled(n, [alone], lambda _: self.dialect.shape(array), self.windows)
             return n if found is None else self._sure(found)
 
-        pairs = tuple(tuple(width(n, axis) for n in pair) for axis, pair in enumerate(widths))
-        return Apply(code.function, (array, pairs, *rest), code.keywords)
+        if all(isinstance(pair, tuple) for pair in widths):
+            found = tuple(tuple(width(n, axis) for n in pair) for axis, pair in enumerate(widths))
+        else:  # a flat list that starts with the last axis, as torch's
+            found = tuple(width(n, len(x.shape) - 1 - k // 2) for k, n in enumerate(widths))
+        return Apply(code.function, (array, found, *rest), code.keywords)
 
     def _sure(self, found: Spelled) -> Code:
         """The code of a length; remembers whether one was found by trying."""

@@ -15,11 +15,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from agnostic.errors import InvalidInput
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import imagenet_classes
 from agnostic.models.forms import Input, ModelRun, Received, Takes, is_python_refusal
-from agnostic_torch.layers import unwrap
+from agnostic_torch.layers import check_initialized, unwrap
 from agnostic_torch.taps import TapRecorder, _arguments, _native, hooks, inference, leaves
 
 
@@ -95,7 +94,7 @@ def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
 def trial(model: nn.Module, inputs: Any) -> ModelRun:
     """See :meth:`agnostic.contracts.inputs.ModelInputs.trial`."""
     model = unwrap(model)
-    _check_initialized(model)
+    check_initialized(model)
     args, kwargs = _arguments(model, inputs)
     devices = {x.device for x in model.parameters() if x.device.type not in ("cpu", "meta")}
     taps = TapRecorder(model)
@@ -111,15 +110,6 @@ def trial(model: nn.Module, inputs: Any) -> ModelRun:
             open_ = seen.open[-1] if seen.open else None
             return ModelRun(taps.partial, error, tuple(seen.received), open_)
     return ModelRun(list(layers), None, tuple(seen.received), None, seen.batch)
-
-
-def _check_initialized(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise InvalidInput(
-                f"the parameter {name!r} of {type(model).__name__} has no shape yet (a lazy layer): "
-                "call the model once on a batch before looking inside"
-            )
 
 
 class _Seen:

@@ -94,6 +94,20 @@ def _size(parameter: nn.Parameter) -> int:
     return 0 if isinstance(parameter, nn.parameter.UninitializedParameter) else parameter.numel()
 
 
+def check_initialized(model: nn.Module) -> None:
+    """Refuse a model with lazy layers that have not run: running it would draw its weights.
+
+    Raises:
+        InvalidInput: a parameter has no shape yet.
+    """
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InvalidInput(
+                f"the parameter {name!r} of {type(model).__name__} has no shape yet (a lazy layer): "
+                "call the model once on a batch before looking inside"
+            )
+
+
 def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
     """With the second names of shared modules, and those by which the model is known elsewhere."""
     layers = list(layers)

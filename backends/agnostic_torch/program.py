@@ -32,7 +32,7 @@ from agnostic_torch import custom, packed, stochastic
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
-from agnostic_torch.layers import unwrap
+from agnostic_torch.layers import check_initialized, unwrap
 from agnostic_torch.taps import _arguments
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
@@ -147,6 +147,7 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
         stack: those operators are registered until it is closed.
     """
     model = unwrap(model)
+    check_initialized(model)
     args, kwargs = _arguments(model, inputs)
     closed = custom.named_functions(opaque)
     seen = custom.run_once(model, args, kwargs, closed) if closed else custom.Seen({}, {})

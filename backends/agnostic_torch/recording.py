@@ -30,7 +30,7 @@ from agnostic.program.vocabulary import operators
 from agnostic_torch import calls, values
 from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
 from agnostic_torch.exact import exact
-from agnostic_torch.layers import unwrap
+from agnostic_torch.layers import check_initialized, unwrap
 from agnostic_torch.lowering import OWN, lowered
 from agnostic_torch.taps import leaves
 
@@ -54,6 +54,7 @@ def obstacle(model: nn.Module) -> str | None:
 def record(model: nn.Module, inputs: Any) -> Run:
     """See :meth:`agnostic.contracts.recording.Recordings.record`."""
     model = unwrap(model)
+    check_initialized(model)
     names = {id(module): name for name, module in model.named_modules()}
     recorder = Recorder(type(model).__name__, "torch", {n: type(m).__name__ for n, m in model.named_modules()})
     for name, parameter in model.named_parameters():
