@@ -23,6 +23,7 @@ from torch import fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
+from torch.utils import _triton
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import patched
@@ -198,10 +199,27 @@ def _export(
         stack.enter_context(stochastic.seen(model))
         stack.enter_context(patched([(model, "forward", returned)]))
         stack.enter_context(packed.padded(packed.longest(model, args, kwargs)))
-        if "keras" in sys.modules and "triton" not in sys.modules:
-            # Keras imports TensorFlow whenever it saves, and a process that has it and triton aborts.
-            sys.modules["triton"] = None  # type: ignore[assignment]
+        stack.enter_context(_without_triton())
         return torch.export.export(model, args, dict(kwargs), strict=False)
+
+
+@contextlib.contextmanager
+def _without_triton() -> Iterator[None]:
+    """Inside, triton is not imported where Keras is: Keras imports TensorFlow whenever it saves, and a process that has
+    it and triton aborts. It stays out where TensorFlow is there already, and can be imported afterwards elsewhere.
+    """
+    if "keras" not in sys.modules or "triton" in sys.modules:
+        yield
+        return
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if "tensorflow" not in sys.modules:
+            del sys.modules["triton"]
+            # What was found inside is remembered, and torch.compile asks for it on a GPU.
+            _triton.has_triton_package.cache_clear()
+            _triton.has_triton.cache_clear()
 
 
 def _as_hinted(original: Any, mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
