@@ -170,7 +170,22 @@ class Blocks:
                 continue
             if not nodes[0][1].weights or self._is_a_layers(nodes[0][1], owner, place):
                 found |= {id(node): (key, layer) for node, layer in nodes}
-        return found
+        return self._apart_from_weights(found) if self.dialect.holds_weights else found
+
+    def _apart_from_weights(self, layers: dict[int, tuple[Any, LayerNode]]) -> dict[int, tuple[Any, LayerNode]]:
+        """Without layers at a path where the source has other weights too: they would be taken for the layer's."""
+        owned = {weight.value for _, layer in layers.values() for weight in layer.weights}
+        held = {
+            leaf.name.rpartition(".")[0]
+            for value, leaf in self.leaves.items()
+            if leaf.role in ("parameter", "buffer") and self.readers[value] and value not in owned
+        } - self.blocks
+        found = {
+            number: (key, layer)
+            for number, (key, layer) in layers.items()
+            if not layer.weights or self.leaves[layer.weights[0].value].name.rpartition(".")[0] not in held
+        }
+        return found if len(found) == len(layers) else self._apart_from_weights(found)
 
     def _is_a_layers(self, layer: LayerNode, owner: str, place: str) -> bool:
         """Whether weights may be those of a layer: not where that would change the names that they have."""
