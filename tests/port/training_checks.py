@@ -12,16 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import torch
 from keras import layers as kl
 
 import agnostic as ag
 from agnostic_keras.weights import _variables
 from tests.port.training import weighted
-
-if keras.config.backend() != "torch":
-    pytest.skip("gradients are torch's on both sides", allow_module_level=True)
-
-import torch
 
 TOLERANCE = 288 * 2.0**-24
 
