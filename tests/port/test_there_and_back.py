@@ -8,8 +8,10 @@ import pytest
 
 from tests.engines import run_on_engine
 
+CHECKS = [Path(__file__).with_name(name) for name in ("there_and_back_checks.py", "training_checks.py")]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checks", ["there_and_back_checks.py", "training_checks.py"])
-def test_ports_of_one_process(checks: str) -> None:
-    run_on_engine("torch", Path(__file__).with_name(checks))
+@pytest.mark.parametrize("engine", ["torch"])
+def test_ports_of_one_process(engine: str) -> None:
+    run_on_engine(engine, *CHECKS)
