@@ -13,7 +13,8 @@ from agnostic.description import Array, LayerDescription
 from agnostic.errors import UnknownName, nearest
 from agnostic.text import counted
 from agnostic.transfer.layouts import to_canonical
-from agnostic_torch.layers import named_layers, unwrap
+from agnostic_torch.layers import check_initialized, named_layers, unwrap
+from agnostic_torch.transfer import computed, inference
 
 Parts = tuple[str, dict[str, Any], dict[str, Array]]
 """Kind, config, weights."""
@@ -22,6 +23,7 @@ Parts = tuple[str, dict[str, Any], dict[str, Array]]
 def describe(model: nn.Module, names: Sequence[str] | None = None) -> list[LayerDescription]:
     """See :meth:`agnostic.contracts.description.Descriptions.describe`."""
     model = unwrap(model)
+    check_initialized(model)
     known = named_layers(model)
     found = []
     for name in known if names is None else names:
@@ -67,8 +69,11 @@ def _numpy(x: Tensor) -> Array:
 
 
 def _arrays(module: nn.Module) -> dict[str, Array]:
-    """The module's own parameters and buffers, by PyTorch's names."""
+    """The module's own parameters and buffers, by PyTorch's names; a weight that it computes is its result."""
     own = {**module._parameters, **{n: x for n, x in module._buffers.items() if n != "num_batches_tracked"}}
+    made = {source: name for source, name in computed(module).items() if "." not in name}
+    with inference(module):
+        own = {n: x for n, x in own.items() if n not in made} | {n: getattr(module, n) for n in made.values()}
     return {name: _numpy(x) for name, x in own.items() if x is not None}
 
 
