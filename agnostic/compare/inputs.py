@@ -51,7 +51,7 @@ def image_channels(backend: Backend, model: Model, x: Array) -> tuple[bool, int 
         x: images in either order, which tell their size.
     """
     near = x.shape[1:3] if x.shape[3] <= x.shape[1] else x.shape[2:4]
-    form = image_input(backend, model, near=near)
+    form = image_input(backend, model, size=near)
     return form.axes == "NCHW", form.length("C")
 
 

@@ -449,7 +449,7 @@ def map_arrays(x: Any) -> Any:
     if isinstance(x, np.ndarray | np.generic):
         array = np.asarray(x)
         array = array.astype(_wide(array.dtype.name), copy=False)
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return torch.from_numpy(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
     return [map_arrays(y) for y in x] if isinstance(x, tuple | list) else x
 
 

@@ -93,17 +93,19 @@ def test_the_source_passes_ruff(trials: dict[str, Any], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-class Inverse(nn.Module):
-    """Runs an operator that has no spelling in Keras."""
+class Orthogonal(nn.Module):
+    """Runs an operator that is not in the vocabulary."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The spectrum."""
-        return torch.fft.fft(x).abs()
+        """The first factor."""
+        return torch.linalg.qr(x)[0].abs()
 
 
 def test_what_cannot_be_written_is_named_with_its_layer_and_line() -> None:
-    with pytest.raises(ag.InvalidInput, match=r"operator fourier.*layer '0' \(Inverse\).*test_port_keras\.py:\d+"):
-        ag.port(nn.Sequential(Inverse()).eval(), "keras", torch.zeros(2, 3))
+    with pytest.raises(
+        ag.InvalidInput, match=r"operator aten::linalg_qr .*layer '0' \(Orthogonal\).*test_port_keras\.py:\d+"
+    ):
+        ag.port(nn.Sequential(Orthogonal()).eval(), "keras", torch.zeros(2, 3))
     with pytest.raises(ag.InvalidInput, match=r"training mode.*eval\(\)"):
         ag.port(Convolutional(), "keras", torch.zeros(2, 3, 32, 32))
 

@@ -316,7 +316,7 @@ def test_the_command_says_that_two_models_differ(models: Path, capsys: pytest.Ca
     from agnostic.cli import main
 
     assert main(["transfer", "models.py:torch_model", "models.py:keras_other", "--out", "a.weights.h5"]) == 1
-    assert "between 'conv2d' and 'dense'" in capsys.readouterr().out
+    assert "layer 'conv2d': At layer 'conv2d' tanh stands where A has relu." in capsys.readouterr().out
     assert main(["transfer", "models.py:torch_model", "models.py:keras_model", "--out", "a.pth"]) == 2
     assert "cannot be written to 'a.pth': give a name that ends in .keras" in capsys.readouterr().err
 
