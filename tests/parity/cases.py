@@ -39,7 +39,7 @@ OBJECTIVES: dict[str, Callable[[], Any]] = {
     "interpolation": lambda: ag.objectives.interpolation(ag.objectives.logit(1), ag.objectives.logit(3), 3),
     "caricature": lambda: ag.objectives.caricature("pool", photographs(64)[0], power=2),
     "style": lambda: ag.objectives.style("conv1", list(photographs(64))),
-    "function": lambda: ag.objectives.function(contrast, ["conv1", "dense"]),
+    "function": lambda: ag.objectives.function(energy, ["conv1", "dense"]),
     "negative": lambda: -ag.objectives.channel("conv2", [2, 5]),
     "composed": lambda: (
         2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3) - 0.1 * ag.objectives.total_variation()
@@ -56,10 +56,13 @@ TOKENS: dict[str, Callable[[], Any]] = {
 }
 
 
-def contrast(ops: Any, taps: Any) -> Any:
-    """An objective of a user's own: two channels of a convolution apart, and an output."""
-    apart = ops.square(taps["conv1"][:, 0] - taps["conv1"][:, 1])
-    return ops.mean(apart, (1, 2)) * ops.sigmoid(taps["dense"][:, 2])
+def energy(ops: Any, taps: Any) -> Any:
+    """An objective of a user's own: squares of a convolution, and an output.
+
+    Nothing cancels: what is left of two nearly equal numbers would have more noise than one rounding of torch tells.
+    """
+    squares = ops.square(taps["conv1"][:, 0]) + ops.square(taps["conv1"][:, 1])
+    return ops.mean(squares, (1, 2)) * ops.sigmoid(taps["dense"][:, 2])
 
 
 def others() -> dict[str, Any]:
