@@ -30,6 +30,7 @@ LONGEST = 500
 ELSEWHERE = {
     "Backend": "its subclasses show themselves",
     "ModelCard": "a card is shown with the model it belongs to",
+    "Taps": "scikit-learn shows its estimators",
 }
 """Return types without an example here, and why."""
 

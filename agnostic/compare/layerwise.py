@@ -60,7 +60,9 @@ class LayerPairs:
     def equal(self, j: int) -> bool:
         """Whether a matched call of B returned what A's did."""
         one, two = self.calls_a[self.pairs[j]].outputs[:1], self.calls_b[j].outputs[:1]
-        return all(_label(self.a[1], x) == _label(self.b[1], y) for x, y in zip(one, two, strict=True))
+        return len(one) == len(two) and all(
+            _label(self.a[1], x) == _label(self.b[1], y) for x, y in zip(one, two, strict=True)
+        )
 
     def fed_alike(self, j: int) -> bool:
         """Whether a call of B was given what A has as well."""

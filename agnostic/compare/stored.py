@@ -20,7 +20,7 @@ from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.program.exact import evaluated
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value
 from agnostic.program.runs import LayerRun, Run
-from agnostic.program.vocabulary import operators
+from agnostic.program.vocabulary import operators, output_shape
 from agnostic.registry import get_backend, registrations
 
 LARGEST = 1 << 32
@@ -163,6 +163,8 @@ def _recorded(trace: Trace, about: Mapping[str, Any]) -> Recorded:
     values = {number: Value(number, tuple(shape), dtype) for number, shape, dtype in about["values"]}
     leaves = tuple(Leaf(name, role, values[number]) for name, role, number in about["leaves"])
     nodes = tuple(_read_node(x, values, trace) for x in about["nodes"])
+    for number, node in enumerate(nodes):
+        _check_fit(number, node, trace)
     outputs = tuple((x["path"], values[x["value"]]) for x in about["outputs"])
     program = Program(about["name"], about["framework"], leaves, nodes, outputs, about["modules"])
     calls = tuple(
@@ -181,6 +183,25 @@ def _recorded(trace: Trace, about: Mapping[str, Any]) -> Recorded:
     found.exact = {x["path"]: trace.read(x["exact"]) for x in about["outputs"]}
     found.floors = {x["path"]: _floor(x["floor"], run.outputs[x["path"]], values[x["value"]]) for x in about["outputs"]}
     return found
+
+
+def _check_fit(number: int, node: Node, trace: Trace) -> None:
+    """Raise unless an operator of the vocabulary has operands and attributes that give arrays of its outputs' shapes.
+
+    A stranger may have written the file, and no rule of shapes expects what no reader gives.
+    """
+    if node.operator not in operators() or node.operator == "custom":
+        return
+    try:
+        found = output_shape(node)
+    except (InvalidInput, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError):
+        found = None
+    shapes = [v.shape for v in node.outputs]
+    if found not in (shapes[0] if len(shapes) == 1 else None, tuple(shapes), shapes):
+        raise InvalidInput(
+            f"the trace {trace.path} is damaged (operator {number}, {node.operator}, does not fit its operands): "
+            "record it again"
+        )
 
 
 def _floor(stated: float, x: Array, value: Value) -> float:

@@ -136,11 +136,11 @@ def open_record(path: str | os.PathLike[str]) -> Any:
         >>> ag.taps.open("conv.safetensors")["conv"].shape
         (2, 8, 16, 16)
     """
-    if "://" in os.fspath(path) or os.path.isdir(path):
+    where = as_path(path)
+    if "://" in os.fspath(path) or where.is_dir():
         from agnostic.taps.stores import open_store
 
         return open_store(path)
-    where = as_path(path)
     with open_regular(where) as file:
         try:
             header = tensors.read_header(file, os.fstat(file.fileno()).st_size)

@@ -373,6 +373,8 @@ class Masked:
         inside: how the part inside is written down.
         mask: (H, W) in [0, 1]: 1 inside, 0 around, between them a mixture.
         around: (H, W, C) in [0, 1].
+
+    Source: Porter, Duff, "Compositing Digital Images", 1984, operator "over", for the mixture.
     """
 
     inside: Parameterization

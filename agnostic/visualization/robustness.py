@@ -162,6 +162,8 @@ class Tiles:
         count: views per image and step; the shift is uniform.
         noise: standard deviation of the noise added, as a fraction of white.
         blur: standard deviation in pixels of the Gaussian that each view is blurred by.
+
+    Source: Mordvintsev, Olah, Tyka, "Inceptionism", 2015, and the code published with it, for the cyclic shift.
     """
 
     count: int = 2

@@ -145,7 +145,7 @@ def test_a_damaged_trace(
         (lambda about: about.update(program=None), "holds no output of its model"),
         (lambda about: about["program"]["nodes"].reverse(), "refers to nothing"),
         (lambda about: about["program"]["nodes"][0].update(operator="os.system"), "is not installed"),
-        (lambda about: about["program"]["nodes"][0].update(operands=[[[[]]]]), "does not take these operands"),
+        (lambda about: about["program"]["nodes"][0].update(operands=[[[[]]]]), "does not fit its operands"),
         (lambda about: about["program"]["values"].append(about["program"]["values"][0]), "described twice"),
     ],
 )
