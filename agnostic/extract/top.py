@@ -18,7 +18,7 @@ from agnostic.extract.samples import SampleSource, samples_of
 from agnostic.models.preparing import resized
 from agnostic.taps.stores import ActivationStore, StoredLayer, StoredTap, open_store
 from agnostic.text import counted
-from agnostic.visualization.mosaic import mosaic
+from agnostic.visualization.captions import captioned
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +95,7 @@ class TopSamples:
         return marked(shown, self.places[number].tolist(), self.shape)
 
     def save(self, path: str | os.PathLike[str], dataset: Any = None, columns: int = 4) -> None:
-        """Write the photos as one PNG.
+        """Write the photos as one PNG, each with its value and name.
 
         Args:
             path: the file, whose name ends in ``.png``.
@@ -110,7 +110,10 @@ class TopSamples:
         from agnostic.files import write_png
 
         told = {"layer": self.layer, "channel": self.channel, "samples": self.names, "values": self.values.tolist()}
-        write_png(path, mosaic(np.stack(self.photos(dataset)), columns), {"agnostic": json.dumps(told)})
+        captions = [f"{value:.3g} {name}" for name, value in zip(self.names, self.values, strict=True)]
+        title = f"{self.layer} channel {self.channel}"
+        drawn = captioned(np.stack(self.photos(dataset)), captions, columns=columns, title=title)
+        write_png(path, drawn, {"agnostic": json.dumps(told)})
 
 
 def top(store: ActivationStore | str | os.PathLike[str], layer: str, channel: int, count: int = 16) -> TopSamples:
