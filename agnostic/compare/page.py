@@ -22,7 +22,7 @@ from agnostic.version import __version__
 
 Array = np.ndarray[Any, Any]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 300, 52, 24
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 300, 66, 24
 _LOWEST = -2.0  # decades of noise floors
 
 
