@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         weight: (O, I); (I,) gives no axis O.
         bias: (O,).
     """
-    result: Array = x @ weight.T
+    # One product of two matrices: NumPy multiplies stacks of matrices one by one.
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    result: Array = (rows @ weight.T).reshape(x.shape[:-1] + weight.shape[:-1])
     return result if bias is None else result + bias
 
 
