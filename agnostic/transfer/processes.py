@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from agnostic.compare.traces import is_trace
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.files import atomic_path
+from agnostic.models.forms import Input
 from agnostic.models.specs import parse, require_files
 from agnostic.processes import describe, raise_described, started
 from agnostic.registry import engine_environment, get_backend, model_backend, registrations
@@ -112,6 +113,15 @@ def _say(answer: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def _check_size(size: tuple[int, int] | None, declared: Sequence[Input] | None, name: str) -> None:
+    """Raise if the user's size is not that of the target's images."""
+    own = next((x.size for x in declared or () if x.is_image and x.size), None)
+    if size is not None and own is not None and tuple(own) != size:
+        raise InvalidInput(
+            f"{name} takes images of {own[0]} x {own[1]} pixels, not {size[0]} x {size[1]}: leave out size"
+        )
+
+
 def _done(job: Mapping[str, Any], scopes: ExitStack) -> dict[str, Any]:
     from agnostic.transfer.sides import made, stated
     from agnostic.transfer.verb import described, into, of_trace
@@ -138,7 +148,9 @@ def _done(job: Mapping[str, Any], scopes: ExitStack) -> dict[str, Any]:
         source = models["source"]
         there = model_backend(source)
         size = None if job["size"] is None else tuple(job["size"])
-        inputs = made(there, source, size, job["seed"], stated(here, target))
+        declared = stated(here, target)
+        _check_size(size, declared, names["target"])
+        inputs = made(there, source, size, job["seed"], declared)
         found = described(there, source, inputs, names["source"])
     _say({"step": 2})
     report = into(here, target, found, names["target"])
