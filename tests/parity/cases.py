@@ -39,7 +39,7 @@ OBJECTIVES: dict[str, Callable[[], Any]] = {
     "interpolation": lambda: ag.objectives.interpolation(ag.objectives.logit(1), ag.objectives.logit(3), 3),
     "caricature": lambda: ag.objectives.caricature("pool", photographs(64)[0], power=2),
     "style": lambda: ag.objectives.style("conv1", list(photographs(64))),
-    "function": lambda: ag.objectives.function(energy, ["conv1", "dense"]),
+    "function": lambda: ag.objectives.function(energy, ["conv1", "conv2"]),
     "negative": lambda: -ag.objectives.channel("conv2", [2, 5]),
     "composed": lambda: (
         2 * ag.objectives.channel("tanh", 2) * ag.objectives.logit(3) - 0.1 * ag.objectives.total_variation()
@@ -57,13 +57,12 @@ TOKENS: dict[str, Callable[[], Any]] = {
 
 
 def energy(ops: Any, taps: Any) -> Any:
-    """An objective of a user's own: squares of a convolution, and an output.
+    """An objective of a user's own: what two layers do, as means of squares.
 
-    Nothing cancels, and there is no sigmoid, which far from zero makes an absolute error of its logit a relative one:
-    one run of torch in float32 would not tell such noise.
+    Nothing cancels in it: one run of torch in float32 would not tell the noise of what is left.
     """
-    squares = ops.square(taps["conv1"][:, 0]) + ops.square(taps["conv1"][:, 1])
-    return ops.mean(squares, (1, 2)) * taps["dense"][:, 2]
+    first, second = (ops.mean(ops.square(taps[name][:, 0]), (1, 2)) for name in ("conv1", "conv2"))
+    return first * second
 
 
 def others() -> dict[str, Any]:
