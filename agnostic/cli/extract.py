@@ -80,7 +80,7 @@ def extract(
     from agnostic.models.load import loaded
 
     where, computed_by = _engines(engine or [])
-    samples_of(dataset)  # before the model, which may take long to load
+    samples = samples_of(dataset)  # before the model, which may take long to load
     called_with = common.example_inputs(inputs or [])
     with (
         loaded(
@@ -90,7 +90,7 @@ def extract(
         _told_when_interrupted(out),
     ):
         store = run(
-            network, dataset, layer, out, reduce=reduce or None, top=top, dtype=dtype, batch_size=batch_size,
+            network, samples, layer, out, reduce=reduce or None, top=top, dtype=dtype, batch_size=batch_size,
             shard=shard, engine=where, address=address, workers=workers, prepared=True if prepared else None,
             inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
             channels_in=channels_in, progress=progress,

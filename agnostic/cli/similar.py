@@ -35,11 +35,11 @@ def similar(
     json: common.Json = False,
 ) -> None:
     """Compare how layers represent the same photos, for each pair: 1 is the same up to rotation and scale."""
-    from agnostic.extract.similarity import layer_pairs, picture_path
+    from agnostic.extract.similarity import layer_pairs
     from agnostic.extract.similarity import similar as compare
 
     found = compare(store, other, measure=measure, samples=samples, batch=batch, seed=seed)
-    path = picture_path(out, Path(store).stem, *([] if other is None else [Path(other).stem]), measure)
+    path = out / f"{drawing.file_name(Path(store).stem, None if other is None else Path(other).stem, measure)}.png"
     found.save(path)
     if json:
         common.print_json(

@@ -32,11 +32,10 @@ def top(
     json: common.Json = False,
 ) -> None:
     """Draw the photos that excite a channel most, as the model sees them, with a frame around the place."""
-    from agnostic.extract.similarity import picture_path
     from agnostic.extract.top import top as find
 
     found = find(store, layer, channel, count)
-    path = picture_path(out, Path(store).stem, layer, f"channel-{channel}", "top")
+    path = out / f"{drawing.file_name(Path(store).stem, layer, f'channel-{channel}', 'top')}.png"
     found.save(path, photos, columns)
     rows = [
         (name, f"{value:.4g}", "-" if found.places is None else ", ".join(map(str, found.places[i].tolist())))

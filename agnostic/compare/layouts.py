@@ -54,13 +54,6 @@ class Layout:
         rest = sorted((i for i, x in enumerate(letters) if x not in "NC"), key=lambda i: "LDHW".find(letters[i]))
         return [*(i for i, x in enumerate(letters) if x == "N"), *rest, *(i for i, x in enumerate(letters) if x == "C")]
 
-    def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of :meth:`to_canonical` of an array."""
-        found = self._unfolded(shape)
-        if found is None or self.inner:
-            return shape
-        return tuple(found[1][i] for i in self._order(found[0]))
-
     def to_canonical(self, x: Array) -> Array:
         """Channels last; a view where that is possible."""
         found = self._unfolded(x.shape)
@@ -69,22 +62,3 @@ class Layout:
         letters, sizes = found
         moved = x.reshape(sizes).transpose(self._order(letters))
         return moved.reshape(x.shape) if self.inner else moved
-
-    def from_canonical(self, x: Array) -> Array:
-        """The inverse of :meth:`to_canonical`; the shape is the canonical one."""
-        if self.axes is None:
-            return x
-        letters = re.sub(r"[()]", "", self.axes)
-        order = self._order(letters)
-        if not self.inner:
-            return x.transpose(np.argsort(order)) if len(order) == x.ndim else x
-        sizes = iter(self.inner)
-        unfolded, dims = [], re.findall(r"\((\w+)\)|(\w)", self.axes)
-        if len(dims) != x.ndim:
-            return x
-        for (many, _), size in zip(dims, x.shape, strict=True):
-            unfolded += [next(sizes) for _ in many] if many else [size]
-        if math.prod(unfolded) != x.size:
-            return x
-        opened = x.reshape([unfolded[i] for i in order])
-        return opened.transpose(np.argsort(order)).reshape(x.shape)

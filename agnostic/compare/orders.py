@@ -87,11 +87,12 @@ class _Pass:
         """Write a node."""
         self.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
         rule = RULES.get(node.operator)
-        start, carried = len(self.builder.nodes), dict(self.carried)
+        start, carried = len(self.builder.nodes), len(self.carried)
         if rule is not None and not any(v in self.run.drawn for v in node.outputs) and rule(self, node):
             return
         del self.builder.nodes[start:]
-        self.carried = carried
+        while len(self.carried) > carried:
+            self.carried.popitem()
         operands = tuple(map_values(x, self.in_order) for x in node.operands)
         self.builder.nodes.append(replace(node, operands=operands))
 
@@ -158,10 +159,7 @@ def _is_channels_last(value: Value, program: Program) -> bool:
         axis = node.attributes.get("channel_axis")
         if node.operator in _CHANNELS and axis is not None:
             return rank > 2 and axis % rank == rank - 1
-        if (
-            node.operator in _NUMBERS | {"pad", "flip", "roll", "concatenate"}
-            and node.outputs[0].shape[-1:] == value.shape[-1:]
-        ):
+        if node.operator in _THROUGH and node.outputs[0].shape[-1:] == value.shape[-1:]:
             seen.update(node.outputs)
     return False
 

@@ -106,10 +106,6 @@ _TOLD = ("axes", "axis", "widths", "value", "index", "start", "stop")
 """Attributes that an operator is told by."""
 
 
-_WIDTHS = {("extra", ""), ("missing", ""), ("attribute", "widths")}
-"""Edits of how much a padding adds."""
-
-
 class _Teller:
     def __init__(self, found: DifferenceSummary) -> None:
         self.a, self.b, self.proven = found.a, found.b, found.proven
@@ -325,11 +321,7 @@ class _Teller:
             return ""
         given = [x for x in slots(node) if x != kept and x is not None and not isinstance(x, bool)]
         told = [self.named(side, x) for x in given[:3]]
-        said = [
-            f"{k}={v!r}"
-            for k, v in node.attributes.items()
-            if k in ("axes", "axis", "widths", "value", "index", "start", "stop")
-        ]
+        said = [f"{k}={v!r}" for k, v in node.attributes.items() if k in _TOLD]
         return f" ({', '.join((*told, *said))})" if told or said else ""
 
     def named(self, side: int, value: Any) -> str:

@@ -12,11 +12,11 @@ from agnostic.arrays import describe
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput
 from agnostic.extract.samples import Sample
-from agnostic.models.call import ModelCall, image_among, number_of, picture_call
+from agnostic.models.call import ModelCall
 from agnostic.models.cards import Preprocessing
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size
-from agnostic.models.preparing import fit_images, preprocessed, preprocessing_of
+from agnostic.models.preparing import fit_images, image_place, preprocessed
 from agnostic.registry import Backend, Model
 
 Array = npt.NDArray[Any]
@@ -126,16 +126,11 @@ def preparation(
         return Preparation(None, ModelCall(), None, value.shape)
     picture = _image(value)
     near = (picture.shape[0], picture.shape[1])
-    if inputs is None:
-        form, place = image_among(backend, model, image=image, size=size, channels=channels_in, near=near)
-        call = ModelCall()
-    else:
-        form, call = picture_call(
-            backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
-        )
-        place = number_of(backend, model, call)
+    form, call, preprocessing = image_place(
+        backend, model, inputs=inputs, image=image, size=size, channels_in=channels_in, near=near
+    )
     shape = fit_images(form, picture[None], value)[0].shape
-    return Preparation(form, call, preprocessing_of(backend, model, place), shape)
+    return Preparation(form, call, preprocessing, shape)
 
 
 def _image(value: Array) -> Array:

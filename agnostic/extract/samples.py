@@ -85,6 +85,8 @@ def samples_of(given: Any, field: str | None = None) -> SampleSource:
 
 
 def _recognized(given: Any, field: str | None) -> SampleSource:
+    if isinstance(given, SampleSource):
+        return given
     if isinstance(given, str | os.PathLike):
         return _at_path(as_path(given))
     if _is_array(given):
@@ -435,11 +437,6 @@ def _leaves(spec: Any) -> Iterator[Any]:
             yield from _leaves(x)
     elif getattr(spec, "shape", None) is not None:
         yield spec
-
-
-def said(samples: SampleSource) -> str:
-    """A data set in a sentence."""
-    return "a data set of unknown length" if samples.count is None else counted(samples.count, "sample")
 
 
 def label_or_none(label: int | None) -> int:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,10 +243,3 @@ def layer_pairs(found: Similarity) -> Iterator[tuple[str, str, float]]:
     for name, values in zip(found.rows, found.values, strict=True):
         best = int(values.argmax())
         yield name, found.columns[best], float(values[best])
-
-
-def picture_path(folder: Path, *parts: str) -> Path:
-    """The name of a picture in a folder."""
-    from agnostic.visualization.pictures import shortened, slug
-
-    return folder / f"{shortened('-'.join(slug(part) for part in parts))}.png"

@@ -28,6 +28,7 @@ from agnostic.taps.stores import (
     Checkpoint,
     StoredTap,
     StoreHeader,
+    inside,
     is_local,
     layer_path,
     packed,
@@ -203,7 +204,6 @@ class StoreWriter:
         assert start == done.samples, "parts are committed in their order"
         text = np.dtypes.StringDType()
         with self._room():
-            self.reserve(start + len(part.names))
             told = {"sample": np.array(part.names, text), "problem": np.array(part.problems, text)}
             if self.header.labels:
                 told["label"] = np.array(part.labels, np.int64)
@@ -240,14 +240,14 @@ class StoreWriter:
         """Remove what only a run that goes on needs."""
         from zarr.core.sync import sync
 
-        sync(self._group.store.delete(_key(self._group, CHECKPOINT)))
+        sync(self._group.store.delete(inside(self._group, CHECKPOINT)))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
 
         content = default_buffer_prototype().buffer.from_bytes(packed(checkpoint))
-        sync(self._group.store.set(_key(self._group, CHECKPOINT), content))
+        sync(self._group.store.set(inside(self._group, CHECKPOINT), content))
         self.checkpoint = checkpoint
 
 
@@ -272,10 +272,6 @@ def _put(group: Any, where: str, start: int, arrays: Mapping[str, Any]) -> None:
         written.append(Path(where, path, str(array.metadata.encode_chunk_key(shard))))
     if is_local(where):
         _flush(written)
-
-
-def _key(group: Any, name: str) -> str:
-    return f"{group.path}/{name}" if group.path else name
 
 
 def _attributes(header: StoreHeader) -> dict[str, Any]:

@@ -66,7 +66,30 @@ def model_pixels(
         the channels of that input, and the same in the model's range.
     """
     backend, array = model_backend(model), _batch(images)
-    near = _size(array)
+    form, call, preprocessing = image_place(
+        backend, model, inputs=inputs, image=image, size=size, channels_in=channels_in, near=_size(array)
+    )
+    resized = fit_images(form, array, images)
+    return form, call, resized, preprocessed(resized, preprocessing)
+
+
+def image_place(
+    backend: Backend,
+    model: Model,
+    *,
+    inputs: Any,
+    image: int | str | None,
+    size: Size | None,
+    channels_in: int | None,
+    near: tuple[int, int] | None,
+) -> tuple[Input, ModelCall, Preprocessing | None]:
+    """Where a model takes images.
+
+    Args as for :func:`agnostic.taps.verbs.prepare`; ``near`` as for :func:`agnostic.models.inputs.inputs_of`.
+
+    Returns:
+        The model's input of images, what it is called with around them, and the preprocessing of that input.
+    """
     if inputs is None:
         form, place = image_among(backend, model, image=image, size=size, channels=channels_in, near=near)
         call = ModelCall()
@@ -75,8 +98,7 @@ def model_pixels(
             backend, model, inputs=inputs, image=image, size=size, channels=channels_in, near=near
         )
         place = number_of(backend, model, call)
-    resized = fit_images(form, array, images)
-    return form, call, resized, preprocessed(resized, preprocessing_of(backend, model, place))
+    return form, call, preprocessing_of(backend, model, place)
 
 
 def preprocessed(pixels: ImageArray, preprocessing: Preprocessing | None) -> npt.NDArray[np.float32]:

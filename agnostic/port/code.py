@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,6 +208,40 @@ def replaced(code: Code, instead: Callable[[Code], Code]) -> Code:
     if found is not code:
         return found
     return rebuilt(code, lambda part: replaced(part, instead))
+
+
+def polished(
+    code: Code,
+    ours: Callable[[str], bool],
+    leading: Collection[str],
+    is_default: Callable[[str, Code], bool],
+    own: Callable[[str, Mapping[str, Code]], str],
+) -> Code:
+    """The code of a constructor as it is usually written: without defaults, first arguments without names.
+
+    Args:
+        code: what is written.
+        ours: whether a function that is called has the arguments of a layer.
+        leading: the arguments that are written without their names, as long as they come first.
+        is_default: whether an argument need not be written, by its name and value.
+        own: the name of what is called, by that of the helper and the arguments that are left.
+    """
+    if not isinstance(code, Apply):
+        return rebuilt(code, lambda part: polished(part, ours, leading, is_default, own))
+    called = code.function.text if isinstance(code.function, Name) else ""
+    is_ours = ours(called)
+    args = [polished(arg, ours, leading, is_default, own) for arg in code.args]
+    keywords: list[tuple[str, Code]] = []
+    for name, value in code.keywords:
+        if is_ours and is_default(name, value):
+            continue
+        short = polished(value, ours, leading, is_default, own)
+        if is_ours and name in leading and not keywords:
+            args.append(short)
+        else:
+            keywords.append((name, short))
+    function = Name(own(called, dict(keywords))) if called else code.function
+    return Apply(function, tuple(args), tuple(keywords))
 
 
 def refs(code: Code) -> Iterator[Value]:

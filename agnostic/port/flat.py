@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,17 +139,23 @@ class Graph:
     def order(self, places: Sequence[int], groups: Sequence[set[int]]) -> list[int] | None:
         """First places of groups and of single units, in an order in which each can run at once."""
         home = {place: min(group) for group in groups for place in group}
-        waiting: dict[int, set[int]] = defaultdict(set)
+        inside = set(places)
+        before: dict[int, set[int]] = defaultdict(set)
+        after: dict[int, list[int]] = defaultdict(list)
         for place in places:
             here = home.get(place, place)
-            waiting[here] |= {home.get(n, n) for n in self.before[place] if n in set(places)} - {here}
+            before[here] |= {home.get(n, n) for n in self.before[place] if n in inside} - {here}
+        for place, others in before.items():
+            for n in others:
+                after[n].append(place)
+        left = {place: len(others) for place, others in before.items()}
+        ready = [place for place, count in left.items() if not count]
+        heapq.heapify(ready)
         done: list[int] = []
-        while waiting:
-            ready = next((n for n in sorted(waiting) if not waiting[n]), None)
-            if ready is None:
-                return None
-            del waiting[ready]
-            done.append(ready)
-            for others in waiting.values():
-                others.discard(ready)
-        return done
+        while ready:
+            done.append(heapq.heappop(ready))
+            for place in after[done[-1]]:
+                left[place] -= 1
+                if not left[place]:
+                    heapq.heappush(ready, place)
+        return done if len(done) == len(before) else None

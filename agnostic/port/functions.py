@@ -48,11 +48,6 @@ class Stub:
         return (*self.node.operands, *(value for _, value in _options(self.node)))
 
 
-def is_open(node: Node) -> bool:
-    """Whether a node has no spelling in the target."""
-    return node.operator == "custom" and node.attributes.get("meaning") is None
-
-
 @dataclass
 class Functions:
     """The functions that a file needs, collected while it is written.

@@ -44,14 +44,10 @@ def nested(program: Program) -> Nested:
     weights = {leaf.value for leaf in program.leaves if leaf.role in ("parameter", "buffer")}
     wanted = {value for _, value in program.outputs}
     found = Nested(program)
-    flat = [path for path, kind in program.modules.items() if kind == FLAT or (not path and _is_flat(program))]
+    flat = [path for path, kind in program.modules.items() if kind == FLAT]
     for base in sorted(flat, key=lambda path: -path.count(".")):
         found = _nested(found, base, weights, wanted)
     return found
-
-
-def _is_flat(program: Program) -> bool:
-    return program.modules.get("") == FLAT
 
 
 def _nested(before: Nested, base: str, weights: set[Value], wanted: set[Value]) -> Nested:
@@ -139,14 +135,12 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
     order = {id(node): n for n, node in enumerate(program.nodes)}
     first = {key: min(order[id(x)] for item in tree for x in item.nodes) for key, tree in trees.items()}
     sorted_: list[Node] = []
-    emitted: set[int] = set()
     begins = {n: key for key, n in first.items()}
     inside = {id(node) for tree in trees.values() for item in tree for node in item.nodes}
     for n, node in enumerate(program.nodes):
         if n in begins:
             for item in trees[begins[n]]:
                 sorted_ += item.nodes
-            emitted.add(n)
         if id(node) not in inside:
             sorted_.append(node)
     names: set[str] = set()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agnostic.port.blocks import reads
 from agnostic.program.nodes import Node, Program, Value, substituted
-from agnostic.program.passes import is_identity, without_identities
+from agnostic.program.passes import is_identity, without, without_identities
+from agnostic.reference.layers import same_padding
 
 SIZED = ("pad", "slice")
 """Operators that change nothing at some sizes of the inputs, and something at others."""
@@ -33,7 +35,7 @@ def agreed(programs: Sequence[Program]) -> list[Program]:
     programs = found
     columns = zip(*(program.nodes for program in programs), strict=True)
     idle = {place for place, nodes in enumerate(columns) if all(map(is_identity, nodes))}
-    return _absorbed([_without(program, idle) for program in programs])
+    return _absorbed([without(program, lambda place, _: place in idle) for program in programs])
 
 
 def _aligned(program: Program, like: Program) -> Program | None:
@@ -80,32 +82,20 @@ def _idle(like: Node, source: Value, result: Value) -> Node:
     return replace(like, operands=(source,), outputs=(result,), attributes={**like.attributes, **options})
 
 
-def _without(program: Program, places: set[int]) -> Program:
-    """The program without nodes that give their operand as it is."""
-    instead: dict[Value, Value] = {}
-    kept = []
-    for place, node in enumerate(program.nodes):
-        node = substituted(node, instead)
-        if place in places:
-            [source] = node.operands
-            assert isinstance(source, Value)
-            instead[node.outputs[0]] = source
-        else:
-            kept.append(node)
-    outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
-    return replace(program, nodes=tuple(kept), outputs=outputs)
-
-
 def _absorbed(programs: Sequence[Program]) -> list[Program]:
     """Make borders before windows the windows' own, where they have the width that strides need at every size."""
     found = list(programs)
     if not any(node.operator == "pad" for node in found[0].nodes):
         return found
     givers = [{value: node for node in program.nodes for value in node.outputs} for program in found]
+    readers = [
+        Counter([*(v for node in program.nodes for v in reads(node)), *(v for _, v in program.outputs)])
+        for program in found
+    ]
     places = [
         place
         for place, node in enumerate(found[0].nodes)
-        if node.operator in WINDOWED and all(map(_is_same, found, givers, itertools.repeat(place)))
+        if node.operator in WINDOWED and all(map(_is_same, found, givers, readers, itertools.repeat(place)))
     ]
     for number, program in enumerate(found):
         gone, changed = set(), {}
@@ -126,17 +116,17 @@ def _axes(window: Node) -> list[int]:
     return [axis for axis in range(1, rank) if axis != int(window.attributes.get("channel_axis", 1)) % rank]
 
 
-def _is_same(program: Program, givers: Mapping[Value, Node], place: int) -> bool:
+def _is_same(program: Program, givers: Mapping[Value, Node], readers: Mapping[Value, int], place: int) -> bool:
     """Whether what a window moves over is a border, read by nothing else, of the width that its strides need."""
     window = program.nodes[place]
     border = givers.get(window.operands[0])  # type: ignore[arg-type]
     if border is None or border.operator != "pad" or border.attributes.get("mode", "constant") != "constant":
         return False
-    if sum(value in border.outputs for node in program.nodes for value in reads(node)) > 1:
+    if readers[border.outputs[0]] > 1:
         return False
     given, axes = window.attributes, _axes(window)
     value = border.attributes.get("value", 0.0)
-    if any(value in border.outputs for _, value in program.outputs) or any(map(any, given["padding"])):
+    if any(map(any, given["padding"])):
         return False
     if value != (-math.inf if window.operator == "max_pool" else 0) or given.get("ceil_mode"):
         return False
@@ -148,6 +138,5 @@ def _is_same(program: Program, givers: Mapping[Value, Node], place: int) -> bool
     dilation = given.get("dilation") or (1,) * len(kernel)
     wanted = [(0, 0)] * len(widths)
     for axis, k, s, d in zip(axes, kernel, given["stride"], dilation, strict=True):
-        total = max((-(-source.shape[axis] // s) - 1) * s + (k - 1) * d + 1 - source.shape[axis], 0)
-        wanted[axis] = (total // 2, total - total // 2)
+        wanted[axis] = same_padding(source.shape[axis], k, s, d)
     return [tuple(pair) for pair in widths] == wanted

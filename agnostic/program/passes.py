@@ -23,11 +23,21 @@ def without_identities(program: Program, kept: Collection[str] = ()) -> Program:
         program: the program.
         kept: names of operators to keep, since at another input size they might change their operand.
     """
+    return without(program, lambda _, node: node.operator not in kept and is_identity(node))
+
+
+def without(program: Program, drop: Callable[[int, Node], bool]) -> Program:
+    """The program without some of the nodes that return their one operand as it is.
+
+    Args:
+        program: the program.
+        drop: whether a node goes, by its place among all and by itself, with operands that are left.
+    """
     instead: dict[Value, Value] = {}
     nodes = []
-    for node in program.nodes:
+    for place, node in enumerate(program.nodes):
         node = substituted(node, instead)
-        if node.operator not in kept and is_identity(node):
+        if drop(place, node):
             [source] = node.operands
             assert isinstance(source, Value)
             instead[node.outputs[0]] = source

@@ -208,11 +208,12 @@ def stored_bytes(group: Any, key: str) -> bytes | None:
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.sync import sync
 
-    found = sync(group.store.get(_inside(group, key), default_buffer_prototype()))
+    found = sync(group.store.get(inside(group, key), default_buffer_prototype()))
     return None if found is None else bytes(found.to_bytes())
 
 
-def _inside(group: Any, key: str) -> str:
+def inside(group: Any, key: str) -> str:
+    """A key of a group's store."""
     return f"{group.path}/{key}" if group.path else key
 
 

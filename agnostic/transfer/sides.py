@@ -67,7 +67,10 @@ def name_of(model: Model) -> str:
 
 def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> ModelReading:
     """Read a model on inputs; what cannot be read has a reason."""
-    arrays = backend[WEIGHTS].weights(model)
+    return _read(backend, model, backend[WEIGHTS].weights(model), inputs, name)
+
+
+def _read(backend: Backend, model: Model, arrays: Mapping[str, Array], inputs: Inputs, name: str) -> ModelReading:
     try:
         found = _with_weights(backend[PROGRAM].program(model, native(inputs)), arrays)
         return ModelReading(name, backend.name, arrays, simplified(found))
@@ -166,14 +169,14 @@ def read_alike(
     Raises:
         InvalidInput: the target takes other inputs.
     """
-    own, letters = stated(backend, model), source.letters
+    own, letters, arrays = stated(backend, model), source.letters, backend[WEIGHTS].weights(model)
     first: tuple[ModelReading, Inputs] | None = None
     last: ModelReading | None = None
     for moved in _ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
         form = replace(inputs, arrays=dict(zip(inputs.arrays, moved, strict=True)))
         if form.form == "dict" and backend.name != source.framework:
             form = replace(form, form="tuple" if len(moved) > 1 else "array")
-        found = read(backend, model, form, name)
+        found = _read(backend, model, arrays, form, name)
         if found.program is not None and _agree(letters, inputs, found.letters, moved):
             return found, form
         last = last or found

@@ -13,10 +13,7 @@ from agnostic import display
 from agnostic.layers import Layer
 from agnostic.ops import Array, Ops
 from agnostic.visualization.objective import LayerTerm, ModelLookup, Objective, View, check_ran
-from agnostic.visualization.terms import check_positions
-
-_LEAST = 1e-20
-"""A bound inside of roots, whose derivative at zero is infinite."""
+from agnostic.visualization.terms import LEAST, check_positions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,7 +118,7 @@ class Caricature(_OfPhotos):
         (target,) = next(view.arrays)
         value = view.taps[str(self.layer)].canonical(ops)
         dot = ops.sum(value * ops.cast(target, ops.dtype(value)), axis=(1, 2))
-        length = ops.sqrt(ops.maximum(ops.sum(ops.square(value), axis=(1, 2)), _LEAST))
+        length = ops.sqrt(ops.maximum(ops.sum(ops.square(value), axis=(1, 2)), LEAST))
         # Below a tenth the power has no slope to speak of, and below zero a wrong sign.
         cosine = ops.maximum(dot / length, 0.1)
         for _ in range(self.power):
@@ -157,5 +154,5 @@ class Style(_OfPhotos):
         value = view.taps[str(self.layer)].canonical(ops)
         gram = ops.einsum("rcp,rdp->rcd", value, value) / ops.shape(value)[2]
         target = ops.cast(target, ops.dtype(gram))
-        whole = ops.maximum(ops.mean(ops.square(target), axis=(1, 2)), _LEAST)
+        whole = ops.maximum(ops.mean(ops.square(target), axis=(1, 2)), LEAST)
         return -ops.mean(ops.square(gram - target), axis=(1, 2)) / whole

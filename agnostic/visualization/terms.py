@@ -17,7 +17,7 @@ from agnostic.text import counted
 from agnostic.visualization.objective import OUTPUT, LayerTerm, ModelLookup, Objective, Term, View
 from agnostic.visualization.taps import has_positions, no_spatial_output
 
-_LEAST = 1e-20
+LEAST = 1e-20
 """A bound inside of roots, whose derivative at zero is infinite: a layer may return only zeros."""
 
 
@@ -411,7 +411,7 @@ class Cosine(Direction):
         vectors = ops.cast(vectors, ops.dtype(value))
         dot = ops.sum(value * vectors[:, :, None], axis=1)
         squares = ops.sum(ops.square(value), axis=1) * ops.sum(ops.square(vectors), axis=1, keepdims=True)
-        return ops.mean(dot / ops.sqrt(ops.maximum(squares, _LEAST)), axis=1)
+        return ops.mean(dot / ops.sqrt(ops.maximum(squares, LEAST)), axis=1)
 
 
 @dataclass(frozen=True)
@@ -459,7 +459,7 @@ class Diversity(LayerTerm):
         if images < 2:
             raise InvalidInput("diversity compares images with one another: ask for at least two")
         gram = ops.reshape(ops.einsum("rcp,rdp->rcd", value, value), (images, view.views, channels * channels))
-        gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), _LEAST))
+        gram = gram / ops.sqrt(ops.maximum(ops.sum(ops.square(gram), axis=2, keepdims=True), LEAST))
         # A mean of cosines is one cosine with a mean, so no table of all pairs of views is needed.
         mean = ops.mean(gram, axis=1)
         others = (ops.sum(mean, axis=0, keepdims=True) - mean) / (images - 1)
@@ -491,7 +491,7 @@ class Aligned(LayerTerm):
         if images < 2:
             raise InvalidInput("alignment compares an image with its neighbours: ask for at least two")
         mean = ops.mean(ops.reshape(value, (images, view.views, -1)), axis=1)
-        whole = ops.maximum(ops.stop_gradient(ops.mean(ops.square(mean))), _LEAST)
+        whole = ops.maximum(ops.stop_gradient(ops.mean(ops.square(mean))), LEAST)
         steps = ops.mean(ops.square(mean[1:] - mean[:-1]), axis=1) / whole
         none = steps[:1] * 0
         inner = ops.concatenate([none, steps]) + ops.concatenate([steps, none])

@@ -32,6 +32,7 @@ from agnostic.port.code import (
     call,
     identifier,
     parts,
+    polished,
     rebuilt,
     replaced,
     text,
@@ -1120,32 +1121,28 @@ DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 """Arguments of layers that need not be written where they have these values."""
 
-LEADING = ("filters", "kernel_size", "units", "rate", "input_dim", "output_dim", "groups_first")
+LEADING = ("filters", "kernel_size", "units", "rate", "input_dim", "output_dim")
 """Arguments of layers that are written without their names, in this order."""
 
 
 def _polished(code: Code) -> Code:
-    """The code of a constructor as it is usually written: without defaults, first arguments without names."""
-    if not isinstance(code, Apply):
-        return rebuilt(code, _polished)
-    called = code.function.text if isinstance(code.function, Name) else ""
-    args = [_polished(arg) for arg in code.args]
-    keywords: list[tuple[str, Code]] = []
-    # A block of the model may be called nearly as a layer is, and has arguments of its own.
-    ours = called.startswith("layers.") or re.fullmatch(r"(Depthwise)?Conv\dD", called) is not None
-    for name, value in code.keywords:
-        if ours and (DEFAULTS.get(name) == value and type(DEFAULTS.get(name)) is type(value)):
-            continue
-        if ours and name == "padding" and value == "valid":
-            continue
-        if ours and name in LEADING and not keywords:
-            args.append(_polished(value))
-        else:
-            keywords.append((name, _polished(value)))
-    function = code.function
-    if called in _CONVOLUTIONS and "strides" not in dict(keywords):
-        function = Name(f"layers.{called}")
-    return Apply(function, tuple(args), tuple(keywords))
+    return polished(code, _is_layers, LEADING, _is_default, _own)
+
+
+def _is_layers(called: str) -> bool:
+    """Whether a layer of Keras or its helper is called; a block may be named nearly so, and has its own arguments."""
+    return called.startswith("layers.") or re.fullmatch(r"(Depthwise)?Conv\dD", called) is not None
+
+
+def _is_default(name: str, value: Code) -> bool:
+    """Whether an argument has the value that it has anyway, which is None for those that are not listed."""
+    known = DEFAULTS.get(name)
+    return (name == "padding" and value == "valid") or (type(known) is type(value) and known == value)
+
+
+def _own(called: str, keywords: Mapping[str, Code]) -> str:
+    """The layer of Keras in place of the helper, where it does."""
+    return f"layers.{called}" if called in _CONVOLUTIONS and "strides" not in keywords else called
 
 
 def _weight(attribute: Attribute) -> list[str]:

@@ -52,18 +52,18 @@ def _windows(node: Node, x: Array, kernel: Array) -> Any:
 def _convolution(node: Node, x: Array, kernel: Array, bias: Array | None = None) -> Array:
     axis = node.attributes.get("channel_axis", 1)
     pairs = node.attributes["padding"]
-    images = _tensor(np.moveaxis(x, axis, 1))
+    images, weights = (tensor(np.ascontiguousarray(array)) for array in (np.moveaxis(x, axis, 1), kernel))
     if any(map(any, pairs)):
         images = functional.pad(images, [n for pair in reversed(tuple(pairs)) for n in pair])
     with torch.no_grad():
         found = _CONVOLUTIONS[x.ndim - 2](
-            images, _tensor(kernel), None if bias is None else _tensor(bias), tuple(node.attributes["stride"]), 0,
+            images, weights, None if bias is None else tensor(bias), tuple(node.attributes["stride"]), 0,
             tuple(node.attributes["dilation"]), node.attributes.get("groups", 1),
         )  # fmt: skip
     result: Array = np.moveaxis(found.numpy(), 1, axis)
     return result
 
 
-def _tensor(x: Array) -> Tensor:
-    whole = np.ascontiguousarray(x)
-    return torch.from_numpy(whole if whole.flags.writeable else whole.copy())
+def tensor(x: Array) -> Tensor:
+    """An array as a tensor; a copy where torch could not have its memory: read-only, or walked backwards."""
+    return torch.from_numpy(x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy())

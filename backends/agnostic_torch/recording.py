@@ -29,7 +29,7 @@ from agnostic.program.runs import LayerRun, Run
 from agnostic.program.vocabulary import operators
 from agnostic_torch import calls, values
 from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
-from agnostic_torch.exact import exact
+from agnostic_torch.exact import exact, tensor
 from agnostic_torch.layers import check_initialized, unwrap
 from agnostic_torch.lowering import OWN, lowered
 from agnostic_torch.taps import leaves
@@ -448,8 +448,7 @@ def map_arrays(x: Any) -> Any:
     """Arrays as tensors, floating point ones in float64."""
     if isinstance(x, np.ndarray | np.generic):
         array = np.asarray(x)
-        array = array.astype(_wide(array.dtype.name), copy=False)
-        return torch.from_numpy(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
+        return tensor(array.astype(_wide(array.dtype.name), copy=False))
     return [map_arrays(y) for y in x] if isinstance(x, tuple | list) else x
 
 

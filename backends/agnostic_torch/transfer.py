@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from agnostic.errors import InvalidWeights
 from agnostic.text import type_named
+from agnostic_torch import taps
 from agnostic_torch.layers import unwrap
 
 _COMPUTING = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
@@ -22,18 +23,9 @@ _ENDINGS = ("_v", "_g", "_orig", "_u", "_mask")
 """What the hooks call the tensors that they compute a weight from."""
 
 
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
+def inference(model: nn.Module) -> AbstractContextManager[None]:
     """See :meth:`agnostic.contracts.transfer.Transfers.inference`."""
-    model = unwrap(model)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    return taps.inference(unwrap(model))
 
 
 def computed(model: nn.Module) -> dict[str, str]:

@@ -31,7 +31,7 @@ from agnostic.port.code import (
     call,
     identifier,
     literal,
-    rebuilt,
+    polished,
     text,
 )
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable
@@ -1074,24 +1074,20 @@ def _is_default(name: str, value: Code) -> bool:
 
 
 def _polished(code: Code) -> Code:
-    """The code of a constructor as it is usually written: without defaults, first arguments without names."""
-    if not isinstance(code, Apply):
-        return rebuilt(code, _polished)
-    called = code.function.text if isinstance(code.function, Name) else ""
-    args = [_polished(arg) for arg in code.args]
-    keywords: list[tuple[str, Code]] = []
-    ours = called.startswith("nn.") or re.fullmatch(r"Conv\dd", called) is not None
-    for name, value in code.keywords:
-        if ours and _is_default(name, value):
-            continue
-        if ours and name in LEADING and not keywords:
-            args.append(_polished(value))
-        else:
-            keywords.append((name, _polished(value)))
-    function = code.function
-    if re.fullmatch(r"Conv\dd", called) and _pads_itself(dict(keywords).get("padding", 0), int(called[-2])):
-        function = Name(f"nn.{called}")
-    return Apply(function, tuple(args), tuple(keywords))
+    return polished(
+        code, lambda called: called.startswith("nn.") or _is_convolution(called), LEADING, _is_default, _own
+    )
+
+
+def _is_convolution(called: str) -> bool:
+    """Whether a helper stands for a convolution of torch's."""
+    return re.fullmatch(r"Conv\dd", called) is not None
+
+
+def _own(called: str, keywords: Mapping[str, Code]) -> str:
+    """The layer of torch in place of the helper, where it does."""
+    itself = _is_convolution(called) and _pads_itself(keywords.get("padding", 0), int(called[-2]))
+    return f"nn.{called}" if itself else called
 
 
 def _pads_itself(padding: Code, rank: int) -> bool:
