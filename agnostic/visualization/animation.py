@@ -128,7 +128,7 @@ def animate_ascent(
     """
     _count("frames", frames)
     chosen, film = get(recipe, **({} if steps is None else {"steps": steps})), Film(columns)
-    every = max(1, chosen.steps // frames)
+    every = max(1, -(-chosen.steps // frames))
     visualize(model, objective, recipe=chosen, every=every, on_images=film.add, **options)
     return film.array()
 
@@ -258,7 +258,7 @@ def _attempts(pixels: Frames) -> Iterator[tuple[Frames, int]]:
         yield np.stack([np.asarray(x) for x in resized]), 50
 
 
-def _by_pillow(pixels: Frames, each: float, loop: bool, images: Sequence[Any], **options: Any) -> bytes:
+def _by_pillow(each: float, loop: bool, images: Sequence[Any], **options: Any) -> bytes:
     found = io.BytesIO()
     if loop:
         options["loop"] = 0
@@ -271,7 +271,7 @@ def _webp(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
     from PIL import Image
 
     images = [Image.fromarray(x) for x in pixels]
-    return _by_pillow(pixels, each, loop, images, format="WEBP", quality=quality, method=4)
+    return _by_pillow(each, loop, images, format="WEBP", quality=quality, method=4)
 
 
 def _gif(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
@@ -281,7 +281,7 @@ def _gif(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
     # One palette for all, or still places would flicker.
     whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:])).quantize(colours, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(x).quantize(palette=whole) for x in pixels]
-    return _by_pillow(pixels, each, loop, images, format="GIF", optimize=False, disposal=1)
+    return _by_pillow(each, loop, images, format="GIF", optimize=False, disposal=1)
 
 
 def _apng(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
@@ -291,7 +291,7 @@ def _apng(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
     if quality < 90:
         whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:])).quantize(256 if quality > 50 else 64)
         images = [x.quantize(palette=whole) for x in images]
-    return _by_pillow(pixels, each, loop, images, format="PNG", optimize=True)
+    return _by_pillow(each, loop, images, format="PNG", optimize=True)
 
 
 def _mp4(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:

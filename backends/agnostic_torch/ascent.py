@@ -229,8 +229,11 @@ class _Loop:
                 parameters, state = ascent.update(ops, parameters, gradient, state, now)
             if settings.on_step is not None:
                 settings.on_step(len(self.images))
-            if settings.on_images is not None and ((step + 1) % (settings.every or ascent.steps) == 0):
-                settings.on_images(self.images, step + 1, self._pixels(parameters))
+            done = step + 1
+            if settings.on_images is not None and (
+                done == ascent.steps or done % (settings.every or ascent.steps) == 0
+            ):
+                settings.on_images(self.images, done, self._pixels(parameters))
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last

@@ -39,6 +39,7 @@ from agnostic.port.names import CONSTANT, dotted
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
+from agnostic.program.vocabulary import get
 from agnostic.tables import filling
 from agnostic_torch.helpers import HELPERS
 
@@ -276,12 +277,17 @@ def _dropout_layer(node: Node) -> LayerNode | None:
     return LayerNode(call("SharedDropout", p=rate, axes=tuple(axes)), direct, (), "stochastic_depth")
 
 
+def _has_lengths(node: Node) -> bool:
+    """Whether a recurrent operator is told where each sequence ends."""
+    return value_at(node, get(node.operator).operands.index("lengths")) is not None
+
+
 def _recurrent_layer(node: Node) -> LayerNode | None:
     given, operator = node.attributes, node.operator
     states = 2 if operator == "lstm" else 1
     kernel, recurrent = value_at(node, 1 + states), value_at(node, 2 + states)
     projection = value_at(node, 5 + states) if operator == "lstm" else None
-    if kernel is None or recurrent is None or not given.get("reset_after", True):
+    if kernel is None or recurrent is None or not given.get("reset_after", True) or _has_lengths(node):
         return None
     if given.get("function", "tanh") not in ("tanh", "relu"):
         return None
@@ -865,6 +871,8 @@ def _one_hot(c: Call) -> Code:
 # Recurrent layers whose weights are no layer's own --------------------------------------------------------------------
 @spells("lstm", "gru", "rnn")
 def _recurrent(c: Call) -> Code:
+    if _has_lengths(c.node):
+        raise Unwritable("over sequences of several lengths has no spelling in torch")
     options = {name: value for name, value in c.node.attributes.items() if (name, value) not in (
         ("reverse", False), ("batch_first", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
     return call(c.node.operator, *c.operands, **options)

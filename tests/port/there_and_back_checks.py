@@ -174,6 +174,27 @@ def test_from_torch_to_keras_and_back(name: str) -> None:
             np.testing.assert_allclose(new, old, rtol=0, atol=10 * products * U * max(1, np.abs(old).max()))
 
 
+class Lengths(nn.Module):
+    """Sequences of several lengths."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = kind(3, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 2]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_lengths_of_sequences_are_not_lost_on_the_way_back(kind: type[nn.RNNBase]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 3)
+    there = ag.port(Lengths(kind).eval(), "keras", x, check=False)
+    with pytest.raises(ag.InvalidInput, match=f"{kind.__name__.lower()} over sequences of several lengths"):
+        ag.port(there.model, "torch", x.numpy(), check=False)
+
+
 def functional() -> keras.Model:
     """Blocks by names, a model inside, a layer that is called twice, two inputs."""
     x, y = keras.Input((16, 16, 3), name="image"), keras.Input((5,), name="extra")

@@ -43,6 +43,13 @@ def test_frames_are_the_ascent_of_so_many_steps(network: Any) -> None:
     np.testing.assert_array_equal(quiet, images)  # looking changes nothing
 
 
+def test_the_last_step_is_shown_and_frames_are_no_more_than_asked_for(network: Any) -> None:
+    seen: list[int] = []
+    ag.visualize(network, CHANNEL("block", 1), steps=5, every=2, on_images=lambda *x: seen.append(x[1]), **OPTIONS)
+    assert seen == [2, 4, 5]
+    assert len(animate_ascent(network, CHANNEL("block", 1), frames=4, steps=6, **OPTIONS)) == 3
+
+
 def test_an_ascent_and_a_walk_have_their_frames(network: Any) -> None:
     assert animate_ascent(network, CHANNEL("block", 1), frames=4, steps=8, **OPTIONS).shape == (4, 16, 16, 3)
     stops = [CHANNEL("block", 1), CHANNEL("block", 2), CHANNEL("block", 5)]
