@@ -159,9 +159,12 @@ class _Pool:
         self._count = count
 
     def computed(self, tasks: Iterator[_Task]) -> Iterator[ComputedPart]:
-        """The parts in their order, each computed by the first worker that is free; those of a dead worker again."""
+        """The parts in their order, each computed by the first worker that is free; those of a dead worker again.
+
+        An error is raised where its part stands in the order: all before it are done, whichever worker was faster.
+        """
         order: deque[int] = deque()
-        ready: dict[int, ComputedPart] = {}
+        ready: dict[int, ComputedPart | AgnosticError] = {}
         waiting: deque[_Task] = deque()
         tries: dict[int, int] = {}
         while True:
@@ -173,38 +176,44 @@ class _Pool:
             while self._idle and waiting:
                 task, worker = waiting.popleft(), self._idle.pop()
                 self._busy[worker.part.remote(task)] = worker, task
-            for task, found in self._ended():
-                if found is not None:
-                    ready[task.start] = found
-                    continue
+            task, result = self._ended()
+            if result is not None:
+                ready[task.start] = result
+            else:
                 tries[task.start] = tries.get(task.start, 0) + 1
-                if tries[task.start] == _MOST_TRIES:
-                    raise InvalidInput(
-                        f"samples {task.start} to {task.stop - 1} ended their worker {counted(_MOST_TRIES, 'time')}: "
-                        "give fewer workers, or a smaller batch_size"
-                    )
-                waiting.appendleft(task)
+                if tries[task.start] < _MOST_TRIES:
+                    waiting.appendleft(task)
+                    continue
+                ready[task.start] = InvalidInput(
+                    f"samples {task.start} to {task.stop - 1} ended their worker {counted(_MOST_TRIES, 'time')}: "
+                    "give fewer workers, or a smaller batch_size"
+                )
             while order and order[0] in ready:
-                yield ready.pop(order.popleft())
+                found = ready.pop(order.popleft())
+                if isinstance(found, AgnosticError):
+                    raise found
+                yield found
 
-    def _ended(self) -> Iterator[tuple[_Task, ComputedPart | None]]:
-        """The next part that has ended, and its result; None where its worker died, in whose place is a new one."""
+    def _ended(self) -> tuple[_Task, ComputedPart | AgnosticError | None]:
+        """The next part that has ended: its result, what the worker refused, or None where its worker died.
+
+        In the place of a dead worker is a new one.
+        """
         ray = self._ray
         (reference, *_), _ = ray.wait(list(self._busy), num_returns=1)
         worker, task = self._busy.pop(reference)
         try:
-            found = ray.get(reference)
+            found: ComputedPart = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, AgnosticError):
-                raise cause from None
-            raise
+            if not isinstance(error.cause, AgnosticError):
+                raise
+            self._idle.append(worker)
+            return task, error.cause
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError):
             self._idle.append(self._actor.remote(self._given))
-            yield task, None
-            return
+            return task, None
         self._idle.append(worker)
-        yield task, found
+        return task, found
 
     def close(self) -> None:
         """End the workers."""

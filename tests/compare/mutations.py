@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,9 +247,20 @@ _WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Tensor], Tensor]]] = {
 }
 
 
+@contextmanager
+def _without_fast_attention() -> Iterator[None]:
+    """Fast attention is one operator, in which nothing can be changed."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _outputs(model: nn.Module, inputs: Any) -> Tensor:
     given = [torch.from_numpy(x) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
-    with torch.no_grad():
+    with torch.no_grad(), _without_fast_attention():
         return model(*given)
 
 
@@ -260,7 +272,6 @@ def faults(seed: int, count: int) -> Iterator[Fault]:
         count: how many.
     """
     rng = np.random.default_rng(seed)
-    torch.backends.mha.set_fastpath_enabled(False)  # one operator, in which nothing can be changed
     drawn = 0
     while drawn < count:
         name = list(architectures.ARCHITECTURES)[int(rng.integers(len(architectures.ARCHITECTURES)))]
