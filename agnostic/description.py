@@ -1,52 +1,30 @@
-"""What one layer computes, described without any framework.
+"""What one layer is, described without any framework: its kind, the settings that a comparison reads, its weights.
 
-A description is what comparing, diagnosing and transferring share: :mod:`agnostic.reference.layers` executes it in
-NumPy, and two descriptions of one kind can be compared entry by entry.
+What a layer computes is in the program of its model (:mod:`agnostic.program`).
 
 Conventions, which every backend keeps:
 
-- Arrays are channels-last, ``(N, *spatial, C)``, whatever the framework's layout. ``data_format`` in a config says
-  what the native layout is, and ``axis`` where it appears refers to the native layout.
 - Weights have Keras' names and layouts: kernels ``(*size, inputs / groups, outputs)``, transposed ones ``(*size,
   outputs, inputs)``, depthwise ones ``(*size, channels, multiplier)``; gates are in the order ``ifco`` (LSTM) and
   ``zrh`` (GRU).
 - Padding is ``"valid"``, ``"same"`` (TensorFlow's, which depends on the size), or (low, high) for each spatial axis.
 - ``momentum`` of a batch norm is the share of the old statistic that is kept: 0.99, where PyTorch says 0.01.
-- ``activation`` is a name of :mod:`agnostic.reference.activations`, with its parameters in ``activation_options``; a
-  layer without one has ``"linear"``. A function that is none of these is ``"other"``.
+- ``activation`` is a name of :mod:`agnostic.reference.activations`, with its parameters in ``activation_options``. A
+  function that is none of these is ``"other"``.
 
-==================== =================================================================================================
-kind                 config beside ``class``, ``framework``, ``dtype`` and ``training``
-==================== =================================================================================================
-conv                 rank, kernel_size, strides, padding, padding_mode, dilation, groups, activation
-depthwise_conv       the same without groups: kernel (*size, C, M)
-separable_conv       the same: depthwise_kernel, pointwise_kernel
-conv_transpose       rank, kernel_size, strides, dilation, groups, crop: (low, high) cut from the full output
-dense                activation: kernel (inputs, outputs)
-einsum_dense         equation, activation
-batch_norm           axis, epsilon, momentum, unbiased: whether the running variance is
-layer_norm, rms_norm axes: those that are reduced, negative; epsilon
-group_norm           groups, epsilon
-unit_norm            axes
-activation           activation, activation_options; prelu has the weight alpha
-max_pool             rank, pool_size, strides, padding, dilation, ceil_mode
-average_pool         the same and count_include_pad, divisor; uneven: "replicate" where unequal padding repeats the edge
-adaptive_pool        rank, output_size, mode
-global_average_pool  rank, keepdims; global_max_pool alike
-flatten              order: "channels_first" or "channels_last"; start, end
-reshape, permute     shape; dims: without the batch, from 1
-padding, crop        padding: pairs; mode, value
-resize               size or scale, interpolation, align_corners, half_pixel, antialias; cubic, edges
-pixel_shuffle        factor, inverse
-dropout              rate; noise, stochastic_depth alike
-embedding            padding_index
-lstm, gru, rnn       units, layers, bidirectional, return_sequences, activation, recurrent_activation, reset_after
-attention            heads, key_dim, scale, causal
-add, multiply, ...   nothing; concatenate has axis
-scale                gamma: one factor per channel; normalization: mean, variance; rescaling: factor, offset
-block                a layer that holds others
-other                anything without a description
-==================== =================================================================================================
+================================================= ====================================================================
+kind                                              config beside ``class``, ``framework``, ``dtype`` and ``training``
+================================================= ====================================================================
+conv, depthwise_conv, separable_conv,             strides, padding
+conv_transpose, max_pool, average_pool
+batch_norm                                        epsilon, momentum
+layer_norm, rms_norm, group_norm                  epsilon
+activation                                        activation, activation_options; prelu has the weight alpha
+dense, einsum_dense, embedding, lstm, gru, rnn,   nothing
+attention, scale, normalization, flatten, ...
+block                                             a layer that holds others
+other                                             anything that a backend does not know
+================================================= ====================================================================
 """
 
 from __future__ import annotations
@@ -69,8 +47,7 @@ class LayerDescription:
         name: in its model.
         kind: one of the table above.
         config: the hyperparameters: numbers, strings, booleans and tuples of them, so that JSON can carry them.
-            ``class`` is the framework's own class; ``overridden`` is true where that class is a subclass that computes
-            in a way of its own, so that the description may not be the whole truth.
+            ``class`` is the framework's own class.
         weights: by Keras' names, in its layout.
     """
 
@@ -92,16 +69,6 @@ class LayerDescription:
     def framework(self) -> str:
         """``"torch"``, ``"keras"``, or ``""`` where it is not known."""
         return str(self.config.get("framework", ""))
-
-    def replace(self, *, kind: str | None = None, weights: Mapping[str, Array] | None = None, **config: Any) -> Any:
-        """The same layer with other entries of its config; a weight that is given as None is taken out."""
-        changed = {**self.weights, **(weights or {})}
-        return LayerDescription(
-            self.name,
-            kind or self.kind,
-            {**self.config, **config},
-            {name: x for name, x in changed.items() if x is not None},
-        )
 
 
 def _frozen(value: Any) -> Any:

@@ -22,7 +22,7 @@ class Conv:
         inputs, outputs: channels.
         kernel, stride: height and width alike.
         groups: 1, or ``inputs`` for a depthwise convolution.
-        padding: zeros on each of the four sides, or ``"same"``: :func:`same_padding`.
+        padding: zeros on each of the four sides, or ``"same"``: :func:`agnostic.reference.windows.same_padding`.
         bias: whether it has one.
     """
 
@@ -275,15 +275,3 @@ def parameters(architecture: Architecture) -> int:
     """The number of scalars that training changes; running statistics are not among them."""
     shapes = weight_shapes(architecture)
     return sum(math.prod(shape) for name, shape in shapes.items() if ".running_" not in name)
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels of zeros before and after an axis, so that the output has ceil(size / stride) pixels.
-
-    The total is the least that suffices, and an odd pixel goes to the end: it depends on the input's size, which a
-    fixed padding cannot express when the stride is above 1.
-
-    Source: the "SAME" padding of TensorFlow (tf.nn, "Notes on padding").
-    """
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2

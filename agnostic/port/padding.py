@@ -17,7 +17,7 @@ from typing import Any
 from agnostic.port.blocks import reads
 from agnostic.program.nodes import Node, Program, Value, substituted
 from agnostic.program.passes import is_identity, without, without_identities
-from agnostic.reference.layers import same_padding
+from agnostic.reference.windows import same_padding
 
 SIZED = ("pad", "slice")
 """Operators that change nothing at some sizes of the inputs, and something at others."""

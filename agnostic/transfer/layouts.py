@@ -1,10 +1,9 @@
-"""How the two frameworks lay out the weights of one layer, and the way between, exact in both directions.
+"""The weights of PyTorch's layers in the names and layouts of Keras, which descriptions and traces have.
 
 The canonical layout is Keras': output channels last, an attention's projections separate, a GRU's gates in the order z,
 r, h. PyTorch has the output channels first; its names differ as well. All functions take and give NumPy arrays, of any
 dtype, and only move numbers, with one exception: PyTorch's LSTM and RNN have two biases that are only ever added, which
-are one bias in Keras. Back in PyTorch, the first is that sum and the second zero, so the way from Keras and back is
-exact, and the way from PyTorch and back keeps what the layer computes.
+are one bias in Keras.
 
 ==================== ======================================== ========================================================
 kind                 PyTorch                                  Keras
@@ -12,7 +11,6 @@ kind                 PyTorch                                  Keras
 conv                 weight (O, I / groups, *size), bias      kernel (*size, I / groups, O), bias
 depthwise_conv       weight (C * M, 1, *size), bias           kernel (*size, C, M), bias (C * M)
 conv_transpose       weight (I, O / groups, *size), bias      kernel (*size, O, I), with zeros between groups; bias
-separable_conv       two layers                               depthwise_kernel, pointwise_kernel, bias
 dense                weight (O, I), bias                      kernel (I, O), bias
 batch_norm           weight, bias, running_mean, running_var  gamma, beta, moving_mean, moving_variance
 layer_norm           weight, bias: (C, *size) or (features)   gamma, beta: (*size, C) or (features)
@@ -79,7 +77,12 @@ def to_canonical(kind: str, weights: Arrays, *, channels: int | None = None, gro
         InvalidWeights: an entry that layers of the kind do not have.
     """
     given = {name: np.asarray(x) for name, x in weights.items() if name not in _NOT_TRANSFERRED}
-    _check_names(kind, given, _KINDS[_known(kind)][0])
+    if kind not in _KINDS:
+        raise InvalidInput(f"no rule to transfer a layer of kind {kind!r}, only {', '.join(_KINDS)}")
+    for name in given:
+        if name not in (known := _KINDS[kind][0]):
+            close = nearest(name, known)
+            raise InvalidWeights(f"a layer of kind {kind!r} has no {name!r}, only {', '.join(known)}{close}")
     match kind:
         case "conv_transpose":
             moved = {name: _transposed_to_canonical(x, groups) if name == "weight" else x for name, x in given.items()}
@@ -97,42 +100,6 @@ def to_canonical(kind: str, weights: Arrays, *, channels: int | None = None, gro
         case _:
             moved = {name: _to_last(kind, name, x) for name, x in given.items()}
     names = dict(zip(*_KINDS[kind], strict=True))
-    return _contiguous({names[name]: x for name, x in moved.items()})
-
-
-def from_canonical(kind: str, weights: Arrays, *, groups: int = 1, packed: bool = True,
-             channels_first: bool = False) -> dict[str, Array]:  # fmt: skip
-    """The inverse of :func:`to_canonical`.
-
-    Args:
-        packed: whether an attention keeps its three projections in one array, as PyTorch does where query, key and
-            value have as many features.
-
-    Raises:
-        InvalidInput: no such kind.
-        InvalidWeights: an entry that layers of the kind do not have, or numbers that PyTorch has no place for; says
-            which.
-    """
-    given = {name: np.asarray(x) for name, x in weights.items()}
-    _check_names(kind, given, _KINDS[_known(kind)][1])
-    match kind:
-        case "conv_transpose":
-            moved = {
-                name: _transposed_from_canonical(x, groups) if name == "kernel" else x for name, x in given.items()
-            }
-        case "depthwise_conv":
-            moved = {name: _depthwise_from_canonical(x) if name == "kernel" else x for name, x in given.items()}
-        case "layer_norm":
-            moved = {name: np.moveaxis(x, -1, 0) if channels_first else x for name, x in given.items()}
-        case "prelu":
-            moved = {name: _alpha_from_canonical(x) for name, x in given.items()}
-        case "lstm" | "gru" | "rnn":
-            return _contiguous(_recurrent_from_canonical(kind, given))
-        case "attention":
-            return _contiguous(_attention_from_canonical(given, packed))
-        case _:
-            moved = {name: _to_first(kind, name, x) for name, x in given.items()}
-    names = {canonical: first for first, canonical in zip(*_KINDS[kind], strict=True)}
     return _contiguous({names[name]: x for name, x in moved.items()})
 
 
@@ -168,21 +135,6 @@ _KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 """The names of a layer's arrays in PyTorch and in Keras, one for one where they correspond one for one."""
 
-KINDS = tuple(_KINDS)
-
-
-def _known(kind: str) -> str:
-    if kind not in _KINDS:
-        raise InvalidInput(f"no rule to transfer a layer of kind {kind!r}, only {', '.join(_KINDS)}")
-    return kind
-
-
-def _check_names(kind: str, given: Arrays, known: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in known:
-            close = nearest(name, known)
-            raise InvalidWeights(f"a layer of kind {kind!r} has no {name!r}, only {', '.join(known)}{close}")
-
 
 def _contiguous(arrays: Arrays) -> dict[str, Array]:
     return {name: np.array(x, order="C") for name, x in arrays.items()}
@@ -196,12 +148,6 @@ def _to_last(kind: str, name: str, x: Array) -> Array:
     return x
 
 
-def _to_first(kind: str, name: str, x: Array) -> Array:
-    if name == "kernel" and kind in ("conv", "dense"):
-        return x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
-    return x
-
-
 def _depthwise_to_canonical(x: Array, channels: int) -> Array:
     """(C * M, 1, *size) to (*size, C, M): output c * M + m comes from channel c in both frameworks."""
     if channels < 1 or len(x) % channels:
@@ -210,56 +156,13 @@ def _depthwise_to_canonical(x: Array, channels: int) -> Array:
     return by_channel.transpose(*range(2, by_channel.ndim), 0, 1)
 
 
-def _depthwise_from_canonical(x: Array) -> Array:
-    by_channel = x.transpose(x.ndim - 2, x.ndim - 1, *range(x.ndim - 2))
-    return by_channel.reshape(-1, 1, *x.shape[:-2])
-
-
 def _transposed_to_canonical(x: Array, groups: int) -> Array:
     """(I, O / groups, *size) to (*size, O, I). Keras has no groups: they are blocks, and what lies between is zero."""
     inputs, outputs = x.shape[:2]
     full = np.zeros((inputs, outputs * groups, *x.shape[2:]), x.dtype)
-    for rows, columns in _blocks(inputs, outputs * groups, groups):
-        full[rows, columns] = x[rows]
+    for g, rows in enumerate(np.split(np.arange(inputs), groups)):
+        full[rows, g * outputs : (g + 1) * outputs] = x[rows]
     return full.transpose(*range(2, full.ndim), 1, 0)
-
-
-def _transposed_from_canonical(x: Array, groups: int) -> Array:
-    full = x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
-    inputs, outputs = full.shape[:2]
-    kept = np.zeros((inputs, outputs // groups, *full.shape[2:]), x.dtype)
-    rest = full.copy()
-    for rows, columns in _blocks(inputs, outputs, groups):
-        kept[rows] = full[rows, columns]
-        rest[rows, columns] = 0
-    if rest.any():
-        raise InvalidWeights(
-            f"a transposed convolution in {groups} groups has no place for weights between the groups: "
-            "make PyTorch's layer with groups=1"
-        )
-    return kept
-
-
-def _blocks(inputs: int, outputs: int, groups: int) -> list[tuple[slice, slice]]:
-    rows, columns = inputs // groups, outputs // groups
-    return [(slice(g * rows, (g + 1) * rows), slice(g * columns, (g + 1) * columns)) for g in range(groups)]
-
-
-def split_separable(weights: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
-    """A separable convolution of Keras as the two layers that it is: one of kind depthwise_conv, one of kind conv."""
-    bias = {"bias": weights["bias"]} if "bias" in weights else {}
-    return {"kernel": weights["depthwise_kernel"]}, {"kernel": weights["pointwise_kernel"], **bias}
-
-
-def join_separable(depthwise: Arrays, pointwise: Arrays) -> dict[str, Array]:
-    """The inverse of :func:`split_separable`; a bias of the depthwise part goes through the pointwise product."""
-    joined = {"depthwise_kernel": depthwise["kernel"], "pointwise_kernel": pointwise["kernel"]}
-    bias = pointwise.get("bias")
-    if "bias" in depthwise:
-        kernel = pointwise["kernel"]
-        through = depthwise["bias"] @ kernel.reshape(-1, kernel.shape[-1])
-        bias = through if bias is None else bias + through
-    return joined if bias is None else {**joined, "bias": bias}
 
 
 def flattened_rows(channels: int, positions: int) -> Array:
@@ -271,21 +174,9 @@ def flattened_rows(channels: int, positions: int) -> Array:
     return np.arange(channels * positions).reshape(channels, positions).T.reshape(-1)
 
 
-def _alpha_from_canonical(x: Array) -> Array:
-    """One slope per channel; Keras may have one at each position, which must then be the same at all."""
-    by_position = x.reshape(-1, x.shape[-1])
-    if (by_position != by_position[0]).any():
-        raise InvalidWeights(
-            f"a PReLU with a slope at each position {x.shape} has no counterpart in PyTorch (one per channel): "
-            "make Keras' layer with shared_axes=[1, 2]"
-        )
-    slopes: Array = by_position[0]
-    return slopes
-
-
 # Recurrence ---------------------------------------------------------------------------------------------------------
 def _reordered(kind: str, x: Array, axis: int) -> Array:
-    """PyTorch's gates in Keras' order along an axis, and the other way round, since the order is its own inverse."""
+    """PyTorch's gates in Keras' order along an axis."""
     gates = np.split(x, len(GATES[kind]), axis)
     return np.concatenate([gates[g] for g in GATES[kind]], axis)
 
@@ -302,26 +193,6 @@ def _recurrent_to_canonical(kind: str, given: Arrays) -> dict[str, Array]:
         # A GRU multiplies its second bias by the reset gate, so there the two are not one.
         found["bias"] = np.stack(biases) if kind == "gru" else biases[0] + biases[1]
     return found
-
-
-def _recurrent_from_canonical(kind: str, given: Arrays) -> dict[str, Array]:
-    found = {}
-    for ours, theirs in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
-        if ours in given:
-            found[theirs] = _reordered(kind, given[ours].T, 0)
-    if "bias" not in given:
-        return found
-    bias = given["bias"]
-    if kind == "gru":
-        if bias.ndim != 2:
-            raise InvalidWeights(
-                "a GRU with reset_after=False computes what no GRU of PyTorch does: make Keras' layer with "
-                "reset_after=True, and train it again"
-            )
-        both = _reordered(kind, bias, 1)
-        return {**found, "bias_ih": both[0], "bias_hh": both[1]}
-    first = _reordered(kind, bias, 0)
-    return {**found, "bias_ih": first, "bias_hh": np.zeros_like(first)}
 
 
 # Attention ----------------------------------------------------------------------------------------------------------
@@ -341,29 +212,6 @@ def _attention_to_canonical(given: Arrays, heads: int) -> dict[str, Array]:
         found["output_kernel"] = kernel.T.reshape(heads, -1, len(kernel))
     if "out_proj.bias" in given:
         found["output_bias"] = given["out_proj.bias"]
-    return found
-
-
-def _attention_from_canonical(given: Arrays, packed: bool) -> dict[str, Array]:
-    found: dict[str, Array] = {}
-    kernels = {name: x.reshape(len(x), -1).T for name in _PROJECTIONS if (x := given.get(f"{name}_kernel")) is not None}
-    if packed and kernels:
-        if len({x.shape[1] for x in kernels.values()}) != 1 or len(kernels) != 3:
-            raise InvalidWeights(
-                "query, key and value with unlike numbers of features do not fit an attention of PyTorch that has one "
-                "array for the three: make it with kdim= and vdim="
-            )
-        found["in_proj_weight"] = np.concatenate([kernels[name] for name in _PROJECTIONS])
-    else:
-        found |= {f"{name[0]}_proj_weight": x for name, x in kernels.items()}
-    biases = [given[f"{name}_bias"].reshape(-1) for name in _PROJECTIONS if f"{name}_bias" in given]
-    if biases:
-        found["in_proj_bias"] = np.concatenate(biases)
-    if "output_kernel" in given:
-        kernel = given["output_kernel"]
-        found["out_proj.weight"] = kernel.reshape(-1, kernel.shape[-1]).T
-    if "output_bias" in given:
-        found["out_proj.bias"] = given["output_bias"]
     return found
 
 

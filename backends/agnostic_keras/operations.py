@@ -257,10 +257,20 @@ def _separable(c: Call) -> Value:
     )  # fmt: skip
 
 
+def _crop(size: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
+    """What Keras cuts from the full output of one axis, whose length is ``(n - 1) * stride + size``.
+
+    Source: Keras 3, ``backend.common.backend_utils``, the conversion for JAX.
+    """
+    if padding == "valid":
+        return 0, -(max(size, stride) - size if extra is None else extra)
+    total = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
+    left = min(total // 2 + total % 2, size - 1)
+    return size - 1 - left, size - 1 - (total - left)
+
+
 @reads("ConvTranspose")
 def _transposed(c: Call) -> Value:
-    from agnostic_keras.description import _crop
-
     x, kernel = c["inputs"], c["kernel"]
     *size, _, _ = kernel.shape
     rank = len(size)

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from agnostic.errors import InvalidInput, InvalidWeights, MissingDependency, UnknownName, nearest
 from agnostic.models import architecture as described
 from agnostic.models import efficientnet_lite
-from agnostic.models.architecture import Architecture, same_padding
+from agnostic.models.architecture import Architecture
 from agnostic.models.attached import attach, card_of
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.specs import WeightsChoice, parse, parse_weights
+from agnostic.reference.windows import same_padding
 from agnostic.text import counted
 from agnostic_torch.weights import read_state, set_state
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agnostic.errors import MissingDependency, UnknownName
-from agnostic.models.architecture import Conv, leaves, parameters, same_padding, weight_shapes
+from agnostic.models.architecture import Conv, leaves, parameters, weight_shapes
 from agnostic.models.attached import card_of
 from agnostic.models.efficientnet_lite import efficientnet_lite, from_package, package_names, weights_file
 from agnostic.models.load import load
+from agnostic.reference.windows import same_padding
 from agnostic_torch.models import Conv2dSame, build
 from agnostic_torch.weights import read_state
 

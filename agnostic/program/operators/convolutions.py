@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.description import LayerDescription
 from agnostic.program.nodes import Array
 from agnostic.program.shapes import spatial, windows, with_spatial
 from agnostic.program.vocabulary import Shape, operator, size
-from agnostic.reference.layers import apply
+from agnostic.reference import windows as sliding
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -46,16 +45,10 @@ def convolution(
         channel_axis: 1 or -1.
         same: the padding is what this size of the image needs for as many places as strides, the smaller half before.
     """
-    config = {
-        "rank": x.ndim - 2, "kernel_size": kernel.shape[2:], "strides": tuple(stride), "padding": tuple(padding),
-        "dilation": tuple(dilation), "groups": groups,
-    }  # fmt: skip
-    weights = {"kernel": np.moveaxis(kernel, (1, 0), (-2, -1))}
-    if bias is not None:
-        weights["bias"] = bias
-    layer = LayerDescription("convolution", "conv", config, weights)
-    dtype = np.result_type(x, kernel)
-    return np.moveaxis(apply(layer, np.moveaxis(x, channel_axis, -1), dtype), -1, channel_axis)
+    result = sliding.convolution(
+        np.moveaxis(x, channel_axis, -1), np.moveaxis(kernel, (1, 0), (-2, -1)), stride, padding, dilation, groups
+    )
+    return np.moveaxis(result if bias is None else result + bias, -1, channel_axis)
 
 
 def _transposed_shape(
@@ -93,16 +86,12 @@ def transposed_convolution(
         groups: as in ``convolution``.
         channel_axis: 1 or -1.
     """
-    config = {"rank": x.ndim - 2, "strides": tuple(stride), "dilation": tuple(dilation)}
-    config["crop"] = tuple((low, high - more) for (low, high), more in zip(crop, extra, strict=True))
+    cut = [(low, high - more) for (low, high), more in zip(crop, extra, strict=True)]
     images = np.split(np.moveaxis(x, channel_axis, -1), groups, axis=-1)
+    kernels = [np.moveaxis(w, (1, 0), (-2, -1)) for w in np.split(kernel, groups, axis=0)]
     parts = [
-        apply(
-            LayerDescription("transposed", "conv_transpose", config, {"kernel": np.moveaxis(w, (1, 0), (-2, -1))}),
-            image,
-            np.result_type(x, kernel),
-        )
-        for image, w in zip(images, np.split(kernel, groups, axis=0), strict=True)
+        sliding.transposed_convolution(image, w, stride, cut, dilation)
+        for image, w in zip(images, kernels, strict=True)
     ]
     result = np.concatenate(parts, axis=-1)
     return np.moveaxis(result if bias is None else result + bias, -1, channel_axis)

@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.description import LayerDescription
 from agnostic.program.nodes import Array
 from agnostic.program.shapes import spatial, windows, with_spatial
 from agnostic.program.vocabulary import Shape, operator, size
-from agnostic.reference.layers import apply
+from agnostic.reference import windows as sliding
 
 Pairs = Sequence[tuple[int, int]]
-
-
-def _applied(kind: str, config: dict[str, Any], x: Array, channel_axis: int) -> Array:
-    layer = LayerDescription(kind, kind, {"rank": x.ndim - 2, **config})
-    return np.moveaxis(apply(layer, np.moveaxis(x, channel_axis, -1), x.dtype), -1, channel_axis)
 
 
 def _pool_shape(
@@ -48,11 +42,8 @@ def max_pool(
         channel_axis: 1 or -1.
         same: as in ``convolution``.
     """
-    config = {
-        "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation),
-        "ceil_mode": ceil_mode,
-    }  # fmt: skip
-    return _applied("max_pool", config, x, channel_axis)
+    result = sliding.max_pool(np.moveaxis(x, channel_axis, -1), kernel, stride, padding, dilation, ceil_mode)
+    return np.moveaxis(result, -1, channel_axis)
 
 
 @operator(shape=_pool_shape, flops=_pool_flops)
@@ -106,11 +97,10 @@ def average_pool(
         channel_axis: 1 or -1.
         same: as in ``convolution``.
     """
-    config = {
-        "pool_size": tuple(kernel), "strides": tuple(stride), "padding": tuple(padding), "ceil_mode": ceil_mode,
-        "count_include_pad": count_padding, "divisor": divisor,
-    }  # fmt: skip
-    return _applied("average_pool", config, x, channel_axis)
+    result = sliding.average_pool(
+        np.moveaxis(x, channel_axis, -1), kernel, stride, padding, ceil_mode, count_padding, divisor
+    )
+    return np.moveaxis(result, -1, channel_axis)
 
 
 def _adaptive_shape(x: Shape, *, sizes: Sequence[int | None], channel_axis: int = 1) -> Shape:
@@ -131,7 +121,7 @@ def adaptive_average_pool(x: Array, *, sizes: Sequence[int | None], channel_axis
         sizes: windows per spatial axis; None keeps the axis.
         channel_axis: 1 or -1.
     """
-    return _applied("adaptive_pool", {"output_size": tuple(sizes), "mode": "average"}, x, channel_axis)
+    return np.moveaxis(sliding.adaptive_pool(np.moveaxis(x, channel_axis, -1), sizes, "mean"), -1, channel_axis)
 
 
 @operator(shape=_adaptive_shape, flops=_adaptive_flops)
@@ -142,4 +132,4 @@ def adaptive_max_pool(x: Array, *, sizes: Sequence[int | None], channel_axis: in
         sizes: of the output, by axis; None: the input's.
         channel_axis: the axis of the channels.
     """
-    return _applied("adaptive_pool", {"output_size": tuple(sizes), "mode": "max"}, x, channel_axis)
+    return np.moveaxis(sliding.adaptive_pool(np.moveaxis(x, channel_axis, -1), sizes, "max"), -1, channel_axis)

@@ -148,12 +148,11 @@ class Calls(contracts.Calls):
         return {"numpy": np.__version__}
 
 
-_WINDOW = {"rank": 2, "strides": (1, 1), "padding": "valid", "padding_mode": "zeros", "dilation": (1, 1), "groups": 1}
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Conv": ("conv", {**_WINDOW, "kernel_size": (3, 3), "activation": "linear", "data_format": "channels_last"}),
+    "Conv": ("conv", {"strides": (1, 1), "padding": "valid"}),
     "ReLU": ("activation", {"activation": "relu"}),
-    "Mean": ("global_average_pool", {"rank": 2, "keepdims": False, "data_format": "channels_last"}),
-    "Dense": ("dense", {"activation": "linear"}),
+    "Mean": ("global_average_pool", {}),
+    "Dense": ("dense", {}),
 }
 
 
