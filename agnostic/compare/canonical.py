@@ -7,7 +7,6 @@ operators that they are made of; what gives its operand as it is, is left out. N
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 from agnostic.compare.orders import without_orders
 from agnostic.compare.packed import with_parts
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.nodes import Node, Program, Value, substituted, values_in
-from agnostic.program.passes import biases_absorbed
+from agnostic.program.nodes import Node, Program, Value, givers_of, read_counts, substituted
+from agnostic.program.passes import biases_absorbed, is_identity, used
 from agnostic.program.runs import Run
 from agnostic.tables import filling
 
@@ -29,16 +28,14 @@ forms = filling(FORMS)
 def canonical(run: Run) -> Run:
     """The run in that form."""
     program = run.program
-    values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
-    builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
+    builder = Builder.of(program)
     instead: dict[Value, Value] = {}
     for node in program.nodes:
         node = substituted(node, instead)
-        source = _kept(node)
-        if source is not None:
-            instead[node.outputs[0]] = source
+        if is_identity(node, inference=True):
+            [instead[node.outputs[0]]] = node.operands  # type: ignore[assignment]
             continue
-        builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        builder.origin = NodeOrigin.of(node)
         start, form = len(builder.nodes), FORMS.get(node.operator)
         if form is None or any(v in run.drawn for v in node.outputs) or not form(node, builder):
             del builder.nodes[start:]
@@ -61,40 +58,8 @@ def canonical(run: Run) -> Run:
 
 def needed(run: Run) -> Run:
     """The run without operators that neither an output nor a layer's table needs."""
-    wanted = {value for _, value in run.program.outputs} | run.drawn
-    wanted.update(value for call in run.calls for value in (*call.inputs, *call.outputs))
-    kept = []
-    for node in reversed(run.program.nodes):
-        if wanted.intersection(node.outputs):
-            kept.append(node)
-            wanted.update(value for operand in node.operands for value in values_in(operand))
-    return replace(run, program=replace(run.program, nodes=tuple(reversed(kept))))
-
-
-def _kept(node: Node) -> Value | None:
-    """The operand that a node gives as it is."""
-    source = node.operands[0] if node.operands else None
-    if not isinstance(source, Value) or len(node.outputs) != 1:
-        return None
-    given = node.outputs[0]
-    match node.operator:
-        case "identity":
-            same = True
-        case "dropout":
-            same = not node.attributes["rate"] or not node.attributes.get("training", False)
-        case "cast":
-            same = source.dtype == given.dtype
-        case "reshape" | "expand":
-            same = source.shape == given.shape
-        case "permute":
-            same = list(node.attributes["axes"]) == sorted(node.attributes["axes"])
-        case "slice":
-            same = source.shape == given.shape and node.attributes.get("step", 1) == 1
-        case "pad":
-            same = not any(map(any, node.attributes["widths"]))
-        case _:
-            same = False
-    return source if same else None
+    wanted = {value for call in run.calls for value in (*call.inputs, *call.outputs)} | run.drawn
+    return replace(run, program=used(run.program, wanted))
 
 
 # Windows -------------------------------------------------------------------------------------------------------------
@@ -327,12 +292,9 @@ def _arranged(builder: Builder, x: Value, term: str, groups: list[list[str]], si
 
 def _with_biases(program: Program) -> Program:
     """Make an addition of a weight, behind a linear layer whose outputs were put into several axes, its bias."""
-    builder = Builder(list(program.leaves), list(program.nodes))
-    builder._count = max([v.id for node in program.nodes for v in node.outputs], default=0)
-    builder._count = max([builder._count, *(leaf.value.id for leaf in program.leaves)])
-    givers = {value: node for node in program.nodes for value in node.outputs}
-    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
-    uses.update(value for _, value in program.outputs)
+    builder = Builder.of(program)
+    builder.nodes = list(program.nodes)
+    givers, uses = givers_of(program.nodes), read_counts(program)
     instead: dict[Value, list[Node]] = {}
     for node in program.nodes:
         if node.operator != "add":
@@ -349,7 +311,7 @@ def _with_biases(program: Program) -> Program:
                 continue
             if _fills(bias.shape, split.outputs[0].shape, linear.outputs[0].shape) and _is_weight(builder, bias):
                 builder.nodes = list(program.nodes)
-                builder.origin = NodeOrigin(linear.module, linear.kind, linear.file, linear.line, linear.calls)
+                builder.origin = NodeOrigin.of(linear)
                 flat = builder.emit("reshape", bias, shape=linear.outputs[0].shape[-1:])
                 whole = replace(linear, operands=(*linear.operands[:2], flat))
                 last = replace(split, outputs=node.outputs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.nodes import Node, Program, Value, map_values, values_in
+from agnostic.program.nodes import Node, Program, Value, map_values
 from agnostic.program.runs import Run
 from agnostic.tables import filling
 
@@ -63,8 +63,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         program = self.run.program
-        values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
-        self.builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
+        self.builder = Builder.of(program)
 
     def done(self) -> Run:
         """All nodes, one after the other."""
@@ -85,7 +84,7 @@ class _Pass:
 
     def add(self, node: Node) -> None:
         """Write a node."""
-        self.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        self.builder.origin = NodeOrigin.of(node)
         rule = RULES.get(node.operator)
         start, carried = len(self.builder.nodes), len(self.carried)
         if rule is not None and not any(v in self.run.drawn for v in node.outputs) and rule(self, node):
@@ -153,7 +152,7 @@ def _is_channels_last(value: Value, program: Program) -> bool:
     """Whether what reads an input, perhaps after arithmetic, has the channels on its last axis."""
     seen = {value}
     for node in program.nodes:
-        if not any(v in seen for x in node.operands for v in values_in(x)):
+        if not any(v in seen for v in node.reads):
             continue
         rank = len(value.shape)
         axis = node.attributes.get("channel_axis")
@@ -290,7 +289,7 @@ def _concatenate(turner: _Pass, node: Node) -> bool:
 
 
 def _is_turned(turner: _Pass, node: Node) -> bool:
-    return any(v in turner.turned for x in node.operands for v in values_in(x))
+    return any(v in turner.turned for v in node.reads)
 
 
 # Channels ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.exact import evaluated
-from agnostic.program.nodes import Array, Node, Value, values_in
+from agnostic.program.nodes import Array, Node, Value, readers_of
 from agnostic.program.runs import Run
 
 MOVES = ("reshape", "permute", "slice", "select")
@@ -23,15 +23,9 @@ LARGEST = 1 << 22
 
 def with_parts(run: Run) -> Run:
     """The run with a layer for each part of an output, where all that is used are parts."""
-    readers: dict[Value, list[Node]] = {}
-    for node in run.program.nodes:
-        for operand in node.operands:
-            for value in values_in(operand):
-                readers.setdefault(value, []).append(node)
+    readers = readers_of(run.program.nodes)
     kept = {value for _, value in run.program.outputs}
-    builder = Builder(list(run.program.leaves))
-    values = [leaf.value for leaf in run.program.leaves] + [v for node in run.program.nodes for v in node.outputs]
-    builder._count = max((v.id for v in values), default=0)
+    builder = Builder.of(run.program)
     replaced: dict[Value, list[Node]] = {}
     for node in run.program.nodes:
         if node.operator == "linear" and node.outputs[0].shape and math.prod(node.outputs[0].shape) <= LARGEST:
@@ -81,7 +75,7 @@ def _part(node: Node, value: Value, places: Array, builder: Builder) -> list[Nod
     if order is None:
         return None
     builder.nodes = []
-    builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+    builder.origin = NodeOrigin.of(node)
     x, *weights = node.operands
     cut = [builder.emit("slice", w, axis=0, start=start, stop=stop) if isinstance(w, Value) else w for w in weights]
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.lowering import PRODUCTS, kind
 from agnostic.compare.watching import StepCounter
-from agnostic.program.nodes import Array, Node, Value, map_values, values_in
+from agnostic.program.nodes import Array, Node, Value, map_values
 from agnostic.program.runs import Run
 
 Evaluate = Callable[[Node, Sequence[Any]], tuple[Array, ...]]
@@ -136,7 +136,7 @@ class Values:
     def keep(self, index: int, results: tuple[Array, ...]) -> None:
         """Remember what a node gave, or how to compute it again."""
         node = self.run.program.nodes[index]
-        given = [x for operand in node.operands for x in values_in(operand)]
+        given = list(node.reads)
         depth = 1 + max((self._depths.get(x, 0) for x in given), default=0)
         weighted = any(x in self._leaves and len(x.shape) > 1 for x in given)
         for value, x in zip(node.outputs, results, strict=True):
@@ -174,7 +174,7 @@ def walk(
     changed = None if before is None else _Changed(patches, before)
     arrays: dict[Value, Array] = {}
     kept = {value for _, value in run.program.outputs}
-    uses = Counter(v for node in run.program.nodes for x in node.operands for v in values_in(x))
+    uses = Counter(v for node in run.program.nodes for v in node.reads)
 
     def read(value: Value) -> Array:
         return arrays[value] if value in arrays else values[value]
@@ -195,11 +195,10 @@ def walk(
             )
         instead = yield index, results
         arrays.update(zip(node.outputs, instead or results, strict=True))
-        for operand in node.operands:
-            for value in values_in(operand):
-                uses[value] -= 1
-                if not uses[value] and value not in kept:
-                    arrays.pop(value, None)
+        for value in node.reads:
+            uses[value] -= 1
+            if not uses[value] and value not in kept:
+                arrays.pop(value, None)
     yield -1, tuple(read(value) for _, value in run.program.outputs)
 
 
@@ -215,7 +214,7 @@ class _Changed:
         found = (
             index in self._nodes
             or any(v in self.values for v in node.outputs)
-            or any(v in self.values for operand in node.operands for v in values_in(operand))
+            or any(v in self.values for v in node.reads)
         )
         self.values.update(node.outputs if found else ())
         return found

@@ -30,13 +30,12 @@ def _count(program: Program) -> Counter[str]:
 def unrolled(run: Run) -> Run:
     """The run with each recurrent layer as its steps."""
     program = run.program
-    values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
-    builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
+    builder = Builder.of(program)
     for node in program.nodes:
         if node.operator not in LAYERS or node.attributes.get("batch_first") or len(node.operands) > 7:
             builder.nodes.append(node)
             continue
-        builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        builder.origin = NodeOrigin.of(node)
         _layer(node, builder)
     return replace(run, program=replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes)))
 

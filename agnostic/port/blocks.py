@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agnostic.port.names import is_usual
-from agnostic.program.nodes import Node, Operand, Program, Value, values_in
+from agnostic.program.nodes import Node, Operand, Program, Value, readers_of
 
 SMALL = 2
 """A layer of at most so many operators that compute, and no layers inside, is written where it is called."""
@@ -45,12 +45,6 @@ class Region:
                 yield from item.regions
 
 
-def reads(node: Node) -> Iterator[Value]:
-    """The values that a node reads."""
-    for operand in node.operands:
-        yield from values_in(operand)
-
-
 def regions(program: Program, layered: Collection[Value]) -> Region:
     """The tree of a program's calls; the root is the model.
 
@@ -84,10 +78,7 @@ def regions(program: Program, layered: Collection[Value]) -> Region:
 
 def _of_weights_alone(root: Region, weights: set[Value]) -> set[int]:
     """The calls whose only inputs are weights that no other call reads. A layer cannot be called without inputs."""
-    readers: dict[Value, list[Node]] = defaultdict(list)
-    for node in root.nodes:
-        for value in reads(node):
-            readers[value].append(node)
+    readers = readers_of(root.nodes)
     found = set()
     for region in root.regions:
         inside = {id(node) for node in region.nodes}
@@ -112,10 +103,7 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kep
         by_path: dict[str, list[Region]] = defaultdict(list)
         for region in root.regions:
             by_path[region.path].append(region)
-        readers: dict[Value, list[Node]] = defaultdict(list)
-        for node in root.nodes:
-            for value in reads(node):
-                readers[value].append(node)
+        readers = readers_of(root.nodes)
         unequal = {
             path
             for path, found in by_path.items()
@@ -131,17 +119,17 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kep
 
 def _weights(region: Region, owners: Mapping[Value, str]) -> tuple[Value, ...]:
     """The weights that a call reads. They tell calls apart that share a path, such as layers of a list."""
-    return tuple(value for node in region.nodes for value in reads(node) if value in owners)
+    return tuple(value for node in region.nodes for value in node.reads if value in owners)
 
 
 def _is_small(region: Region, owners: Mapping[Value, str], kept: set[Value]) -> bool:
     """Whether a call has few operators, and inlining it keeps the path and the name of every weight."""
-    if region.path and any(value in kept for node in region.nodes for value in reads(node)):
+    if region.path and any(value in kept for node in region.nodes for value in node.reads):
         return False
     if any(isinstance(item, Region) for item in region.items):
         return False
     count = sum(node.operator not in ("reshape", "permute") for node in region.nodes)
-    found = {owners[value] for node in region.nodes for value in reads(node) if value in owners}
+    found = {owners[value] for node in region.nodes for value in node.reads if value in owners}
     # The one operator of a layer may read the weights of a cell, whose name the one layer of the target does not have.
     runs_itself = all(node.module == region.path for node in region.nodes)
     if found - {region.path} and not (count == len(found) == 1 and runs_itself):
@@ -168,7 +156,7 @@ def interface(
     inside = list(region.nodes)
     made = {value for node in inside for value in node.outputs}
     ids = {id(node) for node in inside}
-    taken = dict.fromkeys(value for node in inside for value in reads(node) if value not in made)
+    taken = dict.fromkeys(value for node in inside for value in node.reads if value not in made)
     given = [
         value
         for node in inside

@@ -20,6 +20,7 @@ from agnostic.port.lists import loops, taken_apart
 from agnostic.port.templates import MISSING, Group, Mark, Template, marked, marks, names, skeleton
 from agnostic.port.variants import merged
 from agnostic.port.writer import Blocks, Body, Member
+from agnostic.program.nodes import givers_of
 
 CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module", "Functional", "Model", "Layer"})
 """Class names that do not say what a block is; its own name in the model does."""
@@ -42,7 +43,7 @@ class Classes:
         self.root = root
         self.constructors: dict[str, Code] = {}
         self.classes: list[Class] = []
-        self.givers = {value: node for node in blocks.program.nodes for value in node.outputs}
+        self.givers = givers_of(blocks.program.nodes)
         self._defaults: dict[str, dict[str, Any]] = {}
 
     def all(self) -> list[Class]:

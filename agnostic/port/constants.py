@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from agnostic.port.blocks import reads
 from agnostic.program.nodes import Leaf, Node, Program, Value, substituted
 from agnostic.program.passes import used
 
@@ -20,9 +19,9 @@ def simple_constants(program: Program) -> Program:
     """Replace constants by operators that compute them, where possible."""
     first: dict[Value, Node] = {}
     for node in program.nodes:
-        for value in reads(node):
+        for value in node.reads:
             first.setdefault(value, node)
-    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    highest = program.last_id
     instead: dict[Value, Value] = {}
     before: dict[int, list[Node]] = {}
     leaves: list[Leaf] = []
@@ -91,7 +90,7 @@ def _node(
 def outputs_computed(program: Program) -> Program:
     """Give each output that is a weight or constant an operator that returns it."""
     fixed = {leaf.value: leaf for leaf in program.leaves if leaf.role != "input"}
-    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    highest = program.last_id
     nodes, outputs = list(program.nodes), []
     for path, value in program.outputs:
         leaf = fixed.get(value)

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agnostic.port.blocks import reads
 from agnostic.program.nodes import Node, Value
 
 
@@ -87,7 +86,7 @@ class Graph:
         self.before: list[set[int]] = [set() for _ in units]
         self.after: list[set[int]] = [set() for _ in units]
         for n, unit in enumerate(units):
-            for value in (v for node in unit.nodes for v in reads(node)):
+            for value in (v for node in unit.nodes for v in node.reads):
                 if value in giver and giver[value] != n:
                     self.before[n].add(giver[value])
                     self.after[giver[value]].add(n)

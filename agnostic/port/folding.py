@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agnostic.port.blocks import reads
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, substituted
 from agnostic.program.passes import used
 from agnostic.program.vocabulary import evaluate, get, is_computable
@@ -105,7 +104,7 @@ def _of_weights_alone(program: Program) -> dict[Value, Node]:
     fixed = {leaf.value for leaf in program.leaves if leaf.role != "input"}
     found: dict[Value, Node] = {}
     for node in program.nodes:
-        values = list(reads(node))
+        values = list(node.reads)
         fit = is_computable(node) and not get(node.operator).random
         if values and fit and all(v in fixed or v in found for v in values):
             found |= dict.fromkeys(node.outputs, node)

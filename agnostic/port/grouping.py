@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from agnostic.port.blocks import reads
 from agnostic.port.flat import FoundBlock, Graph, Item, Unit
 from agnostic.port.kinds import NORMS, PRODUCTS, kind_of
 from agnostic.program.nodes import Node, Value
@@ -159,7 +158,7 @@ class ByGraph:
         if len(segment) == 1:
             return ",".join(node.operator for node in nodes)
         made = {value for node in nodes for value in node.outputs}
-        return kind_of(nodes, {v for node in nodes for v in reads(node)} - made - self.graph.weights)
+        return kind_of(nodes, {v for node in nodes for v in node.reads} - made - self.graph.weights)
 
     def _moves_weights(self, node: Node) -> bool:
         return node.operator in ("permute", "reshape") and node.operands[0] in self.graph.weights
@@ -213,11 +212,11 @@ class ByGraph:
         last: dict[Value, int] = {}
         for n, item in enumerate(items):
             for node in item.nodes:
-                last |= {value: n for value in reads(node) if value not in self.graph.weights}
+                last |= {value: n for value in node.reads if value not in self.graph.weights}
         last |= dict.fromkeys(self.graph.outside & {v for i in items for x in i.nodes for v in x.outputs}, len(items))
         segments: list[list[Item]] = [[]]
         alive: set[Value] = set()
-        taken = {v for item in items for node in item.nodes for v in reads(node)} - self.graph.weights
+        taken = {v for item in items for node in item.nodes for v in node.reads} - self.graph.weights
         alive |= taken - {v for item in items for node in item.nodes for v in node.outputs}
         for n, item in enumerate(items):
             segments[-1].append(item)

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agnostic.port.blocks import reads
 from agnostic.port.flat import FoundBlock, Graph, Item, Unit
 from agnostic.port.grouping import grouped
 from agnostic.port.kinds import PRODUCTS, kind_of
@@ -64,7 +63,7 @@ def _nested(before: Nested, base: str, weights: set[Value], wanted: set[Value]) 
         for unit in units:
             unit.is_shared = counts[unit.name] > 1
         ids = {id(node) for node in nodes}
-        outside = {v for node in program.nodes if id(node) not in ids for v in reads(node)} | wanted
+        outside = {v for node in program.nodes if id(node) not in ids for v in node.reads} | wanted
         trees[key] = grouped(Graph(units, outside, weights), program.name)
     first = next(iter(trees.values()), [])
     if not any(isinstance(item, FoundBlock) for item in first):
@@ -89,7 +88,7 @@ def _units(nodes: Sequence[Node], base: str, program: Program, weights: set[Valu
     for node in nodes:
         name = node.module.removeprefix(inside).partition(".")[0] if node.module != base else ""
         called = next((key for key in node.calls if key.partition("@")[0] == f"{inside}{name}"), "") if name else ""
-        has_weights = any(value in weights for value in reads(node))
+        has_weights = any(value in weights for value in node.reads)
         if name and units and units[-1].name == name and last == called:
             units[-1].nodes.append(node)
             units[-1].has_weights |= has_weights
@@ -191,7 +190,7 @@ def _walk(
         else:
             name = _free(re.sub(r"_\d+$", "", item.name) if plain else item.name, taken)
             made = {value for node in item.nodes for value in node.outputs}
-            outside = {v for node in item.nodes for v in reads(node)} - made - weights
+            outside = {v for node in item.nodes for v in node.reads} - made - weights
             kinds[f"{inside}{name}"] = "Stage" if _is_stage(item) else kind_of(item.nodes, outside)
             given = all(unit.given for unit in item.units if unit.has_weights)
             if item.is_chain:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from agnostic.port.blocks import reads
 from agnostic.program.nodes import Node, Value
 
 NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "rms_norm"})
@@ -37,7 +36,7 @@ def kind_of(nodes: Sequence[Node], outside: Collection[Value]) -> str:
         return "InvertedResidual" if operators[-1] in (*PRODUCTS, *NORMS, "add", "dropout") else "SeparableBlock"
     if "multiply" in operators and _is_gate(nodes, products):
         return "SqueezeExcitation"
-    if any(value in outside for node in joins for value in reads(node)):
+    if any(value in outside for node in joins for value in node.reads):
         return "DenseLayer"
     if joins:
         return "Branches"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from agnostic.port.blocks import reads
 from agnostic.port.laid import Laid, fresh, natural, size
-from agnostic.port.layout import LaidOut, LayoutState, Pinned, consumers_of, image_axis, whole
+from agnostic.port.layout import LaidOut, LayoutState, Pinned, image_axis, whole
 from agnostic.port.products import PRODUCTS
 from agnostic.port.rules import RULES, default
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.nodes import Node, Program, Value
+from agnostic.program.nodes import Node, Program, Value, readers_of
 
 
 def laid_out(program: Program, channels: int) -> LaidOut:
@@ -28,9 +27,8 @@ def laid_out(program: Program, channels: int) -> LaidOut:
 
 def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
     rules = {**RULES, **PRODUCTS}
-    consumers = consumers_of(program)
-    highest = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
-    state = LayoutState(Builder(_count=highest), channels, Node("", (), {}, ()), consumers, pinned)
+    builder = Builder(_count=program.last_id)
+    state = LayoutState(builder, channels, Node("", (), {}, ()), readers_of(program.nodes), pinned)
     inputs = {}
     for leaf in program.leaves:
         if leaf.role == "input":
@@ -45,8 +43,8 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
             state.pending[leaf.value] = leaf
     for node in program.nodes:
         state.node = node
-        state.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
-        empty = any(0 in value.shape for value in (*node.outputs, *reads(node)))
+        state.builder.origin = NodeOrigin.of(node)
+        empty = any(0 in value.shape for value in (*node.outputs, *node.reads))
         (default if empty else rules.get(node.operator, default))(state, node)
     # A transpose that only the model's result needs belongs to the model itself.
     state.builder.origin = NodeOrigin("", program.name, calls=("",))

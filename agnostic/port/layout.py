@@ -8,7 +8,6 @@ propagated and weights are reordered once. The transposes that remain are listed
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from agnostic.port.laid import Axis, Laid, atoms, flat, size
 from agnostic.program.builder import Builder
-from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, values_in
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, readers_of
 
 IMAGES = frozenset(
     {
@@ -180,7 +179,7 @@ class LayoutState:
 
     def _remember(self, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
         """Remember a moved value, so that later readers reuse it."""
-        for operand in (v for given in self.node.operands for v in values_in(given)):
+        for operand in self.node.reads:
             known = self.laid[operand]
             if known.value == x.value and known.axes == x.axes:
                 self.laid[operand] = Laid(value, x.axes, order)
@@ -257,17 +256,7 @@ class LayoutState:
 
 def channel_axis(value: Value, program: Program) -> int | None:
     """The channel axis of an image; None for a value that no operator uses as an image."""
-    return image_axis(value, consumers_of(program))
-
-
-def consumers_of(program: Program) -> dict[Value, list[Node]]:
-    """The nodes that read each value."""
-    consumers: dict[Value, list[Node]] = defaultdict(list)
-    for node in program.nodes:
-        for operand in node.operands:
-            for value in values_in(operand):
-                consumers[value].append(node)
-    return consumers
+    return image_axis(value, readers_of(program.nodes))
 
 
 def image_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:

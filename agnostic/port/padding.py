@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agnostic.port.blocks import reads
-from agnostic.program.nodes import Node, Program, Value, substituted
+from agnostic.program.nodes import Node, Program, Value, givers_of, read_counts, substituted
 from agnostic.program.passes import is_identity, without, without_identities
 from agnostic.reference.windows import same_padding
 
@@ -45,12 +43,12 @@ def _aligned(program: Program, like: Program) -> Program | None:
     known = {theirs.value: ours.value for ours, theirs in zip(program.leaves, like.leaves, strict=True)}
     same: dict[Value, Value] = {}
     waiting, nodes = list(reversed(program.nodes)), []
-    number = max([0, *(v.id for n in program.nodes for v in n.outputs), *(leaf.value.id for leaf in program.leaves)])
+    number = program.last_id
     for wanted in like.nodes:
         source = wanted.operands[0] if wanted.operands else None
         if waiting and (waiting[-1].operator, waiting[-1].module) == (wanted.operator, wanted.module):
             node = waiting.pop()
-            ours, theirs = list(reads(node)), [known.get(value) for value in reads(wanted)]
+            ours, theirs = list(node.reads), [known.get(value) for value in wanted.reads]
             if len(ours) != len(theirs) or any(
                 their is None or same.get(their, their) != our for our, their in zip(ours, theirs, strict=True)
             ):
@@ -87,11 +85,8 @@ def _absorbed(programs: Sequence[Program]) -> list[Program]:
     found = list(programs)
     if not any(node.operator == "pad" for node in found[0].nodes):
         return found
-    givers = [{value: node for node in program.nodes for value in node.outputs} for program in found]
-    readers = [
-        Counter([*(v for node in program.nodes for v in reads(node)), *(v for _, v in program.outputs)])
-        for program in found
-    ]
+    givers = [givers_of(program.nodes) for program in found]
+    readers = [read_counts(program) for program in found]
     places = [
         place
         for place, node in enumerate(found[0].nodes)

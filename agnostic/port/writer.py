@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from agnostic.port.blocks import Region, interface, reads, regions
+from agnostic.port.blocks import Region, interface, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
 from agnostic.port.names import CONSTANT, beside, own
 from agnostic.port.sizes import Differ, Spelled, spelled, windows
-from agnostic.program.nodes import Leaf, Node, Operand, Program, Value
+from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, readers_of
 
 LENGTH = "length:"
 """The type of a value that is no array but a length, and what it is called."""
@@ -110,10 +110,7 @@ class Blocks:
         self.notes: list[str] = []
         self.wanted = {value for _, value in program.outputs}
         self.leaves = {leaf.value: leaf for leaf in program.leaves}
-        self.readers: dict[Value, list[Node]] = defaultdict(list)
-        for node in program.nodes:
-            for value in dict.fromkeys(reads(node)):
-                self.readers[value].append(node)
+        self.readers = readers_of(program.nodes)
         candidates = self._candidates()
         self.tree = regions(program, {w.value for nodes in candidates.values() for w in nodes[0][1].weights})
         self.place: dict[int, str] = {}
@@ -348,7 +345,7 @@ class Blocks:
     # Sizes ------------------------------------------------------------------------------------------------------------
     def _sized(self, body: Body, node: Node, code: Code) -> Code:
         """The code with variable lengths written as expressions of shapes."""
-        near = [v for v in reads(node) if v not in self.homes]
+        near = [v for v in node.reads if v not in self.homes]
         near += [v for v in self._near(body) if v not in near]
 
         def instead(piece: Code) -> Code:
@@ -443,7 +440,7 @@ class Blocks:
             else:
                 node = next(n for n in self.program.nodes if statement.targets[0] in n.outputs)
                 layer = self.dialect.as_layer(node)
-                if layer is None or list(reads(node)) != [current]:
+                if layer is None or list(node.reads) != [current]:
                     return False
                 called.append("")
             current = statement.targets[0]

@@ -21,6 +21,11 @@ class NodeOrigin:
     line: int | None = None
     calls: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, node: Node) -> NodeOrigin:
+        """Where a node that stands in a program comes from."""
+        return cls(node.module, node.kind, node.file, node.line, node.calls)
+
     def __str__(self) -> str:
         layer = f"layer {self.module!r} ({self.kind})" if self.module else self.kind or "the model"
         return layer if self.file is None else f"{layer}, {self.file}:{self.line}"
@@ -38,6 +43,13 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     origin: NodeOrigin = NodeOrigin()
     _count: int = 0
+    _leaves: dict[Value, Leaf] = field(default_factory=dict, repr=False)
+    _places: dict[Value, int] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, program: Program) -> Builder:
+        """One with the leaves of a program, whose values have numbers that the program does not use."""
+        return cls(list(program.leaves), _count=program.last_id)
 
     def value(self, shape: Any, dtype: str) -> Value:
         """A new value."""
@@ -95,11 +107,25 @@ class Builder:
 
     def is_weight(self, value: Value) -> bool:
         """Whether a value is a parameter or buffer."""
-        return any(leaf.value == value and leaf.role in ("parameter", "buffer") for leaf in self.leaves)
+        leaf = self._leaf_of(value)
+        return leaf is not None and leaf.role in ("parameter", "buffer")
 
     def giver(self, value: Value) -> Node | None:
         """The node that computes a value; None for a leaf."""
-        return next((node for node in reversed(self.nodes) if value in node.outputs), None)
+        if self._leaf_of(value) is not None:
+            return None
+        place = self._places.get(value, -1)
+        if not 0 <= place < len(self.nodes) or value not in self.nodes[place].outputs:
+            # Nodes may be taken out and replaced; most are asked for soon after they were written.
+            backwards = range(len(self.nodes) - 1, -1, -1)
+            place = next((k for k in backwards if value in self.nodes[k].outputs), -1)
+            self._places[value] = place
+        return self.nodes[place] if place >= 0 else None
+
+    def _leaf_of(self, value: Value) -> Leaf | None:
+        if len(self._leaves) < len(self.leaves):
+            self._leaves = {leaf.value: leaf for leaf in self.leaves}
+        return self._leaves.get(value)
 
     def program(
         self, name: str, framework: str, outputs: Mapping[str, Value], modules: Mapping[str, str] | None = None

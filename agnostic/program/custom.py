@@ -10,7 +10,7 @@ from typing import Any
 
 from agnostic import display
 from agnostic.errors import InvalidInput
-from agnostic.program.nodes import Node, Program, Value, values_in
+from agnostic.program.nodes import Node, Program, Value
 from agnostic.text import counted
 
 GROUP = "agnostic.operators"
@@ -189,5 +189,5 @@ def _signature(node: Node) -> str:
     def array(value: Value) -> str:
         return f"{' x '.join(map(str, map(int, value.shape))) or 'scalar'} {value.dtype}"
 
-    operands = [array(value) for operand in node.operands for value in values_in(operand)]
+    operands = [array(value) for value in node.reads]
     return f"({', '.join(operands)}) that gives {', '.join(map(array, node.outputs))}"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from agnostic.errors import InvalidInput, nearest
-from agnostic.program.nodes import Array, Node, Program, Value, values_in
+from agnostic.program.nodes import Array, Node, Program, Value
 from agnostic.program.vocabulary import evaluate
 
 
@@ -54,7 +54,7 @@ def walk(
         InvalidInput: as :func:`run`.
     """
     arrays = leaves(program, inputs, weights, dtype)
-    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
+    uses = Counter(value for node in program.nodes for value in node.reads)
     for node in program.nodes:
         # Overflow is the model's result, not an error of this function.
         with np.errstate(all="ignore"):
@@ -62,11 +62,10 @@ def walk(
             results = results or evaluate(node, arrays.__getitem__)
         yield node, results
         arrays.update((value, x) for value, x in zip(node.outputs, results, strict=True) if uses[value])
-        for operand in node.operands:
-            for value in values_in(operand):
-                uses[value] -= 1
-                if not uses[value]:
-                    arrays.pop(value, None)
+        for value in node.reads:
+            uses[value] -= 1
+            if not uses[value]:
+                arrays.pop(value, None)
 
 
 def leaves(

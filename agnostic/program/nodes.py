@@ -7,7 +7,8 @@ operator of :mod:`agnostic.program.vocabulary` to outputs of earlier nodes and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -93,6 +94,11 @@ class Node:
         """File and line, or ``""``."""
         return "" if self.file is None else f"{self.file}:{self.line}"
 
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        """The values among the operands, in order; one that is read twice is there twice."""
+        return tuple(value for operand in self.operands for value in values_in(operand))
+
 
 @dataclass(frozen=True, repr=False)
 class Program:
@@ -153,6 +159,12 @@ class Program:
         return [leaf for leaf in self.leaves if leaf.role in roles]
 
     @property
+    def last_id(self) -> int:
+        """The highest number of a value; 0 where there is none."""
+        made = (value.id for node in self.nodes for value in node.outputs)
+        return max([0, *made, *(leaf.value.id for leaf in self.leaves)])
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one run; a multiplication and an addition are two."""
         from agnostic.program.vocabulary import flops
@@ -167,6 +179,27 @@ def values_in(operand: Operand) -> Iterator[Value]:
     elif isinstance(operand, tuple):
         for part in operand:
             yield from values_in(part)
+
+
+def givers_of(nodes: Iterable[Node]) -> dict[Value, Node]:
+    """The node that computes each value."""
+    return {value: node for node in nodes for value in node.outputs}
+
+
+def readers_of(nodes: Iterable[Node]) -> dict[Value, list[Node]]:
+    """The nodes that read each value that is read, in order."""
+    found: dict[Value, list[Node]] = defaultdict(list)
+    for node in nodes:
+        for value in dict.fromkeys(node.reads):
+            found[value].append(node)
+    return found
+
+
+def read_counts(program: Program) -> Counter[Value]:
+    """How often each value is read, by nodes and as an output."""
+    found = Counter(value for node in program.nodes for value in node.reads)
+    found.update(value for _, value in program.outputs)
+    return found
 
 
 def map_values(operand: Operand, function: Callable[[Value], Any]) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, substituted, values_in
+from agnostic.program.nodes import Array, Leaf, Node, Operand, Program, Value, givers_of, read_counts, substituted
 from agnostic.program.vocabulary import evaluate, get, is_computable
 
 LARGEST_CONSTANT = 1 << 24
@@ -47,8 +46,8 @@ def without(program: Program, drop: Callable[[int, Node], bool]) -> Program:
     return replace(program, nodes=tuple(nodes), outputs=outputs)
 
 
-def is_identity(node: Node) -> bool:
-    """Whether a node returns its operand unchanged."""
+def is_identity(node: Node, inference: bool = False) -> bool:
+    """Whether a node returns its operand unchanged; with ``inference`` a dropout outside of training does."""
     source = node.operands[0] if node.operands else None
     if not isinstance(source, Value):
         return False
@@ -63,7 +62,7 @@ def is_identity(node: Node) -> bool:
     if node.operator == "pad":
         return not any(map(any, node.attributes["widths"]))
     if node.operator == "dropout":
-        return not node.attributes["rate"]
+        return not node.attributes["rate"] or (inference and not node.attributes.get("training", False))
     if node.operator == "slice":
         return source.shape == node.outputs[0].shape and node.attributes.get("step", 1) == 1
     return False
@@ -79,33 +78,30 @@ def folded(program: Program, tables: bool = False) -> Program:
         tables: whether a constant that is cut stays whole, since another size of the inputs cuts it elsewhere.
     """
     whole = {leaf.value for leaf in program.leaves} if tables else set()
-    arrays = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
-    computed: dict[Value, np.ndarray] = {}
-    kept = []
+    known: dict[Value, Array] = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
+    new, kept = [], []
     for node in program.nodes:
-        known = arrays | computed
-        operands = [value for operand in node.operands for value in values_in(operand)]
         small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
         fixed = is_computable(node) and not get(node.operator).random
         fixed = fixed and not (node.operator == "slice" and node.operands[0] in whole)
-        if small and fixed and all(value in known for value in operands):
+        if small and fixed and all(value in known for value in node.reads):
             with np.errstate(all="ignore"):
-                results = evaluate(node, known.__getitem__)
-            computed |= dict(zip(node.outputs, map(np.asarray, results), strict=True))
+                results = tuple(map(np.asarray, evaluate(node, known.__getitem__)))
+            known.update(zip(node.outputs, results, strict=True))
+            new += [Leaf(f"constant_{v.id}", "constant", v, x) for v, x in zip(node.outputs, results, strict=True)]
         else:
             kept.append(node)
-    new = [Leaf(f"constant_{value.id}", "constant", value, array) for value, array in computed.items()]
     return used(replace(program, nodes=tuple(kept), leaves=(*program.leaves, *new)))
 
 
-def used(program: Program) -> Program:
-    """Remove nodes that no output needs, and constants that no node reads."""
-    needed = {value for _, value in program.outputs}
+def used(program: Program, wanted: Collection[Value] = ()) -> Program:
+    """Remove nodes that neither an output nor a wanted value needs, and constants that no node reads."""
+    needed = {*wanted, *(value for _, value in program.outputs)}
     kept = []
     for node in reversed(program.nodes):
         if needed.intersection(node.outputs):
             kept.append(node)
-            needed |= {value for operand in node.operands for value in values_in(operand)}
+            needed.update(node.reads)
     leaves = tuple(leaf for leaf in program.leaves if leaf.role != "constant" or leaf.value in needed)
     return replace(program, nodes=tuple(reversed(kept)), leaves=leaves)
 
@@ -116,9 +112,7 @@ _WITH_BIAS = ("linear", "convolution", "transposed_convolution")
 def biases_absorbed(program: Program) -> Program:
     """Turn the addition of a weight per channel into the bias of the product before it."""
     weights = {leaf.value for leaf in program.leaves if leaf.role in ("parameter", "buffer")}
-    givers = {value: node for node in program.nodes for value in node.outputs}
-    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
-    uses.update(value for _, value in program.outputs)
+    givers, uses = givers_of(program.nodes), read_counts(program)
     instead: dict[Value, Node | None] = {}
     for node in program.nodes:
         if node.operator != "add":
@@ -153,8 +147,7 @@ def _bias_of(product: Node, bias: Operand, givers: Mapping[Value, Node], weights
 
 def _into_giver(program: Program, operator: str, absorbed: Absorbed) -> Program:
     """Nodes of an operator become a part of the node that gives their first operand, where nobody else reads it."""
-    uses = Counter(value for node in program.nodes for operand in node.operands for value in values_in(operand))
-    uses.update(value for _, value in program.outputs)
+    uses = read_counts(program)
     nodes: list[Node | None] = list(program.nodes)
     places = {value: place for place, node in enumerate(program.nodes) for value in node.outputs}
     for place, node in enumerate(program.nodes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agnostic.program.builder import Builder
-from agnostic.program.nodes import Node, Value
+from agnostic.program.nodes import Node, Value, givers_of
 
 Steps = tuple[Node, ...]
 
@@ -25,7 +25,7 @@ def steps_between(base: Value, view: Value, nodes: Sequence[Node]) -> Steps | No
     Returns:
         The nodes; None where one of them cannot be inverted.
     """
-    givers = {value: node for node in nodes for value in node.outputs}
+    givers = givers_of(nodes)
     found: list[Node] = []
     while view != base:
         node = givers.get(view)

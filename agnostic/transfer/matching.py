@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.errors import InvalidWeights
-from agnostic.program.nodes import Node, Value, values_in
+from agnostic.program.nodes import Node, Value
 from agnostic.transfer.use import MOVES, Use
 from agnostic.transfer.uses import Uses
 
@@ -58,7 +58,7 @@ class UseGraph:
         }
         for place, node in enumerate(program.nodes):
             owners = [self.numbers[id(use)] for use in found.owners.get(place, ())]
-            given = frozenset().union(*(reached.get(v, frozenset()) for x in node.operands for v in values_in(x)))
+            given = frozenset().union(*(reached.get(v, frozenset()) for v in node.reads))
             for number in owners:
                 if self.uses[number].nodes[0] is node:
                     self.before[number] = set(given)
@@ -111,7 +111,7 @@ class UseGraph:
         for place in range(len(self.found.program.nodes) - 1, -1, -1):
             node = self.found.program.nodes[place]
             owners = self.found.owners.get(place, ())
-            given = [(k, v) for k, v in enumerate(v for x in node.operands for v in values_in(x))]
+            given = [(k, v) for k, v in enumerate(node.reads)]
             for value in node.outputs:
                 found[value] = hash(tuple(sorted(map(repr, users.get(value, ())))))
             label = self._label(node, level)
@@ -134,7 +134,7 @@ class UseGraph:
         """What an operator is called between two uses; None for one that is not told."""
         if node.operator in _PASSED:
             return None
-        given = {v for x in node.operands for v in values_in(x) if self.found.weights.names(v) is None}
+        given = {v for v in node.reads if self.found.weights.names(v) is None}
         placed = "matmul" if node.operator == "einsum" else node.operator
         if placed not in _PLACED or (placed in _ARITHMETIC and len(given) < 2):
             return (node.operator, node.attributes.get("function")) if level else None
@@ -160,7 +160,7 @@ class UseGraph:
         }
         for place, node in enumerate(self.found.program.nodes):
             owners = self.found.owners.get(place, ())
-            given = [found.get(v, "constant") for x in node.operands for v in values_in(x)]
+            given = [found.get(v, "constant") for v in node.reads]
             for value in node.outputs:
                 label = self._label(node, level)
                 piece = self.found.pieces.get(value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from agnostic import axes
 from agnostic.axes import POSITIONS, Dimension, Dimensions
-from agnostic.program.nodes import Array, Node, Program, Value, values_in
+from agnostic.program.nodes import Array, Node, Program, Value
 
 _IMAGES = frozenset({
     "convolution", "transposed_convolution", "max_pool", "average_pool", "adaptive_average_pool", "adaptive_max_pool",
@@ -32,7 +32,7 @@ def dimensions(program: Program) -> dict[Value, Dimensions]:
         leaf.value: axes.unknown(leaf.value.shape) for leaf in program.leaves if leaf.role == "input"
     }
     for node in program.nodes:
-        given = [v for x in node.operands for v in values_in(x) if v in found]
+        given = [v for v in node.reads if v in found]
         if not given:
             continue  # computed from weights alone
         for place, value in enumerate(node.outputs):
@@ -53,7 +53,7 @@ def _result(node: Node, known: KnownDimensions, shape: tuple[int, ...], place: i
         return (*x[:2], axes.new(shape[-1], "C")) if place == 0 else None
     if (rule := _RULES.get(node.operator)) is not None:
         return rule(node, known, shape)
-    operands = [known[v] for operand in node.operands for v in values_in(operand) if v in known]
+    operands = [known[v] for v in node.reads if v in known]
     if any(len(dims) == len(shape) for dims in operands):
         return axes.together(operands, shape)
     return None

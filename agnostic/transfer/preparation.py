@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from agnostic import axes
-from agnostic.program.nodes import Array, Value, values_in
+from agnostic.program.nodes import Array, Value, readers_of
 from agnostic.program.vocabulary import evaluate
 from agnostic.transfer.orders import dimensions
-from agnostic.transfer.use import users_of
 from agnostic.transfer.uses import Uses
 
 _SCALES = frozenset({"add", "subtract", "multiply", "divide", "cast", "identity", "maximum"})
@@ -72,9 +71,9 @@ def prepares(found: Uses) -> set[Value]:
 
 def _chain(found: Uses, value: Value) -> list[Value]:
     """An input, and what is made of it by numbers alone, up to where anything else begins."""
-    users, chain = users_of(found.program), [value]
+    users, chain = readers_of(found.program.nodes), [value]
     while len(here := users.get(chain[-1], [])) == 1 and here[0].operator in _SCALES:
-        others = [v for x in here[0].operands for v in values_in(x) if v != chain[-1]]
+        others = [v for v in here[0].reads if v != chain[-1]]
         names = [found.weights.names(v) for v in others]
         shaped = here[0].outputs[0].shape == value.shape
         if not shaped or any(x is None or not x <= found.weights.buffers for x in names):

@@ -20,7 +20,7 @@ from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.models.attached import card_of
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, inputs_of
-from agnostic.program.nodes import Array, Program, Value, substituted, values_in
+from agnostic.program.nodes import Array, Program, Value, substituted
 from agnostic.program.passes import simplified, without_identities
 from agnostic.registry import Backend, Model
 from agnostic.transfer.orders import dimensions
@@ -80,7 +80,7 @@ def _read(backend: Backend, model: Model, arrays: Mapping[str, Array], inputs: I
 
 def _with_weights(program: Program, arrays: Mapping[str, Array]) -> Program:
     """The program with its weights as such, where a reader took them for constants."""
-    used = {value for node in program.nodes for x in node.operands for value in values_in(x)}
+    used = {value for node in program.nodes for value in node.reads}
     free = [leaf for leaf in program.of_role("parameter") if leaf.value not in used and leaf.name in arrays]
     instead: dict[Value, Value] = {}
     for leaf in program.leaves:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agnostic.axes import Dimension
-from agnostic.program.nodes import Node, Program, Value, values_in
+from agnostic.program.nodes import Node, Value
 from agnostic.transfer.orders import AxisOrder, order
 from agnostic.transfer.weights import ProgramWeights, WeightPart
 
@@ -62,20 +62,11 @@ class Use:
         return order(self.columns)
 
 
-def users_of(program: Program) -> dict[Value, list[Node]]:
-    """The nodes that use each value."""
-    found: dict[Value, list[Node]] = {}
-    for node in program.nodes:
-        for value in dict.fromkeys(v for x in node.operands for v in values_in(x)):
-            found.setdefault(value, []).append(node)
-    return found
-
-
 def after(users: Mapping[Value, Sequence[Node]], returned: Collection[Value], value: Value) -> Node | None:
     """The only node that computes with a value, whatever moves its numbers on the way.
 
     Args:
-        users: see :func:`users_of`.
+        users: see :func:`agnostic.program.nodes.readers_of`.
         returned: the program's outputs.
         value: which.
     """

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from agnostic.axes import Dimension, Dimensions
-from agnostic.program.nodes import Array, Node, Program, Value, values_in
+from agnostic.program.nodes import Array, Node, Program, Value, givers_of, readers_of
 from agnostic.program.vocabulary import get
 from agnostic.transfer.cells import gathered
 from agnostic.transfer.frozen import folded_norm
 from agnostic.transfer.orders import dimensions
-from agnostic.transfer.use import Use, after, users_of
+from agnostic.transfer.use import Use, after
 from agnostic.transfer.weights import ProgramWeights, WeightPart
 
 _STEPS = {"add": "shift", "multiply": "scale", "subtract": "minus", "divide": "over"}
@@ -106,15 +106,15 @@ class _UseSearch:
         self.program, self.weights = program, weights
         self.known = dimensions(program)
         self.places = {id(node): place for place, node in enumerate(program.nodes)}
-        self.users = users_of(program)
-        self.givers = {value: node for node in program.nodes for value in node.outputs}
+        self.users = readers_of(program.nodes)
+        self.givers = givers_of(program.nodes)
         self.returned = {value for _, value in program.outputs}
         self.found: list[Use] = []
         self.pieces: dict[Value, Use] = {}
 
     def look(self, place: int, node: Node) -> None:
         """Add the use that a node is, if it is one."""
-        given = [v for x in node.operands for v in values_in(x)]
+        given = list(node.reads)
         data = tuple(v for v in given if self.weights.names(v) is None)
         if data and any(self.weights.names(v) for v in given):
             make = _MAKERS.get(node.operator, _other)
@@ -171,7 +171,7 @@ class _UseSearch:
         node = self.after(chain[-1].outputs[0])
         scales = all(step.settings["role"] in ("scale", "over") for step in chain)
         if node is not None and id(node) not in steps and scales and node.operator in ("multiply", "divide"):
-            others = [v for x in node.operands for v in values_in(x) if v != chain[-1].outputs[0]]
+            others = [v for v in node.reads if v != chain[-1].outputs[0]]
             if len(others) == 1 and others[0].shape[-1:] == (1,) and node.operands[-1] == others[0]:
                 node = self.after(node.outputs[0])
         found = None if node is None else steps.get(id(node))
@@ -446,7 +446,7 @@ def _recurrent(search: _UseSearch, node: Node) -> Use | None:
 
 def _other(search: _UseSearch, node: Node) -> Use:
     """Any other operator, by the places of its operands."""
-    given = [v for x in node.operands for v in values_in(x)]
+    given = list(node.reads)
     parts = {str(k): WeightPart(v, _flat) for k, v in enumerate(given) if search.weights.names(v)}
     sizes = tuple(sorted(math.prod(part.value.shape) for part in parts.values() if part.value is not None))
     columns: tuple[Dimension, ...] = ()

@@ -63,7 +63,7 @@ class ProgramWeights:
         }
         self.buffers = frozenset(leaf.name for leaf in program.of_role("buffer"))
         for node in program.nodes:
-            given = [v for x in node.operands for v in values_in(x)]
+            given = list(node.reads)
             if _is_function(node) and all(v in self._names for v in given):
                 self._givers |= dict.fromkeys(node.outputs, node)
                 names = frozenset(name for v in given for name in self._names[v])
@@ -116,7 +116,7 @@ class ProgramWeights:
         node = self._givers[value]
         if node.operator not in _VIEWS and node.operator not in _INDEXED:
             return None
-        given = {v: self._places(v) for x in node.operands for v in values_in(x)}
+        given = {v: self._places(v) for v in node.reads}
         if node.operator in _INDEXED:
             given |= {v: self.value(v, {}) for x in node.operands[1:] for v in values_in(x)}
         if any(x is None for x in given.values()):

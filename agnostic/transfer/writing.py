@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agnostic.errors import InvalidWeights
-from agnostic.program.nodes import Array
+from agnostic.program.nodes import Array, readers_of
 from agnostic.transfer.matching import UsePair
 from agnostic.transfer.orders import rearranged
-from agnostic.transfer.use import Use, after, users_of
+from agnostic.transfer.use import Use, after
 from agnostic.transfer.uses import Uses
 
 NEUTRAL: Mapping[str, float] = {
@@ -203,7 +203,7 @@ def _hand_on(plan: WritePlan, plans: Sequence[WritePlan], target: Uses, names: t
 
 def _directly_after(use: Use, found: Uses) -> Use | None:
     """The only use of what a use gives, with nothing in between but moves of its numbers."""
-    node = after(users_of(found.program), {value for _, value in found.program.outputs}, use.outputs[0])
+    node = after(readers_of(found.program.nodes), {value for _, value in found.program.outputs}, use.outputs[0])
     return None if node is None else next((u for u in found.uses if u.nodes[0] is node), None)
 
 

@@ -19,7 +19,7 @@ import torch
 from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.exact import widened
-from agnostic.program.nodes import Array, Node, Value, map_values, values_in
+from agnostic.program.nodes import Array, Node, Value, map_values
 from agnostic.program.runs import LayerRun, Run
 from agnostic.tables import filling
 from agnostic_torch import aten
@@ -75,10 +75,9 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         program = self.source.program
-        values = [leaf.value for leaf in program.leaves] + [v for node in program.nodes for v in node.outputs]
-        self.builder = Builder(list(program.leaves), _count=max((v.id for v in values), default=0))
+        self.builder = Builder.of(program)
         self.arrays = _Arrays(self._computed)
-        self.uses = Counter(v for node in program.nodes for x in node.operands for v in values_in(x))
+        self.uses = Counter(v for node in program.nodes for v in node.reads)
         self.left = Counter(self.uses)
         self.uses.update(value for _, value in program.outputs)
         self.uses.update(value for call in self.source.calls for value in (*call.inputs, *call.outputs))
@@ -96,13 +95,13 @@ class _Lowering:
     def add(self, node: Node) -> None:
         """Write a node, by a reader or as it is, compute it, and let go what no other node reads."""
         self._write(node)
-        self.left.subtract(v for operand in node.operands for v in values_in(operand))
-        for value in {v for operand in node.operands for v in values_in(operand)}:
+        self.left.subtract(node.reads)
+        for value in set(node.reads):
             if self.left[value] <= 0:
                 self.arrays.pop(self.new.get(value, value), None)
 
     def _write(self, node: Node) -> None:
-        self.builder.origin = NodeOrigin(node.module, node.kind, node.file, node.line, node.calls)
+        self.builder.origin = NodeOrigin.of(node)
         operands = tuple(map_values(x, lambda v: self.new.get(v, v)) for x in node.operands)
         node = replace(node, operands=operands)
         start = len(self.builder.nodes)
