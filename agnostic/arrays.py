@@ -46,6 +46,13 @@ def dtype_name(value: Any) -> str:
     return words[-1] if words else ""
 
 
+def in_main_memory(x: Any) -> bool:
+    """Whether an array says, by the protocol DLPack, that NumPy can look at it where it is."""
+    device = getattr(x, "__dlpack_device__", None)
+    # 1 is the processor's own memory, 3 that which a GPU reads as well.
+    return device is not None and int(device()[0]) in (1, 3)
+
+
 def describe(value: Any, depth: int = 2) -> str:
     """What an input is, in a few words: the type and shape of arrays, the kind of all else.
 

@@ -181,7 +181,7 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
 def _reduced(backend: Backend, x: Any, tap: Layer, reduce: str) -> Any:
     axes = tap.axes or ""
-    return reductions.mean(backend.ops, x, axes) if reduce == "mean" else reductions.maximum(backend.ops, x, axes)[0]
+    return reductions.mean(backend.ops, x, axes) if reduce == "mean" else reductions.maximum(backend.ops, x, axes)
 
 
 def __dir__() -> list[str]:

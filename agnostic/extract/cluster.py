@@ -13,7 +13,7 @@ from agnostic.extract.inputs import Preparation
 from agnostic.extract.parts import ComputedPart, PartWorker
 from agnostic.extract.reading import ReadBatch, batches, read_batch
 from agnostic.extract.samples import SampleSource
-from agnostic.extract.store import StoreWriter, put_rows
+from agnostic.extract.store import RowWriter, StoreWriter
 from agnostic.registry import Model
 from agnostic.taps.stores import StoreHeader, zarr_package
 from agnostic.text import counted
@@ -132,9 +132,9 @@ class _ClusterWorker:
     """An actor: holds the model, reads and computes parts, and writes their rows."""
 
     def __init__(self, given: tuple[Model, SampleSource, Preparation, StoreHeader, str]) -> None:
-        model, self._samples, self._preparation, self._header, self._where = given
+        model, self._samples, self._preparation, self._header, where = given
         self._worker = PartWorker(model, self._preparation, self._header)
-        self._group = zarr_package().open_group(self._where, mode="r+", zarr_format=3)
+        self._rows = RowWriter(zarr_package().open_group(where, mode="r+", zarr_format=3), where)
 
     def part(self, task: _Task) -> ComputedPart:
         """Compute a part and write its rows; what is left of it goes to the process that commits."""
@@ -144,7 +144,7 @@ class _ClusterWorker:
             for first in range(task.start, task.stop, size)
         )
         found = self._worker.part(read)
-        put_rows(self._group, self._where, found)
+        self._rows.put_part(found)
         return replace(found, rows={})
 
 

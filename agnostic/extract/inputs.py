@@ -55,8 +55,14 @@ class Preparation:
             )
         return value
 
+    def rows(self, values: Array) -> Array | None:
+        """Samples (n, ...) that are one array, as :meth:`batch` returns them; None where one of them may be refused."""
+        if values.shape[1:] != self.shape or (self.form is not None and values.dtype != np.uint8):
+            return None
+        return values if self.form is None else self.form.arrange(preprocessed(values, self.preprocessing))
+
     def batch(self, rows: list[Array]) -> Array:
-        """SampleSource as a batch: floating point in the model's range for images."""
+        """Samples as a batch: floating point in the model's range for images."""
         if self.form is None:
             return np.stack(rows)
         whole = np.stack(rows) if len({x.dtype for x in rows}) == 1 else np.stack([_unit(x) for x in rows])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,6 +50,11 @@ class PartWorker:
     def __init__(self, model: Model, preparation: Preparation, header: StoreHeader) -> None:
         self._backend: Backend = model_backend(model)
         self._model, self._preparation, self._header = model, preparation, header
+        self._wanted = {key: arrays_of(header, tap) for key, tap in header.layers.items()}
+        self._over = {
+            key: [name for name in header.reduce if name in reductions.OVER_SAMPLES and "C" in (tap.axes or "")]
+            for key, tap in header.layers.items()
+        }
         names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
         self._forward = forward_of(self._backend, model, names)
 
@@ -104,33 +108,47 @@ class PartWorker:
     ) -> dict[str, Array]:
         """Of one layer for one batch: the rows, as they are stored."""
         rows: dict[str, Array] = {}
-        header, ops, numpy = self._header, self._backend.ops, self._backend[CALLS].numpy
-        wanted, axes = arrays_of(header, tap), tap.axes or ""
+        ops, numpy = self._backend.ops, self._backend[CALLS].numpy
+        wanted, over, axes, dtype = self._wanted[key], self._over[key], tap.axes or "", self._header.dtype
         if "mean" in wanted:
-            rows["mean"] = stored_as(numpy(reductions.mean(ops, x, axes)), header.dtype)
-        if "max" in wanted or (key, "top", "value") in states:
-            values, place = _maximum(ops, numpy, x, tap)
+            rows["mean"] = stored_as(numpy(reductions.mean(ops, x, axes)), dtype, tap.name)
+        best = states.get((key, "top"))
+        if "max" in wanted or best is not None:
+            highest = np.asarray(numpy(reductions.maximum(ops, x, axes)), np.float32)
             if "max" in wanted:
-                rows["max"] = stored_as(values, header.dtype)
-                if place.shape[-1]:
-                    rows["max_place"] = place
-            if (key, "top", "value") in states:
-                samples = np.arange(start, start + len(values))
-                known = np.where(readable[:, None], values, np.float32(np.nan))
-                update(states, key, "top", lambda state: reductions.top_update(state, known, samples, place))
-        over = [name for name in header.reduce if name in reductions.OVER_SAMPLES and "C" in axes]
+                rows["max"] = stored_as(highest, dtype, tap.name)
+            if "max_place" in wanted:
+                rows["max_place"] = reductions.places(ops, x, axes)
+            if best is not None:
+                known = np.where(readable[:, None], highest, np.float32(np.nan))
+                states[key, "top"] = _with_highest(ops, best, x, tap, known, start, rows.get("max_place"))
         if not over and "values" not in wanted:
             return rows
         whole = numpy(x)
         if "values" in wanted:
             first = axes.index("N") if axes else 0
-            rows["values"] = stored_as(np.moveaxis(whole, first, 0), header.dtype)
+            rows["values"] = stored_as(np.moveaxis(whole, first, 0), dtype, tap.name)
         if over:
-            channels = np.moveaxis(whole, (axes.index("N"), axes.index("C")), (0, -1))[readable]
+            channels = np.moveaxis(whole, (axes.index("N"), axes.index("C")), (0, -1))
+            channels = channels if readable.all() else channels[readable]
             flat = channels.reshape(-1, channels.shape[-1]).astype(np.float32, copy=False)
             for name in over:
-                update(states, key, name, partial(_with_rows, name, flat))
+                states[key, name] = reductions.OVER_SAMPLES[name].update(states[key, name], flat)
         return rows
+
+
+def _with_highest(
+    ops: Ops, state: reductions.State, x: Any, tap: StoredTap, highest: Array, start: int, known: Array | None
+) -> reductions.State:
+    """The state of the highest maxima with those of a batch, whose places may be known."""
+    chosen = reductions.top_candidates(state, highest)
+    if not len(chosen[0]):
+        return state
+    if not position_lengths(tap):
+        places = np.zeros((len(chosen[0]), 0), np.int32)
+    else:
+        places = reductions.places(ops, x, tap.axes or "", chosen) if known is None else known[chosen]
+    return reductions.top_update(state, highest, np.arange(start, start + len(highest)), chosen, places)
 
 
 def forward_of(backend: Backend, model: Model, names: Sequence[str]) -> Callable[[Any], Mapping[str, Sequence[Any]]]:
@@ -158,16 +176,6 @@ def _check_shape(tap: StoredTap, x: Any, batch: ReadBatch) -> None:
         )
 
 
-def _maximum(ops: Ops, numpy: Callable[[Any], Array], x: Any, tap: StoredTap) -> tuple[Array, Array]:
-    """(N, C) float32 maxima, and (N, C, axes) int32 places."""
-    axes = tap.axes or ""
-    values, place = reductions.maximum(ops, x, axes)
-    highest = np.asarray(numpy(values), np.float32)
-    if place is None:
-        return highest, np.zeros((*highest.shape, 0), np.int32)
-    return highest, reductions.unraveled(numpy(place), position_lengths(tap))
-
-
 def position_lengths(tap: StoredTap) -> tuple[int, ...]:
     """The lengths of the axes that are neither samples nor channels."""
     axes = (tap.axes or "").replace("N", "")
@@ -183,12 +191,24 @@ def _without(rows: Array, readable: npt.NDArray[np.bool_]) -> Array:
     return found
 
 
-def stored_as(x: Array, dtype: str) -> Array:
-    """Numbers as they are stored: bfloat16 as float32 that are rounded to it, which any reader understands."""
+def stored_as(x: Array, dtype: str, layer: str) -> Array:
+    """Numbers as they are stored: bfloat16 as float32 that are rounded to it, which any reader understands.
+
+    Raises:
+        InvalidInput: float16 does not reach that far.
+    """
     if x.dtype.kind != "f":
         return x
     if dtype == "float16":
-        return x.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = x.astype(np.float16)
+        beyond = np.isinf(half) & np.isfinite(x)
+        if beyond.any():
+            raise InvalidInput(
+                f"layer {layer!r} returned {np.abs(x[beyond]).max():.3g}, and float16 ends at 65504: store it with "
+                "dtype='bfloat16' or 'float32'"
+            )
+        return half
     wide = np.ascontiguousarray(x, np.float32)
     if dtype == "float32":
         return wide
@@ -227,28 +247,14 @@ def start_states(header: StoreHeader) -> States:
         }
         if header.top:
             own["top"] = reductions.top_start(header.top, count, len(position_lengths(tap)))
-        states |= {(key, name, part): x for name, state in own.items() for part, x in state.items()}
+        states |= {(key, name): state for name, state in own.items()}
     return states
-
-
-def update(states: States, key: str, reduction: str, change: Callable[[reductions.State], reductions.State]) -> None:
-    """Replace the state of one reduction of one layer by what a function makes of it."""
-    states |= {(key, reduction, part): x for part, x in change(_state(states, key, reduction)).items()}
-
-
-def _state(states: States, key: str, reduction: str) -> reductions.State:
-    return {part: x for (layer, name, part), x in states.items() if (layer, name) == (key, reduction)}
-
-
-def _with_rows(reduction: str, rows: Array, state: reductions.State) -> reductions.State:
-    return reductions.OVER_SAMPLES[reduction].update(state, rows)
 
 
 def merged(a: States, b: States) -> States:
     """The states of two parts of the data set, one after the other."""
-    found = dict(a)
-    for key, reduction in dict.fromkeys((key, reduction) for key, reduction, _ in a):
-        own = _state(b, key, reduction)
-        merge = reductions.top_merge if reduction == "top" else reductions.OVER_SAMPLES[reduction].merge
-        found |= {(key, reduction, part): x for part, x in merge(_state(a, key, reduction), own).items()}
+    found = {}
+    for (key, name), state in a.items():
+        merge = reductions.top_merge if name == "top" else reductions.OVER_SAMPLES[name].merge
+        found[key, name] = merge(state, b[key, name])
     return found

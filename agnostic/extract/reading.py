@@ -41,6 +41,12 @@ class ReadBatch:
 def read_batch(samples: SampleSource, preparation: Preparation, start: int, stop: int) -> ReadBatch:
     """The samples from ``start`` to ``stop`` of a data set that is read by position."""
     assert samples.read is not None
+    if samples.rows is not None:
+        values, labels = samples.rows(start, stop)
+        inputs = preparation.rows(values)
+        if inputs is not None:
+            names = [samples.name(index) for index in range(start, stop)]
+            return ReadBatch(start, names, labels, [""] * len(names), inputs)
     found: list[tuple[str, Sample | None, str]] = []
     for index in range(start, stop):
         try:

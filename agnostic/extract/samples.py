@@ -21,7 +21,7 @@ from agnostic.registry import array_owner, get_backend
 from agnostic.text import counted
 
 _LOOKED_AT = 8
-"""SampleSource of a data set without names or sizes whose content is part of its fingerprint, evenly spaced."""
+"""Samples of a data set without names or sizes whose content is part of its fingerprint, evenly spaced."""
 _NO_LABEL = -1
 
 
@@ -54,6 +54,8 @@ class SampleSource:
         labels: whether they have integer labels.
         read: the sample at a position; None where samples are read one after the other only. Raises InvalidInput for
             one that cannot be read.
+        rows: the values from one position to another as one array, and their labels, where that is cheaper than one by
+            one.
         iterate: all samples from the beginning, where ``read`` is None.
         name: of the sample at a position, also where it cannot be read.
     """
@@ -64,6 +66,7 @@ class SampleSource:
     count: int | None
     labels: bool = False
     read: Callable[[int], Sample] | None = None
+    rows: Callable[[int, int], tuple[np.ndarray[Any, Any], list[int]]] | None = None
     iterate: Callable[[], Iterator[Sample]] | None = None
     name: Callable[[int], str] = str
 
@@ -238,6 +241,12 @@ class _Rows:
         label = None if self.labels is None else int(self.labels[index])
         return Sample(str(index), np.asarray(self.array[index]), label, self.native)
 
+    def several(self, start: int, stop: int) -> tuple[np.ndarray[Any, Any], list[int]]:
+        rows = self.array[start:stop]
+        labels = [_NO_LABEL] * (stop - start) if self.labels is None else self.labels[start:stop].tolist()
+        # A memory map is read here.
+        return np.array(rows) if isinstance(rows, np.memmap) else np.asarray(rows), labels
+
 
 def _array(given: Any, labels: Any, about: Mapping[str, Any] | None = None) -> SampleSource:
     array, native = _as_numpy(given)
@@ -250,7 +259,7 @@ def _array(given: Any, labels: Any, about: Mapping[str, Any] | None = None) -> S
     for index in _spread(len(array)):
         digest.update(np.ascontiguousarray(array[index]).tobytes())
     read = _Rows(array, known, native)
-    return SampleSource("array", about or {}, digest.hexdigest(), len(array), known is not None, read)
+    return SampleSource("array", about or {}, digest.hexdigest(), len(array), known is not None, read, read.several)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class StoreWriter:
 
     def __init__(self, where: str, header: StoreHeader, group: Any, checkpoint: Checkpoint) -> None:
         self.header, self.checkpoint = header, checkpoint
-        self.where, self._group = where, group
+        self.where, self._group, self._rows = where, group, RowWriter(group, where)
 
     @classmethod
     def created(cls, where: str, header: StoreHeader) -> StoreWriter:
@@ -191,7 +191,7 @@ class StoreWriter:
         """
         with self._room():
             self.reserve(part.start + len(part.names))
-            put_rows(self._group, self.where, part)
+            self._rows.put_part(part)
         self.commit(part)
 
     def commit(self, part: ComputedPart) -> None:
@@ -207,7 +207,7 @@ class StoreWriter:
             told = {"sample": np.array(part.names, text), "problem": np.array(part.problems, text)}
             if self.header.labels:
                 told["label"] = np.array(part.labels, np.int64)
-            _put(self._group, self.where, start, told)
+            self._rows.put(start, told)
             self._save(Checkpoint(done.parts + 1, start + len(part.names), merged(done.states, part.states)))
 
     def reserve(self, count: int) -> None:
@@ -251,27 +251,39 @@ class StoreWriter:
         self.checkpoint = checkpoint
 
 
-def put_rows(group: Any, where: str, part: ComputedPart) -> None:
-    """Write the rows of a part, which belong to the store once the part is committed.
+class RowWriter:
+    """Writes rows of arrays, which it opens once.
 
-    Args:
+    Attributes:
         group: of the store, open for writing.
         where: its path or URL.
-        part: the part.
     """
-    _put(group, where, part.start, {f"{layer_path(key)}/{name}": x for (key, name), x in part.rows.items()})
 
+    def __init__(self, group: Any, where: str) -> None:
+        self.group, self.where = group, where
+        self._arrays: dict[str, Any] = {}
 
-def _put(group: Any, where: str, start: int, arrays: Mapping[str, Any]) -> None:
-    """Write rows of arrays by path; local ones are on the disk afterwards."""
-    written = []
-    for path, rows in arrays.items():
-        array = group[path]
-        array[start : start + len(rows)] = rows
-        shard = (start // array.shards[0],) + (0,) * (array.ndim - 1)
-        written.append(Path(where, path, str(array.metadata.encode_chunk_key(shard))))
-    if is_local(where):
-        _flush(written)
+    def put_part(self, part: ComputedPart) -> None:
+        """Write the rows of a part, which belong to the store once the part is committed."""
+        self.put(part.start, {f"{layer_path(key)}/{name}": x for (key, name), x in part.rows.items()})
+
+    def put(self, start: int, arrays: Mapping[str, Any]) -> None:
+        """Write rows of arrays by path; local ones are on the disk afterwards."""
+        written = []
+        for path, rows in arrays.items():
+            array = self._array(path, start + len(rows))
+            array[start : start + len(rows)] = rows
+            shard = (start // array.shards[0],) + (0,) * (array.ndim - 1)
+            written.append(Path(self.where, path, str(array.metadata.encode_chunk_key(shard))))
+        if is_local(self.where):
+            _flush(written)
+
+    def _array(self, path: str, count: int) -> Any:
+        found = self._arrays.get(path)
+        # Where the number of samples is not known, arrays grow.
+        if found is None or found.shape[0] < count:
+            found = self._arrays[path] = self.group[path]
+        return found
 
 
 def _attributes(header: StoreHeader) -> dict[str, Any]:

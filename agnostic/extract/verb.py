@@ -316,7 +316,7 @@ def _problem(layer: Layer, x: Any, batch: int, reduce: tuple[str, ...]) -> str |
 
 
 def _shard(taps: Mapping[str, StoredTap], chosen: Mapping[str, Any], shard: int | None) -> int:
-    """SampleSource in a part: a multiple of the batch."""
+    """Samples in a part: a multiple of the batch."""
     batch: int = chosen["batch"]
     if shard is not None:
         whole_number("shard", shard, 1)

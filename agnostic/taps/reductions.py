@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.arrays import in_main_memory
 from agnostic.contracts.ops import Ops
 
 Array = npt.NDArray[Any]
@@ -48,37 +49,59 @@ def mean(ops: Ops, x: Any, axes: str) -> Any:
     return _channels_second(ops, ops.mean(x, over) if over else x, axes)
 
 
-def maximum(ops: Ops, x: Any, axes: str) -> tuple[Any, Any | None]:
-    """The maximum over positions, and its place: the first in memory order of several.
+def maximum(ops: Ops, x: Any, axes: str) -> Any:
+    """The maximum over positions; NaN where there is one.
 
     Args as for :func:`mean`.
 
     Returns:
-        (N, C) float32, and (N, C) int32: the position, counted along the rows; None for a layer without positions.
+        (N, C) float32.
     """
-    x = ops.cast(x, "float32")
-    over = positions(axes)
-    if not over:
-        return _channels_second(ops, x, axes), None
-    shape = ops.shape(x)
-    highest = ops.max(x, over, keepdims=True)
-    lengths = [shape[i] for i in over]
-    number = np.arange(int(np.prod(lengths)), dtype=np.int32)
-    where = ops.asarray(number.reshape([shape[i] if i in over else 1 for i in range(len(axes))]), "int32")
-    beyond = ops.asarray(np.full([1] * len(axes), len(number), np.int32), "int32")
-    place = ops.min(ops.where(x < highest, beyond, where), over)
-    flat = ops.reshape(highest, [n for i, n in enumerate(shape) if i not in over])
-    return _channels_second(ops, flat, axes), _channels_second(ops, place, axes)
+    x, over = ops.cast(x, "float32"), positions(axes)
+    return _channels_second(ops, ops.max(x, over) if over else x, axes)
+
+
+def places(ops: Ops, x: Any, axes: str, chosen: tuple[Array, Array] | None = None) -> npt.NDArray[np.int32]:
+    """Where the maximum over positions is: the first place in memory order of several, or of NaN.
+
+    Args:
+        ops, x, axes: as for :func:`mean`; with positions.
+        chosen: (k,) samples and (k,) channels, of which alone the places are looked for; None: all.
+
+    Returns:
+        (N, C, number of position axes), or (k, number of position axes): indices.
+    """
+    lengths = [ops.shape(x)[i] for i in positions(axes)]
+    flat = _first_places(ops, ops.cast(x, "float32"), axes, chosen)
+    return np.stack(np.unravel_index(flat, lengths), -1).astype(np.int32)
+
+
+def _first_places(ops: Ops, x: Any, axes: str, chosen: tuple[Array, Array] | None) -> Array:
+    """The places, counted along the rows."""
+    order = (axes.index("N"), axes.index("C"), *positions(axes))
+    samples, channels = (ops.shape(x)[i] for i in order[:2])
+    if in_main_memory(x):
+        whole: Array = np.transpose(ops.numpy(x), order)
+        rows = whole if chosen is None else whole[chosen]
+        found: Array = rows.reshape(*rows.shape[: 2 if chosen is None else 1], -1).argmax(-1)
+        return found
+    # Elsewhere, little is moved: the rows that are chosen, or the places alone.
+    rows = ops.reshape(ops.transpose(x, order), (samples * channels, -1))
+    if chosen is not None:
+        picked: Array = ops.numpy(ops.take(rows, ops.asarray(chosen[0] * channels + chosen[1], "int32"), 0))
+        first: Array = picked.argmax(-1)
+        return first
+    count = int(ops.shape(rows)[1])
+    number = ops.asarray(np.arange(count, dtype=np.int32)[None], "int32")
+    beyond = ops.asarray(np.full((1, 1), count, np.int32), "int32")
+    highest = ops.max(rows, 1, keepdims=True)
+    # What is NaN compares with nothing, itself among it.
+    where = ops.where(rows == rows, ops.where(rows >= highest, number, beyond), number)
+    return ops.numpy(ops.min(where, 1)).reshape(samples, channels)
 
 
 def _channels_second(ops: Ops, x: Any, axes: str) -> Any:
     return x if axes.index("N") < axes.index("C") else ops.transpose(x, (1, 0))
-
-
-def unraveled(place: Array, lengths: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    """(N, C, number of position axes) of positions that are counted along the rows."""
-    found: npt.NDArray[np.int32] = np.stack(np.unravel_index(place, lengths), -1).astype(np.int32)
-    return found
 
 
 # Of the data set -----------------------------------------------------------------------------------------------------
@@ -110,19 +133,26 @@ def edges() -> npt.NDArray[np.float64]:
     return np.concatenate([[-np.inf], -above[::-1], above, [np.inf]])
 
 
-def bins(x: Array) -> npt.NDArray[np.int64]:
-    """The bin of each float32 number; NaN counts as infinity of its sign."""
+def bins(x: Array) -> npt.NDArray[np.int32]:
+    """The bin of each float32 number that is not NaN."""
     bits = np.ascontiguousarray(x, np.float32).view(np.int32)
     # The exponent and three bits of the mantissa: eight steps an octave.
-    steps = ((bits & 0x7FFFFFFF) >> 20).astype(np.int64)
+    away = (bits & 0x7FFFFFFF) >> 20
     lowest, most = (127 - _OCTAVES) * _PER_OCTAVE, 2 * _OCTAVES * _PER_OCTAVE
-    away = np.clip(steps - lowest, -1, most) + 1
-    return most + 1 + np.where(bits < 0, -away, away)
+    away -= lowest
+    np.clip(away, -1, most, out=away)
+    away += 1
+    np.negative(away, out=away, where=bits < 0)
+    away += most + 1
+    return away
 
 
 def _counted(state: State, rows: Array) -> State:
     channels, count = state["count"].shape
-    flat = (bins(rows) + np.arange(channels) * count).reshape(-1)
+    flat = bins(rows) + np.arange(channels, dtype=np.int32) * np.int32(count)
+    unknown = np.isnan(rows)
+    # NaN is in no bin.
+    flat = flat[~unknown] if unknown.any() else flat.reshape(-1)
     return {"count": state["count"] + np.bincount(flat, minlength=channels * count).reshape(channels, count)}
 
 
@@ -188,21 +218,44 @@ def top_merge(a: State, b: State) -> State:
     }
 
 
-def top_update(state: State, values: Array, samples: Array, places: Array) -> State:
-    """With a batch: (N, C) maxima, (N,) samples and (N, C, axes) places; NaN is never high."""
-    rows = np.repeat(samples[:, None], values.shape[1], 1)
-    known = np.where(np.isnan(values), np.float32(-np.inf), values)
-    return top_merge(state, {"value": known, "sample": np.where(known == -np.inf, -1, rows), "place": places})
+def top_candidates(state: State, values: Array) -> tuple[Array, Array]:
+    """The rows and channels of those (N, C) maxima that are among the highest; NaN is never high."""
+    # Of equals the first stays.
+    samples, channels = np.nonzero(values > state["value"][-1])
+    return samples, channels
 
 
-def of_data_set(key: str, states: Mapping[tuple[str, str, str], Array]) -> dict[str, Array]:
+def top_update(state: State, values: Array, samples: Array, chosen: tuple[Array, Array], places: Array) -> State:
+    """With a batch.
+
+    Args:
+        state: before it.
+        values: (N, C) maxima.
+        samples: (N,) their positions in the data set.
+        chosen: of :func:`top_candidates`.
+        places: (k, axes) of those.
+    """
+    rows, channels = chosen
+    # Of most channels a batch has no candidate.
+    own = np.unique(channels)
+    column = np.searchsorted(own, channels)
+    batch = top_start(len(values), len(own), places.shape[-1])
+    batch["value"][rows, column] = values[chosen]
+    batch["sample"][rows, column] = samples[rows]
+    batch["place"][rows, column] = places
+    merged = top_merge({name: x[:, own] for name, x in state.items()}, batch)
+    found = {name: x.copy() for name, x in state.items()}
+    for name, x in merged.items():
+        found[name][:, own] = x
+    return found
+
+
+def of_data_set(key: str, states: Mapping[tuple[str, str], State]) -> dict[str, Array]:
     """The arrays of the whole data set of one layer, from all states."""
-    own: dict[str, State] = {}
-    for (layer, reduction, name), x in states.items():
-        if layer == key:
-            own.setdefault(reduction, {})[name] = x
     found: dict[str, Array] = {}
-    for reduction, state in own.items():
+    for (layer, reduction), state in states.items():
+        if layer != key:
+            continue
         if reduction == "top":
             found |= {f"top_{name}": x for name, x in state.items() if name != "place" or x.shape[-1]}
         else:

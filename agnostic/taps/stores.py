@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from agnostic import display
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.taps.reductions import State, of_data_set
 from agnostic.text import counted
 
 Array = npt.NDArray[Any]
-States = dict[tuple[str, str, str], Array]
-"""What is merged over the data set, by layer, reduction and name of the array."""
+States = dict[tuple[str, str], State]
+"""What is merged over the data set, by layer and reduction: arrays by name."""
 
 FORMAT, VERSION = "agnostic-activations", 1
 CHECKPOINT = "checkpoint"
@@ -174,7 +175,11 @@ def packed(checkpoint: Checkpoint) -> bytes:
     """A checkpoint as bytes, with a checksum."""
     from safetensors.numpy import save
 
-    arrays = {"\n".join(key): np.ascontiguousarray(x) for key, x in checkpoint.states.items()}
+    arrays = {
+        "\n".join((*key, name)): np.ascontiguousarray(x)
+        for key, state in checkpoint.states.items()
+        for name, x in state.items()
+    }
     content = save({**arrays, "": np.array([checkpoint.parts, checkpoint.samples], np.int64)})
     return zlib.crc32(content).to_bytes(4, "little") + content
 
@@ -194,10 +199,10 @@ def unpacked(data: bytes, where: str) -> Checkpoint:
     try:
         arrays = load(data[4:])
         parts, samples = arrays.pop("").tolist()
-        states = {
-            (layer, reduction, name): x
-            for (layer, reduction, name), x in ((k.split("\n"), x) for k, x in arrays.items())
-        }
+        states: States = {}
+        for key, x in arrays.items():
+            layer, reduction, name = key.rsplit("\n", 2)  # a layer's name may have any letter
+            states.setdefault((layer, reduction), {})[name] = x
     except (SafetensorError, KeyError, ValueError):
         raise damaged from None
     return Checkpoint(parts, samples, states)
@@ -385,8 +390,6 @@ class ActivationStore(Mapping[str, StoredLayer]):
             others = sorted(set(names) - set(rows))
             whole: dict[str, Any] = {x: lambda x=x: np.asarray(self._array_of(f"{base}/{x}")[...]) for x in others}
         else:
-            from agnostic.taps.reductions import of_data_set
-
             found = of_data_set(name, self._checkpoint.states)
             whole = {x: lambda x=x: found[x] for x in found}
         return StoredLayer(self.header.layers[name], rows, whole)

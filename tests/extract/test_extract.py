@@ -168,6 +168,61 @@ def test_rows_are_read_by_slices(model: Any, tmp_path: Path) -> None:
         rows[23]
 
 
+def test_places_are_the_same_wherever_an_array_is() -> None:
+    from agnostic.reference.ops import NumpyOps
+
+    ops, rng = NumpyOps(), np.random.default_rng(0)
+    x = rng.integers(0, 3, (4, 3, 5, 2)).astype(np.float32)  # with many equal maxima
+    x[1, 2, 3, 1] = x[1, 2, 4, 0] = np.nan
+    chosen = np.array([1, 3, 1]), np.array([2, 0, 1])
+    for axes in ("NCHW", "NHWC", "CNHW"):
+        order = [axes.index(letter) for letter in "NCHW"]
+        given = np.transpose(x, np.argsort(order))
+        here = reductions.places(ops, given, axes)
+        flat = x.reshape(4, 3, -1)
+        first = np.where(np.isnan(flat).any(-1), np.isnan(flat).argmax(-1), flat.argmax(-1))
+        np.testing.assert_array_equal(here, np.stack(np.unravel_index(first, (5, 2)), -1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reductions, "in_main_memory", lambda array: False)
+            np.testing.assert_array_equal(reductions.places(ops, given, axes), here)
+            np.testing.assert_array_equal(reductions.places(ops, given, axes, chosen), here[chosen])
+        np.testing.assert_array_equal(reductions.places(ops, given, axes, chosen), here[chosen])
+
+
+class Broken(nn.Module):
+    """Numbers that are not finite, beyond float16, and constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        constant, large = torch.ones_like(x[:, :1]), 1e5 * torch.ones_like(x[:, :1])
+        x = torch.cat([x[:, :1], constant, large], 1)
+        x[1, 0, 0, 0] = float("nan")
+        x[2, 0, 0, 0] = float("inf")
+        return self.odd(x)
+
+
+def test_numbers_that_are_not_finite_or_constant(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((6, 1, 4, 4), np.float32)
+    arguments: dict[str, Any] = {"prepared": True, "layers": "odd", "batch_size": 6}
+    reduce = ["mean", "max", "histogram"]
+    store = ag.extract(Broken(), rows, store=tmp_path / "a.zarr", reduce=reduce, top=4, **arguments)["odd"]
+    assert np.isnan(store["mean"][1, 0])
+    assert np.isnan(store["max"][1, 0])
+    assert store["max_place"][1, 0].tolist() == [0, 0]
+    assert store["top_sample"][0, 0] == 2  # infinity is the highest, NaN is none
+    assert 1 not in store["top_sample"][:, 0]
+    # Of equals the first.
+    assert store["top_sample"][:, 1].tolist() == [0, 1, 2, 3]
+    # NaN is in no bin; what is constant is in one.
+    assert store["histogram"].sum(1).tolist() == [95, 96, 96]
+    assert (store["histogram"][1:] > 0).sum(1).tolist() == [1, 1]
+    with pytest.raises(ag.InvalidInput, match=r"layer 'odd' returned 1e\+05, and float16 ends at 65504: store it with"):
+        ag.extract(Broken(), rows, store=tmp_path / "b.zarr", reduce="mean", dtype="float16", **arguments)
+
+
 # Stops ---------------------------------------------------------------------------------------------------------------
 class Stopped(Exception):
     """In the middle of a run."""
