@@ -140,6 +140,20 @@ def _batch_norm(node: Node, builder: Builder) -> bool:
     return True
 
 
+@forms("activation")
+def _glu(node: Node, builder: Builder) -> bool:
+    """The one half times the sigmoid of the other."""
+    x = node.operands[0]
+    if node.attributes["function"] != "glu" or not isinstance(x, Value):
+        return False
+    axis = node.attributes.get("axis", -1) % len(x.shape)
+    half = x.shape[axis] // 2
+    one = builder.emit("slice", x, axis=axis, start=0, stop=half)
+    two = builder.emit("slice", x, axis=axis, start=half, stop=2 * half)
+    builder.emit("multiply", one, builder.emit("activation", two, function="sigmoid"), dtype=node.outputs[0].dtype)
+    return True
+
+
 # Products ------------------------------------------------------------------------------------------------------------
 @forms("attention")
 def _attention(node: Node, builder: Builder) -> bool:

@@ -7,7 +7,7 @@ piece, operator by operator, so that it computes the same.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ EditKind = Literal[
 ]
 
 COMMUTING = frozenset({"add", "multiply", "maximum", "minimum"})
+JOINS = frozenset({"concatenate", "stack"})
 
 _BITS = frozenset({"bitwise_and", "bitwise_right_shift", "bitwise_not", "rshift", "view", "bit_and"})
 """Numbers cut by their bits: many operators, one thought."""
@@ -42,6 +43,7 @@ class Edit:
         a, b: the nodes of both sides, where there are any.
         name: of the attribute, or of the operator.
         ours, theirs: what each side has there: settings, numbers, shapes, or values.
+        price: how unlikely it is.
     """
 
     kind: EditKind
@@ -50,19 +52,44 @@ class Edit:
     name: str = ""
     ours: Any = None
     theirs: Any = None
+    price: float = 1.0
 
 
-Script = tuple[float, tuple[Edit, ...]]
+Script = tuple[Edit, ...]
+
+
+def price(script: Script) -> float:
+    """The price of some edits."""
+    return sum(edit.price for edit in script)
+
+
+def _joined(*scripts: Script) -> Script:
+    """Edits of several operands: what is used twice is paid for once."""
+    return tuple({id(edit): edit for script in scripts for edit in script}.values())
 
 
 def edits(a: Side, b: Side, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
-    """The price and the edits between what A's value and what B's value is computed by.
+    """The edits between what A's value and what B's value is computed by.
 
     Args:
         one, other: the values.
         at: the nodes that use them.
     """
     return _Alignment(a, b).of(one, other, at)
+
+
+def _alike(mine: Sequence[Any], yours: Sequence[Any]) -> bool:
+    """Whether numbers stand against numbers."""
+    return all(isinstance(p, Value) == isinstance(q, Value) for p, q in zip(mine, yours, strict=True))
+
+
+def _unseen(x: Node, y: Node) -> Edit:
+    """What is left where operators have equal settings and operands, and give other numbers."""
+    for name in sorted(x.attributes.keys() & y.attributes.keys()):
+        if name == "places" and repr(x.attributes[name]) != repr(y.attributes[name]):
+            return Edit("attribute", x, y, name, x.attributes[name], y.attributes[name])
+    ours, theirs = (next((v.shape for v in slots(node) if isinstance(v, Value)), ()) for node in (x, y))
+    return Edit("shape", x, y, kind(x), ours, theirs)
 
 
 class _Alignment:
@@ -78,14 +105,14 @@ class _Alignment:
         one, other = self.a.root(one), self.b.root(other)
         label = self.b.labels.get(other)
         if label is not None and self.a.labels.get(one) == label:
-            return 0.0, ()
+            return ()
         key = one, other
         if key in self._known:
             return self._known[key]
         if key in self._open or len(self._known) > STEPS or len(self._open) > 200:
             return self._piece(one, other, at)
         self._open.add(key)
-        found = min(self._ways(one, other, at), key=lambda script: script[0])
+        found = min(self._ways(one, other, at), key=price)
         self._open.discard(key)
         self._known[key] = found
         return found
@@ -99,8 +126,9 @@ class _Alignment:
             found = []  # how a framework stores a weight is no operator of the model
         if weights or (x is None and y is None) or (ours and theirs) or (x is None and theirs) or (y is None and ours):
             leaf = weights or (not theirs and y is None and x is None)
-            price = (1.0 if self._named_alike(one, other) else 1.8) if leaf else 1.2
-            found.append((price, (Edit("leaf" if leaf else "operand", at[0], at[1], "", one, other),)))
+            own = (1.0 if self._named_alike(one, other) else 1.8) if leaf else 1.2
+            own = 3.0 if weights and found and x is not None and y is not None else own  # two ways to compute it
+            found.append((Edit("leaf" if leaf else "operand", at[0], at[1], "", one, other, own),))
         if weights and len(found) == 1:
             return found
         if x is not None and y is not None and not (ours and theirs):
@@ -121,7 +149,7 @@ class _Alignment:
 
     def _piece(self, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
         size = self._size(True, one) + self._size(False, other)
-        return 3.0 + size, (Edit("piece", at[0], at[1], "", one, other),)
+        return (Edit("piece", at[0], at[1], "", one, other, 3.0 + size),)
 
     def _named_alike(self, one: Value, other: Value) -> bool:
         names = [self._names[k].get(value, "") for k, value in enumerate((one, other))]
@@ -150,66 +178,69 @@ class _Alignment:
         mine, yours = slots(x), slots(y)
         if kind(x) == kind(y):
             found = [self._same_kind(x, y, mine, yours, one, other)]
-            if (
-                len(mine) == len(yours)
-                and 2 <= len(mine) <= 4
-                and (kind(x) in COMMUTING or kind(x) in ("concatenate", "stack"))
-            ):
-                for order in itertools.permutations(range(len(yours))):
-                    turned = [yours[k] for k in order]
-                    alike = all(isinstance(p, Value) == isinstance(q, Value) for p, q in zip(mine, turned, strict=True))
-                    if order != tuple(range(len(yours))) and alike:
-                        cost, changes = self._operands(x, y, mine, turned)
-                        if kind(x) in COMMUTING:
-                            cost, changes = self._same_kind(x, y, mine, turned, one, other)
-                            found.append((cost + 0.01, changes))
-                        elif settings(x) == settings(y):
-                            found.append((cost + 1, (*changes, Edit("order", x, y, kind(x), order, None))))
+            if len(mine) != len(yours):
+                return found
+            if kind(x) in COMMUTING and len(mine) == 2 and _alike(mine, yours[::-1]):
+                found.append(self._same_kind(x, y, mine, yours[::-1], one, other))
+            if kind(x) in JOINS and settings(x) == settings(y):
+                for order in self._orders(mine, yours):
+                    moved = Edit("order", x, y, kind(x), order, None)
+                    found.append((*self._operands(x, y, mine, [yours[k] for k in order]), moved))
             return found
         count = [sum(isinstance(v, Value) for v in side) for side in (mine, yours)]
         alike = related(kind(x), kind(y))
         if not alike and count != [1, 1]:
             return []
-        price = 1.3 if alike else 2.2
-        change = Edit("replaced", x, y, kind(y), kind(x), kind(y))
-        cost, changes = self._operands(x, y, mine[:1], yours[:1])
-        if all(len(side) > 1 and isinstance(side[1], Value) for side in (mine, yours)) and count == [2, 2]:
-            cost, changes = self._operands(x, y, mine, yours)
-        return [(price + cost, (*changes, change))]
+        own = 1.3 if alike else 1.8
+        both = count == [2, 2] and all(len(side) > 1 and isinstance(side[1], Value) for side in (mine, yours))
+        if not both:  # what only one of them is applied to is dropped, or comes in
+            own += self._others(mine[1:], False) + self._others(yours[1:], True)
+        rest = self._operands(x, y, mine, yours) if both else self._operands(x, y, mine[:1], yours[:1])
+        return [(*rest, Edit("replaced", x, y, kind(y), kind(x), kind(y), own))]
+
+    def _orders(self, mine: Sequence[Any], yours: Sequence[Any]) -> Iterator[tuple[int, ...]]:
+        """Orders of the parts that B joins: that of equal parts, and where they are few, any."""
+        given = [[side.labels.get(v) for v in parts] for side, parts in ((self.a, mine), (self.b, yours))]
+        left, equal = list(range(len(yours))), list[int]()
+        for label in given[0]:
+            k = next((j for j in left if label is not None and given[1][j] == label), -1)
+            equal.append(k)
+            left = [j for j in left if j != k]
+        order = tuple(left.pop(0) if k < 0 else k for k in equal)
+        whole = tuple(range(len(yours)))
+        orders = {order, *(itertools.permutations(whole) if len(whole) < 4 else ())}
+        yield from sorted(orders - {whole})
+
+    def _others(self, given: Sequence[Any], extra: bool) -> float:
+        """The price of what an operator is applied to besides."""
+        return sum(0.2 + self._size(not extra, v) * 0.5 for v in given if isinstance(v, Value))
 
     def _same_kind(
         self, x: Node, y: Node, mine: Sequence[Any], yours: Sequence[Any], one: Value, other: Value
     ) -> Script:
-        cost, changes = 0.0, list[Edit]()
+        changes = list[Edit]()
         ours, theirs = settings(x), settings(y)
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
-                cost += 1
-                changes.append(Edit("attribute", x, y, name, ours.get(name), theirs.get(name)))
-        place = self.a.producer[one][1], self.b.producer[other][1]
-        if place[0] != place[1]:
-            cost += 1
-            changes.append(Edit("part", x, y, kind(x), *place))
-        more, rest = self._operands(x, y, mine, yours)
-        cost += more
+                own = 0.2 if changes else 1.0  # settings of one operator stand at one line
+                changes.append(Edit("attribute", x, y, name, ours.get(name), theirs.get(name), own))
+        places = self.a.producer[one][1], self.b.producer[other][1]
+        if places[0] != places[1]:
+            changes.append(Edit("part", x, y, kind(x), *places))
+        rest = self._operands(x, y, mine, yours)
         if not changes and not rest:
-            cost += 1
-            shapes = [next((v.shape for v in side if isinstance(v, Value)), ()) for side in (mine, yours)]
-            changes.append(Edit("shape", x, y, kind(x), *shapes))
-        return cost, (*rest, *changes)
+            changes.append(_unseen(x, y))
+        return (*rest, *changes)
 
     def _operands(self, x: Node, y: Node, mine: Sequence[Any], yours: Sequence[Any]) -> Script:
-        cost, changes = 0.0, list[Edit]()
+        found = list[Script]()
         for p, q in itertools.zip_longest(mine, yours):
             if isinstance(p, Value) and isinstance(q, Value):
-                more, found = self.of(p, q, (x, y))
-                cost += more
-                changes += found
+                found.append(self.of(p, q, (x, y)))
             elif number(p) != number(q):
-                cost += 1
                 which = "number" if not isinstance(p, Value) and not isinstance(q, Value) else "operand"
-                changes.append(Edit(which, x, y, kind(x), p, q))  # type: ignore[arg-type]
-        return cost, tuple(changes)
+                found.append((Edit(which, x, y, kind(x), p, q),))  # type: ignore[arg-type]
+        return _joined(*found)
 
     # One operator alone ----------------------------------------------------------------------------------------------
     def _beside(
@@ -220,10 +251,10 @@ class _Alignment:
         given = [v for v in slots(node) if isinstance(v, Value)]
         own = 4.0 if kind(node) in PRODUCTS else 0.3 if kind(node) in _BITS else 0.6 if kind(node) in MOVES else 1.0
         for k, kept in enumerate(given):
-            price = own + sum(0.2 + self._size(not extra, v) * 0.5 for j, v in enumerate(given) if j != k)
-            cost, changes = self.of(one, kept, (at[0], node)) if extra else self.of(kept, other, (node, at[1]))
-            change = Edit("extra", at[0], node, kind(node), None, kept) if extra else Edit(
-                "missing", node, at[1], kind(node), kept, None
+            cost = own + self._others([v for j, v in enumerate(given) if j != k], extra)
+            rest = self.of(one, kept, (at[0], node)) if extra else self.of(kept, other, (node, at[1]))
+            change = Edit("extra", at[0], node, kind(node), None, kept, cost) if extra else Edit(
+                "missing", node, at[1], kind(node), kept, None, cost
             )  # fmt: skip
-            found.append((price + cost, (*changes, change)))
+            found.append((*rest, change))
         return found

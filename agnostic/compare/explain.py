@@ -8,22 +8,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from agnostic.compare import match, noise
 from agnostic.compare.canonical import canonical
-from agnostic.compare.edits import Edit, edits
+from agnostic.compare.edits import Edit, edits, price
 from agnostic.compare.frontier import Parting, partings
+from agnostic.compare.lowering import kind
 from agnostic.compare.replay import Evaluate, Patches, Values, floors, operands_of, outputs, slots
 from agnostic.compare.sides import Side, first, second
 from agnostic.errors import InvalidInput
-from agnostic.program.nodes import Array, Node
+from agnostic.program.nodes import Array, Node, Value
 from agnostic.program.runs import Run
 from agnostic.text import counted
 
 ROUNDS = 24
-"""How many differences are looked for, one after the other."""
+"""How many mistakes are looked for, one after the other."""
+
+REPEATS = 400
+"""How many places these may stand at."""
 
 TRUSTED = 0.05
 """How far a replay in float64 may be from the run itself, relative to its output; beyond, it is another program."""
@@ -208,19 +213,21 @@ def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
     Args:
         original: B's values as it was recorded; see :func:`agnostic.compare.sides.second`.
     """
-    patches, found, done = Patches(), list[Difference](), set[str]()
+    patches, found, done, known = Patches(), list[Difference](), set[str](), set[Any]()
     ours, table = a.first
-    theirs = original
-    for _ in range(ROUNDS):
-        if _equal(ours, theirs, done):
-            break
-        chosen = _chosen(ours, theirs, table, done, patches, a, b)
+    theirs, others = original, 0
+    while others < ROUNDS and len(found) < REPEATS and not _equal(ours, theirs, done):
+        search = _Search(a, b, theirs, patches, frozenset(done))
+        chosen = _repeated(search, known) or _chosen(search)
         if chosen is None:
             break
         difference, changed = chosen
         found.append(difference)
-        if changed == patches:
+        if changed is patches:
             done.add(difference.parting.output)
+        mistake = _mistake(difference.edits)
+        others += mistake not in known
+        known.add(mistake)
         patches = changed
         try:
             theirs = second(b.run, b.evaluate, ours, table, patches, theirs)
@@ -228,6 +235,18 @@ def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
             break
     left = _left(ours, theirs, done)
     return DifferenceSummary(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
+
+
+def _mistake(changes: Sequence[Edit]) -> Any:
+    """What two differences have in common that are one mistake at two places; a weight is a mistake of its own."""
+    parts = []
+    for edit in changes:
+        node = edit.b if edit.b is not None else edit.a
+        if edit.kind in ("leaf", "piece") or node is None:
+            return object()
+        told = [repr(x) if not isinstance(x, Value) else "" for x in (edit.ours, edit.theirs)]
+        parts.append((edit.kind, kind(node), node.kind, node.file, node.line, edit.name, *told))
+    return tuple(parts)
 
 
 def _alike(a: Run, b: Run) -> bool:
@@ -250,43 +269,92 @@ def _left(a: Side, b: Side, done: set[str]) -> float:
     return max((match.distance(a.arrays[x], b.arrays[y]) for (path, x), (_, y) in pairs if path not in done), default=0)
 
 
-def _chosen(
-    a: Side, b: Side, table: match.Table, done: set[str], patches: Patches, ours: Recorded, theirs: Recorded
-) -> tuple[Difference, Patches] | None:
-    """The cheapest difference that alone makes B's outputs A's; the cheapest where none does."""
-    priced = []
-    for parting in partings(a, b):
-        if parting.output in done and parting.output:
-            continue
-        at = (None, None) if parting.node < 0 else (a.nodes[parting.partner], b.nodes[parting.node])
-        cost, script = edits(a, b, parting.a, parting.b, at)
-        # A value that is used twice is aligned twice.
-        once = {(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}
-        changes = tuple(once.values())
-        priced.append((cost, parting.size, parting.node if parting.node >= 0 else len(b.nodes), parting, changes, at))
-    priced.sort(key=lambda x: x[:3])
-    best: tuple[Difference, Patches] | None = None
-    limit, tried = float("inf"), 0
-    for cost, *_, parting, changes, at in priced:
+@dataclass(frozen=True)
+class _Search:
+    """Where the search stands.
+
+    Attributes:
+        a, b: the records.
+        theirs: B's values with the repairs so far.
+        patches: those repairs.
+        done: the outputs that are explained.
+    """
+
+    a: Recorded
+    b: Recorded
+    theirs: Side
+    patches: Patches
+    done: frozenset[str]
+
+    @functools.cached_property
+    def candidates(self) -> list[tuple[float, Difference]]:
+        """The differences with their prices, the cheapest first."""
+        ours, found = self.a.first[0], []
+        for parting in self.partings:
+            if parting.output in self.done and parting.output:
+                continue
+            at = (None, None) if parting.node < 0 else (ours.nodes[parting.partner], self.theirs.nodes[parting.node])
+            script = edits(ours, self.theirs, parting.a, parting.b, at)
+            # What is aligned by two ways is one edit.
+            changes = tuple({(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}.values())
+            order = parting.node if parting.node >= 0 else len(self.theirs.nodes)
+            found.append((price(changes), parting.size, order, Difference(parting, changes, *at)))
+        return [(cost, difference) for cost, _, _, difference in sorted(found, key=lambda x: x[:3])]
+
+    @functools.cached_property
+    def partings(self) -> list[Parting]:
+        """The places."""
+        return partings(self.a.first[0], self.theirs)
+
+    def repairs(self, difference: Difference) -> Iterator[Patches]:
+        """B without a difference, if that gives what A has next: at its place; and wherever else it is the same."""
+        ours, table = self.a.first
+        parting = difference.parting
+        for array in _forms(ours, self.theirs, parting):
+            if parting.node < 0 or _goes_on(ours, self.theirs, table, parting, array):
+                yield from _repairs(self.theirs, self.patches, parting, array, self.partings)
+                return
+
+    def proves(self, difference: Difference, patches: Patches) -> bool:
+        """Whether B with these repairs gives A's outputs."""
+        return _proves(self.a, self.b, self.theirs, patches, self.done, difference.parting)
+
+    def gain(self, patches: Patches) -> int:
+        """How many more values of B are A's with these repairs."""
+        ours, table = self.a.first
+        try:
+            found = second(self.b.run, self.b.evaluate, ours, table, patches, self.theirs)
+        except (InvalidInput, ValueError):
+            return -1
+        return sum(label is not None for label in found.labels.values())
+
+
+def _repeated(search: _Search, known: set[Any]) -> tuple[Difference, Patches] | None:
+    """The first place where a mistake that was found elsewhere stands again."""
+    again = [d for _, d in search.candidates if d.parting.node >= 0 and _mistake(d.edits) in known] if known else []
+    for difference in sorted(again, key=lambda d: d.parting.node):
+        for repaired in search.repairs(difference):
+            return difference, repaired
+    return None
+
+
+def _chosen(search: _Search) -> tuple[Difference, Patches] | None:
+    """The cheapest difference that alone makes B's outputs A's; where none does, that after which most is A's."""
+    unproven, tried = list[tuple[Difference, Patches]](), 0
+    limit = float("inf")
+    for cost, difference in search.candidates:
         if cost > limit or tried >= PROVED:
             break
-        whole = _weights_repaired(a, patches, changes)
-        if whole is not None and _proves(ours, theirs, b, whole, done, parting):
-            return Difference(parting, changes, *at), whole
-        for array in _forms(a, b, parting):
-            if parting.node >= 0 and not _goes_on(a, b, table, parting, array):
-                continue
-            repaired = _repaired(b, patches, parting, array)
-            if repaired is None:
-                continue
-            found = Difference(parting, changes, *at), repaired
-            if best is None:
-                best, limit = found, 2 * cost + 2
+        whole = _weights_repaired(search.a.first[0], search.patches, difference.edits)
+        if whole is not None and search.proves(difference, whole):
+            return difference, whole
+        for repaired in search.repairs(difference):
+            limit = min(limit, 2 * cost + 6)
             tried += 1
-            if _proves(ours, theirs, b, repaired, done, parting):
-                return found
-            break
-    return best
+            if search.proves(difference, repaired):
+                return difference, repaired
+            unproven.append((difference, repaired))
+    return max(unproven[:WEIGHED], key=lambda x: search.gain(x[1]), default=None)
 
 
 def _weights_repaired(a: Side, patches: Patches, changes: Sequence[Edit]) -> Patches | None:
@@ -300,6 +368,22 @@ def _weights_repaired(a: Side, patches: Patches, changes: Sequence[Edit]) -> Pat
 
 PROVED = 16
 """How many candidates are undone on trial at each step."""
+
+WEIGHED = 8
+"""How many are weighed by what follows, where none explains all."""
+
+
+def _repairs(
+    b: Side, patches: Patches, parting: Parting, array: Array, everywhere: Sequence[Parting]
+) -> Iterator[Patches]:
+    """B with A's value at a parting; and wherever B has the one value for the other, if it is several times."""
+    one = _repaired(b, patches, parting, array)
+    if one is None:
+        return
+    yield one
+    alike = {(p.node, p.slot) for p in everywhere if (p.a, p.b) == (parting.a, parting.b) and p.node >= 0}
+    if len(alike) > 1 and len(one.edges) > len(patches.edges):
+        yield replace(one, edges={**one.edges, **dict.fromkeys(alike, array)})
 
 
 def _repaired(b: Side, patches: Patches, parting: Parting, array: Array) -> Patches | None:
@@ -315,10 +399,12 @@ def _repaired(b: Side, patches: Patches, parting: Parting, array: Array) -> Patc
         )
     if parting.node < 0:
         return patches
+    if (parting.node, parting.slot) in patches.edges:
+        return None
     return replace(patches, edges={**patches.edges, (parting.node, parting.slot): array})
 
 
-def _proves(a: Recorded, b: Recorded, now: Side, patches: Patches, done: set[str], parting: Parting) -> bool:
+def _proves(a: Recorded, b: Recorded, now: Side, patches: Patches, done: frozenset[str], parting: Parting) -> bool:
     """Whether B with these repairs, of which it has all but one now, gives A's outputs."""
     try:
         found = outputs(Values(b.run, b.evaluate, patches, now.arrays), now.arrays.patches)

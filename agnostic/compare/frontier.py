@@ -9,7 +9,7 @@ from typing import Any
 from agnostic.compare.lowering import PARTS, kind, number, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
-from agnostic.program.nodes import Value
+from agnostic.program.nodes import Node, Value
 
 TRIED = 16
 """How many candidates are looked at closely."""
@@ -48,6 +48,21 @@ def partings(a: Side, b: Side) -> list[Parting]:
             size += 3  # they start from nothing that they have in common
         found.append(Parting(x, y, node, slot, partner, output, size))
     return sorted(found, key=lambda p: (p.size, p.node if p.node >= 0 else len(b.nodes)))[:TRIED]
+
+
+def rejoined(a: Side, b: Side) -> Iterator[tuple[Value, Value, tuple[Node, Node]]]:
+    """Operands of A and B that differ, and their readers, whose results are equal but for rounding."""
+    for node in b.nodes:
+        for value in node.outputs:
+            label = b.labels.get(value)
+            if label is None or not b.apart.get(value):
+                continue
+            partner = a.made_by(a.named[label])
+            if partner is None or kind(partner) != kind(node):
+                continue
+            for x, y in zip(slots(partner), slots(node), strict=False):
+                if isinstance(x, Value) and isinstance(y, Value) and b.labels.get(y) is None:
+                    yield x, y, (partner, node)
 
 
 def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, int, int, int, str]]:

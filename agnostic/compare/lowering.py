@@ -26,7 +26,8 @@ PRODUCTS = frozenset(
 
 _UNSAID = frozenset({
     "momentum", "same", "shape", "shapes", "dtype", "meaning", "reason", "arguments", "function", "name", "method",
-    "half_pixel", "cubic", "edges", "scales", "length", "batch_first", "places",
+    "half_pixel", "cubic", "edges", "scales", "length", "batch_first", "places", "device", "layout", "pin_memory",
+    "memory_format", "size",
 })  # fmt: skip
 """Attributes that change no number, or follow from the operands, or are said by the operator's word."""
 
@@ -77,7 +78,7 @@ def kind(node: Node) -> str:
     if name == "custom":
         return str(node.attributes["name"])
     if name.startswith("aten."):
-        return name.split(".")[1].strip("_")
+        return name.split(".")[1].strip("_").removesuffix("_kernel")
     return name
 
 

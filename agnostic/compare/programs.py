@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agnostic.compare import noise
-from agnostic.compare.explain import Judged, Recorded, explain, judged
+from agnostic.compare.edits import edits
+from agnostic.compare.explain import Difference, DifferenceSummary, Judged, Recorded, explain, judged
+from agnostic.compare.frontier import Parting, rejoined
 from agnostic.compare.layerwise import LayerPairs
+from agnostic.compare.naming import mistake
 from agnostic.compare.replay import Patches, Values, outputs
 from agnostic.compare.results import Divergence, Finding, Row, floors
 from agnostic.compare.say import divergences
 from agnostic.compare.sides import Side, second
 from agnostic.compare.unrolled import alike
+from agnostic.compare.wording import sentence
 from agnostic.errors import InvalidInput
 from agnostic.program.nodes import Value
+from agnostic.text import counted
 
 REMARKS = 6
 """How many inner differences are measured at the output."""
@@ -85,7 +90,24 @@ class ProgramPair:
                 f"{x.findings[0].sentence} The outputs are {floors(worst.floors)} noise floors apart."
                 for x in self._differences if x.findings
             ]  # fmt: skip
-        return tuple(found or self._inside(layers))
+        return tuple(found or list(self._damped()) or self._inside(layers))
+
+    def _damped(self) -> Iterator[str]:
+        """What differs, and is made so small on its way that the outputs agree: each mistake once."""
+        found = DifferenceSummary(self.a.first[0], self.theirs, (), proven=False, left=0.0)
+        sizes = [x.error / x.scale for x in self.outputs if x.scale]
+        said: dict[str, list[str]] = {}
+        for ours, theirs, nodes in rejoined(found.a, found.b):
+            script = edits(found.a, found.b, ours, theirs, nodes)
+            if script and all(edit.kind != "piece" for edit in script):
+                difference = Difference(Parting(ours, theirs, -1, 0, -1, "", 0), script, *nodes)
+                key, _ = mistake(found, difference)
+                text = " ".join(dict.fromkeys(sentence(found, e, difference) for e in script))
+                said.setdefault(key, []).append(text)
+        for texts in list(said.values())[:REMARKS]:
+            more = f" The same in {counted(len(texts), 'place')}." if len(texts) > 1 else ""
+            size = f"{max(sizes, default=0.0):.1e} of their size"
+            yield f"{texts[0]}{more} The outputs are {size} apart, which rounding explains."
 
     def _inside(self, layers: LayerPairs) -> Iterator[str]:
         """LayerPairs that return something else, of what both models have."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare import match
-from agnostic.compare.lowering import FLAT, kind, settings
+from agnostic.compare.lowering import FLAT, kind, related, settings
 from agnostic.compare.match import Signature
 from agnostic.compare.replay import KEPT_SIZE, NOTHING, Evaluate, Patches, Values, slots, walk, widened
-from agnostic.program.nodes import Array, Node, Value
+from agnostic.program.nodes import Array, Leaf, Node, Value
 from agnostic.program.runs import Run
 
 
@@ -66,22 +66,27 @@ class Side:
         while made is not None and made.operator in ("permute", "reshape"):
             value = slots(made)[0]
             made = self.made_by(value)
-        return value if made is None and self._roles.get(value) in ("parameter", "buffer") else None
+        return value if made is None and self._role(value) in ("parameter", "buffer") else None
 
     def _weighs(self, value: Value) -> bool | None:
         """Whether a value comes from weights; None for one that comes from nothing."""
         if value not in self._of_weights:
             made = self.made_by(value)
             if made is None:
-                self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self._roles[value])
+                self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self._role(value))
             else:
                 parts = [self._weighs(x) for x in slots(made) if isinstance(x, Value)]
                 self._of_weights[value] = False if False in parts else True if True in parts else None
         return self._of_weights[value]
 
     @functools.cached_property
-    def _roles(self) -> dict[Value, str]:
-        return {leaf.value: leaf.role for leaf in self.run.program.leaves}
+    def leaves(self) -> Mapping[Value, Leaf]:
+        """The leaves by their values."""
+        return {leaf.value: leaf for leaf in self.run.program.leaves}
+
+    def _role(self, value: Value) -> str:
+        leaf = self.leaves.get(value)
+        return "" if leaf is None else leaf.role
 
     def made_by(self, value: Value) -> Node | None:
         """The node that gives a value; None for a leaf."""
@@ -273,6 +278,8 @@ def _is_fault(node: Node, side: Side, makers: list[Node] | tuple[Node, ...], a: 
     mine = [side.labels.get(x) if isinstance(x, Value) else x for x in slots(node)]
     for maker in makers:
         theirs = [a.labels.get(x) if isinstance(x, Value) else x for x in slots(maker)]
+        if kind(maker) != kind(node) and related(kind(maker), kind(node)) and mine[:1] == theirs[:1]:
+            return True
         if kind(maker) != kind(node) or len(mine) != len(theirs):
             continue
         apart = sum(x != y for x, y in zip(mine, theirs, strict=True))

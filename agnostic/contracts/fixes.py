@@ -31,5 +31,20 @@ class Fixes(Protocol):
     def copied(self, to: tuple[str, str], source: tuple[str, str]) -> str | None:
         """Code that copies a weight of ``other`` into one of ``model``, each by role and name; None as above."""
 
+    def settings(self, layer: str, source: str) -> str | None:
+        """Code that gives a layer of ``model`` the settings of one of ``other``, of the same class; None as above.
+
+        Args:
+            layer, source: their names.
+        """
+
+    def layer(self, name: str, source: str | None) -> str | None:
+        """Code that puts a copy of a layer of ``other`` in the place of one of ``model``; None as above.
+
+        Args:
+            name: of the layer of ``model``.
+            source: of the layer of ``other``; None: nothing is computed there.
+        """
+
 
 FIXES: Capability[Fixes] = Capability("fixes", Fixes, "say how a mistake is fixed")

@@ -28,3 +28,13 @@ def weight(role: str, name: str, undo: str) -> str | None:
 def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.copied`."""
     return None
+
+
+def settings(layer: str, source: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.settings`."""
+    return None
+
+
+def layer(name: str, source: str | None) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.layer`."""
+    return None

@@ -43,3 +43,19 @@ def weight(role: str, name: str, undo: str) -> str | None:
 def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.copied`."""
     return f"model.get_{to[0]}({to[1]!r}).data.copy_(other.get_{source[0]}({source[1]!r}).data)"
+
+
+def settings(layer: str, source: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.settings`."""
+    kinds = "bool | int | float | str | tuple | list"
+    return (
+        f"own, right = vars(model.get_submodule({layer!r})), vars(other.get_submodule({source!r}))\n"
+        f"own.update({{k: v for k, v in right.items() if isinstance(v, {kinds}) and k != 'training'}})"
+    )
+
+
+def layer(name: str, source: str | None) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.layer`."""
+    if source is None:
+        return f"model.set_submodule({name!r}, torch.nn.Identity())"
+    return f"model.set_submodule({name!r}, copy.deepcopy(other.get_submodule({source!r})))"

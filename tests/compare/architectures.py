@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -210,6 +211,16 @@ class Vision(nn.Module):
         return self.head(self.norm(self.block(x))[:, 0])
 
 
+def _edited(name: str) -> tuple[Callable[[], nn.Module], Callable[[], Any]]:
+    module = importlib.import_module(f"tests.compare.edited.{name}")
+    FILES[module.__file__ or name] = name
+    return module.Net, lambda: module.inputs(np.random.default_rng(3))
+
+
+FILES: dict[str, str] = {__file__: ""}
+"""The sources, in which operators are changed."""
+
+
 def _images(*shape: int) -> Callable[[], Any]:
     return lambda: np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
@@ -234,6 +245,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "mixer": (Mixer, _images(2, 3, 8, 8)),
     "experts": (Experts, _images(3, 5, 6)),
     "vision": (Vision, _images(2, 3, 8, 8)),
+    **{name: _edited(name) for name in ("conformer", "detr", "diffusion", "gan", "llama", "pointer", "yolo")},
 }
 """By name: makes the network, and its inputs."""
 

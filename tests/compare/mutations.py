@@ -49,6 +49,7 @@ class Fault:
         mistakes: keys that are right.
         a, b, inputs: for :func:`agnostic.compare`.
         line: of the operator in the source; None for a weight.
+        file: that source.
         layers: the layers at that line, or of that weight.
     """
 
@@ -59,6 +60,7 @@ class Fault:
     inputs: Any
     line: int | None
     layers: frozenset[str]
+    file: str = architectures.__file__
 
 
 # Changes of one operator ---------------------------------------------------------------------------------------------
@@ -176,8 +178,9 @@ def mutations_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         yield Mutation("replaced", ("activation_differs",), _instead(torch.nn.functional.softplus))
 
 
-Place = tuple[int, str, int]
-"""A call: its line, its operator, and how many of that operator ran at that line before."""
+Line = tuple[str, int]
+Place = tuple[Line, str, int]
+"""A call: its file and line, its operator, and how many of that operator ran at that line before."""
 
 
 class _Calls(TorchDispatchMode):
@@ -190,7 +193,7 @@ class _Calls(TorchDispatchMode):
     def __init__(self, at: Place | None = None, mutation: str = "") -> None:
         super().__init__()
         self.at, self.mutation = at, mutation
-        self.counts: Counter[tuple[int, str]] = Counter()
+        self.counts: Counter[tuple[Line, str]] = Counter()
         self.found: list[tuple[Place, Mutation]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -212,12 +215,12 @@ _WHOLE = ("linear", os.sep.join(("nn", "modules", "rnn")))
 """Modules of torch whose layers are one operator."""
 
 
-def _line() -> int | None:
-    """The line of the architectures' source; None inside of a product, whose parts are its own business."""
+def _line() -> Line | None:
+    """The line of an architecture's source; None inside of a product, whose parts are its own business."""
     frame: Any = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_filename == architectures.__file__:
-            return int(frame.f_lineno)
+        if frame.f_code.co_filename in architectures.FILES:
+            return frame.f_code.co_filename, int(frame.f_lineno)
         if frame.f_code.co_name in ("linear", "forward") and any(x in frame.f_code.co_filename for x in _WHOLE):
             return None
         frame = frame.f_back
@@ -261,7 +264,9 @@ def _without_fast_attention() -> Iterator[None]:
 def _outputs(model: nn.Module, inputs: Any) -> Tensor:
     given = [torch.from_numpy(x) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
     with torch.no_grad(), _without_fast_attention():
-        return model(*given)
+        found = model(*given)
+    parts = list(found.values()) if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
+    return torch.cat([x.flatten() for x in parts]) if len(parts) > 1 else parts[0]
 
 
 def faults(seed: int, count: int) -> Iterator[Fault]:
@@ -290,8 +295,9 @@ def _of_operator(name: str, a: nn.Module, inputs: Any, rng: np.random.Generator)
         _outputs(a, inputs)
     place, mutation = calls.found[int(rng.integers(len(calls.found)))]
     b = _changed(a, place, mutation.name)
-    title = f"{name}: line {place[0]}, {place[1]} {place[2]}: {mutation.name}"
-    return Fault(title, mutation.mistakes, a, b, inputs, place[0], frozenset())
+    (file, line), operator, count = place
+    title = f"{name}: line {line}, {operator} {count}: {mutation.name}"
+    return Fault(title, mutation.mistakes, a, b, inputs, line, frozenset(), file)
 
 
 def _of_weight(name: str, a: nn.Module, inputs: Any, rng: np.random.Generator) -> Fault | None:
@@ -348,7 +354,7 @@ def _is_there(fault: Fault, first: Any, best: Any) -> bool:
 def _layers_at(fault: Fault) -> set[str]:
     """The layers that are named at the line of a fault, or at the lines beside it."""
     assert fault.line is not None
-    with open(architectures.__file__, encoding="utf-8") as source:
+    with open(fault.file, encoding="utf-8") as source:
         lines = source.read().splitlines()
     text = " ".join(lines[fault.line - 2 : fault.line + 1])
     return {name for name, _ in fault.a.named_modules() if name and f"self.{name.split('.')[0]}" in text}

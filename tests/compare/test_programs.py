@@ -302,6 +302,45 @@ def test_a_difference_that_the_outputs_do_not_show_is_a_remark() -> None:
     assert not ag.compare(a, b, net.images(), strict=True).same
 
 
+class Scaled(nn.Module):
+    """A block whose branch is multiplied by 1e-6, as LayerScale starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.wide, self.act, self.back = nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)
+        self.scale = nn.Parameter(torch.full((8,), 1e-6))
+
+    def forward(self, x: Any) -> Any:
+        return x + self.scale * self.back(self.act(self.wide(self.norm(x))))
+
+
+def test_a_damped_difference_is_a_remark_with_its_name_and_its_size() -> None:
+    a = _made(lambda: nn.Sequential(nn.Linear(5, 8), Scaled(), Scaled(), nn.Linear(8, 3)))
+    for block in a[1:3]:
+        block.scale.data.fill_(1e-6)
+    b = copy.deepcopy(a)
+    b[1].act, b[2].act = nn.ReLU(), nn.ReLU()
+    found = ag.compare(a, b, _normal(4, 5))
+    assert found.same
+    assert "relu stands where A has gelu. The same in 2 places. The outputs are" in found.remarks[0]
+    assert float(found.remarks[0].partition("outputs are ")[2].split()[0]) < 1e-5
+    assert not ag.compare(a, b, _normal(4, 5), strict=True).same
+
+
+def test_a_mistake_at_more_places_than_there_are_rounds_is_one_finding() -> None:
+    a = _made(lambda: nn.Sequential(*[nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Tanh()) for _ in range(40)]))
+    b = copy.deepcopy(a)
+    for module in b.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 0.1
+    (one,) = ag.compare(a, b, _normal(4, 6)).divergences
+    assert one.findings[0].mistake == "layer_norm_epsilon"
+    assert "The same in 40 layers" in one.findings[0].sentence
+    assert one.findings[0].proven
+    _fixed(one.findings[0].fix, b, a)
+    assert ag.compare(a, b, _normal(4, 6)).same
+
+
 def test_two_mistakes_are_two_findings() -> None:
     a = net.randomized(net.Plain())
     b = net.randomized(net.Plain(tanh=True, leaky=True))
