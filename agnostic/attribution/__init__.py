@@ -1,4 +1,4 @@
-"""Which pixels an output of a model depends on: gradients, class activation maps, hidden parts."""
+"""Which pixels an output depends on: gradients, relevance, class activation maps, attention, hidden parts."""
 
 from agnostic.attribution.explanation import Explanation
 from agnostic.attribution.judges import Judgement, Judgements, judge

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
+from agnostic.attribution.maps import blurred
 from agnostic.attribution.methods import METHODS, MethodOptions, check_method
 from agnostic.attribution.network import ExplainedModel, Target
 from agnostic.attribution.verb import ClassName, explained_model
@@ -174,10 +175,10 @@ def _curves(network: ExplainedModel, maps: Array, steps: int) -> tuple[float, fl
     count = network.count
     order = np.argsort(-maps.reshape(count, -1), axis=1, kind="stable")
     flat = network.images.reshape(count, order.shape[1], -1)
-    blurred = _blurred(network.images).reshape(flat.shape)
+    hazy = blurred(network.images, min(network.size) / 20).reshape(flat.shape)
     shown = np.rint(np.linspace(0, order.shape[1], steps + 1)).astype(int)
     areas = []
-    for start, end in ((flat, np.zeros_like(flat)), (blurred, flat)):
+    for start, end in ((flat, np.zeros_like(flat)), (hazy, flat)):
         curve = []
         for most in shown:
             rows = start.copy()
@@ -196,17 +197,6 @@ def _chances(network: ExplainedModel, rows: npt.NDArray[np.float32]) -> Array:
         return network.scores(rows, owners)
     chances: Array = network.predictions(rows, owners)[1][owners, network.classes]
     return chances
-
-
-def _blurred(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Images under a Gaussian whose standard deviation is a twentieth of the side, renewed at the edges."""
-    found = images.astype(np.float64)
-    for axis in (1, 2):
-        places = np.arange(images.shape[axis])
-        weights = np.exp(-0.5 * ((places[:, None] - places) / (len(places) / 20)) ** 2)
-        weights /= weights.sum(1, keepdims=True)
-        found = np.moveaxis(np.tensordot(weights, found, (1, axis)), 0, axis)
-    return found.astype(np.float32)
 
 
 def _correlation(a: Array, b: Array) -> float:

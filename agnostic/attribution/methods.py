@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.attribution.attention import rollout
 from agnostic.attribution.layers import layer_gradients
-from agnostic.attribution.maps import Maps, enlarged
+from agnostic.attribution.maps import Maps, blurred, enlarged
 from agnostic.attribution.network import ExplainedModel
+from agnostic.attribution.relevance import Relevance
 from agnostic.errors import UnknownName, nearest
 from agnostic.layers import Layer, Selector
+from agnostic.ops import Ops
 from agnostic.tables import filling
 
 ModelImages = npt.NDArray[np.float32]
@@ -29,6 +32,7 @@ class MethodOptions:
         noise: standard deviation of SmoothGrad's noise, as a part of the range of the image.
         window: side of the square that occlusion hides, in pixels; None: an eighth of the shorter side.
         seed: of noise and masks.
+        epsilon, gamma: of relevance.
         progress: called with the number of rows that were computed.
     """
 
@@ -38,6 +42,8 @@ class MethodOptions:
     noise: float = 0.15
     window: int | None = None
     seed: int = 0
+    epsilon: float = 1e-6
+    gamma: float = 0.25
     progress: Callable[[int], None] | None = None
 
     def done(self, rows: int) -> None:
@@ -109,6 +115,76 @@ def integrated_gradients(network: ExplainedModel, options: MethodOptions) -> Met
     return MethodMaps((total * network.images).sum(-1))
 
 
+@_method("blur_integrated_gradients")
+def blur_integrated_gradients(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """The gradients on the path from a blurred image to the image, times the steps of the path, summed over channels.
+
+    The path shows no colour that the image has not, and no hidden part. The sum of a map is the score of the image less
+    that of the most blurred one, up to the error of the quadrature (trapezoids with ``steps`` sections).
+
+    Source: Xu, Venugopalan, Sundararajan, "Attribution in scale and space", 2020, equation 4; the standard deviation of
+    the blur falls linearly from a sixth of the shorter side.
+    """
+    images, owners = network.images, np.arange(network.count)
+    most, total = min(network.size) / 6, np.zeros(network.images.shape)
+    seen: tuple[ModelImages, npt.NDArray[np.float64]] | None = None
+    for step in range(options.steps + 1):
+        rows = blurred(images, most * (1 - step / options.steps)) if step < options.steps else images
+        slopes = network.gradients(rows, owners).pixels
+        if seen is not None:
+            total += (slopes + seen[1]) / 2 * (rows.astype(np.float64) - seen[0])
+        seen = rows, slopes
+        options.done(network.count)
+    return MethodMaps(total.sum(-1))
+
+
+_FIRST = 0.25
+"""The part of the pixels, those of the smallest gradients, that moves first in guided integrated gradients."""
+
+_BAND = 0.02
+"""How far a pixel may be ahead of, or behind, the straight path there."""
+
+
+@_method("guided_integrated_gradients")
+def guided_integrated_gradients(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """Integrated gradients on a path from zeros on which those pixels move first that change the score least.
+
+    It stays near the straight path, and avoids the noise of where the score is steep in pixels that matter little.
+
+    Source: Kapishnikov et al., "Guided integrated gradients", 2021, algorithm 1, with a quarter of the pixels at a time
+    and a band of 0.02.
+    """
+    images, owners = network.images.astype(np.float64), np.arange(network.count)
+    at, total = np.zeros_like(images), np.zeros_like(images)
+    for step in range(1, options.steps + 1):
+        slopes = network.gradients(at.astype(np.float32), owners).pixels
+        for image in range(network.count):
+            after = _guided_step(images[image], at[image], slopes[image], step, options.steps)
+            total[image] += (after - at[image]) * slopes[image]
+            at[image] = after
+        options.done(network.count)
+    return MethodMaps(total.sum(-1))
+
+
+def _guided_step(image: Maps, at: Maps, slopes: Maps, step: int, steps: int) -> Maps:
+    """Where the path from zeros is after a step, in which it nears the image by one part of ``steps``."""
+    low, high = (image * np.clip(step / steps + band, 0, 1) for band in (-_BAND, _BAND))
+    ahead = np.abs(at) >= np.abs(low)
+    at = np.where(ahead, at, low)
+    left = np.abs(image).sum() * (1 - step / steps)
+    # Pixels move as far as the band allows, those of the smallest gradients first, until the distance is right.
+    waiting = np.abs(high - at) > 0
+    while (surplus := np.abs(image - at).sum() - left) > 1e-9 * np.abs(image).sum() and waiting.any():
+        sizes = np.abs(slopes[waiting])
+        most = np.quantile(sizes, _FIRST, method="lower")
+        moving = waiting & (np.abs(slopes) <= most)
+        possible = np.abs(high - at)[moving].sum()
+        part = min(1.0, surplus / possible)
+        at = np.where(moving, at + part * (high - at), at)
+        waiting &= ~moving
+    return at
+
+
 @_method("smoothgrad")
 def smoothgrad(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
     """The gradient, averaged over noisy copies of the image (``samples`` of them, 16 by default).
@@ -136,6 +212,41 @@ def guided_backpropagation(network: ExplainedModel, options: MethodOptions) -> M
     found = network.gradients(network.images, np.arange(network.count), guided=True).pixels
     options.done(network.count)
     return MethodMaps(_largest(found))
+
+
+# Relevance -----------------------------------------------------------------------------------------------------------
+@_method("lrp")
+def lrp(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """Layer-wise relevance propagation by kind of layer: convolutions by the gamma rule, other layers by epsilon.
+
+    The sum of a map is the score, less what biases contribute. See :class:`agnostic.attribution.relevance.Relevance`
+    for the rules and their sources, and Montavon et al., 2019, section 10.3, for why they differ by layer.
+    """
+    return _relevance(network, options, gamma=options.gamma, dense_gamma=0.0)
+
+
+@_method("lrp_epsilon")
+def lrp_epsilon(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """Layer-wise relevance propagation with the epsilon rule in every layer.
+
+    In a network of ReLUs, with a small epsilon, it is ``gradient_x_input``.
+    """
+    return _relevance(network, options, gamma=0.0, dense_gamma=0.0)
+
+
+@_method("lrp_gamma")
+def lrp_gamma(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """Layer-wise relevance propagation with the gamma rule in every layer."""
+    return _relevance(network, options, gamma=options.gamma, dense_gamma=options.gamma)
+
+
+def _relevance(network: ExplainedModel, options: MethodOptions, *, gamma: float, dense_gamma: float) -> MethodMaps:
+    def rules(ops: Ops) -> Relevance:
+        return Relevance(ops, epsilon=options.epsilon, gamma=gamma, dense_gamma=dense_gamma)
+
+    found = network.gradients(network.images, np.arange(network.count), rules=rules).pixels
+    options.done(network.count)
+    return MethodMaps((found * network.images).sum(-1))
 
 
 def _pixel_gradients(network: ExplainedModel, options: MethodOptions) -> npt.NDArray[np.float64]:
@@ -214,6 +325,22 @@ def score_cam(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
 def _class_activation(network: ExplainedModel, layer: Layer, maps: Maps) -> MethodMaps:
     return MethodMaps(enlarged(np.maximum(maps, 0), network.size), layer.name)
+
+
+# Attention -----------------------------------------------------------------------------------------------------------
+@_method("attention_rollout")
+def attention_rollout(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
+    """How much attention flows from the tokens that the score is read from to the patches, through all layers.
+
+    The weights of each attention are averaged over its heads, and half of each token stays what it was. It does not
+    depend on the target: all classes have the same map. Fused attentions are followed as others are; attention within
+    windows has no rollout.
+
+    Source: Abnar, Zuidema, "Quantifying attention flow in transformers", 2020, section 3.
+    """
+    found = rollout(network)
+    options.done(network.count)
+    return MethodMaps(enlarged(found, network.size))
 
 
 # Images that are changed ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.contracts.attribution import ATTRIBUTION, ForwardPass
+from agnostic.contracts.attribution import ATTRIBUTION, ForwardPass, FunctionRules
 from agnostic.contracts.gradients import GRADIENTS
 from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.ops import OPS
@@ -27,6 +27,9 @@ from agnostic.text import counted
 ModelImages = npt.NDArray[np.float32]
 Target = Callable[[Ops, Any], Array]
 """From what the model returned for N rows to their N scores."""
+
+RulesFor = Callable[[Ops], FunctionRules]
+"""Makes what takes the place of functions inside of a model, for one run."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +122,33 @@ class ExplainedModel:
             found.append(np.asarray(ops.numpy(self._score(ops, forward, own)), np.float64))
         return finite(np.concatenate(found))
 
+    def attention(self) -> list[npt.NDArray[np.float64]]:
+        """The weights of each attention on the images, in order, (N, heads, places, places); others are left out."""
+        parts = []
+        for part, own in self._batches(self.images, np.arange(self.count)):
+            weights = AttentionWeights()
+            ops, _ = self._forward(part, own, weights)
+            arrays = [np.asarray(ops.numpy(x), np.float64) for x in weights.found]
+            parts.append([x for x in (_by_head(x, len(part)) for x in arrays) if x is not None])
+        return [np.concatenate(x) for x in zip(*parts, strict=True)]
+
     def gradients(
-        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer] = (), *, guided: bool = False
-    ) -> ScoreGradients:
+        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer] = (), *, guided: bool = False,
+        rules: RulesFor | None = None,
+    ) -> ScoreGradients:  # fmt: skip
         """The scores of rows, and their gradients.
 
         Args:
             rows, owners: as for :meth:`scores`.
             layers: whose outputs' gradients are wanted as well.
             guided: ReLUs pass back positive gradients alone.
+            rules: makes what takes the place of functions inside of the model, for one run.
 
         Raises:
             InvalidInput: ``guided``, and the model has no ReLU; a layer gives no row for each row.
             NonFinite: a score or a gradient is not finite.
         """
-        parts = [self._gradients(part, own, layers, guided) for part, own in self._batches(rows, owners)]
+        parts = [self._gradients(part, own, layers, guided, rules) for part, own in self._batches(rows, owners)]
         return ScoreGradients(
             finite(np.concatenate([x.scores for x in parts])),
             finite(np.concatenate([x.pixels for x in parts])),
@@ -142,8 +157,9 @@ class ExplainedModel:
         )
 
     def _gradients(
-        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer], guided: bool
-    ) -> ScoreGradients:
+        self, rows: ModelImages, owners: npt.NDArray[np.int64], layers: Sequence[Layer], guided: bool,
+        rules: RulesFor | None,
+    ) -> ScoreGradients:  # fmt: skip
         attribution = self.backend[ATTRIBUTION]
         native = self.backend[INPUTS].native_inputs(self.model, [self.form.arrange(rows)])
         ops = self.backend[OPS].ops_for([native])
@@ -153,7 +169,7 @@ class ExplainedModel:
 
         def function(image: Array, *added: Array) -> list[Array]:
             named = {x.name: array for x, array in zip(layers, added, strict=True)}
-            forward = attribution.perturbed(self.model, self._having(image, owners), named)
+            forward = attribution.perturbed(self.model, self._having(image, owners), named, rules and rules(ops))
             score = self._score(ops, forward, owners)
             return [ops.cast(score, dtype), *(ops.cast(forward.values[x.name], dtype) for x in layers)]
 
@@ -193,10 +209,12 @@ class ExplainedModel:
         found: list[npt.NDArray[Any]] = self.call.rows(range(self.count), self.count, 1)
         return found
 
-    def _forward(self, rows: ModelImages, owners: npt.NDArray[np.int64]) -> tuple[Ops, ForwardPass]:
+    def _forward(
+        self, rows: ModelImages, owners: npt.NDArray[np.int64], rules: FunctionRules | None = None
+    ) -> tuple[Ops, ForwardPass]:
         native = self.backend[INPUTS].native_inputs(self.model, [self.form.arrange(rows)])
         ops = self.backend[OPS].ops_for([native])
-        return ops, self.backend[ATTRIBUTION].forward(self.model, self._having(native, owners))
+        return ops, self.backend[ATTRIBUTION].forward(self.model, self._having(native, owners), rules)
 
     def _score(self, ops: Ops, forward: ForwardPass, owners: npt.NDArray[np.int64]) -> Array:
         """(rows,): what is explained."""
@@ -213,6 +231,38 @@ class ExplainedModel:
         values = forward.arrays[number] if before is None else before
         index = ops.asarray(self.classes[owners][:, None])
         return ops.reshape(ops.take_along_axis(values, index, 1), (len(owners),))
+
+
+class AttentionWeights(FunctionRules):
+    """Keeps what each softmax over the last axis gave."""
+
+    def __init__(self) -> None:
+        self.found: list[Array] = []
+
+    def softmax(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """The softmax, which is kept."""
+        self.found.append(function(x))
+        return self.found[-1]
+
+    def attention(
+        self, function: Callable[[Array, Array, Array], Array], query: Array, key: Array, value: Array,
+        weights: Callable[[], Array],
+    ) -> Array:  # fmt: skip
+        """The attention; its weights are kept."""
+        self.found.append(weights())
+        return function(query, key, value)
+
+
+def _by_head(x: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.float64] | None:
+    """(rows, heads, places, places) of a softmax; None where it is not that of all places with each other."""
+    if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2] or x.shape[-1] == 1:
+        return None
+    if x.ndim == 4 and len(x) != rows:
+        raise InvalidInput(
+            "the model attends within windows, between which attention cannot be followed: use method='layer_cam' or "
+            "'lrp'"
+        )
+    return x if x.ndim == 4 else x.reshape(rows, -1, *x.shape[1:])
 
 
 def _classes_at(ops: Ops, forward: ForwardPass, rows: int) -> int:

@@ -39,6 +39,8 @@ def explain(
     noise: float = 0.15,
     window: int | None = None,
     seed: int = 0,
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
     inputs: Any = None,
     image: int | str | None = None,
     size: Size | None = None,
@@ -57,16 +59,20 @@ def explain(
         target: the class, by name or number: one for all images, or one for each; None: for each the class of the
             highest logit. Or a function ``f(ops, output)`` that returns one score per image, (N,), of what the model
             returned for N images: for detectors, segmentation, regression. It must be differentiable.
-        method: ``"gradient"``, ``"gradient_x_input"``, ``"integrated_gradients"``, ``"smoothgrad"``,
-            ``"guided_backpropagation"``; ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"layer_cam"``, ``"score_cam"``;
-            ``"occlusion"``, ``"rise"``. See :mod:`agnostic.attribution.methods` for the formula of each.
+        method: ``"gradient"``, ``"gradient_x_input"``, ``"integrated_gradients"``, ``"blur_integrated_gradients"``,
+            ``"guided_integrated_gradients"``, ``"smoothgrad"``, ``"guided_backpropagation"``; ``"lrp"``,
+            ``"lrp_epsilon"``, ``"lrp_gamma"``; ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"layer_cam"``,
+            ``"score_cam"``; ``"attention_rollout"``; ``"occlusion"``, ``"rise"``. See
+            :mod:`agnostic.attribution.methods` for the formula of each.
         layer: of a class activation map: a layer with height and width, or whose tokens are the patches of the image.
             None: the last suitable one, see :func:`agnostic.attribution.layers.layer_gradients`.
-        steps: of integrated gradients: points on the path.
+        steps: of integrated gradients: points on the path, or sections of it.
         samples: noisy copies of ``smoothgrad`` (None: 16), masks of ``rise`` (None: 1,000).
         noise: of ``smoothgrad``: standard deviation as a part of each image's range, above 0.
         window: of ``occlusion``: side of the hidden square in pixels; None: an eighth of the shorter side.
         seed: of noise and masks.
+        epsilon: of ``lrp``: what stabilizes a division, above 0.
+        gamma: of ``lrp`` and ``lrp_gamma``: how much more positive contributions count, at least 0.
         inputs, image, size, channels_in: as for :func:`prepare`, for models with several inputs or free sizes.
         micro_batch: images, or changed copies of them, that are computed together.
         progress: called with the number of images that were computed.
@@ -89,10 +95,15 @@ def explain(
     """
     check_method(method)
     _check(steps, samples, noise, window, micro_batch)
+    _check_relevance(epsilon, gamma)
     network, targets = explained_model(
         model, images, target, inputs=inputs, image=image, size=size, channels_in=channels_in, micro_batch=micro_batch
     )
-    found = METHODS[method](network, MethodOptions(layer, steps, samples, noise, window, seed, progress))
+    options = MethodOptions(
+        layer=layer, steps=steps, samples=samples, noise=noise, window=window, seed=seed, epsilon=epsilon, gamma=gamma,
+        progress=progress,
+    )  # fmt: skip
+    found = METHODS[method](network, options)
     return Explanation(
         maps=found.maps.astype(np.float32),
         images=network.shown,
@@ -143,6 +154,13 @@ def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) 
         whole_number("window", window, 1)
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not noise > 0:
         raise InvalidInput(f"noise is a fraction of the range of the image, above 0, not {noise!r}")
+
+
+def _check_relevance(epsilon: Any, gamma: Any) -> None:
+    for name, value, fits in (("epsilon", epsilon, "above 0"), ("gamma", gamma, "0 or more")):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not (value > 0 or (value == 0 and name == "gamma")):
+            raise InvalidInput(f"{name} is a number, {fits}, not {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

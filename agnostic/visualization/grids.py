@@ -28,7 +28,11 @@ def token_grid(layer: Layer, size: tuple[int, int]) -> tuple[int, int, int] | No
     """The same of tokens alone; None for any other layer."""
     if layer.shape is None or layer.axes is None or sorted(layer.axes) != sorted("NLC"):
         return None
-    tokens = layer.shape[layer.axes.index("L")] or 0
+    return patches(layer.shape[layer.axes.index("L")] or 0, size)
+
+
+def patches(tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
+    """The same of a number of tokens."""
     for extra in range(min(_MOST_EXTRA, tokens - 3)):
         height = round(math.sqrt((tokens - extra) * size[0] / size[1]))
         if height > 1 and (tokens - extra) % height == 0:

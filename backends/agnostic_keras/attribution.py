@@ -10,10 +10,11 @@ import keras
 from keras import tree
 from keras.src import backend
 
-from agnostic.contracts.attribution import ForwardPass
+from agnostic.contracts.attribution import ForwardPass, FunctionRules
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
 from agnostic_keras import engines
+from agnostic_keras.functions import replaced_functions
 from agnostic_keras.layers import named_layers
 from agnostic_keras.logits import remembered
 from agnostic_keras.taps import check_built, predict, replaced
@@ -21,13 +22,15 @@ from agnostic_keras.taps import check_built, predict, replaced
 Array = Any
 
 
-def forward(model: keras.Layer, inputs: Any) -> ForwardPass:
+def forward(model: keras.Layer, inputs: Any, rules: FunctionRules | None = None) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.forward`."""
-    found: ForwardPass = engines.current().without_gradients(lambda x: perturbed(model, x, {}), inputs)
+    found: ForwardPass = engines.current().without_gradients(lambda x: perturbed(model, x, {}, rules), inputs)
     return found
 
 
-def perturbed(model: keras.Layer, inputs: Any, added: Mapping[str, Array]) -> ForwardPass:
+def perturbed(
+    model: keras.Layer, inputs: Any, added: Mapping[str, Array], rules: FunctionRules | None = None
+) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.perturbed`."""
     check_built(model)
     layers = named_layers(model)
@@ -45,7 +48,7 @@ def perturbed(model: keras.Layer, inputs: Any, added: Mapping[str, Array]) -> Fo
         return call
 
     adds = [(layers[name], adding(name)) for name in added]
-    with keras.StatelessScope(), remembered(True) as logits, replaced(adds):
+    with keras.StatelessScope(), replaced_functions(rules, inputs), remembered(True) as logits, replaced(adds):
         output = predict(model, inputs)
     arrays = tuple(x for x in tree.flatten(output) if keras.ops.is_tensor(x))
     return ForwardPass(values, output, arrays, tuple(map(logits.before, arrays)))

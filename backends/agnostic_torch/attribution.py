@@ -12,20 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from agnostic.contracts.attribution import ForwardPass
+from agnostic.contracts.attribution import ForwardPass, FunctionRules
 from agnostic.errors import InvalidInput
+from agnostic_torch.functions import replaced_functions
 from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.logits import Logits
 from agnostic_torch.taps import Eager, _arguments, _Evaluated, hooks, leaves
 
 
-def forward(model: nn.Module, inputs: Any) -> ForwardPass:
+def forward(model: nn.Module, inputs: Any, rules: FunctionRules | None = None) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.forward`."""
     with torch.no_grad():
-        return perturbed(model, inputs, {})
+        return perturbed(model, inputs, {}, rules)
 
 
-def perturbed(model: nn.Module, inputs: Any, added: Mapping[str, Tensor]) -> ForwardPass:
+def perturbed(
+    model: nn.Module, inputs: Any, added: Mapping[str, Tensor], rules: FunctionRules | None = None
+) -> ForwardPass:
     """See :meth:`agnostic.contracts.attribution.Attributions.perturbed`."""
     model = unwrap(model)
     modules = named_layers(model)
@@ -42,7 +45,7 @@ def perturbed(model: nn.Module, inputs: Any, added: Mapping[str, Tensor]) -> For
         return hook
 
     args, kwargs = _arguments(model, inputs)
-    with Eager(), _Evaluated(model), hooks() as handles, Logits() as logits:
+    with Eager(), _Evaluated(model), hooks() as handles, replaced_functions(rules, (args, kwargs)), Logits() as logits:
         for name in added:
             handles.append(modules[name].register_forward_hook(adding(name)))
         output = model(*args, **kwargs)

