@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -39,6 +38,9 @@ Tensor = torch.Tensor
 # at 150 x 150); smaller ones leave small networks waiting for their own calls.
 _ACTIVATION_BYTES = 24 * 2**20
 _MOST_ROWS = 16
+# A GPU's micro-batch takes this part of its memory, if a network keeps as much as so many of its largest activations.
+_MEMORY, _LARGEST_KEPT, _MOST_ROWS_OF_A_GPU = 1 / 4, 64, 256
+_CPU = torch.device("cpu")
 # Input channels from which a convolution is 2.5 times as fast in bfloat16 on AVX512_BF16; at 16 it is 1.6 times.
 _WIDE = 32
 
@@ -54,7 +56,7 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     device = usable_device(settings.device) if settings.device else first.device
     dtype: torch.dtype = getattr(torch, settings.dtype) if settings.dtype else choose_dtype(model, device)
     memory_format = torch.contiguous_format if settings.memory_format == "contiguous" else torch.channels_last
-    size = settings.micro_batch or choose_micro_batch(ascent, dtype)
+    size = settings.micro_batch or choose_micro_batch(ascent, dtype, device)
     if ascent.objective.coupled:
         size = ascent.count
     # What is made in inference mode can never be differentiated, and the caller may be in it.
@@ -63,7 +65,8 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
-            climbed = loop.run(settings)
+            with _float32_as_asked(settings.dtype):
+                climbed = loop.run(settings)
         yield climbed
 
 
@@ -74,21 +77,50 @@ def _multiplies_bfloat16() -> bool:
 
 
 def choose_dtype(model: nn.Module, device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it (AMX, 6 times float32; AVX512_BF16, 2 to 3 times), else float32.
+    """bfloat16 where the device multiplies it in hardware and the model has wide layers to gain by it, else float32.
 
-    Narrow convolutions gain little, and grouped and depthwise ones nothing: 0.6 times the speed for EfficientNet-Lite0.
+    On processors AMX is 6 times as fast as float32, AVX512_BF16 2 to 3 times. There narrow convolutions gain little,
+    and grouped and depthwise ones nothing: 0.6 times the speed for EfficientNet-Lite0. A GPU gains by the bytes alone.
     """
-    if device.type != "cpu" or not _multiplies_bfloat16():
-        return torch.float32
-    grouped = any(getattr(module, "groups", 1) > 1 for module in model.modules())
     wide = any(isinstance(m, nn.Conv2d) and m.in_channels >= _WIDE for m in model.modules())
-    return torch.bfloat16 if wide and not grouped else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        wide = wide or any(isinstance(m, nn.Linear) and m.in_features >= _WIDE for m in model.modules())
+    else:
+        grouped = any(getattr(module, "groups", 1) > 1 for module in model.modules())
+        fast = device.type == "cpu" and _multiplies_bfloat16() and not grouped
+    return torch.bfloat16 if wide and fast else torch.float32
 
 
-def choose_micro_batch(ascent: Ascent, dtype: torch.dtype) -> int:
-    """Images whose largest activation fits the cache, see ``_ACTIVATION_BYTES``; independent of the load."""
-    rows = min(_ACTIVATION_BYTES // (ascent.widest * dtype.itemsize), _MOST_ROWS)
+def choose_micro_batch(ascent: Ascent, dtype: torch.dtype, device: torch.device = _CPU) -> int:
+    """Images that the device computes best together; the same whatever else runs there.
+
+    On a processor those whose largest activation fits the cache, see ``_ACTIVATION_BYTES``; on a GPU, which waits for
+    its calls unless there is much to do in each, as many as its memory holds, see ``_MEMORY``.
+    """
+    if device.type == "cuda":
+        held = ascent.widest * dtype.itemsize * _LARGEST_KEPT
+        room = int(torch.cuda.get_device_properties(device).total_memory * _MEMORY)
+        rows = min(room // held, _MOST_ROWS_OF_A_GPU)
+    else:
+        rows = min(_ACTIVATION_BYTES // (ascent.widest * dtype.itemsize), _MOST_ROWS)
     return max(1, rows // ascent.views)
+
+
+@contextlib.contextmanager
+def _float32_as_asked(dtype: str | None) -> Iterator[None]:
+    """float32 that was asked for by name is that of IEEE 754 inside, not a GPU's TF32 with 10 bits."""
+    if dtype != "float32" or not torch.cuda.is_available():
+        yield
+        return
+    cudnn, allowed = torch.backends.cudnn, torch.backends.cuda.matmul.allow_tf32
+    kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with cudnn.flags(**kept, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def micro_batches(count: int, size: int) -> Iterator[range]:
@@ -133,6 +165,9 @@ def frozen(
             memo[id(hook)] = hook
     network = copy.deepcopy(model, memo).eval().to(device, torch.promote_types(dtype, torch.float32))
     _fold_batch_norms(network, keep)
+    for module in network.modules():
+        if isinstance(module, nn.Hardtanh) and type(module) in (nn.ReLU6, nn.Hardtanh) and module.inplace:
+            vars(module)["forward"] = functools.partial(_clipped, module)
     left_out = {network.get_submodule(name) for name in unused}
     for module in network.modules():
         if module in left_out:
@@ -142,6 +177,30 @@ def frozen(
             if tensor.ndim == 4:  # kernels of volumes have no such format
                 tensor.data = tensor.data.contiguous(memory_format=memory_format)
     return network.requires_grad_(False)
+
+
+class _Clip(torch.autograd.Function):
+    """A hard tangent in place that keeps what it returns: PyTorch's copies what it is given before it overwrites it.
+
+    Where the result is a bound, and only there, what was given is at the bound or beyond: the gradients are the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.bounds = low, high
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x.clamp_(low, high))
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        found: Tensor = torch.ops.aten.hardtanh_backward(gradient, ctx.saved_tensors[0], *ctx.bounds)
+        return found, None, None
+
+
+def _clipped(module: nn.Hardtanh, x: Tensor) -> Tensor:
+    found: Tensor = _Clip.apply(x, module.min_val, module.max_val)
+    return found
 
 
 # Where a module keeps its parameters, buffers and children.
@@ -170,6 +229,52 @@ def _fold_batch_norms(network: nn.Module, keep: Sequence[str]) -> None:
                 setattr(chain, second, nn.Identity())
 
 
+class _StepOps(TorchOps):
+    """Operations of a step whose constants are copied to the device once: a copy in each step would wait for it.
+
+    Attributes:
+        gathers: whether maps are known neither to turn nor to shear, and views are to be read by products of matrices,
+            whose gradient is one as well. A GPU adds that of ``grid_sample`` in another order every time, and the
+            pictures of two runs differ; on a processor that one is faster, and always the same.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._known: dict[Any, Tensor] = {}
+        self.gathers = False
+
+    def warp(self, images: Tensor, matrices: Tensor, shape: tuple[int, int]) -> Tensor:
+        if not self.gathers:
+            return super().warp(images, matrices, shape)
+        maps = matrices.to(images.dtype)
+        down, across = (
+            self._weights(maps[:, axis, axis], maps[:, axis, 2], images.shape[1 + axis], shape[axis]) for axis in (0, 1)
+        )
+        rows = down[:, None] @ images.permute(0, 3, 1, 2) @ across[:, None].mT
+        return rows.permute(0, 2, 3, 1)
+
+    def _weights(self, scale: Tensor, offset: Tensor, old: int, new: int) -> Tensor:
+        """(rows, new, old): how much of each old pixel of a line is in a new one, linearly; the edges go on."""
+        pixels = torch.arange(max(old, new), dtype=scale.dtype, device=scale.device)
+        places = (scale[:, None] * pixels[:new] + offset[:, None]).clip(0, old - 1)
+        return (1 - (places[..., None] - pixels[:old]).abs()).clip(0)
+
+    def asarray(self, value: Any, dtype: str | None = None) -> Tensor:
+        if isinstance(value, Tensor):
+            return super().asarray(value, dtype)
+        array = np.asarray(value)
+        if array.nbytes > _SMALL:
+            return super().asarray(array, dtype)
+        key = array.shape, array.dtype.str, array.tobytes(), dtype
+        if key not in self._known:
+            self._known[key] = super().asarray(array, dtype)
+        return self._known[key]
+
+
+# Bytes of the largest constant that is kept by its content.
+_SMALL = 2**16
+
+
 class _Loop:
     """The ascent of one micro-batch."""
 
@@ -184,7 +289,7 @@ class _Loop:
     ) -> None:
         self.network, self.ascent, self.images = network, ascent, images
         self.dtype, self.memory_format = dtype, memory_format
-        self.ops = TorchOps(device)
+        self.ops = _StepOps(device)
         self.real = "float64" if dtype == torch.float64 else "float32"
         self.constants = {name: self.ops.asarray(a, self.real) for name, a in ascent.constants().items()}
         self.arrays = [tuple(self._data(a) for a in own) for own in ascent.arrays(images)]
@@ -215,7 +320,11 @@ class _Loop:
         parameters = ops.asarray(ascent.initial(self.images), self.real)
         state = ascent.recipe.update.initial_state(parameters)
         schedule = {name: self._data(a) for name, a in ascent.schedule(self.images).items()}
-        history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype)
+        if self.ops.device.type != "cpu" and "matrices" in schedule:
+            # Seen once, before the loop: a look in each step would wait for the device.
+            self.ops.gathers = not bool(schedule["matrices"][..., (0, 1), (1, 0)].any())
+        history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype, device=parameters.device)
+        finite = torch.ones(ascent.steps, len(self.images), dtype=torch.bool, device=parameters.device)
         parts = self._parts_reached(parameters, {name: a[0] for name, a in schedule.items()})
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
@@ -224,20 +333,25 @@ class _Loop:
                 scores = ascent.score(ops, self._forward, parameters, now, self.arrays, self.constants)
             gradient = _gradient(scores, parameters)
             history[step] = scores.detach()
-            self._check_finite(step, history[step], gradient)
+            # A sum is finite only if all its terms are, and costs one pass without a temporary.
+            finite[step] = gradient.flatten(1).sum(1).isfinite()
             with torch.no_grad():
                 parameters, state = ascent.update(ops, parameters, gradient, state, now)
             if settings.on_step is not None:
                 settings.on_step(len(self.images))
             done = step + 1
-            if settings.on_images is not None and (
+            shown = settings.on_images is not None and (
                 done == ascent.steps or done % (settings.every or ascent.steps) == 0
-            ):
+            )
+            # Where the device runs ahead of the program, a look at its numbers would wait for it.
+            if shown or done == ascent.steps or parameters.device.type == "cpu":
+                self._check_finite(history[:done], finite[:done])
+            if shown and settings.on_images is not None:
                 settings.on_images(self.images, done, self._pixels(parameters))
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
-        scores, reached = history.double().numpy(), self.reached.cpu().numpy()
+        scores, reached = history.double().cpu().numpy(), self.reached.cpu().numpy()
         return Climbed(self.images, self._pixels(parameters), scores, reached, parts)
 
     def _pixels(self, parameters: Tensor) -> npt.NDArray[np.float32]:
@@ -258,18 +372,27 @@ class _Loop:
         reached: npt.NDArray[np.bool_] = torch.stack(found, 1).cpu().numpy()
         return reached
 
-    def _check_finite(self, step: int, scores: Tensor, gradient: Tensor) -> None:
-        # A sum is finite only if all its terms are, and costs one pass without a temporary.
-        if torch.isfinite(gradient.sum()) and torch.isfinite(scores.sum()):
+    def _check_finite(self, scores: Tensor, finite: Tensor) -> None:
+        """Raise NonFinite for the first step, of those up to now, whose score or gradient was not finite.
+
+        Args:
+            scores: (steps, images).
+            finite: (steps, images): whether the gradient was.
+        """
+        if self.ops.device.type == "cpu":  # the steps before were looked at
+            scores, finite, first = scores[-1:], finite[-1:], len(scores) - 1
+        else:
+            first = 0
+        good = finite & scores.isfinite()
+        if good.all():
             return
-        labels = self.ascent.objective.labels()
-        for i, image in enumerate(self.images):
-            for what, value in (("objective", scores[i]), ("gradient of the objective", gradient[i])):
-                if not torch.isfinite(value).all():
-                    raise NonFinite(
-                        f"the {what} for {labels[image]!r} is not finite at step {step + 1} of {self.ascent.steps}: "
-                        "check the model's weights and the range of its input, or use dtype='float32'"
-                    )
+        step, place = good.logical_not().nonzero()[0].tolist()
+        what = "gradient of the objective" if scores[step, place].isfinite() else "objective"
+        raise NonFinite(
+            f"the {what} for {self.ascent.objective.labels()[self.images[place]]!r} is not finite at step "
+            f"{first + step + 1} of {self.ascent.steps}: "
+            "check the model's weights and the range of its input, or use dtype='float32'"
+        )
 
     def _forward(self, inputs: Tensor) -> Mapping[str, Tap]:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
@@ -421,14 +544,28 @@ def _affine_means(module: nn.Module, channels: npt.NDArray[np.int64], x: Tensor)
         channel is ``<x, gradient> + offset``.
     """
     assert isinstance(module, nn.Conv2d)
-    gradients, offsets = [], []
-    for c in channels.tolist():
-        zeros = torch.zeros(1, *x.shape[1:], dtype=x.dtype, device=x.device, requires_grad=True)
-        bias = None if module.bias is None else module.bias[c : c + 1]
-        with torch.enable_grad():
-            output = F.conv2d(zeros, module.weight[c : c + 1], bias, module.stride, module.padding, module.dilation)
-            mean = output.mean()
-        gradients.append(torch.autograd.grad(mean, zeros)[0].permute(0, 2, 3, 1).reshape(-1))
-        offsets.append(mean.detach())
-    offset = torch.stack(offsets)
-    return torch.stack(gradients), offset.to(torch.promote_types(offset.dtype, torch.float32))
+    # A number of the input counts in the mean as often as a place of the kernel falls on it, times the weight there.
+    down, across = (_covered(module, axis, size) for axis, size in enumerate(x.shape[2:]))
+    places = torch.from_numpy(down), torch.from_numpy(across)
+    real = torch.promote_types(x.dtype, torch.float32)
+    chosen = torch.from_numpy(channels).to(x.device)
+    weights = module.weight[chosen].to(real)
+    gradients = torch.einsum("nckl,kh,lw->nhwc", weights, *(a.to(x.device, real) for a in places))
+    bias = torch.zeros(len(channels), dtype=real, device=x.device) if module.bias is None else module.bias[chosen]
+    return gradients.reshape(len(channels), -1).to(x.dtype), bias.to(real)
+
+
+def _covered(module: nn.Conv2d, axis: int, size: int) -> npt.NDArray[np.float64]:
+    """(kernel, size): how often each place of a kernel falls on each place of the input, over the output's size."""
+    length, stride, dilation = (x[axis] for x in (module.kernel_size, module.stride, module.dilation))
+    reach = dilation * (length - 1)
+    if isinstance(module.padding, str):
+        before, after = (reach // 2, reach - reach // 2) if module.padding == "same" else (0, 0)
+    else:
+        before = after = int(module.padding[axis])
+    count = (size + before + after - reach - 1) // stride + 1
+    found = np.zeros((length, size))
+    for place in range(length):
+        seen = np.arange(count) * stride + place * dilation - before
+        np.add.at(found[place], seen[(seen >= 0) & (seen < size)], 1 / count)
+    return found

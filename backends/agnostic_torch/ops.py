@@ -21,6 +21,11 @@ def _axis(axis: Axis) -> Any:
     return tuple(axis) if isinstance(axis, Sequence) else axis
 
 
+def _like(value: Tensor | float, x: Tensor) -> Tensor:
+    """A number as a tensor beside another; filled there, since a copy from main memory would wait for the device."""
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=x.dtype, device=x.device)
+
+
 def _norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     found: Tensor = torch.linalg.vector_norm(x, dim=_axis(axis), keepdim=keepdims)
     return found
@@ -121,10 +126,10 @@ class TorchOps:
         return x.floor()
 
     def maximum(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+        return torch.maximum(a, _like(b, a))
 
     def minimum(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+        return torch.minimum(a, _like(b, a))
 
     def clip(self, x: Tensor, low: float, high: float) -> Tensor:
         return x.clip(low, high)
@@ -183,8 +188,8 @@ class TorchOps:
         columns = torch.arange(shape[1], dtype=images.dtype, device=images.device)[:, None]
         m = matrices.to(images.dtype)[:, None, None]
         points = m[..., 0] * rows + m[..., 1] * columns + m[..., 2]
-        size = torch.tensor([max(height - 1, 1), max(width - 1, 1)], dtype=images.dtype, device=images.device)
-        grid = (points * (2 / size) - 1).flip(-1)
+        across, down = (points[..., i] * (2 / max(size - 1, 1)) - 1 for i, size in ((1, width), (0, height)))
+        grid = torch.stack((across, down), -1)
         warped = F.grid_sample(images.permute(0, 3, 1, 2), grid, padding_mode="border", align_corners=True)
         return warped.permute(0, 2, 3, 1)
 
