@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy.typing as npt
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.extract.inputs import preparation
 from agnostic.extract.parts import forward_of
+from agnostic.extract.samples import Sample
 from agnostic.layers import Layer, select
 from agnostic.models.inputs import run_layers
 from agnostic.models.load import load
-from agnostic.models.preparing import model_inputs
 from agnostic.registry import Backend, model_backend
 from agnostic.taps import reductions
 
@@ -101,6 +102,11 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         samples = self._checked(X, first=True)
         self.model_ = load(self.model) if isinstance(self.model, str) else self.model
         backend = model_backend(self.model_)
+        self._preparation = None
+        if samples.ndim > 2:
+            self._preparation = preparation(
+                backend, self.model_, Sample("0", samples[0]), prepared=False, size=self.size
+            )
         inputs = self._inputs(backend, samples[:1])
         listing = run_layers(backend, self.model_, inputs)
         (found,) = select(listing, [self.layer], model=type(self.model_).__name__)
@@ -112,7 +118,8 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 "channels, or reduce=None"
             )
         self._sample_shape = samples.shape[1:]
-        self._n_features_out = self._features(backend, self._forward(backend), inputs).shape[1]
+        self._forward: Any = forward_of(backend, self.model_, [found.name])
+        self._n_features_out = self._features(backend, inputs).shape[1]
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
@@ -130,9 +137,15 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if not hasattr(self, "model_"):
             raise NotFittedError("this Taps has seen no samples: call fit before transform")
         samples, backend = self._checked(X, first=False), model_backend(self.model_)
-        forward = self._forward(backend)
-        parts = [self._features(backend, forward, self._inputs(backend, x)) for x in self._batches(samples)]
+        if self._forward is None:  # it was pickled
+            self._forward = forward_of(backend, self.model_, [self._tap.name])
+        parts = [self._features(backend, self._inputs(backend, x)) for x in self._batches(samples)]
         return np.concatenate(parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        # A compiled loop belongs to the process.
+        return {**state, "_forward": None} if "_forward" in state else state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -164,15 +177,16 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         """What the model is called with."""
         if samples.ndim == 2:
             return backend[INPUTS].native_inputs(self.model_, [samples])
-        images = samples if samples.ndim == 4 else samples[..., None]
-        return model_inputs(self.model_, images, size=self.size)
+        how = self._preparation
+        assert how is not None
+        rows = how.rows(samples if samples.ndim == 4 else samples[..., None])
+        if rows is None:
+            rows = how.batch([how.row(Sample(str(i), x)) for i, x in enumerate(samples)])
+        return how.native(backend, self.model_, rows)
 
-    def _forward(self, backend: Backend) -> Callable[[Any], Any]:
-        forward, name = forward_of(backend, self.model_, [self._tap.name]), self._tap.name
-        return lambda inputs: forward(inputs)[name][0]
-
-    def _features(self, backend: Backend, forward: Callable[[Any], Any], inputs: Any) -> npt.NDArray[np.float32]:
-        x, tap, numpy = forward(inputs), self._tap, backend[CALLS].numpy
+    def _features(self, backend: Backend, inputs: Any) -> npt.NDArray[np.float32]:
+        tap, numpy = self._tap, backend[CALLS].numpy
+        x = self._forward(inputs)[tap.name][0]
         if self.reduce is not None:
             x = _reduced(backend, x, tap, self.reduce)
         found = numpy(x)

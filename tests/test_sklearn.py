@@ -59,6 +59,21 @@ def test_features_are_what_the_layer_returns() -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(taps)).transform(rows), taps.transform(rows))
 
 
+def test_what_costs_is_done_once_by_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import agnostic.sklearn as module
+
+    made: list[int] = []
+    real = module.preparation, module.forward_of
+    monkeypatch.setattr(module, "preparation", lambda *args, **options: made.append(0) or real[0](*args, **options))
+    monkeypatch.setattr(module, "forward_of", lambda *args: made.append(1) or real[1](*args))
+    taps = ag.sklearn.Taps(network(), "0", batch_size=2).fit(IMAGES)
+    first = taps.transform(IMAGES)
+    np.testing.assert_array_equal(taps.transform(IMAGES), first)
+    assert made == [0, 1]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(taps)).transform(IMAGES), first)
+    assert made == [0, 1, 1]
+
+
 def test_a_pipeline_with_a_search() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV

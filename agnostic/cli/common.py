@@ -35,6 +35,11 @@ BackendOption = Annotated[
 Engine = Annotated[
     str | None, typer.Option("--engine", help="The engine, for a backend that has several, such as Keras.")
 ]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option("--engine", help="local or ray: who computes; or an engine of the backend, such as jax for Keras."),
+]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; by default a local one.")]
 Card = Annotated[
     Path | None,
     typer.Option("--card", help="A JSON file: the model's range, mean, std, size, class_names; see docs/cards.md."),
@@ -247,3 +252,15 @@ def _plain(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def engines(given: Sequence[str]) -> tuple[str, str | None]:
+    """Who computes, local or ray, and the engine of the backend."""
+    known = ("local", "ray")
+    where = [x for x in given if x in known]
+    others = [x for x in given if x not in known]
+    if len(where) > 1 or len(others) > 1:
+        raise InvalidInput(
+            f"--engine is {' or '.join(known)}, and once an engine of the backend, not {', '.join(given)}"
+        )
+    return where[0] if where else "local", others[0] if others else None

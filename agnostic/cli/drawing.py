@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agnostic.layers import Layer
     from agnostic.visualization.ascent import Settings
     from agnostic.visualization.objectives import Objective
-    from agnostic.visualization.pictures import Drawing
+    from agnostic.visualization.pictures import Climb, Drawing
     from agnostic.visualization.verb import Options
 
 PICTURES = Path("pictures")
@@ -377,8 +377,14 @@ def job(
     )
 
 
-def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
+def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob, *, climb: Climb | None = None) -> None:
     """Draw the images, and report each file when it is written.
+
+    Args:
+        model: the model.
+        drawings: the mosaics.
+        job: what was asked for.
+        climb: see :func:`agnostic.visualization.pictures.draw`.
 
     Raises:
         InvalidInput: no gradient reached any of the images; they are written anyway.
@@ -393,7 +399,9 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob) -> None:
     images, start = 0, time.perf_counter()
     for drawing in drawings:
         began = time.perf_counter()
-        drawn = draw(model, drawing, job.options, settings=job.settings, force=job.force, progress=progress)
+        drawn = draw(
+            model, drawing, job.options, settings=job.settings, force=job.force, progress=progress, climb=climb
+        )
         images += len(drawing.items) - drawn.found
         seconds = time.perf_counter() - began
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]

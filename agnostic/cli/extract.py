@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +15,6 @@ from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.taps.stores import ActivationStore
-
-Engines = Annotated[
-    list[str] | None,
-    typer.Option("--engine", help="local or ray: who computes; or an engine of the backend, such as jax for Keras."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +59,8 @@ def extract(
     inputs: common.InputsOption = None,
     image: common.Image = None,
     backend: common.BackendOption = None,
-    engine: Engines = None,
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default a local one.")] = None,
+    engine: common.Engines = None,
+    address: common.Address = None,
     trust: common.Trust = False,
     device: common.Device = None,
     json: common.Json = False,
@@ -79,7 +74,7 @@ def extract(
     from agnostic.extract.verb import extract as run
     from agnostic.models.load import loaded
 
-    where, computed_by = _engines(engine or [])
+    where, computed_by = common.engines(engine or [])
     samples = samples_of(dataset)  # before the model, which may take long to load
     called_with = common.example_inputs(inputs or [])
     with (
@@ -111,18 +106,6 @@ def _told_when_interrupted(out: str) -> Iterator[None]:
         except InvalidInput:  # nothing is there yet
             raise KeyboardInterrupt from None
         raise KeyboardInterrupt(f"{kept} are kept in {out!r}, and the same command goes on") from None
-
-
-def _engines(given: Sequence[str]) -> tuple[str, str | None]:
-    """Who computes, and the engine of the backend."""
-    from agnostic.extract.verb import ENGINES
-
-    where = [x for x in given if x in ENGINES]
-    others = [x for x in given if x not in ENGINES]
-    if len(where) > 1 or len(others) > 1:
-        known = " or ".join(ENGINES)
-        raise InvalidInput(f"--engine is {known}, and once an engine of the backend, not {', '.join(given)}")
-    return where[0] if where else "local", others[0] if others else None
 
 
 def _tell(store: ActivationStore, as_json: bool) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agnostic.cli import common, drawing
+from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
     from agnostic.visualization.objectives import Objective
-    from agnostic.visualization.pictures import Drawing
+    from agnostic.visualization.pictures import Climb, Drawing
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
         epilog=common.example(
             "agnostic filters efficientnet_lite0",
             "agnostic filters efficientnet_lite0 --layer 'blocks.3.*' --channels 0-63",
+            "agnostic filters efficientnet_lite0 --layer blocks.6 --channels all --engine ray",
             "agnostic filters my_file.py:make_model --inputs 1x3x64x64 --inputs age.npy",
             "agnostic filters torchvision:vgg16 --weights vgg16.pth --recipe classic --layer block1_conv1 --size 150",
         ),
@@ -58,7 +60,8 @@ def filters(
     force: drawing.Force = False,
     out: common.Out = drawing.PICTURES,
     backend: common.BackendOption = None,
-    engine: common.Engine = None,
+    engine: common.Engines = None,
+    address: common.Address = None,
     trust: common.Trust = False,
     dtype: drawing.Dtype = None,
     micro_batch: drawing.MicroBatch = None,
@@ -69,10 +72,13 @@ def filters(
 
     Finished images are kept: run an interrupted command again to continue.
     """
+    where, computed_by = common.engines(engine or [])
+    if address is not None and where != "ray":
+        raise InvalidInput(f"--address {address} is for --engine ray: leave it out")
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
         columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
-        out=out, backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
+        out=out, backend=backend, engine=computed_by, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
         json=json,
     )  # fmt: skip
     network = job.load()
@@ -82,7 +88,13 @@ def filters(
     for found, name in zip(chosen, names.values(), strict=True):
         items = [f"{c:04d}" for c in drawing.parse_channels(channels, found, first=64 if layer else 8)]
         drawings.append(drawing_of(job, found.name, name, items, negative=negative))
-    drawing.draw_all(network, drawings, job)
+    drawing.draw_all(network, drawings, job, climb=_spread(address) if where == "ray" else None)
+
+
+def _spread(address: str | None) -> Climb:
+    from agnostic.visualization.spread import spread
+
+    return functools.partial(spread, address=address)
 
 
 def drawing_of(job: drawing.DrawingJob, layer: str, name: str, items: Sequence[str], *, negative: bool) -> Drawing:

@@ -44,9 +44,11 @@ def similar(
     if json:
         common.print_json(
             {"path": path, "measure": measure, "samples": found.samples, "rows": found.rows, "columns": found.columns,
-             "values": found.values.tolist()}
+             "values": found.values.tolist(), "chance": found.chance, "remark": found.remark}
         )  # fmt: skip
         return
     pairs = [(name, best, f"{value:.3f}") for name, best, value in layer_pairs(found)]
     common.print_table(("layer", "most alike", measure), pairs, right=(measure,))
+    if found.remark:
+        common.say(found.remark)
     common.say(path)

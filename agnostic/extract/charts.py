@@ -15,12 +15,15 @@ _CELL, _FONT, _MARGIN = 36, 12, 8
 _WIDEST = 30
 
 
-def heat_map(values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence[str]) -> npt.NDArray[np.uint8]:
+def heat_map(
+    values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], remark: str = ""
+) -> npt.NDArray[np.uint8]:
     """A table of colours with the names of its rows and columns, and the numbers where there is room.
 
     Args:
         values: (rows, columns); 0 is dark, 1 is bright.
         rows, columns: names.
+        remark: a sentence below the table.
 
     Returns:
         (H, W, 3) uint8.
@@ -46,7 +49,23 @@ def heat_map(values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequ
         if cell == _CELL:
             ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
             draw.text((x + cell / 2 - 1, y + cell / 2 - 1), f"{value:.2f}", ink, font, anchor="mm")
-    return np.array(canvas)
+    return np.array(canvas if not remark else _with_sentence(canvas, remark))
+
+
+def _with_sentence(canvas: Any, text: str) -> Any:
+    """A picture with a sentence below it, in lines of its width."""
+    import textwrap
+
+    from PIL import Image, ImageDraw
+
+    font = _font()
+    width = max(canvas.width, 240)
+    lines = textwrap.wrap(text, max(20, int((width - 2 * _MARGIN) / font.getlength("n"))))
+    found = Image.new("RGB", (width, canvas.height + (_FONT + 4) * len(lines) + _MARGIN), (255, 255, 255))
+    found.paste(canvas, (0, 0))
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(found).text((_MARGIN, canvas.height + (_FONT + 4) * i), line, (0, 0, 0), font)
+    return found
 
 
 def _upright(canvas: Any, name: str, x: int, bottom: int, cell: int) -> None:

@@ -31,6 +31,10 @@ Given = ActivationStore | str | os.PathLike[str] | Mapping[str, Any]
 MEASURES = ("cka", "kernel_cka", "procrustes", "svcca")
 _FEWEST = 4
 """Samples of a batch, for the unbiased estimate."""
+_NOISE = 0.1
+"""What unrelated samples may give without a remark: a tenth of the way from nothing alike to all."""
+_SHUFFLED = 64
+"""Samples that are compared with others at least, for that number, with repetitions."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Similarity:
         columns: names of the layers of the second.
         measure: one of :data:`MEASURES`.
         samples: how many were compared.
+        chance: what the measure gives where each sample of one side is compared with another one of the other side, as
+            the root of the mean square over all pairs of layers: values no higher say nothing.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -57,6 +63,17 @@ class Similarity:
     columns: tuple[str, ...]
     measure: str
     samples: int
+    chance: float
+
+    @property
+    def remark(self) -> str:
+        """That the samples are too few for values to mean what they seem to; empty where they are not."""
+        if self.chance <= _NOISE:
+            return ""
+        return (
+            f"{counted(self.samples, 'sample')} are few for {self.measure}: unrelated ones give about "
+            f"{self.chance:.2f} as well, so only values far above it say that layers are alike"
+        )
 
     def __repr__(self) -> str:
         size = f"{len(self.rows)} x {counted(len(self.columns), 'layer')}"
@@ -64,7 +81,8 @@ class Similarity:
             f"{a}: {self.columns[int(v.argmax())]} {v.max():.2f}" for a, v in zip(self.rows, self.values, strict=True)
         ]
         return (
-            f"<Similarity by {self.measure} of {size}, {counted(self.samples, 'sample')} ({display.listed(best, 160)})>"
+            f"<Similarity by {self.measure} of {size}, {counted(self.samples, 'sample')} ({display.listed(best, 160)})"
+            f"{self.remark and '; ' + self.remark}>"
         )
 
     def picture(self) -> npt.NDArray[np.uint8]:
@@ -75,7 +93,7 @@ class Similarity:
         """
         from agnostic.extract.charts import heat_map
 
-        return heat_map(self.values, self.rows, self.columns)
+        return heat_map(self.values, self.rows, self.columns, self.remark)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture as PNG, with the numbers in its metadata.
@@ -90,8 +108,9 @@ class Similarity:
 
         from agnostic.files import write_png
 
-        told = {"measure": self.measure, "samples": self.samples, "rows": self.rows, "columns": self.columns}
-        write_png(path, self.picture(), {"agnostic": json.dumps({**told, "values": self.values.tolist()})})
+        told = {"measure": self.measure, "samples": self.samples, "chance": self.chance, "remark": self.remark}
+        names = {"rows": self.rows, "columns": self.columns}
+        write_png(path, self.picture(), {"agnostic": json.dumps({**told, **names, "values": self.values.tolist()})})
 
 
 def similar(
@@ -151,11 +170,26 @@ def similar(
     if measure in ("cka", "kernel_cka"):
         parts = np.array_split(rng.permutation(len(chosen)), max(1, -(-len(chosen) // batch)))
         parts = [np.sort(part) for part in parts if len(part) >= _FEWEST] or [np.arange(len(chosen))]
-        values = _minibatch_cka(rows, columns, parts, gaussian=measure == "kernel_cka")
+        values, by_chance = _minibatch_cka(rows, columns, parts, rng, gaussian=measure == "kernel_cka")
     else:
         of = procrustes if measure == "procrustes" else svcca
         values = np.array([[of(x, y) for y in columns.values()] for x in rows.values()])
-    return Similarity(values, tuple(rows), tuple(columns), measure, len(chosen))
+        orders = [_another_order(len(chosen), rng) for _ in range(_repetitions(len(chosen)))]
+        by_chance = np.array([[[of(x, y[p]) for y in columns.values()] for x in rows.values()] for p in orders])
+    chance = float(np.sqrt(np.mean(by_chance**2)))
+    return Similarity(values, tuple(rows), tuple(columns), measure, len(chosen), chance)
+
+
+def _repetitions(count: int) -> int:
+    """How often so many samples are put in another order."""
+    return -(-_SHUFFLED // count)
+
+
+def _another_order(count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """An order in which every sample stands in the place of another one: a random cycle."""
+    cycle = rng.permutation(count)
+    found: npt.NDArray[np.int64] = cycle[(np.argsort(cycle) + 1) % count]
+    return found
 
 
 def _opened(given: Given) -> ActivationStore | dict[str, Array]:
@@ -204,22 +238,30 @@ def _read(source: Any, name: str, chosen: npt.NDArray[np.int64]) -> npt.NDArray[
 
 
 def _minibatch_cka(
-    rows: Mapping[str, Array], columns: Mapping[str, Array], parts: list[npt.NDArray[np.int64]], gaussian: bool
-) -> npt.NDArray[np.float64]:
-    """The criterion of each pair, and of each layer with itself, summed over minibatches."""
+    rows: Mapping[str, Array],
+    columns: Mapping[str, Array],
+    parts: list[npt.NDArray[np.int64]],
+    rng: np.random.Generator,
+    gaussian: bool,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The criterion of each pair, and of each layer with itself, summed over minibatches; and the same by chance."""
     kernels = [_kernels(x, gaussian, parts[0]) for x in ((rows,) if columns is rows else (rows, columns))]
-    across = np.zeros((len(rows), len(columns)))
+    times = _repetitions(len(parts[0]))
+    across = np.zeros((1 + times, len(rows), len(columns)))
     own = [np.zeros(len(x)) for x in (rows, columns)]
     for part in parts:
         grams = [[gram(part) for gram in x] for x in kernels]
         left, right = grams[0], grams[-1]
-        across += [[unbiased_hsic(k, other) for other in right] for k in left]
+        across[0] += [[unbiased_hsic(k, other) for other in right] for k in left]
         for total, side in zip(own, (left, right), strict=True):
             total += [unbiased_hsic(k, k) for k in side]
+        for i in range(times):
+            order = _another_order(len(part), rng)
+            across[1 + i] += [[unbiased_hsic(k, other[np.ix_(order, order)]) for other in right] for k in left]
     # A layer that is constant, or nearly so, is like nothing.
     norms = np.sqrt(np.maximum(own[0], 0)[:, None] * np.maximum(own[1], 0))
-    found: npt.NDArray[np.float64] = np.divide(across, norms, out=np.zeros_like(across), where=norms > 0)
-    return found
+    found = np.divide(across, norms, out=np.zeros_like(across), where=norms > 0)
+    return found[0], found[1:]
 
 
 def _kernels(

@@ -31,6 +31,7 @@ from agnostic.taps.stores import (
     inside,
     is_local,
     layer_path,
+    opened_group,
     packed,
     read_header,
     stored_bytes,
@@ -86,7 +87,7 @@ def existing(where: str) -> StoreHeader | None:
     Raises:
         InvalidInput: something else is there.
     """
-    zarr = zarr_package()
+    zarr_package()
     if is_local(where):
         content = [x for x in os.listdir(where) if not x.endswith(".partial")]
         if not content:
@@ -95,8 +96,8 @@ def existing(where: str) -> StoreHeader | None:
             raise InvalidInput(f"the folder {where!r} is no store of activations, and not empty: choose another name")
         return read_header(where)[1]
     try:
-        zarr.open_group(where, mode="r", zarr_format=3)
-    except (FileNotFoundError, ValueError, KeyError):
+        opened_group(where, "r")
+    except FileNotFoundError:
         return None
     return read_header(where)[1]
 

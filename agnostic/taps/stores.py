@@ -122,6 +122,27 @@ def is_local(where: str) -> bool:
     return "://" not in where
 
 
+def opened_group(where: str, mode: str) -> Any:
+    """The group at a path or URL.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InvalidInput: the URL cannot be reached.
+        MissingDependency: its protocol needs a package.
+    """
+    zarr = zarr_package()
+    try:
+        return zarr.open_group(where, mode=mode, zarr_format=3)
+    except FileNotFoundError:
+        raise
+    except ImportError as error:
+        raise MissingDependency(f"{where!r} cannot be opened: {_first_line(error)}") from None
+    except Exception as error:  # what a driver of fsspec raises is its own library's
+        if is_local(where):
+            raise
+        raise InvalidInput(f"{where!r} cannot be opened: {_first_line(error)}") from None
+
+
 def read_header(where: str) -> tuple[Any, StoreHeader]:
     """The group of a store, opened for reading, and its header.
 
@@ -130,13 +151,15 @@ def read_header(where: str) -> tuple[Any, StoreHeader]:
     """
     import msgspec
 
-    zarr = zarr_package()
+    zarr_package()
     if is_local(where) and not Path(where).is_dir():
         what = "is a file" if Path(where).exists() else f"does not exist{_near(Path(where))}"
         raise InvalidInput(f"the store {where!r} {what}: give a folder that agnostic.extract wrote")
     try:
-        group = zarr.open_group(where, mode="r", zarr_format=3)
+        group = opened_group(where, "r")
         found = group.attrs.asdict()["agnostic"]
+    except InvalidInput:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{where!r} is no store of activations ({_first_line(error)})") from None
     try:

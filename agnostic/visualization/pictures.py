@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from agnostic.files import atomic_path, read_image, read_regular, write_png
 from agnostic.registry import Backend, Model
 from agnostic.text import counted
 from agnostic.version import __version__
-from agnostic.visualization.ascent import Ascent, Settings, remarks_on
+from agnostic.visualization.ascent import Ascent, Climbed, Settings, remarks_on
 from agnostic.visualization.captions import captioned
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
@@ -124,6 +124,10 @@ class Interrupted(KeyboardInterrupt):
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
 
 
+Climb = Callable[[Model, Callable[[Sequence[str]], Objective], Sequence[str], Options, Settings], Iterable[Climbed]]
+"""Images of a model, of the objective of items, of those items, with options and settings."""
+
+
 def unseen(what: str, total: int) -> AbstractContextManager[None]:
     """Progress that nobody follows."""
     return nullcontext()
@@ -137,6 +141,7 @@ def draw(
     settings: Settings | None = None,
     force: bool = False,
     progress: Progress = unseen,
+    climb: Climb | None = None,
 ) -> Drawn:
     """Draw what is not yet there, then the mosaic.
 
@@ -149,6 +154,7 @@ def draw(
         force: write also over files that hold something else than this work.
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
+        climb: how the ascents are computed; None: in this process.
 
     Raises:
         Interrupted: by Ctrl-C; finished images are kept, and the same call goes on from there.
@@ -183,7 +189,14 @@ def draw(
             _, ascent = prepare(model, drawing.objective([drawing.items[i] for i in missing]), options)
             texts = [{**made_by[i], **about, "redo": _redo(drawing, i)} for i in missing]
             with progress(f"drawing {drawing.path.stem}", ascent.steps * ascent.count) as on_step:
-                _ascend(backend, model, ascent, replace(settings, on_step=on_step), drawing, missing, texts)
+                told = replace(settings, on_step=on_step)
+                items = [drawing.items[i] for i in missing]
+                climbs = (
+                    backend[ASCENT].ascend(model, ascent, told)
+                    if climb is None
+                    else climb(model, drawing.objective, items, options, told)
+                )
+                _keep(climbs, ascent, drawing, missing, texts)
         about |= {"columns": drawing.columns, "labels": drawing.labels, "redo": _redo(drawing, None)}
         return _write_mosaic(temporary, drawing, found, {**mosaic_by, **about}, ascent.recipe.name)
 
@@ -219,18 +232,17 @@ def _caption(layer: str, item: str, said: Mapping[str, Any]) -> str:
     return f"{label}  silent" if said.get("remark") else label if score is None else f"{label}  {score:.3g}"
 
 
-def _ascend(
-    backend: Backend,
-    model: Model,
+def _keep(
+    climbs: Iterable[Climbed],
     ascent: Ascent,
-    settings: Settings,
     drawing: Drawing,
     missing: Sequence[int],
     texts: Sequence[Mapping[str, Any]],
 ) -> None:
+    """Write images as they are finished."""
     done = 0
     try:
-        for climbed in backend[ASCENT].ascend(model, ascent, settings):
+        for climbed in climbs:
             for place, (i, remark) in enumerate(zip(climbed.images, remarks_on(ascent, climbed), strict=True)):
                 text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
                 path = drawing.image_path(drawing.items[missing[i]])

@@ -24,7 +24,15 @@ ARGUMENTS: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    for left in (2, 1, 0):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception as error:
+            # Ray gives a cluster 30 seconds to start, which a busy machine may not.
+            if not left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
     yield
     ray.shutdown()
 
@@ -61,33 +69,42 @@ class Stream:
         return iter(IMAGES)
 
 
-def test_a_cluster_writes_the_same_bytes(tmp_path: Path, expected: dict[str, bytes]) -> None:
-    model = ag.load("tiny:net")
-    ag.extract(model, Images(), store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
-    assert content(tmp_path / "a.zarr") == expected
-    ag.extract(model, Stream(), store=tmp_path / "here.zarr", **ARGUMENTS)
-    ag.extract(model, Stream(), store=tmp_path / "there.zarr", engine="ray", workers=2, **ARGUMENTS)
-    assert content(tmp_path / "here.zarr") == content(tmp_path / "there.zarr")
-
-
-def test_the_part_of_a_killed_worker_is_done_again(tmp_path: Path, expected: dict[str, bytes]) -> None:
-    dataset = Images(tmp_path / "deadly", times=2)
-    ag.extract(ag.load("tiny:net"), dataset, store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
+def test_a_dead_worker_s_part_is_done_again_and_a_run_that_failed_goes_on(
+    tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    dataset = Images(tmp_path / "deadly", times=4)
+    where: dict[str, Any] = {"store": tmp_path / "a.zarr", "engine": "ray", **ARGUMENTS}
+    with pytest.raises(ag.InvalidInput, match="samples 8 to 11 ended their worker 3 times"):
+        ag.extract(ag.load("tiny:net"), dataset, workers=1, **where)
+    assert ag.taps.open(tmp_path / "a.zarr").done == 8
+    assert Path(tmp_path / "deadly").read_text() == "x"
+    ag.extract(ag.load("tiny:net"), dataset, workers=2, **where)
     assert Path(tmp_path / "deadly").read_text() == ""
     assert content(tmp_path / "a.zarr") == expected
 
 
-def test_samples_that_kill_every_worker_are_named(tmp_path: Path, expected: dict[str, bytes]) -> None:
-    dataset = Images(tmp_path / "deadly", times=99)
-    with pytest.raises(ag.InvalidInput, match="samples 8 to 11 ended their worker 3 times"):
-        ag.extract(ag.load("tiny:net"), dataset, store=tmp_path / "a.zarr", engine="ray", workers=2, **ARGUMENTS)
-    assert ag.taps.open(tmp_path / "a.zarr").done == 8
-    # Another engine goes on.
-    ag.extract(ag.load("tiny:net"), Images(), store=tmp_path / "a.zarr", **ARGUMENTS)
-    assert content(tmp_path / "a.zarr") == expected
+def test_samples_that_are_read_here_are_sent(tmp_path: Path) -> None:
+    model = ag.load("tiny:net")
+    ag.extract(model, Stream(), store=tmp_path / "here.zarr", **ARGUMENTS)
+    ag.extract(model, Stream(), store=tmp_path / "there.zarr", engine="ray", workers=1, **ARGUMENTS)
+    assert content(tmp_path / "here.zarr") == content(tmp_path / "there.zarr")
 
 
 def test_what_a_worker_refuses_is_a_sentence(tmp_path: Path) -> None:
     rows = [np.zeros((4, 8, 3), np.float32)] * 6 + [np.zeros((5, 8, 3), np.float32)] * 4
     with pytest.raises(ag.InvalidInput, match=r"sample '6' has the shape \(5, 8, 3\)"):
-        ag.extract(ag.load("tiny:net"), rows, store=tmp_path / "a.zarr", prepared=True, engine="ray", **ARGUMENTS)
+        ag.extract(
+            ag.load("tiny:net"), rows, store=tmp_path / "a.zarr", prepared=True, engine="ray", workers=1, **ARGUMENTS
+        )
+
+
+def test_ascents_give_the_same_images(tmp_path: Path) -> None:
+    from agnostic.cli import main
+
+    command = ["filters", "tiny:net", "--layer", "conv", "--recipe", "classic", "--size", "8", "--steps", "2"]
+    command += ["--channels", "all", "--out"]
+    assert main([*command, str(tmp_path / "here")]) == 0
+    assert main([*command, str(tmp_path / "there"), "--engine", "ray"]) == 0
+    here, there = content(tmp_path / "here"), content(tmp_path / "there")
+    assert len(here) > 4
+    assert here == there

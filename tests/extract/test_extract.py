@@ -279,6 +279,49 @@ def test_a_url_is_written_with_the_same_bytes(model: Any, tmp_path: Path) -> Non
         ag.taps.open("memory://bucket/absent.zarr")
 
 
+def test_an_object_store_has_the_same_bytes(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    from tests.extract.objects import serving
+
+    arguments: dict[str, Any] = {"reduce": ["mean", "max"], "batch_size": 4, "shard": 8}
+    where = "s3://bucket/runs/a.zarr"
+    ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", **arguments)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with serving() as (address, objects):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(ag.InvalidInput, match="is no store of activations"):
+            ag.taps.open(where)
+        with pytest.raises(Stopped):
+            ag.extract(model, IMAGES, "conv", where, progress=stop_after(12), **arguments)
+        assert ag.taps.open(where).done == 8
+        store = ag.extract(model, IMAGES, "conv", where, **arguments)
+        found = {name.removeprefix("bucket/runs/a.zarr/"): data for name, data in objects.items()}
+        assert found == content(tmp_path / "a.zarr")
+        np.testing.assert_array_equal(
+            store["conv"]["mean"][3:20], ag.taps.open(tmp_path / "a.zarr")["conv"]["mean"][3:20]
+        )
+        assert (
+            ag.top(where, "conv", 1, count=3).positions.tolist() == ag.top(store, "conv", 1, count=3).positions.tolist()
+        )
+        assert ag.similar(where, tmp_path / "a.zarr", batch=20).values[0, 0] == pytest.approx(1, abs=1e-5)
+        with pytest.raises(ag.InvalidInput, match="of another data set"):
+            ag.extract(model, IMAGES[1:], "conv", where, **arguments)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_an_address_that_cannot_be_opened_is_a_sentence(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for act in (lambda url: ag.taps.open(url), lambda url: ag.extract(model, IMAGES, "conv", url)):
+        with pytest.raises(ag.InvalidInput, match=r"'xyz://b/a\.zarr' cannot be opened: Protocol not known: xyz"):
+            act("xyz://b/a.zarr")
+        with pytest.raises(ag.MissingDependency, match=r"'gs://b/a\.zarr' cannot be opened: Please install gcsfs"):
+            act("gs://b/a.zarr")
+
+
 def test_another_model_preprocessing_or_data_set_is_refused(model: Any, tmp_path: Path) -> None:
     import copy
 

@@ -125,6 +125,23 @@ def test_a_constant_layer_is_like_nothing() -> None:
     assert found.values[1].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("measure", ["cka", "kernel_cka", "procrustes", "svcca"])
+def test_too_few_samples_are_told(measure: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4000, 20)), rng.normal(size=(4000, 20))
+    few = ag.similar({"x": x[:6], "y": y[:6]}, measure=measure)
+    assert few.chance > 0.1
+    assert f"6 samples are few for {measure}: unrelated ones give about {few.chance:.2f} as well" in repr(few)
+    assert few.picture().shape[0] > ag.similar({"x": x, "y": y}, measure="cka").picture().shape[0]
+    many = ag.similar({"x": x, "y": y}, measure=measure, batch=1000)
+    # The measure of unrelated samples, which y is to x: both are draws of one distribution over thousands of products.
+    assert abs(many.chance - abs(many.values[0, 1])) < 0.05
+    if measure != "procrustes":
+        assert many.chance < 0.1
+        assert many.remark == ""
+        assert "few" not in repr(many)
+
+
 # Stores --------------------------------------------------------------------------------------------------------------
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 10, 10, 3), np.uint8)
 

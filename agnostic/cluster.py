@@ -1,0 +1,169 @@
+"""Work on the processes of a Ray cluster: tasks in their order, and those of a process that died again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from agnostic.errors import AgnosticError, InvalidInput, MissingDependency
+from agnostic.text import counted
+
+_AHEAD = 2
+"""Tasks that wait for each worker, or for one before them."""
+_MOST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does at once.
+
+    Attributes:
+        name: for messages: a noun in the plural, such as "samples 8 to 11".
+        work: what the worker's function is called with.
+    """
+
+    name: str
+    work: Any
+
+
+@contextmanager
+def workers(
+    make: Callable[..., Callable[[Any], Any]], given: tuple[Any, ...], count: int | None, address: str | None
+) -> Iterator[Workers]:
+    """Processes of a cluster, which end with the block.
+
+    Args:
+        make: called once in each process, with ``given``, for the function that does its tasks.
+        given: sent to each process once.
+        count: of processes; None: one for each GPU of the cluster, or for each processor where it has no GPU.
+        address: of the cluster; None: the one that runs already, or a local one.
+
+    Raises:
+        InvalidInput: there is no such cluster.
+        MissingDependency: ray is not installed.
+    """
+    ray = _package()
+    with _connected(ray, address):
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_restarts": 0}
+        number = count or gpus or max(1, int(resources.get("CPU", 1)))
+        pool = Workers(ray, ray.remote(**options)(_Worker), ray.put((make, given)), number)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def _package() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise MissingDependency("engine='ray' needs the package ray: pip install 'agnostic-ml[cluster]'") from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Inside, this process is connected to a cluster; one that it started ends with the block."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"cannot connect to the Ray cluster {address!r} ({str(error).splitlines()[0]})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class _Worker:
+    """An actor."""
+
+    def __init__(self, made: tuple[Callable[..., Callable[[Any], Any]], tuple[Any, ...]]) -> None:
+        make, given = made
+        self._function = make(*given)
+
+    def do(self, work: Any) -> Any:
+        return self._function(work)
+
+
+class Workers:
+    """Actors, and the tasks that they are doing.
+
+    Attributes:
+        count: of the actors.
+    """
+
+    def __init__(self, ray: Any, actor: Any, made: Any, count: int) -> None:
+        self._ray, self._actor, self._made, self.count = ray, actor, made, count
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, int, Task]] = {}
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[Any]:
+        """What each task gave, in their order; each is done by the first worker that is free.
+
+        Raises:
+            InvalidInput: a task ended several workers.
+            AgnosticError: what a worker raised: where its task stands in the order, whichever worker was faster.
+        """
+        coming = enumerate(tasks)
+        order: deque[int] = deque()
+        ready: dict[int, Any] = {}
+        waiting: deque[tuple[int, Task]] = deque()
+        tries: dict[int, int] = {}
+        while True:
+            while len(order) < self.count * _AHEAD and (following := next(coming, None)) is not None:
+                order.append(following[0])
+                waiting.append(following)
+            if not order:
+                return
+            while waiting and len(self._busy) < self.count:
+                number, task = waiting.popleft()
+                # Actors are started when there is work for them, so also in the place of one that died.
+                worker = self._idle.pop() if self._idle else self._actor.remote(self._made)
+                self._busy[worker.do.remote(task.work)] = worker, number, task
+            number, task, died, result = self._ended()
+            if died:
+                tries[number] = tries.get(number, 0) + 1
+                if tries[number] < _MOST_TRIES:
+                    waiting.appendleft((number, task))
+                    continue
+                result = InvalidInput(
+                    f"{task.name} ended their worker {counted(_MOST_TRIES, 'time')}: give fewer workers, or less for "
+                    "each to do at once"
+                )
+            ready[number] = result
+            while order and order[0] in ready:
+                found = ready.pop(order.popleft())
+                if isinstance(found, AgnosticError):
+                    raise found
+                yield found
+
+    def _ended(self) -> tuple[int, Task, bool, Any]:
+        """The next task that has ended, whether its worker died, and its result or what the worker refused."""
+        ray = self._ray
+        (reference, *_), _ = ray.wait(list(self._busy), num_returns=1)
+        worker, number, task = self._busy.pop(reference)
+        try:
+            found = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, AgnosticError):
+                raise
+            found = error.cause
+        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError):
+            return number, task, True, None
+        self._idle.append(worker)
+        return number, task, False, found
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in [*self._idle, *(worker for worker, _, _ in self._busy.values())]:
+            self._ray.kill(worker, no_restart=True)
