@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,9 +70,8 @@ def explain(
 
     methods, photos = _checked(method or _DEFAULT), drawing.photos_at(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
-    given = {"inputs": common.example_inputs(inputs or []), "image": common.parse_image(image),
-             "size": common.parse_size(size)}  # fmt: skip
-    asked = {"layer": layer, "steps": steps, "samples": samples, "seed": seed}
+    asked = {"methods": methods, "class": class_, "layer": layer, "steps": steps, "samples": samples, "seed": seed,
+             "size": size, "channels_in": channels_in, "inputs": inputs, "image": image}  # fmt: skip
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
                f"seed-{seed}" if seed else None, size, *drawing.inputs_name(inputs, image))  # fmt: skip
@@ -81,14 +80,14 @@ def explain(
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **_stated(network)}
+        about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **stated(network)}
+        source = {"weights": weights, "card": None if card is None else str(card), "backend": backend, "engine": engine}
         for file, pixels in drawing.readable(photos, single, unreadable):
-            found = _explained(network, pixels, methods, target=class_, channels_in=channels_in, **given, **asked)
+            found = explained(network, pixels, asked)
             label = found[0].labels[0]
             path = out / f"{drawing.file_name(whose, photos[file], 'explain', label, kinds, layer, *options)}.png"
-            made_by = {"fingerprint": about["fingerprint"], "photo": file.name, "methods": methods, "class": label,
-                       "size": size, **asked}  # fmt: skip
-            reports.append(_written(path, found, made_by, about, force, labels))
+            redo = {"command": "explain", "photo": str(file), **asked, **source}
+            reports.append(written(path, found, pixels, {**about, "redo": redo, "labels": labels}, force=force))
             if not json:
                 _say(found, path)
     _tell(reports, unreadable, is_single=single is not None, as_json=json)
@@ -123,7 +122,7 @@ def _checked(methods: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(methods))
 
 
-def _stated(network: Any) -> dict[str, Any]:
+def stated(network: Any) -> dict[str, Any]:
     """The fingerprint of a model, and the versions of what computes it."""
     from agnostic import __version__
     from agnostic.contracts.calls import CALLS
@@ -135,35 +134,59 @@ def _stated(network: Any) -> dict[str, Any]:
     return {"fingerprint": fingerprint(backend, network), "versions": versions}
 
 
-def _explained(network: Any, picture: Any, methods: Sequence[str], **options: Any) -> list[Any]:
-    """An explanation of a photo by each method."""
-    from agnostic.attribution.verb import explain as explained
+def explained(network: Any, pixels: Any, asked: Mapping[str, Any]) -> list[Any]:
+    """An explanation of a photo by each method.
 
+    Args:
+        network: the model.
+        pixels: of the photo.
+        asked: the command's options by name.
+    """
+    from agnostic.attribution.verb import explain as explain_photo
+
+    given = {"inputs": common.example_inputs(asked["inputs"] or []), "image": common.parse_image(asked["image"]),
+             "size": common.parse_size(asked["size"]), "target": asked["class"],
+             **{key: asked[key] for key in ("layer", "steps", "samples", "seed", "channels_in")}}  # fmt: skip
     found = []
-    for name in methods:
+    for name in asked["methods"]:
         with common.progress(f"explaining by {name}", None) as advance:
-            found.append(explained(network, picture, method=name, progress=advance, **options))
+            found.append(explain_photo(network, pixels, method=name, progress=advance, **given))
     return found
 
 
-def _written(
-    path: Path, found: list[Any], made_by: dict[str, Any], about: dict[str, Any], force: bool, labels: bool
-) -> Any:
-    """Write the picture, and tell what it is."""
+def written(path: Path, found: list[Any], pixels: Any, about: Mapping[str, Any], *, force: bool) -> Any:
+    """Write the picture, and tell what it is.
+
+    Args:
+        path: of the picture.
+        found: explanations of one photo.
+        pixels: of the photo.
+        about: what the file says beside what its pixels follow from.
+        force: overwrite a picture of something else.
+    """
+    import hashlib
+
     import numpy as np
 
     from agnostic.files import to_uint8, write_png
     from agnostic.visualization.captions import captioned
     from agnostic.visualization.pictures import check_replaceable
 
+    redo = about["redo"]
+    name = Path(redo["photo"]).name
+    # Another photo of the same name is something else.
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
+    asked = {key: redo[key] for key in ("methods", "size", "layer", "steps", "samples", "seed")}
+    made_by = {"fingerprint": about["fingerprint"], "photo": name, "photo_digest": digest, "class": found[0].labels[0],
+               **asked}  # fmt: skip
     if not force:
         check_replaceable(path, made_by)
     photo = to_uint8(found[0].images[0])
     # Grey, or more channels than a screen has.
     shown = np.repeat(photo[..., :1], 3, -1) if photo.shape[-1] < 3 else photo[..., :3]
     tiles = [tile for one in found for tile in (shown, one.overlays()[0])]
-    captions = [text for one in found for text in (made_by["photo"], f"{one.captions()[0]}  {one.method}")]
-    made = captioned(np.stack(tiles), captions if labels else [""] * len(tiles), columns=2)
+    captions = [text for one in found for text in (name, f"{one.captions()[0]}  {one.method}")]
+    made = captioned(np.stack(tiles), captions if about["labels"] else [""] * len(tiles), columns=2)
     write_png(path, made, {"agnostic": json_format.dumps({**about, **made_by})})
     methods = [
         {"method": one.method, "layer": one.layer, "class": one.labels[0], "probability": one.probabilities[0],

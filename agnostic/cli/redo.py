@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli import classes, common, drawing, filters
+from agnostic.cli import classes, common, drawing, explain, filters
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -27,14 +27,21 @@ def register(app: typer.Typer) -> None:
         epilog=common.example(
             "agnostic redo pictures/efficientnet_lite0-blocks.1-0-7-fourier.png",
             "agnostic redo net-make-conv-0-7-fourier.png --model net.py:make --out again.png",
+            "agnostic redo pictures/net-cat-explain-tabby-grad_cam.png --photo cat.jpg",
         ),
     )(redo)
 
 
 def redo(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A PNG file of agnostic filters or classes.")],
+    picture: Annotated[
+        Path, typer.Argument(metavar="PICTURE", help="A PNG file of agnostic filters, classes or explain.")
+    ],
     model: Annotated[
         str | None, typer.Option("--model", help="The model, in place of the one that the file names.")
+    ] = None,
+    photo: Annotated[
+        Path | None,
+        typer.Option("--photo", help="The photo of an explanation, in place of the one that the file names."),
     ] = None,
     weights: common.WeightsOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the new picture to this file.")] = None,
@@ -42,18 +49,22 @@ def redo(
     device: common.Device = None,
     json: common.Json = False,
 ) -> None:
-    """Draw a picture of filters or classes again from what its file says, and compare it bit by bit.
+    """Draw a picture of filters, classes or an explanation again from what its file says, and compare it bit by bit.
 
     The exit code is 1 where the two differ. A model that is a file of yours is run only if --model names it.
     """
     from agnostic.files import read_image, write_png
 
     said, asked = _said(picture)
-    job = _job(asked, said, model=model, weights=weights, trust=trust, device=device)
+    spec = _spec(said, model)
     with tempfile.TemporaryDirectory(prefix="agnostic-redo-") as folder:
-        drawn = _drawn(job, asked, Path(folder))
-        single = "label" in said
-        new = drawn.image_path(drawn.items[0]) if single else drawn.path
+        if asked.command == _EXPLAIN:
+            new = Path(folder) / "again.png"
+            _explained(new, asked, said, spec, photo=photo, weights=weights, trust=trust, device=device)
+        else:
+            job = _job(asked, said, spec, weights=weights, trust=trust, device=device)
+            drawn = _drawn(job, asked, Path(folder))
+            new = drawn.image_path(drawn.items[0]) if "label" in said else drawn.path
         before, after = read_image(picture), read_image(new)
         changed = _changed_settings(said, new)
         if out is not None:
@@ -76,46 +87,84 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
 
     from agnostic.visualization.pictures import said_by
 
-    asked_for = msgspec.defstruct(
-        "Redo",
-        [
-            ("command", str), ("layer", str), ("items", list[str]), ("recipe", str), ("seed", int),
-            *((name, str | None, None) for name in _TEXTS),
-            *((name, int | None, None) for name in ("steps", "channels_in")),
-            ("inputs", list[str] | None, None),
-        ],
-        forbid_unknown_fields=True,
-    )  # fmt: skip
     said = said_by(picture)
-    if said is None or "redo" not in said:
+    if said is None or not isinstance(said.get("redo"), dict):
         raise InvalidInput(
-            f"{str(picture)!r} does not say how to draw it again: redo takes pictures of 'agnostic filters' "
-            "and 'agnostic classes'"
+            f"{str(picture)!r} does not say how to draw it again: redo takes pictures of 'agnostic filters', "
+            "'agnostic classes' and 'agnostic explain'"
         )
+    fields = _EXPLAINED if said["redo"].get("command") == _EXPLAIN else _DRAWN
+    shape = msgspec.defstruct(
+        "Redo", [*fields, *((name, str | None, None) for name in _TEXTS), ("channels_in", int | None, None),
+                 ("inputs", list[str] | None, None)],
+        forbid_unknown_fields=True, rename={"class_": "class"},
+    )  # fmt: skip
     try:
-        asked = msgspec.convert(said["redo"], asked_for)
+        asked = msgspec.convert(said["redo"], shape)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"what {str(picture)!r} says of how it was made is not valid: {error}") from None
-    if asked.command not in _COMMANDS or not asked.items:  # type: ignore[attr-defined]
-        raise InvalidInput(f"{str(picture)!r} was made by no command that can be repeated: {asked.command!r}")  # type: ignore[attr-defined]
+    command = asked.command  # type: ignore[attr-defined]
+    if command not in (*_COMMANDS, _EXPLAIN) or not (asked.methods if command == _EXPLAIN else asked.items):  # type: ignore[attr-defined]
+        raise InvalidInput(f"{str(picture)!r} was made by no command that can be repeated: {command!r}")
     return said, asked
 
 
-_TEXTS = ("weights", "size", "card", "start", "image", "backend", "engine", "dtype")
-"""Options that are texts, or none."""
+_EXPLAIN = "explain"
+
+_DRAWN: list[Any] = [("command", str), ("layer", str), ("items", list[str]), ("recipe", str), ("seed", int),
+                     ("steps", int | None, None), ("start", str | None, None), ("dtype", str | None, None)]  # fmt: skip
+"""What the file of filters or classes says."""
+
+_EXPLAINED: list[Any] = [("command", str), ("photo", str), ("methods", list[str]), ("steps", int), ("seed", int),
+                         ("samples", int | None, None), ("class_", str | None, None),
+                         ("layer", str | None, None)]  # fmt: skip
+"""What the file of an explanation says."""
+
+_TEXTS = ("weights", "size", "card", "image", "backend", "engine")
+"""Options of both that are texts, or none."""
 
 # A name in a library or of an embedded network; anything else may be a file, whose code would run.
 _NAMED = re.compile(r"[a-z_]+:[\w.-]+|\w+")
 
 
-def _job(
-    asked: Any, said: Mapping[str, Any], *, model: str | None, weights: str | None, trust: bool, device: str | None
-) -> drawing.DrawingJob:
+def _spec(said: Mapping[str, Any], model: str | None) -> str:
+    """The model to load: the user's choice, or the one of the file where no code of a stranger runs with it."""
     spec = said.get("model") if model is None else model
     if not isinstance(spec, str):
         raise InvalidInput("the picture does not say of which model it is: give it as --model")
     if model is None and (_NAMED.fullmatch(spec) is None or Path(spec.partition(":")[0]).suffix):
         raise InvalidInput(f"the picture is of the model {spec!r}, a file whose code would run: give it as --model")
+    return spec
+
+
+def _explained(
+    path: Path, asked: Any, said: Mapping[str, Any], spec: str, *, photo: Path | None, weights: str | None,
+    trust: bool, device: str | None,
+) -> None:  # fmt: skip
+    """Write the picture of an explanation again."""
+    import msgspec
+
+    from agnostic.attribution.methods import check_method
+    from agnostic.files import read_image
+    from agnostic.models.load import loaded
+
+    for name in asked.methods:
+        check_method(name)
+    pixels = read_image(Path(asked.photo) if photo is None else photo)
+    redo = msgspec.to_builtins(asked)
+    with loaded(
+        spec, device=device, backend=asked.backend, engine=asked.engine, weights=weights or asked.weights, trust=trust,
+        card=_path(asked.card),
+    ) as network:  # fmt: skip
+        found = explain.explained(network, pixels, redo)
+        about = {**explain.stated(network), "redo": redo, "labels": said.get("labels") is not False, "model": spec,
+                 "weights": weights or asked.weights}  # fmt: skip
+        explain.written(path, found, pixels, about, force=True)
+
+
+def _job(
+    asked: Any, said: Mapping[str, Any], spec: str, *, weights: str | None, trust: bool, device: str | None
+) -> drawing.DrawingJob:
     columns = said.get("columns", 8)
     return drawing.job(
         spec, weights=weights or asked.weights, recipe=asked.recipe, size=asked.size, channels_in=asked.channels_in,
@@ -155,7 +204,19 @@ def _changed_settings(said: Mapping[str, Any], new: Path) -> list[str]:
     from agnostic.visualization.pictures import said_by
 
     now = said_by(new) or {}
-    keys = ("fingerprint", "layer", "recipe", "size", "seed", "preprocessing", "dtype", "start", "inputs", "versions")
+    keys = (
+        "fingerprint",
+        "photo_digest",
+        "layer",
+        "recipe",
+        "size",
+        "seed",
+        "preprocessing",
+        "dtype",
+        "start",
+        "inputs",
+        "versions",
+    )
     return [key for key in keys if said.get(key) != now.get(key)]
 
 
@@ -183,5 +244,5 @@ def _difference(before: Any, after: Any) -> str:
 def _why(changed: Sequence[str]) -> str:
     if not changed:
         return "; the settings are the same, so the machine is another, or one that does not repeat its own sums"
-    names = {"fingerprint": "the model's weights", "versions": "versions of libraries"}
+    names = {"fingerprint": "the model's weights", "photo_digest": "the photo", "versions": "versions of libraries"}
     return f"; other now: {', '.join(names.get(key, key) for key in changed)}"

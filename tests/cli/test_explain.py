@@ -82,3 +82,27 @@ def test_json_and_mistakes(explain: Callable[..., int], tmp_path: Path, capsys: 
     assert explain("--method", "gradient", "--class", "1", function="make") == 0
     capsys.readouterr()
     assert explain("--method", "gradient", "--class", "1", "--force") == 0
+
+
+def test_an_explanation_is_drawn_again(explain: Callable[..., int], model: Path, tmp_path: Path, capsys: Any) -> None:
+    options = ("--method", "lrp", "--method", "smoothgrad", "--class", "2", "--seed", "3", "--samples", "4")
+    assert explain(*options, "--json") == 0
+    picture, again = Path(json.loads(capsys.readouterr().out)["path"]), tmp_path / "again.png"
+    redo = ("redo", str(picture), "--model", f"{model}:make")
+    assert main([*redo, "--out", str(again)]) == 0
+    assert capsys.readouterr().out == f"{picture}: drawn again, bit for bit the same\n"
+    before, after = (json.loads(Image.open(path).text["agnostic"]) for path in (picture, again))
+    assert before["redo"] == after["redo"]
+    assert before["photo_digest"] == after["photo_digest"]
+    other = tmp_path / "elsewhere" / "photo.png"
+    write_png(other, np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8))
+    assert main([*redo, "--photo", str(other)]) == 1
+    assert "other now: the photo" in capsys.readouterr().out
+    # Another photo of the same name is not written over the first.
+    assert explain(*options, photo=other) == 2
+    assert "--force" in capsys.readouterr().err
+    said = json.loads(Image.open(picture).text["agnostic"])
+    said["redo"]["methods"] = ["no_method"]
+    write_png(again, read_image(picture), {"agnostic": json.dumps(said)})
+    assert main(["redo", str(again), "--model", f"{model}:make"]) == 2
+    assert "no method 'no_method'" in capsys.readouterr().err
