@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from agnostic.errors import InvalidInput
 from agnostic.extract.inputs import Preparation
-from agnostic.extract.samples import Sample, SampleSource, label_or_none
+from agnostic.extract.samples import Sample, SampleSource, label_or_none, stored_name
 from agnostic.text import counted
 
 _AHEAD = 2
@@ -71,7 +71,8 @@ def _prepared(preparation: Preparation, start: int, found: list[tuple[str, Sampl
         rows.append(preparation.blank() if row is None else row)
         problems.append(problem)
         labels.append(label_or_none(None if sample is None else sample.label))
-    return ReadBatch(start, [name for name, _, _ in found], labels, problems, preparation.batch(rows))
+    names = [stored_name(name) for name, _, _ in found]
+    return ReadBatch(start, names, labels, list(map(stored_name, problems)), preparation.batch(rows))
 
 
 def batches(

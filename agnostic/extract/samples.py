@@ -448,6 +448,11 @@ def _leaves(spec: Any) -> Iterator[Any]:
         yield spec
 
 
+def stored_name(name: str) -> str:
+    """A name or message as a store has it: bytes that are no text, as file systems allow them, are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def label_or_none(label: int | None) -> int:
     """The label as a store has it."""
     return _NO_LABEL if label is None else label

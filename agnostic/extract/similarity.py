@@ -165,8 +165,8 @@ def similar(
         raise InvalidInput(
             f"{counted(len(chosen), 'sample')} of {count} can be compared, and at least {_FEWEST} are needed"
         )
-    rows = {name: _read(first, name, chosen) for name in first}
-    columns = rows if second is first else {name: _read(second, name, chosen) for name in second}
+    rows = {name: _finite(first, name, chosen) for name in first}
+    columns = rows if second is first else {name: _finite(second, name, chosen) for name in second}
     if measure in ("cka", "kernel_cka"):
         parts = np.array_split(rng.permutation(len(chosen)), max(1, -(-len(chosen) // batch)))
         parts = [np.sort(part) for part in parts if len(part) >= _FEWEST] or [np.arange(len(chosen))]
@@ -197,6 +197,9 @@ def _opened(given: Given) -> ActivationStore | dict[str, Array]:
         return given
     if isinstance(given, Mapping):
         found = {str(name): np.asarray(x) for name, x in given.items()}
+        wrong = [f"{name!r}: {x.dtype}" for name, x in found.items() if x.dtype.kind not in "buif"]
+        if wrong:
+            raise InvalidInput(f"arrays to compare have real numbers, not {', '.join(wrong)}")
         if len({len(x) for x in found.values() if x.ndim}) != 1 or any(x.ndim < 2 for x in found.values()):
             shapes = ", ".join(f"{name}: {x.shape}" for name, x in found.items())
             raise InvalidInput(f"arrays to compare have a row for each sample, and as many of them, not {shapes}")
@@ -221,6 +224,18 @@ def _shared(first: Any, second: Any) -> tuple[int, npt.NDArray[np.int64]]:
     for store in stores:
         readable &= store.readable
     return counts[0], np.flatnonzero(readable)
+
+
+def _finite(source: Any, name: str, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(n, d) float32 of the chosen samples, which a measure can compare."""
+    found = _read(source, name, chosen)
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if len(bad):
+        raise InvalidInput(
+            f"layer {name!r} has numbers that are not finite, first for sample {chosen[bad[0]]}: no measure compares "
+            "them"
+        )
+    return found
 
 
 def _read(source: Any, name: str, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

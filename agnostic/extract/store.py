@@ -31,6 +31,7 @@ from agnostic.taps.stores import (
     inside,
     is_local,
     layer_path,
+    opened_array,
     opened_group,
     packed,
     read_header,
@@ -60,8 +61,8 @@ def only_writer(where: str) -> Iterator[None]:
         yield
         return
     folder = Path(where)
-    made = not folder.exists()
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -218,7 +219,7 @@ class StoreWriter:
 
     def _resize(self, count: int, when: Callable[[int], bool]) -> None:
         for path in _paths_of_rows(self.header):
-            array = self._group[path]
+            array = opened_array(self._group, self.where, path)
             if when(array.shape[0]):
                 array.resize((count, *array.shape[1:]))
 
@@ -283,7 +284,7 @@ class RowWriter:
         found = self._arrays.get(path)
         # Where the number of samples is not known, arrays grow.
         if found is None or found.shape[0] < count:
-            found = self._arrays[path] = self.group[path]
+            found = self._arrays[path] = opened_array(self.group, self.where, path)
         return found
 
 

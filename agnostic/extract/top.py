@@ -14,7 +14,7 @@ from agnostic import display
 from agnostic.checks import whole_number
 from agnostic.errors import InvalidInput
 from agnostic.extract.charts import marked
-from agnostic.extract.samples import SampleSource, samples_of
+from agnostic.extract.samples import SampleSource, samples_of, stored_name
 from agnostic.models.preparing import resized
 from agnostic.taps.stores import ActivationStore, StoredLayer, StoredTap, open_store
 from agnostic.text import counted
@@ -82,7 +82,7 @@ class TopSamples:
         assert source.read is not None
         assert self.size is not None
         sample = source.read(int(self.positions[number]))
-        if sample.name != self.names[number]:
+        if stored_name(sample.name) != self.names[number]:
             raise InvalidInput(
                 f"sample {self.positions[number]} of the data set is {sample.name!r}, and in the store "
                 f"{self.names[number]!r}: give the data set that was extracted"
@@ -109,6 +109,8 @@ class TopSamples:
 
         from agnostic.files import write_png
 
+        if not self.names:
+            raise InvalidInput(f"no sample excites channel {self.channel} of {self.layer!r}: there is nothing to show")
         told = {"layer": self.layer, "channel": self.channel, "samples": self.names, "values": self.values.tolist()}
         captions = [f"{value:.3g} {name}" for name, value in zip(self.names, self.values, strict=True)]
         title = f"{self.layer} channel {self.channel}"

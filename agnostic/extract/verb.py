@@ -125,6 +125,10 @@ def extract(
     whole_number("batch_size", batch_size, 1)
     _one_of("dtype", dtype, DTYPES)
     _one_of("engine", engine, ENGINES)
+    if workers is not None:
+        whole_number("workers", workers, 1)
+    if address is not None and engine != "ray":
+        raise InvalidInput(f"address={address!r} is for engine='ray': leave it out")
     samples = samples_of(dataset, field)
     first = first_sample(samples)
     how = preparation(
@@ -169,8 +173,6 @@ def _run(
 
         run_on_cluster(model, samples, how, writer, workers, done, address)
         return
-    if address is not None:
-        raise InvalidInput(f"address={address!r} is for engine='ray': leave it out")
     run_local(model, samples, how, writer, workers, done)
 
 
@@ -187,7 +189,8 @@ def _existing(
 
 # The header ----------------------------------------------------------------------------------------------------------
 def _reductions(reduce: str | Iterable[str] | None) -> tuple[str, ...]:
-    given = ("values",) if reduce is None else (reduce,) if isinstance(reduce, str) else tuple(reduce)
+    several = isinstance(reduce, Iterable) and not isinstance(reduce, str)
+    given: tuple[Any, ...] = ("values",) if reduce is None else tuple(reduce) if several else (reduce,)
     for name in given:
         _one_of("reduce", name, NAMES)
     if not given:
@@ -309,6 +312,8 @@ def _problem(layer: Layer, x: Any, batch: int, reduce: tuple[str, ...]) -> str |
     samples = x.shape[axes.index("N")] if axes and "N" in axes else x.shape[0] if len(x.shape) and not axes else None
     if samples is None or int(samples) != batch:
         return f"its output {tuple(map(int, x.shape))} has no axis for the {batch} samples of the batch"
+    if 0 in x.shape:
+        return f"its output {tuple(map(int, x.shape))} has no numbers"
     if "values" not in reduce and (axes is None or "C" not in axes):
         known = "its axes are not known" if axes is None else f"its axes {axes} have no channels"
         return f"{known}, and only reduce='values' does without"

@@ -170,7 +170,31 @@ def read_header(where: str) -> tuple[Any, StoreHeader]:
         raise InvalidInput(
             f"the store {where!r} is a {header.format!r} of version {header.version}, not {FORMAT!r} of {VERSION}"
         )
+    _check_consistent(where, group, header)
     return group, header
+
+
+def _check_consistent(where: str, group: Any, header: StoreHeader) -> None:
+    """Raise InvalidInput for numbers that no run writes."""
+    count = header.samples
+    wrong = header.shard < 1 or header.batch < 1 or header.top < 0 or (count is not None and count < 0)
+    if header.complete and not wrong:
+        own = opened_array(group, where, "sample").shape
+        wrong = count is None or own != (count,)
+    if wrong:
+        raise InvalidInput(f"the store {where!r} is damaged: its header does not fit what it holds")
+
+
+def opened_array(group: Any, where: str, path: str) -> Any:
+    """What is at a path of a store.
+
+    Raises:
+        InvalidInput: it is not there, or damaged.
+    """
+    try:
+        return group[path]
+    except (KeyError, OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"the store {where!r} is damaged: {path!r} cannot be read ({_first_line(error)})") from None
 
 
 def _near(path: Path) -> str:
@@ -407,7 +431,12 @@ class ActivationStore(Mapping[str, StoredLayer]):
             listed = f" ({', '.join(known)})" if len(known) < 9 else f" ({counted(len(known), 'layer')} are)"
             raise UnknownName(f"layer {name!r} is not in the store {self.path!r}{listed}{nearest(name, known)}")
         base = layer_path(name)
-        names = list(self._array_of(base).array_keys())
+        try:
+            names = list(self._array_of(base).array_keys())
+        except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise InvalidInput(
+                f"the store {self.path!r} is damaged: {base!r} cannot be read ({_first_line(error)})"
+            ) from None
         rows = {x: self._rows(f"{base}/{x}") for x in OF_SAMPLES if x in names}
         if self._checkpoint is None:
             others = sorted(set(names) - set(rows))
@@ -427,12 +456,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
         return len(self.header.layers)
 
     def _array_of(self, path: str) -> Any:
-        try:
-            return self._group[path]
-        except (KeyError, OSError, ValueError, TypeError) as error:
-            raise InvalidInput(
-                f"the store {self.path!r} is damaged: {path!r} cannot be read ({_first_line(error)})"
-            ) from None
+        return opened_array(self._group, self.path, path)
 
     def _rows(self, path: str) -> StoredRows:
         return StoredRows(self._array_of(path), self.done, self.path)

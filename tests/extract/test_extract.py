@@ -442,6 +442,74 @@ def test_damage_is_told(model: Any, tmp_path: Path) -> None:
         store["conv"]["values"][8:16]
 
 
+def test_damaged_stores_of_every_kind(model: Any, tmp_path: Path) -> None:
+    import shutil
+
+    arguments: dict[str, Any] = {"reduce": "mean", "batch_size": 4, "shard": 8}
+    whole, partial, path = tmp_path / "whole.zarr", tmp_path / "partial.zarr", tmp_path / "a.zarr"
+    ag.extract(model, IMAGES, "conv", whole, **arguments)
+    with pytest.raises(Stopped):
+        ag.extract(model, IMAGES, "conv", partial, progress=stop_after(12), **arguments)
+
+    def damaged(source: Path, file: str, before: str | None, after: str = "") -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(source, path)
+        if before is None:
+            shutil.rmtree(path / file)
+        else:
+            text = (path / file).read_text()
+            assert before in text
+            (path / file).write_text(text.replace(before, after))
+
+    array = "layers/conv/mean"
+    cases = [
+        (whole, "zarr.json", '"samples": 23', '"samples": 99'),
+        (whole, "zarr.json", '"samples": 23', '"samples": -1'),
+        (whole, "zarr.json", '"shard": 8', '"shard": 0'),
+        (whole, f"{array}/zarr.json", "{", ""),
+        (whole, "layers/conv", None, ""),
+        (whole, "sample", None, ""),
+    ]
+    for source, *change in cases:
+        damaged(source, *change)  # type: ignore[arg-type]
+        with pytest.raises(ag.InvalidInput, match="is damaged"):
+            ag.similar(path, batch=8)
+    for change in ([array, None], [f"{array}/zarr.json", "{", ""]):
+        damaged(partial, *change)
+        with pytest.raises(ag.InvalidInput, match="is damaged: 'layers/conv/mean' cannot be read"):
+            ag.extract(model, IMAGES, "conv", path, **arguments)
+    damaged(whole, f"{array}/zarr.json", "{", "{")
+    (path / array / "c" / "1" / "0").unlink()
+    with pytest.raises(ag.InvalidInput, match="layer 'conv' has numbers that are not finite, first for sample 8"):
+        ag.similar(path, batch=8)
+
+
+def test_names_that_are_no_text(model: Any, tmp_path: Path) -> None:
+    from agnostic.files import write_png
+
+    photos = tmp_path / "my photos"
+    for name, image in zip(["new\nline.png", "☃ b.png", "c.png"], IMAGES, strict=False):
+        write_png(photos / name, image)
+    os.rename(photos / "c.png", os.fsencode(photos) + b"/b\xff.png")
+    (photos / "d.png").write_bytes(b"")
+    store = ag.extract(model, photos, "conv", tmp_path / "a b.zarr", reduce="mean", size=8)
+    assert set(store.samples.tolist()) == {"new\nline.png", "☃ b.png", "b\\xff.png", "d.png"}
+    assert list(store.unreadable) == ["d.png"]
+    ag.top(store, "conv", 1).save(tmp_path / "top.png")
+
+
+@pytest.mark.parametrize("index", [1, -1])
+def test_an_output_without_numbers_cannot_be_stored(index: int, tmp_path: Path) -> None:
+    class Empty(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.narrow(index, 0, 0)
+
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), Empty())
+    store = ag.extract(network, IMAGES, "*", tmp_path / "a.zarr", reduce=["max", "covariance"])
+    assert list(store.header.left_out) == ["1"]
+    assert "has no numbers" in store.header.left_out["1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -449,6 +517,11 @@ def test_damage_is_told(model: Any, tmp_path: Path) -> None:
         ({"reduce": []}, "not an empty list"),
         ({"dtype": "float64"}, "dtype is one of float32"),
         ({"engine": "spark"}, "engine is one of local, ray"),
+        ({"reduce": 3}, "reduce is one of .*, not 3"),
+        ({"workers": 0}, "workers must be an integer of 1 or more"),
+        ({"workers": "2"}, "workers must be an integer"),
+        ({"address": "x"}, "is for engine='ray'"),
+        ({"store": "a" * 300}, "cannot write .* name too long"),
         ({"batch_size": 4, "shard": 6}, "shard is a multiple of batch_size=4, not 6"),
         ({"dataset": np.zeros((0, 8, 8, 3))}, "the data set is empty"),
         ({"dataset": 3}, "3 is no data set"),

@@ -120,6 +120,15 @@ def test_minibatches_are_averaged_by_the_criterion() -> None:
     assert ag.similar({"x": X}, {"z": Z}, batch=20, seed=3).values[0, 0] == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_cannot_be_compared_is_a_sentence() -> None:
+    broken = np.where(np.arange(60)[:, None] == 7, np.nan, X)
+    for measure in ("cka", "svcca"):
+        with pytest.raises(ag.InvalidInput, match="layer 'x' has numbers that are not finite, first for sample 7"):
+            ag.similar({"x": broken}, measure=measure)
+    with pytest.raises(ag.InvalidInput, match="arrays to compare have real numbers, not 'x': <U1"):
+        ag.similar({"x": np.full((9, 3), "x")})
+
+
 def test_a_constant_layer_is_like_nothing() -> None:
     found = ag.similar({"x": X, "constant": np.ones((60, 3))}, batch=30)
     assert found.values[1].tolist() == [0, 0]
