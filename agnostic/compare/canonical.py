@@ -17,6 +17,7 @@ from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value, givers_of, read_counts, substituted
 from agnostic.program.passes import biases_absorbed, is_identity, used
 from agnostic.program.runs import Run
+from agnostic.program.vocabulary import get
 from agnostic.tables import filling
 
 Form = Callable[[Node, Builder], bool]
@@ -353,6 +354,8 @@ def _last_step(node: Node, builder: Builder) -> bool:
         axis, x = giver.attributes["axes"][axis], giver.operands[0]
         giver = builder.giver(x)
     if giver is None or giver.operator not in ("lstm", "gru", "rnn") or x != giver.outputs[0]:
+        return False
+    if isinstance(dict(zip(get(giver.operator).operands, giver.operands, strict=False)).get("mask"), Value):
         return False
     time = 1 if giver.attributes.get("batch_first") else 0
     last = 0 if giver.attributes.get("reverse") else giver.outputs[0].shape[time] - 1

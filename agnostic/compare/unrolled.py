@@ -10,6 +10,7 @@ from typing import Any
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
 from agnostic.program.runs import Run
+from agnostic.program.vocabulary import get
 
 LAYERS = ("lstm", "gru", "rnn")
 
@@ -32,12 +33,21 @@ def unrolled(run: Run) -> Run:
     program = run.program
     builder = Builder.of(program)
     for node in program.nodes:
-        if node.operator not in LAYERS or node.attributes.get("batch_first") or len(node.operands) > 7:
+        if node.operator not in LAYERS or node.attributes.get("batch_first") or _has_projection(node):
             builder.nodes.append(node)
             continue
         builder.origin = NodeOrigin.of(node)
         _layer(node, builder)
     return replace(run, program=replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes)))
+
+
+def _has_projection(node: Node) -> bool:
+    return node.operator == "lstm" and _operand(node, "projection") is not None
+
+
+def _operand(node: Node, name: str) -> Any:
+    place = get(node.operator).operands.index(name)
+    return node.operands[place] if place < len(node.operands) else None
 
 
 def _layer(node: Node, builder: Builder) -> None:
@@ -46,6 +56,7 @@ def _layer(node: Node, builder: Builder) -> None:
     x, *rest = node.operands
     states, (kernel, recurrent, *biases) = rest[:count], rest[count:]
     one, two = (*biases, None, None)[:2]
+    mask = _operand(node, "mask")
     both = builder.giver(one) if isinstance(one, Value) and two is None else None
     if both is not None and both.operator == "add":
         one, two = both.operands  # a bias of the input and one of the state
@@ -61,8 +72,14 @@ def _layer(node: Node, builder: Builder) -> None:
     times = range(x.shape[0])
     for time in reversed(times) if node.attributes.get("reverse") else times:
         given = emit("select", fixed, axis=0, index=time)
-        now = step(emit, node, given, now, recurrent, two, units)
-        outputs.append(now[0])
+        new = step(emit, node, given, now, recurrent, two, units)
+        outputs.append(new[0])
+        if mask is not None:
+            seen = emit("reshape", emit("select", mask, axis=0, index=time), shape=(-1, 1))
+            other = 0.0 if node.attributes.get("zeros", True) else now[0]
+            outputs[-1] = emit("where", seen, new[0], other, dtype=x.dtype)
+            new = tuple(emit("where", seen, *pair, dtype=x.dtype) for pair in zip(new, now, strict=True))
+        now = new
     if node.attributes.get("reverse"):
         outputs.reverse()
     emit("stack", tuple(outputs), axis=0)

@@ -76,6 +76,24 @@ def regions(program: Program, layered: Collection[Value]) -> Region:
     return root
 
 
+def given_alike(root: Region, wanted: set[Value]) -> dict[str, set[Value]]:
+    """By layers that are called several times, what one call gives to somebody, in all calls."""
+    readers = readers_of(root.nodes)
+    calls: dict[str, list[Region]] = defaultdict(list)
+    for region in root.regions:
+        calls[region.path].append(region)
+    found: dict[str, set[Value]] = {}
+    for path, regions in calls.items():
+        results = [[value for node in region.nodes for value in node.outputs] for region in regions]
+        if not path or len(regions) < 2 or len({len(values) for values in results}) > 1:
+            continue
+        given = [set(interface(region, readers, wanted)[1]) for region in regions]
+        for alike in zip(*results, strict=True):
+            if any(value in values for value, values in zip(alike, given, strict=True)):
+                found.setdefault(path, set()).update(alike)
+    return found
+
+
 def _of_weights_alone(root: Region, weights: set[Value]) -> set[int]:
     """The calls whose only inputs are weights that no other call reads. A layer cannot be called without inputs."""
     readers = readers_of(root.nodes)
@@ -103,13 +121,13 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kep
         by_path: dict[str, list[Region]] = defaultdict(list)
         for region in root.regions:
             by_path[region.path].append(region)
-        readers = readers_of(root.nodes)
+        readers, alike = readers_of(root.nodes), given_alike(root, wanted)
         unequal = {
             path
             for path, found in by_path.items()
             if path
             and len(found) > 1
-            and len({(signature(x, readers, wanted), _weights(x, owners)) for x in found}) > 1
+            and len({(signature(x, readers, wanted | alike.get(path, set())), _weights(x, owners)) for x in found}) > 1
         }
         if not unequal:
             return

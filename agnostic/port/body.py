@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agnostic.port.code import Apply, Code, Loop, Name, Ref, identifier, refs, replaced, text
+from agnostic.port.code import Apply, At, Code, Loop, Name, Ref, identifier, refs, replaced, text
 from agnostic.program.nodes import Value
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def lines_of(
         dying = [names[v] for v in dict.fromkeys(refs(code)) if last[v] == place and v in names and ":" not in v.dtype]
         alive = {name for v, name in names.items() if last.get(v, -1) > place}
         for target in targets:
+            if target not in last:
+                names[target] = "_"
+                continue
             reusable = next((name for name in dying if name not in alive), None)
             name = reusable or next((x for x in LETTERS if x not in alive), None) or identifier("value", alive)
             names[target] = name
@@ -109,14 +112,17 @@ def _inlined(
     uses.update(outputs)
     found: list[tuple[tuple[Value, ...], Code, tuple[str, ...]]] = []
     for statement in statements:
-        code, moved = statement.code, statement.moved
+        targets, code, moved = statement.targets, statement.code, statement.moved
+        read = [place for place, target in enumerate(targets) if uses[target]]
+        if len(read) == 1 < len(targets) and not isinstance(code, Loop):
+            targets, code = (targets[read[0]],), At(code, read[0])
         while found:
-            targets, inner, before = found[-1]
+            given, inner, before = found[-1]
             if isinstance(inner, Loop) or isinstance(code, Loop):
                 break
-            if len(targets) != 1 or uses[targets[0]] != 1 or targets[0] not in set(refs(code)):
+            if len(given) != 1 or uses[given[0]] != 1 or given[0] not in set(refs(code)):
                 break
-            [target] = targets
+            [target] = given
 
             def instead(piece: Code, target: Value = target, inner: Code = inner) -> Code:
                 return inner if isinstance(piece, Ref) and piece.value == target else piece
@@ -126,7 +132,7 @@ def _inlined(
                 break
             code, moved = joined, tuple(dict.fromkeys((*before, *moved)))
             found.pop()
-        found.append((statement.targets, code, moved))
+        found.append((targets, code, moved))
     return found
 
 

@@ -6,7 +6,7 @@ sequence, a mask repeated for each item of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from agnostic.program.passes import used
 def simple_constants(program: Program) -> Program:
     """Replace constants by operators that compute them, where possible."""
     first: dict[Value, Node] = {}
+    by_call, computed = _by_call(program), {v for node in program.nodes for v in node.outputs}
     for node in program.nodes:
         for value in node.reads:
             first.setdefault(value, node)
@@ -35,17 +36,55 @@ def simple_constants(program: Program) -> Program:
         if smaller is not None:
             leaves.append(smaller)
         reader = first[leaf.value]
-        placed = [
-            replace(n, module=reader.module, kind=reader.kind, file=reader.file, line=reader.line, calls=reader.calls)
-            for n in nodes
-        ]
-        before.setdefault(id(reader), []).extend(placed)
+        calls = _home(leaf.value, reader.calls, by_call, computed)
+        module, kind = reader.module, reader.kind
+        if calls != reader.calls:
+            module = calls[-1].partition("@")[0]
+            kind = program.modules.get(module, program.name)
+        placed = [replace(n, module=module, kind=kind, file=reader.file, line=reader.line, calls=calls) for n in nodes]
+        first_inside = reader
+        if calls != reader.calls:
+            key = reader.calls[len(calls)]
+            first_inside = by_call[key.partition("@")[0]][key][0]
+        before.setdefault(id(first_inside), []).extend(placed)
         instead[leaf.value] = nodes[-1].outputs[0]
     nodes = []
     for node in program.nodes:
         nodes += [*before.get(id(node), []), substituted(node, instead)]
     outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
     return used(replace(program, nodes=tuple(nodes), leaves=tuple(leaves), outputs=outputs))
+
+
+def _by_call(program: Program) -> dict[str, dict[str, list[Node]]]:
+    """The nodes of each call of a layer, by the layer's path."""
+    found: dict[str, dict[str, list[Node]]] = {}
+    for node in program.nodes:
+        for key in node.calls[1:]:
+            found.setdefault(key.partition("@")[0], {}).setdefault(key, []).append(node)
+    return found
+
+
+def _home(
+    value: Value, calls: tuple[str, ...], by_call: Mapping[str, Mapping[str, list[Node]]], computed: Collection[Value]
+) -> tuple[str, ...]:
+    """The calls inside of which a constant is made: outside of those that are given another value at another time."""
+    while len(calls) > 1:
+        own = by_call[calls[-1].partition("@")[0]]
+        others = (nodes for key, nodes in own.items() if key != calls[-1])
+        if not any(_is_argument(value, own[calls[-1]], nodes, computed) for nodes in others):
+            break
+        calls = calls[:-1]
+    return calls
+
+
+def _is_argument(value: Value, nodes: Sequence[Node], others: Sequence[Node], computed: Collection[Value]) -> bool:
+    """Whether a constant of one call of a layer is in its other call a value that was computed before that call."""
+    made = {v for node in others for v in node.outputs}
+    return any(
+        a == value and b in computed and b not in made and node.operator == other.operator
+        for node, other in zip(nodes, others, strict=False)
+        for a, b in zip(node.operands, other.operands, strict=False)
+    )
 
 
 def _computed(leaf: Leaf, highest: int) -> tuple[list[Node], Leaf | None] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agnostic.program.nodes import Array, Leaf, Node, Program, Value, substituted
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, substituted
 from agnostic.program.passes import used
 from agnostic.program.vocabulary import evaluate, get, is_computable
 
@@ -59,6 +59,7 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
         for leaf in program.leaves
         if leaf.role != "input"
     }
+    equal = _first_of_equals(givers)
     new: dict[Value, Leaf] = {}
     arrays: dict[str, Array] = {}
     nodes = []
@@ -70,6 +71,7 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
                 continue
             if _is_moved(value, givers):
                 continue
+            value = equal[value]
             if value not in new:
                 name = f"{node.module}.{word}" if node.module else word
                 while name in names:
@@ -77,7 +79,7 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
                 names.add(name)
                 arrays[name] = _computed(value, givers, known)
                 new[value] = Leaf(name, "parameter", Value(-1 - len(new), value.shape, value.dtype))
-            instead[value] = new[value].value
+            instead[node.operands[place]] = new[value].value  # type: ignore[index]
         nodes.append(substituted(node, instead))
     if not new:
         return Folded(program, {})
@@ -109,6 +111,21 @@ def _of_weights_alone(program: Program) -> dict[Value, Node]:
         if values and fit and all(v in fixed or v in found for v in values):
             found |= dict.fromkeys(node.outputs, node)
     return found
+
+
+def _first_of_equals(givers: Mapping[Value, Node]) -> dict[Value, Value]:
+    """For each of these results the first that is computed alike: a layer computes its weights at each of its calls."""
+    first: dict[Value, Value] = {}
+
+    def representative(value: Value) -> Value:
+        return first.get(value, value)
+
+    known: dict[object, tuple[Value, ...]] = {}
+    for node in {id(node): node for node in givers.values()}.values():
+        operands = [map_values(operand, representative) for operand in node.operands]
+        key = repr((node.operator, operands, sorted(node.attributes.items(), key=str)))
+        first |= zip(node.outputs, known.setdefault(key, node.outputs), strict=True)
+    return first
 
 
 def _computed(value: Value, givers: Mapping[Value, Node], known: Mapping[Value, Array]) -> Array:

@@ -20,6 +20,7 @@ from agnostic.port.laid import (
 from agnostic.port.layout import IMAGES, LayoutState, mapped, whole
 from agnostic.port.orders import axes_beside, cut_apart, in_common_factors, isolated, match_of, refined
 from agnostic.program.nodes import Node, Value
+from agnostic.program.vocabulary import get
 from agnostic.tables import filling
 
 LayoutRule = Callable[[LayoutState, Node], None]
@@ -413,7 +414,11 @@ def _recurrent(state: LayoutState, node: Node) -> None:
     if x.order != (batch, time, channels) or node.attributes.get("batch_first") or not batch or not time:
         default(state, node)
         return
-    others = [map_source(state, operand) for operand in node.operands[1:]]
+    *others, mask = (*node.operands[1:], None)[: get(node.operator).operands.index("mask")]
+    others = [map_source(state, operand) for operand in others]
+    if isinstance(mask, Value):
+        laid = state.of(mask)
+        others.append(state.realized(laid, laid.axes[::-1]))
     outputs, *last = state.emit([x.value, *others], {**node.attributes, "batch_first": True})
     new = fresh(outputs.shape[-1])
     state.give((time, batch, new), (batch, time, new), outputs)

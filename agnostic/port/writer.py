@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from agnostic.port.blocks import Region, interface, regions
+from agnostic.port.blocks import Region, given_alike, interface, regions
 from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
@@ -113,6 +113,7 @@ class Blocks:
         self.readers = readers_of(program.nodes)
         candidates = self._candidates()
         self.tree = regions(program, {w.value for nodes in candidates.values() for w in nodes[0][1].weights})
+        self.alike = given_alike(self.tree, self.wanted)
         self.place: dict[int, str] = {}
         for region in self.tree.regions:
             for item in region.items:
@@ -231,7 +232,7 @@ class Blocks:
     def _interface(self, region: Region) -> tuple[list[Value], list[Value]]:
         if not region.path:
             return [leaf.value for leaf in self.program.of_role("input")], [v for _, v in self.program.outputs]
-        taken, given = interface(region, self.readers, self.wanted)
+        taken, given = interface(region, self.readers, self.wanted | self.alike.get(region.path, set()))
         owned = {w.value for node in region.nodes if id(node) in self.layers for w in self.layers[id(node)][1].weights}
         inside = f"{region.path}."
         inputs = [

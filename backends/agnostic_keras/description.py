@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,11 +58,12 @@ def _describe(name: str, layer: keras.Layer) -> LayerDescription:
 
 def _training(layer: keras.Layer) -> bool:
     """Whether the layer's place in a symbolic graph fixes ``training=True``; what a ``call`` says is not seen."""
-    for node in getattr(layer, "_inbound_nodes", ()):
-        arguments = node.arguments
-        if arguments.kwargs.get("training") is True:
-            return True
-    return False
+    nodes = getattr(layer, "_inbound_nodes", ())
+    if not any(node.arguments.kwargs.get("training") is True for node in nodes):
+        return False
+    # Layers that prepare images have True as their default, which is in the graph, and no choice of the user's.
+    default = inspect.signature(layer.call).parameters.get("training")
+    return default is None or default.default is not True
 
 
 # Arrays and activations -----------------------------------------------------------------------------------------------

@@ -358,23 +358,23 @@ def as_tensor(weight):
     return None if weight is None else ops.convert_to_tensor(weight)
 ''',
     "scan": '''
-def scan(step, state, fixed, lengths, reverse):
-    """A step for each time; from its length on, a sequence keeps its state and gives zeros."""
-    if lengths is None:
+def scan(step, state, fixed, mask, zeros, reverse):
+    """A step for each time; where a place is not seen, the state stays, and zeros or the state are given."""
+    if mask is None:
         return ops.scan(step, state, fixed, reverse=reverse)
 
-    def padded(state, given):
-        now, time = given
+    def masked(state, given):
+        now, seen = given
         new, output = step(state, now)
-        seen = ops.expand_dims(time < ops.cast(lengths, "int32"), -1)
-        return ops.where(seen, new, state), ops.where(seen, output, ops.zeros_like(output))
+        other = ops.zeros_like(output) if zeros else state
+        return ops.where(seen, new, state), ops.where(seen, output, other)
 
-    return ops.scan(padded, state, (fixed, ops.arange(fixed.shape[0], dtype="int32")), reverse=reverse)
+    return ops.scan(masked, state, (fixed, ops.expand_dims(mask, -1)), reverse=reverse)
 ''',
     "lstm": '''
 def lstm(
-    x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, lengths=None, reverse=False,
-    batch_first=False,
+    x, h, c, kernel, recurrent, input_bias=None, recurrent_bias=None, projection=None, mask=None, zeros=True,
+    reverse=False, batch_first=False,
 ):
     """A long short-term memory over (time, batch, channels): all outputs, the last one, the last cell state."""
     weights = (h, c, kernel, recurrent, input_bias, recurrent_bias, projection)
@@ -383,6 +383,7 @@ def lstm(
     c = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[0] // 4), x.dtype) if c is None else c
     fixed = ops.matmul(x, ops.transpose(kernel))
     fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
+    mask = ops.swapaxes(mask, 0, 1) if batch_first and mask is not None else mask
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
 
@@ -397,14 +398,14 @@ def lstm(
         return state, state
 
     size = h.shape[-1]
-    state, states = scan(step, ops.concatenate([h, c], axis=-1), fixed, lengths, reverse)
+    state, states = scan(step, ops.concatenate([h, c], axis=-1), fixed, mask, zeros, reverse)
     states = ops.swapaxes(states, 0, 1) if batch_first else states
     return states[..., :size], state[..., :size], state[..., size:]
 ''',
     "gru": '''
 def gru(
-    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, lengths=None, reset_after=True, reverse=False,
-    batch_first=False,
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, mask=None, reset_after=True, zeros=True,
+    reverse=False, batch_first=False,
 ):
     """A gated recurrent unit over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
@@ -412,6 +413,7 @@ def gru(
     h = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
     fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
+    mask = ops.swapaxes(mask, 0, 1) if batch_first and mask is not None else mask
     fixed = fixed if input_bias is None else fixed + input_bias
 
     def step(h, now):
@@ -423,13 +425,13 @@ def gru(
         h = (1 - z) * ops.tanh(xn + ops.sigmoid(xr + hr) * hn) + z * h
         return h, h
 
-    h, outputs = scan(step, h, fixed, lengths, reverse)
+    h, outputs = scan(step, h, fixed, mask, zeros, reverse)
     return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "rnn": '''
 def rnn(
-    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, lengths=None, activation="tanh", reverse=False,
-    batch_first=False,
+    x, h, kernel, recurrent, input_bias=None, recurrent_bias=None, mask=None, activation="tanh", zeros=True,
+    reverse=False, batch_first=False,
 ):
     """A simple recurrent layer over (time, batch, channels), or batch first: all outputs, and the last one."""
     weights = (h, kernel, recurrent, input_bias, recurrent_bias)
@@ -437,6 +439,7 @@ def rnn(
     h = ops.zeros((ops.shape(x)[0 if batch_first else 1], recurrent.shape[1]), x.dtype) if h is None else h
     fixed = ops.matmul(x, ops.transpose(kernel))
     fixed = ops.swapaxes(fixed, 0, 1) if batch_first else fixed
+    mask = ops.swapaxes(mask, 0, 1) if batch_first and mask is not None else mask
     if input_bias is not None:
         fixed = fixed + input_bias + recurrent_bias
     activate = getattr(ops, activation)
@@ -445,7 +448,7 @@ def rnn(
         h = activate(now + ops.matmul(h, ops.transpose(recurrent)))
         return h, h
 
-    h, outputs = scan(step, h, fixed, lengths, reverse)
+    h, outputs = scan(step, h, fixed, mask, zeros, reverse)
     return (ops.swapaxes(outputs, 0, 1) if batch_first else outputs), h
 ''',
     "gather": '''

@@ -17,7 +17,7 @@ import numpy as np
 from keras import tree
 
 from agnostic.program.builder import Builder
-from agnostic.program.nodes import Value
+from agnostic.program.nodes import Node, Value
 from agnostic.program.operators.products import explicit
 from agnostic.tables import filling
 from agnostic_keras import engines
@@ -83,6 +83,14 @@ class Call:
         """The type of the output."""
         return str(keras.backend.standardize_dtype(self.spec.dtype))
 
+    def real(self, *values: Any) -> list[Any]:
+        """The values, integers among them as numbers of the output's type: a product of both is real."""
+        found = list(values)
+        for place, x in enumerate(values):
+            if isinstance(x, Value) and not _is_real(x.dtype) and _is_real(self.dtype):
+                found[place] = self.emit("cast", x, dtype=self.dtype)
+        return found
+
     def emit(self, operator: str, *operands: Any, **attributes: Any) -> Value:
         """Write a node of one output."""
         value: Value = self.recorder.builder.emit(operator, *operands, **attributes)
@@ -92,6 +100,10 @@ class Call:
         """Write a node of several outputs."""
         values: tuple[Value, ...] = self.recorder.builder.emit(operator, *operands, **attributes)
         return values
+
+
+def _is_real(dtype: str) -> bool:
+    return "float" in dtype or "complex" in dtype
 
 
 Reader = Callable[[Call], Any]
@@ -124,7 +136,7 @@ def _many(numbers: Any, rank: int) -> tuple[int, ...]:
 # Products -------------------------------------------------------------------------------------------------------------
 @reads("Matmul")
 def _matmul(c: Call) -> Value:
-    a, b = c["x1"], c["x2"]
+    a, b = c.real(c["x1"], c["x2"])
     if len(b.shape) == 2 and c.recorder.builder.is_weight(b):
         return c.emit("linear", a, c.emit("permute", b, axes=(1, 0)))
     return c.emit("matmul", a, b)
@@ -136,7 +148,7 @@ def _dot(c: Call) -> Value:
     if not (isinstance(a, Value) and isinstance(b, Value) and a.shape and b.shape):
         return c.emit("multiply", a, b)
     if len(b.shape) <= 2:
-        return c.emit("matmul", a, b)
+        return c.emit("matmul", *c.real(a, b))
     return _contracted(c, a, b, (len(a.shape) - 1,), (len(b.shape) - 2,))
 
 
@@ -159,7 +171,7 @@ def _contracted(c: Call, a: Value, b: Value, left: Sequence[int], right: Sequenc
     for i, j in zip(left, right, strict=True):
         second[j] = first[i]
     kept = [x for i, x in enumerate(first) if i not in left] + [x for j, x in enumerate(second) if j not in right]
-    return c.emit("einsum", (a, b), equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
+    return c.emit("einsum", tuple(c.real(a, b)), equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
 
 
 @reads("Inner")
@@ -182,7 +194,7 @@ def _outer(c: Call) -> Value:
 
 @reads("Einsum")
 def _einsum(c: Call) -> Value:
-    operands = c["operands"]
+    operands = tuple(c.real(*c["operands"]))
     return c.emit("einsum", operands, equation=explicit(c.op.subscripts, [len(x.shape) for x in operands]))
 
 
@@ -840,8 +852,14 @@ def _roll(c: Call) -> Value:
 def _flip(c: Call) -> Value:
     given = {"Fliplr": 1, "Flipud": 0}.get(type(c.op).__name__, getattr(c.op, "axis", None))
     axes = tuple(range(c.rank)) if given is None else _axes(given, c.rank)
+
     # A recurrent layer that runs backwards turns its outputs, and Bidirectional turns them back.
-    find = c.recorder.builder.giver
+    def find(x: Value) -> Node | None:
+        giver = c.recorder.builder.giver(x)
+        if giver is not None and giver.operator == "identity" and isinstance(giver.operands[0], Value):
+            return find(giver.operands[0])
+        return giver
+
     giver = find(c.x)
     if giver is not None and giver.operator == "permute":
         order, turned = giver.attributes["axes"], giver.operands[0]
@@ -1380,7 +1398,7 @@ def _flattened(recorder: Recorder, layer: Any, x: Any) -> Any:
 
 def _time_distributed(recorder: Recorder, layer: Any, x: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
     """All times at once, as one long batch; Keras runs them one after the other, which is the same in inference."""
-    if mask is not None:
+    if mask is not None and layer.layer._call_has_mask_arg:
         return NotImplemented
     batch, times, *rest = recorder.value(x).shape
     flat = keras.ops.reshape(x, (batch * times, *rest))
@@ -1415,7 +1433,30 @@ def _einsum_dense(recorder: Recorder, layer: Any, x: Any, *args: Any, training: 
     return symbol if layer.activation is None else layer.activation(symbol)
 
 
+def _conv_lstm_cell(recorder: Recorder, cell: Any, x: Any, states: Any, training: Any = None, **kwargs: Any) -> Any:
+    """All gates of an image as one convolution each of the input and of the state; Keras runs one a gate."""
+    if (training and (cell.dropout or cell.recurrent_dropout)) or cell.data_format != "channels_last":
+        return NotImplemented
+    h, c = states
+    rank, ones = cell.rank, (1,) * cell.rank
+
+    def convolved(x: Any, kernel: Any, bias: Any, **options: Any) -> Any:
+        y = keras.ops.conv(x, kernel, **options)
+        return y if bias is None else keras.ops.add(y, bias)
+
+    bias = cell.bias if cell.use_bias else None
+    given = convolved(x, cell.kernel, bias, strides=cell.strides, padding=cell.padding,
+                      dilation_rate=cell.dilation_rate, data_format=cell.data_format)  # fmt: skip
+    kept = convolved(h, cell.recurrent_kernel, None, strides=ones, padding="same", data_format=cell.data_format)
+    gates = keras.ops.split(keras.ops.add(given, kept), 4, axis=rank + 1)
+    i, f, o = (cell.recurrent_activation(gates[place]) for place in (0, 1, 3))
+    c = keras.ops.add(keras.ops.multiply(f, c), keras.ops.multiply(i, cell.activation(gates[2])))
+    h = keras.ops.multiply(o, cell.activation(c))
+    return h, [h, c]
+
+
 LAYERS: Mapping[str, LayerReader] = {
+    "ConvLSTMCell": _conv_lstm_cell,
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout"),
         _dropout,

@@ -66,7 +66,7 @@ def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Pr
 def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
     """See :meth:`agnostic.contracts.program.Programs.recorded`."""
     recorder, found = read(model, inputs, opaque)
-    given = [np.array(numpy(x)) for x in tree.flatten(_native(model, inputs))]
+    given = [np.array(numpy(x)) for x in in_order(_native(model, inputs))]
     weights = {name: np.array(numpy(variable)) for name, variable in _variables(model).items()}
     arrays = leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
     return list(custom.recorded(found, recorder.customs, arrays, recorder.value))
@@ -420,9 +420,12 @@ class Recorder:
         if not keras.ops.is_tensor(x):
             return x
         if id(x) not in self._symbols:
-            array = numpy(x)
-            value = self.builder.leaf(f"constant_{len(self._kept)}", "constant", array.shape, str(array.dtype), array)
-            self._kept.append(x)
+            value = self._constant(x)
+            if not isinstance(value, Value):
+                array = numpy(x)
+                name = f"constant_{len(self._kept)}"
+                value = self.builder.leaf(name, "constant", array.shape, str(array.dtype), array)
+                self._kept.append(x)
             self._symbols[id(x)] = self.symbolic(value)
         return self._symbols[id(x)]
 
@@ -517,13 +520,14 @@ def _title(model: keras.Layer) -> str:
 
 
 def _input_names(model: keras.Layer, given: Any) -> list[str]:
-    count = len(tree.flatten(given))
+    count = sum(1 for _ in in_order(given))
     declared = getattr(model, "inputs", None)
-    if declared:
+    if isinstance(given, Mapping):
+        # In the user's order; Keras sorts the keys of a dict, and so what the model declares.
+        names = [path for path, _ in _paths(given)]
+    elif declared:
         names = [str(x._keras_history.operation.name) for x in declared]
         names = ["inputs"] if len(names) == 1 and _UNNAMED.fullmatch(names[0]) else names
-    elif isinstance(given, Mapping):
-        names = [".".join(map(str, path)) for path, _ in tree.flatten_with_path(given)]
     else:
         names = [name for name in model._call_signature.parameters if name not in ("training", "mask")]
     return names if len(names) == count and len(set(names)) == count else [f"input_{i}" for i in range(count)]

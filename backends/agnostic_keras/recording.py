@@ -34,7 +34,7 @@ def obstacle(model: keras.Layer) -> str | None:
 def record(model: keras.Layer, inputs: Any) -> Run:
     """See :meth:`agnostic.contracts.recording.Recordings.record`."""
     recorder, program = read(model, inputs)
-    given = [np.array(calls.numpy(x)) for x in tree.flatten(_native(model, inputs))]
+    given = [np.array(calls.numpy(x)) for x in calls.in_order(_native(model, inputs))]
     names = [leaf.name for leaf in program.of_role("input")]
     weights = {name: np.array(calls.numpy(variable)) for name, variable in _variables(model).items()}
     by_result = {call.results: call for call in recorder.customs}

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src import activations, backend, ops
 from keras.src.layers.rnn import gru, lstm, rnn
 
 from agnostic.patching import Replacement
 from agnostic.program.nodes import Value
+from agnostic_keras import engines
 from agnostic_keras.operations import Recorder
 
 
@@ -20,7 +22,7 @@ def patches(recorder: Recorder) -> list[tuple[Any, str, Replacement]]:
 
     def inner(original: Callable[..., Any], layer: Any, sequences: Any, initial_state: Any, mask: Any,
               training: bool = False) -> Any:  # fmt: skip
-        found = None if tree.flatten(mask)[0] is not None else _whole(recorder, layer, sequences, initial_state)
+        found = _whole(recorder, layer, sequences, initial_state, tree.flatten(mask)[0])
         if found is not None:
             return found
         return original(layer, sequences, initial_state, mask=mask, training=training)
@@ -37,7 +39,7 @@ def _not_here(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError  # so that the layer takes its general way
 
 
-def _whole(recorder: Recorder, layer: Any, sequences: Any, initial_state: Any) -> Any:
+def _whole(recorder: Recorder, layer: Any, sequences: Any, initial_state: Any, mask: Any) -> Any:
     """(last output, outputs, states) by one operator of the vocabulary; None where none is the layer's."""
     cell, kind = layer.cell, type(layer).__name__
     if kind not in ("LSTM", "GRU", "SimpleRNN") or not type(layer).__module__.startswith("keras."):
@@ -56,14 +58,41 @@ def _whole(recorder: Recorder, layer: Any, sequences: Any, initial_state: Any) -
     states = [recorder.value(state) for state in tree.flatten(initial_state)]
     x = recorder.emit("permute", recorder.value(sequences), axes=(1, 0, 2))
     weights = _weights(recorder, cell, kind)
-    run, *last = recorder.emit(operator, x, *states, *weights, reverse=bool(layer.go_backwards), **extra)
+    seen = []
+    if mask is not None:
+        seen = [recorder.emit("permute", recorder.value(ops.cast(mask, "bool")), axes=(1, 0))]
+        weights += [None] * (operator == "lstm")  # no projection
+        extra = {**extra, "zeros": bool(layer.zero_output_for_mask)}
+    run, *last = recorder.emit(operator, x, *states, *weights, *seen, reverse=bool(layer.go_backwards), **extra)
     # Keras gives the outputs in the order in which they were computed.
-    outputs = None
-    if layer.return_sequences:
-        run = recorder.emit("flip", run, axes=(0,)) if layer.go_backwards else run
-        outputs = recorder.symbolic(recorder.emit("permute", run, axes=(1, 0, 2)))
+    run = recorder.emit("flip", run, axes=(0,)) if layer.go_backwards and (layer.return_sequences or seen) else run
+    given = _from_first(recorder, layer, run, seen[0], states[0]) if seen and not layer.zero_output_for_mask else run
     symbols = [recorder.symbolic(value) for value in last]
-    return symbols[0], symbols[0] if outputs is None else outputs, symbols
+    final = symbols[0]
+    if given is not run or (seen and layer.zero_output_for_mask):
+        final = recorder.symbolic(recorder.emit("select", given, axis=0, index=run.shape[0] - 1))
+    if not layer.return_sequences:
+        return final, final, symbols
+    return final, recorder.symbolic(recorder.emit("permute", given, axes=(1, 0, 2))), symbols
+
+
+def _from_first(recorder: Recorder, layer: Any, run: Value, mask: Value, start: Value) -> Value:
+    """Zeros until the first place that is seen, which is what most engines give, and not the given state."""
+    if (engines.current().UNSEEN_GIVES_STATE and not layer.unroll) or _is_zero(recorder, start):
+        return run
+    mask = recorder.emit("flip", mask, axes=(0,)) if layer.go_backwards else mask
+    count = recorder.emit("cumulative", recorder.emit("cast", mask, dtype="int32"), function="sum", axis=0)
+    begun = recorder.emit("reshape", recorder.emit("binary", count, 0, function="greater", dtype="bool"),
+                          shape=(*mask.shape, 1))  # fmt: skip
+    result: Value = recorder.emit("where", begun, run, 0.0, dtype=run.dtype)
+    return result
+
+
+def _is_zero(recorder: Recorder, value: Value) -> bool:
+    giver = recorder.builder.giver(value)
+    arrays = (leaf.array for leaf in recorder.builder.leaves if leaf.value == value and leaf.array is not None)
+    full = giver is not None and giver.operator == "full" and giver.operands[0] == 0
+    return full or any(not np.any(array) for array in arrays)
 
 
 def _weights(recorder: Recorder, cell: Any, kind: str) -> list[Value | None]:
@@ -109,10 +138,10 @@ def _unrolled(
         new = list(new)
         if mask is not None:
             there = ops.cast(at(mask, time), "bool")
-            if zero_output_for_mask or (unroll and not outputs):
-                before = ops.zeros_like(output)
+            if engines.current().UNSEEN_GIVES_STATE and not unroll and not zero_output_for_mask:
+                before = _last_output(states)
             else:
-                before = outputs[-1] if unroll else _last_output(states)
+                before = ops.zeros_like(output) if zero_output_for_mask or not outputs else outputs[-1]
             output = _chosen(there, output, before)
             new = tree.map_structure(lambda n, s, there=there: _chosen(there, n, s), new, states)
         states = new

@@ -269,17 +269,17 @@ _RECURRENT = ("kernel", "recurrent", "input_bias", "recurrent_bias")
 
 @reads("lstm")
 def _lstm(emit: Emit, a: Mapping[str, Any]) -> Any:
-    operands = (a[name] for name in ("x", "h", "c", *_RECURRENT, "projection", "lengths"))
-    return emit("lstm", *operands, **_options(a, "reverse", "batch_first"))
+    operands = (a[name] for name in ("x", "h", "c", *_RECURRENT, "projection", "mask"))
+    return emit("lstm", *operands, **_options(a, "zeros", "reverse", "batch_first"))
 
 
 @reads("gru")
 def _gru(emit: Emit, a: Mapping[str, Any]) -> Any:
-    operands = (a[name] for name in ("x", "h", *_RECURRENT, "lengths"))
-    return emit("gru", *operands, **_options(a, "reset_after", "reverse", "batch_first"))
+    operands = (a[name] for name in ("x", "h", *_RECURRENT, "mask"))
+    return emit("gru", *operands, **_options(a, "reset_after", "zeros", "reverse", "batch_first"))
 
 
 @reads("rnn")
 def _rnn(emit: Emit, a: Mapping[str, Any]) -> Any:
-    operands = (a[name] for name in ("x", "h", *_RECURRENT, "lengths"))
-    return emit("rnn", *operands, function=a["activation"], **_options(a, "reverse", "batch_first"))
+    operands = (a[name] for name in ("x", "h", *_RECURRENT, "mask"))
+    return emit("rnn", *operands, function=a["activation"], **_options(a, "zeros", "reverse", "batch_first"))

@@ -42,6 +42,7 @@ from agnostic.port.layout import Rearrangement
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, fixed, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
+from agnostic.program.vocabulary import get
 from agnostic.tables import filling
 from agnostic_keras.channels_first import expression as channels_first_expression
 from agnostic_keras.channels_first import layer as channels_first_layer
@@ -828,7 +829,8 @@ def _one_hot(c: Call) -> Code:
 @spells("lstm", "gru", "rnn")
 def _recurrent(c: Call) -> Code:
     names = {"function": "activation"}
-    options = {names.get(name, name): value for name, value in c.node.attributes.items() if value is not False}
+    defaults = get(c.node.operator).defaults
+    options = {names.get(name, name): x for name, x in c.node.attributes.items() if x != defaults[name]}
     return call(c.node.operator, *c.operands, **options)
 
 

@@ -1206,6 +1206,7 @@ def _levels(c: Call, operator: str, starts: list[Any], lengths: Any, extra: dict
     x = c["input"]
     if c["batch_first"]:
         x = c.emit("permute", x, axes=(1, 0, 2))
+    mask = [] if lengths is None else [_before(c, x.shape[0], lengths)]
     directions = 2 if c["bidirectional"] else 1
     count = len(c["params"]) // (c["num_layers"] * directions)
     lasts: list[list[Value]] = [[] for _ in starts]
@@ -1218,8 +1219,8 @@ def _levels(c: Call, operator: str, starts: list[Any], lengths: Any, extra: dict
             kernel, recurrent, *rest = weights
             biases = rest[:2] if c["has_biases"] else [None, None]
             projection = rest[-1:] if len(rest) in (1, 3) else []
-            if lengths is not None:
-                projection = [*(projection or [None] * (operator == "lstm")), lengths]
+            if mask:
+                projection = [*(projection or [None] * (operator == "lstm")), *mask]
             run, *final = c.emit_several(
                 operator, x, *states, kernel, recurrent, *biases, *projection, reverse=bool(direction), **extra
             )
@@ -1230,6 +1231,12 @@ def _levels(c: Call, operator: str, starts: list[Any], lengths: Any, extra: dict
     if c["batch_first"]:
         x = c.emit("permute", x, axes=(1, 0, 2))
     return (x, *(c.emit("stack", tuple(kept), axis=0) for kept in lasts))
+
+
+def _before(c: Call, count: int, lengths: Value) -> Value:
+    """(time, batch): whether a time is within a sequence."""
+    times = c.emit("reshape", c.emit("arange", 0, count, dtype=lengths.dtype, length=count), shape=(count, 1))
+    return c.emit("binary", times, lengths, function="less", dtype="bool")
 
 
 def _gates(c: Call, h: Value) -> tuple[Value, Value]:

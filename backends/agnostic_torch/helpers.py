@@ -78,49 +78,104 @@ def recurrent(layer, x, *states, reverse=False):
     last = last if isinstance(last, tuple) else (last,)
     return (outputs.flip(time) if reverse else outputs, *(state[0] for state in last))
 ''',
-    "gru": '''
-def gru(x, h, kernel, recurrent, bias=None, recurrent_bias=None, reset_after=True, reverse=False, batch_first=False):
-    """A gated recurrent unit with its gates in the order r, z, n."""
-    x = x.transpose(0, 1) if batch_first else x
-    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
-    fixed, units, outputs = F.linear(x, kernel, bias), h.shape[-1], []
-    second = None if recurrent_bias is None else recurrent_bias[2 * units :]
+    "recurrent_masked": '''
+def recurrent_masked(layer, x, mask, *states, zeros=True, reverse=False):
+    """As recurrent, over the places that a mask shows; elsewhere states stay, and zeros or the state are given."""
+    if not layer.batch_first:
+        x, mask = x.transpose(0, 1), mask.transpose(0, 1)
+    x, mask = (x.flip(1), mask.flip(1)) if reverse else (x, mask)
+    # What is seen comes first, as a packed sequence; each place then takes the output of the last one that was seen.
+    count, order = mask.sum(1), torch.argsort((~mask).int(), dim=1, stable=True)
+    x = x.take_along_dim(order[..., None], 1)
+    x = x if layer.batch_first else x.transpose(0, 1)
+    packed = nn.utils.rnn.pack_padded_sequence(
+        x, count.clamp(min=1).cpu(), batch_first=layer.batch_first, enforce_sorted=False
+    )
+    given = [state[None] for state in states]
+    outputs, last = layer(packed, *([tuple(given)] if len(given) > 1 else given))
+    last = last if isinstance(last, tuple) else (last,)
+    outputs, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.shape[1])
+    place = mask.cumsum(1) - 1
+    outputs = outputs.take_along_dim(place.clamp(min=0)[..., None], 1)
+    before = states[0][:, None] if states and not zeros else 0.0
+    outputs = torch.where((mask if zeros else place >= 0)[..., None], outputs, before)
+    outputs = outputs.flip(1) if reverse else outputs
+    last = (torch.where(count[:, None] > 0, new[0], states[n] if states else 0.0) for n, new in enumerate(last))
+    return (outputs if layer.batch_first else outputs.transpose(0, 1), *last)
+''',
+    "steps": '''
+def steps(step, x, states, mask=None, zeros=True, reverse=False):
+    """A step for each time; at places that the mask does not show, states stay, and zeros or the state are given."""
+    outputs = []
     for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
-        first = None if recurrent_bias is None else recurrent_bias[: 2 * units]
-        xr, xz, xn = fixed[t].chunk(3, dim=-1)
-        gates = F.linear(h, recurrent[: 2 * units], first)
-        r, z = torch.sigmoid(xr + gates[:, :units]), torch.sigmoid(xz + gates[:, units:])
+        new = step(x[t], states)
+        seen = None if mask is None else mask[t][:, None]
+        outputs.append(new[0] if mask is None else torch.where(seen, new[0], 0.0 if zeros else states[0]))
+        states = new if mask is None else [torch.where(seen, *pair) for pair in zip(new, states)]
+    return torch.stack(outputs[::-1] if reverse else outputs), *states
+''',
+    "gru": '''
+def gru(
+    x, h, kernel, recurrent, bias=None, recurrent_bias=None, mask=None, reset_after=True, zeros=True, reverse=False,
+    batch_first=False,
+):
+    """A gated recurrent unit with its gates in the order r, z, n."""
+    x, mask = (x.transpose(0, 1), None if mask is None else mask.transpose(0, 1)) if batch_first else (x, mask)
+    h = x.new_zeros(x.shape[1], recurrent.shape[1]) if h is None else h
+    units = h.shape[-1]
+    first, second = (None, None) if recurrent_bias is None else recurrent_bias.split((2 * units, units))
+
+    def step(now, states):
+        (h,) = states
+        xr, xz, xn = now.chunk(3, dim=-1)
+        r, z = F.linear(h, recurrent[: 2 * units], first).chunk(2, dim=-1)
+        r, z = torch.sigmoid(xr + r), torch.sigmoid(xz + z)
         if reset_after:
             n = torch.tanh(xn + r * F.linear(h, recurrent[2 * units :], second))
         else:
             n = torch.tanh(xn + F.linear(r * h, recurrent[2 * units :], second))
-        h = (1 - z) * n + z * h
-        outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs, dim=1 if batch_first else 0), h
+        return [(1 - z) * n + z * h]
+
+    y, h = steps(step, F.linear(x, kernel, bias), [h], mask, zeros, reverse)
+    return (y.transpose(0, 1) if batch_first else y), h
 ''',
     "lstm": '''
 def lstm(
-    x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, reverse=False, batch_first=False
+    x, h, c, kernel, recurrent, bias=None, recurrent_bias=None, projection=None, mask=None, zeros=True, reverse=False,
+    batch_first=False,
 ):
     """A long short-term memory with its gates in the order i, f, g, o."""
     time = 1 if batch_first else 0
-    x = x.flip(time) if reverse else x
     h = x.new_zeros(x.shape[1 - time], recurrent.shape[1]) if h is None else h
     c = x.new_zeros(x.shape[1 - time], len(recurrent) // 4) if c is None else c
     biases = [] if bias is None else [bias, torch.zeros_like(bias) if recurrent_bias is None else recurrent_bias]
     weights = [kernel, recurrent, *biases, *([] if projection is None else [projection])]
+    if mask is not None:
+        x, mask = (x.transpose(0, 1), mask.transpose(0, 1)) if batch_first else (x, mask)
+        y, h, c = steps(lambda now, last: torch.lstm_cell(now, last, *weights), x, [h, c], mask, zeros, reverse)
+        return (y.transpose(0, 1) if batch_first else y), h, c
+    x = x.flip(time) if reverse else x
     y, h, c = torch.lstm(x, (h[None], c[None]), weights, bool(biases), 1, 0.0, False, False, batch_first)
     return y.flip(time) if reverse else y, h[0], c[0]
 ''',
     "rnn": '''
-def rnn(x, h, kernel, recurrent, bias=None, recurrent_bias=None, function="tanh", reverse=False, batch_first=False):
+def rnn(
+    x, h, kernel, recurrent, bias=None, recurrent_bias=None, mask=None, function="tanh", zeros=True, reverse=False,
+    batch_first=False,
+):
     """A plain recurrent layer."""
     time = 1 if batch_first else 0
-    x = x.flip(time) if reverse else x
     h = x.new_zeros(x.shape[1 - time], recurrent.shape[1]) if h is None else h
     biases = [] if bias is None else [bias, torch.zeros_like(bias) if recurrent_bias is None else recurrent_bias]
+    weights = [kernel, recurrent, *biases]
+    if mask is not None:
+        x, mask = (x.transpose(0, 1), mask.transpose(0, 1)) if batch_first else (x, mask)
+        cell = torch.rnn_relu_cell if function == "relu" else torch.rnn_tanh_cell
+        y, h = steps(lambda now, last: [cell(now, *last, *weights)], x, [h], mask, zeros, reverse)
+        return (y.transpose(0, 1) if batch_first else y), h
+    x = x.flip(time) if reverse else x
     run = torch.rnn_relu if function == "relu" else torch.rnn_tanh
-    y, h = run(x, h[None], [kernel, recurrent, *biases], bool(biases), 1, 0.0, False, False, batch_first)
+    y, h = run(x, h[None], weights, bool(biases), 1, 0.0, False, False, batch_first)
     return y.flip(time) if reverse else y, h[0]
 ''',
     "SharedDropout": '''

@@ -277,9 +277,10 @@ def _dropout_layer(node: Node) -> LayerNode | None:
     return LayerNode(call("SharedDropout", p=rate, axes=tuple(axes)), direct, (), "stochastic_depth")
 
 
-def _has_lengths(node: Node) -> bool:
-    """Whether a recurrent operator is told where each sequence ends."""
-    return value_at(node, get(node.operator).operands.index("lengths")) is not None
+def _has_mask(node: Node) -> bool:
+    """Whether a recurrent operator is told which places it sees."""
+    place = get(node.operator).operands.index("mask")
+    return place < len(node.operands) and node.operands[place] is not None
 
 
 def _recurrent_layer(node: Node) -> LayerNode | None:
@@ -287,7 +288,7 @@ def _recurrent_layer(node: Node) -> LayerNode | None:
     states = 2 if operator == "lstm" else 1
     kernel, recurrent = value_at(node, 1 + states), value_at(node, 2 + states)
     projection = value_at(node, 5 + states) if operator == "lstm" else None
-    if kernel is None or recurrent is None or not given.get("reset_after", True) or _has_lengths(node):
+    if kernel is None or recurrent is None or not given.get("reset_after", True):
         return None
     if given.get("function", "tanh") not in ("tanh", "relu"):
         return None
@@ -306,11 +307,15 @@ def _recurrent_layer(node: Node) -> LayerNode | None:
     constructor = call(f"nn.{operator.upper()}", input_size=kernel.shape[1], hidden_size=units, **options)
     if any(biases) and not all(biases):
         constructor = call("zeroed", constructor, "bias_hh_l0" if biases[0] else "bias_ih_l0")
-    reverse = {"reverse": True} if given.get("reverse") else {}
+    options = {name: given[name] for name in ("zeros", "reverse") if name in given} if _has_mask(node) else {
+        "reverse": given.get("reverse", False)}  # fmt: skip
+    options = {name: value for name, value in options.items() if value != get(operator).defaults[name]}
 
     def apply(layer: Code, operands: Sequence[Code]) -> Code:
-        given = [state for state in operands[1 : 1 + states] if state is not None]
-        return call("recurrent", layer, operands[0], *given, **reverse)
+        started = [state for state in operands[1 : 1 + states] if state is not None]
+        if _has_mask(node):
+            return call("recurrent_masked", layer, operands[0], operands[-1], *started, **options)
+        return call("recurrent", layer, operands[0], *started, **options)
 
     return LayerNode(constructor, apply, weights_at(node, **places), operator)
 
@@ -871,11 +876,13 @@ def _one_hot(c: Call) -> Code:
 # Recurrent layers whose weights are no layer's own --------------------------------------------------------------------
 @spells("lstm", "gru", "rnn")
 def _recurrent(c: Call) -> Code:
-    if _has_lengths(c.node):
-        raise Unwritable("over sequences of several lengths has no spelling in torch")
-    options = {name: value for name, value in c.node.attributes.items() if (name, value) not in (
-        ("reverse", False), ("batch_first", False), ("reset_after", True), ("function", "tanh"))}  # fmt: skip
-    return call(c.node.operator, *c.operands, **options)
+    operator = get(c.node.operator)
+    operands = dict(zip(operator.operands, c.operands, strict=False))
+    if _has_mask(c.node) and operands.get("projection") is not None:
+        raise Unwritable("with a mask and a projection of weights that are shared has no spelling in torch")
+    options = {name: x for name, x in c.node.attributes.items() if x != operator.defaults[name]}
+    mask = {"mask": operands.pop("mask")} if _has_mask(c.node) else {}
+    return call(c.node.operator, *operands.values(), **mask, **options)
 
 
 @spells("sample")

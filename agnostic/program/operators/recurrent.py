@@ -28,12 +28,15 @@ def _lstm_shape(
     return (*x[:2], recurrent[1]), (batch, recurrent[1]), (batch, recurrent[0] // 4)
 
 
-def _flops(x: Shape, h: Any, *shapes: Any, out: Any, **attributes: Any) -> int:
-    return sum(2 * x[0] * x[1] * size(matrix) for matrix in shapes if matrix is not None and len(matrix) == 2)
+def _flops(x: Shape, h: Any, kernel: Shape, recurrent: Shape, *rest: Any, out: Any, **attributes: Any) -> int:
+    return 2 * x[0] * x[1] * (size(kernel) + size(recurrent))
 
 
-def _lstm_flops(x: Shape, h: Any, c: Any, *shapes: Any, out: Any, **attributes: Any) -> int:
-    return _flops(x, h, *shapes, out=out)
+def _lstm_flops(
+    x: Shape, h: Any, c: Any, kernel: Shape, recurrent: Shape, input_bias: Any = None, recurrent_bias: Any = None,
+    projection: Any = None, mask: Any = None, *, out: Any, **attributes: Any,
+) -> int:  # fmt: skip
+    return _flops(x, h, kernel, recurrent, out=out) + 2 * x[0] * x[1] * size(projection or (0,))
 
 
 def _started(state: Array | None, x: Array, units: int) -> Array:
@@ -48,15 +51,18 @@ def _times(x: Array, reverse: bool) -> range:
     return range(len(x) - 1, -1, -1) if reverse else range(len(x))
 
 
-def _seen(t: int, lengths: Array | None) -> Any:
-    return True if lengths is None else (t < lengths)[:, None]
+def _chosen(mask: Array | None, t: int, new: Array, old: Array | int, batch_first: bool) -> Array:
+    """What is new where the place is seen, else what was."""
+    if mask is None:
+        return new
+    return np.where(_turned(mask, batch_first)[t].astype(bool)[:, None], new, old)
 
 
 @operator(shape=_lstm_shape, flops=_lstm_flops)
 def lstm(
     x: Array, h: Array | None, c: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, projection: Array | None = None, lengths: Array | None = None, *,
-    reverse: bool = False, batch_first: bool = False,
+    recurrent_bias: Array | None = None, projection: Array | None = None, mask: Array | None = None, *,
+    zeros: bool = True, reverse: bool = False, batch_first: bool = False,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The long short-term memory: all outputs, the last output and the last cell state.
 
@@ -70,9 +76,10 @@ def lstm(
         recurrent: R, (4 units, O).
         input_bias, recurrent_bias: b and d, (4 units,).
         projection: (O, units): h' is multiplied by it.
-        lengths: (batch,); from its length on, a sequence keeps its states and gives zeros. None: all are whole.
+        mask: (time, batch), whether a place is seen; where it is not, the states stay. None: all places are seen.
+        zeros: what is given where a place is not seen: zeros, else the state h.
         reverse: from the last time to the first.
-        batch_first: x and all outputs are (batch, time, ...).
+        batch_first: x, the mask and all outputs are (batch, time, ...).
 
     Source: Hochreiter, Schmidhuber, 1997; Gers et al., 2000.
     """
@@ -86,16 +93,15 @@ def lstm(
         cell = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
         new = _sigmoid(o) * np.tanh(cell)
         new = new if projection is None else new @ projection.T
-        seen = _seen(t, lengths)
-        h, c = np.where(seen, new, h), np.where(seen, cell, c)
-        outputs[t] = np.where(seen, new, 0)
+        outputs[t] = _chosen(mask, t, new, 0 if zeros else h, batch_first)
+        h, c = _chosen(mask, t, new, h, batch_first), _chosen(mask, t, cell, c, batch_first)
     return _turned(outputs, batch_first), h, c
 
 
 @operator(shape=_shape, flops=_flops)
 def gru(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, lengths: Array | None = None, *, reset_after: bool = True,
+    recurrent_bias: Array | None = None, mask: Array | None = None, *, reset_after: bool = True, zeros: bool = True,
     reverse: bool = False, batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The gated recurrent unit: all outputs, and the last one.
@@ -109,10 +115,10 @@ def gru(
         kernel: W, (3 units, I).
         recurrent: R, (3 units, units).
         input_bias, recurrent_bias: b and d, (3 units,).
-        lengths: as in ``lstm``.
+        mask, zeros: as in ``lstm``.
         reset_after: see above.
         reverse: from the last time to the first.
-        batch_first: x and all outputs are (batch, time, ...).
+        batch_first: x, the mask and all outputs are (batch, time, ...).
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, versions 3 and 1.
     """
@@ -128,22 +134,22 @@ def gru(
         r, z = _sigmoid(xr + gates[:, :units]), _sigmoid(xz + gates[:, units:])
         last, offset = recurrent[2 * units :].T, second[2 * units :]
         n = np.tanh(xn + (r * (h @ last + offset) if reset_after else (r * h) @ last + offset))
-        new, seen = (1 - z) * n + z * h, _seen(t, lengths)
-        h = np.where(seen, new, h)
-        outputs[t] = np.where(seen, new, 0)
+        new = (1 - z) * n + z * h
+        outputs[t] = _chosen(mask, t, new, 0 if zeros else h, batch_first)
+        h = _chosen(mask, t, new, h, batch_first)
     return _turned(outputs, batch_first), h
 
 
 @operator(shape=_shape, flops=_flops)
 def rnn(
     x: Array, h: Array | None, kernel: Array, recurrent: Array, input_bias: Array | None = None,
-    recurrent_bias: Array | None = None, lengths: Array | None = None, *, function: str = "tanh", reverse: bool = False,
-    batch_first: bool = False,
+    recurrent_bias: Array | None = None, mask: Array | None = None, *, function: str = "tanh", zeros: bool = True,
+    reverse: bool = False, batch_first: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     """H' = f(W x + b + R h + d): all outputs, and the last one. Source: Elman, 1990.
 
     Args:
-        lengths: as in ``lstm``.
+        mask, zeros: as in ``lstm``.
         function: ``"tanh"`` or ``"relu"``.
         reverse: whether it runs from the last place to the first.
         batch_first: whether the batch comes before time.
@@ -154,7 +160,7 @@ def rnn(
     h = _started(h, fixed, recurrent.shape[1])
     outputs = np.zeros((*x.shape[:2], h.shape[-1]), fixed.dtype)
     for t in _times(x, reverse):
-        new, seen = activate(function, fixed[t] + h @ recurrent.T), _seen(t, lengths)
-        h = np.where(seen, new, h)
-        outputs[t] = np.where(seen, new, 0)
+        new = activate(function, fixed[t] + h @ recurrent.T)
+        outputs[t] = _chosen(mask, t, new, 0 if zeros else h, batch_first)
+        h = _chosen(mask, t, new, h, batch_first)
     return _turned(outputs, batch_first), h

@@ -27,6 +27,8 @@ from agnostic_torch.ops import TorchOps
 Tensor = torch.Tensor
 UNEVEN_AVERAGES_REPEAT = True
 """Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+UNSEEN_GIVES_STATE = False
+"""Whether a recurrent layer gives its initial state, instead of zeros, until the first place that a mask shows."""
 CUBIC = (-0.75, "clamp")
 """Of resizing without antialias: the cubic's slope, and what is beyond the border; see ``resize_matrix``."""
 REFUSALS: tuple[type[Exception], ...] = ()

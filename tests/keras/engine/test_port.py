@@ -368,3 +368,82 @@ def test_a_layer_that_leaves_keras_is_named_taught_or_left_to_fill_in(tmp_path: 
     assert "3 passed" in done.stdout, done.stdout
     ported = ag.port(model, "torch", x, operators=[leaving, inverse])
     assert ported.report.is_same, str(ported.report)
+
+
+def masked() -> keras.Model:
+    """Layers of each kind over places that a mask hides at the end, in the middle and at the beginning."""
+    ids, start = keras.Input((None,), dtype="int32", name="ids"), keras.Input((3,), name="start")
+    x = kl.Embedding(9, 4, mask_zero=True, name="table")(ids)
+    shared = kl.GRU(3, name="shared")
+    every: dict[str, Any] = {"return_sequences": True}
+    y = kl.Bidirectional(kl.LSTM(3, name="both", **every))(x)
+    return keras.Model(
+        [ids, start],
+        {
+            "pooled": kl.GlobalAveragePooling1D()(kl.TimeDistributed(kl.Dense(3))(y)),
+            "states": kl.LSTM(3, return_state=True, name="memory", **every)(x),
+            "shared": [shared(x), shared(kl.Masking(0.0)(kl.Dense(4, use_bias=False)(x)))],
+            "started": kl.GRU(3, go_backwards=True, name="started", **every)(x, initial_state=start),
+            "before": kl.GRU(3, reset_after=False, name="before")(x),
+            "plain": kl.SimpleRNN(3, zero_output_for_mask=True, go_backwards=True, name="plain", **every)(y),
+        },
+        name="masked",
+    )
+
+
+def test_masked_recurrent_layers_stay_layers_of_any_length() -> None:
+    ids = np.array([[1, 2, 0, 3, 0, 0], [0, 0, 4, 5, 6, 0], [0] * 6])
+    ported = ag.port(shaken(masked()), "torch", [ids, numbers(3, 3)])
+    assert ported.report.is_same, str(ported.report)
+    assert ported.report.free == "batch and length"
+    assert ported.source.count("nn.LSTM(") == 3
+    assert ported.source.count("self.shared = nn.GRU(") == 1
+
+
+@keras.saving.register_keras_serializable()
+class Gated(kl.Layer):
+    """A recurrent cell with two states, of which a layer without states returns one."""
+
+    def __init__(self, units: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.units, self.state_size = units, [units, units]
+        self.gates = kl.Dense(2 * units, name="gates")
+
+    def build(self, shape: Any) -> None:
+        self.gates.build((*shape[:-1], shape[-1] + self.units))
+
+    def call(self, x: Any, states: Any) -> Any:
+        h, c = states
+        gate, new = ops.split(self.gates(ops.concatenate([x, h], axis=-1)), 2, axis=-1)
+        c = ops.sigmoid(gate) * c + ops.tanh(new)
+        h = ops.tanh(c)
+        return h, [h, c]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+def test_cells_are_blocks_that_are_called_at_each_time() -> None:
+    x = keras.Input((3, 4))
+    y = kl.RNN([Gated(3, name="own"), kl.LSTMCell(2), kl.GRUCell(2)], return_sequences=True, name="cells")(x)
+    z = kl.ConvLSTM2D(2, 3, padding="same", name="images")(kl.Reshape((3, 2, 2, 1))(x))
+    ported = ag.port(shaken(keras.Model(x, [y, z])), "torch", numbers(2, 3, 4))
+    assert ported.report.is_same, str(ported.report)
+    assert ported.source.count("= self.stacked_rnn_cells(") == 3
+    assert ported.source.count("self.conv_lstm_cell(") == 3
+
+
+def test_a_dict_keeps_its_order_and_integers_become_real_in_products() -> None:
+    kind, size = keras.Input((1,), dtype="int32", name="kind"), keras.Input((2,), name="size")
+    hot = kl.CategoryEncoding(4, output_mode="multi_hot")(kind)
+    both = {"size": size, "kind": kind}
+    model = keras.Model(both, {"z": kl.Dense(3, name="dense")(hot), "a": kl.Dense(2, name="other")(size)})
+    ported = ag.port(shaken(model), "torch", {"size": numbers(2, 2), "kind": np.array([[1], [3]])})
+    assert ported.report.is_same, str(ported.report)
+    assert "def forward(self, size, kind):" in ported.source
+
+
+def test_layers_that_prepare_images_are_no_training() -> None:
+    x = keras.Input((8, 8, 3))
+    y = kl.Conv2D(2, 3, name="conv")(kl.Resizing(6, 5)(kl.RandomFlip()(kl.RandomCrop(7, 7)(x))))
+    assert ag.port(shaken(keras.Model(x, y)), "torch", numbers(2, 8, 8, 3)).report.is_same
