@@ -196,7 +196,7 @@ KNOWN: tuple[Mistake, ...] = (
             "the zeros are put around the image at other sides, so that the stride starts elsewhere",
             _alone("pad", _uneven)),
     Mistake("max_pool_padding", "the maximum is taken over zeros of the padding as well",
-            (_attribute("pad", "value"),), _with("pad", "value", lambda x: 0.0 if x == float("-inf") else None)),
+            (_attribute("pad", "value"),)),
     Mistake("padding", "the padding is another one",
             (_attribute(PADS, "widths"), *_alone("pad"), _attribute(_WINDOWS, "padding"))),
     Mistake("padding_mode", "the border is filled otherwise", (*_alone(PADS), _replaced(PADS)),
@@ -258,7 +258,7 @@ KNOWN: tuple[Mistake, ...] = (
             (*_alone("where triangle"), Pattern("attribute", _set("triangle where")), Pattern("number", _set("where"))),
             _with("triangle", "diagonal", lambda x: x + 1, default=0)),
     Mistake("attention_heads", "the features are split into heads, or put together, otherwise",
-            (Pattern("shape", _set("permute reshape")), _attribute("select", "axis"))),
+            (Pattern("shape", _set("permute reshape")), _attribute("select slice", "axis"))),
     # Order of features
     Mistake("flatten_order", "the features were flattened in another order: (C, H, W) against (H, W, C)"),
     Mistake("channel_order", "the channels are in reverse order: RGB against BGR", _alone("flip", _of_images)),

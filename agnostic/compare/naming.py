@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agnostic.compare.edits import Edit
-from agnostic.compare.explain import Difference, DifferenceSummary
+from agnostic.compare.explain import DifferenceSummary
 from agnostic.compare.known import ACTIVATIONS, PADS, RANK, mistake_of, operator_of
 from agnostic.compare.lowering import MOVES, PARTS, PRODUCTS, kind
+from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.compare.wording import index_of, leaf_of, related
@@ -34,7 +35,8 @@ def mistake(found: DifferenceSummary, difference: Difference) -> tuple[str, Edit
         for key, edit in keys:
             if key == wanted:
                 return key, edit
-    return keys[0]
+    # What is added or multiplied besides belongs to another function.
+    return next((x for x in keys if x[1].kind == "replaced"), keys[0])
 
 
 def _together(found: DifferenceSummary, edits: Sequence[Edit]) -> tuple[str, Edit] | None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from agnostic.compare import noise
 from agnostic.compare.edits import edits
-from agnostic.compare.explain import Difference, DifferenceSummary, Judged, Recorded, explain, judged
+from agnostic.compare.explain import DifferenceSummary, explain
 from agnostic.compare.frontier import Parting, rejoined
+from agnostic.compare.judging import Judged, Recorded, judged
 from agnostic.compare.layerwise import LayerPairs
 from agnostic.compare.naming import mistake
+from agnostic.compare.prove import Difference
 from agnostic.compare.replay import Patches, Values, outputs
 from agnostic.compare.results import Divergence, Finding, Row, floors
 from agnostic.compare.say import divergences

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare.calls import LayerCall
-from agnostic.compare.explain import Recorded
 from agnostic.compare.inputs import Inputs
+from agnostic.compare.judging import Recorded
 from agnostic.compare.layouts import Layout
 from agnostic.compare.live import Live
 from agnostic.compare.repeating import check_repeatable

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from agnostic.compare.edits import Edit
-from agnostic.compare.explain import Difference, DifferenceSummary
+from agnostic.compare.explain import DifferenceSummary
 from agnostic.compare.fixing import fix
 from agnostic.compare.known import TOGETHER, operator_of
 from agnostic.compare.lowering import kind
 from agnostic.compare.naming import mistake
+from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
 from agnostic.compare.results import Divergence, Finding
 from agnostic.compare.sides import Side

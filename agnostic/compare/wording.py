@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from agnostic.compare.edits import Edit
-from agnostic.compare.explain import Difference, DifferenceSummary
+from agnostic.compare.explain import DifferenceSummary
 from agnostic.compare.known import operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, PARTS, kind
+from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Leaf, Node, Value

@@ -357,4 +357,7 @@ def _layers_at(fault: Fault) -> set[str]:
     with open(fault.file, encoding="utf-8") as source:
         lines = source.read().splitlines()
     text = " ".join(lines[fault.line - 2 : fault.line + 1])
-    return {name for name, _ in fault.a.named_modules() if name and f"self.{name.split('.')[0]}" in text}
+    return {
+        name for name, _ in fault.a.named_modules() for part in (name.split(".")[0], name.split(".")[-1])
+        if part and f"self.{part}" in text
+    }  # fmt: skip

@@ -12,14 +12,14 @@ import pytest
 pytest.importorskip("torch")
 
 from agnostic.compare.direct import recorded
-from agnostic.compare.explain import Recorded
+from agnostic.compare.judging import Recorded
 from agnostic.compare.known import KNOWN, Mistake
 from agnostic.compare.programs import compared
 from agnostic.compare.replay import Values, outputs
 from agnostic.errors import InvalidInput
 from tests.compare import architectures
 
-NETS = ("unet", "windows", "convnext", "squeeze", "causal", "video", "decoder", "yolo")
+NETS = ("unet", "windows", "convnext", "squeeze", "causal", "video", "decoder")
 
 
 @functools.cache

@@ -12,8 +12,8 @@ import agnostic as ag
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
-from agnostic.compare.explain import Recorded  # noqa: E402 - after torch
 from agnostic.compare.inputs import collect, prepared  # noqa: E402
+from agnostic.compare.judging import Recorded  # noqa: E402 - after torch
 from agnostic.contracts.recording import RECORDING  # noqa: E402
 from agnostic.program.vocabulary import operators  # noqa: E402
 from tests.compare import architectures, networks  # noqa: E402

@@ -102,7 +102,7 @@ def inputs(rng):
 
 
 FAULTS = [
-    ("rotate sign", "torch.cat((-x2, x1), dim=-1)", "torch.cat((x2, -x1), dim=-1)", "rotary_sign constant_factor layer_order activation_missing concatenation_order"),
+    ("rotate sign", "torch.cat((-x2, x1), dim=-1)", "torch.cat((x2, -x1), dim=-1)", "wrong_part layer_order activation_missing concatenation_order"),
     ("rotate interleaved", "x1 = x[..., : x.shape[-1] // 2]\n    x2 = x[..., x.shape[-1] // 2 :]", "x1 = x[..., ::2]\n    x2 = x[..., 1::2]", "wrong_part"),
     ("k not rotated", "xk = xk * cos + rotate_half(xk) * sin", "pass", "layer_missing rotary_missing residual_missing scale_missing"),
     ("v rotated", "keys, values = repeat_kv(xk", "xv = xv * cos + rotate_half(xv) * sin\n        keys, values = repeat_kv(xk", "layer_extra residual_differs constant_factor"),
