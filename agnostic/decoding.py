@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """The formats that are read, by Pillow's names; AVIF and WEBP where Pillow was built with them."""
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""How the names of files end that are taken for photos where a folder or an archive is listed."""
+
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 _importing = threading.Lock()
 

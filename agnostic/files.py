@@ -137,6 +137,18 @@ def files_below(path: str | os.PathLike[str], suffixes: tuple[str, ...], follow_
     return found
 
 
+def photos_below(path: str | os.PathLike[str]) -> list[str]:
+    """The photos at any depth below a folder, as :func:`files_below` lists files.
+
+    Raises:
+        InvalidInput: the folder cannot be read, or there is no photo.
+    """
+    found = files_below(path, decoding.SUFFIXES)
+    if not found:
+        raise InvalidInput(f"{os.fspath(path)!r} has no photos: files that end in {', '.join(decoding.SUFFIXES)}")
+    return found
+
+
 def _unreadable_folder(path: str | os.PathLike[str], failure: OSError | ValueError) -> InvalidInput:
     if isinstance(failure, FileNotFoundError):
         return InvalidInput(f"the folder {os.fspath(path)!r} does not exist{_near(Path(path))}")

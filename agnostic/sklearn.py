@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import one_of
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.inputs import INPUTS
-from agnostic.errors import InvalidInput, MissingDependency, UnknownName, nearest
+from agnostic.errors import InvalidInput, MissingDependency, UnknownName
 from agnostic.extract.inputs import preparation
 from agnostic.extract.parts import forward_of
 from agnostic.extract.samples import Sample
@@ -94,11 +95,7 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             InvalidInput: the model does not take the samples, or the layer's output cannot be reduced.
             UnknownName: there is no such layer.
         """
-        if self.reduce not in _REDUCE:
-            known = [str(x) for x in _REDUCE]
-            raise UnknownName(
-                f"reduce is one of {', '.join(known)}, not {self.reduce!r}{nearest(str(self.reduce), known)}"
-            )
+        one_of("reduce", self.reduce, _REDUCE, UnknownName)
         samples = self._checked(X, first=True)
         self.model_ = load(self.model) if isinstance(self.model, str) else self.model
         backend = model_backend(self.model_)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.augmentation import inputs, loaders, parallel, pictures, streams
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.augmentation import Loading
 from agnostic.errors import InvalidInput, InvalidType, UnknownName, nearest
 from agnostic.files import files_below, folders_in
@@ -353,11 +353,7 @@ class _FileIterator(_Saving, Iterator):
     ) -> None:
         pictures.check_color_mode(color_mode)
         pictures.check_interpolation(interpolation)
-        if class_mode not in self.class_modes:
-            names = [str(m) for m in self.class_modes]
-            raise InvalidInput(
-                f"class_mode {class_mode!r} is none of {', '.join(names)}{nearest(str(class_mode), names)}"
-            )
+        one_of("class_mode", class_mode, self.class_modes)
         self.target_size = pictures.check_size(target_size)
         self.color_mode = color_mode
         self.class_mode = class_mode

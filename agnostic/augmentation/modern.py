@@ -16,9 +16,9 @@ import numpy.typing as npt
 from agnostic import display
 from agnostic.augmentation import color, geometry, inputs, parallel
 from agnostic.augmentation.warp import WarpMethod, check_path, to_dtype, warp
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.augmentation import AUGMENTATION, Parameters
-from agnostic.errors import InvalidInput, nearest
+from agnostic.errors import InvalidInput
 from agnostic.reference.warp import FillMode, check_order
 from agnostic.registry import view, view_method
 from agnostic.text import counted
@@ -130,11 +130,7 @@ class Augmentation:
     path: WarpMethod = "auto"
 
     def __post_init__(self) -> None:
-        if self.fill_mode not in FILL_MODES:
-            raise InvalidInput(
-                f"fill_mode {self.fill_mode!r} is none of {', '.join(FILL_MODES)}"
-                f"{nearest(str(self.fill_mode), FILL_MODES)}"
-            )
+        one_of("fill_mode", self.fill_mode, FILL_MODES)
         check_order(self.order)
         check_path(self.path)
         for name, (least, most, meaning, example) in _RANGES.items():

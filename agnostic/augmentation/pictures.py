@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.decoding import Flaw, decoder_errors, opened, pillow
-from agnostic.errors import InvalidInput, InvalidType, nearest
+from agnostic.errors import InvalidInput, InvalidType
 from agnostic.files import read_regular
 
 if TYPE_CHECKING:
@@ -97,20 +97,12 @@ def check_size(target_size: Any) -> tuple[int, int]:
 
 def check_interpolation(interpolation: str) -> None:
     """Raise InvalidInput unless the interpolation is known."""
-    if interpolation not in INTERPOLATIONS:
-        raise InvalidInput(
-            f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
-            f"{nearest(str(interpolation), INTERPOLATIONS)}"
-        )
+    one_of("interpolation", interpolation, INTERPOLATIONS)
 
 
 def check_color_mode(color_mode: str) -> None:
     """Raise InvalidInput unless the colour mode is known."""
-    if color_mode not in COLOR_CHANNELS:
-        raise InvalidInput(
-            f"color_mode {color_mode!r} is none of {', '.join(COLOR_CHANNELS)}"
-            f"{nearest(str(color_mode), COLOR_CHANNELS)}"
-        )
+    one_of("color_mode", color_mode, COLOR_CHANNELS)
 
 
 def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import one_of
 from agnostic.errors import InvalidInput, MissingDependency
 from agnostic.opencv import opencv
 from agnostic.reference import warp as reference
@@ -118,8 +119,7 @@ def warp(
 
 def check_path(path: str) -> None:
     """Raise InvalidInput unless the path is known."""
-    if path not in ("auto", "exact", "fast"):
-        raise InvalidInput(f"path {path!r} is none of 'auto', 'exact', 'fast'")
+    one_of("path", path, ("auto", "exact", "fast"))
 
 
 def spline(

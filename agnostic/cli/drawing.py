@@ -123,16 +123,12 @@ def inputs_name(inputs: Sequence[str] | None, image: str | None) -> tuple[str | 
 
 def photos_at(given: Path) -> dict[Path, str]:
     """The photos that a path stands for, and what each is called in file names."""
-    from agnostic.data.folder import EXTENSIONS
-    from agnostic.files import files_below
+    from agnostic.files import photos_below
     from agnostic.visualization.pictures import slug
 
     if not given.is_dir():
         return {given: slug(given.stem)}
-    names = files_below(given, EXTENSIONS)
-    if not names:
-        raise InvalidInput(f"{str(given)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
-    return {given / name: own for name, own in distinct(names).items()}
+    return {given / name: own for name, own in distinct(photos_below(given)).items()}
 
 
 def readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Iterator[tuple[Path, Any]]:

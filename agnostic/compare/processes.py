@@ -24,7 +24,7 @@ from agnostic.compare.stored import opened
 from agnostic.compare.traces import Trace, is_trace
 from agnostic.compare.watching import receiver, sender, watched
 from agnostic.errors import AgnosticError, InvalidInput
-from agnostic.files import atomic_path, files_below
+from agnostic.files import atomic_path, photos_below
 from agnostic.models.inputs import Size
 from agnostic.models.specs import require_files
 from agnostic.npy import read_arrays
@@ -33,8 +33,6 @@ from agnostic.temporary import temporary_folder
 
 COUNT = 8
 """How many photos of a folder are taken unless more are asked for."""
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,7 @@ def photos(folder: str | os.PathLike[str], count: int = COUNT, size: Size | None
         return Photos((str(path),), size)
     if os.path.exists(path) and not os.path.isdir(path):
         raise InvalidInput(f"{str(path)!r} is no folder of photos, and no photo")
-    found = [str(path / name) for name in files_below(path, _IMAGES)]
-    if not found:
-        raise InvalidInput(f"no image in {str(path)!r}: their names end in {', '.join(_IMAGES)}")
-    return Photos(tuple(found[:count]), size)
+    return Photos(tuple(str(path / name) for name in photos_below(path)[:count]), size)
 
 
 def read_inputs(path: str | os.PathLike[str]) -> Any:

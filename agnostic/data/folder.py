@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.data import DATA
 from agnostic.data.batches import Batches
 from agnostic.data.images import COLORS, Reading, read_image
 from agnostic.data.weights import class_weights
+from agnostic.decoding import SUFFIXES
 from agnostic.errors import InvalidInput, nearest
 from agnostic.files import files_below, folders_in
 from agnostic.registry import backend_name, get_backend
@@ -27,7 +28,6 @@ from agnostic.text import counted
 
 Array = npt.NDArray[Any]
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CLASS_MODES = ("sparse", "binary", "categorical", None)
 DTYPES = ("float32", "uint8")
 
@@ -118,12 +118,7 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         for name, choices in (("class_mode", CLASS_MODES), ("dtype", DTYPES), ("on_error", ("raise", "skip"))):
-            given = getattr(self, name)
-            if given not in choices:
-                texts = [str(c) for c in choices]
-                raise InvalidInput(
-                    f"{name} must be one of {', '.join(texts)}, not {given!r}{nearest(str(given), texts)}"
-                )
+            one_of(name, getattr(self, name), choices)
         if self.augmentation is not None:
             _check_augmentation(self.augmentation)
         shared = (f.name for f in fields(Reading))
@@ -335,9 +330,9 @@ def _listing(folder: ImageFolder) -> tuple[tuple[str, ...], tuple[str, ...], lis
     root = Path(folder.directory)
     where = repr(os.fspath(root))
     if folder.class_mode is None and folder.classes is None:
-        files = tuple(files_below(root, EXTENSIONS))
+        files = tuple(files_below(root, SUFFIXES))
         if not files:
-            raise InvalidInput(f"no images in {where}, that is, files ending in {', '.join(EXTENSIONS)}")
+            raise InvalidInput(f"no images in {where}, that is, files ending in {', '.join(SUFFIXES)}")
         return (), files, [-1] * len(files)
     found = folders_in(root)
     names = tuple(found if folder.classes is None else folder.classes)
@@ -353,12 +348,12 @@ def _listing(folder: ImageFolder) -> tuple[tuple[str, ...], tuple[str, ...], lis
             f"class_mode 'binary' needs two classes and {where} has {len(names)} ({', '.join(names[:9])}); "
             "use 'sparse' or 'categorical'"
         )
-    files_of = [[f"{name}/{file}" for file in files_below(root / name, EXTENSIONS)] for name in names]
+    files_of = [[f"{name}/{file}" for file in files_below(root / name, SUFFIXES)] for name in names]
     empty = [name for name, files in zip(names, files_of, strict=False) if not files]
     if empty and (folder.on_error == "raise" or len(empty) == len(names)):
         raise InvalidInput(
             f"the class folder {os.fspath(root / empty[0])!r} has no images (names ending in "
-            f"{', '.join(EXTENSIONS)}); remove it, leave it out of classes, or give on_error='skip'"
+            f"{', '.join(SUFFIXES)}); remove it, leave it out of classes, or give on_error='skip'"
         )
     labels = [label for label, files in enumerate(files_of) for _ in files]
     return names, tuple(file for files in files_of for file in files), labels

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import decoding
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.data import DATA
 from agnostic.decoding import Flaw, decoder_errors, pillow
-from agnostic.errors import InvalidInput, MissingDependency, nearest
+from agnostic.errors import InvalidInput, MissingDependency
 from agnostic.files import read_regular
 from agnostic.opencv import opencv
 from agnostic.registry import get_backend, registrations
@@ -75,11 +75,7 @@ class Reading:
             ("decoder", DECODERS),
             ("resizer", (OWN_RESIZER, *resizers())),
         ):
-            given = getattr(self, name)
-            if given not in choices:
-                raise InvalidInput(
-                    f"{name} must be one of {', '.join(choices)}, not {given!r}{nearest(str(given), choices)}"
-                )
+            one_of(name, getattr(self, name), choices)
         if self.size is not None:
             object.__setattr__(self, "size", _sides(self.size))
         if len(self.background) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in self.background):

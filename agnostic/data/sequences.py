@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
+from agnostic.checks import one_of
 from agnostic.contracts.data import DATA, Data
-from agnostic.errors import InvalidInput, nearest
+from agnostic.errors import InvalidInput
 from agnostic.registry import array_owner, get_backend
 from agnostic.text import counted
 
@@ -215,8 +216,7 @@ def _warn_of_fractions() -> None:
 def check_sides(padding: str, truncating: str) -> None:
     """Raise InvalidInput unless both are ``"pre"`` or ``"post"``."""
     for name, side in (("truncating", truncating), ("padding", padding)):
-        if side not in ("pre", "post"):
-            raise InvalidInput(f"{name} must be 'pre' or 'post', not {side!r}{nearest(str(side), ('pre', 'post'))}")
+        one_of(name, side, ("pre", "post"))
 
 
 def width_of(lengths: NDArray, maxlen: int | None) -> int:

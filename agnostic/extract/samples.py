@@ -16,7 +16,7 @@ from agnostic.arrays import describe
 from agnostic.contracts.ops import OPS
 from agnostic.errors import InvalidInput
 from agnostic.extract.tars import TarImages
-from agnostic.files import as_path, files_below, read_image
+from agnostic.files import as_path, photos_below, read_image
 from agnostic.registry import array_owner, get_backend
 from agnostic.text import counted
 
@@ -130,13 +130,8 @@ def _is_array(given: Any) -> bool:
 
 # Files ---------------------------------------------------------------------------------------------------------------
 def _at_path(path: Path) -> SampleSource:
-    from agnostic.data.folder import EXTENSIONS
-
     if path.is_dir():
-        names = files_below(path, EXTENSIONS)
-        if not names:
-            raise InvalidInput(f"{str(path)!r} has no photos: files that end in {', '.join(EXTENSIONS)}")
-        return _files(path, names, None)
+        return _files(path, photos_below(path), None)
     if path.suffix == ".tar" or any(letter in path.name for letter in "*{["):
         return _tars(_expanded(path))
     if path.suffix == ".npy":

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.checks import whole_number
-from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.checks import one_of, whole_number
+from agnostic.errors import InvalidInput, UnknownName
 from agnostic.reference.similarity import (
     linear_gram,
     median_distance,
@@ -151,8 +151,7 @@ def similar(
         >>> ag.similar(store, batch=5).values.diagonal().round(6).tolist()
         [1.0, 1.0]
     """
-    if measure not in MEASURES:
-        raise UnknownName(f"measure is one of {', '.join(MEASURES)}, not {measure!r}{nearest(str(measure), MEASURES)}")
+    one_of("measure", measure, MEASURES, UnknownName)
     whole_number("batch", batch, _FEWEST)
     first = _opened(a)
     second = first if b is None else _opened(b)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from agnostic.decoding import SUFFIXES
 from agnostic.errors import InvalidInput
 from agnostic.files import decoded_image, open_regular
 
-_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff")
 _LABEL = "cls"
 
 
@@ -63,7 +63,7 @@ class TarImages:
                     f"cannot read {str(path)!r}: it is no whole .tar file without compression ({error})"
                 ) from None
         if not entries:
-            raise InvalidInput(f"{str(paths[0])!r} has no photos: members that end in {', '.join(_IMAGES)}")
+            raise InvalidInput(f"{str(paths[0])!r} has no photos: members that end in {', '.join(SUFFIXES)}")
         return cls(tuple(paths), tuple(entries))
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ def _entries(tar: tarfile.TarFile, number: int, prefix: str) -> list[_Entry]:
         if not member.isfile() or not dot or not base:
             continue
         base = f"{folder}/{base}" if folder else base
-        if suffix.lower() in _IMAGES:
+        if f".{suffix.lower()}" in SUFFIXES:
             places.setdefault(base, (member.offset_data, member.size))
         elif suffix == _LABEL and member.size < 32:
             text = (tar.extractfile(member) or io.BytesIO()).read().strip()

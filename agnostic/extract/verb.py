@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from agnostic.arrays import dtype_name
-from agnostic.checks import whole_number
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.calls import CALLS
-from agnostic.errors import InvalidInput, UnknownName, nearest
+from agnostic.errors import InvalidInput, UnknownName
 from agnostic.extract.inputs import Preparation, preparation
 from agnostic.extract.local import run_local
 from agnostic.extract.parts import channels_of
@@ -123,8 +123,8 @@ def extract(
     reduced = _reductions(reduce)
     whole_number("top", top)
     whole_number("batch_size", batch_size, 1)
-    _one_of("dtype", dtype, DTYPES)
-    _one_of("engine", engine, ENGINES)
+    one_of("dtype", dtype, DTYPES, UnknownName)
+    one_of("engine", engine, ENGINES, UnknownName)
     if workers is not None:
         whole_number("workers", workers, 1)
     if address is not None and engine != "ray":
@@ -192,15 +192,10 @@ def _reductions(reduce: str | Iterable[str] | None) -> tuple[str, ...]:
     several = isinstance(reduce, Iterable) and not isinstance(reduce, str)
     given: tuple[Any, ...] = ("values",) if reduce is None else tuple(reduce) if several else (reduce,)
     for name in given:
-        _one_of("reduce", name, NAMES)
+        one_of("reduce", name, NAMES, UnknownName)
     if not given:
         raise InvalidInput(f"reduce is one or several of {', '.join(NAMES)}, or None, not an empty list")
     return tuple(name for name in NAMES if name in given)
-
-
-def _one_of(what: str, given: Any, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise UnknownName(f"{what} is one of {', '.join(known)}, not {given!r}{nearest(str(given), known)}")
 
 
 def _fingerprints(

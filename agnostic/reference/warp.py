@@ -31,7 +31,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.errors import InvalidInput, nearest
+from agnostic.checks import one_of
+from agnostic.errors import InvalidInput
 
 Float: TypeAlias = npt.NDArray[np.float64]
 FillMode = Literal["constant", "nearest", "reflect", "wrap", "grid-constant", "grid-wrap"]
@@ -40,10 +41,7 @@ FILL_MODES: tuple[str, ...] = get_args(FillMode)
 
 def check_fill_mode(fill_mode: str) -> FillMode:
     """The fill mode itself; InvalidInput names the valid ones if it is none of them."""
-    if fill_mode not in FILL_MODES:
-        raise InvalidInput(
-            f"fill_mode {fill_mode!r} is none of {', '.join(FILL_MODES)}{nearest(fill_mode, FILL_MODES)}"
-        )
+    one_of("fill_mode", fill_mode, FILL_MODES)
     return cast(FillMode, fill_mode)
 
 

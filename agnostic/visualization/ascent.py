@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.checks import one_of
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
 from agnostic.models.call import ModelCall
@@ -66,8 +67,10 @@ class Settings:
             raise InvalidInput(
                 f"micro_batch is the number of images computed together, at least 1, not {self.micro_batch!r}"
             )
-        _one_of("dtype", self.dtype, ("float32", "bfloat16", "float64", "float16"))
-        _one_of("memory_format", self.memory_format, ("channels_last", "contiguous"))
+        if self.dtype is not None:
+            one_of("dtype", self.dtype, ("float32", "bfloat16", "float64", "float16"))
+        if self.memory_format is not None:
+            one_of("memory_format", self.memory_format, ("channels_last", "contiguous"))
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,6 @@ class Climbed:
     scores: Float64
     reached: npt.NDArray[np.bool_]
     parts: npt.NDArray[np.bool_] | None = None
-
-
-def _one_of(what: str, value: str | None, choices: Sequence[str]) -> None:
-    if value is not None and value not in choices:
-        raise InvalidInput(f"{what} is one of {', '.join(choices)}, not {value!r}")
 
 
 _IMAGES_ALONE = ModelCall()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
+from agnostic.decoding import SUFFIXES
 from agnostic.errors import InvalidInput
 from agnostic.files import read_image
 from agnostic.registry import backend_of
@@ -20,7 +21,6 @@ from agnostic.text import counted
 Float64 = npt.NDArray[np.float64]
 
 METHODS = ("mean", "probe")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,9 +144,9 @@ def photo_files(folder: Path) -> list[Path]:
     Raises:
         InvalidInput: there is none.
     """
-    found = sorted(x for x in folder.iterdir() if x.suffix.lower() in _SUFFIXES and x.is_file())
+    found = sorted(x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES and x.is_file())
     if not found:
-        raise InvalidInput(f"there is no image file ({', '.join(_SUFFIXES)}) in {str(folder)!r}")
+        raise InvalidInput(f"there is no image file ({', '.join(SUFFIXES)}) in {str(folder)!r}")
     return found
 
 

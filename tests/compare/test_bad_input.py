@@ -255,7 +255,7 @@ def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
         (["compare", "torchvision:resnet18", "torchvision:resnet18"], "give --images or --inputs"),
         (["trace", "torchvision:resnet18", "--inputs", "y.npy", "--out", "a.trace"], "'y.npy': there is no such file"),
         (["compare", "a.trace", "b.trace", "--map", "x"], "--map takes"),
-        (["trace", "torchvision:resnet18", "--images", "empty", "--out", "a.trace"], "no image in"),
+        (["trace", "torchvision:resnet18", "--images", "empty", "--out", "a.trace"], "has no photos"),
         (["trace", "torchvision:resnet18", "--images", str(tmp_path), "--out", "a.bin"], "ends in .trace"),
         ([*TRACED, "--steps", "2"], "give --optimizer as well"),
         ([*TRACED, "--optimizer", "Adm"], "did you mean 'Adam'"),
