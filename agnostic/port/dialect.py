@@ -9,7 +9,7 @@ Its module has an object ``DIALECT`` of this protocol.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agnostic.port.code import Apply, Code
@@ -225,10 +225,8 @@ class Written:
         text: the source.
         weights: for each variable of the new model, by its path with slashes: the leaf, and the steps that reorder it.
         layers: for each layer of the new model, by its path with dots: the program's value that it returns.
-        notes: remarks for the user, such as sizes that are fixed.
     """
 
     text: str
     weights: Mapping[str, tuple[Leaf, tuple[Rearrangement, ...]]]
     layers: Mapping[str, Value]
-    notes: tuple[str, ...] = field(default=())

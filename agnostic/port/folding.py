@@ -6,6 +6,7 @@ computed once and becomes a parameter. The model computes the same function; tra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -38,11 +39,20 @@ class Folded:
 
     Attributes:
         program: the program.
-        arrays: the new parameters' numbers by name, in float64.
+        sources: by the names of the new parameters, what each is computed as.
+        givers: the nodes that compute it.
+        known: arrays of the weights.
     """
 
     program: Program
-    arrays: Mapping[str, Array]
+    sources: Mapping[str, Value]
+    givers: Mapping[Value, Node]
+    known: Mapping[Value, Array]
+
+    @functools.cached_property
+    def arrays(self) -> Mapping[str, Array]:
+        """The new parameters' numbers by name, in float64."""
+        return {name: _computed(value, self.givers, self.known) for name, value in self.sources.items()}
 
 
 def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
@@ -61,7 +71,7 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
     }
     equal = _first_of_equals(givers)
     new: dict[Value, Leaf] = {}
-    arrays: dict[str, Array] = {}
+    sources: dict[str, Value] = {}
     nodes = []
     for node in program.nodes:
         instead: dict[Value, Value] = {}
@@ -77,17 +87,17 @@ def folded(program: Program, weights: Mapping[str, Array]) -> Folded:
                 while name in names:
                     name += "_"
                 names.add(name)
-                arrays[name] = _computed(value, givers, known)
+                sources[name] = value
                 new[value] = Leaf(name, "parameter", Value(-1 - len(new), value.shape, value.dtype))
             instead[node.operands[place]] = new[value].value  # type: ignore[index]
         nodes.append(substituted(node, instead))
     if not new:
-        return Folded(program, {})
+        return Folded(program, {}, {}, {})
     leaves = [*program.leaves, *new.values()]
     order = {"input": 0, "parameter": 1, "buffer": 2, "constant": 3}
     leaves.sort(key=lambda leaf: order[leaf.role])
     shorter = used(replace(program, nodes=tuple(nodes), leaves=tuple(leaves)))
-    return Folded(shorter, arrays)
+    return Folded(shorter, sources, givers, known)
 
 
 def _is_moved(value: Value, givers: Mapping[Value, Node]) -> bool:

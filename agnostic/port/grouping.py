@@ -157,8 +157,7 @@ class ByGraph:
         nodes = [node for item in segment for node in item.nodes if not self._moves_weights(node)]
         if len(segment) == 1:
             return ",".join(node.operator for node in nodes)
-        made = {value for node in nodes for value in node.outputs}
-        return kind_of(nodes, {v for node in nodes for v in node.reads} - made - self.graph.weights)
+        return kind_of(nodes, self.graph.weights)
 
     def _moves_weights(self, node: Node) -> bool:
         return node.operator in ("permute", "reshape") and node.operands[0] in self.graph.weights

@@ -189,9 +189,7 @@ def _walk(
             paths[old] = f"{inside}{name}"
         else:
             name = _free(re.sub(r"_\d+$", "", item.name) if plain else item.name, taken)
-            made = {value for node in item.nodes for value in node.outputs}
-            outside = {v for node in item.nodes for v in node.reads} - made - weights
-            kinds[f"{inside}{name}"] = "Stage" if _is_stage(item) else kind_of(item.nodes, outside)
+            kinds[f"{inside}{name}"] = "Stage" if _is_stage(item) else kind_of(item.nodes, weights)
             given = all(unit.given for unit in item.units if unit.has_weights)
             if item.is_chain:
                 for unit, role in zip(item.units, _roles(item), strict=True):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from agnostic.program.nodes import Node, Value
 
@@ -12,12 +13,12 @@ PRODUCTS = frozenset({"convolution", "transposed_convolution", "linear"})
 POOLS = frozenset({"max_pool", "average_pool"})
 
 
-def kind_of(nodes: Sequence[Node], outside: Collection[Value]) -> str:
+def kind_of(nodes: Sequence[Node], weights: AbstractSet[Value]) -> str:
     """The usual name of what a block computes.
 
     Args:
         nodes: of the block, in order.
-        outside: values that it takes, weights not among them.
+        weights: the values of the program that are weights.
 
     Returns:
         A class name; ``"Block"`` where it is none that is known.
@@ -25,6 +26,7 @@ def kind_of(nodes: Sequence[Node], outside: Collection[Value]) -> str:
     operators = [node.operator for node in nodes]
     products = [node for node in nodes if node.operator in PRODUCTS]
     made = {value for node in nodes for value in node.outputs}
+    outside = {value for node in nodes for value in node.reads} - made - weights
     joins = [n for n in nodes if n.operator == "concatenate" and n.outputs[0].shape]
     residual = any(
         n.operator == "add" and all(isinstance(o, Value) and (o in made or o in outside) for o in n.operands)

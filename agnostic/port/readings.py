@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agnostic.contracts.program import PROGRAM
@@ -72,5 +73,5 @@ class Readings:
         key = (shapes, tables)
         if key not in self._folded:
             found = folded(simplified(in_float32(self.raw(shapes)), SIZED, tables), self.weights)
-            self._folded[key] = Folded(simple_constants(outputs_computed(found.program)), found.arrays)
+            self._folded[key] = replace(found, program=simple_constants(outputs_computed(found.program)))
         return self._folded[key]

@@ -124,10 +124,9 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
         functions=functions.texts(name),
     )
     text = dialect.file(file)
-    notes = tuple(dict.fromkeys(blocks.notes))
     places = {id(node): place for place, node in enumerate(program.nodes)}
     opened = [replace(stub, node=laid[0].program.nodes[places[id(stub.node)]]) for stub in functions.stubs]
-    written = Written(text, weights, {paths[inner]: value for inner, value in layers.items()}, notes)
+    written = Written(text, weights, {paths[inner]: value for inner, value in layers.items()})
     old = {paths[inner]: sorted_[0].layers.get(dotted(inner), dotted(inner)) for inner in layers}
     return Draft(programs[0], laid[0], written, tuple(opened), blocks.has_guesses, old, sorted_[0].weights)
 
@@ -159,14 +158,30 @@ def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, V
             weights |= {f"{inner}/{name}": (leaf, steps) for name, leaf, steps in member.weights}
 
 
+def called_in(helpers: Mapping[str, str], *texts: str) -> list[str]:
+    """The helpers that source texts name, with those that these name, in the order of their table.
+
+    Args:
+        helpers: their source by name.
+        texts: any part of the source.
+    """
+    waiting, found = list(texts), set[str]()
+    while waiting:
+        words = set(re.findall(r"(?<![.\w])\w+", waiting.pop()))
+        new = {name for name in helpers if name in words} - found
+        found |= new
+        waiting += [helpers[name] for name in new]
+    return [name for name in helpers if name in found]
+
+
 def _helpers(classes: Sequence[Class], dialect: Dialect, blocks: Blocks) -> list[str]:
     """The helpers with these names, and those that they call, in the order of the table."""
     lines = [line for c in classes for line in c.body]
-    words = set(re.findall(r"(?<![.\w])\w+", "\n".join(lines)))
+    words = {"Block"} if classes else set()
 
     def see(code: Any) -> None:
         if isinstance(code, Name):
-            words.update(re.findall(r"(?<![.\w])\w+", code.text))
+            words.add(code.text)
         for part in parts(code):
             see(part)
 
@@ -174,12 +189,4 @@ def _helpers(classes: Sequence[Class], dialect: Dialect, blocks: Blocks) -> list
         for attribute in written.attributes:
             see(attribute.code)
         see(written.stack)
-        words.add("Block")
-    waiting, found = [name for name in dialect.helpers if name in words], set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            called = set(re.findall(r"(?<![.\w])\w+", dialect.helpers[name]))
-            waiting += [other for other in dialect.helpers if other in called and other != name]
-    return [name for name in dialect.helpers if name in found]
+    return called_in(dialect.helpers, *lines, *words)

@@ -179,9 +179,7 @@ def port(
     written = drafted_for(backend, model, inputs, dialect, known, stubs=stubs)
     draft, variation, values = written.draft, written.variation, written.arrays
     name = file_name(draft.program)
-    report = PortReport(
-        draft, to, variation.name if variation else "nothing", (*draft.written.notes, *written.notes), ()
-    )
+    report = PortReport(draft, to, variation.name if variation else "nothing", written.notes, ())
     left = calls_of(backend, model, written, dialect, known) if draft.stubs else None
     found = Ported(name, to, draft.written.text, values, report, left)
     if not check or draft.stubs:
@@ -228,6 +226,8 @@ def _freed(
         return _tried(variation, readings, draft_of, tables=False)
     except Differ:
         # Constants that are cut at another place at each size are one table, and a cut.
+        if all(readings.at(x, True).program == readings.at(x).program for x in variation.shapes):
+            raise
         return _tried(variation, readings, draft_of, tables=True)
 
 

@@ -107,7 +107,6 @@ class Blocks:
         self.dialect = dialect
         self.functions = functions
         self.moved = moved
-        self.notes: list[str] = []
         self.wanted = {value for _, value in program.outputs}
         self.leaves = {leaf.value: leaf for leaf in program.leaves}
         self.readers = readers_of(program.nodes)

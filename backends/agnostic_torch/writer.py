@@ -36,6 +36,7 @@ from agnostic.port.code import (
 )
 from agnostic.port.dialect import Attribute, Class, File, LayerNode, Testing, Unwritable
 from agnostic.port.names import CONSTANT, dotted
+from agnostic.port.sources import called_in
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
@@ -1024,7 +1025,7 @@ class TorchDialect:
         """See :meth:`agnostic.port.dialect.Dialect.file`."""
         classes = [line for written in file.classes for line in ("", *_class(written), "")]
         body = "\n".join(classes)
-        helpers = [name for name in _called(body, *file.functions) if name != "read_weights"] + ["read_weights"]
+        helpers = called_in(HELPERS, body, *file.functions, "read_weights")
         lines = [f'"""{file.doc}"""', "", "import json"]
         lines += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         lines += ["from pathlib import Path", "", "import torch", "from torch import nn"]
@@ -1036,18 +1037,6 @@ class TorchDialect:
             lines += ["", "", function]
         lines += ["", *classes, "", *_make_model(file)]
         return wrapped("\n".join(lines) + "\n")
-
-
-def _called(*texts: str) -> list[str]:
-    """The helpers that source names, with those that they name, in their own order."""
-    waiting = list(texts)
-    found: set[str] = set()
-    while waiting:
-        words = set(re.findall(r"(?<![.\w])\w+", waiting.pop()))
-        new = {name for name in HELPERS if name in words} - found
-        found |= new
-        waiting += [HELPERS[name] for name in new]
-    return [name for name in HELPERS if name in found]
 
 
 def _count_of(each: Each) -> Any:
