@@ -43,7 +43,8 @@ class Settings:
     Attributes:
         micro_batch: number of images that are computed together.
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float64"`` or ``"float16"``. The image, its gradient
-            and the update are float32, or float64 with a float64 network.
+            and the update are float32, or float64 with a float64 network. In PyTorch on a GPU float32 is TF32 where the
+            framework's own settings say so, and never if it is asked for here by name.
         memory_format: ``"channels_last"`` or ``"contiguous"``, if the framework has both.
         device: as the framework names it, such as ``"cuda:0"``; None: the device of the model.
         on_step: called after every step with the number of images that it advanced.

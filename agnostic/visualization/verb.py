@@ -286,7 +286,8 @@ def visualize(
         size: height and width in pixels, one number or two. None: the size of ``start``, else the model's own, else the
             recipe's. Layers before a part of fixed size (a dense head) can be drawn in any size.
         steps: number of updates; None: the recipe's.
-        seed: seed of all random numbers. The same seed and call give the same images for any micro-batch.
+        seed: seed of all random numbers, which are the same on any device. On one processor the same seed and call give
+            the same images for any micro-batch; a GPU may round otherwise in another micro-batch.
         start: the image to start from instead of noise: (H, W, C), or one per image (N, H, W, C); uint8, or floating
             point in [0, 1]. ``fourier`` and ``jitter`` start from it as it is, except for pure black and white;
             ``classic`` changes its contrast; ``maco`` takes its phase, which has the edges.
