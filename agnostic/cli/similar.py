@@ -47,7 +47,7 @@ def similar(
              "values": found.values.tolist(), "chance": found.chance, "remark": found.remark}
         )  # fmt: skip
         return
-    pairs = [(name, best, f"{value:.3f}") for name, best, value in layer_pairs(found)]
+    pairs = [(name, best, f"{value:.3f}") for name, best, value in layer_pairs(found, among=other is None)]
     common.print_table(("layer", "most alike", measure), pairs, right=(measure,))
     if found.remark:
         common.say(found.remark)

@@ -294,8 +294,14 @@ def _gram(x: Array, width: float | None, part: npt.NDArray[np.int64]) -> npt.NDA
     return linear_gram(rows) if width is None else rbf_gram(rows, width or 1.0)
 
 
-def layer_pairs(found: Similarity) -> Iterator[tuple[str, str, float]]:
-    """Each layer of the first store, the most alike of the second, and how much."""
-    for name, values in zip(found.rows, found.values, strict=True):
-        best = int(values.argmax())
+def layer_pairs(found: Similarity, *, among: bool = False) -> Iterator[tuple[str, str, float]]:
+    """Each layer of the first store, the most alike of the second, and how much.
+
+    Args:
+        found: the similarities.
+        among: the layers are those of one store: each is compared with the others, not with itself.
+    """
+    for i, (name, values) in enumerate(zip(found.rows, found.values, strict=True)):
+        others = np.where(np.arange(len(values)) == i, -np.inf, values) if among and len(values) > 1 else values
+        best = int(others.argmax())
         yield name, found.columns[best], float(values[best])

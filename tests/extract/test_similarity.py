@@ -224,6 +224,9 @@ def test_the_commands(stores: tuple[Any, Any, Any], tmp_path: Path, capsys: pyte
     assert main(["similar", one.path, other.path, "--out", str(tmp_path), "--batch", "20"]) == 0
     assert "one-other-cka.png" in capsys.readouterr().out
     assert (tmp_path / "one-other-cka.png").exists()
+    assert main(["similar", one.path, "--out", str(tmp_path), "--batch", "20"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert all(words[0] != words[1] for words in table[1:4])  # with another one, not with itself
     np.save(tmp_path / "images.npy", IMAGES)
     command = ["top", one.path, "--layer", "0", "--channel", "2", "--count", "3", "--out", str(tmp_path)]
     assert main(command) == 2
