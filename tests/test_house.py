@@ -110,9 +110,6 @@ def test_a_count_is_said_with_its_noun_by_one_function(package: str) -> None:
 LONGEST, MOST_METHODS = 60, 15
 """Lines of a function without its docstring, which says what it must; and methods of a class."""
 
-BUILT_ANEW = ("agnostic/compare", "agnostic/transfer")
-"""Packages that are being built anew, and are held to this then."""
-
 LARGE = {
     "agnostic.contracts.ops.Ops": "the table of array operations: each is a method",
     "agnostic.reference.ops.NumpyOps": "the same table in NumPy",
@@ -159,8 +156,7 @@ def _sizes(path: Path) -> dict[str, str]:
 
 def test_functions_and_classes_are_small() -> None:
     paths = [path for folder in PACKAGES.values() for path in folder.rglob("*.py")]
-    kept = [path for path in paths if not str(path.relative_to(ROOT)).startswith(BUILT_ANEW)]
-    found = {name: size for path in kept for name, size in _sizes(path).items()}
+    found = {name: size for path in paths for name, size in _sizes(path).items()}
     assert {name: size for name, size in found.items() if name not in LARGE} == {}
     assert [name for name in LARGE if name not in found] == [], "it is small now: take it off the list"
 
