@@ -85,16 +85,16 @@ class Relevance(FunctionRules):
         bias = offset if found.bias is None else found.bias + offset
         return self._given(_Linear(found.total + offset, found.positive, bias, found.gamma))
 
-    def scaled(self, x: Array, scale: Array, offset: Array) -> Array:
+    def scaled(self, x: Array, scale: Array, offset: Array | None) -> Array:
         """Of the result of a linear function: a part of its weights and bias."""
         known = self._linear.get(id(x))
         if known is None:
-            return x * scale + offset
+            return super().scaled(x, scale, offset)
         found, positive = known[1], None
         if found.positive is not None:
             positive = self._ops.where(scale > 0, found.positive, self._negative(found)) * scale
-        bias = offset if found.bias is None else found.bias * scale + offset
-        return self._given(_Linear(found.total * scale + offset, positive, bias, found.gamma))
+        bias = offset if found.bias is None else super().scaled(found.bias, scale, offset)
+        return self._given(_Linear(super().scaled(found.total, scale, offset), positive, bias, found.gamma))
 
     def _negative(self, found: _Linear) -> Array:
         """The sum of the negative contributions of the inputs."""

@@ -56,9 +56,9 @@ class FunctionRules:
         """The sum of x and a constant."""
         return x + offset
 
-    def scaled(self, x: Array, scale: Array, offset: Array) -> Array:
-        """Batch norm by given statistics: ``scale * x + offset``, with constants that broadcast."""
-        return x * scale + offset
+    def scaled(self, x: Array, scale: Array, offset: Array | None) -> Array:
+        """Batch norm by given statistics: ``scale * x + offset``, with constants that broadcast; None is no offset."""
+        return x * scale if offset is None else x * scale + offset
 
     def elementwise(self, name: str, function: Callable[[Array], Array], x: Array) -> Array:
         """An activation: each number of the result depends on one number.

@@ -151,10 +151,12 @@ class _Products:
 
     def multiply(self, original: Any, x1: Any, x2: Any) -> Array:
         constants = self._constants.has(x1), self._constants.has(x2)
-        if any(constants):
-            found = original(x1, x2)
-            return self._constants.add(found) if all(constants) else found
-        return self._rules.product(original, x1, x2)
+        if all(constants):
+            return self._constants.add(original(x1, x2))
+        if not any(constants):
+            return self._rules.product(original, x1, x2)
+        x, scale = (x2, x1) if constants[0] else (x1, x2)
+        return self._rules.scaled(x, backend.cast(backend.convert_to_tensor(scale), x.dtype), None)
 
     def divide(self, original: Any, x1: Any, x2: Any) -> Array:
         if self._constants.has(x1) or self._constants.has(x2):

@@ -132,7 +132,9 @@ class _Replaced(TorchFunctionMode):
         if name == "sub":
             return None
         if name in ("mul", "multiply"):
-            return self._rules.product(torch.mul, a, b) if both else None
+            if both:
+                return self._rules.product(torch.mul, a, b)
+            return self._rules.scaled(*((a, b) if self._depends(a) else (b, a)), None)
         return self._product(torch.matmul if first is None else lambda x, y: torch.einsum(first, x, y), a, b)
 
     def _product(self, function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Any:

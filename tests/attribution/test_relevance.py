@@ -51,23 +51,34 @@ class Written(nn.Module):
             gate = F.conv2d(y.mean((2, 3), keepdim=True), self.gate.weight, self.gate.bias).sigmoid()
             pooled = (y * gate + x).clamp(min=0).mean((2, 3))
             return pooled @ self.head.weight.t() + self.head.bias
-        x = self.relu(self.norm(self.stem(x)))
-        y = self.norm2(self.conv(x))
+        if self.way == "frozen":
+            norm, norm2 = frozen(self.norm), frozen(self.norm2)
+        else:
+            norm, norm2 = self.norm, self.norm2
+        x = self.relu(norm(self.stem(x)))
+        y = norm2(self.conv(x))
         y = torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True))) * y
         y += x
         return self.head(self.relu(y).mean((2, 3)))
 
 
+def frozen(norm: Any) -> Any:
+    """Batch norm as a product and a sum, as detectors have it."""
+    scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps)).reshape(1, -1, 1, 1)
+    offset = norm.bias.reshape(1, -1, 1, 1) - norm.running_mean.reshape(1, -1, 1, 1) * scale
+    return lambda x: x * scale + offset
+
+
 @pytest.mark.parametrize("method", LRP)
 def test_relevance_does_not_depend_on_how_a_model_is_written(method: str) -> None:
     found = {}
-    for way in ("modules", "in place", "functions"):
+    for way in ("modules", "in place", "functions", "frozen"):
         model = made(Written(way), bias=True)
         found[way] = ag.explain(model, IMAGES, target=2, method=method).maps
     most = np.abs(found["modules"]).max()
     # The order of the sums differs: some tens of roundings.
-    np.testing.assert_allclose(found["in place"], found["modules"], rtol=0, atol=64 * 2**-24 * most)
-    np.testing.assert_allclose(found["functions"], found["modules"], rtol=0, atol=64 * 2**-24 * most)
+    for way in ("in place", "functions", "frozen"):
+        np.testing.assert_allclose(found[way], found["modules"], rtol=0, atol=64 * 2**-24 * most, err_msg=way)
 
 
 @pytest.mark.parametrize("method", LRP)
