@@ -57,7 +57,8 @@ def _patches(rules: FunctionRules) -> list[tuple[Any, str, Replacement]]:
     found: list[tuple[Any, str, Replacement]] = [
         (owner, name, guarded(handler)) for (owner, name), handler in handlers.items() if hasattr(owner, name)
     ]
-    elementwise = [(backend.nn, name) for name in _ELEMENTWISE] + [(backend.math, "rsqrt"), (backend.numpy, "exp")]
+    elementwise = [(backend.nn, name) for name in _ELEMENTWISE] + [(backend.math, "rsqrt")]
+    elementwise += [(backend.numpy, name) for name in ("tanh", "clip", "exp", "reciprocal")]
     found += [(owner, name, guarded(others.elementwise, name)) for owner, name in elementwise]
     views = [(backend.numpy, name) for name in _VIEWS] + [(backend.core, "cast"), (backend.core, "convert_to_tensor")]
     return found + [(owner, name, guarded(constants.view)) for owner, name in views]
