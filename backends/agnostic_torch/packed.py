@@ -88,8 +88,10 @@ def padded(counts: list[int]) -> Iterator[None]:
         if hx is not None and x.sorted_indices is not None:
             states = [state.index_select(1, x.sorted_indices) for state in states]
         mode = layer.mode.lower()
+        # By name: the list that a layer keeps of them is not what torch.export knows as its parameters.
+        weights = [getattr(layer, name) for name in layer._flat_weights_names]
         y, *last = getattr(torch.ops.agnostic, OPERATOR)(
-            x.data, lengths, states, layer._flat_weights, mode, layer.bias, layer.num_layers, layer.bidirectional, laid
+            x.data, lengths, states, weights, mode, layer.bias, layer.num_layers, layer.bidirectional, laid
         )
         if x.unsorted_indices is not None:
             last = [state.index_select(1, x.unsorted_indices) for state in last]

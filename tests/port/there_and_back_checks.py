@@ -193,6 +193,8 @@ def test_lengths_of_sequences_are_not_lost_on_the_way_back(kind: type[nn.RNNBase
     model = Lengths(kind).eval()
     there = ag.port(model, "keras", x, check=False)
     back = ag.port(there.model, "torch", x.numpy(), check=False)
+    assert back.model.state_dict().keys() == model.state_dict().keys()
+    assert all(weight.trainable for weight in there.model.weights if "constant" not in weight.path)
     # Four gates of sums of four products, five steps deep.
     np.testing.assert_allclose(back.model(x).detach(), model(x).detach(), rtol=0, atol=5 * 16 * U)
 
