@@ -30,7 +30,8 @@ def fix(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
         layers = "" if patch or fixes is None else _layers(found, fixes, edits)
         if patch or layers:
             return patch or layers
-        codes = [code or _comment(found, edit) for code, edit in zip(codes, edits, strict=True)]
+        codes = [code or _set(found, fixes, edit) or _comment(found, edit)
+                 for code, edit in zip(codes, edits, strict=True)]  # fmt: skip
     return "\n".join(dict.fromkeys(filter(None, codes)))
 
 
@@ -42,8 +43,13 @@ def _code(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
         pair = found.a.leaves.get(found.a.root(edit.ours)), found.b.leaves.get(found.b.root(edit.theirs))
         if pair[0] is not None and pair[1] is not None and pair[1].role in ("parameter", "buffer"):
             return "" if _holds(found, pair[0]) else _copied(found, fixes, pair[0], pair[1])
+    return _set(found, fixes, edit) if edit.b is not None and _of_framework(edit.b) else ""
+
+
+def _set(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
+    """Code that gives a layer A's setting. What a class of the user's calls it, is a guess."""
     setting = _setting(found, edit)
-    if setting is None or fixes is None or not is_layer(found.b, setting[0]) or not _of_framework(setting[0]):
+    if setting is None or fixes is None or not is_layer(found.b, setting[0]):
         return ""
     return fixes.setting(setting[0].module, *setting[1:]) or ""
 
@@ -159,11 +165,11 @@ def _layer(found: DifferenceSummary, fixes: Fixes, edit: Edit) -> str:
         return fixes.layer(theirs, None) or ""
     if edit.kind == "missing" and edit.a is not None and ours in modules[1] and _is_alone(found.a, edit.a):
         return fixes.layer(ours, ours) or ""  # B has something else in its place, which does nothing
-    if edit.kind in ("extra", "missing", "leaf", "piece", "order") or not ours or not theirs:
+    if edit.kind in ("extra", "missing", "leaf", "piece", "order") or edit.a is None or edit.b is None:
         return ""
     if modules[0].get(ours) == modules[1].get(theirs) and edit.kind != "operand":
         return fixes.settings(theirs, ours) or ""
-    if edit.a is not None and edit.b is not None and all(map(_of_framework, (edit.a, edit.b))):
+    if ours and theirs and all(map(_of_framework, (edit.a, edit.b))):
         weighted = [any(True for _ in _weights(side, name)) for side, name in ((found.a, ours), (found.b, theirs))]
         return "" if all(weighted) else fixes.layer(theirs, ours) or ""
     return ""

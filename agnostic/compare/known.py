@@ -309,7 +309,7 @@ RANK: Sequence[str] = (
 TOGETHER = frozenset({
     "dropout_on", "dtype", "pool_kind", "average_pool_padding", "padding_mode", "pad_then_stride", "dilation",
     "attention_heads", "attention_mask", "preprocessing_range", "gamma_beta_swapped", "mean_variance_swapped",
-    "layer_order", "layer_missing", "activation_differs",
+    "layer_order", "layer_missing",
 })  # fmt: skip
 """Mistakes that take several edits, at whatever lines they stand."""
 

@@ -47,10 +47,10 @@ def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
 
 def settings(layer: str, source: str) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.settings`."""
-    kinds = "bool | int | float | str | tuple | list"
+    plain = "isinstance(v, bool | int | float | str | tuple | list) or isinstance(v, dict) and k[0] != '_'"
     return (
         f"own, right = vars(model.get_submodule({layer!r})), vars(other.get_submodule({source!r}))\n"
-        f"own.update({{k: v for k, v in right.items() if isinstance(v, {kinds}) and k != 'training'}})"
+        f"own.update({{k: v for k, v in right.items() if k != 'training' and ({plain})}})"
     )
 
 
