@@ -12,6 +12,7 @@ import numpy as np
 from agnostic.compare import noise
 from agnostic.compare.lowering import PRODUCTS, kind
 from agnostic.compare.watching import StepCounter
+from agnostic.program.exact import widened
 from agnostic.program.nodes import Array, Node, Value, map_values
 from agnostic.program.runs import Run
 
@@ -71,13 +72,6 @@ def operands_of(node: Node, index: int, read: Callable[[Value], Array], patches:
         for k, x in enumerate(slots(node))
     ]
     return filled(node, given)
-
-
-def widened(x: Array) -> Array:
-    """An array in the type of a replay."""
-    if x.dtype.kind == "f":
-        return x.astype(np.float64, copy=False)
-    return x.astype(np.complex128, copy=False) if x.dtype.kind == "c" else x
 
 
 KEPT_SIZE, KEPT_EVERY = 1 << 12, 8

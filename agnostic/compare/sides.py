@@ -12,7 +12,8 @@ import numpy as np
 from agnostic.compare import match
 from agnostic.compare.lowering import FLAT, kind, related, settings
 from agnostic.compare.match import Signature
-from agnostic.compare.replay import KEPT_SIZE, NOTHING, Evaluate, Patches, Values, slots, walk, widened
+from agnostic.compare.replay import KEPT_SIZE, NOTHING, Evaluate, Patches, Values, slots, walk
+from agnostic.program.exact import widened
 from agnostic.program.nodes import Array, Leaf, Node, Value
 from agnostic.program.runs import Run
 

@@ -130,9 +130,6 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
 }
 """By name; the keyword arguments are what ``activation_options`` holds, with Keras' or PyTorch's common defaults."""
 
-VECTOR = frozenset({"softmax", "log_softmax", "glu"})
-"""Those that look along an axis, not at one number."""
-
 
 def activate(name: str, x: Array, options: Mapping[str, Any] | None = None) -> Array:
     """The function of that name of ``x``.
