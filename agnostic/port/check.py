@@ -125,9 +125,10 @@ def _run(
 
     def double(x: Any) -> Any:
         array = x if isinstance(x, np.ndarray) else calls.numpy(x)
-        if array.dtype.kind != "f":
+        if array.dtype.kind not in "fc":
             return x
-        return array.astype(np.float64) if isinstance(x, np.ndarray) else calls.native(array, x, "float64")
+        wide = "float64" if array.dtype.kind == "f" else "complex128"
+        return array.astype(wide) if isinstance(x, np.ndarray) else calls.native(array, x, wide)
 
     def measured(given: Any) -> tuple[list[Array], dict[str, Array]]:
         with backend[TAPS].watch(model, layers, detach=True) as record:
@@ -267,7 +268,8 @@ def trial(
     cases = []
     for given in inputs:
         natives = [x if isinstance(x, np.ndarray) else backend[CALLS].numpy(x) for x in arrays(given)]
-        natives = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in natives]
+        narrow = {"f": np.float32, "c": np.complex64}
+        natives = [x.astype(narrow.get(x.dtype.kind, x.dtype)) for x in natives]
         cases.append([x.transpose(order) for x, order in zip(natives, orders, strict=True)])
     job = Job(to, source, weights, cases, [p.name for p in found])
     return PortTrial(backend, model, draft, inputs, job, found, rounding)

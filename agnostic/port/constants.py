@@ -91,7 +91,7 @@ def _computed(leaf: Leaf, highest: int) -> tuple[list[Node], Leaf | None] | None
     """The nodes that compute a constant, and the smaller constant that they read, if any."""
     array, value = leaf.array, leaf.value
     assert array is not None
-    if array.size < 2 or array.dtype.kind not in "fiub":
+    if array.size < 2 or array.dtype.kind not in "fciub":
         return None
     if np.all(array == array.flat[0]):
         return [

@@ -15,6 +15,7 @@ from agnostic.port.code import (
     Apply,
     At,
     Code,
+    Dim,
     Each,
     Infix,
     Listed,
@@ -226,6 +227,8 @@ def _parts_from(statements: Sequence[Statement], start: int, dialect: Dialect) -
             break
         ends.append(code.index[-1])
         count += 1
+    if isinstance(value.shape[axis], Dim):
+        return 0, None
     size = int(value.shape[axis])
     if ends == list(range(size)) and size > 1:
         return count, dialect.unstacked(first.of, axis)

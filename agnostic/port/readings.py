@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agnostic.contracts.program import PROGRAM
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import AgnosticError
+from agnostic.port.complexes import in_pairs, weights_in_pairs
 from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.folding import Folded, folded
 from agnostic.port.padding import SIZED
 from agnostic.port.precision import in_float32, narrowest
 from agnostic.port.sample import Shape, arrays, sampled
+from agnostic.port.sizes import Differ
 from agnostic.program import custom
 from agnostic.program.custom import CustomOperator
 from agnostic.program.nodes import Array, Program
-from agnostic.program.passes import simplified
+from agnostic.program.passes import folded as constants_folded
+from agnostic.program.passes import from_zeros, simplified, sized_constants, without_identities
 from agnostic.registry import Backend, Model
 
 Shapes = tuple[Shape, ...]
@@ -41,7 +44,7 @@ class Readings:
     def __init__(self, backend: Backend, model: Model, inputs: Any, operators: Mapping[str, CustomOperator]) -> None:
         self._backend, self._model, self._inputs, self._operators = backend, model, inputs, operators
         self.given: Shapes = tuple(tuple(int(n) for n in x.shape) for x in arrays(inputs))
-        self.weights: Mapping[str, Array] = backend[WEIGHTS].weights(model)
+        self.weights: Mapping[str, Array] = weights_in_pairs(backend[WEIGHTS].weights(model))
         self._raw: dict[Shapes, Program | AgnosticError] = {}
         self._folded: dict[tuple[Shapes, bool], Folded] = {}
 
@@ -72,6 +75,28 @@ class Readings:
         """The program that is written; ``tables`` as in :func:`agnostic.program.passes.folded`."""
         key = (shapes, tables)
         if key not in self._folded:
-            found = folded(simplified(in_float32(self.raw(shapes)), SIZED, tables), self.weights)
-            self._folded[key] = replace(found, program=simple_constants(outputs_computed(found.program)))
+            self._folded[key] = self._written(simplified(self._plain(shapes), SIZED, tables))
         return self._folded[key]
+
+    def check_alike(self, all_shapes: Sequence[Shapes]) -> None:
+        """Raise Differ where the model calls other operators at another size, whatever of these is constant."""
+        if len({len(without_identities(self.raw(shapes), SIZED).nodes) for shapes in all_shapes}) > 1:
+            raise Differ("they have different operators")
+
+    def computed(self, all_shapes: Sequence[Shapes]) -> list[Folded]:
+        """The programs at several sizes, in which constants that depend on the size are computed.
+
+        Raises:
+            Differ: they have different operators.
+        """
+        self.check_alike(all_shapes)
+        programs = [without_identities(self._plain(shapes), SIZED) for shapes in all_shapes]
+        sized = sized_constants(programs)
+        return [self._written(from_zeros(constants_folded(program, sized=sized))) for program in programs]
+
+    def _plain(self, shapes: Shapes) -> Program:
+        return in_float32(self.raw(shapes))
+
+    def _written(self, program: Program) -> Folded:
+        found = folded(in_pairs(program), self.weights)
+        return replace(found, program=simple_constants(outputs_computed(found.program)))

@@ -119,6 +119,11 @@ def variations(program: Program, inputs: Any) -> list[Variation]:
         axes = {i: [1] for i, s in enumerate(given) if len(s) > 1 and s[1] == length}
         longer = [lambda n, k: n + 3, lambda n, k: 2 * n + 4]
         found = [variation("batch and length", axes, longer, lambda n, k: n + 6, lambda n, k: n + 7)]
+        if length > 5:
+            # A table of positions may be no longer than what is given.
+            shorter = [lambda n, k: n - 1, lambda n, k: n - 3]
+            name = f"batch and length up to {length}"
+            found.append(variation(name, axes, shorter, lambda n, k: n - 2, lambda n, k: n - 4))
     return [*found, variation("batch", {}, [_multiple], _multiple, _multiple)]
 
 

@@ -6,6 +6,7 @@ Programs that were read at different input sizes are equal apart from some numbe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -253,9 +254,21 @@ def _guessed(dim: Dim, axes: Sequence[tuple[Dim, Code]], known: Windows) -> Code
         if rest:
             return Infix("%", Infix("-", None, code), rest)
         quotient = _quotient(dim, length, code, {2, *(window.divisor for window in known.values())})
+        quotient = quotient if quotient is not None else _affine(dim, length, code)
         if quotient is not None:
             return quotient
     return None
+
+
+def _affine(dim: Dim, length: Dim, code: Code) -> Code | None:
+    """A length as ``n * factor + offset`` of another length n, as that of a signal by the number of its windows."""
+    pairs = sorted(set(zip(length.sizes, dim.sizes, strict=True)))
+    if len(pairs) < 2:
+        return None
+    steps = {((b - a) / (m - n)) if m != n else 0.5 for (n, a), (m, b) in itertools.pairwise(pairs)}
+    if len(steps) > 1 or (step := steps.pop()) != int(step) or step < 2:
+        return None
+    return _moved(Infix("*", code, int(step)), pairs[0][1] - int(step) * pairs[0][0], 1)
 
 
 def _counted(wanted: Window, axes: Iterable[tuple[Dim, Code]], known: Windows) -> Code | None:

@@ -23,7 +23,7 @@ from agnostic.port.padding import agreed
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program import custom
-from agnostic.program.nodes import Array, Leaf, Program, Value
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,16 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
     name = file_name(program)
     turned = any(list(places) != sorted(places) for places in laid[0].inputs.values())
     order = f" Images have their channels {'last' if dialect.channels == -1 else 'first'}." if turned else ""
+    one = 1 if not any(map(_picks_more, program.nodes)) else None
     file = File(
         doc=f"{class_name(program.name, set())} for {dialect.name.capitalize()}, ported from {program.framework}."
         + order,
         classes=classes,
         example=[
             (
-                tuple(1 if isinstance(n, Dim) and not i else int(n) for i, n in enumerate(leaf.value.shape)),
+                tuple(
+                    (one or int(n)) if isinstance(n, Dim) and not i else int(n) for i, n in enumerate(leaf.value.shape)
+                ),
                 leaf.value.dtype,
             )
             for leaf in inputs
@@ -135,6 +138,14 @@ FIX = (
     "write functions to fill in (stubs=True, --stubs), or define how the operator is written (operators=, --operators)"
 )
 """What to do about operators that cannot be written."""
+
+
+def _picks_more(node: Node) -> bool:
+    """Whether a place other than the first is taken of an axis of any length: one item of a batch is not enough."""
+    x, given = node.operands[0] if node.operands else None, node.attributes
+    if node.operator != "select" or not isinstance(x, Value):
+        return False
+    return isinstance(x.shape[given["axis"]], Dim) and not isinstance(given["index"], Dim) and given["index"] > 0
 
 
 def file_name(program: Program) -> str:

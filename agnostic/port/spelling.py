@@ -126,9 +126,8 @@ def _select(c: Call) -> Code:
 
 @_spells("update")
 def _update(c: Call) -> Code:
-    start, stop, step = fixed(c["start"]), c["stop"], fixed(c.get("step", 1))
-    stop = None if isinstance(stop, Dim) and stop == c.shape()[c["axis"]] else fixed(stop)
-    return call("update", c.x, c.operands[1], int(c["axis"]), start, stop, step)
+    stop = None if isinstance(c["stop"], Dim) and c["stop"] == c.shape()[c["axis"]] else c["stop"]
+    return call("update", c.x, c.operands[1], int(c["axis"]), c["start"], stop, fixed(c.get("step", 1)))
 
 
 @_spells("custom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,11 @@ from agnostic.models.inputs import Size, examples
 from agnostic.models.load import executed, executed_file
 from agnostic.port.check import compared, trial
 from agnostic.port.dialect import Dialect
+from agnostic.port.folding import Folded
 from agnostic.port.precision import ROUNDINGS
 from agnostic.port.readings import Readings
 from agnostic.port.report import PortReport
-from agnostic.port.sample import Variation, arrays, sampled, variations
+from agnostic.port.sample import Shape, Variation, arrays, sampled, variations
 from agnostic.port.sizes import Differ
 from agnostic.port.sources import Draft, drafted, file_name
 from agnostic.port.stubs import Kept, kept
@@ -223,23 +225,28 @@ def _freed(
         Differ, AgnosticError: the model has not the same operators at each size, or does not take one.
     """
     try:
-        return _tried(variation, readings, draft_of, tables=False)
+        return _tried(variation, draft_of, lambda all_shapes: [readings.at(shapes) for shapes in all_shapes])
     except Differ:
+        readings.check_alike(variation.shapes)
+    if any(readings.at(x, True).program != readings.at(x).program for x in variation.shapes):
         # Constants that are cut at another place at each size are one table, and a cut.
-        if all(readings.at(x, True).program == readings.at(x).program for x in variation.shapes):
-            raise
-        return _tried(variation, readings, draft_of, tables=True)
+        with contextlib.suppress(Differ):
+            return _tried(variation, draft_of, lambda all_shapes: [readings.at(shapes, True) for shapes in all_shapes])
+    # Positions and masks are computed, as they are in the source.
+    return _tried(variation, draft_of, readings.computed)
 
 
 def _tried(
-    variation: Variation, readings: Readings, draft_of: Callable[[Sequence[Program]], Draft], *, tables: bool
+    variation: Variation,
+    draft_of: Callable[[Sequence[Program]], Draft],
+    read: Callable[[Sequence[tuple[Shape, ...]]], list[Folded]],
 ) -> tuple[Draft, Variation, Mapping[str, Array]]:
     """As :func:`_freed`; read at one more size where a formula fits those read, and perhaps no more."""
-    found = [readings.at(shapes, tables) for shapes in variation.shapes]
-    free = draft_of([x.program for x in found])
-    last = readings.at(variation.checked, tables)
+    found = read((*variation.shapes, variation.checked))
+    *programs, last = [x.program for x in found]
+    free = draft_of(programs)
     if free.has_guesses:
-        surer = draft_of([*(x.program for x in found), last.program])
+        surer = draft_of([*programs, last])
         if surer.written.text != free.written.text:
             free, variation = surer, variation.surer
     return free, variation, found[0].arrays

@@ -458,7 +458,7 @@ def _constant_name(leaf: Leaf) -> str:
     """What an array of constants is called: mask, index or table, behind what says that it is none of the model's."""
     assert leaf.array is not None
     kind = leaf.array.dtype.kind
-    if kind == "b" or (kind == "f" and leaf.array.max() == 0 and leaf.array.min() <= -100):
+    if kind == "b" or (kind == "f" and leaf.array.size and leaf.array.max() == 0 and leaf.array.min() <= -100):
         return f"{CONSTANT}mask"
     return f"{CONSTANT}index" if kind in "iu" else f"{CONSTANT}table"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +68,7 @@ def is_identity(node: Node, inference: bool = False) -> bool:
     return False
 
 
-def folded(program: Program, tables: bool = False) -> Program:
+def folded(program: Program, tables: bool = False, sized: Collection[int] = ()) -> Program:
     """Compute values that depend on constants alone: masks, positions, tables of indices.
 
     Nodes that read a parameter or buffer stay, since these may change; random operators stay as well.
@@ -76,14 +76,15 @@ def folded(program: Program, tables: bool = False) -> Program:
     Args:
         program: whose.
         tables: whether a constant that is cut stays whole, since another size of the inputs cuts it elsewhere.
+        sized: places of nodes that stay computed, since another size of the inputs gives other numbers.
     """
     whole = {leaf.value for leaf in program.leaves} if tables else set()
     known: dict[Value, Array] = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
     new, kept = [], []
-    for node in program.nodes:
+    for place, node in enumerate(program.nodes):
         small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
         fixed = is_computable(node) and not get(node.operator).random
-        fixed = fixed and not (node.operator == "slice" and node.operands[0] in whole)
+        fixed = fixed and place not in sized and not (node.operator == "slice" and node.operands[0] in whole)
         if small and fixed and all(value in known for value in node.reads):
             with np.errstate(all="ignore"):
                 results = tuple(map(np.asarray, evaluate(node, known.__getitem__)))
@@ -92,6 +93,41 @@ def folded(program: Program, tables: bool = False) -> Program:
         else:
             kept.append(node)
     return used(replace(program, nodes=tuple(kept), leaves=(*program.leaves, *new)))
+
+
+def sized_constants(programs: Sequence[Program]) -> set[int]:
+    """Places of nodes that depend on constants alone, and give other numbers at another size of the inputs.
+
+    Args:
+        programs: of a model, read at several sizes, with as many nodes each.
+    """
+    found: set[int] = set()
+    columns = [iter(_constant_results(program)) for program in programs]
+    for place, results in enumerate(zip(*columns, strict=True)):
+        first = results[0]
+        if any(result is None for result in results):
+            continue
+        if any(
+            not np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
+            for result in results[1:]
+            for x, y in zip(first, result, strict=True)
+        ):
+            found.add(place)
+    return found
+
+
+def _constant_results(program: Program) -> Iterator[tuple[Array, ...] | None]:
+    """What each node gives that depends on constants alone; None for others."""
+    known = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
+    for node in program.nodes:
+        small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
+        if not small or not is_computable(node) or get(node.operator).random or any(v not in known for v in node.reads):
+            yield None
+            continue
+        with np.errstate(all="ignore"):
+            results = tuple(map(np.asarray, evaluate(node, known.__getitem__)))
+        known |= dict(zip(node.outputs, results, strict=True))
+        yield results
 
 
 def used(program: Program, wanted: Collection[Value] = ()) -> Program:

@@ -313,6 +313,22 @@ def grouped_conv(x, kernel, groups, strides=1, dilation_rate=1):
     parts = [ops.conv(i, k, strides, dilation_rate=dilation_rate) for i, k in zip(images, kernels, strict=True)]
     return ops.concatenate(parts, axis=-1)
 ''',
+    "conv_by_group": '''
+def conv_by_group(x, kernel, groups, strides=1, dilation_rate=1):
+    """A convolution of each group of channels by itself, of any number of groups."""
+    *sizes, inner, _ = kernel.shape
+    strides, dilation_rate = (n if isinstance(n, tuple) else (n,) * len(sizes) for n in (strides, dilation_rate))
+    ends = list(zip(x.shape[1:-1], sizes, strides, dilation_rate, strict=True))
+    counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in ends]
+    shape, result = ops.shape(x), 0
+    x = ops.reshape(x, (*shape[:-1], groups, inner))
+    kernel = ops.reshape(kernel, (*sizes, inner, groups, ops.shape(kernel)[-1] // groups))
+    for place in np.ndindex(*sizes):
+        firsts = [(i * d, s) for i, (_, _, s, d) in zip(place, ends, strict=True)]
+        cut = [slice(i, i + (count - 1) * s + 1, s) for (i, s), count in zip(firsts, counts, strict=True)]
+        result = result + ops.einsum("...gi,igo->...go", x[(slice(None), *cut)], kernel[place])
+    return ops.reshape(result, (shape[0], *counts, -1))
+''',
     "conv_transpose": '''
 def conv_transpose(x, kernel, strides, dilation, crop, groups):
     """The adjoint of a convolution: zeros between the places, then a convolution by the turned kernel."""
@@ -478,12 +494,16 @@ def flat_places(shape, indices):
     return flat
 ''',
     "put": '''
-def put(x, flat, value, add):
-    """The array with numbers at places of its flat form replaced, or added to."""
+def put(x, flat, value, reduce=None):
+    """The array with numbers at places of its flat form replaced, or together with them their sum, max or min."""
     line, flat = ops.reshape(x, (-1,)), ops.reshape(flat, (-1,))
     value = ops.reshape(ops.cast(value, x.dtype), (-1,))
-    if add:
+    if reduce == "sum":
         line = line + ops.segment_sum(value, flat, num_segments=line.shape[0])
+    elif reduce == "max":
+        line = ops.maximum(line, ops.segment_max(value, flat, num_segments=line.shape[0]))
+    elif reduce == "min":
+        line = ops.minimum(line, -ops.segment_max(-value, flat, num_segments=line.shape[0]))
     else:
         line = ops.scatter_update(line, flat[:, None], value)
     return ops.reshape(line, ops.shape(x))
@@ -497,11 +517,11 @@ def pick_apart(x, indices):
 def write(x, indices, value, add=False):
     """The array with the numbers at places (i, j, ...) replaced, or added to; None stands for a whole axis."""
     flat = flat_places(ops.shape(x), indices)
-    return put(x, flat, ops.broadcast_to(value, ops.shape(flat)), add)
+    return put(x, flat, ops.broadcast_to(value, ops.shape(flat)), "sum" if add else None)
 ''',
     "scatter": '''
-def scatter(x, ids, value, axis, add=False):
-    """The array with value[i, j, k] at [ids[i, j, k], j, k] for axis 0, and so on, or added there."""
+def scatter(x, ids, value, axis, reduce=None):
+    """The array with value[i, j, k] at [ids[i, j, k], j, k] for axis 0, and so on, or reduced with what is there."""
     shape, flat = ops.shape(x), 0
     ids = ops.cast(ids, "int32")
     for a, (n, length) in enumerate(zip(shape, ids.shape, strict=True)):
@@ -509,7 +529,7 @@ def scatter(x, ids, value, axis, add=False):
         flat = flat * n + (ids if a == axis else along)
     value = ops.convert_to_tensor(value)
     value = value[tuple(map(slice, ids.shape))] if len(value.shape) else ops.broadcast_to(value, ids.shape)
-    return put(x, flat, value, add)
+    return put(x, flat, value, reduce)
 ''',
     "fourier": '''
 def fourier(x, axes, inverse=False, half=False, length=None, norm="backward"):

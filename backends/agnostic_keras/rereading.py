@@ -249,7 +249,8 @@ def _write(emit: Emit, a: Mapping[str, Any]) -> Any:
 
 @reads("scatter")
 def _scatter(emit: Emit, a: Mapping[str, Any]) -> Any:
-    return emit("scatter", a["x"], a["ids"], a["value"], axis=a["axis"], accumulate=bool(a["add"]))
+    given = {"accumulate": True, "function": a["reduce"]} if a["reduce"] else {}
+    return emit("scatter", a["x"], a["ids"], a["value"], axis=a["axis"], **given)
 
 
 @reads("top")

@@ -266,7 +266,7 @@ def _convolution(c: Call) -> Code:
     rank = len(c.shape(1)) - 2
     sizes, stride, dilation = c.shape(1)[2:], c["stride"], c["dilation"]
     kernel = _name("transpose", c.operands[1], (*range(2, rank + 2), 1, 0))
-    groups = fixed(c.get("groups", 1))
+    groups = c.get("groups", 1)
     x = c.x if c.get("same") else _padded(c.x, c["padding"])
     options: dict[str, Any] = {"strides": one(stride)} if not ones(stride) else {}
     if c.get("same"):
@@ -278,8 +278,16 @@ def _convolution(c: Call) -> Code:
             # Keras has no strides with dilation: each place is computed, and every stride-th kept.
             options = {}
         options["dilation_rate"] = one(dilation)
+    if isinstance(groups, Dim):
+        # A kernel for each image, as a group of channels of one image.
+        if c.get("same"):
+            raise Unwritable("with as many groups as there are images and a border that depends on the size")
+        options = {name: c[theirs] for name, theirs in (("strides", "stride"), ("dilation_rate", "dilation"))}
+        options = {name: one(given) for name, given in options.items() if not ones(given)}
+        code: Code = call("conv_by_group", x, kernel, groups, **options)
+        return Infix("+", code, c.operands[2]) if c.is_given(2) else code
     if groups > 1 and rank == 3:
-        code: Code = call("grouped_conv", x, kernel, groups, **options)
+        code = call("grouped_conv", x, kernel, groups, **options)
     else:
         code = _name("conv", x, kernel, **options)
     if "dilation_rate" in options and not ones(stride):
@@ -600,6 +608,13 @@ def _arange(c: Call) -> Code:
     return _name("arange", start, stop, *([] if step == 1 else [step]), dtype=dtype)
 
 
+@spells("linspace")
+def _linspace(c: Call) -> Code:
+    dtype = _dtype(c["dtype"])
+    options = {} if dtype == "float32" else {"dtype": dtype}
+    return _name("linspace", c.x, c.operands[1], c["count"], **options)
+
+
 @spells("eye")
 def _eye(c: Call) -> Code:
     rows, columns, dtype = c["rows"], c["columns"], _dtype(c["dtype"])
@@ -634,11 +649,14 @@ def _variance(c: Call) -> Code:
     correction = c.get("correction", 0)
     axes = c.get("axes")
     sizes = [c.shape()[a] for a in (range(len(c.shape())) if axes is None else axes)]
-    if correction and any(isinstance(n, Dim) for n in sizes):
-        raise Unwritable("with a correction at any size")
     code: Code = _name("var", c.x, **_axis(c))
-    n = math.prod(sizes)
-    if correction:
+    if correction and any(isinstance(n, Dim) for n in sizes):
+        count: Code = sizes[0]
+        for n in sizes[1:]:
+            count = Infix("*", count, n)
+        code = Infix("*", code, Infix("/", count, Infix("-", count, one((int(correction),)))))
+    elif correction:
+        n = math.prod(sizes)
         code = Infix("*", code, n / (n - correction))
     return _name("sqrt", code) if c.get("root") else code
 
@@ -816,7 +834,9 @@ def _write(c: Call) -> Code:
 
 @spells("scatter")
 def _scatter(c: Call) -> Code:
-    options = {"add": True} if c.get("accumulate") else {}
+    options = {"reduce": c.get("function", "sum")} if c.get("accumulate") else {}
+    if options.get("reduce") == "product":
+        raise Unwritable("that multiplies has no spelling in Keras")
     return call("scatter", c.x, c.operands[1], c.operands[2], c["axis"] % len(c.shape()), **options)
 
 

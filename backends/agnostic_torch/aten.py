@@ -33,12 +33,14 @@ class Call:
         builder: where to write.
         read: the value of a node of the graph.
         given: the arguments by the names of the operator's schema, defaults filled in, tensors as values.
+        seen: the names of those that the reader looked at.
     """
 
     node: fx.Node
     builder: Builder
     read: Callable[[fx.Node], Any]
     given: dict[str, Any] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
 
     def read_operands(self) -> None:
         """Fill :attr:`given`."""
@@ -63,16 +65,33 @@ class Call:
         return argument
 
     def __getitem__(self, name: str) -> Any:
+        self.seen.add(name)
         return self.given[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """An argument, or the default where the operator has none of that name."""
+        self.seen.add(name)
         return self.given.get(name, default)
 
     @property
     def x(self) -> Any:
         """The first argument."""
-        return next(iter(self.given.values()))
+        return self.first(1)[0]
+
+    def first(self, count: int) -> list[Any]:
+        """The first arguments, whatever their names."""
+        self.seen |= set(list(self.given)[:count])
+        return list(self.given.values())[:count]
+
+    def check_seen(self) -> None:
+        """Raise Unreadable where an option is given that the reader did not look at."""
+        for argument in self.node.target._schema.arguments:  # type: ignore[union-attr]
+            name = argument.name
+            is_option = argument.has_default_value() or argument.kwarg_only
+            if not is_option or name in self.seen or name in _WITHOUT_EFFECT:
+                continue
+            if not argument.has_default_value() or self.given[name] != self._held(argument.default_value):
+                raise Unreadable(f"has {name}={self.given[name]}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,6 +113,14 @@ class Call:
         values: tuple[Value, ...] = self.builder.emit(operator, *operands, **attributes)
         return values
 
+
+_WITHOUT_EFFECT = frozenset((
+    "dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "generator",
+    "cudnn_enabled", "cudnn_enable", "sorted", "stable", "scale_grad_by_freq", "sparse", "padding_idx",
+    "check_errors", "output_size", "implicit", "out_int32", "enabled", "track_running_stats", "half_to_float",
+    "compute_mode", "path", "names", "requires_grad", "start_dim", "end_dim",
+))  # fmt: skip
+"""Options that change no number of a result, or its type or shape, which are known."""
 
 Reader = Callable[[Call], Any]
 READERS: dict[str, Reader] = {}
@@ -130,13 +157,13 @@ def _linear(c: Call) -> Value:
 
 @reads("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner")
 def _matmul(c: Call) -> Value:
-    a, b = list(c.given.values())[:2]
+    a, b = c.first(2)
     return c.emit("matmul", a, b)
 
 
 @reads("addmm", "baddbmm", "addmv", "addbmm")
 def _addmm(c: Call) -> Value:
-    start, a, b = list(c.given.values())[:3]
+    start, a, b = c.first(3)
     product = c.emit("matmul", a, b)
     if c["alpha"] != 1:
         product = c.emit("multiply", product, c["alpha"])
@@ -147,7 +174,7 @@ def _addmm(c: Call) -> Value:
 
 @reads("outer", "ger")
 def _outer(c: Call) -> Value:
-    a, b = list(c.given.values())[:2]
+    a, b = c.first(2)
     return c.emit("outer", a, b)
 
 
@@ -457,7 +484,7 @@ def _transpose(c: Call) -> Value:
     if name in ("t", "numpy_T"):
         axes.reverse()
     else:
-        first, second = (-2, -1) if name == "mT" else list(c.given.values())[1:3]
+        first, second = (-2, -1) if name == "mT" else c.first(3)[1:]
         a, b = _axis(first, rank), _axis(second, rank)
         axes[a], axes[b] = axes[b], axes[a]
     return c.emit("permute", c["self"], axes=tuple(axes))
@@ -870,7 +897,7 @@ READERS.update(
             "rsqrt": "rsqrt", "reciprocal": "reciprocal", "square": "square", "sin": "sin", "cos": "cos", "tan": "tan",
             "asin": "asin", "acos": "acos", "atan": "atan", "arctan": "atan", "sinh": "sinh", "cosh": "cosh",
             "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf", "special_erf": "erf", "floor": "floor",
-            "ceil": "ceil", "round": "round", "trunc": "truncate", "fix": "truncate", "frac": "fraction",
+            "ceil": "ceil", "trunc": "truncate", "fix": "truncate", "frac": "fraction",
             "logical_not": "not", "isnan": "is_nan", "isinf": "is_infinite", "isfinite": "is_finite",
             "erfinv": "erfinv", "i0": "i0", "special_i0": "i0", "angle": "angle", "imag": "imaginary",
         }.items()
@@ -878,8 +905,16 @@ READERS.update(
 )  # fmt: skip
 
 
+@reads("round")
+def _round(c: Call) -> Value:
+    if not c.get("decimals"):
+        return c.emit("unary", c.x, function="round")
+    factor = 10.0 ** int(c["decimals"])
+    return c.emit("divide", c.emit("unary", c.emit("multiply", c.x, factor), function="round"), factor)
+
+
 def _pair(c: Call) -> tuple[Any, Any]:
-    first, second = list(c.given.values())[:2]
+    first, second = c.first(2)
     return first, second
 
 
@@ -1122,9 +1157,14 @@ def _gather(c: Call) -> Value:
 
 
 def _indices(c: Call) -> tuple[Any, ...]:
-    if any(isinstance(i, Value) and i.dtype in ("bool", "uint8") for i in c["indices"]):
+    if any(map(is_mask, c["indices"])):
         raise Unreadable("picks by a mask, which gives a number of places that depends on the data")
     return tuple(c["indices"])
+
+
+def is_mask(index: Any) -> bool:
+    """Whether an index says of each place whether it is taken."""
+    return isinstance(index, Value) and index.dtype in ("bool", "uint8")
 
 
 @reads("index")
@@ -1134,23 +1174,17 @@ def _index(c: Call) -> Value:
 
 @reads("index_put")
 def _write(c: Call) -> Value:
-    if len(c["indices"]) == 1 and isinstance(c["indices"][0], Value) and c["indices"][0].dtype == "bool":
-        mask, value = c["indices"][0], c["values"]
-        if value.shape not in ((), (1,)) or c["accumulate"]:
-            raise Unreadable("writes several values by a mask")
-        shape = (*mask.shape, *(1,) * (len(c["self"].shape) - len(mask.shape)))
-        return c.emit("where", c.emit("reshape", mask, shape=shape), value, c["self"], dtype=c["self"].dtype)
     return c.emit("write", c["self"], _indices(c), c["values"], accumulate=bool(c["accumulate"]))
 
 
 @reads("scatter", "scatter_add")
 def _scatter(c: Call) -> Value:
     value = c.get("src") if c.get("src") is not None else c.get("value")
-    if c.get("reduce") is not None:
-        raise Unreadable(f"has reduce={c['reduce']!r}")
-    accumulate = name_of(c.node.target) == "scatter_add"
+    options: dict[str, Any] = {"accumulate": name_of(c.node.target) == "scatter_add" or c.get("reduce") is not None}
+    if c.get("reduce") == "multiply":
+        options["function"] = "product"
     axis = _axis(c["dim"], len(c["self"].shape))
-    return c.emit("scatter", c["self"], c["index"], value, axis=axis, accumulate=accumulate)
+    return c.emit("scatter", c["self"], c["index"], value, axis=axis, **options)
 
 
 @reads("one_hot")
@@ -1320,8 +1354,11 @@ def _affine_grid(c: Call) -> Value:
     sizes, rank = [int(n) for n in c["size"]][2:], len(c["size"]) - 2
     lines = []
     for axis, n in enumerate(sizes):
-        reach = 1.0 if c["align_corners"] else (n - 1) / n
-        line = c.emit("linspace", -reach if n > 1 else 0.0, reach, count=n, dtype=c.dtype)
+        # The ends are the middles of the first and the last pixel, or else their outer borders.
+        at_middles = bool(c["align_corners"])
+        line = c.emit("arange", 0 if at_middles else 1, 2 * n, 2, dtype=c.dtype, length=n)
+        line = c.emit("divide", line, max(n - 1, 1) if at_middles else n)
+        line = c.emit("subtract", line, 0.0 if at_middles and n == 1 else 1.0)
         line = c.emit("reshape", line, shape=[-1 if a == axis else 1 for a in range(rank)])
         lines.append(c.emit("expand", line, shape=sizes))
     ones = c.emit("full", 1, shape=sizes, dtype=c.dtype)
@@ -1367,7 +1404,8 @@ def _random(c: Call) -> Value:
     raise Unreadable("draws random numbers")
 
 
-@reads("_assert_async", "_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "sym_size")
+@reads("_assert_async", "_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size",
+       "sym_constrain_range", "sym_size")  # fmt: skip
 def _nothing(c: Call) -> None:
     return None
 
@@ -1381,6 +1419,15 @@ def _inverse(c: Call) -> Any:
 @reads("linalg_det", "det")
 def _determinant(c: Call) -> Value:
     return c.emit("determinant", c.x)
+
+
+@reads("logdet", "linalg_slogdet", "slogdet")
+def _log_determinant(c: Call) -> Any:
+    value = c.emit("determinant", c.x)
+    if name_of(c.node.target) == "logdet":
+        return c.emit("unary", value, function="log")
+    size = c.emit("unary", value, function="absolute")
+    return c.emit("unary", value, function="sign"), c.emit("unary", size, function="log")
 
 
 @reads("linalg_cholesky", "cholesky", "linalg_cholesky_ex")

@@ -269,9 +269,10 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
         # What a forward makes anew, such as a causal mask, is of the default type.
         torch.set_default_dtype(torch.float64)
         for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point() and tensor.dtype != torch.float64:
+            wide = torch.complex128 if tensor.is_complex() else torch.float64
+            if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != wide:
                 changed.append((tensor, tensor.data))
-                tensor.data = tensor.data.double()
+                tensor.data = tensor.data.to(wide)
         with _Wide():
             yield True
     finally:
@@ -294,6 +295,8 @@ class _Wide(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs["dtype"] = torch.float64
+        elif kwargs.get("dtype") in (torch.complex32, torch.complex64):
+            kwargs["dtype"] = torch.complex128
         return function(*args, **kwargs)
 
 

@@ -29,11 +29,13 @@ from agnostic.errors import InvalidInput
 from agnostic.patching import patched
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
+from agnostic_torch import aten_composed as _composed  # noqa: F401 (fills the table of readers)
 from agnostic_torch import custom, packed, stochastic
-from agnostic_torch.aten import READERS, Call, Reader, Unreadable, name_of
+from agnostic_torch.aten import READERS, Call, Reader, Unreadable, is_mask, name_of
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
 from agnostic_torch.layers import check_initialized, unwrap
+from agnostic_torch.selections import Selection, applied, holds, selected, written
 from agnostic_torch.taps import _arguments
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
@@ -137,7 +139,7 @@ def _flat_inputs(exported: torch.export.ExportedProgram, args: Any, kwargs: Any)
     return found
 
 
-_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError)
+_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError, LookupError)
 """What export raises is of many classes, none of which is its own."""
 
 
@@ -322,6 +324,8 @@ class _Reader:
                 kind, target = targets.get(node.name, (InputKind.USER_INPUT, None))
                 self._leaf(node, kind, str(target), exported)
         results = self._run(exported.graph_module)
+        if any(isinstance(result, Selection) for result in results):
+            raise InvalidInput(f"{self.name} returns numbers that a mask picks: the data say how many there are")
         paths = _output_paths(exported)
         user = [r for r, s in zip(results, signature.output_specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
         outputs = {path: value for path, value in zip(paths, user, strict=True) if isinstance(value, Value)}
@@ -376,6 +380,9 @@ class _Reader:
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
             self._inline(graph, node)
             return
+        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymBool | torch.SymFloat):
+            memory.bind(node, None)  # a number of places that a mask picks; what needs it is refused
+            return
         in_place = name.endswith("_") and not name.endswith("__")
         reader = READERS.get(name.rstrip("_") if in_place else name)
         call = Call(node, builder, lambda n: memory.read(n, builder))
@@ -410,28 +417,35 @@ class _Reader:
         """An operator by its reader, or else by the operators that torch itself defines it by."""
         if self._is_opaque(call.node.target):
             raise Unreadable("has no translation yet")
+        name, mask = name_of(call.node.target), call.get("indices")
+        if isinstance(mask, tuple) and len(mask) == 1 and is_mask(mask[0]) and not holds(call.given["self"]):
+            return selected(call, call["self"], mask[0]) if name == "index" else written(call, call["values"])
         start, reason = len(self.builder.nodes), "has no translation yet"
         try:
+            if any(map(holds, call.given.values())):
+                return applied(call, reader)
             if reader is not None:
-                return reader(call)
+                found = reader(call)
+                call.check_seen()
+                return found
         except Unreadable as error:
             reason = str(error)
             del self.builder.nodes[start:]
-        found = expansion(call.node)
-        if found is None and reader is None and (array := _constant(call.node)) is not None:
+        known = expansion(call.node)
+        if known is None and reader is None and (array := _constant(call.node)) is not None:
             return self.builder.leaf(f"constant_{len(self.builder.leaves)}", "constant", array.shape, call.dtype, array)
-        if found is None:
+        if known is None:
             raise Unreadable(reason)
         self._depth += 1
         try:
-            for placeholder, operand in zip(found.placeholders, found.operands, strict=True):
+            for placeholder, operand in zip(known.placeholders, known.operands, strict=True):
                 self.memory.bind(placeholder, self.memory.read(operand, self.builder))
-            results = self._run(found.graph)
+            results = self._run(known.graph)
         except (Unreadable, InvalidInput):
             raise Unreadable(reason) from None
         finally:
             self._depth -= 1
-        return results[0] if found.is_single else tuple(results)
+        return results[0] if known.is_single else tuple(results)
 
     def _is_opaque(self, target: Any) -> bool:
         name = str(target._schema.name)

@@ -865,8 +865,11 @@ def _write(c: Call) -> Code:
 @spells("scatter")
 def _scatter(c: Call) -> Code:
     places = _long(c.operands[1], c.node.operands[1])
-    function = "scatter_add" if c.get("accumulate") else "scatter"
-    return _name(function, c.x, c["axis"], places, c.operands[2])
+    function = c.get("function", "sum")
+    if c.get("accumulate") and function != "sum":
+        reduce = {"product": "prod", "max": "amax", "min": "amin"}[function]
+        return _name("scatter_reduce", c.x, c["axis"], places, c.operands[2], reduce)
+    return _name("scatter_add" if c.get("accumulate") else "scatter", c.x, c["axis"], places, c.operands[2])
 
 
 @spells("one_hot")

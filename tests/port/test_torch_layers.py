@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +25,8 @@ ROWS = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
 IDS = torch.tensor([[1, 2, 3, 9], [4, 5, 6, 0]])
 
 
-LENGTHS = ("rotary",)
-"""Models that take rows of any number."""
+LENGTHS = {"rotary": "batch and length", "positions": "batch and length", "each its own": "batch"}
+"""What of their inputs' sizes is free in some of the models."""
 
 
 class Of(nn.Module):
@@ -130,6 +131,62 @@ class Rotary(nn.Module):
         return torch.view_as_real(numbers * self.turns[: x.shape[1]]).flatten(2).type_as(x)
 
 
+def positions(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Tables that follow from the length are computed from it."""
+    places = torch.arange(x.shape[1])
+    gaps = (places[None] - places[:, None]).abs()
+    angles = torch.linspace(0, 1, x.shape[1])[:, None] * model.speeds
+    scores = x @ x.mT - gaps.float().log1p()
+    return scores.masked_fill(gaps > 2, -math.inf).softmax(-1) @ (x + angles.sin()), x.std(1)
+
+
+def picked(model: Any, x: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
+    """Rows and numbers that a mask picks, changed and written back."""
+    y = x.clone()
+    y[seen] = model.token
+    y[~seen] = model.layer(y[~seen]).softmax(1)
+    z = x * 1
+    z[z > 1] *= 0.5
+    z[z < 0] += z[z < 0].sqrt().nan_to_num() + 2
+    return y, z, x[seen].mean(), x[x > 0].sum()
+
+
+def sent(model: Any, x: Tensor, i: Tensor) -> tuple[Tensor, ...]:
+    """Extremes and means of what is sent to places, and places among sorted numbers."""
+    ids = i[:1, :, None].expand(len(x), 4, 8) % 6
+    found = [
+        x.scatter_reduce(1, ids, x[:, :4] * 2, way, include_self=way == "amax") for way in ("amax", "amin", "mean")
+    ]
+    table = torch.zeros(3, 8).index_reduce(0, torch.arange(len(x)) % 3, x[:, 0], "amax")
+    edges = torch.tensor([-1.0, 0.0, 1.0])
+    return (
+        *found,
+        table,
+        torch.bucketize(x, edges, right=True),
+        torch.searchsorted(x.sort(2).values, x),
+        x.round(decimals=1),
+    )
+
+
+def framed(model: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """Windows of a signal, their spectra, and the signal of those."""
+    window = torch.hann_window(16)
+    found = torch.stft(x, 16, 4, 12, window[:12], return_complex=True, normalized=True)
+    return (
+        found.abs(),
+        torch.istft(found * 2, 16, 4, 12, window[:12], normalized=True),
+        x.as_strided((2, 5, 4), (40, 3, 1)),
+    )
+
+
+def each_its_own(model: Any, x: Tensor, z: Tensor) -> Tensor:
+    """A kernel for each image, and numbers that are complex."""
+    kernels = model.layer(z).reshape(-1, 4, 3, 3)
+    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels, stride=2, padding=1, groups=len(x))
+    y = y.reshape(len(x), 6, *y.shape[2:])
+    return (y[:, :4].permute(0, 2, 3, 1) * model.turn).abs()
+
+
 def constants(model: Any, x: Tensor) -> tuple[Tensor, ...]:
     rows, columns = torch.tril_indices(5, 5)
     return torch.ones(3), x[:, rows, columns], x.median(1).values, x.cummax(1).values, x[:, :6, :6].diagonal(0, 1, 2)
@@ -162,6 +219,17 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
         "spectrum": (Of(spectrum, filter=nn.Parameter(torch.randn(9, 4, 4, 2))), IMAGE),
         "solved": (Of(solved), ROWS),
         "rotary": (Rotary(), ROWS),
+        "positions": (Of(positions, speeds=nn.Parameter(torch.rand(8))), ROWS),
+        "picked": (
+            Of(picked, token=nn.Parameter(torch.randn(8)), layer=nn.Linear(8, 8)),
+            (ROWS, torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) > 0.5),
+        ),
+        "sent": (Of(sent), (ROWS, IDS)),
+        "framed": (Of(framed), torch.randn(2, 40)),
+        "each its own": (
+            Of(each_its_own, layer=nn.Linear(3, 216), turn=nn.Parameter(torch.randn(4, dtype=torch.complex64))),
+            (IMAGE, torch.randn(2, 3)),
+        ),
         "softplus": (nn.Softplus(2, 1), IMAGE),
         "lstm cell": (Of(stepped, cell=nn.LSTMCell(8, 4)), ROWS),
         "gru cell": (Of(stepped, cell=nn.GRUCell(8, 4, bias=False)), ROWS),
@@ -215,7 +283,7 @@ def test_each_layer_and_each_kind_of_code_computes_the_same(tmp_path: Path) -> N
         given = cases(backend, inputs, written.variation)
         if name in LENGTHS:
             assert written.variation is not None
-            assert written.variation.name == "batch and length", (name, written.notes)
+            assert written.variation.name == LENGTHS[name], (name, written.notes)
         trials[name] = trial(backend, model, written.draft, given, "keras", path, weights)
     outcomes = run_elsewhere([found.job for found in trials.values()], {"KERAS_BACKEND": "torch"})
     wrong = {}
@@ -243,7 +311,7 @@ class Counting(nn.Module):
         (nn.FractionalMaxPool2d(2, output_size=3), IMAGE, "rand"),
         (Of(lambda m, x: torch.linalg.svd(x).S), ROWS, "svd"),
         (nn.AdaptiveMaxPool2d(3, return_indices=True), IMAGE, "result 1 of operator aten.adaptive_max_pool2d"),
-        (Of(lambda m, x: x[x > 0]), ROWS, "shape depends on the data"),
+        (Of(lambda m, x: x[x > 0]), ROWS, "numbers that a mask picks"),
     ],
 )
 def test_what_cannot_be_ported_is_refused_by_name(model: nn.Module, inputs: Tensor, said: str) -> None:

@@ -96,22 +96,28 @@ def write(x: Array, indices: tuple[Any, ...], value: Array, *, accumulate: bool 
     return result
 
 
-def _scatter_shape(x: Shape, ids: Shape, value: Any, *, axis: int, accumulate: bool = False) -> Shape:
+def _scatter_shape(
+    x: Shape, ids: Shape, value: Any, *, axis: int, accumulate: bool = False, function: str = "sum"
+) -> Shape:
     return x
 
 
+_TOGETHER: dict[str, np.ufunc] = {"sum": np.add, "product": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
 @operator(shape=_scatter_shape)
-def scatter(x: Array, ids: Array, value: Any, *, axis: int, accumulate: bool = False) -> Array:
-    """X with ``value[i, j, k]`` at [ids[i, j, k], j, k] for axis 0, and so on, or added there.
+def scatter(x: Array, ids: Array, value: Any, *, axis: int, accumulate: bool = False, function: str = "sum") -> Array:
+    """X with ``value[i, j, k]`` at [ids[i, j, k], j, k] for axis 0, and so on, or together with what is there.
 
     Args:
         accumulate: whether numbers are added to what is there.
+        function: what is done instead of adding: ``"sum"``, ``"product"``, ``"max"`` or ``"min"``.
     """
     result = x.copy()
     places = _places(ids, axis)
     chosen = value[tuple(map(slice, ids.shape))] if np.ndim(value) else value
     if accumulate:
-        np.add.at(result, places, chosen)
+        _TOGETHER[function].at(result, places, chosen)
     else:
         result[places] = chosen
     return result
