@@ -29,6 +29,7 @@ from keras.src.utils import tf_utils
 from agnostic.errors import InvalidInput
 from agnostic.patching import Replacement, patched
 from agnostic.port.names import is_constant
+from agnostic.port.sample import with_arrays
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import leaves
 from agnostic.program.nodes import Program, Role, Value
@@ -174,7 +175,7 @@ class Recorder:
             shape = tuple(int(n) for n in x.shape)
             return self.bind(keras.KerasTensor(shape, dtype), self.builder.leaf(next(names), "input", shape, dtype))
 
-        found = tree.map_structure(symbol, given)
+        found = with_arrays(given, symbol)  # in the user's order; tree.map_structure sorts on some engines
         if getattr(self.model, "inputs", None):
             return (found,), {}
         return _arguments(self.model, found)
