@@ -23,7 +23,8 @@ from agnostic.tables import filling
 Form = Callable[[Node, Builder], bool]
 FORMS: dict[str, Form] = {}
 forms = filling(FORMS)
-"""Of the operators that are written otherwise: writes nodes, whose last gives the node's values; whether it did."""
+"""Of the operators that are written otherwise: writes nodes, whose last gives the node's values, or all that does not
+already have them; whether it did."""
 
 
 def canonical(run: Run) -> Run:
@@ -43,7 +44,7 @@ def canonical(run: Run) -> Run:
             builder.nodes.append(node)
         elif builder.nodes[-1].operator == "identity":
             [instead[node.outputs[0]]] = builder.nodes.pop().operands  # type: ignore[assignment]
-        else:
+        elif len(builder.nodes[-1].outputs) == len(node.outputs):
             builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs)
     outputs = tuple((path, instead.get(value, value)) for path, value in program.outputs)
     program = replace(program, leaves=tuple(builder.leaves), nodes=tuple(builder.nodes), outputs=outputs)
@@ -275,6 +276,20 @@ def _subtract(node: Node, builder: Builder) -> bool:
     return True
 
 
+@forms("multiply")
+def _mish(node: Node, builder: Builder) -> bool:
+    """The activation that some write as its formula."""
+    for x, y in (node.operands, node.operands[::-1]):
+        outer = builder.giver(y) if isinstance(y, Value) else None
+        if outer is None or outer.attributes.get("function") != "tanh" or not isinstance(outer.operands[0], Value):
+            continue
+        inner = builder.giver(outer.operands[0])
+        if inner is not None and inner.attributes.get("function") == "softplus" and inner.operands[0] == x:
+            builder.emit("activation", x, function="mish")
+            return True
+    return False
+
+
 def _is_floating(node: Node) -> bool:
     return node.outputs[0].dtype.startswith(("float", "bfloat"))
 
@@ -365,14 +380,38 @@ def _last_step(node: Node, builder: Builder) -> bool:
     return True
 
 
-@forms("lstm", "rnn")
+@forms("lstm", "gru", "rnn")
 def _recurrent(node: Node, builder: Builder) -> bool:
-    """One bias where there are two, which are added."""
-    first = 5 if node.operator == "lstm" else 4
+    """The time first, nothing for states of zeros, and one bias where there are two that are only added."""
+    count = 2 if node.operator == "lstm" else 1
+    first, before = 3 + count, len(builder.nodes)
     operands = [*node.operands, *[None] * 8][: max(len(node.operands), first + 2)]
+    for k in range(1, 1 + count):
+        operands[k] = None if _is_zero(operands[k], builder) else operands[k]
     pair = operands[first : first + 2]
-    if not all(isinstance(x, Value) for x in pair):
+    if node.operator != "gru" and all(isinstance(x, Value) for x in pair):
+        operands[first], operands[first + 1] = builder.emit("add", *pair), None
+    turned = bool(node.attributes.get("batch_first"))
+    if not turned and len(builder.nodes) == before and operands[: len(node.operands)] == list(node.operands):
         return False
-    operands[first], operands[first + 1] = builder.emit("add", *pair), None
-    builder.emit(node.operator, *operands, **node.attributes)
+    if not turned:
+        builder.emit(node.operator, *operands, **node.attributes)
+        return True
+    operands[0] = builder.emit("permute", operands[0], axes=(1, 0, 2))
+    run, *_ = builder.emit(node.operator, *operands, **{**node.attributes, "batch_first": False})
+    builder.nodes[-1] = replace(builder.nodes[-1], outputs=(run, *node.outputs[1:]))
+    builder.emit("permute", run, axes=(1, 0, 2))
+    builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs[:1])
     return True
+
+
+def _is_zero(value: Any, builder: Builder) -> bool:
+    """Whether an operand is an array of zeros that was made for it."""
+    while isinstance(value, Value) and (giver := builder.giver(value)) is not None:
+        if giver.operator == "full":
+            return not isinstance(giver.operands[0], Value) and giver.operands[0] == 0
+        if giver.operator not in (*_MOVES, "expand", "cast"):
+            return False
+        value = giver.operands[0]
+    leaf = next((leaf for leaf in builder.leaves if leaf.value == value), None)
+    return leaf is not None and leaf.role == "constant" and leaf.array is not None and not leaf.array.any()

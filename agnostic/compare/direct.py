@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnostic.compare import learning
 from agnostic.compare.comparing import compare_records
+from agnostic.compare.feeding import turned
 from agnostic.compare.inputs import Inputs, collect
 from agnostic.compare.learning import Update
 from agnostic.compare.live import Live
@@ -74,5 +75,14 @@ def against(
         spec: the specification of the model.
     """
     given: Inputs = a.inputs if inputs is None else collect(backend_of(model), model, inputs)
+    other, wanted = backend_of(model), a.returns()
+    if a.model["backend"] != other.name and _has_axes(given) and wanted:
+        given = turned(other, model, given, wanted)
     b = record(Live(model, given, spec), first=False)
     return compare_records(a, b, map, strict=strict)
+
+
+def _has_axes(given: Inputs) -> bool:
+    """Whether frameworks may order the axes of inputs otherwise; of one image, its own form tells."""
+    ranks = [x.ndim for x in given.arrays.values() if x.dtype.kind == "f"]
+    return given.kind == "native" and max(ranks, default=0) > 2 and (given.form != "array" or ranks != [4])

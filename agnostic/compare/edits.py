@@ -38,8 +38,9 @@ class Edit:
         kind: ``"attribute"``: an operator has another setting; ``"number"``: another number as operand; ``"shape"``:
             the numbers are the same, in arrays of another shape; ``"part"``: another output of the same operator;
             ``"operand"``: another value that both sides have; ``"order"``: the operands in another order; ``"leaf"``:
-            a weight or constant holds other numbers; ``"missing"``, ``"extra"``: an operator that B lacks, or has in
-            addition; ``"replaced"``: another operator; ``"piece"``: computed in another way.
+            a weight or constant holds other numbers; ``"missing"``: an operator that B lacks, with its operand and
+            B's value in its place; ``"extra"``: one that B has in addition; ``"replaced"``: another operator;
+            ``"piece"``: computed in another way.
         a, b: the nodes of both sides, where there are any.
         name: of the attribute, or of the operator.
         ours, theirs: what each side has there: settings, numbers, shapes, or values.
@@ -254,7 +255,7 @@ class _Alignment:
             cost = own + self._others([v for j, v in enumerate(given) if j != k], extra)
             rest = self.of(one, kept, (at[0], node)) if extra else self.of(kept, other, (node, at[1]))
             change = Edit("extra", at[0], node, kind(node), None, kept, cost) if extra else Edit(
-                "missing", node, at[1], kind(node), kept, None, cost
+                "missing", node, at[1], kind(node), kept, other, cost
             )  # fmt: skip
             found.append((*rest, change))
         return found

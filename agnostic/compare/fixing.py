@@ -7,12 +7,12 @@ from typing import Any
 
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import DifferenceSummary
-from agnostic.compare.known import operator_of
+from agnostic.compare.known import ACTIVATIONS, operator_of
 from agnostic.compare.lowering import kind
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.compare.source_patch import source_patch
-from agnostic.compare.wording import is_layer, leaf_of, named, others_of, place, related
+from agnostic.compare.wording import is_layer, lacking, leaf_of, named, others_of, place, related
 from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.program.nodes import Leaf, Node, Value
 from agnostic.registry import get_backend
@@ -51,7 +51,8 @@ def _set(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
     setting = _setting(found, edit)
     if setting is None or fixes is None or not is_layer(found.b, setting[0]):
         return ""
-    return fixes.setting(setting[0].module, *setting[1:]) or ""
+    node, *what = setting
+    return fixes.setting(node.module, node.kind, *what, line=node.line is not None) or ""
 
 
 def _of_framework(node: Node) -> bool:
@@ -69,12 +70,16 @@ def _holds(found: DifferenceSummary, ours: Leaf) -> bool:
 def _setting(found: DifferenceSummary, edit: Edit) -> tuple[Node, str, str, Any] | None:
     """B's node, its operator, and the name and A's value of the setting that an edit is about."""
     node = edit.b
+    if operator_of(edit) in ACTIVATIONS and (lacks := lacking(found, edit)) is not None:
+        return lacks, "activation", "function", operator_of(edit)
     if node is None:
         return None
     if edit.kind == "replaced" and {edit.ours, edit.theirs} == {"batch_norm", "batch_norm_training"}:
         return node, "batch_norm", "training", edit.ours == "batch_norm_training"
     if edit.kind == "replaced" and {edit.ours, edit.theirs} == {"gelu", "gelu_tanh"}:
         return node, "gelu", "approximate", "tanh" if edit.ours == "gelu_tanh" else "none"
+    if edit.kind in ("replaced", "extra") and operator_of(edit) in ACTIVATIONS:
+        return node, "activation", "function", edit.ours or "linear"
     if edit.kind in ("extra", "missing", "attribute") and operator_of(edit) == "pad" and edit.name in ("", "widths"):
         return _padding(found.b, edit, node)
     return (node, kind(node), edit.name, edit.ours) if edit.kind == "attribute" else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agnostic.compare.lowering import PARTS, kind, number, settings
+from agnostic.compare.lowering import MOVES, PARTS, kind, number, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Node, Value
@@ -74,7 +74,7 @@ def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, 
             if isinstance(operand, Value):
                 index.setdefault(_key(a, k, slot), []).append((k, operand))
     for k in _reaching(a, b):
-        if not _is_step(b, k):
+        if not _is_step(b, k) or _stores(b, k):
             continue
         given = slots(b.nodes[k])
         unknown = {j for j, x in enumerate(given) if isinstance(x, Value) and b.labels[x] is None}
@@ -82,7 +82,7 @@ def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, 
             if not isinstance(operand, Value) or unknown - {slot}:
                 continue
             for partner, other in index.get(_key(b, k, slot), ()):
-                if a.labels[other] != b.labels[operand]:
+                if a.labels[other] != b.labels[operand] and {a.weighs(other), b.weighs(operand)} != {True, False}:
                     yield other, operand, k, slot, partner, ""
     for (path, x), (_, y) in zip(a.run.program.outputs, b.run.program.outputs, strict=False):
         if a.labels[x] != b.labels[y]:
@@ -92,6 +92,12 @@ def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, 
 def _is_step(side: Side, k: int) -> bool:
     """Whether a node does more than hand its first operand on."""
     return any(side.root(v) == v for v in side.nodes[k].outputs)
+
+
+def _stores(side: Side, k: int) -> bool:
+    """Whether a node only moves a weight, as the framework has it for the operator that uses it."""
+    node = side.nodes[k]
+    return kind(node) in (*MOVES, "concatenate") and all(side.of_weights(v) for v in node.outputs)
 
 
 def _key(side: Side, k: int, slot: int) -> Any:

@@ -55,14 +55,18 @@ def image_channels(backend: Backend, model: Model, x: Array) -> tuple[bool, int 
     return form.axes == "NCHW", form.length("C")
 
 
-def collect(backend: Backend, model: Model, given: Any) -> Inputs:
-    """Inputs as a user gave them, for the first of the models.
+def native(inputs: Inputs) -> Any:
+    """Native inputs as a model takes them."""
+    arrays = list(inputs.arrays.values())
+    return arrays[0] if inputs.form == "array" else tuple(arrays) if inputs.form == "tuple" else dict(inputs.arrays)
+
+
+def as_given(backend: Backend, given: Any) -> Inputs:
+    """Inputs as a user gave them, and as the model takes them.
 
     Raises:
         InvalidInput: no arrays, or a number that is not finite among them.
     """
-    if isinstance(given, Inputs):
-        return given
     form: Literal["array", "tuple", "dict"]
     items: dict[str, Any]
     if isinstance(given, Mapping):
@@ -82,18 +86,31 @@ def collect(backend: Backend, model: Model, given: Any) -> Inputs:
                 f"{which} has {count} of {x.size} elements that are NaN or infinite, on which nothing can be compared: "
                 "give finite numbers"
             )
+    return Inputs("native", arrays, form)
+
+
+def collect(backend: Backend, model: Model, given: Any) -> Inputs:
+    """Inputs as a user gave them, for the first of the models: images, or as it takes them.
+
+    Raises:
+        InvalidInput: no arrays, or a number that is not finite among them.
+    """
+    if isinstance(given, Inputs):
+        return given
+    found = as_given(backend, given)
+    arrays, form = found.arrays, found.form
     if form == "array" and arrays["0"].ndim == 4:
         x = arrays["0"]
         try:
             first, channels = image_channels(backend, model, x)
         except InvalidInput:
-            return Inputs("native", arrays, form)
-        native = first and x.shape[1] == channels
+            return found
+        moved = first and x.shape[1] == channels
         ranged = x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
-        if x.shape[-1] == channels and not native and ranged:
+        if x.shape[-1] == channels and not moved and ranged:
             return Inputs("images", arrays, form)
-        return Inputs("native", arrays, form, channels_first=native)
-    return Inputs("native", arrays, form)
+        return Inputs("native", arrays, form, channels_first=moved)
+    return found
 
 
 def _numpy(backend: Backend, key: str | None, x: Any) -> Array:
@@ -132,4 +149,4 @@ def prepared(backend: Backend, model: Model, inputs: Inputs) -> Any:
             if not inputs.channels_first and first and x.shape[-1] == count and x.shape[1] != count:
                 return np.ascontiguousarray(np.moveaxis(x, -1, 1))
         return x
-    return tuple(arrays.values()) if inputs.form == "tuple" else arrays
+    return native(inputs)

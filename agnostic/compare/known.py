@@ -13,7 +13,7 @@ from typing import Any
 from agnostic.compare.edits import Edit
 from agnostic.compare.lowering import FAMILIES, kind
 from agnostic.program.exact import HALVES
-from agnostic.program.nodes import Node
+from agnostic.program.nodes import Node, Value
 
 ACTIVATIONS = FAMILIES[0] | {"glu"}
 POOLS = FAMILIES[1]
@@ -97,6 +97,11 @@ def _alone(operators: frozenset[str] | str, also: Callable[[Edit], bool] | None 
 
 def _is_half(edit: Edit) -> bool:
     return edit.b is not None and edit.b.attributes.get("dtype") in HALVES
+
+
+def _is_truth(edit: Edit) -> bool:
+    """Whether one side takes truth values where the other takes others, or none."""
+    return any(isinstance(x, Value) and x.dtype == "bool" for x in (edit.ours, edit.theirs))
 
 
 def _other_sides(edit: Edit) -> bool:
@@ -255,7 +260,8 @@ KNOWN: tuple[Mistake, ...] = (
             (_attribute("select", "index"), _replaced("select mean sum max slice"))),
     Mistake("attention_scale", "the attention's scores have another scale"),
     Mistake("attention_mask", "other places are masked, or with another number, or none",
-            (*_alone("where triangle"), Pattern("attribute", _set("triangle where")), Pattern("number", _set("where"))),
+            (*_alone("where triangle"), Pattern("attribute", _set("triangle where")), Pattern("number", _set("where")),
+             Pattern("operand", _set("lstm gru rnn"), also=_is_truth)),
             _with("triangle", "diagonal", lambda x: x + 1, default=0)),
     Mistake("attention_heads", "the features are split into heads, or put together, otherwise",
             (Pattern("shape", _set("permute reshape")), _attribute("select slice", "axis"))),

@@ -56,12 +56,12 @@ def _same(x: Array, y: Array) -> bool:
 
 def _as_made(x: Array, y: Array, name: str) -> Iterator[LeafRelation]:
     last = name.rpartition(".")[2]
-    if y.ndim > 1 or not y.size:
+    if not y.size:
         return
     if (y == 0).all() and (x != 0).any():
-        statistic = "mean" in last
-        yield LeafRelation("statistics_missing" if statistic else "bias_missing", "is 0 everywhere, A's is not")
-    if (y == 1).all() and (x != 1).any():
+        mistake = "weights_differ" if y.ndim > 1 else "statistics_missing" if "mean" in last else "bias_missing"
+        yield LeafRelation(mistake, "is 0 everywhere, A's is not")
+    if y.ndim < 2 and (y == 1).all() and (x != 1).any():
         yield LeafRelation("statistics_missing" if "var" in last else "scale_missing", "is 1 everywhere, A's is not")
 
 
@@ -122,7 +122,7 @@ def _rounded(x: Array, y: Array) -> Iterator[LeafRelation]:
 def _permuted(x: Array, y: Array) -> Iterator[LeafRelation]:
     if x.shape != y.shape:
         return
-    for axis in range(min(x.ndim, 2)):
+    for axis in range(x.ndim):
         order = _order(np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0))
         if order is not None:
             yield LeafRelation(
@@ -138,7 +138,7 @@ def _order(x: Array, y: Array) -> list[int] | None:
 
 
 def _named(order: list[int], axis: int, x: Array) -> tuple[str, str]:
-    what = ("rows", "columns")[axis]
+    what = ("rows", "columns")[axis] if axis < 2 else f"places along axis {axis}"
     size = len(order)
     for parts in (2, 3, 4):
         if size % parts == 0 and size > parts:

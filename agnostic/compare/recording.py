@@ -79,6 +79,12 @@ class Record:
         """What the model is called in a sentence."""
         return str(self.model["spec"] or self.model["class"])
 
+    def returns(self) -> list[Array]:
+        """What the model returned."""
+        if self.program is not None:
+            return list(self.program.run.outputs.values())
+        return [x.read() for x in self.outputs]
+
 
 def record(live: Live, *, first: bool) -> Record:
     """Run a model, and write down what it does.
@@ -101,7 +107,7 @@ def record(live: Live, *, first: bool) -> Record:
     if found.program is None:
         _list(live, found, first=first)
     if first:
-        check_repeatable(live, _outputs(found))
+        check_repeatable(live, found.returns())
     return found
 
 
@@ -117,12 +123,6 @@ def _program(live: Live, given: Any, *, first: bool) -> Recorded:
     if first:
         found.check()  # B's replay is one beside A's: what both compute, it does not compute again
     return found
-
-
-def _outputs(found: Record) -> list[Array]:
-    if found.program is not None:
-        return list(found.program.run.outputs.values())
-    return [x.read() for x in found.outputs]
 
 
 def _list(live: Live, found: Record, *, first: bool) -> None:

@@ -16,7 +16,7 @@ from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
 from agnostic.compare.results import Divergence, Finding
 from agnostic.compare.sides import Side
-from agnostic.compare.wording import place, sentence, where
+from agnostic.compare.wording import lacking, place, sentence, where
 from agnostic.program.nodes import Node, Value
 from agnostic.text import counted
 
@@ -91,10 +91,10 @@ def _order(b: Side, difference: Difference) -> int:
 def _group(difference: Difference, said: Divergence) -> Any:
     """What makes two differences one mistake: A's operator is missing for several readers, or one setting repeats."""
     edit = difference.edits[0]
-    if edit.kind == "missing" and edit.a is not None:
-        return "missing", edit.a.outputs[0]
-    if edit.kind == "extra" and edit.b is not None:
-        return "extra", edit.b.outputs[0]
+    own = edit.a if edit.kind == "missing" else edit.b if edit.kind == "extra" else None
+    if own is not None:
+        at = own.outputs[0] if own.line is None else (own.module, own.file, own.line)  # a loop is one mistake
+        return edit.kind, kind(own), at
     if edit.kind == "attribute" and len(difference.edits) == 1:
         return "attribute", operator_of(edit), edit.name, repr(edit.ours), repr(edit.theirs)
     if edit.kind in ("replaced", "number") and edit.b is not None and edit.b.line is not None:
@@ -126,6 +126,6 @@ def _divergence(found: DifferenceSummary, difference: Difference, before: float,
     named = all(edit.kind != "piece" for edit in edits) and found.proven
     finding = Finding(
         key, " ".join(sentences), fix(found, edits), before, after if found.proven else before, proven=named,
-        place_a=place(lead.a), place_b=place(lead.b),
+        place_a=place(lead.a), place_b=place(lacking(found, lead)) or place(lead.b),
     )  # fmt: skip
     return Divergence(*where(found, lead, difference), before, (finding,))

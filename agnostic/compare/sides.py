@@ -59,7 +59,7 @@ class Side:
 
     def of_weights(self, value: Value) -> bool:
         """Whether a value is a parameter or buffer, or computed of these alone."""
-        return self._weighs(value) is True
+        return self.weighs(value) is True
 
     def weight_of(self, value: Value) -> Value | None:
         """The parameter or buffer whose numbers a value is, perhaps with its axes in another order; None for others."""
@@ -69,14 +69,14 @@ class Side:
             made = self.made_by(value)
         return value if made is None and self._role(value) in ("parameter", "buffer") else None
 
-    def _weighs(self, value: Value) -> bool | None:
+    def weighs(self, value: Value) -> bool | None:
         """Whether a value comes from weights; None for one that comes from nothing."""
         if value not in self._of_weights:
             made = self.made_by(value)
             if made is None:
                 self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self._role(value))
             else:
-                parts = [self._weighs(x) for x in slots(made) if isinstance(x, Value)]
+                parts = [self.weighs(x) for x in slots(made) if isinstance(x, Value)]
                 self._of_weights[value] = False if False in parts else True if True in parts else None
         return self._of_weights[value]
 

@@ -16,6 +16,9 @@ from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Leaf, Node, Value
 
+WHOLE = frozenset({"MultiheadAttention", "LSTM", "GRU", "SimpleRNN", "RNN"})
+"""Classes of layers whose inner layers are their own business."""
+
 SHOWN = 8
 """How many operators of a piece are printed."""
 
@@ -32,6 +35,8 @@ def where(found: DifferenceSummary, lead: Edit, difference: Difference) -> tuple
         ours = lead.a.module if lead.a is not None and is_layer(found.a, lead.a) else own.module
         return ours, own.module, "layer", ""
     index = index_of(found, own if lead.kind == "extra" else difference.b if difference.b is not None else own)
+    if (lacks := lacking(found, lead)) is not None:
+        index = index_of(found, lacks) + 1
     user = next((n.module for n in found.b.nodes[index:] if is_layer(found.b, n)), "")
     before = [n.module for n in found.b.nodes[:index] if is_layer(found.b, n)]
     after = before[-1] if before else "input"
@@ -48,9 +53,16 @@ def is_layer(side: Side, node: Node) -> bool:
     name = node.module
     if not name:
         return False
-    if node.kind == "MultiheadAttention":
+    if node.kind in WHOLE:
         return True
     return not any(other.startswith(f"{name}.") for other in side.run.program.modules)
+
+
+def lacking(found: DifferenceSummary, edit: Edit) -> Node | None:
+    """B's operator after which one is missing."""
+    if edit.kind != "missing" or not isinstance(edit.theirs, Value):
+        return None
+    return found.b.made_by(found.b.root(edit.theirs))
 
 
 def _is_fused(found: DifferenceSummary, edit: Edit) -> bool:

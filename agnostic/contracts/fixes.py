@@ -10,13 +10,17 @@ from agnostic.contracts.capability import Capability
 class Fixes(Protocol):
     """Texts of fixes. The module imports no framework, since traces are compared without one."""
 
-    def setting(self, layer: str, operator: str, name: str, value: Any) -> str | None:
+    def setting(self, layer: str, kind: str, operator: str, name: str, value: Any, *, line: bool = False) -> str | None:
         """Code that gives a layer of ``model`` another setting; None where there is none that runs.
 
         Args:
             layer: its name.
-            operator, name: the operator and its attribute, as :mod:`agnostic.compare.lowering` names them.
+            kind: its class.
+            operator, name: the operator and its attribute, as :mod:`agnostic.compare.lowering` names them; the function
+                of an ``activation`` that the layer applies by itself, ``"linear"`` for none.
             value: the right one.
+            line: whether the user's source has a line for the operator, which in some frameworks no layer of theirs
+                computes then.
         """
 
     def weight(self, role: str, name: str, undo: str) -> str | None:

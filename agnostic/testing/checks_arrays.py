@@ -141,7 +141,7 @@ def fixes_are_code(subject: Subject) -> None:
     """What ``setting``, ``weight`` and ``copied`` return is code, or None."""
     fixes = subject.owner[FIXES]
     found = {
-        "setting": fixes.setting("block.norm", "batch_norm", "epsilon", 1e-5),
+        "setting": fixes.setting("block.norm", "BatchNorm", "batch_norm", "epsilon", 1e-5),
         "weight": fixes.weight("parameter", "block.norm.weight", "p.flip(0)"),
         "copied": fixes.copied(("buffer", "mean"), ("parameter", "weight")),
     }

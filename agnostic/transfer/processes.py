@@ -123,7 +123,8 @@ def _check_size(size: tuple[int, int] | None, declared: Sequence[Input] | None, 
 
 
 def _done(job: Mapping[str, Any], scopes: ExitStack) -> dict[str, Any]:
-    from agnostic.transfer.sides import made, stated
+    from agnostic.compare.feeding import stated
+    from agnostic.transfer.sides import made
     from agnostic.transfer.verb import described, into, of_trace
 
     traced = is_trace(job["source"]["spec"])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from agnostic import axes
-from agnostic.compare.inputs import Inputs
+from agnostic.compare.feeding import returned, stated, ways
+from agnostic.compare.inputs import Inputs, native
 from agnostic.compare.recording import Record
-from agnostic.contracts.calls import CALLS
-from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.program import PROGRAM
 from agnostic.contracts.weights import WEIGHTS
-from agnostic.errors import AgnosticError, InvalidInput
+from agnostic.errors import InvalidInput
 from agnostic.models.attached import card_of
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, inputs_of
@@ -106,26 +103,6 @@ def as_run(found: ModelReading, record: Record) -> ModelReading:
     return replace(found, program=without_identities(replace(run.program, leaves=leaves)))
 
 
-def native(inputs: Inputs) -> Any:
-    """The inputs as a model takes them."""
-    arrays = list(inputs.arrays.values())
-    return arrays[0] if inputs.form == "array" else tuple(arrays) if inputs.form == "tuple" else dict(inputs.arrays)
-
-
-def given(backend: Backend, inputs: Any) -> Inputs:
-    """Inputs as a user gave them.
-
-    Raises:
-        InvalidInput: a number is not finite.
-    """
-    form: Any = "dict" if isinstance(inputs, Mapping) else "tuple" if isinstance(inputs, tuple | list) else "array"
-    items = dict(inputs) if form == "dict" else dict(enumerate(inputs if form == "tuple" else [inputs]))
-    arrays = {str(k): x if isinstance(x, np.ndarray) else np.array(backend[CALLS].numpy(x)) for k, x in items.items()}
-    if any(x.dtype.kind == "f" and not np.isfinite(x).all() for x in arrays.values()):
-        raise InvalidInput("the inputs are not finite (NaN or infinity), so nothing can be verified")
-    return Inputs("native", arrays, form)
-
-
 def made(backend: Backend, model: Model, size: Size | None, seed: int, like: Sequence[Input] | None) -> Inputs:
     """Inputs from a seed: normally distributed numbers, and tokens that every table has.
 
@@ -155,12 +132,6 @@ def _length(form: Input, other: Input | None, axis: str) -> int:
     return own or theirs or LENGTH
 
 
-def stated(backend: Backend, model: Model) -> Sequence[Input] | None:
-    """What a model itself declares of its inputs."""
-    found = backend[INPUTS].stated_inputs(model)
-    return None if found is None else list(found)
-
-
 def read_alike(
     backend: Backend, model: Model, source: ModelReading, inputs: Inputs, name: str
 ) -> tuple[ModelReading, Inputs]:
@@ -172,7 +143,7 @@ def read_alike(
     own, letters, arrays = stated(backend, model), source.letters, backend[WEIGHTS].weights(model)
     first: tuple[ModelReading, Inputs] | None = None
     last: ModelReading | None = None
-    for moved in _ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
+    for moved in ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
         form = replace(inputs, arrays=dict(zip(inputs.arrays, moved, strict=True)))
         if form.form == "dict" and backend.name != source.framework:
             form = replace(form, form="tuple" if len(moved) > 1 else "array")
@@ -180,7 +151,7 @@ def read_alike(
         if found.program is not None and _agree(letters, inputs, found.letters, moved):
             return found, form
         last = last or found
-        if first is None and (found.program is not None or _runs(backend, model, form)):
+        if first is None and (found.program is not None or returned(backend, model, form) is not None):
             first = found, form
     if first is not None:
         return first
@@ -190,38 +161,6 @@ def read_alike(
         f"{name} does not take inputs of shape {shapes}, as {source.name} does ({why[:300]}): give inputs= that both "
         "models take"
     )
-
-
-def _runs(backend: Backend, model: Model, inputs: Inputs) -> bool:
-    try:
-        backend[CALLS].run(model, native(inputs))
-    except AgnosticError:
-        return False
-    except Exception as error:  # noqa: BLE001 - whatever a framework raises for inputs that it does not take
-        return not backend[INPUTS].is_refusal(error)
-    return True
-
-
-def _ways(
-    arrays: Sequence[Array], letters: Sequence[str | None], own: Sequence[Input] | None, alike: bool
-) -> Iterator[list[Array]]:
-    """The inputs with their axes in orders that the target may take, the likeliest first."""
-    choices: list[list[Array]] = []
-    for k, x in enumerate(arrays):
-        orders = [tuple(range(x.ndim))]
-        if x.ndim > 2:
-            last, first = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
-            said = letters[k] if k < len(letters) else None
-            moved = [last, first] if said is None or said[1] == "C" else [first, last]
-            orders = [*orders, *moved] if alike or x.ndim == 3 else [moved[0], *orders, moved[1]]
-        ways = [np.ascontiguousarray(x.transpose(order)) for order in orders]
-        if own is not None and len(own) == len(arrays):
-            fitting = [w for w in ways if len(w.shape) == len(own[k].shape) and all(
-                n in (None, m) for n, m in zip(own[k].shape[1:], w.shape[1:], strict=True))]  # fmt: skip
-            ways = fitting
-        choices.append(ways)
-    for chosen in itertools.islice(itertools.product(*choices), 9):
-        yield list(chosen)
 
 
 def _agree(ours: Sequence[str | None], inputs: Inputs, theirs: Sequence[str | None], moved: Sequence[Array]) -> bool:

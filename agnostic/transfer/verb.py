@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from agnostic.compare.comparing import compare_records
-from agnostic.compare.inputs import Inputs
+from agnostic.compare.feeding import stated
+from agnostic.compare.inputs import Inputs, as_given
 from agnostic.compare.live import Live
 from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record, record
@@ -27,7 +28,7 @@ from agnostic.text import counted
 from agnostic.transfer.matching import matched
 from agnostic.transfer.preparation import InputScaling, preparation, prepares
 from agnostic.transfer.report import TransferReport, TransferRow
-from agnostic.transfer.sides import ModelReading, as_run, given, made, name_of, read, read_alike, stated
+from agnostic.transfer.sides import ModelReading, as_run, made, name_of, read, read_alike
 from agnostic.transfer.use import Use
 from agnostic.transfer.uses import Uses, in_common, is_fixed, uses_of
 from agnostic.transfer.writing import planned, written
@@ -66,7 +67,7 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
         True
     """
     there, here = model_backend(source), model_backend(target)
-    found = given(there, inputs) if inputs is not None else made(there, source, None, 0, stated(here, target))
+    found = as_given(there, inputs) if inputs is not None else made(there, source, None, 0, stated(here, target))
     return into(here, target, described(there, source, found, name_of(source)), name_of(target))
 
 

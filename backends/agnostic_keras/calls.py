@@ -14,11 +14,11 @@ from keras import tree
 
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
-from agnostic.patching import Replacement
+from agnostic.patching import Replacement, patched
 from agnostic_keras import engines
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
-from agnostic_keras.taps import check_built, predict, replaced
+from agnostic_keras.taps import check_built, predict, refuse_unbuilt, replaced
 
 Array = Any
 
@@ -204,7 +204,7 @@ def run(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
 def returned(model: keras.Layer, inputs: Any, seed: int = 0) -> tuple[Array, ...]:
     """See :meth:`agnostic.contracts.calls.Calls.returned`."""
     # The states of random generators and statistics that a run would change stay in the scope.
-    with keras.StatelessScope() as scope:
+    with keras.StatelessScope() as scope, patched([(keras.layers.Layer, "_maybe_build", refuse_unbuilt)]):
         for number, state in enumerate(_seeds(model)):
             scope.add_update((state, _ops.asarray(np.array([seed, number], np.uint32), state.dtype)))
         outputs = engines.current().without_gradients(functools.partial(predict, model), inputs)

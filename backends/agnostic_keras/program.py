@@ -7,6 +7,7 @@ in the vocabulary. Weights are symbolic tensors as well, so that nothing is comp
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -36,12 +37,12 @@ from agnostic.program.nodes import Program, Role, Value
 from agnostic.program.passes import biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed
 from agnostic.program.runs import LayerRun
 from agnostic.text import counted
-from agnostic_keras import custom, recurrence, rereading
+from agnostic_keras import construction, custom, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
-from agnostic_keras.taps import _any_size, _arguments, _native, check_built
+from agnostic_keras.taps import _any_size, _arguments, _native, check_built, refuse_unbuilt
 from agnostic_keras.weights import _variables
 
 _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
@@ -145,6 +146,7 @@ class Recorder:
         # An identity is a tensor's only as long as the tensor is there.
         self._kept: list[Any] = []
         self._open: list[tuple[str, str]] = []
+        self._running: list[int] = []
         self._calls: list[str] = []
         self._counts: dict[int, int] = {}
         self._names = {id(layer): name for name, layer in named_layers(self.model).items()}
@@ -225,7 +227,15 @@ class Recorder:
     def origin(self, error: Exception | None = None) -> NodeOrigin:
         """The layer that runs now, and the user's line that led here, or to an error."""
         path, kind = self._open[-1] if self._open else ("", type(self.model).__name__)
-        return NodeOrigin(path, kind, *_user_line(error), tuple(self._calls))
+        file, line = _user_line(error)
+        if file is None:
+            made = (self._made.get(layer) for layer in reversed(self._running))
+            file, line = next(filter(None, made), (None, None))
+        return NodeOrigin(path, kind, file, line, tuple(self._calls))
+
+    @functools.cached_property
+    def _made(self) -> dict[int, construction.Place]:
+        return construction.places(list(named_layers(self.model).values()))
 
     @contextmanager
     def _inside(self, layer: keras.Layer) -> Iterator[None]:
@@ -234,6 +244,7 @@ class Recorder:
         number = self._counts.get(id(layer), 0)
         self._counts[id(layer)] = number + 1
         self._open.append((name, type(layer).__name__))
+        self._running.append(id(layer))
         self._calls.append(f"{name}@{number}" if number else name)
         try:
             yield
@@ -242,6 +253,7 @@ class Recorder:
             raise
         finally:
             self._open.pop()
+            self._running.pop()
             self._calls.pop()
 
     # What happens -------------------------------------------------------------------------------------------------
@@ -449,6 +461,7 @@ class Recorder:
         patches: list[tuple[Any, str, Replacement]] = [
             (Operation, "symbolic_call", self.operation),
             (layer_module.Layer, "symbolic_call", self._layer),
+            (layer_module.Layer, "_maybe_build", refuse_unbuilt),
             # What the model's own layers are called with now must leave no trace in them.
             (layer_module, "Node", lambda original, *args, **kwargs: None),
             # TensorFlow's own way, from which the layer turns to the general one where it raises this.

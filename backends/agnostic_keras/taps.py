@@ -74,14 +74,24 @@ def _has_weights(layer: keras.Layer) -> bool:
 
 # Inputs --------------------------------------------------------------------------------------------------------------
 def check_built(model: keras.Layer) -> None:
-    """Raise InvalidInput for a model that has no weights yet."""
+    """Raise InvalidInput for a model that has no weights yet. A layer of a built model may never be called."""
     for layer in (model, *named_layers(model).values()):
-        if not layer.built and (layer is model or not model.weights or _has_weights(layer)):
-            whose = "" if layer is model else f"layer {layer.name!r} of "
-            raise InvalidInput(
-                f"{whose}{model.name!r} ({type(model).__name__}) has no weights yet: "
-                "call the model once on a batch, or model.build((None, height, width, channels)), before looking inside"
-            )
+        if not layer.built and (layer is model or not model.weights):
+            raise _unbuilt("" if layer is model else f"layer {layer.name!r} of ", model)
+
+
+def refuse_unbuilt(original: Callable[..., Any], layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    """In the place of what builds a layer when it is called: to look at a model must not give it weights."""
+    if not layer.built and _has_weights(layer):
+        raise _unbuilt("", layer)
+    return original(layer, *args, **kwargs)
+
+
+def _unbuilt(whose: str, layer: keras.Layer) -> InvalidInput:
+    return InvalidInput(
+        f"{whose}{layer.name!r} ({type(layer).__name__}) has no weights yet: "
+        "call the model once on a batch, or model.build((None, height, width, channels)), before looking inside"
+    )
 
 
 def data_format(model: keras.Layer) -> str:

@@ -23,8 +23,10 @@ _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 """What modules call the attributes of their operators, by operator."""
 
 
-def setting(layer: str, operator: str, name: str, value: Any) -> str | None:
+def setting(layer: str, kind: str, operator: str, name: str, value: Any, *, line: bool = False) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.setting`."""
+    if line:
+        return None
     if (operator, name) == ("batch_norm", "training"):
         return f"model.get_submodule({layer!r}).{'train' if value else 'eval'}()"
     attribute = _ATTRIBUTES.get(operator, {}).get(name)

@@ -175,6 +175,87 @@ def separable(images: Any, folder: Path) -> None:
         assert found.diagnosis[0].mistake == "activation_missing", str(found)
 
 
+def _sure(model: Any) -> Any:
+    """The model with weights of its own."""
+    rng = np.random.default_rng(4)
+    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.weights])
+    return model
+
+
+def _masked(masks: bool) -> Any:
+    import keras
+    from keras import layers
+
+    stack = [layers.Embedding(9, 3, mask_zero=masks), layers.GRU(2), layers.Dense(2)]
+    return _sure(keras.Sequential([keras.Input((4,), dtype="int32"), *stack]))
+
+
+def _named_inputs() -> Any:
+    import keras
+    from keras import layers
+
+    size, code = keras.Input((5,), name="size"), keras.Input((1,), dtype="int32", name="code")
+    both = layers.Concatenate()([size, layers.Flatten()(layers.Embedding(9, 3)(code))])
+    return _sure(keras.Model({"size": size, "code": code}, layers.Dense(2)(both)))
+
+
+def as_written() -> None:
+    """Models as users have them: a mask, inputs by name, sequences, layers that are not called, fixes that run."""
+    import keras
+    import torch
+    from keras import layers
+
+    import agnostic as ag
+
+    tokens = np.array([[1, 2, 3, 0], [4, 5, 0, 0]], np.int32)
+    found = ag.compare(_masked(True), _masked(False), tokens)
+    assert found.diagnosis.mistake == "attention_mask", str(found)
+    assert found.diagnosis[0].proven, str(found)
+
+    named = {"size": np.ones((3, 5), np.float32), "code": np.array([[1], [5], [7]], np.int32)}
+    found = ag.compare(_named_inputs(), _named_inputs(), named)
+    assert found.same, str(found)
+    assert not any("not by the operators" in note for note in found.notes), found.notes
+
+    class Spare(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = layers.Dense(3, activation="tanh"), layers.Dense(4)
+
+        def call(self, x: Any) -> Any:
+            return self.used(x)
+
+    inputs = np.random.default_rng(5).normal(size=(2, 6, 4)).astype(np.float32)
+    a, b = Spare(), Spare()
+    for model in (a, b):
+        model(inputs)
+        _sure(model)
+    b.used.activation = keras.activations.relu
+    found = ag.compare(a, b, inputs)
+    assert not b.spare.built, "a comparison gave a layer weights"
+    assert found.diagnosis.mistake == "activation_differs", str(found)
+    exec(found.diagnosis[0].fix, {"model": b, "other": a, "ag": ag})  # noqa: S102 - our own text
+    assert ag.compare(a, b, inputs).same
+
+    image = keras.Input((6, 4))
+    shown = layers.Conv1D(5, 3, dilation_rate=2, padding="causal")(image)  # at this line
+    line = next(
+        k for k, text in enumerate(Path(__file__).read_text().split("\n"), 1) if text.endswith("# at this line")
+    )
+    right = _sure(keras.Model(image, shown))
+    kernel, bias = map(np.array, right.get_weights())
+    twin = torch.nn.Sequential(torch.nn.ConstantPad1d((4, 0), 0.0), torch.nn.Conv1d(4, 5, 3, dilation=2)).eval()
+    with torch.no_grad():
+        twin[1].weight.copy_(torch.from_numpy(kernel.transpose(2, 1, 0).copy()))
+        twin[1].bias.copy_(torch.from_numpy(bias))
+    turned = np.ascontiguousarray(inputs.transpose(0, 2, 1))
+    assert ag.compare(twin, right, turned).same
+    assert ag.compare(right, twin, inputs).same
+    right.set_weights([kernel[::-1], bias])
+    found = ag.compare(twin, right, turned)
+    assert found.diagnosis[0].place_b.endswith(f"keras_checks.py:{line}"), found.diagnosis[0].place_b
+
+
 def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
     import agnostic as ag
     from agnostic.optimizers import Adam
@@ -209,4 +290,5 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
         assert traces.diagnosis.mistake == mistake, str(traces)
         assert traces.diagnosis[0].proven, str(traces)
     separable(images, Path(own).parent)
+    as_written()
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})

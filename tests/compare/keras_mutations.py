@@ -5,11 +5,16 @@ The networks are those of :mod:`tests.compare.architectures`, ported: source of 
 
 from __future__ import annotations
 
+import linecache
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -42,6 +47,19 @@ def built(file: Path, weights: Path) -> Any:
     from agnostic.port.verb import executed
 
     return executed(file).make_model(weights)
+
+
+def _turned(inputs: Any) -> Any:
+    """Inputs as a network of Keras takes them: images with the channels last."""
+    return np.ascontiguousarray(np.moveaxis(inputs, 1, -1)) if getattr(inputs, "ndim", 0) == 4 else inputs
+
+
+def right(folder: Path, name: str, *, itself: bool = False) -> tuple[Any, Any, Any]:
+    """A network, or its port, its port once more, and its inputs."""
+    source, inputs = architectures.made(name)
+    file = source_of(folder, name)
+    made = [built(file, file.with_suffix(".npz")) for _ in range(1 + itself)]
+    return (made[0] if itself else source), made[-1], _turned(inputs) if itself else inputs
 
 
 # Changes of one line -------------------------------------------------------------------------------------------------
@@ -95,7 +113,7 @@ RULES: tuple[tuple[str, str, Any, tuple[str, ...]], ...] = (
 """What is done, where, what stands there then, and what names it rightly."""
 
 
-def changes(text: str) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
+def changes(text: str, rules: Any = RULES) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
     """(line, from 1; what is done; the new line; the right names)."""
     start = text.index("def resize") if "def resize" in text else len(text)
     skipped = range(
@@ -104,7 +122,7 @@ def changes(text: str) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
     for k, line in enumerate(text.split("\n")):
         if k in skipped or line.lstrip().startswith(("#", "around")):
             continue
-        for name, pattern, new, mistakes in RULES:
+        for name, pattern, new, mistakes in rules:
             for match in re.finditer(pattern, line):
                 made = match.expand(new) if isinstance(new, str) else new(match)
                 yield k + 1, name, line[: match.start()] + made + line[match.end() :], mistakes
@@ -162,6 +180,7 @@ def faults(folder: Path, seed: int, count: int, *, itself: bool = False) -> Iter
     while drawn < count:
         name = names[int(rng.integers(len(names)))]
         source, inputs = architectures.made(name)
+        inputs = _turned(inputs) if itself else inputs
         file = source_of(folder, name)
         right = built(file, file.with_suffix(".npz"))
         make = _weight if rng.random() < 0.35 else _line
@@ -179,6 +198,193 @@ def faults(folder: Path, seed: int, count: int, *, itself: bool = False) -> Iter
             yield KerasFault(f"{name}: {title}", mistakes, right if itself else source, b, inputs, line, layers)
 
 
+# Networks that are written in Keras -----------------------------------------------------------------------------------
+_NAMED = {"relu": "gelu", "elu": "selu", "tanh": "sigmoid", "sigmoid": "tanh", "swish": "mish", "gelu": "relu",
+          "mish": "relu", "selu": "elu", "hard_sigmoid": "sigmoid", "relu6": "relu"}  # fmt: skip
+_DIFFERS = ("activation_differs", "activation_slope")
+_KIND = ("pool_kind", "sequence_step")
+_MASK = ("attention_mask", "layer_missing")
+
+
+def _named_otherwise(match: re.Match[str]) -> str:
+    return f'{match[1]}"{_NAMED[match[2]]}"'
+
+
+_WORDS = "|".join(_NAMED)
+_BUILT = rf"layers\.\w+\({_NESTED}\)"
+
+WRITTEN: tuple[tuple[str, str, Any, tuple[str, ...]], ...] = (
+    ("replaced", rf'(activation=|Activation\()"({_WORDS})"', _named_otherwise, _DIFFERS),
+    ("left out", rf', activation="({_WORDS})"', "", ("activation_missing", "layer_missing", "activation_differs")),
+    ("epsilon", r"(BatchNormalization\()(?:epsilon=[\de.-]+)?", r"\1epsilon=0.05", ("batch_norm_epsilon",)),
+    ("epsilon", r"(LayerNormalization\()(?:epsilon=[\de.-]+)?", r"\1epsilon=0.05", ("layer_norm_epsilon",)),
+    ("epsilon", r"(GroupNormalization\(4, )epsilon=[\de.-]+", r"\1epsilon=0.05", ("norm_epsilon",)),
+    ("groups", r"GroupNormalization\(4", "GroupNormalization(2", ("norm_groups",)),
+    ("groups", r"groups=4, padding", "groups=4, dilation_rate=2, padding", ("dilation", "padding")),
+    ("padding", r'padding="causal"', 'padding="same"', ("padding", "same_padding", "pad_then_stride")),
+    ("dilation", r"dilation_rate=(2|rate)", "dilation_rate=1", ("dilation", "padding", "same_padding")),
+    ("dilation", r"(Conv2D\(\d, 3, padding=\"same\")", r"\1, dilation_rate=2", ("dilation", "padding")),
+    ("mask", r", mask_zero=True", "", _MASK),
+    ("mask", r"Embedding\((\d+), (\d+)\)", r"Embedding(\1, \2, mask_zero=True)", (*_MASK, "layer_extra")),
+    ("mask", r", use_causal_mask=True", "", _MASK),
+    ("pool", r"(Global)?Average(Pooling[123]D|\()", lambda m: f"{m[1] or ''}Max{m[2]}", _KIND),
+    ("pool", r"(Global)?Max(Pooling[123]D)", lambda m: f"{m[1] or ''}Average{m[2]}", _KIND),
+    ("pool", r"layers\.Maximum\(", "layers.Average(", ("layer_kind", "pool_kind", "residual_differs")),
+    ("replaced", r"layers\.Multiply\(", "layers.Add(", ("layer_kind", "residual_differs", "scale_missing")),
+    ("left out", r"layers\.Add\(\)\(\[(.*), (\w+)\]\)", r"\1", ("residual_missing",)),
+    ("left out", r"layers\.Multiply\(\)\(\[(\w+), (\w+)\]\)", r"\1", ("scale_missing", "layer_missing")),
+    ("left out", r"= x \+ (.*)$", r"= \1", ("residual_missing",)),
+    ("left out", r" \+ (self\.)?position", "", ("residual_missing", "layer_missing", "constant_offset")),
+    ("order", r"Concatenate\(([^()]*)\)\(\[(\w+), (\w+)", r"Concatenate(\1)([\3, \2",
+     ("concatenation_order", "layer_order")),
+    ("order", r"ops\.concatenate\(\[(\w+), (\w+)", r"ops.concatenate([\2, \1", ("concatenation_order", "layer_order")),
+    ("order", r"\[ops\.abs\(a - b\), a \* b\]", "[a * b, ops.abs(a - b)]", ("concatenation_order", "layer_order")),
+    ("order", r"initial_state=\[h, c\]", "initial_state=[c, h]", ("layer_order", "features_permuted")),
+    ("left out", r", initial_state=\[h, c\]", "", ("layer_missing", "layer_order", "statistics_missing")),
+    ("direction", r"(GRU|LSTM|SimpleRNN)\((\d)", r"\1(\2, go_backwards=True", ("direction", "reversed")),
+    ("number", r"1 / 127.5", "1 / 255", ("preprocessing_range", "constant_factor")),
+    ("number", r"offset=-1.0", "offset=0.0", ("preprocessing_range", "constant_offset")),
+    ("number", r"mean=\(0.1", "mean=(0.4", ("preprocessing_range", "weights_differ")),
+    ("number", r"\* 0.3", "* 0.2", ("constant_factor",)),
+    ("number", r" \* \(width // self.heads\) \*\* -0.5", "", ("attention_scale", "scale_missing", "constant_factor")),
+    ("slope", r"negative_slope=0.2", "negative_slope=0.3", ("activation_slope",)),
+    ("method", r"bilinear", "nearest", ("interpolation", "half_pixel")),
+    ("axis", r"Softmax\(axis=1\)", "Softmax(axis=2)", ("softmax_axis",)),
+    ("axis", r"softmax\(scores, axis=-1\)", "softmax(scores, axis=-2)", ("softmax_axis",)),
+    ("step", r"x\[:, 0\]", "x[:, -1]", ("sequence_step",)),
+    ("heads", r"num_heads=2, key_dim=4", "num_heads=4, key_dim=2", ("attention_heads", "attention_scale")),
+    ("sides", r"\(\(1, 1\), \(1, 1\)\)", "((0, 2), (0, 2))", ("same_padding", "padding", "pad_then_stride")),
+    ("sides", r"Cropping2D\(\(\(1, 0\), \(0, 1\)\)", "Cropping2D(((0, 1), (0, 1))", ("wrong_part", "padding")),
+    ("sides", r"approximate=False", "approximate=True", ("gelu_tanh",)),
+)  # fmt: skip
+"""As :data:`RULES`, for :mod:`tests.compare.keras_architectures`."""
+
+
+def written(folder: Path) -> None:
+    """Write the networks as modules of PyTorch; by a process whose engine is that of the faults or any other."""
+    from tests.compare import keras_architectures as networks
+
+    for name in networks.NETWORKS:
+        if not (folder / "written" / name).exists():
+            model, inputs = _network(networks, name)
+            ag.port(model, "torch", inputs, check=False).save(folder / "written" / name)
+
+
+def _network(module: Any, name: str) -> tuple[Any, Any]:
+    from tests.compare import keras_architectures as networks
+
+    make, inputs = networks.NETWORKS[name]
+    model = getattr(module, name)()
+    numbers, shapes = networks.weights(make()), [tuple(w.shape) for w in model.weights]
+    if len(numbers) != len(shapes):
+        raise ValueError("other weights")
+    model.set_weights([np.reshape(x, shape) for x, shape in zip(numbers, shapes, strict=True)])
+    return model, inputs()
+
+
+def right_written(folder: Path, name: str, *, itself: bool) -> tuple[Any, Any, Any]:
+    """A network, or the same in PyTorch; the network once more; and inputs."""
+    from tests.compare import keras_architectures as networks
+
+    model, inputs = _network(networks, name)
+    if itself:
+        return _network(networks, name)[0], model, inputs
+    from agnostic.port.verb import executed
+
+    [file] = (folder / "written" / name).glob("*.py")
+    return model, executed(file).make_model(file.with_suffix(".safetensors")), inputs
+
+
+def faults_of_written(folder: Path, seed: int, count: int, *, itself: bool = False) -> Iterator[KerasFault]:
+    """As :func:`faults`, in the networks that are written in Keras; their other side is PyTorch's, or the right one."""
+    from tests.compare import keras_architectures as networks
+
+    rng, drawn = np.random.default_rng(seed), 0
+    while drawn < count:
+        name = list(networks.NETWORKS)[int(rng.integers(len(networks.NETWORKS)))]
+        model, other, inputs = right_written(folder, name, itself=itself)
+        given = inputs if itself else _as_taken(other, inputs, model)
+        try:
+            made = _of_weight(model, rng) if rng.random() < 0.3 else _of_source(folder, name, rng)
+            title, mistakes, b, line, layers = made
+            before, after = (_outputs(x, inputs) for x in (_network(networks, name)[0], b))
+        except (ValueError, RuntimeError, TypeError, AttributeError, NameError, SyntaxError):
+            continue  # it does not run
+        if before.shape == after.shape and np.abs(before - after).max() > 1e-3 * np.abs(before).max():
+            drawn += 1
+            yield KerasFault(f"{name}: {title}", mistakes, other, b, given, line, layers)
+
+
+def _as_taken(other: Any, inputs: Any, model: Any) -> Any:
+    """Inputs of a network with their axes in the order of the other framework."""
+    from agnostic.compare.feeding import turned
+    from agnostic.compare.inputs import as_given, native
+
+    backend = ag.backend_of(other)
+    return native(turned(backend, other, as_given(backend, inputs), [_outputs(model, inputs)]))
+
+
+def _of_source(
+    folder: Path, name: str, rng: np.random.Generator
+) -> tuple[str, tuple[str, ...], Any, int | None, frozenset[str]]:
+    from tests.compare import keras_architectures as networks
+
+    text = Path(networks.__file__).read_text()
+    lines, starts = text.split("\n"), [f"def {name}("]
+    if name == "vision":
+        starts.append("class Patches")
+    found = []
+    for start in starts:
+        first = text[: text.index(start)].count("\n")
+        ends = [k for k in range(first + 1, len(lines)) if lines[k].startswith("def ")]
+        found += [x for x in changes(text, WRITTEN) if first < x[0] <= ends[0] and x[3]]
+    number, what, new, mistakes = found[int(rng.integers(len(found)))]
+    lines[number - 1] = new
+    broken = folder / f"broken_{number}.py"
+    broken.write_text("\n".join(lines).replace('serializable("tests")', f'serializable("t{number}_{hash(new)}")'))
+    module = ModuleType("broken")
+    module.__file__ = str(broken)
+    sys.modules["broken"] = module  # as an import would
+    linecache.checkcache(str(broken))
+    with _calls_at(str(broken), number) as layers:
+        exec(compile(broken.read_text(), str(broken), "exec"), vars(module))  # noqa: S102 - our own text
+        model, _ = _network(module, name)
+    return f"line {number}: {what}: {new.strip()}", mistakes, model, number, frozenset(x.name for x in layers)
+
+
+@contextmanager
+def _calls_at(file: str, line: int) -> Iterator[list[Any]]:
+    """Inside, the layers that are made or called at a line, or beside it."""
+    import keras
+
+    found: list[Any] = []
+
+    def noting(original: Any) -> Any:
+        def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+            frame: Any = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename != file:
+                frame = frame.f_back
+            if frame is not None and abs(frame.f_lineno - line) < 2:
+                found.append(self)
+            return original(self, *args, **kwargs)
+
+        return noted
+
+    with (
+        mock.patch.object(keras.layers.Layer, "__call__", noting(keras.layers.Layer.__call__)),
+        mock.patch.object(keras.layers.Layer, "__init__", noting(keras.layers.Layer.__init__)),
+    ):
+        yield found
+
+
+def _of_weight(model: Any, rng: np.random.Generator) -> tuple[str, tuple[str, ...], Any, None, frozenset[str]]:
+    found = [v for v in model.weights if len(v.shape) and np.prod(v.shape) > 2 and "float" in str(v.dtype)]
+    variable, how = found[int(rng.integers(len(found)))], list(_WEIGHTS)[int(rng.integers(len(_WEIGHTS)))]
+    mistakes, change = _WEIGHTS[how]
+    variable.assign(np.ascontiguousarray(change(_numpy(variable)), np.float32))
+    return f"{variable.path}: {how}", mistakes, model, None, frozenset(variable.path.split("/")) - {model.name}
+
+
 def _line(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...], Any, int | None, frozenset[str]]:
     lines = file.read_text().split("\n")
     found = list(changes("\n".join(lines)))
@@ -194,13 +400,7 @@ def _line(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...], A
 
 
 def _weight(file: Path, rng: np.random.Generator) -> tuple[str, tuple[str, ...], Any, int | None, frozenset[str]]:
-    model = built(file, file.with_suffix(".npz"))
-    found = [v for v in model.variables if len(v.shape) and np.prod(v.shape) > 2 and "float" in str(v.dtype)]
-    variable, how = found[int(rng.integers(len(found)))], list(_WEIGHTS)[int(rng.integers(len(_WEIGHTS)))]
-    mistakes, change = _WEIGHTS[how]
-    variable.assign(np.ascontiguousarray(change(_numpy(variable)), np.float32))
-    layers = frozenset(variable.path.split("/")) - {model.name}
-    return f"{variable.path}: {how}", mistakes, model, None, layers
+    return _of_weight(built(file, file.with_suffix(".npz")), rng)
 
 
 def _numpy(variable: Any) -> Any:

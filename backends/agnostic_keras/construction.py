@@ -1,0 +1,152 @@
+"""Where in the user's source a layer was made, which Keras does not keep: the call that has the layer's arguments.
+
+A functional model runs no line of the user's, so the line at which a layer was made is the only one that it has.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import os
+import re
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+LARGEST = 1 << 20
+"""Bytes of a file that is read for it."""
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call in a source file.
+
+    Attributes:
+        name: of what is called, without what stands before its last dot.
+        line: where it stands.
+        positional: the arguments without a name.
+        keywords: those with one.
+        more: whether others come out of a list or a dict.
+    """
+
+    name: str
+    line: int
+    positional: tuple[ast.expr, ...]
+    keywords: Mapping[str, ast.expr]
+    more: bool
+
+    def makes(self, layer: keras.Layer) -> bool:
+        """Whether it may have made a layer: of that class, with those arguments."""
+        given = getattr(layer, "_auto_config", None)
+        if self.name != type(layer).__name__:
+            return False
+        if given is None:
+            return True  # Keras keeps the arguments if they are numbers and texts
+        config = dict(given.config) if hasattr(given, "config") else dict(given)
+        names, defaults = _parameters(type(layer))  # type: ignore[arg-type]
+        if len(self.positional) > len(names):
+            return False
+        own = {**dict(zip(names, self.positional, strict=False)), **self.keywords}
+        if not own.keys() <= config.keys():
+            return False
+        rest = {key: x for key, x in config.items() if key not in own}
+        by_default = all(key in defaults and _plain(x) == _plain(defaults[key]) for key, x in rest.items())
+        return (self.more or by_default) and all(_agrees(x, config[key]) for key, x in own.items())
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(kind: type) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """The names that arguments of a layer have by their place, and the defaults."""
+    known = list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
+    names = tuple(x.name for x in known if x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD))
+    return names, {x.name: x.default for x in known if x.default is not x.empty}
+
+
+def _agrees(written: ast.expr, value: Any) -> bool:
+    """Whether an expression may have a value; only constants tell."""
+    if isinstance(written, ast.JoinedStr):
+        parts = [re.escape(str(x.value)) if isinstance(x, ast.Constant) else ".*" for x in written.values]
+        return isinstance(value, str) and re.fullmatch("".join(parts), value) is not None
+    try:
+        found = ast.literal_eval(written)
+    except ValueError:
+        return True
+    return bool(_plain(found) == _plain(value))
+
+
+def _plain(x: Any) -> Any:
+    return tuple(map(_plain, x)) if isinstance(x, list | tuple) else x
+
+
+def places(layers: Sequence[keras.Layer]) -> dict[int, Place]:
+    """Where layers were made, by their identity; those of which that is not certain are left out.
+
+    Args:
+        layers: of one model.
+    """
+    calls = [(file, call) for file, text in _sources() for call in _calls(text)]
+    known = {call.name for _, call in calls}
+    groups: dict[tuple[Place, ...], list[keras.Layer]] = {}
+    for layer in layers:
+        if type(layer).__name__ in known:
+            found = tuple(dict.fromkeys((file, call.line) for file, call in calls if call.makes(layer)))
+            groups.setdefault(found, []).append(layer)
+    made: dict[int, Place] = {}
+    for found, members in groups.items():
+        if len(found) == 1:
+            made |= {id(layer): found[0] for layer in members}
+        elif len(found) == len(members) and len({file for file, _ in found}) == 1:
+            # As many lines as layers: the first made is the first written.
+            made |= {id(x): place for x, place in zip(sorted(members, key=_number), sorted(found), strict=True)}
+    return made
+
+
+def _number(layer: keras.Layer) -> int:
+    """Which layer of its class it is, by the name that Keras gave it."""
+    match = re.search(r"_(\d+)$", layer.name)
+    return int(match[1]) if match else 0
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    """The files and cells that the user has loaded and that speak of Keras, with their text."""
+    foreign = tuple({os.path.realpath(x) + os.sep for x in (
+        *sysconfig.get_paths().values(), *site.getsitepackages(), os.path.dirname(__file__),
+        os.path.dirname(sys.modules["agnostic"].__file__ or ""),
+    ) if x and os.path.realpath(x) != os.path.realpath(sys.prefix)})  # fmt: skip
+    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    for name in dict.fromkeys([*filter(None, names), *linecache.cache]):
+        if not isinstance(name, str) or "site-packages" in name or os.path.realpath(name).startswith(foreign):
+            continue
+        cell = name.startswith("<") and name in linecache.cache
+        if not cell and not (name.endswith(".py") and os.path.isfile(name) and os.path.getsize(name) <= LARGEST):
+            continue
+        text = "".join(linecache.getlines(name))
+        if "keras" in text or "layers." in text:
+            yield name, text
+
+
+@functools.lru_cache(maxsize=64)
+def _calls(text: str) -> tuple[_Call, ...]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ()
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        keywords = {x.arg: x.value for x in node.keywords if x.arg is not None}
+        positional = tuple(x for x in node.args if not isinstance(x, ast.Starred))
+        more = len(keywords) < len(node.keywords) or len(positional) < len(node.args)
+        found.append(_Call(name, node.lineno, positional, keywords, more))
+    return tuple(found)
