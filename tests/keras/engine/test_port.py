@@ -429,8 +429,9 @@ def test_cells_are_blocks_that_are_called_at_each_time() -> None:
     z = kl.ConvLSTM2D(2, 3, padding="same", name="images")(kl.Reshape((3, 2, 2, 1))(x))
     ported = ag.port(shaken(keras.Model(x, [y, z])), "torch", numbers(2, 3, 4))
     assert ported.report.is_same, str(ported.report)
-    assert ported.source.count("= self.stacked_rnn_cells(") == 3
-    assert ported.source.count("self.conv_lstm_cell(") == 3
+    # Keras counts the layers of a class whose user gives no name, over all models of the process.
+    assert len(re.findall(r"= self\.stacked_rnn_cells\w*\(", ported.source)) == 3
+    assert len(re.findall(r"self\.conv_lstm_cell\w*\(", ported.source)) == 6  # of the inputs, and of the state
 
 
 def test_a_dict_keeps_its_order_and_integers_become_real_in_products() -> None:
