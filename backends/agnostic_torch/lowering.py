@@ -205,7 +205,9 @@ def _call(node: Node, builder: Builder) -> Call:
     packet = getattr(torch.ops.aten, name)
     tensors = [torch.empty(v.shape, dtype=getattr(torch, v.dtype), device="meta") for v in node.outputs]
     name = name.rstrip("_") if name.endswith("_") and not name.startswith("__") else name
-    shown: Any = SimpleNamespace(target=name, users=(), meta={"val": tensors[0] if len(tensors) == 1 else tensors})
+    shown: Any = SimpleNamespace(
+        target=name, args=(), users=(), meta={"val": tensors[0] if len(tensors) == 1 else tensors}
+    )
     call = Call(shown, builder, lambda n: n)
     rest = iter(node.operands)
     for argument in getattr(packet, overload)._schema.arguments:

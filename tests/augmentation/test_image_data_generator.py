@@ -546,7 +546,7 @@ def test_a_dict_of_lists_is_a_table(table, folder):
         ({"class_mode": "multi_output", "y_col": "x"}, "list of columns"),
         ({"weight_col": "class"}, "numbers"),
         ({"class_mode": "sprase"}, "did you mean 'sparse'"),
-        ({"color_mode": "bgr"}, "none of rgb"),
+        ({"color_mode": "bgr"}, "one of rgb, rgba, grayscale, not 'bgr'"),
         ({"interpolation": "linear"}, "bilinear"),
     ],
 )

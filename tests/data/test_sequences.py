@@ -160,7 +160,7 @@ def test_marshalled_lookalikes_are_not_taken_for_integers():
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(InvalidInput, match="'pre' or 'post', not 'pst'; did you mean 'post'"):
+    with pytest.raises(InvalidInput, match="padding is one of pre, post, not 'pst'; did you mean 'post'"):
         pad_sequences([[1]], padding="pst")
     with pytest.raises(InvalidInput, match="position 1"):
         pad_sequences([[1], 2])

@@ -79,7 +79,7 @@ def test_errors():
         pad_sequences([torch.ones(2)], value="x")
     with pytest.raises(InvalidInput, match="none of torch's"):
         pad_sequences([torch.ones(2)], dtype="U3")
-    with pytest.raises(InvalidInput, match="'pre' or 'post'"):
+    with pytest.raises(InvalidInput, match="padding is one of pre, post"):
         pad_sequences([torch.ones(2)], padding="no")
 
 
