@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras.src.models import Functional
+from keras.src.utils.naming import to_snake_case
+
+from agnostic_keras.layers import named_layers
 
 LARGEST = 1 << 20
 """Bytes of a file that is read for it."""
@@ -45,22 +49,33 @@ class _Call:
     more: bool
 
     def makes(self, layer: keras.Layer) -> bool:
-        """Whether it may have made a layer: of that class, with those arguments."""
-        given = getattr(layer, "_auto_config", None)
-        if self.name != type(layer).__name__:
+        """Whether it may have made a layer: of that class and name, with those arguments."""
+        config = _arguments(layer)
+        if config is None or self.name != type(layer).__name__ or not self._names(layer):
             return False
-        if given is None:
-            return True  # Keras keeps the arguments if they are numbers and texts
-        config = dict(given.config) if hasattr(given, "config") else dict(given)
         names, defaults = _parameters(type(layer))  # type: ignore[arg-type]
         if len(self.positional) > len(names):
             return False
         own = {**dict(zip(names, self.positional, strict=False)), **self.keywords}
+        own.pop("name", None)
         if not own.keys() <= config.keys():
             return False
         rest = {key: x for key, x in config.items() if key not in own}
         by_default = all(key in defaults and _plain(x) == _plain(defaults[key]) for key, x in rest.items())
         return (self.more or by_default) and all(_agrees(x, config[key]) for key, x in own.items())
+
+    def _names(self, layer: keras.Layer) -> bool:
+        """Whether a layer has the name that is written, or one by Keras where none is."""
+        if "name" in self.keywords:
+            return _agrees(self.keywords["name"], layer.name)
+        kind = to_snake_case(type(layer).__name__)
+        return self.more or re.fullmatch(rf"{re.escape(kind)}(_\d+)?", layer.name) is not None
+
+
+def _arguments(layer: keras.Layer) -> Mapping[str, Any] | None:
+    """What a layer was made with, but for its name; None where Keras does not keep it, as of objects."""
+    given = getattr(layer, "_auto_config", None)
+    return None if given is None else given.config
 
 
 @functools.lru_cache(maxsize=256)
@@ -87,27 +102,48 @@ def _plain(x: Any) -> Any:
     return tuple(map(_plain, x)) if isinstance(x, list | tuple) else x
 
 
-def places(layers: Sequence[keras.Layer]) -> dict[int, Place]:
+def places(model: keras.Layer) -> dict[int, Place]:
     """Where layers were made, by their identity; those of which that is not certain are left out.
 
+    A model that was loaded, or made by a library, has layers that no line of the user's makes, perhaps beside some that
+    look as if one did: so all layers of a graph must have been made in one file, or none is said to be.
+
     Args:
-        layers: of one model.
+        model: the layers of its graphs, and of those inside.
     """
     calls = [(file, call) for file, text in _sources() for call in _calls(text)]
-    known = {call.name for _, call in calls}
+    named, found = named_layers(model), dict[int, Place]()
+    graphs = {"": model, **named}
+    groups: dict[str, list[keras.Layer]] = {}
+    for name, layer in named.items():
+        if not isinstance(layer, keras.layers.InputLayer | Functional | keras.Sequential):
+            groups.setdefault(name.rpartition(".")[0], []).append(layer)
+    for parent, layers in groups.items():
+        if isinstance(graphs.get(parent), Functional | keras.Sequential):
+            found |= _of_graph(layers, calls)
+    return found
+
+
+def _of_graph(layers: Sequence[keras.Layer], calls: Sequence[tuple[str, _Call]]) -> dict[int, Place]:
+    made = [
+        (layer, list(dict.fromkeys((file, call.line) for file, call in calls if call.makes(layer))))
+        for layer in layers if _arguments(layer) is not None
+    ]  # fmt: skip
+    files = [{file for file, _ in lines} for _, lines in made]
+    common = set.intersection(*files) if files else set()
+    if len(common) != 1:
+        return {}
     groups: dict[tuple[Place, ...], list[keras.Layer]] = {}
-    for layer in layers:
-        if type(layer).__name__ in known:
-            found = tuple(dict.fromkeys((file, call.line) for file, call in calls if call.makes(layer)))
-            groups.setdefault(found, []).append(layer)
-    made: dict[int, Place] = {}
-    for found, members in groups.items():
-        if len(found) == 1:
-            made |= {id(layer): found[0] for layer in members}
-        elif len(found) == len(members) and len({file for file, _ in found}) == 1:
+    for layer, lines in made:
+        groups.setdefault(tuple(x for x in lines if x[0] in common), []).append(layer)
+    found: dict[int, Place] = {}
+    for places_, members in groups.items():
+        if len(places_) == 1:
+            found |= {id(layer): places_[0] for layer in members}
+        elif len(places_) == len(members):
             # As many lines as layers: the first made is the first written.
-            made |= {id(x): place for x, place in zip(sorted(members, key=_number), sorted(found), strict=True)}
-    return made
+            found |= {id(x): place for x, place in zip(sorted(members, key=_number), sorted(places_), strict=True)}
+    return found
 
 
 def _number(layer: keras.Layer) -> int:

@@ -235,7 +235,7 @@ class Recorder:
 
     @functools.cached_property
     def _made(self) -> dict[int, construction.Place]:
-        return construction.places(list(named_layers(self.model).values()))
+        return construction.places(self.model)
 
     @contextmanager
     def _inside(self, layer: keras.Layer) -> Iterator[None]:

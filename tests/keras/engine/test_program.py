@@ -165,7 +165,13 @@ def test_every_engine_reads_the_same_program_and_leaves_no_trace() -> None:
     layer = model.get_layer("shared")
     before = len(layer._inbound_nodes), len(layer._outbound_nodes)
     text = str(ag.program(model, np.zeros((2, 9, 8, 3), np.float32)))
-    shown = [line[: line.rfind("  ")].rstrip() if line.startswith("  ") else line for line in text.splitlines()]
+    shown = [
+        line[: line.rfind("  ")].rstrip() if line.startswith("  ") else line.partition("  ")[0]
+        for line in text.splitlines()
+    ]
+    lines = Path(__file__).read_text().splitlines()
+    made = next(k for k, line in enumerate(lines, 1) if 'name="conv")' in line)
+    assert f"conv: Conv2D  {__file__}:{made}" in text.splitlines()
     assert shown[: SMALL.count("\n")] == SMALL.splitlines()
     assert (len(layer._inbound_nodes), len(layer._outbound_nodes)) == before
     compared(model, numbers(2, 9, 8, 3))
