@@ -37,7 +37,7 @@ from agnostic.program.nodes import Program, Role, Value
 from agnostic.program.passes import biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed
 from agnostic.program.runs import LayerRun
 from agnostic.text import counted
-from agnostic_keras import construction, custom, recurrence, rereading
+from agnostic_keras import construction, custom, engines, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED
 from agnostic_keras.layers import named_layers
@@ -47,6 +47,9 @@ from agnostic_keras.weights import _variables
 
 _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
 """Packages whose lines are not the user's."""
+
+
+_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError)
 
 
 def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Program:
@@ -86,7 +89,7 @@ def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple
             outputs = {path: recorder.output(x) for path, x in _paths(results) if x is not None}
         except Unreadable as error:
             raise InvalidInput(f"{error}: {recorder.failed or recorder.origin()}") from None
-        except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
+        except (*_FAILURES, *engines.current().REFUSALS) as error:
             # What layers of strangers raise on tensors without numbers is of many classes.
             raise InvalidInput(_refusal(model, error, recorder)) from error
     modules = {path: _kind(layer) for path, layer in {"": model, **named_layers(model)}.items()}

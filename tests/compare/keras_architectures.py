@@ -96,7 +96,7 @@ def decoder() -> keras.Model:
     y = layers.LayerNormalization()(x)
     x = x + layers.MultiHeadAttention(2, 4)(y, y, use_causal_mask=True)
     y = layers.LayerNormalization()(x)
-    x = x + layers.MultiHeadAttention(2, 3, value_dim=5)(y, memory, memory)
+    x = x + layers.MultiHeadAttention(2, 3)(y, memory, memory)
     y = layers.LayerNormalization()(x)
     x = x + layers.Dense(8)(layers.Dense(12, activation="relu")(y))
     return keras.Model([tokens, memory], layers.Dense(20)(x))
