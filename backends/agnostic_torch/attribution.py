@@ -17,7 +17,7 @@ from agnostic.errors import InvalidInput
 from agnostic_torch.functions import replaced_functions
 from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.logits import Logits
-from agnostic_torch.taps import Eager, _arguments, _Evaluated, hooks, leaves
+from agnostic_torch.taps import _arguments, _Evaluated, eager, hooks, leaves
 
 
 def forward(model: nn.Module, inputs: Any, rules: FunctionRules | None = None) -> ForwardPass:
@@ -45,7 +45,7 @@ def perturbed(
         return hook
 
     args, kwargs = _arguments(model, inputs)
-    with Eager(), _Evaluated(model), hooks() as handles, replaced_functions(rules, (args, kwargs)), Logits() as logits:
+    with eager(), _Evaluated(model), hooks() as handles, replaced_functions(rules, (args, kwargs)), Logits() as logits:
         for name in added:
             handles.append(modules[name].register_forward_hook(adding(name)))
         output = model(*args, **kwargs)

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
 from agnostic_torch.layers import named_layers, unwrap
-from agnostic_torch.taps import Eager, _arguments, _mapped, leaves, to_numpy
+from agnostic_torch.taps import _arguments, _mapped, eager, leaves, to_numpy
 
 
 class ModuleCall:
@@ -214,7 +214,7 @@ def intercept(model: nn.Module, names: Sequence[str], around: Around) -> Iterato
             module = modules[name]
             changed.append((vars(module), vars(module).get("forward")))
             vars(module)["forward"] = _wrapped(name, module.forward, tracker, counts, around)
-        with Eager():
+        with eager():
             yield
     finally:
         for attributes, before in reversed(changed):

@@ -19,7 +19,7 @@ from agnostic.patching import patched
 from agnostic_torch import values
 from agnostic_torch.layers import named_layers, unwrap
 from agnostic_torch.ops import TorchOps
-from agnostic_torch.taps import Eager, hooks, leaves
+from agnostic_torch.taps import eager, hooks, leaves
 
 
 def is_finite(x: Tensor) -> bool:
@@ -59,7 +59,7 @@ def guard(model: nn.Module) -> Iterator[None]:
 
         return hook
 
-    with Eager(), hooks() as handles, _scaled() as scaled:
+    with eager(), hooks() as handles, _scaled() as scaled:
         watching = _Gradients(model, scaled)
         for path, module in layers.items():
             name = path or type(model).__name__

@@ -32,7 +32,7 @@ from agnostic_torch.aliases import GATHER, SCATTER, Aliases, gathered
 from agnostic_torch.exact import exact, tensor
 from agnostic_torch.layers import check_initialized, unwrap
 from agnostic_torch.lowering import OWN, lowered
-from agnostic_torch.taps import leaves
+from agnostic_torch.taps import leaves, without_fast_attention
 
 LINEAR = "aten.linear.default"
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -147,7 +147,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         """Inside, each operator is written down."""
         with (
-            held("torch.backends.mha", _without_fast_attention),
+            without_fast_attention(),
             held("torch.backends.mkldnn", _without_onednn),
             held("torch.backends.cudnn", lambda: torch.backends.cudnn.flags(enabled=True, allow_tf32=False)),
             sdpa_kernel(SDPBackend.MATH),
@@ -284,16 +284,6 @@ def _without_onednn() -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(before)
-
-
-@contextlib.contextmanager
-def _without_fast_attention() -> Iterator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _Operators(TorchDispatchMode):

@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from agnostic.arrays import of_numbers
 from agnostic.errors import InvalidInput
 from agnostic.layers import Layer
+from agnostic.patching import held
 from agnostic.taps.records import Activations
 from agnostic.text import counted
 from agnostic_torch import values
@@ -369,42 +370,35 @@ def hooks() -> Iterator[list[Any]]:
             handle.remove()
 
 
-class Eager:
-    """Inside of it a model runs as it was written, layer by layer.
+@contextlib.contextmanager
+def without_fast_attention() -> Iterator[None]:
+    """Inside, nn.TransformerEncoder and its layers call the layers in them, also in evaluation mode.
 
-    Compiled code calls no hooks that came later, and in evaluation mode nn.TransformerEncoder hands its layers' work to
-    one fused kernel: no layer inside is called, and nested tensors take the place of padded ones.
-
-    Both settings belong to the process, and several threads and abandoned generators may be inside at once: they are
-    made by the first and given back by the last.
+    Otherwise one fused kernel does their work: no layer inside is called, and nested tensors take the place of padded
+    ones. The setting belongs to the process, and several threads and abandoned generators may be inside at once.
     """
+    with held("torch.backends.mha", _without_fast_attention):
+        yield
 
-    _lock = threading.Lock()
-    _inside = 0
-    _stance: Any = None
-    _fused = True
 
-    def __enter__(self) -> None:
-        cls = type(self)
-        with self._lock:
-            # Where the compiler was never loaded, nothing is compiled.
-            if cls._stance is None and "torch._dynamo" in sys.modules:
-                cls._stance = torch.compiler.set_stance("force_eager")
-            if cls._inside == 0:
-                cls._fused = torch.backends.mha.get_fastpath_enabled()
-                torch.backends.mha.set_fastpath_enabled(False)
-            cls._inside += 1
+@contextlib.contextmanager
+def _without_fast_attention() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
-    def __exit__(self, *error: object) -> None:
-        cls = type(self)
-        with self._lock:
-            cls._inside -= 1
-            if cls._inside > 0:
-                return
-            torch.backends.mha.set_fastpath_enabled(cls._fused)
-            if cls._stance is not None:
-                cls._stance.__exit__(None, None, None)
-                cls._stance = None
+
+@contextlib.contextmanager
+def eager() -> Iterator[None]:
+    """Inside, a model runs as it was written, layer by layer: compiled code calls no hooks that came later."""
+    # Where the compiler was never loaded, nothing is compiled.
+    loaded = "torch._dynamo" in sys.modules
+    stance = held("torch.compiler", lambda: torch.compiler.set_stance("force_eager"))
+    with without_fast_attention(), stance if loaded else contextlib.nullcontext():
+        yield
 
 
 class _Run:
@@ -531,7 +525,7 @@ class TapRecorder:
 
     def _run(self, args: Any, kwargs: Any, plan: Plan | None, key: Hashable | None) -> tuple[_Run, Plan]:
         done = _Run(self._modules, self._events, plan)
-        with Eager(), contextlib.ExitStack() as stack:
+        with eager(), contextlib.ExitStack() as stack:
             given = tuple(leaves((args, kwargs)))
             learned = None if plan is not None else stack.enter_context(_listing(self._model, self._modules, given))
             done.hook(stack.enter_context(hooks()))
@@ -678,7 +672,7 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
 
         return hook
 
-    with Eager(), hooks() as handles:
+    with eager(), hooks() as handles:
         for name in names:
             handles.append(modules[name].register_forward_hook(after(name), with_kwargs=True))
         yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)

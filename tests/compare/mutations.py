@@ -11,7 +11,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agnostic_torch.taps import without_fast_attention
 from tests.compare import architectures
 
 Change = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -250,20 +250,9 @@ _WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Tensor], Tensor]]] = {
 }
 
 
-@contextmanager
-def _without_fast_attention() -> Iterator[None]:
-    """Fast attention is one operator, in which nothing can be changed."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def _outputs(model: nn.Module, inputs: Any) -> Tensor:
     given = [torch.from_numpy(x) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
-    with torch.no_grad(), _without_fast_attention():
+    with torch.no_grad(), without_fast_attention():  # one operator, in which nothing can be changed
         found = model(*given)
     parts = list(found.values()) if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
     return torch.cat([x.flatten() for x in parts]) if len(parts) > 1 else parts[0]

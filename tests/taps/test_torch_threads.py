@@ -83,3 +83,18 @@ def test_guards_that_overlap_end_in_any_order() -> None:
     assert torch.amp.GradScaler.scale is scale
     assert torch.backends.mha.get_fastpath_enabled()
     model(torch.full((1, 2), torch.nan))
+
+
+def test_a_guard_that_begins_in_a_recorded_model_and_ends_after_it() -> None:
+    guard, begun = ag.watch(nn.Linear(2, 2), nonfinite="raise"), []
+
+    class Beginning(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not begun:
+                begun.append(guard.__enter__())
+            return x + 1
+
+    assert ag.compare(Beginning(), Beginning(), torch.ones(1, 2)).same
+    assert not torch.backends.mha.get_fastpath_enabled()
+    guard.__exit__(None, None, None)
+    assert torch.backends.mha.get_fastpath_enabled()
