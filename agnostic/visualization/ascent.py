@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic.checks import one_of
-from agnostic.errors import InvalidInput
+from agnostic.errors import InvalidInput, NonFinite
 from agnostic.layers import Layer
 from agnostic.models.call import ModelCall
 from agnostic.models.cards import Preprocessing
@@ -333,6 +333,27 @@ def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) 
     y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
     x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])
     return ops.take(ops.reshape(field, (4 * height * width, -1)), y * (2 * width) + x, 0)
+
+
+def check_finite(
+    ascent: Ascent, images: range, scores: npt.NDArray[np.floating], finite: npt.NDArray[np.bool_], before: int = 0
+) -> None:
+    """Raise NonFinite for the first step whose score or gradient is not finite.
+
+    Args:
+        ascent: what was climbed.
+        images: which of its images these are.
+        scores: (steps, n): the objective in some steps, one after the other.
+        finite: (steps, n): whether its gradient was finite.
+        before: number of steps before these.
+    """
+    known = np.isfinite(scores)
+    for step, place in np.argwhere(~(known & finite))[:1].tolist():
+        what = "gradient of the objective" if known[step, place] else "objective"
+        raise NonFinite(
+            f"the {what} for {ascent.objective.labels()[images[place]]!r} is not finite at step {before + step + 1} of "
+            f"{ascent.steps}: check the model's weights and the range of its input, or use dtype='float32'"
+        )
 
 
 def remarks_on(ascent: Ascent, climbed: Climbed) -> list[str]:

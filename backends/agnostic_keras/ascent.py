@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers as kl
 
-from agnostic.errors import InvalidInput, NonFinite
+from agnostic.errors import InvalidInput
 from agnostic.ops import Array
 from agnostic.patching import Replacement
 from agnostic.text import counted
-from agnostic.visualization.ascent import Ascent, Climbed, Settings
+from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
@@ -79,7 +79,7 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
         images = range(start, min(start + size, ascent.count))
         with _on(device):
             climbed, finite = _climbed(network, climb, images, size, settings)
-        _check_finite(ascent, images, climbed.scores, finite)
+        check_finite(ascent, images, climbed.scores, finite)
         yield climbed
 
 
@@ -199,20 +199,6 @@ def _climbed(
         parts[:count] if parts.shape[1] else None,
     )
     return climbed, finite[:, :count]
-
-
-def _check_finite(
-    ascent: Ascent, images: range, scores: npt.NDArray[np.float64], finite: npt.NDArray[np.bool_]
-) -> None:
-    labels = ascent.objective.labels()
-    good = np.isfinite(scores)
-    for step in np.flatnonzero(~(good & finite).all(axis=1))[:1]:
-        image = int(np.flatnonzero(~(good & finite)[step])[0])
-        what = "gradient of the objective" if good[step, image] else "objective"
-        raise NonFinite(
-            f"the {what} for {labels[images[image]]!r} is not finite at step {step + 1} of {ascent.steps}: "
-            "check the model's weights and the range of its input, or use dtype='float32'"
-        )
 
 
 class Network:

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from agnostic.errors import InvalidInput, NonFinite
-from agnostic.visualization.ascent import Ascent, Climbed, Settings
+from agnostic.errors import InvalidInput
+from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_torch.devices import usable_device
@@ -325,7 +325,7 @@ class _Loop:
             self.ops.gathers = not bool(schedule["matrices"][..., (0, 1), (1, 0)].any())
         history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype, device=parameters.device)
         finite = torch.ones(ascent.steps, len(self.images), dtype=torch.bool, device=parameters.device)
-        parts = self._parts_reached(parameters, {name: a[0] for name, a in schedule.items()})
+        parts, seen = self._parts_reached(parameters, {name: a[0] for name, a in schedule.items()}), 0
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
             parameters = parameters.detach().requires_grad_()
@@ -340,14 +340,15 @@ class _Loop:
             if settings.on_step is not None:
                 settings.on_step(len(self.images))
             done = step + 1
-            shown = settings.on_images is not None and (
-                done == ascent.steps or done % (settings.every or ascent.steps) == 0
-            )
+            is_last = done == ascent.steps
+            show = settings.on_images if is_last or done % (settings.every or ascent.steps) == 0 else None
             # Where the device runs ahead of the program, a look at its numbers would wait for it.
-            if shown or done == ascent.steps or parameters.device.type == "cpu":
-                self._check_finite(history[:done], finite[:done])
-            if shown and settings.on_images is not None:
-                settings.on_images(self.images, done, self._pixels(parameters))
+            if show is not None or is_last or parameters.device.type == "cpu":
+                numbers = (x[seen:done].cpu().numpy() for x in (history, finite))
+                check_finite(ascent, self.images, *numbers, before=seen)
+                seen = done
+            if show is not None:
+                show(self.images, done, self._pixels(parameters))
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
@@ -371,28 +372,6 @@ class _Loop:
         found = [(x != 0).reshape(len(self.images), -1).any(1) for x in gradients]
         reached: npt.NDArray[np.bool_] = torch.stack(found, 1).cpu().numpy()
         return reached
-
-    def _check_finite(self, scores: Tensor, finite: Tensor) -> None:
-        """Raise NonFinite for the first step, of those up to now, whose score or gradient was not finite.
-
-        Args:
-            scores: (steps, images).
-            finite: (steps, images): whether the gradient was.
-        """
-        if self.ops.device.type == "cpu":  # the steps before were looked at
-            scores, finite, first = scores[-1:], finite[-1:], len(scores) - 1
-        else:
-            first = 0
-        good = finite & scores.isfinite()
-        if good.all():
-            return
-        step, place = good.logical_not().nonzero()[0].tolist()
-        what = "gradient of the objective" if scores[step, place].isfinite() else "objective"
-        raise NonFinite(
-            f"the {what} for {self.ascent.objective.labels()[self.images[place]]!r} is not finite at step "
-            f"{first + step + 1} of {self.ascent.steps}: "
-            "check the model's weights and the range of its input, or use dtype='float32'"
-        )
 
     def _forward(self, inputs: Tensor) -> Mapping[str, Tap]:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
