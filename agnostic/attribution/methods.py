@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ from agnostic.attribution.network import ExplainedModel
 from agnostic.attribution.relevance import Relevance
 from agnostic.errors import UnknownName, nearest
 from agnostic.layers import Layer, Selector
-from agnostic.ops import Ops
 from agnostic.tables import filling
 
 ModelImages = npt.NDArray[np.float32]
@@ -241,9 +241,7 @@ def lrp_gamma(network: ExplainedModel, options: MethodOptions) -> MethodMaps:
 
 
 def _relevance(network: ExplainedModel, options: MethodOptions, *, gamma: float, dense_gamma: float) -> MethodMaps:
-    def rules(ops: Ops) -> Relevance:
-        return Relevance(ops, epsilon=options.epsilon, gamma=gamma, dense_gamma=dense_gamma)
-
+    rules = partial(Relevance, epsilon=options.epsilon, gamma=gamma, dense_gamma=dense_gamma)
     found = network.gradients(network.images, np.arange(network.count), rules=rules).pixels
     options.done(network.count)
     return MethodMaps((found * network.images).sum(-1))

@@ -146,11 +146,11 @@ class Relevance(FunctionRules):
 
     def standardized(self, function: Callable[[Array], Array], x: Array, norm: Standardization) -> Array:
         """The standard deviation is a constant."""
-        ops, own = self._ops, ops_shape(self._ops, x)
+        ops = self._ops
         y = ops.reshape(x, norm.shape)
         y = y - ops.mean(y, norm.axes, keepdims=True) if norm.centred else y
         variance = ops.mean(ops.square(y), norm.axes, keepdims=True)
-        y = ops.reshape(y / ops.stop_gradient(ops.sqrt(variance + norm.epsilon)), own)
+        y = ops.reshape(y / ops.stop_gradient(ops.sqrt(variance + norm.epsilon)), ops.shape(x))
         y = y if norm.scale is None else y * norm.scale
         return y if norm.offset is None else y + norm.offset
 
@@ -175,8 +175,3 @@ class Relevance(FunctionRules):
         """It is no longer what a function gave."""
         self._linear.pop(id(x), None)
         self._gates.pop(id(x), None)
-
-
-def ops_shape(ops: Ops, x: Array) -> tuple[int, ...]:
-    """The shape of an array as numbers."""
-    return tuple(int(n) for n in ops.shape(x))

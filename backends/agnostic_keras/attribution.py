@@ -48,7 +48,7 @@ def perturbed(
         return call
 
     adds = [(layers[name], adding(name)) for name in added]
-    with keras.StatelessScope(), replaced_functions(rules, inputs), remembered(True) as logits, replaced(adds):
+    with keras.StatelessScope(), replaced_functions(rules), remembered(True) as logits, replaced(adds):
         output = predict(model, inputs)
     arrays = tuple(x for x in tree.flatten(output) if keras.ops.is_tensor(x))
     return ForwardPass(values, output, arrays, tuple(map(logits.before, arrays)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -24,19 +24,9 @@ _ELEMENTWISE = (
 _VIEWS = ("reshape", "transpose", "expand_dims", "squeeze", "broadcast_to")
 
 
-@contextlib.contextmanager
-def replaced_functions(rules: FunctionRules | None, inputs: Any) -> Iterator[None]:
-    """Inside, rules take the place of functions of what depends on the inputs.
-
-    Args:
-        rules: None to leave functions alone.
-        inputs: what the model is called with.
-    """
-    if rules is None:
-        yield
-        return
-    with patched(_patches(rules)):
-        yield
+def replaced_functions(rules: FunctionRules | None) -> AbstractContextManager[None]:
+    """Inside, rules, if there are any, take the place of functions of what is no constant."""
+    return patched([] if rules is None else _patches(rules))
 
 
 def _patches(rules: FunctionRules) -> list[tuple[Any, str, Replacement]]:

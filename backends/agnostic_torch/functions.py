@@ -16,7 +16,8 @@ from agnostic.contracts.attribution import FunctionRules, Standardization
 from agnostic.patching import patched
 from agnostic_torch.taps import leaves
 
-_PRODUCTS = {"matmul", "bmm", "mm", "mv", "dot", "einsum", "mul", "multiply"}
+_CONVOLUTIONS = {f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)}
+_BINARY = {"matmul", "bmm", "mm", "mv", "dot", "einsum", "mul", "multiply", "div", "true_divide", "add"}
 _ELEMENTWISE = {
     **{x: x for x in (
         "relu", "relu6", "gelu", "silu", "mish", "elu", "celu", "selu", "leaky_relu", "rrelu", "hardtanh", "hardswish",
@@ -77,7 +78,7 @@ class _Replaced(TorchFunctionMode):
 
     def _replacement(self, name: str, func: Any, args: Any, kwargs: Mapping[str, Any], in_place: bool) -> Any:
         """What a rule gives; None where there is none for the function."""
-        if name == "linear" or name.startswith("conv"):
+        if name == "linear" or name in _CONVOLUTIONS:
             return self._linear(name, func, *args, **kwargs)
         if name in ("addmm", "baddbmm") and not kwargs and self._depends(args[1]) and not self._depends(args[0]):
             function = torch.mm if name == "addmm" else torch.bmm
@@ -85,7 +86,7 @@ class _Replaced(TorchFunctionMode):
             return self._rules.shifted(found, args[0])
         if name in _ELEMENTWISE:
             return self._elementwise(_ELEMENTWISE[name], func, args, kwargs, in_place)
-        if name in _PRODUCTS | {"div", "true_divide", "add", "sub"}:
+        if name in _BINARY:
             return self._binary(name, func, args, kwargs)
         if name in ("softmax", "scaled_dot_product_attention"):
             return self._attention(name, func, args, kwargs)
@@ -98,7 +99,7 @@ class _Replaced(TorchFunctionMode):
     def _linear(
         self, name: str, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **more: Any
     ) -> Any:
-        if self._depends(weight) or (name != "linear" and not name.startswith(("conv1", "conv2", "conv3", "conv_t"))):
+        if self._depends(weight):
             return None
         spatial = name != "linear"
         if bias is not None and spatial:
@@ -106,11 +107,10 @@ class _Replaced(TorchFunctionMode):
         return self._rules.linear(lambda x, w: func(x, w, None, *rest, **more), input, weight, bias, spatial=spatial)
 
     def _elementwise(self, name: str, func: Any, args: Any, kwargs: Mapping[str, Any], in_place: bool) -> Any:
-        x = args[0] if args else kwargs["input"]
-        rest = {k: v for k, v in kwargs.items() if k != "input"}
-        if any(map(self._depends, leaves((args[1:], rest)))):
+        x, rest, named = _first(args, kwargs)
+        if any(map(self._depends, leaves((rest, named)))):
             return None
-        return self._rules.elementwise(name, lambda y: func(y.clone() if in_place else y, *args[1:], **rest), x)
+        return self._rules.elementwise(name, lambda y: func(y.clone() if in_place else y, *rest, **named), x)
 
     def _binary(self, name: str, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         first, operands = (args[0], args[1:]) if name == "einsum" else (None, args)
@@ -119,9 +119,7 @@ class _Replaced(TorchFunctionMode):
         if len(operands) != 2 or kwargs or not all(isinstance(x, Tensor) for x in operands):
             return None
         a, b = operands
-        both, name_of = self._depends(a) and self._depends(b), func.__name__
-        if name_of in ("__rmul__", "__rmatmul__", "__rtruediv__", "__rdiv__", "__rsub__"):
-            return None if name_of != "__rmatmul__" else self._product(torch.matmul, b, a)
+        both = self._depends(a) and self._depends(b)
         if name == "add":
             if both:
                 return None
@@ -129,8 +127,6 @@ class _Replaced(TorchFunctionMode):
             return self._rules.shifted(x, offset)
         if name in ("div", "true_divide"):
             return self._rules.quotient(a, b) if both else None
-        if name == "sub":
-            return None
         if name in ("mul", "multiply"):
             if both:
                 return self._rules.product(torch.mul, a, b)
@@ -147,14 +143,13 @@ class _Replaced(TorchFunctionMode):
 
     def _attention(self, name: str, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if name == "softmax":
-            x, rest = args[0], args[1:]
-            axis = kwargs.get("dim", rest[0] if rest else None)
+            x, rest, named = _first(args, kwargs)
+            axis = named.get("dim", rest[0] if rest else None)
             if axis not in (-1, x.dim() - 1):
                 return None
-            return self._rules.softmax(lambda y: func(y, *rest, **kwargs), x)
-        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | {
-            **kwargs
-        }
+            return self._rules.softmax(lambda y: func(y, *rest, **named), x)
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+        given = dict(zip(names, args, strict=False)) | dict(kwargs)
         query, key, value = (given.pop(x) for x in ("query", "key", "value"))
         return self._rules.attention(
             lambda q, k, v: func(q, k, v, **given), query, key, value, lambda: _weights(query, key, given)
@@ -172,25 +167,33 @@ class _Replaced(TorchFunctionMode):
         offset = -mean * scale if bias is None else bias - mean * scale
         return self._rules.scaled(input, scale.reshape(shape), offset.reshape(shape))
 
-    def _layer_norm(self, func: Any, input: Tensor, shape: Any, weight: Any = None, bias: Any = None,
+    def _layer_norm(self, func: Any, input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None,
                     eps: float = 1e-5, *rest: Any) -> Any:  # fmt: skip
-        axes = tuple(range(input.dim() - len(shape), input.dim()))
+        axes = tuple(range(input.dim() - len(normalized_shape), input.dim()))
         norm = Standardization(axes, tuple(input.shape), True, eps, weight, bias)
-        return self._rules.standardized(lambda x: func(x, shape, weight, bias, eps, *rest), input, norm)
+        return self._rules.standardized(lambda x: func(x, normalized_shape, weight, bias, eps, *rest), input, norm)
 
-    def _rms_norm(self, func: Any, input: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
-        axes = tuple(range(input.dim() - len(shape), input.dim()))
+    def _rms_norm(
+        self, func: Any, input: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
+    ) -> Any:
+        axes = tuple(range(input.dim() - len(normalized_shape), input.dim()))
         least = torch.finfo(input.dtype).eps if eps is None else eps
         norm = Standardization(axes, tuple(input.shape), False, least, weight, None)
-        return self._rules.standardized(lambda x: func(x, shape, weight, eps), input, norm)
+        return self._rules.standardized(lambda x: func(x, normalized_shape, weight, eps), input, norm)
 
-    def _group_norm(self, func: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None,
+    def _group_norm(self, func: Any, input: Tensor, num_groups: int, weight: Any = None, bias: Any = None,
                     eps: float = 1e-5, *rest: Any) -> Any:  # fmt: skip
-        shape = (len(input), groups, input.shape[1] // groups, *input.shape[2:])
+        shape = (len(input), num_groups, input.shape[1] // num_groups, *input.shape[2:])
         along = (-1, *(1,) * (input.dim() - 2))
         scale, offset = (None if x is None else x.reshape(along) for x in (weight, bias))
         norm = Standardization(tuple(range(2, len(shape))), shape, True, eps, scale, offset)
-        return self._rules.standardized(lambda x: func(x, groups, weight, bias, eps, *rest), input, norm)
+        return self._rules.standardized(lambda x: func(x, num_groups, weight, bias, eps, *rest), input, norm)
+
+
+def _first(args: Any, kwargs: Mapping[str, Any]) -> tuple[Tensor, Any, dict[str, Any]]:
+    """The first argument of a function, which is called ``input``, and the others."""
+    named = dict(kwargs)
+    return (args[0], args[1:], named) if args else (named.pop("input"), (), named)
 
 
 def _plain(name: str) -> str:
@@ -198,7 +201,7 @@ def _plain(name: str) -> str:
     if name.startswith("__") and name.endswith("__"):
         name = name.strip("_")
         return {"imul": "mul", "rmul": "mul", "iadd": "add", "radd": "add", "itruediv": "div", "truediv": "div",
-                "rtruediv": "div", "rmatmul": "matmul", "imatmul": "matmul"}.get(name, name)  # fmt: skip
+                "imatmul": "matmul"}.get(name, name)  # fmt: skip
     return name.rstrip("_")
 
 
