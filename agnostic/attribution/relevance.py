@@ -171,7 +171,10 @@ class Relevance(FunctionRules):
         """Weights of attention are."""
         return id(x) in self._frozen
 
-    def changed(self, x: Array) -> None:
-        """It is no longer what a function gave."""
-        self._linear.pop(id(x), None)
-        self._gates.pop(id(x), None)
+    def changed(self, x: Array, before: Array) -> None:
+        """It is no longer what a function gave; the copy is."""
+        if (known := self._linear.pop(id(x), None)) is not None:
+            self._linear[id(before)] = before, known[1]
+        for kept in (self._gates, self._frozen):
+            if kept.pop(id(x), None) is not None:
+                kept[id(before)] = before

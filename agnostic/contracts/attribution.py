@@ -109,8 +109,8 @@ class FunctionRules:
         """Whether a result of these functions is to count as a constant."""
         return False
 
-    def changed(self, x: Array) -> None:
-        """An array was changed in place."""
+    def changed(self, x: Array, before: Array) -> None:
+        """An array is about to be changed in place: what is known of it is so of ``before``, a copy."""
 
 
 @dataclass(frozen=True)

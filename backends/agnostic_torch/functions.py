@@ -59,19 +59,24 @@ class _Replaced(TorchFunctionMode):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-        found = self._replacement(_plain(name), func, args, kwargs, in_place)
-        if found is None:
+        # What a rule gives may be differentiated by what the array was before.
+        given = (self._before(args[0]), *args[1:]) if in_place else args
+        result = self._replacement(_plain(name), func, given, kwargs, in_place)
+        if result is None:
             result = func(*args, **kwargs)
-            if in_place:
-                self._rules.changed(args[0])
         elif in_place:
-            result = args[0].copy_(found)
-            self._rules.changed(result)
-        else:
-            result = found
+            result = args[0].copy_(result)
         if not isinstance(result, Tensor) or not self._rules.is_frozen(result):
             self._dependent.update((id(x), x) for x in leaves(result))
         return result
+
+    def _before(self, x: Tensor) -> Tensor:
+        """A copy of what is to be changed in place, of which all is known that was known of it."""
+        copy = x.clone()
+        if self._depends(x):
+            self._dependent[id(copy)] = copy
+        self._rules.changed(x, copy)
+        return copy
 
     def _depends(self, x: Tensor) -> bool:
         return id(x) in self._dependent

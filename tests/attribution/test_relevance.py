@@ -57,7 +57,11 @@ class Written(nn.Module):
             norm, norm2 = self.norm, self.norm2
         x = self.relu(norm(self.stem(x)))
         y = norm2(self.conv(x))
-        y = torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True))) * y
+        gate = torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        if self.way == "in place":
+            y *= gate
+        else:
+            y = gate * y
         y += x
         return self.head(self.relu(y).mean((2, 3)))
 
@@ -148,6 +152,26 @@ def test_attention_is_the_same_fused_or_by_hand(method: str) -> None:
     ]
     for other in maps[1:]:
         np.testing.assert_allclose(other, maps[0], rtol=0, atol=1000 * 2**-24 * np.abs(maps[0]).max())
+
+
+def test_weights_of_attention_that_a_gate_changes_in_place_are_no_constant() -> None:
+    class Gated(nn.Module):
+        def __init__(self, way: str) -> None:
+            super().__init__()
+            self.way, self.values, self.gate = way, nn.Linear(3, 4), nn.Linear(3, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = x.flatten(2).transpose(1, 2)
+            weights = torch.softmax(input=x @ x.transpose(1, 2), dim=-1)
+            gate = self.gate(x)
+            weights = weights.mul_(gate) if self.way == "in place" else weights * gate
+            return (weights @ self.values(x)).mean(1)
+
+    one, other = (
+        ag.explain(made(Gated(way), bias=True), IMAGES, target=2, method="lrp").maps for way in ("in place", "new")
+    )
+    np.testing.assert_allclose(one, other, rtol=0, atol=64 * 2**-24 * np.abs(other).max())
+    assert np.abs(other).max() > 0
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
