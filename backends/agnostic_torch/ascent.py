@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agnostic.errors import InvalidInput
+from agnostic.patching import held
 from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
@@ -59,13 +60,15 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     size = settings.micro_batch or choose_micro_batch(ascent, dtype, device)
     if ascent.objective.coupled:
         size = ascent.count
+    # float32 that was asked for by name is not TF32.
+    exact = settings.dtype == "float32" and torch.cuda.is_available()
     # What is made in inference mode can never be differentiated, and the caller may be in it.
     with torch.inference_mode(False):
         network = frozen(model, dtype, memory_format, device, ascent.objective.layers(), ascent.unused)
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
-            with _float32_as_asked(settings.dtype):
+            with held("torch.backends.tf32", _without_tf32) if exact else contextlib.nullcontext():
                 climbed = loop.run(settings)
         yield climbed
 
@@ -108,11 +111,8 @@ def choose_micro_batch(ascent: Ascent, dtype: torch.dtype, device: torch.device 
 
 
 @contextlib.contextmanager
-def _float32_as_asked(dtype: str | None) -> Iterator[None]:
-    """float32 that was asked for by name is that of IEEE 754 inside, not a GPU's TF32 with 10 bits."""
-    if dtype != "float32" or not torch.cuda.is_available():
-        yield
-        return
+def _without_tf32() -> Iterator[None]:
+    """float32 is that of IEEE 754 inside, not a GPU's TF32 with 10 bits."""
     cudnn, allowed = torch.backends.cudnn, torch.backends.cuda.matmul.allow_tf32
     kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -344,8 +344,8 @@ class _Loop:
             show = settings.on_images if is_last or done % (settings.every or ascent.steps) == 0 else None
             # Where the device runs ahead of the program, a look at its numbers would wait for it.
             if show is not None or is_last or parameters.device.type == "cpu":
-                numbers = (x[seen:done].cpu().numpy() for x in (history, finite))
-                check_finite(ascent, self.images, *numbers, before=seen)
+                scored, good = (x[seen:done].cpu().numpy() for x in (history, finite))
+                check_finite(ascent, self.images, scored, good, seen)
                 seen = done
             if show is not None:
                 show(self.images, done, self._pixels(parameters))
