@@ -11,6 +11,9 @@ from typing import Any
 from agnostic.errors import AgnosticError, InvalidInput, MissingDependency
 from agnostic.text import counted
 
+ENGINES = ("local", "ray")
+"""Who computes: this process, or those of a Ray cluster."""
+
 _AHEAD = 2
 """Tasks that wait for each worker, or for one before them."""
 _MOST_TRIES = 3

@@ -256,11 +256,12 @@ def _plain(value: Any) -> str:
 
 def engines(given: Sequence[str]) -> tuple[str, str | None]:
     """Who computes, local or ray, and the engine of the backend."""
-    known = ("local", "ray")
-    where = [x for x in given if x in known]
-    others = [x for x in given if x not in known]
+    from agnostic.cluster import ENGINES
+
+    where = [x for x in given if x in ENGINES]
+    others = [x for x in given if x not in ENGINES]
     if len(where) > 1 or len(others) > 1:
         raise InvalidInput(
-            f"--engine is {' or '.join(known)}, and once an engine of the backend, not {', '.join(given)}"
+            f"--engine is {' or '.join(ENGINES)}, and once an engine of the backend, not {', '.join(given)}"
         )
     return where[0] if where else "local", others[0] if others else None

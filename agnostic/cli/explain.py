@@ -164,21 +164,18 @@ def written(path: Path, found: list[Any], pixels: Any, about: Mapping[str, Any],
         about: what the file says beside what its pixels follow from.
         force: overwrite a picture of something else.
     """
-    import hashlib
-
     import numpy as np
 
     from agnostic.files import to_uint8, write_png
     from agnostic.visualization.captions import captioned
-    from agnostic.visualization.pictures import check_replaceable
+    from agnostic.visualization.pictures import check_replaceable, digest
 
     redo = about["redo"]
     name = Path(redo["photo"]).name
-    # Another photo of the same name is something else.
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
     asked = {key: redo[key] for key in ("methods", "size", "layer", "steps", "samples", "seed")}
-    made_by = {"fingerprint": about["fingerprint"], "photo": name, "photo_digest": digest, "class": found[0].labels[0],
-               **asked}  # fmt: skip
+    # Another photo of the same name is something else.
+    made_by = {"fingerprint": about["fingerprint"], "photo": name, "photo_digest": digest(pixels),
+               "class": found[0].labels[0], **asked}  # fmt: skip
     if not force:
         check_replaceable(path, made_by)
     photo = to_uint8(found[0].images[0])

@@ -12,6 +12,7 @@ import numpy as np
 
 from agnostic.arrays import dtype_name
 from agnostic.checks import one_of, whole_number
+from agnostic.cluster import ENGINES
 from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.extract.inputs import Preparation, preparation
@@ -40,7 +41,6 @@ from agnostic.version import __version__
 from agnostic.visualization.pictures import fingerprint
 
 DTYPES = ("float32", "float16", "bfloat16")
-ENGINES = ("local", "ray")
 _PART_BYTES = 128 << 20
 _MOST_IN_PART = 1024
 _LOOKED_AT = 3

@@ -178,7 +178,7 @@ def waits(given: argparse.Namespace) -> Cases:
     """See the module."""
     from torch.profiler import ProfilerActivity, profile
 
-    model, found = ag.load("efficientnet_lite0").to(given.device), []
+    model = ag.load("efficientnet_lite0").to(given.device)
     watched = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if given.device.type == "cuda" else [])]
 
     def events(steps: int) -> int:
