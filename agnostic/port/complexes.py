@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from agnostic.program.nodes import Array, Leaf, Program, Value
+from agnostic.program.nodes import Array, Leaf, Node, Program, Value
 
 
 def is_complex(value: Value) -> bool:
@@ -17,29 +17,32 @@ def is_complex(value: Value) -> bool:
 
 def in_pairs(program: Program) -> Program:
     """The program with complex weights and constants as pairs along a new last axis, from which it makes them."""
-    pairs = {leaf.value: leaf for leaf in program.leaves if leaf.role != "input" and is_complex(leaf.value)}
-    if not pairs:
-        return program
     highest = program.last_id
-    leaves, made = [], {}
+    leaves = list[Leaf]()
+    pairs: dict[Value, Value] = {}
     for leaf in program.leaves:
-        if leaf.value not in pairs:
+        if leaf.role == "input" or not is_complex(leaf.value):
             leaves.append(leaf)
             continue
-        highest += 1
-        value = Value(highest, (*leaf.value.shape, 2), "float32")
+        value = Value(highest + 1 + len(pairs), (*leaf.value.shape, 2), "float32")
         leaves.append(Leaf(leaf.name, leaf.role, value, None if leaf.array is None else as_pairs(leaf.array)))
-        made[leaf.value] = value
-    nodes, done = [], set[Value]()
+        pairs[leaf.value] = value
+    if not pairs:
+        return program
+    nodes = list[Node]()
     for node in program.nodes:
-        for value in node.reads:
-            if value in made and value not in done:
-                done.add(value)
-                nodes.append(
-                    replace(node, operator="as_complex", operands=(made[value],), attributes={}, outputs=(value,))
-                )
+        # Each is made where it is first read.
+        for value in filter(pairs.__contains__, dict.fromkeys(node.reads)):
+            nodes.append(_made(value, pairs.pop(value), node))
         nodes.append(node)
+    last = Node("identity", (), {}, (), kind=program.name, calls=("",))
+    nodes += [_made(value, pairs.pop(value), last) for _, value in program.outputs if value in pairs]
     return replace(program, leaves=tuple(leaves), nodes=tuple(nodes))
+
+
+def _made(value: Value, pairs: Value, reader: Node) -> Node:
+    """The node that makes complex numbers of pairs, where another one is."""
+    return replace(reader, operator="as_complex", operands=(pairs,), attributes={}, outputs=(value,))
 
 
 def as_pairs(array: Array) -> Array:
