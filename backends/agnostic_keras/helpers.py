@@ -500,10 +500,11 @@ def put(x, flat, value, reduce=None):
     value = ops.reshape(ops.cast(value, x.dtype), (-1,))
     if reduce == "sum":
         line = line + ops.segment_sum(value, flat, num_segments=line.shape[0])
-    elif reduce == "max":
-        line = ops.maximum(line, ops.segment_max(value, flat, num_segments=line.shape[0]))
-    elif reduce == "min":
-        line = ops.minimum(line, -ops.segment_max(-value, flat, num_segments=line.shape[0]))
+    elif reduce in ("max", "min"):
+        # Each number is among those that are sent to its place: what a place without any gets differs by engine.
+        places = ops.concatenate([ops.arange(ops.shape(line)[0], dtype=flat.dtype), flat])
+        sign = 1 if reduce == "max" else -1
+        line = sign * ops.segment_max(sign * ops.concatenate([line, value]), places, num_segments=line.shape[0])
     else:
         line = ops.scatter_update(line, flat[:, None], value)
     return ops.reshape(line, ops.shape(x))

@@ -654,7 +654,8 @@ def _variance(c: Call) -> Code:
         count: Code = sizes[0]
         for n in sizes[1:]:
             count = Infix("*", count, n)
-        code = Infix("*", code, Infix("/", count, Infix("-", count, one((int(correction),)))))
+        less = int(correction) if correction == int(correction) else correction
+        code = Infix("*", code, Infix("/", count, Infix("-", count, less)))
     elif correction:
         n = math.prod(sizes)
         code = Infix("*", code, n / (n - correction))

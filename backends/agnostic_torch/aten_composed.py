@@ -148,7 +148,7 @@ def _sent(c: Call, x: Value, ids: Value, values: Value, axis: int) -> Value:
     ones = c.emit("full", 1, shape=values.shape, dtype=x.dtype)
     count = scattered(c.emit("full", 1 if included else 0, shape=x.shape, dtype=x.dtype), ones, "sum")
     count = count if included else c.emit("maximum", count, 1)
-    if x.dtype.startswith("int"):
+    if x.dtype.startswith(("int", "uint")):
         return c.emit("binary", y, count, function="floor_divide")
     return c.emit("divide", y, count)
 

@@ -131,13 +131,13 @@ class Rotary(nn.Module):
         return torch.view_as_real(numbers * self.turns[: x.shape[1]]).flatten(2).type_as(x)
 
 
-def positions(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+def positions(model: Any, x: Tensor) -> tuple[Tensor, ...]:
     """Tables that follow from the length are computed from it."""
     places = torch.arange(x.shape[1])
     gaps = (places[None] - places[:, None]).abs()
     angles = torch.linspace(0, 1, x.shape[1])[:, None] * model.speeds
     scores = x @ x.mT - gaps.float().log1p()
-    return scores.masked_fill(gaps > 2, -math.inf).softmax(-1) @ (x + angles.sin()), x.std(1)
+    return scores.masked_fill(gaps > 2, -math.inf).softmax(-1) @ (x + angles.sin()), x.std(1), x.var(1, correction=0.5)
 
 
 def picked(model: Any, x: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
@@ -162,6 +162,8 @@ def sent(model: Any, x: Tensor, i: Tensor) -> tuple[Tensor, ...]:
     return (
         *found,
         table,
+        i.scatter_reduce(1, i % 2, i - 9, "amin"),
+        i.byte().scatter_reduce(1, i % 2, i.byte(), "mean"),
         torch.bucketize(x, edges, right=True),
         torch.searchsorted(x.sort(2).values, x),
         x.round(decimals=1),
@@ -179,12 +181,12 @@ def framed(model: Any, x: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-def each_its_own(model: Any, x: Tensor, z: Tensor) -> Tensor:
+def each_its_own(model: Any, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """A kernel for each image, and numbers that are complex."""
     kernels = model.layer(z).reshape(-1, 4, 3, 3)
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels, stride=2, padding=1, groups=len(x))
     y = y.reshape(len(x), 6, *y.shape[2:])
-    return (y[:, :4].permute(0, 2, 3, 1) * model.turn).abs()
+    return (y[:, :4].permute(0, 2, 3, 1) * model.turn).abs(), model.turn
 
 
 def constants(model: Any, x: Tensor) -> tuple[Tensor, ...]:
