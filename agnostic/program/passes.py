@@ -82,16 +82,13 @@ def folded(program: Program, tables: bool = False, sized: Collection[int] = ()) 
     known: dict[Value, Array] = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
     new, kept = [], []
     for place, node in enumerate(program.nodes):
-        small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
-        fixed = is_computable(node) and not get(node.operator).random
-        fixed = fixed and place not in sized and not (node.operator == "slice" and node.operands[0] in whole)
-        if small and fixed and all(value in known for value in node.reads):
-            with np.errstate(all="ignore"):
-                results = tuple(map(np.asarray, evaluate(node, known.__getitem__)))
-            known.update(zip(node.outputs, results, strict=True))
-            new += [Leaf(f"constant_{v.id}", "constant", v, x) for v, x in zip(node.outputs, results, strict=True)]
-        else:
+        stays = place in sized or (node.operator == "slice" and node.operands[0] in whole)
+        results = None if stays else _constant_results(node, known)
+        if results is None:
             kept.append(node)
+            continue
+        known.update(zip(node.outputs, results, strict=True))
+        new += [Leaf(f"constant_{v.id}", "constant", v, x) for v, x in zip(node.outputs, results, strict=True)]
     return used(replace(program, nodes=tuple(kept), leaves=(*program.leaves, *new)))
 
 
@@ -102,8 +99,7 @@ def sized_constants(programs: Sequence[Program]) -> set[int]:
         programs: of a model, read at several sizes, with as many nodes each.
     """
     found: set[int] = set()
-    columns = [iter(_constant_results(program)) for program in programs]
-    for place, results in enumerate(zip(*columns, strict=True)):
+    for place, results in enumerate(zip(*map(_constants, programs), strict=True)):
         first = results[0]
         if any(result is None for result in results):
             continue
@@ -116,18 +112,24 @@ def sized_constants(programs: Sequence[Program]) -> set[int]:
     return found
 
 
-def _constant_results(program: Program) -> Iterator[tuple[Array, ...] | None]:
+def _constants(program: Program) -> Iterator[tuple[Array, ...] | None]:
     """What each node gives that depends on constants alone; None for others."""
     known = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
     for node in program.nodes:
-        small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
-        if not small or not is_computable(node) or get(node.operator).random or any(v not in known for v in node.reads):
-            yield None
-            continue
-        with np.errstate(all="ignore"):
-            results = tuple(map(np.asarray, evaluate(node, known.__getitem__)))
-        known |= dict(zip(node.outputs, results, strict=True))
+        results = _constant_results(node, known)
+        if results is not None:
+            known.update(zip(node.outputs, results, strict=True))
         yield results
+
+
+def _constant_results(node: Node, known: Mapping[Value, Array]) -> tuple[Array, ...] | None:
+    """What a node gives that reads known arrays alone; None where it does not, is random, or gives too much."""
+    small = all(np.prod(value.shape, dtype=np.int64) <= LARGEST_CONSTANT for value in node.outputs)
+    fixed = is_computable(node) and not get(node.operator).random
+    if not small or not fixed or any(value not in known for value in node.reads):
+        return None
+    with np.errstate(all="ignore"):
+        return tuple(map(np.asarray, evaluate(node, known.__getitem__)))
 
 
 def used(program: Program, wanted: Collection[Value] = ()) -> Program:
