@@ -413,5 +413,5 @@ def _is_zero(value: Any, builder: Builder) -> bool:
         if giver.operator not in (*_MOVES, "expand", "cast"):
             return False
         value = giver.operands[0]
-    leaf = next((leaf for leaf in builder.leaves if leaf.value == value), None)
+    leaf = builder.leaf_of(value)
     return leaf is not None and leaf.role == "constant" and leaf.array is not None and not leaf.array.any()

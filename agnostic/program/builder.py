@@ -107,12 +107,12 @@ class Builder:
 
     def is_weight(self, value: Value) -> bool:
         """Whether a value is a parameter or buffer."""
-        leaf = self._leaf_of(value)
+        leaf = self.leaf_of(value)
         return leaf is not None and leaf.role in ("parameter", "buffer")
 
     def giver(self, value: Value) -> Node | None:
         """The node that computes a value; None for a leaf."""
-        if self._leaf_of(value) is not None:
+        if self.leaf_of(value) is not None:
             return None
         place = self._places.get(value, -1)
         if not 0 <= place < len(self.nodes) or value not in self.nodes[place].outputs:
@@ -122,7 +122,8 @@ class Builder:
             self._places[value] = place
         return self.nodes[place] if place >= 0 else None
 
-    def _leaf_of(self, value: Value) -> Leaf | None:
+    def leaf_of(self, value: Value) -> Leaf | None:
+        """The leaf of a value; None for what a node computes."""
         if len(self._leaves) < len(self.leaves):
             self._leaves = {leaf.value: leaf for leaf in self.leaves}
         return self._leaves.get(value)

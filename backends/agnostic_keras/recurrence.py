@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 from keras.src import activations, backend, ops
 from keras.src.layers.rnn import gru, lstm, rnn
@@ -89,10 +88,10 @@ def _from_first(recorder: Recorder, layer: Any, run: Value, mask: Value, start: 
 
 
 def _is_zero(recorder: Recorder, value: Value) -> bool:
-    giver = recorder.builder.giver(value)
-    arrays = (leaf.array for leaf in recorder.builder.leaves if leaf.value == value and leaf.array is not None)
-    full = giver is not None and giver.operator == "full" and giver.operands[0] == 0
-    return full or any(not np.any(array) for array in arrays)
+    giver, leaf = recorder.builder.giver(value), recorder.builder.leaf_of(value)
+    if leaf is not None:
+        return leaf.array is not None and not leaf.array.any()
+    return giver is not None and giver.operator == "full" and giver.operands[0] == 0
 
 
 def _weights(recorder: Recorder, cell: Any, kind: str) -> list[Value | None]:
