@@ -33,7 +33,7 @@ from agnostic.port.names import is_constant
 from agnostic.port.sample import with_arrays
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import leaves
-from agnostic.program.nodes import Program, Role, Value
+from agnostic.program.nodes import Array, Program, Role, Value
 from agnostic.program.passes import biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed
 from agnostic.program.runs import LayerRun
 from agnostic.text import counted
@@ -47,9 +47,6 @@ from agnostic_keras.weights import _variables
 
 _INTERNAL = {"agnostic", "agnostic_keras", "keras", "torch", "jax", "tensorflow", "optree", "contextlib", "functools"}
 """Packages whose lines are not the user's."""
-
-
-_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError)
 
 
 def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Program:
@@ -71,10 +68,14 @@ def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Pr
 def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
     """See :meth:`agnostic.contracts.program.Programs.recorded`."""
     recorder, found = read(model, inputs, opaque)
-    given = [np.array(numpy(x)) for x in in_order(_native(model, inputs))]
+    return list(custom.recorded(found, recorder.customs, arrays_of(found, model, inputs), recorder.value))
+
+
+def arrays_of(found: Program, model: keras.Layer, inputs: Any) -> dict[Value, Array]:
+    """What a model's program begins with: these inputs, the model's weights now, and constants."""
+    given = (np.array(numpy(x)) for x in in_order(_native(model, inputs)))
     weights = {name: np.array(numpy(variable)) for name, variable in _variables(model).items()}
-    arrays = leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
-    return list(custom.recorded(found, recorder.customs, arrays, recorder.value))
+    return leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
 
 
 def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple[Recorder, Program]:
@@ -89,7 +90,7 @@ def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple
             outputs = {path: recorder.output(x) for path, x in _paths(results) if x is not None}
         except Unreadable as error:
             raise InvalidInput(f"{error}: {recorder.failed or recorder.origin()}") from None
-        except (*_FAILURES, *engines.current().REFUSALS) as error:
+        except (*custom.FAILURES, *engines.current().REFUSALS) as error:
             # What layers of strangers raise on tensors without numbers is of many classes.
             raise InvalidInput(_refusal(model, error, recorder)) from error
     modules = {path: _kind(layer) for path, layer in {"": model, **named_layers(model)}.items()}
@@ -148,8 +149,7 @@ class Recorder:
         self._values: dict[int, Value] = {}
         # An identity is a tensor's only as long as the tensor is there.
         self._kept: list[Any] = []
-        self._open: list[tuple[str, str]] = []
-        self._running: list[int] = []
+        self._open: list[tuple[str, keras.Layer]] = []
         self._calls: list[str] = []
         self._counts: dict[int, int] = {}
         self._names = {id(layer): name for name, layer in named_layers(self.model).items()}
@@ -229,12 +229,12 @@ class Recorder:
     # Where things happen ------------------------------------------------------------------------------------------
     def origin(self, error: Exception | None = None) -> NodeOrigin:
         """The layer that runs now, and the user's line that led here, or to an error."""
-        path, kind = self._open[-1] if self._open else ("", type(self.model).__name__)
+        path, layer = self._open[-1] if self._open else ("", self.model)
         file, line = _user_line(error)
         if file is None:
-            made = (self._made.get(layer) for layer in reversed(self._running))
+            made = (self._made.get(id(running)) for _, running in reversed(self._open))
             file, line = next(filter(None, made), (None, None))
-        return NodeOrigin(path, kind, file, line, tuple(self._calls))
+        return NodeOrigin(path, type(layer).__name__, file, line, tuple(self._calls))
 
     @functools.cached_property
     def _made(self) -> dict[int, construction.Place]:
@@ -246,8 +246,7 @@ class Recorder:
         name = self._names.get(id(layer), self._open[-1][0] if self._open else "")
         number = self._counts.get(id(layer), 0)
         self._counts[id(layer)] = number + 1
-        self._open.append((name, type(layer).__name__))
-        self._running.append(id(layer))
+        self._open.append((name, layer))
         self._calls.append(f"{name}@{number}" if number else name)
         try:
             yield
@@ -256,7 +255,6 @@ class Recorder:
             raise
         finally:
             self._open.pop()
-            self._running.pop()
             self._calls.pop()
 
     # What happens -------------------------------------------------------------------------------------------------

@@ -14,16 +14,13 @@ import keras
 import numpy as np
 from keras import tree
 
-from agnostic.program.evaluate import leaves
 from agnostic.program.exact import evaluated
 from agnostic.program.nodes import Array, Node, Value
 from agnostic.program.runs import Run
 from agnostic.program.vocabulary import operators
 from agnostic_keras import calls
 from agnostic_keras.custom import CustomCall
-from agnostic_keras.program import read
-from agnostic_keras.taps import _native
-from agnostic_keras.weights import _variables
+from agnostic_keras.program import arrays_of, read
 
 
 def obstacle(model: keras.Layer) -> str | None:
@@ -34,12 +31,9 @@ def obstacle(model: keras.Layer) -> str | None:
 def record(model: keras.Layer, inputs: Any) -> Run:
     """See :meth:`agnostic.contracts.recording.Recordings.record`."""
     recorder, program = read(model, inputs)
-    given = [np.array(calls.numpy(x)) for x in calls.in_order(_native(model, inputs))]
-    names = [leaf.name for leaf in program.of_role("input")]
-    weights = {name: np.array(calls.numpy(variable)) for name, variable in _variables(model).items()}
     by_result = {call.results: call for call in recorder.customs}
     nodes = tuple(_computable(node, by_result, recorder.value) for node in program.nodes)
-    arrays = leaves(program, dict(zip(names, given, strict=True)), weights)
+    arrays = arrays_of(program, model, inputs)
     results = [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
     outputs = {path: x for (path, _), x in zip(program.outputs, results, strict=True)}
     program = replace(program, nodes=nodes)
