@@ -76,14 +76,10 @@ def regions(program: Program, layered: Collection[Value]) -> Region:
     return root
 
 
-def given_alike(root: Region, wanted: set[Value]) -> dict[str, set[Value]]:
+def given_alike(root: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]) -> dict[str, set[Value]]:
     """By layers that are called several times, what one call gives to somebody, in all calls."""
-    readers = readers_of(root.nodes)
-    calls: dict[str, list[Region]] = defaultdict(list)
-    for region in root.regions:
-        calls[region.path].append(region)
     found: dict[str, set[Value]] = {}
-    for path, regions in calls.items():
+    for path, regions in _calls(root).items():
         results = [[value for node in region.nodes for value in node.outputs] for region in regions]
         if not path or len(regions) < 2 or len({len(values) for values in results}) > 1:
             continue
@@ -91,6 +87,14 @@ def given_alike(root: Region, wanted: set[Value]) -> dict[str, set[Value]]:
         for alike in zip(*results, strict=True):
             if any(value in values for value, values in zip(alike, given, strict=True)):
                 found.setdefault(path, set()).update(alike)
+    return found
+
+
+def _calls(root: Region) -> dict[str, list[Region]]:
+    """The calls of each layer."""
+    found: dict[str, list[Region]] = defaultdict(list)
+    for region in root.regions:
+        found[region.path].append(region)
     return found
 
 
@@ -118,13 +122,11 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kep
     """Inline small calls, and the calls of a layer that differ from each other."""
     _splice(root, lambda region: _is_small(region, owners, kept))
     while True:
-        by_path: dict[str, list[Region]] = defaultdict(list)
-        for region in root.regions:
-            by_path[region.path].append(region)
-        readers, alike = readers_of(root.nodes), given_alike(root, wanted)
+        readers = readers_of(root.nodes)
+        alike = given_alike(root, readers, wanted)
         unequal = {
             path
-            for path, found in by_path.items()
+            for path, found in _calls(root).items()
             if path
             and len(found) > 1
             and len({(signature(x, readers, wanted | alike.get(path, set())), _weights(x, owners)) for x in found}) > 1

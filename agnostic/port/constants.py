@@ -37,16 +37,14 @@ def simple_constants(program: Program) -> Program:
             leaves.append(smaller)
         reader = first[leaf.value]
         calls = _home(leaf.value, reader.calls, by_call, computed)
-        module, kind = reader.module, reader.kind
+        module, kind, follower = reader.module, reader.kind, reader
         if calls != reader.calls:
             module = calls[-1].partition("@")[0]
             kind = program.modules.get(module, program.name)
-        placed = [replace(n, module=module, kind=kind, file=reader.file, line=reader.line, calls=calls) for n in nodes]
-        first_inside = reader
-        if calls != reader.calls:
             key = reader.calls[len(calls)]
-            first_inside = by_call[key.partition("@")[0]][key][0]
-        before.setdefault(id(first_inside), []).extend(placed)
+            follower = by_call[key.partition("@")[0]][key][0]
+        placed = [replace(n, module=module, kind=kind, file=reader.file, line=reader.line, calls=calls) for n in nodes]
+        before.setdefault(id(follower), []).extend(placed)
         instead[leaf.value] = nodes[-1].outputs[0]
     nodes = []
     for node in program.nodes:

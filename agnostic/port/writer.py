@@ -112,7 +112,7 @@ class Blocks:
         self.readers = readers_of(program.nodes)
         candidates = self._candidates()
         self.tree = regions(program, {w.value for nodes in candidates.values() for w in nodes[0][1].weights})
-        self.alike = given_alike(self.tree, self.wanted)
+        self.alike = given_alike(self.tree, self.readers, self.wanted)
         self.place: dict[int, str] = {}
         for region in self.tree.regions:
             for item in region.items:

@@ -85,11 +85,10 @@ class Call:
 
     def real(self, *values: Any) -> list[Any]:
         """The values, integers among them as numbers of the output's type: a product of both is real."""
-        found = list(values)
-        for place, x in enumerate(values):
-            if isinstance(x, Value) and not _is_real(x.dtype) and _is_real(self.dtype):
-                found[place] = self.emit("cast", x, dtype=self.dtype)
-        return found
+        if not _is_real(self.dtype):
+            return list(values)
+        whole = [isinstance(x, Value) and not _is_real(x.dtype) for x in values]
+        return [self.emit("cast", x, dtype=self.dtype) if cast else x for x, cast in zip(values, whole, strict=True)]
 
     def emit(self, operator: str, *operands: Any, **attributes: Any) -> Value:
         """Write a node of one output."""
@@ -1082,10 +1081,10 @@ def _slice_update(c: Call) -> Value:
     x, updates = c["inputs"], c["updates"]
     starts = c["start_indices"]
     if isinstance(starts, Value):
-        found = next((leaf.array for leaf in c.recorder.builder.leaves if leaf.value == starts), None)
-        if found is None:
+        leaf = c.recorder.builder.leaf_of(starts)
+        if leaf is None or leaf.array is None:
             raise Unreadable("begins at places that depend on the data")
-        starts = found.tolist()
+        starts = leaf.array.tolist()
     steps = [
         (axis, int(start), int(start) + length)
         for axis, (start, length) in enumerate(zip(starts, updates.shape, strict=True))

@@ -7,6 +7,7 @@ array, and the selection ends where it is written back by the same mask, or summ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -150,9 +151,7 @@ def _reduced(c: Call, name: str, x: Selection) -> Value:
     if name == "sum":
         return total
     count = c.emit("reduce", c.emit("cast", x.taken, dtype=x.whole.dtype), function="sum", axes=None)
-    size = 1
-    for n in row if along is None else ():
-        size *= n
+    size = math.prod(row) if along is None else 1
     return c.emit("divide", total, count if size == 1 else c.emit("multiply", count, size))
 
 
