@@ -69,6 +69,8 @@ def _together(found: DifferenceSummary, edits: Sequence[Edit]) -> tuple[str, Edi
 
 
 def _key(found: DifferenceSummary, edit: Edit) -> str:
+    if edit.kind == "leaf" and edit.theirs.dtype == "bool":
+        return "attention_mask"
     if edit.kind == "leaf":
         name = related(found, edit).mistake
         # A gate's order is told of recurrent layers alone.

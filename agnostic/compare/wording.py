@@ -171,6 +171,13 @@ def leaf_of(found: DifferenceSummary, side: int, value: Value) -> Leaf | None:
 
 def related(found: DifferenceSummary, edit: Edit) -> LeafRelation:
     """What B's leaf is to A's."""
+    key = edit.ours, edit.theirs
+    if key not in found.relations:
+        found.relations[key] = _related(found, edit)
+    return found.relations[key]
+
+
+def _related(found: DifferenceSummary, edit: Edit) -> LeafRelation:
     leaf = leaf_of(found, 1, edit.theirs)
     x, y = found.a.arrays[edit.ours], found.b.arrays[edit.theirs]
     if x.shape != y.shape and x.size == y.size and (leaf is None or leaf.value != edit.theirs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import agnostic as ag
+from agnostic.compare.leaf_relations import relation
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -339,6 +341,37 @@ def test_a_mistake_at_more_places_than_there_are_rounds_is_one_finding() -> None
     assert one.findings[0].proven
     _fixed(one.findings[0].fix, b, a)
     assert ag.compare(a, b, _normal(4, 6)).same
+
+
+class Masked(nn.Module):
+    """Holds which places are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        self.register_buffer("mask", torch.ones(6, 6, dtype=torch.bool).tril())
+
+    def forward(self, x: Any) -> Any:
+        return torch.where(self.mask, self.layer(x), torch.zeros(()))
+
+
+def test_a_buffer_of_truth_values_that_differs_is_a_mask() -> None:
+    a = _made(Masked)
+    b = copy.deepcopy(a)
+    b.mask.copy_(b.mask.tril(-1))
+    (one,) = ag.compare(a, b, _normal(6, 6)).divergences
+    assert one.findings[0].mistake == "attention_mask"
+    assert one.findings[0].proven
+    _fixed(one.findings[0].fix, b, a)
+    assert ag.compare(a, b, _normal(6, 6)).same
+
+
+def test_what_complex_numbers_are_to_others_is_told_without_a_warning() -> None:
+    x = np.exp(1j * np.random.default_rng(2).normal(size=(4, 6)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert relation(x, 2 * x, "turns").mistake == "weights_scaled"
+        assert relation(x, x.conj(), "turns").mistake == "weights_differ"
 
 
 def test_two_mistakes_are_two_findings() -> None:
