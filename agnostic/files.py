@@ -96,6 +96,12 @@ def read_regular(path: str | os.PathLike[str], error: type[AgnosticError] = Inva
             raise error(f"cannot read {os.fspath(path)!r}: its {size} bytes do not fit into memory") from None
 
 
+def shown_path(path: str) -> str:
+    """A path as a message shows it: relative to the working folder if it is below it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
 def folders_in(path: str | os.PathLike[str]) -> list[str]:
     """The names of the folders in a folder, sorted, without hidden ones (names that begin with a dot).
 

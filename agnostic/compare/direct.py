@@ -75,8 +75,8 @@ def against(
         spec: the specification of the model.
     """
     given: Inputs = a.inputs if inputs is None else collect(backend_of(model), model, inputs)
-    other, wanted = backend_of(model), a.returns()
-    if a.model["backend"] != other.name and _has_axes(given) and wanted:
+    other = backend_of(model)
+    if a.model["backend"] != other.name and _has_axes(given) and (wanted := a.returns()):
         given = turned(other, model, given, wanted)
     b = record(Live(model, given, spec), first=False)
     return compare_records(a, b, map, strict=strict)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from agnostic.compare.judging import of_one_framework
 from agnostic.compare.lowering import MOVES, PRODUCTS, kind, number, related, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
@@ -100,7 +101,6 @@ class _Alignment:
         self._known: dict[tuple[Value, Value], Script] = {}
         self._open: set[tuple[Value, Value]] = set()
         self._sizes: dict[tuple[bool, Value], int] = {}
-        self._names = [{leaf.value: leaf.name for leaf in side.run.program.leaves} for side in (a, b)]
 
     def of(self, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
         one, other = self.a.root(one), self.b.root(other)
@@ -153,9 +153,8 @@ class _Alignment:
         return (Edit("piece", at[0], at[1], "", one, other, 3.0 + size),)
 
     def _named_alike(self, one: Value, other: Value) -> bool:
-        names = [self._names[k].get(value, "") for k, value in enumerate((one, other))]
-        frameworks = [side.run.program.framework for side in (self.a, self.b)]
-        return names[0] == names[1] or (one.shape == other.shape and frameworks[0] != frameworks[1])
+        ours, theirs = self.a.name_of(one), self.b.name_of(other)
+        return ours == theirs or (one.shape == other.shape and not of_one_framework(self.a.run, self.b.run))
 
     def _size(self, first: bool, value: Value) -> int:
         """How many operators a value costs that the other side does not have."""

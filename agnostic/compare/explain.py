@@ -12,7 +12,7 @@ from typing import Any
 
 from agnostic.compare import match
 from agnostic.compare.edits import Edit
-from agnostic.compare.judging import Recorded, alike, permuted
+from agnostic.compare.judging import Recorded, of_one_framework, permuted
 from agnostic.compare.leaf_relations import LeafRelation
 from agnostic.compare.lowering import kind
 from agnostic.compare.prove import Difference, Search, chosen
@@ -104,7 +104,7 @@ def _repeated(search: Search, known: set[Any]) -> tuple[Difference, Patches] | N
 
 def _equal(a: Side, b: Side, done: set[str]) -> bool:
     pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
-    framework = alike(a.run, b.run)
+    framework = of_one_framework(a.run, b.run)
     return all(path in done or a.labels[x] == b.labels[y] or permuted(a.arrays[x], b.arrays[y], framework)
                for (path, x), (_, y) in pairs)  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import DifferenceSummary
+from agnostic.compare.judging import of_one_framework
 from agnostic.compare.known import ACTIVATIONS, operator_of
 from agnostic.compare.lowering import kind
 from agnostic.compare.replay import slots
@@ -116,18 +117,14 @@ def _leaf(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
 
 def _copied(found: DifferenceSummary, fixes: Fixes | None, ours: Leaf, theirs: Leaf) -> str:
     names = (theirs.role, theirs.name), (ours.role, ours.name)
-    code = fixes.copied(*names) if _alike(found) and fixes is not None else None
+    code = fixes.copied(*names) if of_one_framework(found.a.run, found.b.run) and fixes is not None else None
     return code or "ag.transfer(other, model)"
-
-
-def _alike(found: DifferenceSummary) -> bool:
-    return found.a.run.program.framework == found.b.run.program.framework
 
 
 # Code ----------------------------------------------------------------------------------------------------------------
 def _patched(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
     """A patch of B's file."""
-    if not _alike(found):
+    if not of_one_framework(found.a.run, found.b.run):
         return ""
     ours, theirs = [e.a for e in edits], [e.b for e in edits]
     for edit in edits:
@@ -157,7 +154,7 @@ def _around(side: Side, value: Any) -> list[Node | None]:
 
 def _layers(found: DifferenceSummary, fixes: Fixes, edits: Sequence[Edit]) -> str:
     """Code that makes B's layers A's, where layers of the framework or their settings differ."""
-    if not _alike(found):
+    if not of_one_framework(found.a.run, found.b.run):
         return ""
     codes = list(dict.fromkeys(_layer(found, fixes, edit) for edit in edits))
     return "\n".join(codes) if all(codes) else ""

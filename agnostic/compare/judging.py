@@ -128,7 +128,7 @@ def judged(a: Recorded, b: Recorded) -> list[Judged]:
     found, halves = [], (_halves(a.run), _halves(b.run))
     for (path, _), (other, _) in zip(ours, theirs, strict=True):
         x, y = a.run.outputs[path], b.run.outputs[other]
-        turned = _turned(a.exact[path], b.exact[other], y, x.shape, alike(a.run, b.run))
+        turned = _turned(a.exact[path], b.exact[other], y, x.shape, of_one_framework(a.run, b.run))
         floor = _floor(halves, a.floors[path], b.floors[other])
         error = float("inf") if turned is None else noise.difference(x, turned)
         found.append(Judged(path, x.shape, error, floor, noise.rms(a.exact[path])))
@@ -158,7 +158,7 @@ def _orders(given: tuple[int, ...], shape: tuple[int, ...], alike: bool) -> list
     return [tuple(range(len(given)))] if alike and given == shape else match.layouts(given, shape)
 
 
-def alike(a: Run, b: Run) -> bool:
+def of_one_framework(a: Run, b: Run) -> bool:
     """Whether two runs are of one framework."""
     return a.program.framework == b.program.framework
 

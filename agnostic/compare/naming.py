@@ -109,7 +109,7 @@ def _is_mask(edit: Edit) -> bool:
 def _of_weights(found: DifferenceSummary, edit: Edit) -> str:
     """The key where one weight stands for another."""
     zero = found.b.arrays[edit.theirs]
-    roles = [_role(found, k, v) for k, v in enumerate((edit.ours, edit.theirs))]
+    roles = [found.a.role_of(edit.ours), found.b.role_of(edit.theirs)]
     if roles[1] == "parameter" and not zero.any() and zero.ndim == 1:
         return "bias_missing"
     if all(role in ("parameter", "buffer") for role in roles):
@@ -269,8 +269,3 @@ def _pooled(side: Side, edit: Edit) -> bool:
     """Whether what is padded is averaged."""
     padded = set() if edit.b is None else set(edit.b.outputs)
     return any(kind(n) == "average_pool" and padded.intersection(slots(n)[:1]) for n in side.nodes)
-
-
-def _role(found: DifferenceSummary, side: int, value: Value) -> str:
-    leaf = (found.a, found.b)[side].leaves.get(value)
-    return "" if leaf is None else leaf.role

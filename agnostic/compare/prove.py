@@ -11,7 +11,7 @@ import numpy as np
 from agnostic.compare import match
 from agnostic.compare.edits import Edit, edits, price
 from agnostic.compare.frontier import Parting, partings
-from agnostic.compare.judging import Recorded, alike, permuted
+from agnostic.compare.judging import Recorded, of_one_framework, permuted
 from agnostic.compare.replay import Patches, Values, operands_of, outputs, slots
 from agnostic.compare.sides import Side, second
 from agnostic.errors import InvalidInput
@@ -32,7 +32,6 @@ class Difference:
         parting: the values.
         edits: what B has otherwise; undone, it computes A's value.
         a, b: the nodes that use the value, or None at an output.
-        size: of the two pieces of program.
     """
 
     parting: Parting
@@ -88,8 +87,21 @@ class Search:
                 return
 
     def proves(self, difference: Difference, patches: Patches) -> bool:
-        """Whether B with these repairs gives A's outputs."""
-        return _proves(self.a, self.b, self.theirs, patches, self.done, difference.parting)
+        """Whether B with these repairs, of which it has all but one now, gives A's outputs."""
+        now, parting = self.theirs.arrays, difference.parting
+        try:
+            found = outputs(Values(self.b.run, self.b.evaluate, patches, now), now.patches)
+        except (InvalidInput, ValueError):
+            return False
+        framework = of_one_framework(self.a.run, self.b.run)
+        pairs = zip(self.a.run.program.outputs, self.b.run.program.outputs, strict=True)
+        return all(
+            path in self.done
+            or (parting.node < 0 and path == parting.output)
+            or match.distance(self.a.exact[path], found[other]) <= match.LOOSE
+            or permuted(self.a.exact[path], found[other], framework)
+            for (path, _), (other, _) in pairs
+        )  # fmt: skip
 
     def gain(self, patches: Patches) -> int:
         """How many more values of B are A's with these repairs."""
@@ -158,22 +170,6 @@ def _repaired(b: Side, patches: Patches, parting: Parting, array: Array) -> Patc
     if (parting.node, parting.slot) in patches.edges:
         return None
     return replace(patches, edges={**patches.edges, (parting.node, parting.slot): array})
-
-
-def _proves(a: Recorded, b: Recorded, now: Side, patches: Patches, done: frozenset[str], parting: Parting) -> bool:
-    """Whether B with these repairs, of which it has all but one now, gives A's outputs."""
-    try:
-        found = outputs(Values(b.run, b.evaluate, patches, now.arrays), now.arrays.patches)
-    except (InvalidInput, ValueError):
-        return False
-    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
-    return all(
-        path in done
-        or (parting.node < 0 and path == parting.output)
-        or match.distance(a.exact[path], found[other]) <= match.LOOSE
-        or permuted(a.exact[path], found[other], alike(a.run, b.run))
-        for (path, _), (other, _) in pairs
-    )  # fmt: skip
 
 
 def _forms(a: Side, b: Side, parting: Parting) -> Iterator[Array]:

@@ -112,10 +112,8 @@ def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> Divergence:
     best = first.findings[0]
     listed = ", ".join(map(repr, places[:4])) + (" ..." if len(places) > 4 else "")
     more = f" The same in {counted(len(places), 'layer')}: {listed}."
-    fix = "\n".join(dict.fromkeys(one.findings[0].fix for one, _ in group))
-    finding = Finding(best.mistake, best.sentence + more, fix, best.before, best.after, proven=best.proven,
-                      place_a=best.place_a, place_b=best.place_b)  # fmt: skip
-    return Divergence(first.a, first.b, first.kind, first.after, first.error, (finding,))
+    fixes = "\n".join(dict.fromkeys(one.findings[0].fix for one, _ in group))
+    return replace(first, findings=(replace(best, sentence=best.sentence + more, fix=fixes),))
 
 
 # One difference ------------------------------------------------------------------------------------------------------

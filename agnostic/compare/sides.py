@@ -67,14 +67,14 @@ class Side:
         while made is not None and made.operator in ("permute", "reshape"):
             value = slots(made)[0]
             made = self.made_by(value)
-        return value if made is None and self._role(value) in ("parameter", "buffer") else None
+        return value if made is None and self.role_of(value) in ("parameter", "buffer") else None
 
     def weighs(self, value: Value) -> bool | None:
         """Whether a value comes from weights; None for one that comes from nothing."""
         if value not in self._of_weights:
             made = self.made_by(value)
             if made is None:
-                self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self._role(value))
+                self._of_weights[value] = {"parameter": True, "buffer": True, "input": False}.get(self.role_of(value))
             else:
                 parts = [self.weighs(x) for x in slots(made) if isinstance(x, Value)]
                 self._of_weights[value] = False if False in parts else True if True in parts else None
@@ -85,9 +85,15 @@ class Side:
         """The leaves by their values."""
         return {leaf.value: leaf for leaf in self.run.program.leaves}
 
-    def _role(self, value: Value) -> str:
+    def role_of(self, value: Value) -> str:
+        """The role of a leaf; "" for any other value."""
         leaf = self.leaves.get(value)
         return "" if leaf is None else leaf.role
+
+    def name_of(self, value: Value) -> str:
+        """The name of a leaf; "" for any other value."""
+        leaf = self.leaves.get(value)
+        return "" if leaf is None else leaf.name
 
     def made_by(self, value: Value) -> Node | None:
         """The node that gives a value; None for a leaf."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
-import os
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agnostic.files import shown_path
 from agnostic.program.nodes import Node
 
 ALIKE = 0.4
@@ -65,10 +66,15 @@ def source_patch(ours: Sequence[Node | None], theirs: Sequence[Node | None]) -> 
 
 def _read(path: str) -> _Source | None:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        tree = ast.parse(text)
+        return _parsed(path, Path(path).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: str, text: str) -> _Source:
+    """A file of Python; one file often has many differences."""
+    tree = ast.parse(text)
     functions = dict(_functions(tree, ""))
     # A buffer is registered by a text.
     found = {getattr(x, key) for x in ast.walk(tree) for key in ("id", "attr", "arg", "name", "asname", "value")
@@ -112,6 +118,8 @@ def _touches(start: int, end: int, lines: set[int]) -> bool:
 
 
 def _patch(a: _Source, b: _Source, changes: Sequence[_Change]) -> str:
+    if not changes:
+        return ""
     fixed = list(b.lines)
     for i, j, k, m in reversed(changes):
         fixed[i:j] = a.lines[k:m]
@@ -125,8 +133,7 @@ def _patch(a: _Source, b: _Source, changes: Sequence[_Change]) -> str:
     # What a model lacks, no line gives it; what a framework has, it has.
     own = {x.attr for x in ast.walk(tree) if isinstance(x, ast.Attribute) and isinstance(x.value, ast.Name)
            and x.value.id == "self"}  # fmt: skip
-    if not changes or (used - made | own) - known:
+    if (used - made | own) - known:
         return ""
-    path = os.path.relpath(b.path)
-    path = b.path if path.startswith("..") else path
+    path = shown_path(b.path)
     return "".join(difflib.unified_diff(b.lines, fixed, path, path, n=1)).rstrip("\n")

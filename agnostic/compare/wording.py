@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from agnostic.compare.lowering import MOVES, PARTS, kind
 from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
+from agnostic.files import shown_path
 from agnostic.program.nodes import Leaf, Node, Value
 
 WHOLE = frozenset({"MultiheadAttention", "LSTM", "GRU", "SimpleRNN", "RNN"})
@@ -84,8 +84,7 @@ def place(node: Node | None) -> str:
     """File and line, the file relative to the working folder if it is below it."""
     if node is None or node.file is None:
         return ""
-    path = os.path.relpath(node.file)
-    return f"{node.file if path.startswith('..') else path}:{node.line}"
+    return f"{shown_path(node.file)}:{node.line}"
 
 
 def _seen(node: Node | None) -> str:

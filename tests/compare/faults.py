@@ -521,15 +521,6 @@ def _mean(x: Any) -> Any:
     return F.avg_pool2d(x, 2)
 
 
-class _Prepared(nn.Module):
-    def __init__(self, body: nn.Module, scale: float, offset: float) -> None:
-        super().__init__()
-        self.body, self.scale, self.offset = body, scale, offset
-
-    def forward(self, x: Any) -> Any:
-        return self.body(x * self.scale + self.offset)
-
-
 def _prepared(body: nn.Module, scale: float, offset: float) -> nn.Module:
     body.forward = (lambda forward: lambda x: forward(x * scale + offset))(body.forward)  # type: ignore[method-assign]
     return body

@@ -212,7 +212,6 @@ def _named_otherwise(match: re.Match[str]) -> str:
 
 
 _WORDS = "|".join(_NAMED)
-_BUILT = rf"layers\.\w+\({_NESTED}\)"
 
 WRITTEN: tuple[tuple[str, str, Any, tuple[str, ...]], ...] = (
     ("replaced", rf'(activation=|Activation\()"({_WORDS})"', _named_otherwise, _DIFFERS),
