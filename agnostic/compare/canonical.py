@@ -17,7 +17,7 @@ from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value, givers_of, read_counts, substituted
 from agnostic.program.passes import biases_absorbed, is_identity, used
 from agnostic.program.runs import Run
-from agnostic.program.vocabulary import get
+from agnostic.program.vocabulary import operand_named
 from agnostic.tables import filling
 
 Form = Callable[[Node, Builder], bool]
@@ -370,7 +370,7 @@ def _last_step(node: Node, builder: Builder) -> bool:
         giver = builder.giver(x)
     if giver is None or giver.operator not in ("lstm", "gru", "rnn") or x != giver.outputs[0]:
         return False
-    if isinstance(dict(zip(get(giver.operator).operands, giver.operands, strict=False)).get("mask"), Value):
+    if isinstance(operand_named(giver, "mask"), Value):
         return False
     time = 1 if giver.attributes.get("batch_first") else 0
     last = 0 if giver.attributes.get("reverse") else giver.outputs[0].shape[time] - 1

@@ -10,7 +10,7 @@ from typing import Any
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
 from agnostic.program.runs import Run
-from agnostic.program.vocabulary import get
+from agnostic.program.vocabulary import operand_named
 
 LAYERS = ("lstm", "gru", "rnn")
 
@@ -42,12 +42,7 @@ def unrolled(run: Run) -> Run:
 
 
 def _has_projection(node: Node) -> bool:
-    return node.operator == "lstm" and _operand(node, "projection") is not None
-
-
-def _operand(node: Node, name: str) -> Any:
-    place = get(node.operator).operands.index(name)
-    return node.operands[place] if place < len(node.operands) else None
+    return node.operator == "lstm" and operand_named(node, "projection") is not None
 
 
 def _layer(node: Node, builder: Builder) -> None:
@@ -56,7 +51,7 @@ def _layer(node: Node, builder: Builder) -> None:
     x, *rest = node.operands
     states, (kernel, recurrent, *biases) = rest[:count], rest[count:]
     one, two = (*biases, None, None)[:2]
-    mask = _operand(node, "mask")
+    mask = operand_named(node, "mask")
     both = builder.giver(one) if isinstance(one, Value) and two is None else None
     if both is not None and both.operator == "add":
         one, two = both.operands  # a bias of the input and one of the state

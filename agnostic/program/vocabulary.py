@@ -149,6 +149,12 @@ def shapes_of(operands: Sequence[Operand]) -> tuple[Any, ...]:
     return tuple(shape(operand) for operand in operands)
 
 
+def operand_named(node: Node, name: str) -> Operand:
+    """An operand of a node by its name; None where it is left out."""
+    place = get(node.operator).operands.index(name)
+    return node.operands[place] if place < len(node.operands) else None
+
+
 def output_shape(node: Node) -> Any:
     """The shape of a node's output by the vocabulary's rule, or a tuple of shapes."""
     return get(node.operator).shape(*shapes_of(node.operands), **node.attributes)

@@ -40,7 +40,7 @@ from agnostic.port.sources import called_in
 from agnostic.port.spelling import COMMON, Call, Spelling, direct, one, ones, value_at, weights_at
 from agnostic.port.wrapping import wrapped
 from agnostic.program.nodes import Node, Value
-from agnostic.program.vocabulary import get
+from agnostic.program.vocabulary import get, operand_named
 from agnostic.tables import filling
 from agnostic_torch.helpers import HELPERS
 
@@ -280,8 +280,7 @@ def _dropout_layer(node: Node) -> LayerNode | None:
 
 def _has_mask(node: Node) -> bool:
     """Whether a recurrent operator is told which places it sees."""
-    place = get(node.operator).operands.index("mask")
-    return place < len(node.operands) and node.operands[place] is not None
+    return operand_named(node, "mask") is not None
 
 
 def _recurrent_layer(node: Node) -> LayerNode | None:
