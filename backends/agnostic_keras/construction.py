@@ -49,9 +49,9 @@ class _Call:
     more: bool
 
     def makes(self, layer: keras.Layer) -> bool:
-        """Whether it may have made a layer: of that class and name, with those arguments."""
+        """Whether it may have made a layer of that class: of that name, with those arguments."""
         config = _arguments(layer)
-        if config is None or self.name != type(layer).__name__ or not self._names(layer):
+        if config is None or not self._names(layer):
             return False
         names, defaults = _parameters(type(layer))  # type: ignore[arg-type]
         if len(self.positional) > len(names):
@@ -111,22 +111,30 @@ def places(model: keras.Layer) -> dict[int, Place]:
     Args:
         model: the layers of its graphs, and of those inside.
     """
-    calls = [(file, call) for file, text in _sources() for call in _calls(text)]
-    named, found = named_layers(model), dict[int, Place]()
+    named = named_layers(model)
     graphs = {"": model, **named}
     groups: dict[str, list[keras.Layer]] = {}
     for name, layer in named.items():
-        if not isinstance(layer, keras.layers.InputLayer | Functional | keras.Sequential):
-            groups.setdefault(name.rpartition(".")[0], []).append(layer)
-    for parent, layers in groups.items():
-        if isinstance(graphs.get(parent), Functional | keras.Sequential):
-            found |= _of_graph(layers, calls)
+        parent = name.rpartition(".")[0]
+        inside = isinstance(graphs.get(parent), Functional | keras.Sequential)
+        if inside and not isinstance(layer, keras.layers.InputLayer | Functional | keras.Sequential):
+            groups.setdefault(parent, []).append(layer)
+    found: dict[int, Place] = {}
+    calls: dict[str, list[tuple[str, _Call]]] = {}
+    for file, text in _sources() if groups else ():
+        for call in _calls(text):
+            calls.setdefault(call.name, []).append((file, call))
+    for layers in groups.values():
+        found |= _of_graph(layers, calls)
     return found
 
 
-def _of_graph(layers: Sequence[keras.Layer], calls: Sequence[tuple[str, _Call]]) -> dict[int, Place]:
+def _of_graph(layers: Sequence[keras.Layer], calls: Mapping[str, Sequence[tuple[str, _Call]]]) -> dict[int, Place]:
+    """The places of the layers of one graph, by calls under the name of what is called."""
     made = [
-        (layer, list(dict.fromkeys((file, call.line) for file, call in calls if call.makes(layer))))
+        (layer, list(dict.fromkeys(
+            (file, call.line) for file, call in calls.get(type(layer).__name__, ()) if call.makes(layer)
+        )))
         for layer in layers if _arguments(layer) is not None
     ]  # fmt: skip
     files = [{file for file, _ in lines} for _, lines in made]
