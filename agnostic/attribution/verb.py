@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -159,7 +160,7 @@ def _check(steps: Any, samples: Any, noise: Any, window: Any, micro_batch: Any) 
 def _check_relevance(epsilon: Any, gamma: Any) -> None:
     for name, value, fits in (("epsilon", epsilon, "above 0"), ("gamma", gamma, "0 or more")):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not (value > 0 or (value == 0 and name == "gamma")):
+        if not is_number or not math.isfinite(value) or not (value > 0 or (value == 0 and name == "gamma")):
             raise InvalidInput(f"{name} is a number, {fits}, not {value!r}")
 
 

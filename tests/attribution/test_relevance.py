@@ -106,7 +106,7 @@ def test_biases_take_the_relevance_that_they_contribute() -> None:
     np.testing.assert_allclose(
         large, found.maps * (np.abs(score) / (np.abs(score) + 0.5))[:, None, None], rtol=1e-4, atol=1e-6
     )
-    for wrong in ({"epsilon": 0}, {"gamma": -1}, {"gamma": True}):
+    for wrong in ({"epsilon": 0}, {"epsilon": float("inf")}, {"gamma": float("inf")}, {"gamma": -1}, {"gamma": True}):
         with pytest.raises(InvalidInput, match=next(iter(wrong))):
             ag.explain(model, IMAGES, method="lrp", **wrong)
 
