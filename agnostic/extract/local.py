@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from agnostic.augmentation.parallel import available
 from agnostic.extract.inputs import Preparation
+from agnostic.extract.looking import FirstBatch
 from agnostic.extract.parts import ComputedPart, PartWorker
 from agnostic.extract.reading import ReadBatch, batches
 from agnostic.extract.samples import SampleSource
@@ -22,6 +23,7 @@ def run_local(
     writer: StoreWriter,
     workers: int | None,
     done: Callable[[int], None],
+    first: FirstBatch | None,
 ) -> None:
     """Compute and write all parts that are not in the store.
 
@@ -31,14 +33,20 @@ def run_local(
         writer: of the store.
         workers: threads that read; None: one for each core.
         done: called with the number of samples of each batch.
+        first: the first batch of a new store, which the model ran on.
     """
-    header = writer.header
-    worker = PartWorker(model, preparation, header)
-    reading = batches(samples, preparation, writer.checkpoint.samples, header.batch, workers or available())
+    header, start = writer.header, writer.checkpoint.samples
+    if first is None:
+        worker, read = PartWorker(model, preparation, header), []
+    else:
+        worker, read = PartWorker(model, preparation, header, first.forward, first.take), [first.batch]
+    reading = batches(
+        samples, preparation, start + sum(len(x.names) for x in read), header.batch, workers or available()
+    )
     with ThreadPoolExecutor(1, thread_name_prefix="agnostic-writing") as pool:
         written: Future[None] | None = None
         try:
-            for group in _grouped(reading, header.shard // header.batch):
+            for group in _grouped(itertools.chain(read, reading), header.shard // header.batch):
                 part: ComputedPart = worker.part(group, done)
                 if written is not None:
                     written.result()

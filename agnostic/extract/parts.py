@@ -23,6 +23,8 @@ from agnostic.taps.stores import OF_SAMPLES, States, StoredTap, StoreHeader
 Array = npt.NDArray[Any]
 Rows = dict[tuple[str, str], Array]
 """Arrays with a row for each sample, by layer and name."""
+Forward = Callable[[Any], Mapping[str, Sequence[Any]]]
+"""From a model's inputs to what each call of each layer returned."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,22 @@ class ComputedPart:
 class PartWorker:
     """Runs a model on batches, and reduces what its layers return."""
 
-    def __init__(self, model: Model, preparation: Preparation, header: StoreHeader) -> None:
+    def __init__(
+        self,
+        model: Model,
+        preparation: Preparation,
+        header: StoreHeader,
+        forward: Forward | None = None,
+        known: Callable[[ReadBatch], Mapping[str, Sequence[Any]] | None] = lambda batch: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            model: a native model.
+            preparation, header: of its inputs and of the store.
+            forward: of :func:`forward_of` for the layers of the store; None: it is made here.
+            known: what is known already of the outputs for a batch.
+        """
         self._backend: Backend = model_backend(model)
         self._model, self._preparation, self._header = model, preparation, header
         self._wanted = {key: arrays_of(header, tap) for key, tap in header.layers.items()}
@@ -56,7 +73,8 @@ class PartWorker:
             for key, tap in header.layers.items()
         }
         names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
-        self._forward = forward_of(self._backend, model, names)
+        self._forward = forward_of(self._backend, model, names) if forward is None else forward
+        self._known = known
 
     def part(self, batches: Iterable[ReadBatch], done: Callable[[int], None] = lambda count: None) -> ComputedPart:
         """Compute a part.
@@ -88,9 +106,7 @@ class PartWorker:
 
     def _rows_and_states(self, batch: ReadBatch, states: States) -> Rows:
         """The rows of a batch; the states are updated."""
-        inputs = self._preparation.native(self._backend, self._model, batch.inputs)
-        with refusals(self._backend, self._model, inputs):
-            outputs = self._forward(inputs)
+        outputs = self._known(batch) or self._computed(batch)
         readable = np.array([not x for x in batch.problems])
         rows: Rows = {}
         for key, tap in self._header.layers.items():
@@ -102,6 +118,11 @@ class PartWorker:
             for name, found in self._reduced(key, tap, x, batch.start, readable, states).items():
                 rows[key, name] = _without(found, readable)
         return rows
+
+    def _computed(self, batch: ReadBatch) -> Mapping[str, Sequence[Any]]:
+        inputs = self._preparation.native(self._backend, self._model, batch.inputs)
+        with refusals(self._backend, self._model, inputs):
+            return self._forward(inputs)
 
     def _reduced(
         self, key: str, tap: StoredTap, x: Any, start: int, readable: npt.NDArray[np.bool_], states: States
@@ -151,7 +172,7 @@ def _with_highest(
     return reductions.top_update(state, highest, np.arange(start, start + len(highest)), chosen, places)
 
 
-def forward_of(backend: Backend, model: Model, names: Sequence[str]) -> Callable[[Any], Mapping[str, Sequence[Any]]]:
+def forward_of(backend: Backend, model: Model, names: Sequence[str]) -> Forward:
     """A function of a model's inputs that returns what each call of each named layer returned."""
     loop = backend[TAPS].loop(model, names)
     if loop is not None:

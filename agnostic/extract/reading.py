@@ -122,6 +122,15 @@ def _taking(samples: SampleSource, preparation: Preparation, start: int, size: i
     return take
 
 
+def first_batch(samples: SampleSource, preparation: Preparation, size: int) -> ReadBatch:
+    """The samples from the first on, as :func:`batches` gives them."""
+    if samples.read is not None:
+        return read_batch(samples, preparation, 0, sized_batch(samples, size))
+    found = _taking(samples, preparation, 0, size)()
+    assert found is not None, "there is a first sample"
+    return found
+
+
 def first_sample(samples: SampleSource) -> Sample:
     """The first sample that can be read.
 

@@ -28,6 +28,7 @@ from agnostic.taps.stores import (
     Checkpoint,
     StoredTap,
     StoreHeader,
+    header_of,
     inside,
     is_local,
     layer_path,
@@ -43,6 +44,8 @@ from agnostic.taps.stores import (
 _PARTIAL = "*.partial"
 """Names of files that zarr writes before it renames them: what a process that was killed left."""
 _CHUNK_BYTES = 1 << 20
+_EVERY_CHUNK = {"write_empty_chunks": True}
+"""Else a shard that is not there might be lost, or hold nothing but the fill value."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DIMENSIONS = {"C": "channel", "H": "height", "W": "width", "D": "depth", "L": "position"}
 
@@ -97,10 +100,10 @@ def existing(where: str) -> StoreHeader | None:
             raise InvalidInput(f"the folder {where!r} is no store of activations, and not empty: choose another name")
         return read_header(where)[1]
     try:
-        opened_group(where, "r")
+        group = opened_group(where, "r")
     except FileNotFoundError:
         return None
-    return read_header(where)[1]
+    return header_of(group, where)
 
 
 _WHAT = {
@@ -171,10 +174,9 @@ class StoreWriter:
         return writer
 
     @classmethod
-    def continued(cls, where: str) -> StoreWriter | None:
+    def continued(cls, where: str, header: StoreHeader) -> StoreWriter | None:
         """A store that was begun, as far as its checkpoint, or is complete; None where there is no checkpoint yet."""
-        zarr = zarr_package()
-        group, header = zarr.open_group(where, mode="r+", zarr_format=3), read_header(where)[1]
+        group = opened_group(where, "r+")
         if is_local(where):
             _remove_partial(Path(where))
         data = stored_bytes(group, CHECKPOINT)
@@ -284,7 +286,8 @@ class RowWriter:
         found = self._arrays.get(path)
         # Where the number of samples is not known, arrays grow.
         if found is None or found.shape[0] < count:
-            found = self._arrays[path] = opened_array(self.group, self.where, path)
+            found = opened_array(self.group, self.where, path).with_config(_EVERY_CHUNK)
+            self._arrays[path] = found
         return found
 
 
@@ -328,13 +331,11 @@ def _remove_partial(folder: Path) -> None:
 def _flush(paths: list[Path]) -> None:
     """Wait until files are on the disk: the checkpoint that follows must not outlive them when the power fails."""
     for path in paths:
-        # A shard of nothing but the fill value is not written.
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 # Arrays --------------------------------------------------------------------------------------------------------------
@@ -448,5 +449,6 @@ def _make_whole(group: Any, name: str, x: Any, tap: StoredTap) -> None:
         dimension_names=dimensions,
         attributes=attributes,
         overwrite=True,
+        config=_EVERY_CHUNK,
     )
     array[...] = x

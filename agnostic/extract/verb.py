@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.arrays import dtype_name
 from agnostic.checks import one_of, whole_number
 from agnostic.cluster import ENGINES
 from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.extract.inputs import Preparation, preparation
 from agnostic.extract.local import run_local
+from agnostic.extract.looking import FirstBatch, looked
 from agnostic.extract.parts import channels_of
-from agnostic.extract.reading import first_sample, read_batch, sized_batch
-from agnostic.extract.samples import Sample, SampleSource, samples_of
+from agnostic.extract.reading import first_batch, first_sample, sized_batch
+from agnostic.extract.samples import SampleSource, samples_of
 from agnostic.extract.store import StoreWriter, check_same, existing, only_writer
-from agnostic.layers import Layer, Selector, chooses_many
+from agnostic.layers import Layer, Selector
 from agnostic.models.attached import card_of
-from agnostic.models.inputs import Size, run_layers
-from agnostic.registry import Backend, Model, array_owner, model_backend
+from agnostic.models.inputs import Size
+from agnostic.registry import Backend, Model, model_backend
+from agnostic.taps.choosing import as_selectors
 from agnostic.taps.reductions import NAMES, OVER_SAMPLES
 from agnostic.taps.stores import (
     FORMAT,
@@ -35,16 +36,12 @@ from agnostic.taps.stores import (
     location,
     open_store,
 )
-from agnostic.taps.verbs import as_selectors, capture
-from agnostic.text import counted
 from agnostic.version import __version__
 from agnostic.visualization.pictures import fingerprint
 
 DTYPES = ("float32", "float16", "bfloat16")
 _PART_BYTES = 128 << 20
 _MOST_IN_PART = 1024
-_LOOKED_AT = 3
-"""Samples that tell what layers return: few, as this costs whole runs; their number is no usual length of an axis."""
 
 
 def extract(
@@ -81,7 +78,9 @@ def extract(
             of such an array and integer labels; an :class:`agnostic.data.ImageFolder`; a PyTorch Dataset or DataLoader;
             a ``tf.data.Dataset``; a Keras PyDataset; a Hugging Face data set; or any object with ``__len__`` and
             ``__getitem__``, or with ``__iter__``. A sample may be an image, (image, label), or a dict with an image.
-        layers: names, globs, kinds, or the model's own layer objects, as in :func:`agnostic.capture`.
+        layers: names, globs, kinds, or the model's own layer objects, as in :func:`agnostic.capture`. Here a glob also
+            chooses the numbered layers inside of what it matches: ``"blocks.*"`` is ``blocks.5`` and its blocks, such
+            as ``blocks.5.2``, which a later look at the store may ask for.
         store: the folder to write, such as ``"acts.zarr"``, or a URL that zarr opens, such as ``s3://bucket/acts.zarr``.
         reduce: None keeps the whole outputs (``"values"``). Else one or several of: ``"mean"`` over positions;
             ``"max"`` over positions, with its place; ``"histogram"`` of each channel over all samples and positions;
@@ -138,13 +137,14 @@ def extract(
     batch = sized_batch(samples, batch_size)
     chosen = {"reduce": reduced, "top": top, "dtype": dtype, "batch": batch}
     with only_writer(where):
-        writer = _existing(where, prints, chosen, shard)
+        writer, began = _existing(where, prints, chosen, shard), None
         if writer is None:
-            header = _header(backend, model, asked, samples, how, first, prints, chosen, shard)
+            taps, left_out, began = looked(backend, model, asked, first_batch(samples, how, batch), how, reduced)
+            header = _header(backend, model, samples, how, prints, chosen, shard, taps, left_out)
             writer = StoreWriter.created(where, header)
         if not writer.header.complete:
             done = _progress(progress, samples.count, writer.checkpoint.samples)
-            _run(engine, address, model, samples, how, writer, workers, done)
+            _run(engine, address, model, samples, how, writer, workers, done, began)
             writer.finish()
     return open_store(where)
 
@@ -167,13 +167,14 @@ def _run(
     writer: StoreWriter,
     workers: int | None,
     done: Callable[[int], None],
+    first: FirstBatch | None,
 ) -> None:
     if engine == "ray":
         from agnostic.extract.cluster import run_on_cluster
 
         run_on_cluster(model, samples, how, writer, workers, done, address)
         return
-    run_local(model, samples, how, writer, workers, done)
+    run_local(model, samples, how, writer, workers, done, first)
 
 
 def _existing(
@@ -184,7 +185,7 @@ def _existing(
     if found is None:
         return None
     check_same(where, found, prints, {**chosen, **({} if shard is None else {"shard": shard})})
-    return StoreWriter.continued(where)
+    return StoreWriter.continued(where, found)
 
 
 # The header ----------------------------------------------------------------------------------------------------------
@@ -226,21 +227,15 @@ def _versions(backend: Backend) -> dict[str, str]:
 def _header(
     backend: Backend,
     model: Model,
-    asked: Sequence[Any],
     samples: SampleSource,
     how: Preparation,
-    first: Sample,
     prints: Mapping[str, str],
     chosen: Mapping[str, Any],
     shard: int | None,
+    taps: dict[str, StoredTap],
+    left_out: dict[str, str],
 ) -> StoreHeader:
-    """What a new store says of itself: the layers are those that run for the first samples."""
-    batch = min(chosen["batch"], _LOOKED_AT)
-    if samples.read is not None:
-        inputs = read_batch(samples, how, 0, batch).inputs
-    else:
-        inputs = how.batch([how.row(first)] * batch)
-    taps, left_out = _taps(model, how.native(backend, model, inputs), asked, batch, chosen["reduce"])
+    """What a new store says of itself."""
     card = card_of(model)
     return StoreHeader(
         format=FORMAT,
@@ -264,55 +259,6 @@ def _header(
         seed=None,
         **chosen,
     )
-
-
-def _taps(
-    model: Model, inputs: Any, asked: Sequence[Any], batch: int, reduce: tuple[str, ...]
-) -> tuple[dict[str, StoredTap], dict[str, str]]:
-    """The calls of layers that are stored, by key, and why others that a glob chose are not.
-
-    Raises:
-        InvalidInput: a layer that was asked for by its name cannot be stored, or none can.
-    """
-    record = capture(model, inputs, asked)
-    known = {x.name: x for x in run_layers(model_backend(model), model, inputs)}
-    many = all(isinstance(x, str) and chooses_many(x) for x in asked)
-    taps: dict[str, StoredTap] = {}
-    left_out: dict[str, str] = {}
-    for key in record:
-        layer = known.get(record.layer(key).name, record.layer(key))
-        for number, x in enumerate(record.calls(key)):
-            name = key if number == 0 else f"{key}#{number}"
-            problem = _problem(layer, x, batch, reduce)
-            if problem is None:
-                axes = layer.axes if layer.axes is not None and len(layer.axes) == len(x.shape) else None
-                first = 0 if axes is None else axes.index("N")
-                shape = tuple(int(n) for i, n in enumerate(x.shape) if i != first)
-                taps[name] = StoredTap(layer.name, number, layer.kind, axes, shape, dtype_name(x) or str(x.dtype))
-            elif many:
-                left_out[name] = problem
-            else:
-                raise InvalidInput(f"layer {layer.name!r} cannot be stored: {problem}")
-    if not taps:
-        name, problem = next(iter(left_out.items()))
-        raise InvalidInput(f"none of {counted(len(left_out), 'layer')} can be stored: of {name!r}, {problem}")
-    return taps, left_out
-
-
-def _problem(layer: Layer, x: Any, batch: int, reduce: tuple[str, ...]) -> str | None:
-    """Why the output of a layer cannot be stored; None where it can."""
-    if array_owner(x) is None and not isinstance(x, np.ndarray):
-        return f"it returns {type(x).__name__}, and an array is expected"
-    axes = layer.axes
-    samples = x.shape[axes.index("N")] if axes and "N" in axes else x.shape[0] if len(x.shape) and not axes else None
-    if samples is None or int(samples) != batch:
-        return f"its output {tuple(map(int, x.shape))} has no axis for the {batch} samples of the batch"
-    if 0 in x.shape:
-        return f"its output {tuple(map(int, x.shape))} has no numbers"
-    if "values" not in reduce and (axes is None or "C" not in axes):
-        known = "its axes are not known" if axes is None else f"its axes {axes} have no channels"
-        return f"{known}, and only reduce='values' does without"
-    return None
 
 
 def _shard(taps: Mapping[str, StoredTap], chosen: Mapping[str, Any], shard: int | None) -> int:

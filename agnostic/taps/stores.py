@@ -149,18 +149,30 @@ def read_header(where: str) -> tuple[Any, StoreHeader]:
     Raises:
         InvalidInput: there is no store, it is another kind of store, or its header is damaged.
     """
-    import msgspec
-
     zarr_package()
     if is_local(where) and not Path(where).is_dir():
         what = "is a file" if Path(where).exists() else f"does not exist{_near(Path(where))}"
         raise InvalidInput(f"the store {where!r} {what}: give a folder that agnostic.extract wrote")
     try:
         group = opened_group(where, "r")
-        found = group.attrs.asdict()["agnostic"]
     except InvalidInput:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{where!r} is no store of activations ({_first_line(error)})") from None
+    return group, header_of(group, where)
+
+
+def header_of(group: Any, where: str) -> StoreHeader:
+    """The header of the store that is a group.
+
+    Raises:
+        InvalidInput: it is another kind of group, or its header is damaged.
+    """
+    import msgspec
+
+    try:
+        found = group.attrs.asdict()["agnostic"]
+    except KeyError as error:
         raise InvalidInput(f"{where!r} is no store of activations ({_first_line(error)})") from None
     try:
         header = msgspec.convert(found, StoreHeader)
@@ -171,7 +183,7 @@ def read_header(where: str) -> tuple[Any, StoreHeader]:
             f"the store {where!r} is a {header.format!r} of version {header.version}, not {FORMAT!r} of {VERSION}"
         )
     _check_consistent(where, group, header)
-    return group, header
+    return header
 
 
 def _check_consistent(where: str, group: Any, header: StoreHeader) -> None:
@@ -195,6 +207,34 @@ def opened_array(group: Any, where: str, path: str) -> Any:
         return group[path]
     except (KeyError, OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"the store {where!r} is damaged: {path!r} cannot be read ({_first_line(error)})") from None
+
+
+def check_chunk(array: Any, where: str, place: tuple[int, ...]) -> None:
+    """Raise InvalidInput if a chunk or shard of an array, all of which a run writes, is gone."""
+    from zarr.core.sync import sync
+
+    key = array.metadata.encode_chunk_key(place)
+    there = Path(where, array.path, key).exists() if is_local(where) else sync((array.store_path / key).exists())
+    if not there:
+        raise InvalidInput(
+            f"the store {where!r} is damaged: the file {key!r} of {array.path!r} is missing; copy the store again, or "
+            "extract into another one"
+        )
+
+
+def whole_array(array: Any, where: str) -> Array:
+    """An array of one chunk.
+
+    Raises:
+        InvalidInput: it is gone or damaged.
+    """
+    check_chunk(array, where, (0,) * array.ndim)
+    try:
+        return np.asarray(array[...])
+    except (ValueError, RuntimeError, OSError) as error:
+        raise InvalidInput(
+            f"the store {where!r} is damaged: {array.path!r} cannot be read ({_first_line(error)})"
+        ) from None
 
 
 def _near(path: Path) -> str:
@@ -288,6 +328,7 @@ class StoredRows:
         self._array, self._where = array, where
         self.shape: tuple[int, ...] = (count, *array.shape[1:])
         self.dtype = np.dtype(array.dtype)
+        self._there: set[int] = set()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -310,6 +351,7 @@ class StoredRows:
         return found if dtype is None else found.astype(dtype, copy=False)
 
     def _read(self, selection: tuple[Any, ...]) -> Any:
+        self._check_there(np.arange(len(self))[selection[0]])
         try:
             if any(isinstance(x, np.ndarray) for x in selection):
                 return self._array.oindex[selection]
@@ -319,6 +361,13 @@ class StoredRows:
                 f"the store {self._where!r} is damaged: rows of {self._array.path!r} cannot be read "
                 f"({_first_line(error)})"
             ) from None
+
+    def _check_there(self, rows: Any) -> None:
+        """Raise for rows whose shard is gone, which zarr would read as rows that nobody wrote."""
+        shards = {int(x) for x in np.unique(rows // (self._array.shards or self._array.chunks)[0])} - self._there
+        for shard in sorted(shards):
+            check_chunk(self._array, self._where, (shard,) + (0,) * (len(self.shape) - 1))
+        self._there |= shards
 
     def __repr__(self) -> str:
         return f"<StoredRows of {self._array.path}: {self.shape}, {self.dtype}>"
@@ -440,7 +489,9 @@ class ActivationStore(Mapping[str, StoredLayer]):
         rows = {x: self._rows(f"{base}/{x}") for x in OF_SAMPLES if x in names}
         if self._checkpoint is None:
             others = sorted(set(names) - set(rows))
-            whole: dict[str, Any] = {x: lambda x=x: np.asarray(self._array_of(f"{base}/{x}")[...]) for x in others}
+            whole: dict[str, Any] = {
+                x: lambda x=x: whole_array(self._array_of(f"{base}/{x}"), self.path) for x in others
+            }
         else:
             found = of_data_set(name, self._checkpoint.states)
             whole = {x: lambda x=x: found[x] for x in found}

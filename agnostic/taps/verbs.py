@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -15,15 +14,14 @@ from agnostic.contracts.guards import GUARDS
 from agnostic.contracts.layers import LAYERS
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
-from agnostic.layers import Layer, Layers, Selector, chooses_many, select
+from agnostic.layers import Layers
 from agnostic.models.attached import card_of
 from agnostic.models.inputs import Size, layers_of, run_layers
 from agnostic.models.preparing import model_inputs
 from agnostic.registry import Backend, Model, model_backend
+from agnostic.taps.choosing import Selectors, as_selectors, called, choose, keyed, names_of
 from agnostic.taps.records import Activations
 from agnostic.taps.refusals import refusals
-
-Selectors = Selector | Iterable[Selector]
 
 
 def layers(model: Model, inputs: Any = None, *, size: Size | None = None, channels_in: int | None = None) -> Layers:
@@ -87,19 +85,10 @@ def capture(model: Model, inputs: Any, layers: Selectors) -> Activations:
     """
     backend = model_backend(model)
     with refusals(backend, model, inputs):
-        chosen = _choose(backend, model, layers, inputs)
-        record = backend[TAPS].capture(model, inputs, _names(chosen))
-    ran = []
-    for selector, found in chosen:
-        called = [record.layer(layer.name) for layer in found if record.calls(layer.name)]
-        if not called or (len(called) < len(found) and not chooses_many(selector)):
-            layer = next(layer for layer in found if not record.calls(layer.name))
-            raise InvalidInput(
-                f"layer {layer.name!r} ({layer.kind}) did not run: with these inputs the model does not call it; "
-                "agnostic.layers(model) shows how often each layer runs"
-            )
-        ran.append((selector, called))
-    return record.rekeyed(_keyed(ran), _about(backend, model, inputs), partial(backend[LAYERS].layer_name, model))
+        chosen = choose(backend, model, layers, inputs)
+        record = backend[TAPS].capture(model, inputs, names_of(chosen))
+    ran = {key: record.layer(x.name) for key, x in keyed(called(chosen, lambda x: bool(record.calls(x.name)))).items()}
+    return record.rekeyed(ran, _about(backend, model, inputs), partial(backend[LAYERS].layer_name, model))
 
 
 @contextmanager
@@ -156,13 +145,13 @@ def watch(
         raise InvalidInput(f"nonfinite is 'raise' or None, not {nonfinite!r}")
     backend = model_backend(model)
     asked = as_selectors(backend, model, layers)
-    chosen = _choose(backend, model, asked, None) if asked or nonfinite is None else []
+    chosen = choose(backend, model, asked, None) if asked or nonfinite is None else []
     # The guard comes first, so that it sees the arrays of the model, not the recorded copies.
     with (
         nullcontext() if nonfinite is None else backend[GUARDS].guard(model),
-        backend[TAPS].watch(model, _names(chosen), detach=detach) as record,
+        backend[TAPS].watch(model, names_of(chosen), detach=detach) as record,
     ):
-        yield record.rekeyed(_keyed(chosen), _about(backend, model, None), partial(backend[LAYERS].layer_name, model))
+        yield record.rekeyed(keyed(chosen), _about(backend, model, None), partial(backend[LAYERS].layer_name, model))
 
 
 def submodel(model: Model, layers: Selectors) -> Model:
@@ -185,7 +174,7 @@ def submodel(model: Model, layers: Selectors) -> Model:
         torch.Size([2, 8, 1, 1])
     """
     backend = model_backend(model)
-    return backend[TAPS].submodel(model, _names(_choose(backend, model, layers, None)))
+    return backend[TAPS].submodel(model, names_of(choose(backend, model, layers, None)))
 
 
 def prepare(
@@ -231,47 +220,7 @@ def prepare(
     return model_inputs(model, images, inputs=inputs, image=image, size=size, channels_in=channels_in)
 
 
-# Choosing ------------------------------------------------------------------------------------------------------------
-Chosen = list[tuple[Selector, list[Layer]]]
-"""Each selector with the layers that it chooses."""
-
-
-def _choose(backend: Backend, model: Model, selectors: Selectors, inputs: Any) -> Chosen:
-    """Only an index needs a run of the model, since it counts in execution order."""
-    asked = as_selectors(backend, model, selectors)
-    by_index = any(isinstance(x, Integral) for x in asked)
-    listing = _listing(backend, model, inputs) if by_index else backend[LAYERS].tree(model)
-    name = type(model).__name__
-    if not asked:
-        select(listing, asked, model=name)
-    return [(selector, select(listing, [selector], model=name)) for selector in asked]
-
-
-def as_selectors(backend: Backend, model: Model, selectors: Any) -> list[Any]:
-    """Selectors one by one, the model's own layer objects by their names.
-
-    Args:
-        selectors: one or several.
-    """
-
-    def named(x: Any) -> Any:
-        return x if isinstance(x, str | Integral | Layer) else backend[LAYERS].layer_name(model, x) or x
-
-    # A layer object may itself be a sequence of layers.
-    one = named(selectors)
-    if isinstance(one, str | bytes | Integral | Layer) or not isinstance(one, Iterable):
-        return [one]
-    try:
-        several = list(one)
-    except (TypeError, NotImplementedError):  # symbolic tensors, and tensors without axes, refuse it
-        return [one]
-    return [named(x) for x in several]
-
-
-def _listing(backend: Backend, model: Model, inputs: Any) -> Sequence[Layer]:
-    return layers_of(backend, model) if inputs is None else run_layers(backend, model, inputs)
-
-
+# What a record says of its origin ------------------------------------------------------------------------------------
 def _about(backend: Backend, model: Model, inputs: Any) -> dict[str, Any]:
     """What a record stores about the model and its inputs; None for unknown inputs."""
     card = card_of(model)
@@ -290,17 +239,3 @@ def _described(x: Any) -> str:
     """The type and shape of an input, such as ``"torch.float32 (1, 3, 224, 224)"``."""
     shape = getattr(x, "shape", None)
     return type(x).__name__ if shape is None else f"{getattr(x, 'dtype', type(x).__name__)} {tuple(shape)}"
-
-
-def _names(chosen: Chosen) -> list[str]:
-    return list(dict.fromkeys(layer.name for _, found in chosen for layer in found))
-
-
-def _keyed(chosen: Chosen) -> dict[str, Layer]:
-    """Each layer once, under the name by which it was first asked for: its own, or an alias."""
-    keys: dict[str, tuple[str, Layer]] = {}
-    for selector, found in chosen:
-        for layer in found:
-            alias = isinstance(selector, str) and selector in layer.aliases
-            keys.setdefault(layer.name, (str(selector) if alias else layer.name, layer))
-    return dict(keys.values())

@@ -312,8 +312,14 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
 def loop(model: keras.Layer, names: Sequence[str]) -> Callable[[Any], Mapping[str, list[Any]]] | None:
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
     check_built(model)
-    run = engines.current().compiled(model, Run(model, names))
+    layers = Run(model, names)
+    # A compiled function returns arrays only.
+    run = engines.current().compiled(model, lambda inputs: tree.map_structure(_array_or_none, layers(inputs)))
     return lambda inputs: run(_native(model, inputs))
+
+
+def _array_or_none(x: Any) -> Any:
+    return x if hasattr(x, "shape") else None
 
 
 def _has_rows(x: Any) -> bool:

@@ -102,34 +102,44 @@ def to_numpy(value: Any) -> Any:
 
 
 # Inputs --------------------------------------------------------------------------------------------------------------
-def _native(model: nn.Module, value: Any) -> Any:
+def devices_of(model: nn.Module) -> set[torch.device]:
+    """Where the weights and buffers of a model are."""
+    return {x.device for x in itertools.chain(model.parameters(), model.buffers())}
+
+
+def _native(model: nn.Module, value: Any, devices: set[torch.device]) -> Any:
     """Arrays on the model's device, NumPy's as tensors and, floating point ones, in its type; all else as it is."""
     if isinstance(value, Tensor):
-        return _moved(model, value)
+        return _moved(value, devices)
     if isinstance(value, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
         tensor = torch.from_numpy(np.array(of_numbers(value), order="C"))
         return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
     if type(value) in (tuple, list):
-        return type(value)(_native(model, item) for item in value)
+        return type(value)(_native(model, item, devices) for item in value)
     if type(value) is dict:
-        return {key: _native(model, item) for key, item in value.items()}
+        return {key: _native(model, item, devices) for key, item in value.items()}
     return value
 
 
-def _moved(model: nn.Module, tensor: Tensor) -> Tensor:
+def _moved(tensor: Tensor, devices: set[torch.device]) -> Tensor:
     """A tensor on the model's device; as it is for a model that has several, which moves its arrays by itself."""
-    devices = {x.device for x in itertools.chain(model.parameters(), model.buffers())}
     if len(devices) != 1 or tensor.device in devices:
         return tensor
     if tensor.is_meta:
         raise InvalidInput("the input is on the device 'meta', where it has no values: give one that has them")
-    return tensor.to(devices.pop())
+    return tensor.to(next(iter(devices)))
 
 
-def _arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments: of a tuple, of a dict, or of one input."""
-    inputs = _native(model, inputs)
+def _arguments(
+    model: nn.Module, inputs: Any, devices: set[torch.device] | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: of a tuple, of a dict, or of one input.
+
+    Args:
+        devices: of the model, where they are known.
+    """
+    inputs = _native(model, inputs, devices_of(model) if devices is None else devices)
     if isinstance(inputs, tuple):
         return inputs, {}
     if type(inputs) is dict and all(isinstance(key, str) for key in inputs) and not _takes_one_dict(model, inputs):
@@ -682,9 +692,11 @@ def loop(model: nn.Module, names: Sequence[str]) -> Callable[[Any], Recorded] | 
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
     model = unwrap(model)
     recorder = TapRecorder(model, names)
+    # Where the model is, is looked up once: that goes through all weights.
+    devices = devices_of(model)
 
     def run(inputs: Any) -> Recorded:
-        args, kwargs = _arguments(model, inputs)
+        args, kwargs = _arguments(model, inputs, devices)
         with inference(model):
             outputs, _ = recorder(*args, **kwargs)
         return outputs

@@ -156,6 +156,36 @@ def test_globs_leave_out_what_cannot_be_stored(model: Any, tmp_path: Path) -> No
     assert not (tmp_path / "b.zarr").exists()
 
 
+def test_a_glob_chooses_the_numbered_layers_inside_of_what_it_matches(tmp_path: Path) -> None:
+    block = nn.ModuleDict({"conv": nn.Conv2d(3, 3, 1)})
+    block.forward = lambda x: block["conv"](x)  # type: ignore[method-assign,assignment]
+    network = nn.Sequential()
+    network.add_module("blocks", nn.Sequential(nn.Sequential(block, nn.ReLU()), nn.ReLU()))
+    store = ag.extract(network, IMAGES, "blocks.*", tmp_path / "a.zarr", reduce="mean")
+    assert list(store) == ["blocks.0", "blocks.0.0", "blocks.0.1", "blocks.1"]
+    assert ag.top(tmp_path / "a.zarr", "blocks.0.1", 2, count=3).names == ag.top(store, "blocks.0", 2, count=3).names
+    with pytest.raises(ag.UnknownName, match=r"layer 'blocks.0.3' is not in the store .*did you mean 'blocks.0"):
+        ag.top(store, "blocks.0.3", 2)
+
+
+def test_an_axis_that_is_as_long_as_the_batch_by_chance(tmp_path: Path) -> None:
+    class Table(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return torch.stack([x.mean(0).flatten()[:23]] * 5, 1)  # (23, 5), whatever the batch
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.table = nn.Conv2d(3, 3, 1), Table()
+
+        def forward(self, x: Any) -> Any:
+            return self.conv(x) + self.table(x).sum()
+
+    store = ag.extract(Whole(), IMAGES, "*", tmp_path / "a.zarr")
+    assert list(store) == ["conv"]
+    assert store.header.left_out == {"table": "its output (23, 5) has no axis for the 23 samples of the batch"}
+
+
 def test_rows_are_read_by_slices(model: Any, tmp_path: Path) -> None:
     rows = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", reduce="mean", batch_size=4, shard=8)["conv"]["mean"]
     whole = np.asarray(rows)
@@ -478,10 +508,29 @@ def test_damaged_stores_of_every_kind(model: Any, tmp_path: Path) -> None:
         damaged(partial, *change)
         with pytest.raises(ag.InvalidInput, match="is damaged: 'layers/conv/mean' cannot be read"):
             ag.extract(model, IMAGES, "conv", path, **arguments)
-    damaged(whole, f"{array}/zarr.json", "{", "{")
-    (path / array / "c" / "1" / "0").unlink()
-    with pytest.raises(ag.InvalidInput, match="layer 'conv' has numbers that are not finite, first for sample 8"):
-        ag.similar(path, batch=8)
+    for name in (f"{array}/c/1/0", "sample/c/2", "problem/c/0", "layers/conv/top_value/c/0/0"):
+        damaged(whole, f"{array}/zarr.json", "{", "{")
+        (path / name).unlink()
+        store, (_, _, rest) = ag.taps.open(path), name.partition("conv/")
+        with pytest.raises(ag.InvalidInput, match=r"is damaged: the file 'c/.*' of '.*' is missing; copy the store"):
+            np.asarray(store["conv"][rest.partition("/")[0]] if rest else [store.samples, store.unreadable])
+    assert np.isfinite(np.asarray(ag.taps.open(whole)["conv"]["mean"])).all()
+
+
+def test_a_part_of_photos_that_cannot_be_read_is_no_loss(model: Any, tmp_path: Path) -> None:
+    from agnostic.files import write_png
+
+    for i in range(8):
+        write_png(tmp_path / "photos" / f"{i}.png", IMAGES[i])
+    for i in (2, 3):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(b"")
+    for layers, dtype in (("conv", "float32"), ("head", "float16")):
+        path = tmp_path / f"{layers}.zarr"
+        store = ag.extract(
+            model, tmp_path / "photos", layers, path, dtype=dtype, reduce=["values", "max"], batch_size=2, shard=2
+        )
+        assert np.isnan(np.asarray(store[layers]["values"][2:4])).all()
+        assert len(store.unreadable) == 2
 
 
 def test_names_that_are_no_text(model: Any, tmp_path: Path) -> None:
