@@ -87,7 +87,7 @@ def _signature(model: nn.Module) -> list[inspect.Parameter]:
 
 def native_inputs(model: nn.Module, arrays: Sequence[npt.NDArray[Any]]) -> Any:
     """See :meth:`agnostic.contracts.inputs.ModelInputs.native_inputs`."""
-    found = tuple(_native(unwrap(model), np.ascontiguousarray(x)) for x in arrays)
+    found = tuple(_native(unwrap(model), np.ascontiguousarray(x), set()) for x in arrays)
     return found[0] if len(found) == 1 else found
 
 

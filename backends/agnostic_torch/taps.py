@@ -108,7 +108,11 @@ def devices_of(model: nn.Module) -> set[torch.device]:
 
 
 def _native(model: nn.Module, value: Any, devices: set[torch.device]) -> Any:
-    """Arrays on the model's device, NumPy's as tensors and, floating point ones, in its type; all else as it is."""
+    """Arrays on the model's device, NumPy's as tensors and, floating point ones, in its type; all else as it is.
+
+    Args:
+        devices: of the model, which tensors are moved to.
+    """
     if isinstance(value, Tensor):
         return _moved(value, devices)
     if isinstance(value, np.ndarray):
