@@ -22,6 +22,7 @@ from agnostic.renamed import old_names
 from agnostic.text import counted
 from agnostic.visualization import recipes
 from agnostic.visualization.grids import token_grid
+from agnostic.visualization.layered import backgrounds
 from agnostic.visualization.objective import Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.robustness import blurring
@@ -34,6 +35,7 @@ Forward = Callable[[Array], Mapping[str, Tap]]
 """A function of the backend: (rows, H, W, C) inputs of the model to the taps of the objective's layers."""
 
 _NOISE_KEY = zlib.crc32(b"noise")
+_BACKGROUND_KEY = zlib.crc32(b"background")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Climbed:
             image differed from zero. An image that no gradient reached is still its start; see :meth:`Ascent.remarks`.
         parts: (n, parts) the same for each part of the objective (:meth:`Ascent.part_scores`), at the start or at the
             end; None where the objective has one part.
+        importance: (n, H, W) float32, see :attr:`agnostic.visualization.images.Images.importance`; None where the
+            recipe does not keep it.
     """
 
     images: range
@@ -93,6 +97,7 @@ class Climbed:
     scores: Float64
     reached: npt.NDArray[np.bool_]
     parts: npt.NDArray[np.bool_] | None = None
+    importance: npt.NDArray[np.float32] | None = None
 
 
 _IMAGES_ALONE = ModelCall()
@@ -154,7 +159,7 @@ class Ascent:
     def shown(self) -> tuple[int, int, int]:
         """(height, width, channels) of the finished images."""
         times, (height, width, channels) = self.recipe.image.enlarged, self.shape
-        return height * times, width * times, channels
+        return height * times, width * times, channels + int(self.recipe.image.alpha)
 
     # Numbers, in NumPy ----------------------------------------------------------------------------------------------
     def initial(self, images: range) -> Float64:
@@ -167,8 +172,8 @@ class Ascent:
     def schedule(self, images: range) -> dict[str, npt.NDArray[Any]]:
         """The numbers that change from step to step; the first axis of each array is the step.
 
-        ``matrices`` (steps, rows, 2, 3), ``noise`` (steps, rows, 2) corners of windows into the noise constant, and
-        the update rule's own (steps,) arrays.
+        ``matrices`` (steps, rows, 2, 3), ``noise`` and ``background`` (steps, rows, 2) corners of windows into the
+        constants of these names, and the update rule's own (steps,) arrays.
         """
         schedule: dict[str, npt.NDArray[Any]] = dict(self.recipe.update.schedule(self.steps))
         views, (height, width, _) = self.recipe.views, self.shape
@@ -176,11 +181,14 @@ class Ascent:
         moved = [matrices for matrices in drawn if matrices is not None]
         if moved:
             schedule["matrices"] = np.concatenate(moved, axis=1)
-        if views.noise:
-            corners = [
-                rng.integers(0, (height, width), (self.steps, self.views, 2)) for rng in _generators(self, images, 2)
-            ]
-            schedule["noise"] = np.concatenate(corners, axis=1)
+        windows = {"noise": (2, bool(views.noise)), "background": (3, self.recipe.image.alpha)}
+        for name, (purpose, is_wanted) in windows.items():
+            if is_wanted:
+                corners = [
+                    rng.integers(0, (height, width), (self.steps, self.views, 2))
+                    for rng in _generators(self, images, purpose)
+                ]
+                schedule[name] = np.concatenate(corners, axis=1)
         return schedule
 
     def constants(self) -> dict[str, Float64]:
@@ -192,6 +200,10 @@ class Ascent:
             height, width, channels = self.shape
             field = np.random.default_rng((self.seed, _NOISE_KEY)).standard_normal((2 * height, 2 * width, channels))
             constants["noise"] = field * self.recipe.views.noise * self.recipe.image.white
+        if self.recipe.image.alpha:
+            height, width, channels = self.shape
+            rng = np.random.default_rng((self.seed, _BACKGROUND_KEY))
+            constants["background"] = backgrounds(rng, (2 * height, 2 * width, channels))
         if self.recipe.views.blur:
             for name, length in zip(("blur down", "blur across"), self.shape[:2], strict=True):
                 constants[name] = blurring(length, self.recipe.views.blur)
@@ -240,9 +252,13 @@ class Ascent:
         now: Mapping[str, Array],
         arrays: Sequence[tuple[Array, ...]],
         constants: Mapping[str, Array],
+        added: Array | None = None,
     ) -> Array:
-        """(images,): the objective, averaged over the views of each image."""
-        return _scores(self, ops, forward, parameters, now, arrays, constants, [(self.objective, 0)])[0]
+        """(images,): the objective, averaged over the views of each image.
+
+        ``added``: zeros (images, H, W, channels) that are added to the images, for the gradient with respect to pixels.
+        """
+        return _scores(self, ops, forward, parameters, now, arrays, constants, [(self.objective, 0)], added)[0]
 
     def part_scores(
         self,
@@ -264,7 +280,25 @@ class Ascent:
 
     def display(self, ops: Ops, parameters: Array, constants: Mapping[str, Array]) -> Array:
         """(images, H, W, C) in [0, 1], of the shape :attr:`shown`."""
-        return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, self.shown))
+        shape = (*self.shown[:2], self.shape[2])
+        return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, shape))
+
+
+def is_coupled(ascent: Ascent) -> bool:
+    """Whether one image depends on the others, so that all must be computed together."""
+    return ascent.objective.coupled or ascent.recipe.image.couples
+
+
+def pixel_importance(ops: Ops, gradient: Array) -> Array:
+    """(images, H, W): what one step adds to the importance of pixels.
+
+    Args:
+        ops: the array operations.
+        gradient: of the objective with respect to the images, (images, H, W, channels).
+
+    Source: Fel et al., 2023 (see :class:`agnostic.visualization.parameterization.Phase`), section 3.3.
+    """
+    return ops.sum(ops.abs(gradient), 3)
 
 
 def _generators(ascent: Ascent, images: range, purpose: int) -> Iterator[np.random.Generator]:
@@ -295,19 +329,27 @@ def _scores(
     arrays: Sequence[tuple[Array, ...]],
     constants: Mapping[str, Array],
     parts: Sequence[tuple[Objective, int]],
+    added: Array | None = None,
 ) -> list[Array]:
     images = ascent.recipe.image.image(ops, parameters, constants, ascent.shape)
-    height, width, _ = ascent.shape
+    images = images if added is None else images + added
+    height, width, channels = ascent.shape
     rows = ops.repeat(images, ascent.views, 0) if ascent.views > 1 else images
     if ascent.recipe.views.wraps:
         rows = ops.concatenate([rows, rows], 1)
         rows = ops.concatenate([rows, rows], 2)
     if "matrices" in now:
         rows = ops.warp(rows, now["matrices"], (height, width))
+    opacity = None
+    if ascent.recipe.image.alpha:
+        opacity = ops.repeat(ops.mean(images[..., channels:], (1, 2, 3)), ascent.views, 0)
+        alpha = rows[..., channels:]
+        behind = _window(ops, constants["background"], now["background"], ascent.shape)
+        rows = rows[..., :channels] * alpha + behind * (1 - alpha)
     if "blur down" in constants:
         rows = ops.einsum("yh,nhwc,xw->nyxc", constants["blur down"], rows, constants["blur across"])
     if "noise" in now:
-        rows = rows + _noise(ops, constants["noise"], now["noise"], ascent.shape)
+        rows = rows + _window(ops, constants["noise"], now["noise"], ascent.shape)
     inputs = rows
     if ascent.preprocessing is not None:
         white = ascent.recipe.image.white
@@ -317,7 +359,7 @@ def _scores(
         tap.check_rows(ops, ops.shape(rows)[0])
     found = []
     for part, first in parts:
-        scores = part.score(ops, View(taps, rows, ascent.views, iter(numbered[first:])))
+        scores = part.score(ops, View(taps, rows, ascent.views, iter(numbered[first:]), opacity))
         found.append(ops.mean(ops.reshape(ops.cast(scores, ops.dtype(parameters)), (-1, ascent.views)), axis=1))
     return found
 
@@ -328,7 +370,8 @@ def _on_grids(ascent: Ascent, taps: Mapping[str, Tap]) -> dict[str, Tap]:
     return {name: replace(tap, grid=grids[name]) if grids.get(name) else tap for name, tap in taps.items()}
 
 
-def _noise(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
+def _window(ops: Ops, field: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
+    """(rows, H, W, C): a part of a field of twice the height and width for each row, from its corner on."""
     height, width, _ = shape
     y = corners[:, 0, None, None] + ops.asarray(np.arange(height)[:, None])
     x = corners[:, 1, None, None] + ops.asarray(np.arange(width)[None, :])

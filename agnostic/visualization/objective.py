@@ -56,6 +56,7 @@ class View:
         pixels: (rows, H, W, C), the views themselves, in [0, 1] (the classic recipe: in 0..255).
         views: number of views per image.
         arrays: the arrays of each term (:meth:`Term.arrays`), repeated for the views, in the order of ``terms()``.
+        opacity: (rows,) the mean alpha of each image; None where images are opaque.
 
     Example:
         >>> [field for field in ag.objectives.View.__dataclass_fields__][:2]
@@ -66,6 +67,7 @@ class View:
     pixels: Array
     views: int
     arrays: Iterator[tuple[Array, ...]]
+    opacity: Array | None = None
 
 
 class Objective(ABC):
@@ -301,6 +303,8 @@ class Term(Objective):
     """Whether it needs the input of a softmax."""
     keeps_places = False
     """Whether it compares places of the image with those of a photo, which views must not move far."""
+    sees_alpha = False
+    """Whether it looks at how opaque images are, which then must have an alpha."""
     starts_alike = False
     """Whether all images start from the same noise and are seen through the same views."""
 

@@ -46,6 +46,7 @@ from agnostic.visualization.terms import (
     Head,
     Logit,
     Neuron,
+    Opacity,
     Position,
     Token,
     TotalVariation,
@@ -71,6 +72,7 @@ __all__ = [
     "ModelLookup",
     "Neuron",
     "Objective",
+    "Opacity",
     "Photo",
     "Position",
     "Product",
@@ -95,6 +97,7 @@ __all__ = [
     "logit",
     "names",
     "neuron",
+    "opacity",
     "position",
     "style",
     "token",
@@ -617,6 +620,23 @@ def total_variation() -> Objective:
     return TotalVariation()
 
 
+def opacity() -> Objective:
+    """How opaque the image is, where its recipe gives it an alpha; ``objective * (1 - opacity())`` bares what matters.
+
+    Returns:
+        A term: the mean of the alpha over the image, in [0, 1].
+
+    Source: Mordvintsev et al., "Differentiable Image Parameterizations", Distill, 2018, section "Transparency".
+
+    Example:
+        >>> from agnostic.visualization.layered import Alpha
+        >>> objective = ag.objectives.channel("conv", 5) * (1 - ag.objectives.opacity())
+        >>> ag.visualize(model, objective, recipe=ag.recipes.fourier(image=Alpha()), size=16, steps=2).shape
+        (1, 16, 16, 4)
+    """
+    return Opacity()
+
+
 def names() -> Sequence[str]:
     """The names of the functions above, for error messages and help texts.
 
@@ -630,4 +650,5 @@ def names() -> Sequence[str]:
     return (
         "channel", "neuron", "position", "token", "head", "logit", "direction", "cosine", "concept", "interpolation",
         "deepdream", "caricature", "style", "function", "diversity", "alignment", "total_variation",
+        "opacity",
     )  # fmt: skip

@@ -38,6 +38,14 @@ class Parameterization(Protocol):
     def enlarged(self) -> int:
         """How many times as high and wide as what the model sees the finished image is."""
 
+    @property
+    def alpha(self) -> bool:
+        """Whether the last channel of :meth:`image` is how opaque a pixel is, in [0, 1]."""
+
+    @property
+    def couples(self) -> bool:
+        """Whether an image depends on the parameters of the others, so that all must be computed together."""
+
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         """The start of one image of (height, width, channels)."""
 
@@ -57,8 +65,31 @@ class Parameterization(Protocol):
         """The finished images, in [0, 1]."""
 
 
+class Plain(Parameterization, Protocol):
+    """What most parameterizations are: opaque images by themselves, in [0, 1] and in the size that the model sees."""
+
+    @property
+    def white(self) -> float:
+        return 1.0
+
+    @property
+    def enlarged(self) -> int:
+        return 1
+
+    @property
+    def alpha(self) -> bool:
+        return False
+
+    @property
+    def couples(self) -> bool:
+        return False
+
+    def display(self, ops: Ops, images: Array) -> Array:
+        return ops.clip(images, 0.0, 1.0)
+
+
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(Plain):
     """The pixels themselves, in 0..255, starting as grey noise; displayed with their own mean and contrast.
 
     Attributes:
@@ -77,10 +108,6 @@ class Pixels:
     @property
     def white(self) -> float:
         return 255.0
-
-    @property
-    def enlarged(self) -> int:
-        return 1
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         return rng.random(shape) * self.spread + self.low
@@ -107,7 +134,7 @@ def frequencies(height: int, width: int) -> Float64:
     return np.asarray(np.sqrt(fy * fy + fx * fx), np.float64)
 
 
-def _correlated(ops: Ops, images: Array, constants: Mapping[str, Array]) -> Array:
+def correlated(ops: Ops, images: Array, constants: Mapping[str, Array]) -> Array:
     """Sigmoid of (images, channels, height, width) as channels-last, colours correlated where there are three."""
     images = ops.transpose(images, (0, 2, 3, 1))
     if "colour" in constants:
@@ -116,7 +143,7 @@ def _correlated(ops: Ops, images: Array, constants: Mapping[str, Array]) -> Arra
 
 
 def _decorrelated(image: Float64) -> Float64:
-    """What :func:`_correlated` makes an image (height, width, channels) of: (channels, height, width).
+    """What :func:`correlated` makes an image (height, width, channels) of: (channels, height, width).
 
     Black and white are infinite, and gradients all but vanish on the way there; so values stay within [0.01, 0.99].
     """
@@ -128,7 +155,7 @@ def _decorrelated(image: Float64) -> Float64:
 
 
 @dataclass(frozen=True)
-class Fourier:
+class Fourier(Plain):
     """A spectrum scaled by 1/frequency, so that all scales of an image learn at one rate, in decorrelated colours.
 
     A start image is taken as it is, but for values below 0.01 and above 0.99: black and white lie at infinity.
@@ -144,14 +171,6 @@ class Fourier:
     deviation: float = 0.01
     decay: float = 1.0
     gain: float = 0.25
-
-    @property
-    def white(self) -> float:
-        return 1.0
-
-    @property
-    def enlarged(self) -> int:
-        return 1
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         height, width, channels = shape
@@ -172,16 +191,19 @@ class Fourier:
             constants["colour"] = COLOUR_CORRELATION.T
         return constants
 
-    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+    def unbounded(
+        self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]
+    ) -> Array:
+        """(images, channels, height, width) before colours are correlated and bounded by a sigmoid."""
         spectrum = parameters * constants["scale"]
-        return _correlated(ops, ops.irfft2(spectrum[:, 0], spectrum[:, 1], shape[:2]), constants)
+        return ops.irfft2(spectrum[:, 0], spectrum[:, 1], shape[:2])
 
-    def display(self, ops: Ops, images: Array) -> Array:
-        return ops.clip(images, 0.0, 1.0)
+    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+        return correlated(ops, self.unbounded(ops, parameters, constants, shape), constants)
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Plain):
     """The phase of a spectrum whose magnitude is held at that of natural images: no contrast to be gained by noise.
 
     Of a start image the phase is taken, which holds its edges; contrast and mean are those of the constraint.
@@ -197,14 +219,6 @@ class Phase:
 
     decay: float = 1.0
     contrast: float = 1.0
-
-    @property
-    def white(self) -> float:
-        return 1.0
-
-    @property
-    def enlarged(self) -> int:
-        return 1
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         height, width, channels = shape
@@ -231,14 +245,11 @@ class Phase:
     def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
         magnitude = constants["magnitude"]
         image = ops.irfft2(magnitude * ops.cos(parameters), magnitude * ops.sin(parameters), shape[:2])
-        return _correlated(ops, image, constants)
-
-    def display(self, ops: Ops, images: Array) -> Array:
-        return ops.clip(images, 0.0, 1.0)
+        return correlated(ops, image, constants)
 
 
 @dataclass(frozen=True)
-class Pyramid:
+class Pyramid(Plain):
     """A sum of images, each half as large as the one before, in decorrelated colours: large shapes learn as fast.
 
     A start image is taken as it is, as the finest level, but for values below 0.01 and above 0.99.
@@ -253,14 +264,6 @@ class Pyramid:
 
     levels: int = 5
     deviation: float = 0.05
-
-    @property
-    def white(self) -> float:
-        return 1.0
-
-    @property
-    def enlarged(self) -> int:
-        return 1
 
     def _sizes(self, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
         halvings = [2**level for level in range(self.levels) if 2**level <= max(shape[:2])]
@@ -283,7 +286,10 @@ class Pyramid:
             constants["colour"] = COLOUR_CORRELATION.T
         return constants
 
-    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+    def unbounded(
+        self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]
+    ) -> Array:
+        """(images, channels, height, width) before colours are correlated and bounded by a sigmoid."""
         start, images = 0, []
         for level, (height, width) in enumerate(self._sizes(shape)):
             end = start + height * width * shape[2]
@@ -291,14 +297,14 @@ class Pyramid:
             down, across = constants[f"down {level}"], constants[f"across {level}"]
             images.append(own if level == 0 else ops.einsum("yh,nchw,xw->ncyx", down, own, across))
             start = end
-        return _correlated(ops, sum(images[1:], images[0]), constants)
+        return sum(images[1:], images[0])
 
-    def display(self, ops: Ops, images: Array) -> Array:
-        return ops.clip(images, 0.0, 1.0)
+    def image(self, ops: Ops, parameters: Array, constants: Mapping[str, Array], shape: tuple[int, int, int]) -> Array:
+        return correlated(ops, self.unbounded(ops, parameters, constants, shape), constants)
 
 
 @dataclass(frozen=True)
-class CPPN:
+class CPPN(Plain):
     """A small network from the place of a pixel to its colour: smooth, and of any resolution. Wants a rate near 0.005.
 
     It cannot start from an image.
@@ -316,10 +322,6 @@ class CPPN:
     width: int = 16
     depth: int = 6
     enlarged: int = 1
-
-    @property
-    def white(self) -> float:
-        return 1.0
 
     def _layers(self, channels: int) -> list[tuple[int, int]]:
         widths = [2, *[2 * self.width] * self.depth]
@@ -359,14 +361,11 @@ class CPPN:
                 curve = ops.tanh(x)
                 # Means and deviations for a standard normal: 0 and 0.63, 0.39 and 0.33.
                 x = ops.concatenate([curve / 0.63, (ops.square(curve) - 0.39) / 0.33], 2)
-        return _correlated(ops, ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, channels, height, width)), constants)
-
-    def display(self, ops: Ops, images: Array) -> Array:
-        return ops.clip(images, 0.0, 1.0)
+        return correlated(ops, ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, channels, height, width)), constants)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Masked:
+class Masked(Plain):
     """An image that is optimized inside of a mask, and stays what is given around it.
 
     Attributes:
@@ -380,6 +379,10 @@ class Masked:
     inside: Parameterization
     mask: Float64
     around: Float64
+
+    def __post_init__(self) -> None:
+        if self.inside.alpha:
+            raise InvalidInput("what a mask lets through is opaque: put the mask inside, as Alpha(Masked(...))")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masked) and self._identity() == other._identity()
@@ -398,8 +401,8 @@ class Masked:
         return self.inside.white
 
     @property
-    def enlarged(self) -> int:
-        return 1
+    def couples(self) -> bool:
+        return self.inside.couples
 
     def initial(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Float64:
         return self.inside.initial(rng, shape)

@@ -47,6 +47,8 @@ class Recipe:
         size: height and width in pixels, if the call gives none.
         preprocess: whether the model's own preprocessing is applied to the image. Otherwise the model gets the values
             of the image.
+        importance: whether it is kept how much each pixel mattered, see
+            :attr:`agnostic.visualization.images.Images.importance`. The image does not depend on it.
 
     Example:
         >>> import dataclasses
@@ -61,6 +63,7 @@ class Recipe:
     steps: int
     size: int
     preprocess: bool = True
+    importance: bool = False
 
     def __post_init__(self) -> None:
         if not (is_count(self.steps) and is_count(self.size)):
@@ -177,7 +180,8 @@ def maco(**changes: Any) -> Recipe:
     The authors' code looks at 32 crops per step, of half the image's side at first and a twentieth at last, and takes
     steps of 1.0 in images of 512 pixels and more. Two crops per step cannot average over views that small: each pulls
     all phases towards its own part of the image, and the objective hardly rises. So crops stay at half the side, where
-    the authors' begin, and a step is 0.2 radian.
+    the authors' begin, and a step is 0.2 radian. The importance of pixels is kept, for
+    :meth:`agnostic.visualization.images.Images.faded`.
 
     Args:
         **changes: fields of :class:`Recipe` with new values.
@@ -198,7 +202,9 @@ def maco(**changes: Any) -> Recipe:
         >>> ag.visualize(model, ag.objectives.channel("conv", 0), recipe=recipe, size=16).shape
         (1, 16, 16, 3)
     """
-    return _changed(Recipe("maco", Phase(), Crops(noise=0.08), AdamAscent(0.2), steps=256, size=224), changes)
+    return _changed(
+        Recipe("maco", Phase(), Crops(noise=0.08), AdamAscent(0.2), steps=256, size=224, importance=True), changes
+    )
 
 
 _RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (fourier, classic, jitter, maco)}

@@ -519,3 +519,24 @@ class TotalVariation(Term):
         x = view.pixels
         down = ops.mean(ops.abs(x[:, 1:] - x[:, :-1]), axis=(1, 2, 3))
         return down + ops.mean(ops.abs(x[:, :, 1:] - x[:, :, :-1]), axis=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Opacity(Term):
+    """The mean alpha of the whole image, whatever part of it a view shows.
+
+    Source: Mordvintsev et al., "Differentiable Image Parameterizations", Distill, 2018, section "Transparency".
+
+    Example:
+        >>> ag.objectives.opacity().labels()
+        ('opacity',)
+    """
+
+    sees_alpha = True
+
+    def labels(self) -> tuple[str, ...]:
+        return ("opacity",)
+
+    def score(self, ops: Ops, view: View) -> Array:
+        next(view.arrays)
+        return view.opacity

@@ -151,12 +151,17 @@ def _measured(
 
 
 def _check_views(objective: Objective, recipe: Recipe) -> None:
-    """Raise InvalidInput where places are compared with places, and the recipe's views move them far."""
+    """Raise InvalidInput where the recipe does not fit: its views move places far, or its images have no alpha."""
     term = next((term for term in objective.terms() if term.keeps_places), None)
     if term is not None and not recipe.views.keeps_places:
         raise InvalidInput(
             f"{term.labels()[0]!r} compares places of the image with those of a photo, which the random crops of "
             f"{recipe.name!r} move: use recipe='jitter'"
+        )
+    if not recipe.image.alpha and any(term.sees_alpha for term in objective.terms()):
+        raise InvalidInput(
+            f"the images of {recipe.name!r} are opaque, so they have no opacity: use a recipe with an alpha, such as "
+            "fourier(image=Alpha()), with Alpha of agnostic.visualization.layered"
         )
 
 
@@ -326,11 +331,14 @@ def visualize(
     pixels = np.empty((ascent.count, *ascent.shown), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
     remarks: list[str] = []
+    importance = np.empty((ascent.count, *ascent.shape[:2]), np.float32) if ascent.recipe.importance else None
     for climbed in backend[ASCENT].ascend(model, ascent, settings):
         images = climbed.images
         pixels[images.start : images.stop] = climbed.pixels
         scores[:, images.start : images.stop] = climbed.scores
         remarks += remarks_on(ascent, climbed)
+        if importance is not None:
+            importance[images.start : images.stop] = climbed.importance
     labels = ascent.objective.labels()
     check_reached(labels, remarks)
-    return Images.of(pixels, labels, scores, ascent.recipe, remarks)
+    return Images.of(pixels, labels, scores, ascent.recipe, remarks, importance)

@@ -25,7 +25,7 @@ from agnostic.errors import InvalidInput
 from agnostic.ops import Array
 from agnostic.patching import Replacement
 from agnostic.text import counted
-from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite
+from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite, is_coupled, pixel_importance
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
@@ -67,7 +67,7 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
             "use dtype='float32', or the torch backend for float64"
         )
     dtype = settings.dtype or choose_dtype(model, keras.config.backend())
-    size = ascent.count if ascent.objective.coupled else settings.micro_batch or choose_micro_batch(ascent, dtype)
+    size = ascent.count if is_coupled(ascent) else settings.micro_batch or choose_micro_batch(ascent, dtype)
     # Micro-batches of one size are compiled once.
     size = math.ceil(ascent.count / math.ceil(ascent.count / size))
     device = usable_device(settings.device) if settings.device else None
@@ -161,7 +161,7 @@ def _climbed(
         return network.data(array)
 
     parameters = filled(ascent.initial(images))
-    state = ascent.recipe.update.initial_state(parameters)
+    state = ascent.recipe.update.initial_state(parameters), network.importance(parameters)
     schedule = {
         name: filled(array, 1, views) if array.ndim > 1 else network.data(array)
         for name, array in ascent.schedule(images).items()
@@ -197,6 +197,7 @@ def _climbed(
         scores[:, :count].astype(np.float64),
         np.asarray(reached.any(0))[:count],
         parts[:count] if parts.shape[1] else None,
+        ops.numpy(state[1])[:count].astype(np.float32) if ascent.recipe.importance else None,
     )
     return climbed, finite[:, :count]
 
@@ -263,21 +264,35 @@ class Network:
         return self.ops.cast(value, self._dtype) if variable.dtype == "float32" and variable._autocast else value
 
     # Functions of one step ------------------------------------------------------------------------------------------
-    def probe(self, parameters: Array) -> Array:
-        """Zeros that are added to what the network is given, (images * views, H, W, C).
+    def probes(self, parameters: Array) -> tuple[Array, Array]:
+        """Zeros that are added to what the network is given, (images * views, H, W, C), and to the images.
 
-        Their gradient is what the network passes back, without what regularizers do to the same pixels.
+        Their gradients are what the network passes back, without what regularizers do to the same pixels, and what
+        tells the importance of pixels.
         """
-        return keras.ops.zeros((parameters.shape[0] * self.ascent.views, *self.ascent.shape), "float32")
+        count, (height, width, channels) = parameters.shape[0], self.ascent.shape
+        of_images = (count, height, width, self.ascent.shown[2]) if self.ascent.recipe.importance else (count, 0)
+        return (
+            keras.ops.zeros((count * self.ascent.views, height, width, channels), "float32"),
+            keras.ops.zeros(of_images, "float32"),
+        )
 
-    def score(self, point: tuple[Array, Array], now: Mapping[str, Array], data: Data) -> Array:
-        """(images,): the objective, of the images' parameters and a :meth:`probe`."""
-        parameters, probe = point
+    def importance(self, parameters: Array) -> Array:
+        """The importance of pixels before the first step, (images, H, W); nothing where it is not kept."""
+        shape = self.ascent.shape[:2] if self.ascent.recipe.importance else (0, 0)
+        return keras.ops.zeros((parameters.shape[0], *shape), "float32")
+
+    def score(self, point: tuple[Array, Array, Array], now: Mapping[str, Array], data: Data) -> Array:
+        """(images,): the objective, of the images' parameters and the :meth:`probes`."""
+        parameters, probe, added = point
 
         def forward(inputs: Array) -> Mapping[str, Tap]:
             return self._forward(inputs + probe, data)
 
-        return self.ascent.score(self.ops, forward, parameters, now, data["arrays"], data["constants"])
+        return self.ascent.score(
+            self.ops, forward, parameters, now, data["arrays"], data["constants"],
+            added if self.ascent.recipe.importance else None,
+        )  # fmt: skip
 
     def parts_reached(self, parameters: Array, probe: Array, now: Mapping[str, Array], data: Data) -> Array:
         """(images, parts): whether a gradient of each part of the objective comes back; none where there is one part.
@@ -299,16 +314,22 @@ class Network:
         found = [differentiate(functools.partial(score, i), (parameters, probe))[1][1] for i in range(parts)]
         return keras.ops.stack([self.reached(received) for received in found], 1)
 
-    def update(self, parameters: Array, gradient: Array, state: Any, now: Mapping[str, Array]) -> tuple[Array, Any]:
-        """New parameters and state."""
-        return self.ascent.update(self.ops, parameters, gradient, state, now)
+    def update(
+        self, parameters: Array, gradient: Array, of_pixels: Array, state: Any, now: Mapping[str, Array]
+    ) -> tuple[Array, Any]:
+        """New parameters and state: that of the rule, and the importance of pixels."""
+        own, weights = state
+        parameters, own = self.ascent.update(self.ops, parameters, gradient, own, now)
+        if self.ascent.recipe.importance:
+            weights = weights + pixel_importance(self.ops, of_pixels)
+        return parameters, (own, weights)
 
     def finite(self, gradient: Array) -> Array:
         """(images,): whether the gradient is finite; a sum is only if all its terms are."""
         return self.ops.isfinite(self.ops.sum(gradient, tuple(range(1, len(gradient.shape)))))
 
     def reached(self, received: Array) -> Array:
-        """(images,): whether any number of the gradient of a :meth:`probe` differs from zero."""
+        """(images,): whether any number of the gradient of the first of the :meth:`probes` differs from zero."""
         rows = self.ops.reshape(received, (received.shape[0] // self.ascent.views, -1))
         return self.ops.max(self.ops.abs(rows), 1) != 0
 

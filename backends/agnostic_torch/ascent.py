@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import held
-from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite
+from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite, is_coupled, pixel_importance
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_torch.devices import usable_device
@@ -58,7 +58,7 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     dtype: torch.dtype = getattr(torch, settings.dtype) if settings.dtype else choose_dtype(model, device)
     memory_format = torch.contiguous_format if settings.memory_format == "contiguous" else torch.channels_last
     size = settings.micro_batch or choose_micro_batch(ascent, dtype, device)
-    if ascent.objective.coupled:
+    if is_coupled(ascent):
         size = ascent.count
     # float32 that was asked for by name is not TF32.
     exact = settings.dtype == "float32" and torch.cuda.is_available()
@@ -326,17 +326,19 @@ class _Loop:
         history = torch.empty(ascent.steps, len(self.images), dtype=parameters.dtype, device=parameters.device)
         finite = torch.ones(ascent.steps, len(self.images), dtype=torch.bool, device=parameters.device)
         parts, seen = self._parts_reached(parameters, {name: a[0] for name, a in schedule.items()}), 0
+        weights, added = self._importance(parameters)
         for step in range(ascent.steps):
             now = {name: a[step] for name, a in schedule.items()}
             parameters = parameters.detach().requires_grad_()
             with torch.enable_grad():
-                scores = ascent.score(ops, self._forward, parameters, now, self.arrays, self.constants)
-            gradient = _gradient(scores, parameters)
+                scores = ascent.score(ops, self._forward, parameters, now, self.arrays, self.constants, added)
+            gradient, *of_pixels = _gradients(scores, parameters, *(() if added is None else (added,)))
             history[step] = scores.detach()
             # A sum is finite only if all its terms are, and costs one pass without a temporary.
             finite[step] = gradient.flatten(1).sum(1).isfinite()
             with torch.no_grad():
                 parameters, state = ascent.update(ops, parameters, gradient, state, now)
+                weights = weights if added is None else weights + pixel_importance(ops, *of_pixels)
             if settings.on_step is not None:
                 settings.on_step(len(self.images))
             done = step + 1
@@ -353,7 +355,17 @@ class _Loop:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
         scores, reached = history.double().cpu().numpy(), self.reached.cpu().numpy()
-        return Climbed(self.images, self._pixels(parameters), scores, reached, parts)
+        importance = None if added is None else ops.numpy(weights).astype(np.float32)
+        return Climbed(self.images, self._pixels(parameters), scores, reached, parts, importance)
+
+    def _importance(self, parameters: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The importance of pixels before the first step, and what is added to the images for it; None for none."""
+        height, width, _ = self.ascent.shape
+        weights = parameters.new_zeros(len(self.images), height, width)
+        if not self.ascent.recipe.importance:
+            return weights, None
+        shown = self.ascent.shown[2]
+        return weights, parameters.new_zeros(len(self.images), height, width, shown).requires_grad_()
 
     def _pixels(self, parameters: Tensor) -> npt.NDArray[np.float32]:
         with torch.no_grad():
@@ -368,7 +380,7 @@ class _Loop:
             scores = self.ascent.part_scores(
                 self.ops, self._forward, parameters.detach().requires_grad_(), now, self.arrays, self.constants
             )
-            gradients = [_gradient(x, self.inputs, keep=True) for x in scores]
+            gradients = [_gradients(x, self.inputs, keep=True)[0] for x in scores]
         found = [(x != 0).reshape(len(self.images), -1).any(1) for x in gradients]
         reached: npt.NDArray[np.bool_] = torch.stack(found, 1).cpu().numpy()
         return reached
@@ -488,15 +500,15 @@ class _CutRun:
         return hook
 
 
-def _gradient(values: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:
-    """The gradient of the sum of some values for ``x``; zeros where nothing connects them.
+def _gradients(values: Tensor, *x: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
+    """The gradients of the sum of some values for each ``x``; zeros where nothing connects them.
 
     Args:
         keep: what connects them, for another gradient.
     """
     if not values.requires_grad:
-        return torch.zeros_like(x)
-    return torch.autograd.grad(values.sum(), x, retain_graph=keep, allow_unused=True, materialize_grads=True)[0]
+        return tuple(map(torch.zeros_like, x))
+    return torch.autograd.grad(values.sum(), x, retain_graph=keep, allow_unused=True, materialize_grads=True)
 
 
 def _is_affine(module: nn.Module) -> bool:

@@ -67,6 +67,7 @@ def energy(ops: Any, taps: Any) -> Any:
 
 def others() -> dict[str, Any]:
     """Recipes of other parameterizations and views than the named ones have."""
+    from agnostic.visualization.layered import Alpha, Shared
     from agnostic.visualization.parameterization import CPPN, Fourier, Masked, Pyramid
     from agnostic.visualization.robustness import Jitter, Tiles
 
@@ -78,6 +79,8 @@ def others() -> dict[str, Any]:
         "mask": ag.recipes.fourier(image=Masked(Fourier(), mask, photographs(SIZE)[0] / 255)),
         "tiles": ag.recipes.fourier(views=Tiles()),
         "blur": ag.recipes.fourier(views=Jitter(blur=1.0)),
+        "alpha": ag.recipes.fourier(image=Alpha()),
+        "shared": ag.recipes.fourier(image=Shared(coarser=(2, 8))),
     }
 
 
@@ -310,8 +313,8 @@ def _keras_step(model: Model, ascent: Any, dtype: str) -> tuple[Array, Array]:
     }
     now = {key: network.data(array)[0] for key, array in ascent.schedule(images).items()}
     parameters = network.data(ascent.initial(images))
-    value, (gradient, _) = engines.current().value_and_gradient(
-        lambda point: network.score(point, now, data), (parameters, network.probe(parameters))
+    value, (gradient, *_) = engines.current().value_and_gradient(
+        lambda point: network.score(point, now, data), (parameters, *network.probes(parameters))
     )
     return network.ops.numpy(value), network.ops.numpy(gradient)
 
@@ -338,6 +341,8 @@ def ascents(
         yield f"{name}, images", np.asarray(images)
         yield f"{name}, scores", images.scores
         yield f"{name}, mosaic", ag.mosaic(np.asarray(images), columns=2)
+        if images.importance is not None:
+            yield f"{name}, importance", images.importance
 
 
 def explanations(model: Model) -> Iterator[tuple[str, Array]]:

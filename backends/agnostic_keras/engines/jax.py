@@ -121,20 +121,20 @@ def climber(network: Any) -> Callable[..., Any]:
 
     @jax.jit
     def compiled(parameters: Array, state: Any, schedule: Any, data: Any) -> tuple[Array, ...]:
-        probe = network.probe(parameters)
+        probes = network.probes(parameters)
 
         def step(carry: tuple[Array, Any], now: Any) -> tuple[tuple[Array, Any], tuple[Array, ...]]:
             parameters, state = carry
-            scores, (gradient, received) = value_and_gradient(
-                lambda point: network.score(point, now, data), (parameters, probe)
+            scores, (gradient, received, of_pixels) = value_and_gradient(
+                lambda point: network.score(point, now, data), (parameters, *probes)
             )
             seen = scores, network.finite(gradient), network.reached(received)
-            return network.update(parameters, gradient, state, now), seen
+            return network.update(parameters, gradient, of_pixels, state, now), seen
 
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
-        parts = network.parts_reached(parameters, probe, first, data)
+        parts = network.parts_reached(parameters, probes[0], first, data)
         (parameters, state), seen = lax.scan(step, (parameters, state), schedule)
-        parts |= network.parts_reached(parameters, probe, last, data)
+        parts |= network.parts_reached(parameters, probes[0], last, data)
         return network.display(parameters, data), parameters, state, *seen, parts
 
     return compiled

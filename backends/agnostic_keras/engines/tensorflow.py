@@ -124,25 +124,25 @@ def climber(network: Any) -> Callable[..., Any]:
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def compiled(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Tensor, ...]:
         steps = next(iter(schedule.values())).shape[0]
-        probe = network.probe(parameters)
+        probes = network.probes(parameters)
 
         def step(t: Tensor, parameters: Tensor, state: Any, seen: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
             now = tf.nest.map_structure(lambda x: x[t], schedule)
-            values, (gradient, received) = value_and_gradient(
-                lambda point: network.score(point, now, data), (parameters, probe)
+            values, (gradient, received, of_pixels) = value_and_gradient(
+                lambda point: network.score(point, now, data), (parameters, *probes)
             )
-            parameters, state = network.update(parameters, gradient, state, now)
+            parameters, state = network.update(parameters, gradient, of_pixels, state, now)
             now_seen = values, network.finite(gradient), network.reached(received)
             return t + 1, parameters, state, tuple(all_.write(t, x) for all_, x in zip(seen, now_seen, strict=True))
 
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
-        parts = network.parts_reached(parameters, probe, first, data)
+        parts = network.parts_reached(parameters, probes[0], first, data)
         seen = tuple(tf.TensorArray(dtype, steps) for dtype in (parameters.dtype, tf.bool, tf.bool))
         _, parameters, state, seen = tf.while_loop(
             lambda t, *_: t < steps, step, (tf.constant(0), parameters, state, seen),
             parallel_iterations=1, maximum_iterations=steps,
         )  # fmt: skip
-        parts |= network.parts_reached(parameters, probe, last, data)
+        parts |= network.parts_reached(parameters, probes[0], last, data)
         return network.display(parameters, data), parameters, state, *(x.stack() for x in seen), parts
 
     climb: Callable[..., Any] = compiled

@@ -127,7 +127,7 @@ def programs() -> Any:
 
 
 def _score(network: Any, now: Any, data: Any, point: Any) -> Any:
-    """The score of a step's parameters and probe; the point comes last, for partial."""
+    """The score of a step's parameters and probes; the point comes last, for partial."""
     return network.score(point, now, data)
 
 
@@ -139,18 +139,18 @@ def climber(network: Any) -> Callable[..., Any]:
     """
 
     def climb(parameters: Tensor, state: Any, schedule: Any, data: Any) -> tuple[Any, ...]:
-        seen, probe = [], network.probe(parameters)
+        seen, probes = [], network.probes(parameters)
         first, last = ({name: array[t] for name, array in schedule.items()} for t in (0, -1))
         with eagerly():
-            parts = network.parts_reached(parameters, probe, first, data)
+            parts = network.parts_reached(parameters, probes[0], first, data)
             for t in range(len(next(iter(schedule.values())))):
                 now = {name: array[t] for name, array in schedule.items()}
                 score = functools.partial(_score, network, now, data)
-                values, (gradient, received) = value_and_gradient(score, (parameters, probe))
+                values, (gradient, received, of_pixels) = value_and_gradient(score, (parameters, *probes))
                 with torch.no_grad():
-                    parameters, state = network.update(parameters, gradient, state, now)
+                    parameters, state = network.update(parameters, gradient, of_pixels, state, now)
                     seen.append((values, network.finite(gradient), network.reached(received)))
-            parts = parts | network.parts_reached(parameters, probe, last, data)
+            parts = parts | network.parts_reached(parameters, probes[0], last, data)
             with torch.no_grad():
                 stacked = (torch.stack(x) for x in zip(*seen, strict=True))
                 return network.display(parameters, data), parameters, state, *stacked, parts
