@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agnostic.extract.verb import extract
     from agnostic.gradients import gradients
     from agnostic.models.attached import set_card
+    from agnostic.models.ensemble import ensemble
     from agnostic.models.load import load
     from agnostic.port.verb import Ported, port
     from agnostic.program.custom import CustomOperator, custom_operator
@@ -56,6 +57,7 @@ __all__ = [
     "compare",
     "custom_operator",
     "data",
+    "ensemble",
     "explain",
     "extract",
     "gradients",
@@ -97,6 +99,7 @@ _WHERE = {
     "capture": "agnostic.taps.verbs:capture",
     "compare": "agnostic.compare.verbs:compare",
     "data": "agnostic.data",
+    "ensemble": "agnostic.models.ensemble:ensemble",
     "explain": "agnostic.attribution.verb:explain",
     "extract": "agnostic.extract.verb:extract",
     "gradients": "agnostic.gradients:gradients",

@@ -180,3 +180,21 @@ def test_mistakes_are_one_sentence() -> None:
         with pytest.raises((InvalidInput, UnknownName), match=said) as caught:
             draw(model, ag.objectives.neuron(layer, 0), **options)
         assert "\n" not in str(caught.value)
+
+
+def test_an_ensemble_is_the_mean_of_its_members_each_in_its_own_range() -> None:
+    members = []
+    for mean in (0.5, 0.2):
+        image = keras.Input((None, None, 3))
+        out = kl.Dense(3, name="head")(kl.GlobalAveragePooling2D()(kl.Conv2D(4, 3, activation="tanh")(image)))
+        members.append(keras.Model(image, out, name=f"net{mean * 10:.0f}"))
+        ag.set_card(members[-1], {"mean": mean, "std": 0.5, "range": [0, 1], "class_names": ["cat", "dog", "owl"]})
+    both = ag.ensemble(members)
+    photo = np.random.default_rng(0).random((2, 12, 16, 3)).astype(np.float32)
+    found = keras.ops.convert_to_numpy(both(ag.prepare(both, photo)))
+    each = [keras.ops.convert_to_numpy(x(ag.prepare(x, photo))) for x in members]
+    # A mean of two numbers, and the preprocessing in another order of the same two operations: a few roundings.
+    np.testing.assert_allclose(found, np.mean(each, 0), rtol=0, atol=8 * np.finfo(np.float32).eps)
+    images = draw(both, ag.objectives.logit("owl") + ag.objectives.logit(0, layer="net2.head"), steps=2)
+    assert images.labels[0].startswith("owl + ")
+    assert images.scores[-1] > images.scores[0]
