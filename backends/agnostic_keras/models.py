@@ -403,7 +403,7 @@ def _card_in(path: Path) -> ModelCard | None:
 
 
 # Ensembles ----------------------------------------------------------------------------------------------------------
-class _Prepared(keras.layers.Layer):  # type: ignore[misc]
+class _Prepared(keras.layers.Layer):
     """Images in [0, 1] in the range of a model."""
 
     def __init__(self, preprocessing: Preprocessing, axes: str, **options: Any) -> None:
