@@ -46,7 +46,7 @@ def _log_softmax(x: Array, axis: int = -1) -> Array:
 
 def _relu(x: Array, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0) -> Array:
     """The general form of Keras' ReLU layer."""
-    y = np.where(x >= threshold, x, negative_slope * (x - threshold))
+    y = np.where(x >= threshold, x, negative_slope * (x - threshold)) + 0.0  # no -0, by which a division is -inf
     return y if max_value is None else np.minimum(y, max_value)
 
 

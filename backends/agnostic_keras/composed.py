@@ -6,6 +6,7 @@ Each function takes an operation, with its options as attributes, and the symbol
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from keras import ops
 
 from agnostic.tables import filling
-from agnostic_keras.operations import Unreadable
+from agnostic_keras import engines
+from agnostic_keras.operations import Unreadable, window_of
 
 Composed = Callable[..., Any]
 COMPOSED: dict[str, Composed] = {}
@@ -104,16 +106,9 @@ def _sinc(op: Any, x: Any) -> Any:
     return ops.where(ops.equal(x, 0), 1.0, ops.sin(turn) / turn)
 
 
-@composes("Angle", "Imag", "Isreal")
-def _of_real(op: Any, x: Any) -> Any:
-    if "complex" in x.dtype:
-        raise Unreadable("is not translated for complex numbers")
-    match type(op).__name__:
-        case "Angle":
-            return ops.where(x < 0, math.pi, 0.0)
-        case "Imag":
-            return ops.zeros_like(x)
-    return ops.ones_like(x, dtype="bool")
+@composes("Isreal")
+def _is_real(op: Any, x: Any) -> Any:
+    return ops.equal(ops.imag(x), 0) if "complex" in x.dtype else ops.ones_like(x, dtype="bool")
 
 
 @composes("UnravelIndex")
@@ -165,30 +160,47 @@ def _running_known(op: Any, x: Any) -> Any:
     return ops.cumprod(ops.where(ops.isnan(x), 1, x), axis=op.axis)
 
 
-@composes("Quantile", "Percentile", "Median")
+@composes("Quantile", "Percentile", "Median", "Nanquantile", "Nanpercentile", "Nanmedian")
 def _quantile(op: Any, x: Any, q: Any = 0.5) -> Any:
     """Between the two numbers of the sorted ones that are nearest to the place q (n - 1)."""
+    name = type(op).__name__
     if isinstance(q, keras.KerasTensor):
         raise Unreadable("at shares that depend on the data")
     shares = np.asarray(ops.convert_to_numpy(q) if ops.is_tensor(q) else q, float)
-    shares = shares / 100 if type(op).__name__ == "Percentile" else shares
+    shares = shares / 100 if name.lower().endswith("percentile") else shares
     rank = len(x.shape)
     axes = range(rank) if op.axis is None else op.axis if isinstance(op.axis, list | tuple) else (op.axis,)
     along = [axis % rank for axis in axes]
     rest = [axis for axis in range(rank) if axis not in along]
     n = math.prod(x.shape[axis] for axis in along)
     turned = ops.reshape(ops.transpose(x, (*rest, *along)), (*(x.shape[a] for a in rest), n))
-    line = ops.sort(ops.cast(turned, op.compute_output_spec(x, *([] if q is None or _is_median(op) else [q])).dtype))
+    given = [] if name.lower().endswith("median") else [q]
+    line = ops.cast(turned, op.compute_output_spec(x, *given).dtype)
+    between = _between_known if name.startswith("Nan") else _between
+    line = line if name.startswith("Nan") else ops.sort(line)
     kept = [1 if a in along else x.shape[a] for a in range(rank)] if op.keepdims else [x.shape[a] for a in rest]
-    found = [ops.reshape(_between(line, share * (n - 1), op), kept) for share in shares.reshape(-1)]
+    found = [ops.reshape(between(line, float(share), op), kept) for share in shares.reshape(-1)]
     return found[0] if shares.ndim == 0 else ops.stack(found, axis=0)
 
 
-def _is_median(op: Any) -> bool:
-    return type(op).__name__ == "Median"
+def _between_known(line: Any, share: float, op: Any) -> Any:
+    """As :func:`_between`, of the numbers that are some: the places depend on how many."""
+    missing = ops.isnan(line)
+    count = ops.sum(ops.cast(ops.logical_not(missing), line.dtype), axis=-1, keepdims=True)
+    line, place = ops.sort(ops.where(missing, math.inf, line)), ops.maximum(share * (count - 1), 0.0)
+    low, high = ops.floor(place), ops.ceil(place)
+    at = {"lower": low, "higher": high, "nearest": ops.round(place)}
+    method = getattr(op, "method", "linear")
+    if method in at:
+        found = ops.take_along_axis(line, ops.cast(at[method], "int32"), axis=-1)
+    else:
+        first, second = (ops.take_along_axis(line, ops.cast(x, "int32"), axis=-1) for x in (low, high))
+        found = (first + second) / 2 if method == "midpoint" else first + (second - first) * (place - low)
+    return ops.where(count > 0, found, math.nan)
 
 
-def _between(line: Any, place: float, op: Any) -> Any:
+def _between(line: Any, share: float, op: Any) -> Any:
+    place = share * (line.shape[-1] - 1)
     low, high = line[..., math.floor(place)], line[..., math.ceil(place)]
     match getattr(op, "method", "linear"):
         case "lower":
@@ -215,6 +227,32 @@ def _signal_to_noise(op: Any, a: Any, b: Any) -> Any:
     return 20 * math.log10(op.max_val) - 10 * ops.log10(ops.mean(ops.square(a - b)))
 
 
+@composes("Histogram")
+def _histogram(op: Any, x: Any) -> Any:
+    low, high = op.range or (ops.min(x), ops.max(x))
+    edges = ops.stack([low + (high - low) * (i / op.bins) for i in range(op.bins + 1)])
+    edges = ops.cast(edges, x.dtype)
+    last = np.arange(op.bins) == op.bins - 1
+    column = ops.expand_dims(x, -1)
+    below = ops.logical_or(column < _at(edges, 0, slice(1, None)), ops.logical_and(last, ops.equal(column, edges[-1])))
+    inside = ops.logical_and(column >= _at(edges, 0, slice(None, -1)), below)
+    return ops.sum(ops.cast(inside, x.dtype), axis=0), edges
+
+
+# Distances ------------------------------------------------------------------------------------------------------------
+@composes("CDist")
+def _distances(op: Any, x: Any, y: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(ops.expand_dims(x, -2) - ops.expand_dims(y, -3)), axis=-1))
+
+
+@composes("Normalize")
+def _normalized(op: Any, x: Any) -> Any:
+    tiny = keras.config.epsilon() if op.epsilon is None else op.epsilon
+    if op.order == 2:
+        return x * ops.minimum(ops.rsqrt(ops.sum(ops.square(x), axis=op.axis, keepdims=True)), 1.0 / tiny)
+    return x / ops.maximum(ops.norm(x, ord=op.order, axis=op.axis, keepdims=True), tiny)
+
+
 # Losses ---------------------------------------------------------------------------------------------------------------
 @composes("BinaryCrossentropy")
 def _binary_entropy(op: Any, target: Any, output: Any) -> Any:
@@ -236,6 +274,64 @@ def _entropy(op: Any, target: Any, output: Any) -> Any:
         tiny = keras.config.epsilon()
         logs = ops.log(ops.clip(output / ops.sum(output, axis=op.axis, keepdims=True), tiny, 1 - tiny))
     return -ops.sum(target * logs, axis=op.axis)
+
+
+@composes("CTCDecode")
+def _decoded(op: Any, inputs: Any, lengths: Any) -> Any:
+    """The likeliest class at each time, repetitions once and blanks left out; what is left stands first, then -1."""
+    if op.strategy != "greedy":
+        raise Unreadable(f"has strategy={op.strategy!r}")
+    classes, times = inputs.shape[-1], np.arange(inputs.shape[1], dtype="int32")
+    blank = classes - 1 if op.mask_index is None else op.mask_index
+    beyond = ops.greater_equal(times, ops.expand_dims(ops.cast(lengths, "int32"), -1))
+    places = ops.where(beyond, blank, ops.cast(ops.argmax(inputs, axis=-1), "int32"))
+    scores = -ops.sum(ops.where(beyond, 0.0, ops.max(inputs, axis=-1)), axis=1, keepdims=True)
+    if op.merge_repeated:
+        again = ops.equal(places[:, 1:], places[:, :-1])
+        rest = ops.where(again, blank, places[:, 1:])
+        places = ops.concatenate([places[:, :1], rest], axis=1)
+    gone = ops.equal(places, blank)
+    order = ops.argsort(ops.where(gone, len(times), times), axis=-1)
+    found = ops.take_along_axis(ops.where(gone, -1, places), order, axis=-1)
+    return ops.cast(ops.expand_dims(found, 0), "int32"), scores
+
+
+# Matrices -------------------------------------------------------------------------------------------------------------
+def _turned(x: Any) -> Any:
+    return ops.swapaxes(x, -1, -2)
+
+
+def _smallest(s: Any, x: Any, least: float | None) -> Any:
+    """Singular values below this share of the largest are rounding errors, if nobody says otherwise."""
+    share = max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if least is None else least
+    return s[..., :1] * share
+
+
+@composes("Pinv")
+def _pseudo_inverse(op: Any, x: Any) -> Any:
+    u, s, v = ops.svd(x, full_matrices=False)
+    kept = s > _smallest(s, x, op.rcond)
+    inverse = ops.where(kept, 1.0 / ops.where(kept, s, 1.0), 0.0)
+    return ops.matmul(_turned(v) * ops.expand_dims(inverse, -2), _turned(u))
+
+
+@composes("Lstsq")
+def _least_squares(op: Any, a: Any, b: Any) -> Any:
+    columns = b if len(b.shape) > 1 else ops.expand_dims(b, -1)
+    found = ops.matmul(ops.pinv(a, op.rcond), columns)
+    return found if len(b.shape) > 1 else found[..., 0]
+
+
+@composes("MatrixRank")
+def _rank(op: Any, x: Any) -> Any:
+    _, s, _ = ops.svd(x, full_matrices=False)
+    return ops.sum(ops.cast(s > (_smallest(s, x, None) if op.tol is None else op.tol), "int32"), axis=-1)
+
+
+@composes("CholeskyInverse")
+def _inverse_of_factor(op: Any, x: Any) -> Any:
+    factor = _turned(ops.triu(x)) if op.upper else ops.tril(x)
+    return ops.inv(ops.matmul(factor, _turned(factor)))
 
 
 # Arrays ---------------------------------------------------------------------------------------------------------------
@@ -322,6 +418,77 @@ def _frames(op: Any, x: Any) -> Any:
     return ops.take(x, places, axis=-1)
 
 
+@composes("ISTFT")
+def _signal(op: Any, x: Any) -> Any:
+    """Frames back at their places, each times the window over the sum of its squares at each place."""
+    frames = ops.irfft(x, op.fft_length)
+    *batch, count, length = frames.shape
+    start = length // 2 if op.center else 0
+    stop = op.length + start if op.length is not None else op.sequence_stride * (count - 1) + length - start
+    if op.window is not None:
+        frames = frames * _synthesis(op, length, count).astype(frames.dtype)
+    flat = ops.reshape(ops.swapaxes(frames, -1, -2), (-1, length, count))
+    whole = op.sequence_stride * (count - 1) + length
+    signal = ops.fold(flat, (1, whole), (1, length), stride=(1, op.sequence_stride))
+    return ops.reshape(signal, (*batch, whole))[..., start:stop]
+
+
+def _synthesis(op: Any, length: int, count: int) -> Any:
+    """By the sum of the frames that lie over each place, if the engine knows it; else by that of the middle.
+
+    Source: Keras 3, ``keras.ops.istft``: torch.istft, and TensorFlow's ``inverse_stft_window_fn``.
+    """
+    window, step = window_of(op, op.sequence_length), op.sequence_stride
+    before = (length - op.sequence_length) // 2
+    window = np.pad(window, (before, length - op.sequence_length - before))
+    centred = op.center and op.sequence_length == length
+    if {"always": True, "centred": centred, "never": False}[engines.current().EXACT_FRAMES]:
+        total = np.zeros(step * (count - 1) + length)
+        for i in range(count):
+            total[i * step : i * step + length] += window**2
+        total = np.where(total > 1e-11, total, 1.0)
+        return np.stack([window / total[i * step : i * step + length] for i in range(count)])
+    return window / _folded(window**2, step)
+
+
+def _folded(x: Any, step: int) -> Any:
+    """The sum of all numbers that are a multiple of so many places away, at each place."""
+    return np.array([x[i % step :: step].sum() for i in range(len(x))])
+
+
+@composes("Correlate")
+def _correlated(op: Any, a: Any, b: Any) -> Any:
+    """Sums of products with the second signal at each place where it meets the first."""
+    n, m = a.shape[0], b.shape[0]
+    dtype = op.compute_output_spec(a, b).dtype
+    a, b = ops.cast(a, dtype), ops.cast(b, dtype)
+    kernel, padded = ops.reshape(b, (m, 1, 1)), ops.pad(a, ((m - 1, m - 1),))
+    every = ops.conv(ops.reshape(padded, (1, -1, 1)), kernel, data_format="channels_last")
+    every = ops.reshape(every, (-1,))
+    length = {"valid": max(n, m) - min(n, m) + 1, "same": n if engines.current().SAME_IS_FIRST else max(n, m)}.get(
+        op.mode
+    )
+    if length is None:
+        return every
+    start = (n + m - 1 - length) // 2
+    return _at(every, 0, slice(start, start + length))
+
+
+@composes("Rearrange")
+def _rearranged(op: Any, x: Any, pattern: str, **lengths: int) -> Any:
+    """Axes are split, moved and joined. Source: Rogozhnikov, "Einops", 2022, section 3."""
+    left, right = (re.findall(r"\(.*?\)|\w+", side) for side in pattern.split("->"))
+    groups = [part.strip("()").split() for part in left]
+    sizes = dict(lengths)
+    for names, n in zip(groups, x.shape, strict=True):
+        for name in names:
+            rest = math.prod(sizes[other] for other in names if other in sizes)
+            sizes.setdefault(name, n // rest)
+    given, wanted = ([name for part in side for name in part.strip("()").split()] for side in (left, right))
+    x = ops.transpose(ops.reshape(x, [sizes[name] for name in given]), [given.index(name) for name in wanted])
+    return ops.reshape(x, [math.prod(sizes[name] for name in part.strip("()").split()) for part in right])
+
+
 @composes("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
 def _segments(op: Any, data: Any, ids: Any) -> Any:
     if op.num_segments is None:
@@ -354,11 +521,59 @@ def _scanned(op: Any, function: Any, carry: Any, xs: Any = None) -> Any:
     return carry, stacked
 
 
+@composes("AssociativeScan")
+def _running(op: Any, function: Any, elements: Any) -> Any:
+    """The first element, it with the second, and so on; Keras takes them together in another order."""
+    flat = keras.tree.flatten(elements)
+    axis, count = op.axis % len(flat[0].shape), flat[0].shape[op.axis]
+
+    def at(i: int) -> Any:
+        return keras.tree.map_structure(lambda x: _at(x, axis, slice(i, i + 1)), elements)
+
+    order = [*reversed(range(count))] if op.reverse else [*range(count)]
+    results = [at(order[0])]
+    for i in order[1:]:
+        results.append(function(results[-1], at(i)))
+    results = results[::-1] if op.reverse else results
+    return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=axis), *results)
+
+
+@composes("Cond")
+def _either(op: Any, condition: Any, first: Any, second: Any) -> Any:
+    """Both, and one of them is taken."""
+    if not isinstance(condition, keras.KerasTensor):
+        return first() if condition else second()
+    return _chosen(ops.cast(condition, "bool"), first(), second())
+
+
+def _chosen(condition: Any, first: Any, second: Any) -> Any:
+    return keras.tree.map_structure(lambda a, b: None if a is None else ops.where(condition, a, b), first, second)
+
+
 @composes("Switch")
 def _switched(op: Any, index: Any, branches: Any, *operands: Any) -> Any:
-    if not isinstance(index, int):
-        raise Unreadable("chooses by a number that depends on the data")
-    return branches[min(max(index, 0), len(branches) - 1)](*operands)
+    if not isinstance(index, keras.KerasTensor):
+        return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
+    results = [branch(*operands) for branch in branches]
+    found = results[-1]
+    for place in reversed(range(len(results) - 1)):
+        found = _chosen(index <= place, results[place], found)
+    return found
+
+
+@composes("WhileLoop")
+def _looped(op: Any, values: Any) -> Any:
+    """A loop that ends by numbers that are known."""
+    several, count = isinstance(values, list | tuple), 0
+    while op.maximum_iterations is None or count < op.maximum_iterations:
+        goes_on = op.cond(*values) if several else op.cond(values)
+        if isinstance(goes_on, keras.KerasTensor):
+            raise Unreadable("ends when the data say so")
+        if not goes_on:
+            break
+        values = op.body(*values) if several else op.body(values)
+        count += 1
+    return values
 
 
 @composes("ForiLoop")
@@ -366,3 +581,14 @@ def _counted(op: Any, value: Any) -> Any:
     for i in range(op.lower, op.upper):
         value = op.body_fun(i, value)
     return value
+
+
+# What has no translation ----------------------------------------------------------------------------------------------
+REFUSED = {
+    "Argpartition": "leaves the order of most places open, which engines fill as they like",
+    "CTCLoss": "is a loss, which no layer needs in inference",
+    "Eig": "gives complex numbers, which Keras takes for real ones",
+    "JVP": "is a derivative",
+    "View": "reads the bits of a number as another type",
+}
+"""Why an operation is refused, to complete "operation X ..."."""

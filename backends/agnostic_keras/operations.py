@@ -112,8 +112,10 @@ READERS: dict[str, Reader] = {}
 
 OWN_SHAPES = {
     "Conv", "DepthwiseConv", "BatchNorm", "Digitize", "AdaptiveAveragePool", "AdaptiveMaxPool", "DotProductAttention",
+    "Real", "Imag", "Angle", "Polar",
 }  # fmt: skip
-"""Operations for which Keras tells no shape, or a wrong one: of groups, without a scale, or of wider values."""
+"""Operations for which Keras tells no shape, or a wrong one: of groups, without a scale, of wider
+values, or of complex numbers."""
 reads = filling(READERS)
 """Make a function the reader of operations, by the names of their classes."""
 
@@ -481,7 +483,7 @@ READERS.update(
             "Equal": "equal", "NotEqual": "not_equal", "Less": "less", "LessEqual": "less_equal",
             "Greater": "greater", "GreaterEqual": "greater_equal", "LogicalAnd": "and", "LogicalOr": "or",
             "LogicalXor": "xor", "Arctan2": "atan2", "FloorDivide": "floor_divide", "Mod": "remainder", "Fmod": "fmod",
-            "Gcd": "gcd", "Lcm": "lcm",
+            "Gcd": "gcd", "Lcm": "lcm", "Nextafter": "next_after",
         }.items()
     }
 )  # fmt: skip
@@ -620,11 +622,33 @@ def _cast(c: Call) -> Value:
     return c.emit("identity", c.x) if same else c.emit("cast", c.x, dtype=c.dtype)
 
 
-@reads("Copy", "StopGradient", "ConvertToTensor", "Array", "Conjugate", "Conj", "Real")
+@reads("Copy", "StopGradient", "ConvertToTensor", "Array")
 def _identity(c: Call) -> Value:
-    if c.x.dtype.startswith("complex") and type(c.op).__name__ in ("Conjugate", "Conj", "Real"):
-        raise Unreadable("is not translated for complex numbers")
     return c.emit("identity", c.x) if c.x.dtype == c.dtype else c.emit("cast", c.x, dtype=c.dtype)
+
+
+@reads("Conjugate", "Conj", "Real", "Imag", "Angle")
+def _part(c: Call) -> Value:
+    """Of complex numbers; a real one is its own conjugate."""
+    name, x = type(c.op).__name__, c.x
+    is_complex = x.dtype.startswith("complex")
+    real = {"complex64": "float32", "complex128": "float64"}.get(x.dtype, x.dtype)
+    if name in ("Conjugate", "Conj"):
+        return c.emit("unary", x, function="conjugate") if is_complex else c.emit("identity", x)
+    if is_complex:
+        words = {"Real": "real", "Imag": "imaginary", "Angle": "angle"}
+        return c.emit("unary", x, function=words[name], dtype=real)
+    if name == "Angle":
+        below = c.emit("binary", x, 0, function="less", dtype="bool")
+        return c.emit("where", below, math.pi, 0.0, dtype=real)
+    return c.emit("identity", x) if name == "Real" else c.emit("full", 0, shape=x.shape, dtype=x.dtype)
+
+
+@reads("Polar")
+def _polar(c: Call) -> Value:
+    length, angle = _pair(c)
+    parts = (c.emit("multiply", length, c.emit("unary", angle, function=word)) for word in ("cos", "sin"))
+    return c.emit("as_complex", c.emit("stack", tuple(parts), axis=len(length.shape)), dtype="complex64")
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
@@ -685,13 +709,29 @@ def _count_nonzero(c: Call) -> Value:
 def _norm(c: Call) -> Value:
     axes = _axes(c.op.axis, c.rank)
     order = c.op.ord
-    along = c.rank if axes is None else len(axes)
-    if order not in (None, "fro", "euclidean", 2) and along != 1:
-        raise Unreadable(f"of matrices of order {order!r} is not translated")
-    if order == 2 and along == 2:
-        raise Unreadable("of matrices of order 2 is not translated")
+    along = range(c.rank) if axes is None else axes
+    if len(along) == 2 and order not in (None, "fro", "euclidean"):
+        return _matrix_norm(c, tuple(along), order)
     order = 2.0 if order in (None, "fro", "euclidean") else float(order)
     return c.emit("norm", c.x, order=order, axes=axes, keep=bool(c.op.keepdims))
+
+
+def _matrix_norm(c: Call, axes: tuple[int, ...], order: Any) -> Value:
+    """Of singular values, or the largest or smallest sum of a column or row.
+
+    Source: Golub, Van Loan, "Matrix Computations", section 2.3.
+    """
+    rest = tuple(axis for axis in range(c.rank) if axis not in axes)
+    x = c.emit("permute", c.x, axes=(*rest, *axes))
+    if order == "nuc" or abs(order) == 2:
+        _, lengths, _ = c.emit_several("svd", x)
+    else:
+        size = c.emit("unary", x, function="absolute")
+        lengths = c.emit("reduce", size, function="sum", axes=(c.rank - (2 if abs(order) == 1 else 1),))
+    function = "sum" if order == "nuc" else "max" if order > 0 else "min"
+    found = c.emit("reduce", lengths, function=function, axes=(len(rest),))
+    kept = tuple(1 if axis in axes else n for axis, n in enumerate(c.x.shape))
+    return c.emit("reshape", found, shape=kept) if c.op.keepdims else found
 
 
 @reads("Cumsum", "Cumprod")
@@ -817,9 +857,11 @@ def _pad(c: Call) -> Value:
     if isinstance(widths, int):
         widths = ((widths, widths),) * c.rank
     widths = tuple((int(a), int(b)) for a, b in (widths if len(widths) == c.rank else tuple(widths) * c.rank))
-    if c.op.mode == "symmetric":
+    if c.op.mode == "symmetric" and engines.current().SYMMETRIC == "symmetric":
         return _mirrored(c, c.x, widths)
-    return c.emit("pad", c.x, widths=widths, mode=modes[c.op.mode], value=float(c["constant_values"] or 0.0))
+    return c.emit(
+        "pad", c.x, widths=widths, mode=modes.get(c.op.mode, "replicate"), value=float(c["constant_values"] or 0.0)
+    )
 
 
 def _mirrored(c: Call, x: Value, widths: Sequence[tuple[int, int]]) -> Value:
@@ -962,6 +1004,13 @@ def _unfold(c: Call) -> Value:
     names = ("kernel_size", "stride", "padding", "dilation")
     kernel, stride, padding, dilation = (_many(getattr(c.op, name), 2) for name in names)
     return c.emit("patches", c.x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+@reads("Fold")
+def _fold(c: Call) -> Value:
+    names = ("output_size", "kernel_size", "stride", "padding", "dilation")
+    sizes, kernel, stride, padding, dilation = (_many(getattr(c.op, name), 2) for name in names)
+    return c.emit("overlap_add", c.x, sizes=sizes, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
 
 
 @reads("ViewAsComplex")
@@ -1207,22 +1256,46 @@ def _short_time_fourier(c: Call) -> tuple[Value, Value]:
         x = c.emit("pad", x, widths=((0, 0),) * last + ((padded // 2, padded // 2),), mode="reflect")
     before = (padded - length) // 2
     frames = c.emit("unfold", x, axis=last, length=padded, step=int(c.op.sequence_stride))
-    window = np.pad(_window(c, length), (before, padded - length - before))
+    window = np.pad(window_of(c.op, length), (before, padded - length - before))
     frames = c.emit("multiply", frames, c.recorder.value(window.astype(np.float32 if x.dtype != "float64" else float)))
     return _parts(c, c.emit("fourier", frames, axes=(last + 1,), half=True, dtype="complex64"))
 
 
-def _window(c: Call, length: int) -> Any:
-    """Source: Harris, "On the Use of Windows for Harmonic Analysis", 1978; the periodic form."""
+def window_of(op: Any, length: int) -> Any:
+    """The window function of an operation, in its periodic form.
+
+    Source: Harris, "On the Use of Windows for Harmonic Analysis", 1978.
+    """
     waves = np.cos(2 * np.pi * np.arange(length) / length)
-    match c.op.window:
+    match op.window:
         case "hann":
             return 0.5 - 0.5 * waves
         case "hamming":
             return 0.54 - 0.46 * waves
         case None:
             return np.ones(length)
-    return keras.ops.convert_to_numpy(c.op.window)
+    return keras.ops.convert_to_numpy(op.window)
+
+
+# Matrices -------------------------------------------------------------------------------------------------------------
+_MATRICES: dict[str, tuple[str, dict[str, str]]] = {
+    "Inv": ("inverse", {}), "Det": ("determinant", {}), "Cholesky": ("cholesky", {"upper": "upper"}),
+    "Solve": ("solve", {}), "SolveTriangular": ("triangular_solve", {"lower": "lower"}), "Eigh": ("eigh", {}),
+    "LuFactor": ("lu", {}), "Slogdet": ("log_determinant", {}), "Logdet": ("log_determinant", {}), "Qr": ("qr", {}),
+    "SVD": ("svd", {"full": "full_matrices"}),
+}  # fmt: skip
+"""The operator of each operation, with its options' names to those of the operation."""
+
+
+@reads(*_MATRICES)
+def _matrices(c: Call) -> Any:
+    name = type(c.op).__name__
+    operator, names = _MATRICES[name]
+    options: dict[str, Any] = {ours: bool(getattr(c.op, theirs)) for ours, theirs in names.items()}
+    if name == "Qr":
+        options["complete"] = c.op.mode == "complete"
+    results = c.recorder.builder.emit(operator, *c.given.values(), **options)
+    return results[1] if name == "Logdet" or (name == "SVD" and not c.op.compute_uv) else results
 
 
 # Images ---------------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from agnostic.program.runs import LayerRun
 from agnostic.text import counted
 from agnostic_keras import construction, custom, engines, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
-from agnostic_keras.composed import COMPOSED
+from agnostic_keras.composed import COMPOSED, REFUSED
 from agnostic_keras.layers import named_layers
 from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
 from agnostic_keras.taps import _any_size, _arguments, _native, check_built, refuse_unbuilt
@@ -388,7 +388,7 @@ class Recorder:
         except (Unreadable, *custom.FAILURES):
             del self.builder.nodes[start:]
             self.failed = None
-            return self._opaque_operation(operation, name, args, kwargs, "has no translation yet")
+            return self._opaque_operation(operation, name, args, kwargs, REFUSED.get(name, "has no translation yet"))
         finally:
             self._lowering.pop()
 

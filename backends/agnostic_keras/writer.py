@@ -749,7 +749,7 @@ _BINARY = {
     "equal": "equal", "not_equal": "not_equal", "less": "less", "less_equal": "less_equal", "greater": "greater",
     "greater_equal": "greater_equal", "and": "logical_and", "or": "logical_or", "xor": "logical_xor",
     "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "atan2": "arctan2",
-    "floor_divide": "floor_divide", "remainder": "mod",
+    "floor_divide": "floor_divide", "remainder": "mod", "gcd": "gcd", "lcm": "lcm", "next_after": "nextafter",
 }  # fmt: skip
 
 
@@ -869,6 +869,26 @@ def _cholesky(c: Call) -> Code:
 @spells("solve")
 def _solve(c: Call) -> Code:
     return _name("solve", c.x, c.operands[1])
+
+
+@spells("triangular_solve")
+def _triangular_solve(c: Call) -> Code:
+    return _name("solve_triangular", c.x, c.operands[1], lower=bool(c.get("lower", False)))
+
+
+@spells("qr")
+def _qr(c: Call) -> Code:
+    return _name("qr", c.x, **({"mode": "complete"} if c.get("complete") else {}))
+
+
+@spells("svd")
+def _svd(c: Call) -> Code:
+    return _name("svd", c.x, full_matrices=bool(c.get("full", False)))
+
+
+@spells("eigh", "log_determinant", "lu")
+def _of_matrix(c: Call) -> Code:
+    return _name({"eigh": "eigh", "log_determinant": "slogdet", "lu": "lu_factor"}[c.node.operator], c.x)
 
 
 # Complex numbers ------------------------------------------------------------------------------------------------------

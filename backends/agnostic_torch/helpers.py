@@ -52,6 +52,12 @@ def attention(query, key, value, **options):
     query, key, value = (x.transpose(-2, -3) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, **options).transpose(-2, -3)
 ''',
+    "lu": '''
+def lu(x):
+    """Both triangles in one matrix, and the row that each row was exchanged with; the first is 0."""
+    packed, pivots = torch.linalg.lu_factor(x)
+    return packed, pivots - 1
+''',
     **{f"Conv{rank}d": _convolution(rank) for rank in (1, 2, 3)},
     "hold": '''
 def hold(module, path, held, persistent=True):

@@ -479,9 +479,10 @@ def _half(c: Call) -> bool:
     return _symmetric(c.node) and all(low <= k // 2 for (low, _), k in zip(c["padding"], c["kernel"], strict=True))
 
 
-@spells("max_pool")
+@spells("max_pool", "max_pool_places")
 def _max_pool(c: Call) -> Code:
     options = {
+        "return_indices": True if c.node.operator == "max_pool_places" else ...,
         "dilation": ... if ones(c["dilation"]) else one(c["dilation"]),
         "ceil_mode": True if c.get("ceil_mode") else ...,
     }
@@ -630,6 +631,12 @@ def _patches(c: Call) -> Code:
     return _functional("unfold", c.x, one(c["kernel"]), **options)
 
 
+@spells("overlap_add")
+def _overlap_add(c: Call) -> Code:
+    options = {name: one(c[name]) for name in ("dilation", "padding", "stride")}
+    return _functional("fold", c.x, tuple(c["sizes"]), one(c["kernel"]), **options)
+
+
 def _dtype(name: str) -> Name:
     return Name(f"torch.{name}")
 
@@ -647,6 +654,11 @@ def _full(c: Call) -> Code:
 @spells("arange")
 def _arange(c: Call) -> Code:
     return _name("arange", *c.operands, dtype=_dtype(c["dtype"]))
+
+
+@spells("linspace")
+def _linspace(c: Call) -> Code:
+    return _name("linspace", *c.operands, c["count"], dtype=_dtype(c["dtype"]))
 
 
 @spells("eye")
@@ -760,7 +772,7 @@ _UNARY = {
     "sinh": "sinh", "cosh": "cosh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf",
     "floor": "floor", "ceil": "ceil", "round": "round", "truncate": "trunc", "not": "logical_not", "is_nan": "isnan",
     "is_infinite": "isinf", "is_finite": "isfinite", "exp2": "exp2", "fraction": "frac",
-    "erfinv": "erfinv", "i0": "i0",
+    "erfinv": "erfinv", "i0": "i0", "real": "real", "imaginary": "imag", "conjugate": "conj_physical", "angle": "angle",
 }  # fmt: skip
 
 
@@ -775,7 +787,7 @@ _COMPARED = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", 
 _BINARY = {
     "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "bit_and": "bitwise_and", "bit_or": "bitwise_or",
     "bit_xor": "bitwise_xor", "atan2": "atan2", "floor_divide": "floor_divide", "remainder": "remainder",
-    "fmod": "fmod", "gcd": "gcd", "lcm": "lcm",
+    "fmod": "fmod", "gcd": "gcd", "lcm": "lcm", "next_after": "nextafter",
 }  # fmt: skip
 
 
@@ -894,6 +906,41 @@ def _sample(c: Call) -> Code:
         "grid_sample", c.x, c.operands[1], mode=c.get("method", "bilinear"), padding_mode=c.get("fill", "zeros"),
         align_corners=bool(c.get("align_corners", False)),
     )  # fmt: skip
+
+
+# Matrices -------------------------------------------------------------------------------------------------------------
+_MATRICES: dict[str, tuple[str, dict[str, str]]] = {
+    "inverse": ("inv", {}), "determinant": ("det", {}), "cholesky": ("cholesky", {"upper": "upper"}),
+    "solve": ("solve", {}), "log_determinant": ("slogdet", {}), "svd": ("svd", {"full": "full_matrices"}),
+    "eigh": ("eigh", {}),
+}  # fmt: skip
+"""Functions of ``torch.linalg``, and the names of the options, all of which are given."""
+
+
+@spells(*_MATRICES)
+def _matrices(c: Call) -> Code:
+    function, names = _MATRICES[c.node.operator]
+    options = {theirs: bool(c.get(ours, False)) for ours, theirs in names.items()}
+    return _name(f"linalg.{function}", *c.operands, **options)
+
+
+@spells("qr")
+def _qr(c: Call) -> Code:
+    return _name("linalg.qr", c.x, **({"mode": "complete"} if c.get("complete") else {}))
+
+
+@spells("triangular_solve")
+def _triangular_solve(c: Call) -> Code:
+    upper = {"upper": not c.get("lower", False)}
+    if len(c.shape(1)) > 1:
+        return _name("linalg.solve_triangular", c.x, c.operands[1], **upper)
+    columns = At(c.operands[1], (Name("..."), None))
+    return At(_name("linalg.solve_triangular", c.x, columns, **upper), (Name("..."), 0))
+
+
+@spells("lu")
+def _lu(c: Call) -> Code:
+    return call("lu", c.x)
 
 
 # Complex numbers ------------------------------------------------------------------------------------------------------

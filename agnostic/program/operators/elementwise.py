@@ -95,6 +95,8 @@ BINARY: Mapping[str, Callable[..., Any]] = {
     "fmod": np.fmod,
     "gcd": np.gcd,
     "lcm": np.lcm,
+    # The next number of the type that is computed in.
+    "next_after": np.nextafter,
     "truncated_divide": lambda a, b: np.trunc(np.divide(a, b)),
 }
 

@@ -39,7 +39,7 @@ def cholesky(x: Array, *, upper: bool = False) -> Array:
     return np.asarray(np.swapaxes(found, -1, -2) if upper else found)
 
 
-def _solve_shape(a: Shape, b: Shape) -> Shape:
+def _solve_shape(a: Shape, b: Shape, **attributes: Any) -> Shape:
     if len(b) == 1:
         return a[:-1]
     return (*np.broadcast_shapes(a[:-2], b[:-2]), *b[-2:])
@@ -49,3 +49,82 @@ def _solve_shape(a: Shape, b: Shape) -> Shape:
 def solve(a: Array, b: Array) -> Array:
     """The x with a x = b, columns of b being vectors; b may be one vector."""
     return np.asarray(np.linalg.solve(a, b[:, None])[..., 0] if b.ndim == 1 else np.linalg.solve(a, b))
+
+
+@operator(shape=_solve_shape, flops=_cubed)
+def triangular_solve(a: Array, b: Array, *, lower: bool = False) -> Array:
+    """The x with a x = b, where of a only the upper triangle is read, or with ``lower`` the lower one."""
+    triangle = np.tril(a) if lower else np.triu(a)
+    return np.asarray(np.linalg.solve(triangle, b[:, None])[..., 0] if b.ndim == 1 else np.linalg.solve(triangle, b))
+
+
+@operator(shape=lambda x: (x[:-2], x[:-2]), flops=_cubed)
+def log_determinant(x: Array) -> tuple[Array, Array]:
+    """The sign of the determinant of each matrix, and the logarithm of its size: ``det = sign exp(log)``."""
+    sign, log = np.linalg.slogdet(x)
+    return np.asarray(sign), np.asarray(log)
+
+
+def _qr_shape(x: Shape, *, complete: bool = False) -> tuple[Shape, Shape]:
+    *batch, rows, columns = x
+    inner = rows if complete else min(rows, columns)
+    return (*batch, rows, inner), (*batch, inner, columns)
+
+
+@operator(shape=_qr_shape, flops=_cubed)
+def qr(x: Array, *, complete: bool = False) -> tuple[Array, Array]:
+    """Orthonormal columns q and an upper triangle r with ``q r = x``, by Householder reflections as LAPACK has them.
+
+    Args:
+        complete: whether q is square.
+    """
+    q, r = np.linalg.qr(x, mode="complete" if complete else "reduced")
+    return np.asarray(q), np.asarray(r)
+
+
+def _svd_shape(x: Shape, *, full: bool = False) -> tuple[Shape, Shape, Shape]:
+    *batch, rows, columns = x
+    inner = min(rows, columns)
+    return (*batch, rows, rows if full else inner), (*batch, inner), (*batch, columns if full else inner, columns)
+
+
+@operator(shape=_svd_shape, flops=_cubed)
+def svd(x: Array, *, full: bool = False) -> tuple[Array, Array, Array]:
+    """Singular values s in falling order, and orthonormal u and v with ``x = u diag(s) v``; signs are LAPACK's.
+
+    Args:
+        full: whether u and v are square.
+    """
+    u, s, v = np.linalg.svd(x, full_matrices=full)
+    return np.asarray(u), np.asarray(s), np.asarray(v)
+
+
+@operator(shape=lambda x: (x[:-1], x), flops=_cubed)
+def eigh(x: Array) -> tuple[Array, Array]:
+    """Eigenvalues of symmetric matrices in rising order, and eigenvectors as columns; signs are LAPACK's.
+
+    ``x vectors = vectors diag(values)``; only the lower triangle is read.
+    """
+    values, vectors = np.linalg.eigh(x)
+    return np.asarray(values), np.asarray(vectors)
+
+
+@operator(shape=lambda x: (x, (*x[:-2], min(x[-2:]))), flops=_cubed)
+def lu(x: Array) -> tuple[Array, Array]:
+    """L below the diagonal, which is 1, and U above it, in one matrix, with ``L U`` = x with rows exchanged.
+
+    The second result has the row that was exchanged with row i, by column i; the first is 0.
+    Source: Golub, Van Loan, "Matrix Computations", algorithm 3.4.1, partial pivoting.
+    """
+    packed = np.array(x, dtype=np.result_type(x, 0.0))
+    rows, columns = packed.shape[-2:]
+    pivots = np.zeros((*packed.shape[:-2], min(rows, columns)), np.int32)
+    for place in np.ndindex(packed.shape[:-2]):
+        matrix = packed[place]
+        for k in range(min(rows, columns)):
+            chosen = k + int(np.argmax(np.abs(matrix[k:, k])))
+            pivots[(*place, k)] = chosen
+            matrix[[k, chosen]] = matrix[[chosen, k]]
+            matrix[k + 1 :, k] /= matrix[k, k] or 1.0
+            matrix[k + 1 :, k + 1 :] -= np.outer(matrix[k + 1 :, k], matrix[k, k + 1 :])
+    return packed, pivots

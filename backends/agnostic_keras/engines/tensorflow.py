@@ -21,6 +21,9 @@ from agnostic_keras.engines.tensorflow_layers import max_pool as max_pool
 Tensor: TypeAlias = Any  # tf.Tensor: TensorFlow has no types
 UNEVEN_AVERAGES_REPEAT = False
 """Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+SYMMETRIC = "symmetric"
+EXACT_FRAMES = "never"
+SAME_IS_FIRST = False
 UNSEEN_GIVES_STATE = False
 """Whether a recurrent layer gives its initial state, instead of zeros, until the first place that a mask shows."""
 CUBIC = (-0.5, "renormalize")

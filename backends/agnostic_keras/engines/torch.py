@@ -27,6 +27,13 @@ from agnostic_torch.ops import TorchOps
 Tensor = torch.Tensor
 UNEVEN_AVERAGES_REPEAT = True
 """Whether an average pool that pads more on one side pads with the border's numbers, instead of counting none there."""
+SYMMETRIC = "replicate"
+"""What ``keras.ops.pad`` does in mode ``"symmetric"``."""
+EXACT_FRAMES = "centred"
+"""Whether an inverse Fourier transform of windows knows that fewer of them lie over the ends: "always", "never", or
+"centred": where they are, and as long as the window."""
+SAME_IS_FIRST = True
+"""Whether a correlation of mode ``"same"`` is as long as the first signal, and not as the longer one."""
 UNSEEN_GIVES_STATE = False
 """Whether a recurrent layer gives its initial state, instead of zeros, until the first place that a mask shows."""
 CUBIC = (-0.75, "clamp")
