@@ -10,6 +10,7 @@ remain, the lines of the written source, and what of the inputs' sizes is free. 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 import tempfile
@@ -58,24 +59,133 @@ FLOW = ["raft_small@128"]
 BACKBONES = ["resnet18_fpn@64", "mobilenet_v3_large_fpn@64"]
 TRANSFORMERS = ["bert", "gpt2", "vit", "clip"]
 
+TIMM = [
+    "beit_base_patch16_224@224?embed_dim=48&depth=2&num_heads=3",
+    "cait_xxs24_224@224?depth=2",
+    "coat_tiny@224",
+    "convit_tiny@224?depth=4&local_up_to_layer=2",
+    "convmixer_768_32@64",
+    "cpubone_nano@64",
+    "crossvit_tiny_240@240?depth=((1,2,0),(1,2,0),(1,2,0))",
+    "cs3darknet_focus_s@64",
+    "csatv2@64",
+    "cspnext_tiny@64",
+    "davit_tiny@64",
+    "deepseek_vit_412m@56?embed_dim=64&depth=2&num_heads=2&img_size=56",
+    "deit_tiny_distilled_patch16_224@224?embed_dim=48&depth=2&num_heads=3",
+    "densenet121@64",
+    "dla34@64",
+    "dpn48b@64",
+    "eca_botnext26ts_256@256",
+    "edgenext_xx_small@64",
+    "efficientformer_l1@224",
+    "efficientformerv2_s0@224",
+    "efficientvim_m1@64",
+    "efficientvit_b0@64",
+    "efficientvit_m0@224",
+    "ese_vovnet19b_slim_dw@64",
+    "fasternet_t0@64",
+    "fastvit_t8@64",
+    "focalnet_tiny_srf@64",
+    "gcvit_xxtiny@224",
+    "gemma4_vit_167m@64?embed_dim=64&depth=2&num_heads=2",
+    "ghostnet_050@64",
+    "gmlp_ti16_224@224?num_blocks=2",
+    "hardcorenas_b@64",
+    "hgnetv2_b0@64",
+    "hiera_tiny_224@224?stages=(1,2,2,1)",
+    "hrnet_w18_small@64",
+    "iformer_t@64",
+    "inception_next_atto@64",
+    "inception_resnet_v2@96",
+    "inception_v3@96",
+    "inception_v4@96",
+    "lcnetv2_small@64",
+    "legacy_seresnet18@64",
+    "legacy_xception@64",
+    "levit_256@224",
+    "lowformer_b0@64",
+    "mobilenetv3_small_050@64",
+    "mobilenetv5_base@64",
+    "mobilevit_xxs@64",
+    "mvitv2_tiny@224?depths=(1,2,2,1)",
+    "naflexvit_base_patch16_gap@64?embed_dim=48&depth=2&num_heads=3",
+    "nasnetalarge@96",
+    "nest_tiny@224?depths=(2,2,2)",
+    "nextvit_small@64",
+    "pit_ti_224@224",
+    "pnasnet5large@96",
+    "poolformer_s12@64",
+    "pvt_v2_b0@64",
+    "qwen3_vit_88m@64?embed_dim=64&depth=2&num_heads=2",
+    "rdnet_tiny@64",
+    "regnetx_002@64",
+    "repghostnet_050@64",
+    "repvit_m1@64",
+    "res2next50@64",
+    "resnest14d@64",
+    "resnetv2_18@64",
+    "rexnet_100@64",
+    "sam2_hiera_tiny@64",
+    "samvit_base_patch16_224@224?embed_dim=48&depth=3&num_heads=3&global_attn_indexes=(1,)",
+    "selecsls42@64",
+    "sequencer2d_s@224?layers=(2,1,2,1)",
+    "shvit_s1@64",
+    "skresnet18@64",
+    "starnet_s050@64",
+    "swiftformer_xs@224",
+    "swin_tiny_patch4_window7_224@224?depths=(2,2,2,2)",
+    "swinv2_cr_tiny_224@224?depths=(2,2,2,2)",
+    "swinv2_tiny_window8_256@256?depths=(2,2,2,2)",
+    "test_byobnet@64",
+    "test_coatnet@160",
+    "test_convnext@64",
+    "test_efficientnet@64",
+    "test_mambaout@64",
+    "test_nfnet@64",
+    "test_resnet@64",
+    "test_vit@160",
+    "test_vit_relpos@160",
+    "tiny_vit_5m_224@64",
+    "tnt_s_legacy_patch16_224@224?depth=2",
+    "tresnet_m@64",
+    "twins_svt_small@224?depths=(2,2,2,2)",
+    "vgg11@64",
+    "visformer_tiny@224",
+    "vit_tiny_patch16_dinov3_qkvb@256?depth=2",
+    "vit_tiny_r_s16_p8_224@224?depth=2",
+    "vitamin_small_224@224",
+    "volo_d1_224@224?layers=(2,2,2,2)",
+    "xception41p@64",
+    "xcit_nano_12_p8_224@224",
+]
+"""A small model of each of timm's files of architectures; of those that have only large ones, one made smaller."""
+
 FAMILIES = {
     "torchvision": TORCHVISION, "segmentation": SEGMENTATION, "video": VIDEO, "flow": FLOW, "backbones": BACKBONES,
-    "transformers": TRANSFORMERS, "timm": [],
+    "transformers": TRANSFORMERS, "timm": TIMM,
 }  # fmt: skip
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 """What makes a transformer small."""
 
 
+def parsed(spec: str) -> tuple[str, str, int, dict[str, Any]]:
+    """Library, model, side of its images, and arguments that make it, of ``timm:beit_base@224?depth=2&num_heads=3``."""
+    name, _, rest = spec.partition("@")
+    side, _, options = rest.partition("?")
+    library, _, name = name.partition(":")
+    given = dict(option.split("=", 1) for option in options.split("&") if option)
+    return library, name, int(side or 224), {key: ast.literal_eval(value) for key, value in given.items()}
+
+
 def made(spec: str) -> tuple[Any, Any]:
     """A model with random weights and statistics of its own, and inputs for it."""
     import torch
 
-    name, _, size = spec.partition("@")
-    library, _, name = name.partition(":")
+    library, name, side, options = parsed(spec)
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
-    side = int(size or 224)
     images = torch.randn(2, 3, side, side, generator=generator)
     if library == "torchvision":
         model, inputs = _of_torchvision(name, images)
@@ -84,7 +194,7 @@ def made(spec: str) -> tuple[Any, Any]:
     else:
         import timm
 
-        model, inputs = timm.create_model(name, pretrained=False), images
+        model, inputs = timm.create_model(name, pretrained=False, **options), images
     with torch.no_grad():
         for key, tensor in (*model.named_parameters(), *model.named_buffers()):
             if key.endswith("running_mean"):
@@ -150,8 +260,8 @@ def rows(specs: list[str], engine: str) -> dict[str, str]:
     writer = get_backend("keras")[WRITER]
     found: dict[str, str] = {}
     for spec in specs:
-        name = spec.partition("@")[0]
-        start = time.perf_counter()
+        name = ":".join(parsed(spec)[:2])
+        start = time.process_time()
         with tempfile.TemporaryDirectory(prefix="port-table-") as folder:
             try:
                 model, inputs = made(spec)
@@ -177,7 +287,7 @@ def rows(specs: list[str], engine: str) -> dict[str, str]:
             f"| {name} | {engine} | {verdict} | {error:.1e} | {floor:.1e} | {len(written.draft.laid.moves)} | {lines} "
             f"| {free} |"
         )
-        print(found[f"{name} {engine}"], f"{time.perf_counter() - start:.0f} s", flush=True)
+        print(found[f"{name} {engine}"], f"{time.process_time() - start:.0f} s of processor", flush=True)
     return found
 
 
@@ -190,15 +300,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="such as torchvision:resnet18@64")
     parser.add_argument("--family", choices=sorted(FAMILIES), help="one model of each of its families")
+    parser.add_argument("--page", type=Path, default=PAGE, help="a page with the two comments that enclose the table")
     parser.add_argument("--engine", default="jax", choices=["jax", "torch", "tensorflow"])
     given = parser.parse_args()
     specs = list(given.models)
-    if given.family == "timm":
-        specs += [f"timm:{name}@224" for name in _smallest()]
-    elif given.family:
-        library = "transformers" if given.family == "transformers" else "torchvision"
+    if given.family:
+        library = given.family if given.family in ("timm", "transformers") else "torchvision"
         specs += [f"{library}:{name}" for name in FAMILIES[given.family]]
-    before = PAGE.read_text()
+    before = given.page.read_text()
     start, end = before.index(BEGIN) + len(BEGIN), before.index(END)
     table = {
         " ".join(cell.strip() for cell in line.split("|")[1:3]): line
@@ -206,25 +315,7 @@ def main() -> None:
     }
     table |= rows(specs, given.engine)
     text = "\n".join([HEAD, *(table[key] for key in sorted(table))])
-    PAGE.write_text(f"{before[:start]}\n{text}\n{before[end:]}")
-
-
-def _smallest() -> list[str]:
-    """A small model of each of timm's architecture files."""
-    import timm
-    import torch
-
-    chosen: dict[str, tuple[int, str]] = {}
-    for name in timm.list_models():
-        file = timm.model_entrypoint(name).__module__
-        with torch.device("meta"):
-            try:
-                count = sum(p.numel() for p in timm.create_model(name).parameters())
-            except (RuntimeError, NotImplementedError, TypeError, ValueError):
-                continue
-        if file not in chosen or count < chosen[file][0]:
-            chosen[file] = (count, name)
-    return sorted(name for count, name in chosen.values() if count < 40_000_000)
+    given.page.write_text(f"{before[:start]}\n{text}\n{before[end:]}")
 
 
 if __name__ == "__main__":

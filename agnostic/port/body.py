@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agnostic.port.code import Apply, At, Code, Loop, Name, Ref, identifier, refs, replaced, text
+from agnostic.port.code import Apply, At, Code, Loop, Name, Ref, identifier, parts, refs, replaced, text
 from agnostic.program.nodes import Value
 
 if TYPE_CHECKING:
@@ -31,19 +31,13 @@ class Lines:
 def lines_of(
     body: Body, statements: Sequence[Statement], blocks: Blocks, modules: Collection[str], *, root: bool
 ) -> Lines:
-    """Write the lines of a block's ``call``. No argument has the name of an imported module."""
+    """Write the lines of a block's ``call``. No variable has the name of an imported module or of a helper."""
     kept = _inlined(statements, body.outputs)
+    taken = {"self", *modules, *blocks.dialect.helpers, *_called(statements)}
     names: dict[Value, str] = {}
     inputs = []
     for value in body.inputs:
-        leaf = blocks.leaves.get(value)
-        if leaf is not None:
-            wanted = leaf.name.rpartition(".")[2]
-        else:
-            wanted = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
-            wanted = "features" if value.dtype == "list" else wanted
-            wanted = value.dtype.partition(":")[2] or wanted
-        names[value] = identifier(wanted, {*names.values(), "self", *modules})
+        names[value] = identifier(_argument(body, value, blocks, names), {*names.values(), *taken})
         inputs.append(names[value])
     result = (
         _result([path for path, _ in blocks.program.outputs], body.outputs) if root else tuple(map(Ref, body.outputs))
@@ -74,13 +68,50 @@ def lines_of(
             if target not in last:
                 names[target] = "_"
                 continue
-            reusable = next((name for name in dying if name not in alive), None)
-            name = reusable or next((x for x in LETTERS if x not in alive), None) or identifier("value", alive)
-            names[target] = name
+            reusable = next((name for name in dying if name in LETTERS and name not in alive), None)
+            said = blocks.variables.names.get(target, "")
+            name = said if said and said not in alive | taken else reusable
+            name = name or next((x for x in LETTERS if x not in alive), None)
+            names[target] = name or identifier(_result_of(code), alive | taken)
+            name = names[target]
             alive.add(name)
         lines.append(f"{', '.join(names[t] for t in targets)} = {written}")
     lines.append(f"return {_bare(text(result, names.__getitem__), result)}")
     return Lines(inputs, lines)
+
+
+def _argument(body: Body, value: Value, blocks: Blocks, names: Mapping[Value, str]) -> str:
+    """What an argument of a block is called: as the user does, else by a letter."""
+    leaf = blocks.leaves.get(value)
+    if leaf is not None:
+        return leaf.name.rpartition(".")[2]
+    if value.dtype == "list":
+        return "features"
+    if ":" in value.dtype:
+        return value.dtype.partition(":")[2]
+    known = blocks.variables
+    said = known.arguments.get(body.path, "") if len(body.inputs) == 1 else known.names.get(value, "")
+    letter = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
+    return said if said and said not in names.values() else letter
+
+
+def _called(statements: Sequence[Statement]) -> set[str]:
+    """The names of functions and modules that statements use."""
+    waiting, found = [statement.code for statement in statements], set[str]()
+    while waiting:
+        code = waiting.pop()
+        if isinstance(code, Name):
+            found.add(code.text.partition(".")[0])
+        waiting += parts(code)
+    return found
+
+
+def _result_of(code: Code) -> str:
+    """What a result is called that nothing else has a name for: by what gives it."""
+    while isinstance(code, At):
+        code = code.of
+    called = code.function.text if isinstance(code, Apply) and isinstance(code.function, Name) else ""
+    return called.rpartition(".")[2].rstrip("0123456789_") or "value"
 
 
 def _result_name(code: Loop, names: Mapping[Value, str], last: Mapping[Value, int], place: int) -> str:
@@ -139,8 +170,6 @@ def _inlined(
 def _depth(code: Code) -> int:
     if isinstance(code, Apply):
         return 1 + max((_depth(part) for part in (*code.args, *(v for _, v in code.keywords))), default=0)
-    from agnostic.port.code import parts
-
     return max((_depth(part) for part in parts(code)), default=0)
 
 

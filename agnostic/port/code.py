@@ -318,6 +318,8 @@ def literal(value: Any) -> str:
             return f'float("{value}")'
         if 0 < value < 1 and len(repr(value)) > 9 and (root := round(value**-2)) < 10**5 and root**-0.5 == value:
             return f"{root}**-0.5"
+        if value > 1 and len(repr(value)) > 9 and (square := round(value**2)) < 10**5 and square**0.5 == value:
+            return f"{square}**0.5"
         return repr(float(value))
     if isinstance(value, complex):
         return repr(value)

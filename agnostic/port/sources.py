@@ -59,9 +59,17 @@ class Draft:
             if array.dtype.kind == "f":
                 array = array.astype(np.float32)
             elif array.dtype.kind in "iu" and array.dtype.itemsize > 4:
-                array = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+                array = _in_32_bits(array)
             found[path] = array
         return found
+
+
+def _in_32_bits(array: Array) -> Array:
+    """Whole numbers of 32 bits: the largest for one that stands for the largest, else the lowest bits, of which sums,
+    products and bits of others, as in a hash, have the lowest too.
+    """
+    far = np.abs(array.astype(np.float64)) >= 2.0**62
+    return np.where(far, np.clip(array, -(2**31), 2**31 - 1), array).astype(np.int32)
 
 
 class Unported(InvalidInput):

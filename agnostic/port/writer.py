@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
 from agnostic.port.names import CONSTANT, beside, own
 from agnostic.port.sizes import Differ, Spelled, spelled, windows
+from agnostic.port.variables import Variables, variables
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, readers_of
 
 LENGTH = "length:"
@@ -128,6 +130,11 @@ class Blocks:
         self.lengths: dict[str, dict[tuple[int, ...], tuple[Dim, Value]]] = defaultdict(dict)
         self._bodies: dict[str, Body] = {}
         self._members: dict[str, dict[Any, Member]] = defaultdict(dict)
+
+    @functools.cached_property
+    def variables(self) -> Variables:
+        """What the user's source calls the program's values."""
+        return variables(self.program)
 
     def root(self) -> Body:
         """The model's body, with the bodies of all nested blocks."""

@@ -22,7 +22,7 @@ def without_identities(program: Program, kept: Collection[str] = ()) -> Program:
         program: the program.
         kept: names of operators to keep, since at another input size they might change their operand.
     """
-    return without(program, lambda _, node: node.operator not in kept and is_identity(node))
+    return without(program, lambda _, node: node.operator not in kept and (is_identity(node) or _is_neutral(node)))
 
 
 def without(program: Program, drop: Callable[[int, Node], bool]) -> Program:
@@ -37,8 +37,7 @@ def without(program: Program, drop: Callable[[int, Node], bool]) -> Program:
     for place, node in enumerate(program.nodes):
         node = substituted(node, instead)
         if drop(place, node):
-            [source] = node.operands
-            assert isinstance(source, Value)
+            [source] = node.reads
             instead[node.outputs[0]] = source
         else:
             nodes.append(node)
@@ -66,6 +65,23 @@ def is_identity(node: Node, inference: bool = False) -> bool:
     if node.operator == "slice":
         return source.shape == node.outputs[0].shape and node.attributes.get("step", 1) == 1
     return False
+
+
+_NEUTRAL = {"add": 0, "subtract": 0, "multiply": 1, "divide": 1}
+
+
+def _is_neutral(node: Node) -> bool:
+    """Whether a node adds the number zero, as Python's sum() begins with, or multiplies by one."""
+    if node.operator not in _NEUTRAL or len(node.operands) != 2 or len(node.reads) != 1:
+        return False
+    first, second = node.operands
+    if not isinstance(first, Value):
+        first, second = second, first
+        if node.operator in ("subtract", "divide"):
+            return False
+    is_number = isinstance(second, int | float) and second == _NEUTRAL[node.operator]
+    found = node.outputs[0]
+    return is_number and isinstance(first, Value) and (first.shape, first.dtype) == (found.shape, found.dtype)
 
 
 def folded(program: Program, tables: bool = False, sized: Collection[int] = ()) -> Program:

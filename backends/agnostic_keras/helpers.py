@@ -329,10 +329,9 @@ def conv_by_group(x, kernel, groups, strides=1, dilation_rate=1):
         result = result + ops.einsum("...gi,igo->...go", x[(slice(None), *cut)], kernel[place])
     return ops.reshape(result, (shape[0], *counts, -1))
 ''',
-    "conv_transpose": '''
-def conv_transpose(x, kernel, strides, dilation, crop, groups):
-    """The adjoint of a convolution: zeros between the places, then a convolution by the turned kernel."""
-    sizes = kernel.shape[:-2]
+    "spread": '''
+def spread(x, sizes, strides, dilation, crop):
+    """An image with zeros between its places, and around it as many as the adjoint of a convolution needs."""
     for axis, stride in enumerate(strides, 1):
         n = x.shape[axis]
         x = ops.expand_dims(x, axis + 1)
@@ -343,10 +342,26 @@ def conv_transpose(x, kernel, strides, dilation, crop, groups):
     x = ops.pad(x, [(0, 0), *((max(a, 0), max(b, 0)) for a, b in around), (0, 0)])
     for axis, (a, b) in enumerate(around, 1):
         x = x[(slice(None),) * axis + (slice(max(-a, 0), x.shape[axis] + min(b, 0)),)]
+    return x
+''',
+    "conv_transpose": '''
+def conv_transpose(x, kernel, strides, dilation, crop, groups):
+    """The adjoint of a convolution: zeros between the places, then a convolution by the turned kernel."""
+    sizes = kernel.shape[:-2]
+    x = spread(x, sizes, strides, dilation, crop)
     kernel = ops.flip(kernel, axis=tuple(range(len(sizes))))
     images, kernels = ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-2)
     parts = [ops.conv(i, k, 1, dilation_rate=dilation) for i, k in zip(images, kernels, strict=True)]
     return ops.concatenate(parts, axis=-1)
+''',
+    "conv_transpose_by_group": '''
+def conv_transpose_by_group(x, kernel, strides, dilation, crop, groups):
+    """The adjoint of a convolution of each group of channels by itself, of any number of groups."""
+    *sizes, channels, out = kernel.shape
+    x = spread(x, sizes, strides, dilation, crop)
+    kernel = ops.reshape(kernel, (*sizes, groups, channels // groups, out))
+    kernel = ops.flip(ops.swapaxes(kernel, -3, -2), axis=tuple(range(len(sizes))))
+    return conv_by_group(x, ops.reshape(kernel, (*sizes, channels // groups, -1)), groups, 1, tuple(dilation))
 ''',
     "pick": '''
 def pick(x, indices, axis):

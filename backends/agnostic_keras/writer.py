@@ -302,9 +302,11 @@ def _transposed(c: Call) -> Code:
     crop = tuple(
         (fixed(low), fixed(high) - fixed(more)) for (low, high), more in zip(c["crop"], c["extra"], strict=True)
     )
+    groups = c.get("groups", 1)
+    # With a kernel for each image, the images are groups of channels of one.
     code: Code = call(
-        "conv_transpose", c.x, kernel, strides=tuple(c["stride"]), dilation=tuple(c["dilation"]), crop=crop,
-        groups=int(c.get("groups", 1)),
+        "conv_transpose_by_group" if isinstance(groups, Dim) else "conv_transpose", c.x, kernel,
+        strides=tuple(c["stride"]), dilation=tuple(c["dilation"]), crop=crop, groups=groups,
     )  # fmt: skip
     return Infix("+", code, c.operands[2]) if c.is_given(2) else code
 

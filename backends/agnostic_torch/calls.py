@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agnostic.compare.calls import Around
@@ -245,18 +246,36 @@ def returned(model: nn.Module, inputs: Any, seed: int = 0) -> tuple[Tensor, ...]
     """See :meth:`agnostic.contracts.calls.Calls.returned`."""
     model = unwrap(model)
     args, kwargs = _arguments(model, inputs)
-    buffers = [(x, x.clone()) for x in model.buffers()]
     devices = sorted({x.device.index for x in model.parameters() if x.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), unchanged(model):
         torch.default_generator.manual_seed(seed)
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
-        try:
-            return tuple(leaves(model(*args, **kwargs)))
-        finally:
-            # In training mode a batch norm counts and averages.
-            for buffer, before in buffers:
-                buffer.copy_(before)
+        return tuple(leaves(model(*args, **kwargs)))
+
+
+@contextlib.contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """What a forward changes is put back: the statistics of a batch norm in training mode, and the tensors that modules
+    keep in attributes and buffers for the next call, such as positions for images of this size and type.
+    """
+    buffers = [(x, x.clone()) for x in model.buffers()]
+    held = [
+        (module, dict(vars(module)), dict(module._buffers))
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, own in held:
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(own)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 @contextlib.contextmanager
@@ -268,7 +287,7 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
     try:
         # What a forward makes anew, such as a causal mask, is of the default type.
         torch.set_default_dtype(torch.float64)
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in (*model.parameters(), *model.buffers(), *_in_attributes(model)):
             wide = torch.complex128 if tensor.is_complex() else torch.float64
             if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != wide:
                 changed.append((tensor, tensor.data))
@@ -279,6 +298,12 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
         torch.set_default_dtype(default)
         for tensor, before in changed:
             tensor.data = before
+
+
+def _in_attributes(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors that modules hold themselves, by no name that a state_dict has; in lists, tuples and dicts too."""
+    for module in model.modules():
+        yield from (x for x in pytree.tree_leaves(vars(module)) if isinstance(x, Tensor))
 
 
 class _Wide(TorchDispatchMode):

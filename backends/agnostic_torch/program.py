@@ -32,6 +32,7 @@ from agnostic.program.nodes import Node, Program, Value
 from agnostic_torch import aten_composed as _composed  # noqa: F401 (fills the table of readers)
 from agnostic_torch import custom, packed, stochastic
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, is_mask, name_of
+from agnostic_torch.calls import unchanged
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
 from agnostic_torch.layers import check_initialized, unwrap
@@ -197,6 +198,7 @@ def _export(
         warnings.simplefilter("ignore")
         # Where it fails, it prints the graph so far.
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(unchanged(model))
         stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
         stack.enter_context(patched([(model, "forward", returned)]))
@@ -346,6 +348,8 @@ class _Reader:
             self.buffers[node] = target
         else:
             constant = exported.constants[target]
+            if target in exported.graph_signature.buffers:
+                self.buffers[node] = target
             if not isinstance(constant, torch.Tensor):
                 raise InvalidInput(f"{self.name} uses an object of class {type(constant).__name__} as a constant")
             value = self.builder.leaf(target, "constant", shape, dtype, constant.detach().cpu().numpy())
@@ -383,6 +387,8 @@ class _Reader:
         if isinstance(node.meta.get("val"), torch.SymInt | torch.SymBool | torch.SymFloat):
             memory.bind(node, None)  # a number of places that a mask picks; what needs it is refused
             return
+        if name == "copy_" and self._is_kept(node):
+            return
         in_place = name.endswith("_") and not name.endswith("__")
         reader = READERS.get(name.rstrip("_") if in_place else name)
         call = Call(node, builder, lambda n: memory.read(n, builder))
@@ -403,6 +409,23 @@ class _Reader:
             self._check_state(memory.owner(target))
         else:
             memory.bind(node, result, builder.nodes[start:])
+
+    def _is_kept(self, node: fx.Node) -> bool:
+        """Whether a buffer is assigned what each call makes anew, such as positions: of no input and no buffer."""
+        target, source = node.args[:2]
+        if target not in self.buffers or not isinstance(source, fx.Node):
+            return False
+        left = [self.memory.read(source, self.builder)]
+        seen: set[Value] = set()
+        while left:
+            value = left.pop()
+            leaf, giver = self.builder.leaf_of(value), self.builder.giver(value)
+            if (leaf is None and giver is None) or (leaf is not None and leaf.role not in ("parameter", "constant")):
+                return False
+            more = set(giver.reads) - seen if giver is not None else set()
+            left += more
+            seen |= more
+        return True
 
     def _check_state(self, owner: fx.Node) -> None:
         """Raise InvalidInput where a call changes what the next call begins with."""

@@ -43,6 +43,22 @@ class Of(nn.Module):
         return self.function(self, *inputs)
 
 
+class Caching(nn.Module):
+    """Keeps what it made of the length of its input, once as a buffer and once as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scales, self.ramp = nn.Linear(8, 8), [torch.rand(8, 8)], None
+        self.register_buffer("table", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.table) != x.shape[1]:
+            self.table = torch.arange(x.shape[1]).to(x)[:, None] * torch.ones(8)
+        if self.ramp is None:
+            self.ramp = torch.linspace(0, 1, x.shape[1]).to(x)[:, None]
+        return self.layer(x) @ self.scales[0] @ self.table.mT + self.ramp
+
+
 def unpooled(model: Any, x: Tensor) -> Tensor:
     y, places = F.max_pool2d(x, 3, 2, 1, return_indices=True)
     found: Tensor = F.max_unpool2d(y, places, 3, 2, 1, output_size=x.shape[2:])
@@ -261,6 +277,17 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
         "views": (Of(written_through_views), ROWS),
         "listed": (Of(listed, layers=nn.ModuleList([nn.Linear(8, 3) for _ in range(3)])), ROWS),
         "constants": (Of(constants), ROWS),
+        "remembered": (Caching(), ROWS),
+        "each image its kernel": (
+            Of(
+                lambda m, x, k: F.conv_transpose2d(
+                    x.reshape(1, -1, 9, 7), k.view(-1, 2, 3, 3), stride=2, padding=1, groups=len(x)
+                ).view(len(x), 2, 17, 13)
+            ),
+            (IMAGE, torch.randn(2, 4 * 2 * 9)),
+        ),
+        "hashed": (Of(lambda m, i: (i * torch.tensor(2654435761) ^ (i + 3) * 805459861) % 64), IDS),
+        "neutral": (Of(lambda m, x: sum([x[:, 0] * 1, x[:, 1] + 0.0])), ROWS),
         "shifts": (Of(lambda m, i: ((i * 3) >> 1, ~i, i & 3)), IDS),
         "scattered": (Of(lambda m, x: x.scatter_add(1, torch.zeros_like(x[:, :2]).long(), x[:, :2])), ROWS),
         "apart": (Of(lambda m, x: x[:, torch.tensor([1, 2])][:, :, torch.tensor([0, 3])].fmod(0.3)), ROWS),
