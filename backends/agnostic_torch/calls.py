@@ -260,11 +260,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     keep in attributes and buffers for the next call, such as positions for images of this size and type.
     """
     buffers = [(x, x.clone()) for x in model.buffers()]
-    held = [
-        (module, dict(vars(module)), dict(module._buffers))
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [(module, dict(vars(module)), dict(module._buffers)) for module in modules]
+    containers = [(x, x.copy()) for x in {id(x): x for module in modules for x in _containers(_own(module))}.values()]
     try:
         yield
     finally:
@@ -274,8 +272,30 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             vars(module).update(attributes)
             module._buffers.clear()
             module._buffers.update(own)
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        for container, before in containers:
+            container.clear()
+            container.update(before) if isinstance(container, dict) else container.extend(before)
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+
+
+_STANDARD = frozenset(vars(nn.Module()))
+
+
+def _own(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that not every module has."""
+    return {name: value for name, value in vars(module).items() if name not in _STANDARD}
+
+
+def _containers(value: Any, inside: tuple[int, ...] = ()) -> Iterator[Any]:
+    """The lists and dicts in a value, outermost first."""
+    if type(value) not in (dict, list, tuple) or id(value) in inside:
+        return  # other classes may refuse to be emptied
+    if type(value) is not tuple:
+        yield value
+    for part in value.values() if isinstance(value, dict) else value:
+        yield from _containers(part, (*inside, id(value)))
 
 
 @contextlib.contextmanager
@@ -303,7 +323,7 @@ def in_float64(model: nn.Module) -> Iterator[bool]:
 def _in_attributes(model: nn.Module) -> Iterator[Tensor]:
     """Tensors that modules hold themselves, by no name that a state_dict has; in lists, tuples and dicts too."""
     for module in model.modules():
-        yield from (x for x in pytree.tree_leaves(vars(module)) if isinstance(x, Tensor))
+        yield from (x for x in pytree.tree_leaves(_own(module)) if isinstance(x, Tensor))
 
 
 class _Wide(TorchDispatchMode):

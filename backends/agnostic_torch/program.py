@@ -153,6 +153,14 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
     model = unwrap(model)
     check_initialized(model)
     args, kwargs = _arguments(model, inputs)
+    with unchanged(model):
+        return _followed(model, args, kwargs, opaque, stack)
+
+
+def _followed(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], opaque: Collection[str],
+    stack: contextlib.ExitStack,
+) -> _Exported:  # fmt: skip
     closed = custom.named_functions(opaque)
     seen = custom.run_once(model, args, kwargs, closed) if closed else custom.Seen({}, {})
     while True:
@@ -198,7 +206,6 @@ def _export(
         warnings.simplefilter("ignore")
         # Where it fails, it prints the graph so far.
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        stack.enter_context(unchanged(model))
         stack.enter_context(patched([(transformer, "_detect_is_causal_mask", _as_hinted)]))
         stack.enter_context(stochastic.seen(model))
         stack.enter_context(patched([(model, "forward", returned)]))

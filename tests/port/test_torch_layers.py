@@ -48,7 +48,7 @@ class Caching(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.scales, self.ramp = nn.Linear(8, 8), [torch.rand(8, 8)], None
+        self.layer, self.scales, self.ramp, self.known = nn.Linear(8, 8), [torch.rand(8, 8)], None, {}
         self.register_buffer("table", torch.zeros(1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +56,9 @@ class Caching(nn.Module):
             self.table = torch.arange(x.shape[1]).to(x)[:, None] * torch.ones(8)
         if self.ramp is None:
             self.ramp = torch.linspace(0, 1, x.shape[1]).to(x)[:, None]
-        return self.layer(x) @ self.scales[0] @ self.table.mT + self.ramp
+        if x.device not in self.known:
+            self.known[x.device] = self.layer.bias[self.table[0].long()]
+        return self.layer(x) @ self.scales[0] @ self.table.mT + self.ramp + self.known[x.device][:6]
 
 
 def unpooled(model: Any, x: Tensor) -> Tensor:
