@@ -39,7 +39,8 @@ def _patches(rules: FunctionRules) -> list[tuple[Any, str, Replacement]]:
         (backend.numpy, "matmul"): products.product, (backend.numpy, "tensordot"): products.product,
         (backend.numpy, "einsum"): products.einsum, (backend.numpy, "multiply"): products.multiply,
         (backend.numpy, "divide"): products.divide, (backend.numpy, "true_divide"): products.divide,
-        (backend.numpy, "add"): products.add, (backend.nn, "batch_normalization"): others.batch_norm,
+        (backend.numpy, "add"): products.add, (backend.numpy, "subtract"): products.subtract,
+        (backend.nn, "batch_normalization"): others.batch_norm,
         (nn_operations, "_layer_normalization"): others.layer_norm, (backend.nn, "softmax"): others.softmax,
         (nn_operations, "_rms_normalization"): others.rms_norm,
         (backend.nn, "dot_product_attention"): others.attention,
@@ -147,12 +148,16 @@ class _Products:
         if not any(constants):
             return self._rules.product(original, x1, x2)
         x, scale = (x2, x1) if constants[0] else (x1, x2)
-        return self._rules.scaled(x, backend.cast(backend.convert_to_tensor(scale), x.dtype), None)
+        return self._rules.scaled(x, self._like(scale, x), None)
 
     def divide(self, original: Any, x1: Any, x2: Any) -> Array:
-        if self._constants.has(x1) or self._constants.has(x2):
-            return original(x1, x2)
-        return self._rules.quotient(x1, x2)
+        constants = self._constants.has(x1), self._constants.has(x2)
+        if not any(constants):
+            return self._rules.quotient(x1, x2)
+        if constants[0]:
+            found = original(x1, x2)
+            return self._constants.add(found) if all(constants) else found
+        return self._rules.scaled(x1, 1 / self._like(x2, x1), None)
 
     def add(self, original: Any, x1: Any, x2: Any) -> Array:
         constants = self._constants.has(x1), self._constants.has(x2)
@@ -160,7 +165,21 @@ class _Products:
             found = original(x1, x2)
             return self._constants.add(found) if all(constants) else found
         x, offset = (x2, x1) if constants[0] else (x1, x2)
-        return self._rules.shifted(x, backend.cast(backend.convert_to_tensor(offset), x.dtype))
+        return self._rules.shifted(x, self._like(offset, x))
+
+    def subtract(self, original: Any, x1: Any, x2: Any) -> Array:
+        constants = self._constants.has(x1), self._constants.has(x2)
+        if all(constants) or not any(constants):
+            found = original(x1, x2)
+            return self._constants.add(found) if all(constants) else found
+        if constants[1]:
+            return self._rules.shifted(x1, -self._like(x2, x1))
+        return self._rules.shifted(self._rules.scaled(x2, self._like(-1, x2), None), self._like(x1, x2))
+
+    @staticmethod
+    def _like(constant: Any, x: Array) -> Array:
+        """A constant as an array of the type of x."""
+        return backend.cast(backend.convert_to_tensor(constant), x.dtype)
 
 
 class _Others:

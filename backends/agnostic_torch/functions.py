@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -17,7 +18,12 @@ from agnostic.patching import patched
 from agnostic_torch.taps import leaves
 
 _CONVOLUTIONS = {f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)}
-_BINARY = {"matmul", "bmm", "mm", "mv", "dot", "einsum", "mul", "multiply", "div", "true_divide", "add"}
+_BINARY = {"matmul", "bmm", "mm", "mv", "dot", "einsum"}
+_ARITHMETIC = {
+    "mul": "mul", "multiply": "mul", "div": "div", "divide": "div", "true_divide": "div", "add": "add", "sub": "sub",
+    "subtract": "sub", "rsub": "rsub",
+}  # fmt: skip
+"""Functions of two numbers each, and what they do."""
 _ELEMENTWISE = {
     **{x: x for x in (
         "relu", "relu6", "gelu", "silu", "mish", "elu", "celu", "selu", "leaky_relu", "rrelu", "hardtanh", "hardswish",
@@ -91,6 +97,8 @@ class _Replaced(TorchFunctionMode):
             return self._rules.shifted(found, args[0])
         if name in _ELEMENTWISE:
             return self._elementwise(_ELEMENTWISE[name], func, args, kwargs, in_place)
+        if name in _ARITHMETIC:
+            return self._arithmetic(_ARITHMETIC[name], args, kwargs)
         if name in _BINARY:
             return self._binary(name, func, args, kwargs)
         if name in ("softmax", "scaled_dot_product_attention"):
@@ -124,19 +132,25 @@ class _Replaced(TorchFunctionMode):
         if len(operands) != 2 or kwargs or not all(isinstance(x, Tensor) for x in operands):
             return None
         a, b = operands
-        both = self._depends(a) and self._depends(b)
-        if name == "add":
-            if both:
-                return None
-            x, offset = (a, b) if self._depends(a) else (b, a)
-            return self._rules.shifted(x, offset)
-        if name in ("div", "true_divide"):
-            return self._rules.quotient(a, b) if both else None
-        if name in ("mul", "multiply"):
-            if both:
-                return self._rules.product(torch.mul, a, b)
-            return self._rules.scaled(*((a, b) if self._depends(a) else (b, a)), None)
         return self._product(torch.matmul if first is None else lambda x, y: torch.einsum(first, x, y), a, b)
+
+    def _arithmetic(self, name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Of two arrays, or of one and a constant, which may be a plain number."""
+        if len(args) != 2 or kwargs:
+            return None
+        (a, b), name = (args[::-1], "sub") if name == "rsub" else (args, name)
+        if self._depends(a) and self._depends(b):
+            both = {"mul": functools.partial(self._rules.product, torch.mul), "div": self._rules.quotient}
+            return both[name](a, b) if name in both else None
+        x, other = (a, b) if self._depends(a) else (b, a)
+        if not x.is_floating_point() or (name == "div" and x is b):
+            return None
+        constant = torch.as_tensor(other, dtype=x.dtype, device=x.device)
+        if name == "sub" and x is b:
+            return self._rules.shifted(self._rules.scaled(x, -torch.ones_like(constant), None), constant)
+        if name in ("add", "sub"):
+            return self._rules.shifted(x, -constant if name == "sub" else constant)
+        return self._rules.scaled(x, constant if name == "mul" else 1 / constant, None)
 
     def _product(self, function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Any:
         """Of matrices: of two that depend on the inputs, or of one with a constant."""
@@ -206,7 +220,7 @@ def _plain(name: str) -> str:
     if name.startswith("__") and name.endswith("__"):
         name = name.strip("_")
         return {"imul": "mul", "rmul": "mul", "iadd": "add", "radd": "add", "itruediv": "div", "truediv": "div",
-                "imatmul": "matmul"}.get(name, name)  # fmt: skip
+                "isub": "sub", "imatmul": "matmul"}.get(name, name)  # fmt: skip
     return name.rstrip("_")
 
 

@@ -53,6 +53,8 @@ class Written(nn.Module):
             return pooled @ self.head.weight.t() + self.head.bias
         if self.way == "frozen":
             norm, norm2 = frozen(self.norm), frozen(self.norm2)
+        elif self.way == "by its formula":
+            norm, norm2 = formula(self.norm), formula(self.norm2)
         else:
             norm, norm2 = self.norm, self.norm2
         x = self.relu(norm(self.stem(x)))
@@ -73,15 +75,22 @@ def frozen(norm: Any) -> Any:
     return lambda x: x * scale + offset
 
 
+def formula(norm: Any) -> Any:
+    """Batch norm as differences and quotients, of a number too."""
+    mean, bias = norm.running_mean.reshape(1, -1, 1, 1), norm.bias.reshape(1, -1, 1, 1)
+    scale = (torch.sqrt(norm.running_var + norm.eps) / norm.weight).reshape(1, -1, 1, 1)
+    return lambda x: 3.0 - ((bias.neg() + 3.0) - (x - mean) / scale)
+
+
 @pytest.mark.parametrize("method", LRP)
 def test_relevance_does_not_depend_on_how_a_model_is_written(method: str) -> None:
     found = {}
-    for way in ("modules", "in place", "functions", "frozen"):
+    for way in ("modules", "in place", "functions", "frozen", "by its formula"):
         model = made(Written(way), bias=True)
         found[way] = ag.explain(model, IMAGES, target=2, method=method).maps
     most = np.abs(found["modules"]).max()
     # The order of the sums differs: some tens of roundings.
-    for way in ("in place", "functions", "frozen"):
+    for way in ("in place", "functions", "frozen", "by its formula"):
         np.testing.assert_allclose(found[way], found["modules"], rtol=0, atol=64 * 2**-24 * most, err_msg=way)
 
 

@@ -88,6 +88,30 @@ def test_relevance_adds_up_to_the_score_in_nested_and_separable_convolutions() -
     np.testing.assert_allclose(found.maps.sum((1, 2)), found.scores, rtol=2e-3)
 
 
+def test_differences_and_quotients_with_constants_are_a_part_of_the_linear_function_before() -> None:
+    kernel, mean, scale = (np.random.default_rng(i).random(4).astype(np.float32) + 0.5 for i in range(3))
+
+    def written(way: str) -> keras.Model:
+        x = inputs = keras.Input((12, 12, 3))
+        x = kl.Conv2D(4, 3, use_bias=False, name="conv")(x)
+        if way == "layer":
+            x = kl.BatchNormalization(epsilon=1e-9, name="norm")(x)
+        else:
+            x = 2.0 - (2.0 - keras.ops.divide(keras.ops.subtract(x, mean), scale))
+        x = kl.GlobalAveragePooling2D()(kl.ReLU()(x))
+        model = keras.Model(inputs, kl.Dense(3, use_bias=False, name="head")(x))
+        with_random_weights(model)
+        if way == "layer":
+            model.get_layer("norm").set_weights([np.ones(4), np.zeros(4), mean, scale**2])
+        model.get_layer("head").set_weights([np.outer(kernel, [1, -1, 0.5])])
+        return model
+
+    for method in ("lrp", "lrp_epsilon"):
+        right, found = (ag.explain(written(way), IMAGES, target=1, method=method).maps for way in ("layer", "ops"))
+        # The order of the sums differs: some tens of roundings.
+        np.testing.assert_allclose(found, right, rtol=0, atol=64 * 2**-24 * np.abs(right).max())
+
+
 def test_attention_of_keras_is_followed() -> None:
     inputs = keras.Input((12, 12, 3))
     x = kl.Reshape((9, 8))(kl.Conv2D(8, 4, 4, use_bias=False)(inputs))
