@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 import re
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli import common, drawing
+from agnostic.cli.explain import stated
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -79,7 +81,12 @@ def animate(
             )
         else:
             found = animation.animate_ascent(network, _together(objectives), frames=frames, on_step=advance, **options)
-    animation.write_animation(out, found, seconds=seconds, most_bytes=bound)
+    about = {
+        "model": model, "weights": weights, "backend": backend, "engine": engine, **stated(network),
+        "card": None if card is None else str(card), **options, "walk": walk, "align": align,
+        "shown": [label for x in objectives for label in x.labels()], "frames": len(found), "seconds": seconds,
+    }  # fmt: skip
+    animation.write_animation(out, found, seconds=seconds, most_bytes=bound, about=json_format.dumps(about))
     report = {"path": str(out), "frames": len(found), "size": list(found.shape[1:3]), "bytes": out.stat().st_size}
     if json:
         common.print_json(report)

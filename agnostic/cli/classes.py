@@ -38,6 +38,7 @@ def classes(
     start: drawing.Start = None,
     inputs: common.InputsOption = None,
     image: common.Image = None,
+    transparent: drawing.Transparent = False,
     force: drawing.Force = False,
     out: common.Out = drawing.PICTURES,
     backend: common.BackendOption = None,
@@ -60,7 +61,7 @@ def classes(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
         columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
         out=out, backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
-        json=json,
+        json=json, transparent=transparent,
     )  # fmt: skip
     network = job.load()
     known = card_of(network)

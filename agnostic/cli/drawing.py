@@ -36,6 +36,9 @@ MicroBatch = Annotated[
     int | None, typer.Option(min=1, help="Images computed together; by default chosen for the cache.")
 ]
 Start = Annotated[Path | None, typer.Option(help="A photo to start from instead of noise; resized and cropped.")]
+Transparent = Annotated[
+    bool, typer.Option("--transparent", help="Pixels that never mattered are transparent; white in the mosaic.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Also overwrite pictures that were made with other settings.")]
 
 
@@ -98,10 +101,9 @@ def options_name(
     seed: int,
     dtype: str | None,
     start: Path | None,
-    inputs: Sequence[str] | None = None,
-    image: str | None = None,
+    *others: str | None,
 ) -> tuple[str | None, ...]:
-    """The given options as part of a file name."""
+    """The given options as part of a file name; others as :func:`inputs_name` gives them."""
     return (
         recipe,
         None if size is None else str(size),
@@ -109,13 +111,17 @@ def options_name(
         f"seed{seed}" if seed else None,
         dtype,
         None if start is None else f"from-{start.stem}",
-        *inputs_name(inputs, image),
+        *others,
     )
 
 
-def inputs_name(inputs: Sequence[str] | None, image: str | None) -> tuple[str | None, ...]:
-    """The options --inputs and --image as part of a file name."""
+def inputs_name(
+    inputs: Sequence[str] | None, image: str | None, channels_in: int | None, card: Path | None
+) -> tuple[str | None, ...]:
+    """The options --channels-in, --card, --inputs and --image as part of a file name."""
     return (
+        None if channels_in is None else f"{channels_in}in",
+        None if card is None else f"card-{card.stem}",
         f"with-{'_'.join(Path(text).stem for text in inputs)}" if inputs else None,
         None if image is None else f"for-{image}",
     )
@@ -320,6 +326,7 @@ class DrawingJob:
             weights=own["weights"],
             columns=self.columns,
             labels=self.labels,
+            transparent=bool(self.redo.get("transparent")),
             redo={**self.redo, "command": command, "layer": layer},
         )
 
@@ -328,7 +335,7 @@ def job(
     spec: str, *, weights: str | None, recipe: str, size: str | None, channels_in: int | None, card: Path | None,
     steps: int | None, columns: int, labels: bool, show: bool, seed: int, start: Path | None,
     inputs: Sequence[str] | None, image: str | None, force: bool, out: Path, backend: str | None, engine: str | None,
-    trust: bool, dtype: str | None, micro_batch: int | None, device: str | None, json: bool,
+    trust: bool, dtype: str | None, micro_batch: int | None, device: str | None, json: bool, transparent: bool = False,
 ) -> DrawingJob:  # fmt: skip
     """A job of the options of these names.
 
@@ -342,13 +349,24 @@ def job(
     settings = Settings(micro_batch, dtype, device=device)
     given, sides, place = example_inputs(inputs or []), parse_size(size), parse_image(image)
     options = Options(recipe, sides, steps, seed, None, given, place, channels_in)
-    options.checked_recipe()
+    checked = options.checked_recipe()
+    if transparent:
+        options = replace(options, recipe=replace(checked, importance=True))
     return DrawingJob(
         spec,
         {"backend": backend, "engine": engine, "weights": weights, "trust": trust, "card": card},
         options if start is None else replace(options, start=read_image(start)),
         settings,
-        options_name(recipe, size, steps, seed, dtype, start, inputs, image),
+        options_name(
+            recipe,
+            size,
+            steps,
+            seed,
+            dtype,
+            start,
+            "transparent" if transparent else None,
+            *inputs_name(inputs, image, channels_in, card),
+        ),
         out,
         columns,
         labels,
@@ -369,6 +387,7 @@ def job(
             "backend": backend,
             "engine": engine,
             "dtype": dtype,
+            **({"transparent": True} if transparent else {}),
         },
     )
 

@@ -44,6 +44,12 @@ def explain(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Copies of smoothgrad (16 by default), masks of rise (1000).")
     ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Of relevance: added to what is divided by; 1e-6 by default.")
+    ] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Of lrp and lrp_gamma: positive contributions count so much more; 0.25.")
+    ] = None,
     seed: common.Seed = 0,
     weights: common.WeightsOption = None,
     size: common.SizeOption = None,
@@ -71,10 +77,13 @@ def explain(
     methods, photos = _checked(method or _DEFAULT), drawing.photos_at(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     asked = {"methods": methods, "class": class_, "layer": layer, "steps": steps, "samples": samples, "seed": seed,
-             "size": size, "channels_in": channels_in, "inputs": inputs, "image": image}  # fmt: skip
+             "size": size, "channels_in": channels_in, "inputs": inputs, "image": image,
+             "epsilon": epsilon, "gamma": gamma}  # fmt: skip
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
-               f"seed-{seed}" if seed else None, size, *drawing.inputs_name(inputs, image))  # fmt: skip
+               None if epsilon is None else f"epsilon-{epsilon:g}", None if gamma is None else f"gamma-{gamma:g}",
+               f"seed-{seed}" if seed else None, size,
+               *drawing.inputs_name(inputs, image, channels_in, card))  # fmt: skip
     kinds, reports, unreadable = drawing.items_name(methods, "methods"), [], list[str]()
     start = time.perf_counter()
     with loaded(
@@ -146,7 +155,8 @@ def explained(network: Any, pixels: Any, asked: Mapping[str, Any]) -> list[Any]:
 
     given = {"inputs": common.example_inputs(asked["inputs"] or []), "image": common.parse_image(asked["image"]),
              "size": common.parse_size(asked["size"]), "target": asked["class"],
-             **{key: asked[key] for key in ("layer", "steps", "samples", "seed", "channels_in")}}  # fmt: skip
+             **{key: asked[key] for key in ("layer", "steps", "samples", "seed", "channels_in")},
+             **{key: asked[key] for key in ("epsilon", "gamma") if asked[key] is not None}}  # fmt: skip
     found = []
     for name in asked["methods"]:
         with common.progress(f"explaining by {name}", None) as advance:
@@ -173,6 +183,7 @@ def written(path: Path, found: list[Any], pixels: Any, about: Mapping[str, Any],
     redo = about["redo"]
     name = Path(redo["photo"]).name
     asked = {key: redo[key] for key in ("methods", "size", "layer", "steps", "samples", "seed")}
+    asked |= {key: redo[key] for key in ("epsilon", "gamma") if redo[key] is not None}
     # Another photo of the same name is something else.
     made_by = {"fingerprint": about["fingerprint"], "photo": name, "photo_digest": digest(pixels),
                "class": found[0].labels[0], **asked}  # fmt: skip

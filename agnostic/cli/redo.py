@@ -65,7 +65,7 @@ def redo(
             job = _job(asked, said, spec, weights=weights, trust=trust, device=device)
             drawn = _drawn(job, asked, Path(folder))
             new = drawn.image_path(drawn.items[0]) if "label" in said else drawn.path
-        before, after = read_image(picture), read_image(new)
+        before, after = read_image(picture), read_image(new)  # what is transparent is white
         changed = _changed_settings(said, new)
         if out is not None:
             write_png(out, after, _texts(new))
@@ -112,12 +112,14 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
 _EXPLAIN = "explain"
 
 _DRAWN: list[Any] = [("command", str), ("layer", str), ("items", list[str]), ("recipe", str), ("seed", int),
-                     ("steps", int | None, None), ("start", str | None, None), ("dtype", str | None, None)]  # fmt: skip
+                     ("steps", int | None, None), ("start", str | None, None), ("dtype", str | None, None),
+                     ("transparent", bool, False)]  # fmt: skip
 """What the file of filters or classes says."""
 
 _EXPLAINED: list[Any] = [("command", str), ("photo", str), ("methods", list[str]), ("steps", int), ("seed", int),
                          ("samples", int | None, None), ("class_", str | None, None),
-                         ("layer", str | None, None)]  # fmt: skip
+                         ("layer", str | None, None), ("epsilon", float | None, None),
+                         ("gamma", float | None, None)]  # fmt: skip
 """What the file of an explanation says."""
 
 _TEXTS = ("weights", "size", "card", "image", "backend", "engine")
@@ -172,6 +174,7 @@ def _job(
         labels=said.get("labels") is not False, show=False, seed=asked.seed, start=_path(asked.start),
         inputs=asked.inputs, image=asked.image, force=True, out=Path(), backend=asked.backend, engine=asked.engine,
         trust=trust, dtype=asked.dtype, micro_batch=None, device=device, json=False,
+        transparent=asked.transparent,
     )  # fmt: skip
 
 

@@ -69,7 +69,8 @@ def taps(
     photos, called_with = drawing.photos_at(photo), common.example_inputs(inputs or [])
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    parts = (None if channels is None else f"channels-{channels}", size, *drawing.inputs_name(inputs, image))
+    others = drawing.inputs_name(inputs, image, channels_in, card)
+    parts = (None if channels is None else f"channels-{channels}", size, *others)
     start = time.perf_counter()
     report, flat, unreadable = list[dict[str, Any]](), dict[str, None](), list[str]()
     with loaded(

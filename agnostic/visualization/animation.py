@@ -201,6 +201,7 @@ def write_animation(
     seconds: float = 3.0,
     most_bytes: int | None = None,
     loop: bool = True,
+    about: str | None = None,
 ) -> Path:
     """Write frames as an animation, atomically; the file's suffix is its format.
 
@@ -212,6 +213,8 @@ def write_animation(
         seconds: how long all frames take.
         most_bytes: of the file; None for no bound.
         loop: begin again after the end; MP4 leaves this to the player.
+        about: how it was made, kept in the file: the text ``agnostic`` of PNG, the comment of GIF and MP4, the
+            description in the EXIF of WebP.
 
     Returns:
         The path.
@@ -234,7 +237,7 @@ def write_animation(
         )
     pixels, encode = _in_colour(pixels), _ENCODERS[path.suffix.lower()]
     for shown, quality in _attempts(pixels):
-        data = encode(shown, seconds / len(shown), quality, loop)
+        data = encode(shown, seconds / len(shown), quality, loop, about)
         if most_bytes is None or len(data) <= most_bytes:
             with atomic_path(path) as temporary:
                 Path(temporary).write_bytes(data)
@@ -258,6 +261,10 @@ def _attempts(pixels: Frames) -> Iterator[tuple[Frames, int]]:
         yield np.stack([np.asarray(x) for x in resized]), 50
 
 
+_DESCRIPTION = 0x010E
+"""EXIF's number of the description of an image."""
+
+
 def _by_pillow(each: float, loop: bool, images: Sequence[Any], **options: Any) -> bytes:
     found = io.BytesIO()
     if loop:
@@ -267,34 +274,42 @@ def _by_pillow(each: float, loop: bool, images: Sequence[Any], **options: Any) -
     return found.getvalue()
 
 
-def _webp(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
+def _webp(pixels: Frames, each: float, quality: int, loop: bool, about: str | None) -> bytes:
     from PIL import Image
 
     images = [Image.fromarray(x) for x in pixels]
-    return _by_pillow(each, loop, images, format="WEBP", quality=quality, method=4)
+    exif = Image.Exif()
+    if about is not None:
+        exif[_DESCRIPTION] = about
+    return _by_pillow(each, loop, images, format="WEBP", quality=quality, method=4, exif=exif)
 
 
-def _gif(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
+def _gif(pixels: Frames, each: float, quality: int, loop: bool, about: str | None) -> bytes:
     from PIL import Image
 
     colours = {90: 256, 75: 128}.get(quality, 48)
     # One palette for all, or still places would flicker.
     whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:])).quantize(colours, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(x).quantize(palette=whole) for x in pixels]
-    return _by_pillow(each, loop, images, format="GIF", optimize=False, disposal=1)
+    said = {} if about is None else {"comment": about.encode()}
+    return _by_pillow(each, loop, images, format="GIF", optimize=False, disposal=1, **said)
 
 
-def _apng(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
+def _apng(pixels: Frames, each: float, quality: int, loop: bool, about: str | None) -> bytes:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     images = [Image.fromarray(x) for x in pixels]
     if quality < 90:
         whole = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:])).quantize(256 if quality > 50 else 64)
         images = [x.quantize(palette=whole) for x in images]
-    return _by_pillow(each, loop, images, format="PNG", optimize=True)
+    info = PngInfo()
+    if about is not None:
+        info.add_text("agnostic", about)
+    return _by_pillow(each, loop, images, format="PNG", optimize=True, pnginfo=info)
 
 
-def _mp4(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
+def _mp4(pixels: Frames, each: float, quality: int, loop: bool, about: str | None) -> bytes:
     from fractions import Fraction
 
     try:
@@ -305,6 +320,7 @@ def _mp4(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
     # Codecs halve the resolution of colours, so that sides are even.
     pixels = pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2]
     with av.open(found, "w", format="mp4") as container:
+        container.metadata.update({} if about is None else {"comment": about})
         stream: Any = container.add_stream("h264", rate=Fraction(round(1000 / each), 1000))
         stream.height, stream.width, stream.pix_fmt = pixels.shape[1], pixels.shape[2], "yuv420p"
         stream.options = {"crf": str(round(18 + (90 - quality) / 4)), "preset": "slow"}
@@ -314,6 +330,6 @@ def _mp4(pixels: Frames, each: float, quality: int, loop: bool) -> bytes:
     return found.getvalue()
 
 
-_ENCODERS: dict[str, Callable[[Frames, float, int, bool], bytes]] = {
+_ENCODERS: dict[str, Callable[[Frames, float, int, bool, str | None], bytes]] = {
     ".webp": _webp, ".gif": _gif, ".png": _apng, ".apng": _apng, ".mp4": _mp4,
 }  # fmt: skip

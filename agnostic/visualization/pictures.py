@@ -30,6 +30,7 @@ from agnostic.text import counted
 from agnostic.version import __version__
 from agnostic.visualization.ascent import Ascent, Climbed, Settings, remarks_on
 from agnostic.visualization.captions import captioned
+from agnostic.visualization.images import faded
 from agnostic.visualization.mosaic import mosaic
 from agnostic.visualization.objectives import Objective
 from agnostic.visualization.verb import Options, prepare
@@ -52,6 +53,7 @@ class Drawing:
         weights: that were asked for, for the metadata.
         columns: images in a row of the mosaic.
         labels: whether the mosaic has captions.
+        transparent: whether pixels that never mattered are transparent; the recipe then keeps their importance.
         redo: what draws it again, for the metadata, but for the items; see :mod:`agnostic.cli.redo`.
     """
 
@@ -64,6 +66,7 @@ class Drawing:
     weights: str | None = None
     columns: int = 8
     labels: bool = True
+    transparent: bool = False
     redo: Mapping[str, Any] = field(default_factory=dict)
 
     def image_path(self, item: str) -> Path:
@@ -245,9 +248,13 @@ def _keep(
     try:
         for climbed in climbs:
             for place, (i, remark) in enumerate(zip(climbed.images, remarks_on(ascent, climbed), strict=True)):
+                shown = climbed.pixels[place : place + 1]
+                if drawing.transparent:
+                    assert climbed.importance is not None
+                    shown = faded(shown, climbed.importance[place : place + 1])
                 text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
                 path = drawing.image_path(drawing.items[missing[i]])
-                write_png(path, climbed.pixels[place], {KEYWORD: json.dumps(text)})
+                write_png(path, shown[0], {KEYWORD: json.dumps(text)})
                 done += 1
     except KeyboardInterrupt:
         raise Interrupted(
@@ -261,6 +268,7 @@ def _work(
 ) -> dict[str, Any]:
     """All that the pixels of each image depend on, besides what it shows."""
     return {
+        **({"transparent": True} if drawing.transparent else {}),
         "fingerprint": fingerprint(backend, model),
         "layer": drawing.layer,
         "recipe": repr(ascent.recipe),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -140,8 +139,9 @@ class _Replaced(TorchFunctionMode):
             return None
         (a, b), name = (args[::-1], "sub") if name == "rsub" else (args, name)
         if self._depends(a) and self._depends(b):
-            both = {"mul": functools.partial(self._rules.product, torch.mul), "div": self._rules.quotient}
-            return both[name](a, b) if name in both else None
+            if name == "mul":
+                return self._rules.product(torch.mul, a, b)
+            return self._rules.quotient(a, b) if name == "div" else None
         x, other = (a, b) if self._depends(a) else (b, a)
         if not x.is_floating_point() or (name == "div" and x is b):
             return None

@@ -87,7 +87,12 @@ def test_json_and_mistakes(explain: Callable[..., int], tmp_path: Path, capsys: 
 def test_an_explanation_is_drawn_again(explain: Callable[..., int], model: Path, tmp_path: Path, capsys: Any) -> None:
     options = ("--method", "lrp", "--method", "smoothgrad", "--class", "2", "--seed", "3", "--samples", "4")
     assert explain(*options, "--json") == 0
+    (plain,) = (read_image(json.loads(capsys.readouterr().out)["path"]),)
+    options += ("--epsilon", "0.5", "--gamma", "0")
+    assert explain(*options, "--json") == 0
     picture, again = Path(json.loads(capsys.readouterr().out)["path"]), tmp_path / "again.png"
+    assert "epsilon-0.5-gamma-0" in picture.name
+    assert np.abs(read_image(picture).astype(int) - plain).max() > 0
     redo = ("redo", str(picture), "--model", f"{model}:make")
     assert main([*redo, "--out", str(again)]) == 0
     assert capsys.readouterr().out == f"{picture}: drawn again, bit for bit the same\n"

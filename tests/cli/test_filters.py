@@ -283,9 +283,11 @@ def test_other_work_has_other_names(command: Command, model: Path, tmp_path: Pat
     photo = tmp_path / "a photo.png"
     write_png(photo, np.random.default_rng(0).random((20, 30, 3)))
     (tmp_path / "second.py").write_text(model.read_text())
+    (tmp_path / "own.json").write_text('{"range": [0, 1]}')
     changes: list[list[str]] = [
         [], ["--seed", "1"], ["--steps", "3"], ["--size", "17"], ["--dtype", "float64"], ["--recipe", "classic"],
-        ["--channels", "1,3"], ["--channels", "0-1"], ["--start", str(photo)], ["--layer", "down", "--channels", "1"],
+        ["--channels", "1,3"], ["--channels", "0-1"], ["--start", str(photo)], ["--channels-in", "3"],
+        ["--card", str(tmp_path / "own.json")], ["--transparent"], ["--layer", "down", "--channels", "1"],
     ]  # fmt: skip
     for change in changes:
         assert command("filters", "--layer", "stem", *change) == 0
@@ -297,6 +299,7 @@ def test_other_work_has_other_names(command: Command, model: Path, tmp_path: Pat
     mosaics = [name for name in files(tmp_path / "out") if "/" not in name]
     assert len(mosaics) == len(changes) + 1 + 2 + 4  # two layers in the last of the changes
     assert "tiny-make-stem-0-5-fourier-16-2steps-from-a-photo.png" in mosaics
+    assert "tiny-make-stem-0-5-fourier-16-2steps-card-own.png" in mosaics
 
 
 def test_names_of_models() -> None:

@@ -62,6 +62,29 @@ def test_a_label_tells_the_channel_and_the_score(drawn: tuple[Path, ...]) -> Non
     assert said(drawn[2].parent / "tiny-make-stem-negative-fourier-16-2steps" / "0004.png")["label"] == "-1 * stem:4"
 
 
+def test_what_never_mattered_is_transparent_and_white_in_the_mosaic(
+    command: Callable[..., int], model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    drawn = ("--layer", "down", "--channels", "0-1", "--no-labels")
+    assert command("filters", *drawn) == 0
+    assert command("filters", *drawn, "--transparent") == 0
+    out = tmp_path / "out"
+    (whole,), (single,) = (
+        list(out.glob(x)) for x in ("tiny-make-down-0-1*-transparent.png", "tiny*-transparent/0001.png")
+    )
+    opaque = read_image(single.parents[1] / single.parent.name.removesuffix("-transparent") / "0001.png")
+    faded = np.asarray(Image.open(single))
+    assert faded.shape == (16, 16, 4)
+    np.testing.assert_array_equal(faded[..., :3], opaque)
+    # The kernel of stride 2 after one of padding 1: the last column of 16 is seen by few of its places.
+    assert faded[..., 3].min() < 255 == faded[..., 3].max()
+    np.testing.assert_array_equal(read_image(whole)[5:21, 26:42], read_image(single))
+    for picture in (whole, single):
+        capsys.readouterr()
+        assert main(["redo", str(picture), "--model", f"{model}:make"]) == 0
+    assert said(single)["transparent"] is True
+
+
 def test_what_differs_is_told(drawn: tuple[Path, ...], model: Path, capsys: Any) -> None:
     assert main(["redo", str(drawn[1]), "--model", f"{model}:other"]) == 1
     out = capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,12 +104,21 @@ def read(path: Path) -> tuple[np.ndarray, float]:
     return np.stack(frames), float(np.mean(times)) / 1000
 
 
+def about(path: Path) -> Any:
+    """What a file says of how it was made."""
+    image = Image.open(path)
+    said = {".gif": image.info.get("comment"), ".webp": image.getexif().get(0x010E)}
+    return json.loads(said.get(path.suffix) or image.info["agnostic"])
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_has_the_frames_and_the_time(suffix: str, tmp_path: Path) -> None:
     if suffix == ".mp4":
         pytest.importorskip("av")
-    path = write_animation(tmp_path / f"a{suffix}", moving(), seconds=2)
+    path = write_animation(tmp_path / f"a{suffix}", moving(), seconds=2, about='{"seed": 3}')
     frames, each = read(path)
+    if suffix != ".mp4":
+        assert about(path) == {"seed": 3}
     assert frames.shape == moving().shape
     assert each == pytest.approx(0.2, rel=0.01)
     # Lossy formats and palettes keep a smooth picture within a few levels of 255.
@@ -228,6 +238,9 @@ def test_the_command_writes_an_animation(tmp_path: Path, capsys: Any, monkeypatc
     assert "w.gif (3 frames of 64 x 64, " in capsys.readouterr().out
     assert main([*common, "--layer", "0", "--channels", "0,2-3", "--out", "a.webp", "--json"]) == 0
     assert len(read(tmp_path / "a.webp")[0]) == 2
+    said = about(tmp_path / "a.webp")
+    assert said["shown"] == ["0:0", "0:2", "0:3"]
+    assert {"fingerprint", "versions", "recipe", "seed", "steps", "size"} <= {*said}
     capsys.readouterr()
     for wrong, words in (
         (["1", "--out", "w.gif"], "is there already"),
