@@ -11,7 +11,7 @@ import json
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,37 +113,46 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
 def reference(
     backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
 ) -> tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]:
-    """Outputs and layers of the source: in float64, where the framework supports it, and in its own type."""
-    exact = _run(backend, model, inputs, layers, float64=True)
-    return (*exact, *_run(backend, model, inputs, layers, float64=False))
+    """Outputs and layers of the source: in float64, and in its own type.
 
-
-def _run(
-    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], *, float64: bool
-) -> tuple[list[Array], dict[str, Array]]:
+    Where the framework has no float64, in its own type, and again from inputs that are rounded in another way.
+    """
     calls = backend[CALLS]
 
-    def double(x: Any) -> Any:
+    def changed(x: Any, change: Callable[[Array], Array]) -> Any:
         array = x if isinstance(x, np.ndarray) else calls.numpy(x)
         if array.dtype.kind not in "fc":
             return x
-        wide = "float64" if array.dtype.kind == "f" else "complex128"
-        return array.astype(wide) if isinstance(x, np.ndarray) else calls.native(array, x, wide)
+        new = change(array)
+        return new if isinstance(x, np.ndarray) else calls.native(new, x, str(new.dtype))
 
-    def measured(given: Any) -> tuple[list[Array], dict[str, Array]]:
-        with backend[TAPS].watch(model, layers, detach=True) as record:
-            outputs = calls.returned(model, given)
-        found = {}
-        for name in layers:
-            of_layer = record.calls(name)
-            if of_layer and hasattr(of_layer[0], "shape"):
-                found[name] = np.array(calls.numpy(of_layer[0]))
-        return [np.array(calls.numpy(x)) for x in outputs], found
-
-    if not float64:
-        return measured(inputs)
     with calls.in_float64(model) as exact:
-        return measured(with_arrays(inputs, double) if exact else inputs)
+        right = _run(backend, model, with_arrays(inputs, lambda x: changed(x, _double)) if exact else inputs, layers)
+    own = inputs if exact else with_arrays(inputs, lambda x: changed(x, _rounded))
+    return (*right, *_run(backend, model, own, layers))
+
+
+def _double(x: Array) -> Array:
+    return x.astype(np.float64 if x.dtype.kind == "f" else np.complex128)
+
+
+def _rounded(x: Array) -> Array:
+    """Each number one rounding of its type away at most."""
+    unit = np.finfo(x.dtype).eps / 2
+    moved = x.astype(np.result_type(x, np.float64)) * (1 + unit * np.random.default_rng(0).uniform(-2, 2, x.shape))
+    return np.asarray(moved.astype(x.dtype))
+
+
+def _run(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> tuple[list[Array], dict[str, Array]]:
+    calls = backend[CALLS]
+    with backend[TAPS].watch(model, layers, detach=True) as record:
+        outputs = calls.returned(model, inputs)
+    found = {}
+    for name in layers:
+        of_layer = record.calls(name)
+        if of_layer and hasattr(of_layer[0], "shape"):
+            found[name] = np.array(calls.numpy(of_layer[0]))
+    return [np.array(calls.numpy(x)) for x in outputs], found
 
 
 @dataclass(frozen=True)

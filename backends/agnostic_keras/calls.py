@@ -224,9 +224,17 @@ def _seeds(model: keras.Layer) -> list[keras.Variable]:
     return [v for v in model.variables if v.name.startswith("seed_generator_state")]
 
 
-def in_float64(model: keras.Layer) -> contextlib.AbstractContextManager[bool]:
-    """See :meth:`agnostic.contracts.calls.Calls.in_float64`: many of Keras' layers compute in float32 in any case."""
-    return contextlib.nullcontext(False)
+@contextlib.contextmanager
+def in_float64(model: keras.Layer) -> Iterator[bool]:
+    """See :meth:`agnostic.contracts.calls.Calls.in_float64`: only torch can be told to leave float32 everywhere."""
+    policy = model.dtype_policy
+    with engines.current().in_float64(model.variables) as exact:
+        try:
+            if exact:
+                model.dtype_policy = keras.DTypePolicy("float64")  # what inputs are turned into
+            yield exact
+        finally:
+            model.dtype_policy = policy
 
 
 def is_training(model: keras.Layer) -> bool:

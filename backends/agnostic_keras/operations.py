@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 from keras import tree
+from keras.src.utils import numerical_utils
 
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Node, Value
@@ -1527,7 +1528,34 @@ def _conv_lstm_cell(recorder: Recorder, cell: Any, x: Any, states: Any, training
     return h, [h, c]
 
 
+def _looked_up(recorder: Recorder, layer: Any, x: Any) -> Any:
+    """The place of each integer in a vocabulary, which Keras holds in a table of TensorFlow's.
+
+    Source: Keras 3, ``IndexLookup.call``.
+    """
+    keys, values = (np.asarray(part) for part in layer.lookup_table.export())
+    several = layer.num_oov_indices > 1 and not layer.invert
+    if several and getattr(layer, "oov_method", None) == "farmhash":
+        raise Unreadable("a layer of class IntegerLookup hashes the integers that it does not know")
+    hot = keras.ops.equal(keras.ops.expand_dims(x, -1), keys.astype(x.dtype))
+    found = keras.ops.sum(keras.ops.where(hot, values.astype("int64"), 0), axis=-1)
+    other: Any = int(layer._default_value)
+    if several:
+        other = keras.ops.mod(x, layer.num_oov_indices) + layer._oov_start_index()
+    found = keras.ops.where(keras.ops.any(hot, axis=-1), found, other)
+    if layer.mask_token is not None:
+        found = keras.ops.where(keras.ops.equal(x, int(layer._mask_key)), int(layer._mask_value), found)
+    if layer.output_mode == "int":
+        return keras.ops.cast(found, "int64")
+    depth = layer.max_tokens if layer.pad_to_max_tokens else layer._frozen_vocab_size
+    counted = layer.output_mode == "tf_idf"
+    mode = "count" if counted else layer.output_mode
+    y = numerical_utils.encode_categorical_inputs(found, output_mode=mode, depth=depth, dtype=layer.dtype)
+    return keras.ops.multiply(y, np.asarray(layer.idf_weights_const)) if counted else y
+
+
 LAYERS: Mapping[str, LayerReader] = {
+    "IntegerLookup": _looked_up,
     "ConvLSTMCell": _conv_lstm_cell,
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout"),

@@ -465,6 +465,8 @@ class Recorder:
             (layer_module.Layer, "_maybe_build", refuse_unbuilt),
             # What the model's own layers are called with now must leave no trace in them.
             (layer_module, "Node", lambda original, *args, **kwargs: None),
+            # A loss is nothing that the model gives.
+            (layer_module.Layer, "add_loss", lambda original, layer, loss: None),
             # TensorFlow's own way, from which the layer turns to the general one where it raises this.
             (tf_utils, "tf_encode_categorical_inputs", _no_value),
             *recurrence.patches(self),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -302,18 +302,25 @@ def _containers(value: Any, inside: tuple[int, ...] = ()) -> Iterator[Any]:
 def in_float64(model: nn.Module) -> Iterator[bool]:
     """See :meth:`agnostic.contracts.calls.Calls.in_float64`; exact, since each float32 number is a float64 number."""
     model = unwrap(model)
+    with wide((*model.parameters(), *model.buffers(), *_in_attributes(model))):
+        yield True
+
+
+@contextlib.contextmanager
+def wide(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, these tensors are of float64, and so is what is computed."""
     changed: list[tuple[Tensor, Tensor]] = []
     default = torch.get_default_dtype()
     try:
         # What a forward makes anew, such as a causal mask, is of the default type.
         torch.set_default_dtype(torch.float64)
-        for tensor in (*model.parameters(), *model.buffers(), *_in_attributes(model)):
-            wide = torch.complex128 if tensor.is_complex() else torch.float64
-            if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != wide:
+        for tensor in tensors:
+            widest = torch.complex128 if tensor.is_complex() else torch.float64
+            if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != widest:
                 changed.append((tensor, tensor.data))
-                tensor.data = tensor.data.to(wide)
+                tensor.data = tensor.data.to(widest)
         with _Wide():
-            yield True
+            yield
     finally:
         torch.set_default_dtype(default)
         for tensor, before in changed:

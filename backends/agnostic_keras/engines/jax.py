@@ -40,6 +40,11 @@ Cotangents = Callable[[list[Array]], list[Array]]
 tanh, maximum, minimum = jnp.tanh, jnp.maximum, jnp.minimum
 
 
+def in_float64(variables: Sequence[keras.Variable]) -> contextlib.AbstractContextManager[bool]:
+    """It does not: variables keep their type, and functions of jax take no two types."""
+    return contextlib.nullcontext(False)
+
+
 def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     return jnp.fft.irfft2(lax.complex(real, imaginary), s=shape, norm="ortho")

@@ -39,6 +39,11 @@ REFUSALS: tuple[type[Exception], ...] = (
 tanh, maximum, minimum = tf.tanh, tf.maximum, tf.minimum
 
 
+def in_float64(variables: Sequence[keras.Variable]) -> contextlib.AbstractContextManager[bool]:
+    """It does not: variables keep their type, and functions of TensorFlow take no two types."""
+    return contextlib.nullcontext(False)
+
+
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:
     """See :meth:`agnostic.ops.Ops.irfft2`."""
     inverse = tf.signal.irfft2d(tf.complex(real, imaginary), shape)

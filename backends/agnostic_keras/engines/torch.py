@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from agnostic_keras.engines.torch_guards import following as following
 from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
 from agnostic_keras.engines.torch_layers import convolution as convolution
 from agnostic_keras.engines.torch_layers import max_pool as max_pool
+from agnostic_torch.calls import wide
 from agnostic_torch.gradients import jacobian as jacobian
 from agnostic_torch.gradients import per_sample as per_sample
 from agnostic_torch.gradients import pullback as pullback
@@ -41,6 +42,13 @@ CUBIC = (-0.75, "clamp")
 REFUSALS: tuple[type[Exception], ...] = ()
 """What this engine raises, beside Python's own errors, where an operation does not take what it is given."""
 tanh = torch.tanh
+
+
+@contextlib.contextmanager
+def in_float64(variables: Sequence[keras.Variable]) -> Iterator[bool]:
+    """Inside, the model of these variables computes in float64; whether it does."""
+    with wide([variable.value for variable in variables]):
+        yield True
 
 
 def irfft2(real: Tensor, imaginary: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -448,3 +448,31 @@ def test_layers_that_prepare_images_are_no_training() -> None:
     x = keras.Input((8, 8, 3))
     y = kl.Conv2D(2, 3, name="conv")(kl.Resizing(6, 5)(kl.RandomFlip()(kl.RandomCrop(7, 7)(x))))
     assert ag.port(shaken(keras.Model(x, y)), "torch", numbers(2, 8, 8, 3)).report.is_same
+
+
+class Scored(kl.Layer):
+    """Adds a loss, which a model of inference does not give."""
+
+    def call(self, target: Any, x: Any) -> Any:
+        lengths = (n * ops.ones((ops.shape(x)[0],), "int32") for n in (2, 3))
+        self.add_loss(ops.mean(ops.ctc_loss(target, x, *lengths)))
+        return x
+
+
+def test_integers_are_looked_up_losses_are_left_out_and_the_floor_is_the_models_own() -> None:
+    ids, real = keras.Input((3,), dtype="int64", name="ids"), keras.Input((3, 4), name="x")
+    known = [7, 30, 11]
+    layers = [
+        kl.IntegerLookup(vocabulary=known), kl.IntegerLookup(vocabulary=known, num_oov_indices=2, mask_token=0),
+        kl.IntegerLookup(vocabulary=known, output_mode="multi_hot"),
+        kl.IntegerLookup(vocabulary=known, output_mode="tf_idf", idf_weights=[0.5, 1.0, 2.0], max_tokens=6,
+                         pad_to_max_tokens=True), kl.IntegerLookup(vocabulary=[0, *known], invert=True),
+    ]  # fmt: skip
+    outputs = [layer(ids % 4 if layer.invert else ids) for layer in layers]
+    found = Scored()(ids[:, :2] % 3 + 1, kl.Dense(5)(real))
+    model = shaken(keras.Model([ids, real], [*outputs, found]))
+    ported = ag.port(model, "torch", [np.array([[7, 11, 99], [0, 30, 8]]), numbers(2, 3, 4)])
+    assert ported.report.is_same, str(ported.report)
+    assert "ctc" not in ported.source
+    floors = [row.floor for row in ported.report.found if row.partner == str(len(layers))]
+    assert min(floors) > 0
