@@ -6,11 +6,13 @@
 
 The means over positions of the stages of ResNet-18 on PyTorch, or of the blocks of EfficientNet-Lite0 on Keras, of
 images in memory, random weights. Rounds of all contenders are interleaved in one process, with one thread for the
-numbers; medians of the processor's time, of all threads, are printed in ms per image, with the ratio to the bare loop.
-Writing is part of ours, and so is what a run costs once: the digest of the weights, a look at the layers, and, on the
-engines of Keras, compiling for the run; it weighs less the more images there are. The bare loop runs the model on the
-same batches, prepared before, and keeps nothing. Peers: torchvision's feature extractor over a DataLoader; Keras'
-predict() on a model of several outputs.
+numbers; medians of the processor's time, of all threads, and of the clock's are printed in ms per image, with the
+ratio of the former to the bare loop. Writing is part of ours, and so is what a run costs once: the digest of the
+weights, and, on the engines of Keras, compiling for the run; it weighs less the more images there are, so a run of half
+as many is measured as well, and what each further image costs is told. The bare loop runs the model on the same
+batches, prepared before, and keeps nothing. Peers: torchvision's feature extractor over a DataLoader; thingsvision
+where it is installed, which returns whole outputs and is asked for their means; Keras' predict() on a model of several
+outputs, as often compiled as ours ("new") and once.
 
 With --memory, the resident set is printed after so many images, in one process: it should not grow.
 """
@@ -18,8 +20,12 @@ With --memory, the resident set is printed after so many images, in one process:
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,14 +40,14 @@ import agnostic as ag
 STAGES = [f"layer{i}" for i in range(1, 5)]
 BLOCKS = [f"blocks.{i}" for i in range(7)]
 BATCH = 32
+HALF = "ours, half as many"
 
 
 def ours(model: Any, images: Any, layers: list[str], **options: Any) -> Callable[[], Any]:
     """An extraction into a new store."""
 
     def run() -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            return ag.extract(model, images, layers, Path(folder, "acts.zarr"), batch_size=BATCH, **options)
+        return ag.extract(model, images, layers, Path(tempfile.mkdtemp(), "acts.zarr"), batch_size=BATCH, **options)
 
     return run
 
@@ -78,8 +84,31 @@ def on_torch(size: int, count: int) -> dict[str, Callable[[], Any]]:
         "ours, prepared arrays": ours(model, inputs, STAGES, reduce="mean", top=0),
         "ours, with the top samples": ours(model, inputs, STAGES, reduce="mean"),
         "ours, images": ours(model, images, STAGES, reduce="mean", top=0, size=size),
+        HALF: ours(model, inputs[: count // 2], STAGES, reduce="mean", top=0),
         "torchvision's extractor, DataLoader": torchvision_loop,
+        **thingsvision(model, inputs),
     }
+
+
+def thingsvision(model: Any, inputs: Any) -> dict[str, Callable[[], Any]]:
+    """The extractor of thingsvision, where it is installed: all layers in one pass, whole outputs, then their means."""
+    if importlib.util.find_spec("thingsvision") is None:
+        return {}
+    # It imports tensorflow, beside which triton aborts the process, and asks NumPy 2 for a name of NumPy 1.
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    np.AxisError = np.exceptions.AxisError  # type: ignore[attr-defined]
+    with contextlib.redirect_stdout(io.StringIO()):
+        from thingsvision import get_extractor_from_model
+
+        extractor = get_extractor_from_model(model=model, device="cpu", backend="pt")
+
+    def run() -> Any:
+        # It counts and clears its progress on the way, also where nobody looks.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            found = extractor.extract_features(batches=inputs.split(BATCH), module_names=STAGES, output_type="ndarray")
+        return {name: x.mean((2, 3)) for name, x in found.items()}
+
+    return {"thingsvision": run}
 
 
 def on_keras(size: int, count: int, engine: str) -> dict[str, Callable[[], Any]]:
@@ -103,11 +132,17 @@ def on_keras(size: int, count: int, engine: str) -> dict[str, Callable[[], Any]]
     def bare() -> None:
         model.predict(inputs, batch_size=BATCH, verbose=0)
 
+    def predicted(network: Any) -> Any:
+        found = network.predict(inputs, batch_size=BATCH, verbose=0)
+        return [x.mean((1, 2)) for x in found]
+
     return {
         "bare": bare,
         "ours, prepared arrays": ours(model, inputs, BLOCKS, reduce="mean", top=0, prepared=True),
         "ours, with the top samples": ours(model, inputs, BLOCKS, reduce="mean", prepared=True),
-        "Keras' predict, several outputs": lambda: several.predict(inputs, batch_size=BATCH, verbose=0),
+        HALF: ours(model, inputs[: count // 2], BLOCKS, reduce="mean", top=0, prepared=True),
+        "Keras' predict, several outputs": lambda: predicted(several),
+        "Keras' predict, several outputs, new": lambda: predicted(ag.submodel(model, BLOCKS)),
     }
 
 
@@ -173,20 +208,35 @@ def main() -> None:
         functions = on_keras(arguments.size, arguments.images, arguments.engine)
     else:
         functions = on_torch(arguments.size, arguments.images)
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        cases = measured(functions, arguments.rounds, arguments.images)
+    keep("extract", cases, arguments.json, engine=arguments.engine, size=arguments.size, images=arguments.images)
+
+
+def measured(functions: dict[str, Callable[[], Any]], rounds: int, images: int) -> dict[str, dict[str, Any]]:
+    """The cases of a record: rounds of all contenders, one after the other, after one that is not counted."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for function in functions.values():
         function()
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, function in functions.items():
-            start = time.process_time()
+            start, clock = time.process_time(), time.perf_counter()
             function()
-            times[name].append((time.process_time() - start) * 1e3 / arguments.images)
-    bare = statistics.median(times["bare"])
+            count = images // 2 if name == HALF else images
+            spent = time.process_time() - start, time.perf_counter() - clock
+            times[name].append((spent[0] * 1e3 / count, spent[1] * 1e3 / count))
+    bare = statistics.median(x for x, _ in times["bare"])
+    whole, half = (statistics.median(x for x, _ in times[name]) for name in ("ours, prepared arrays", HALF))
     for name, values in times.items():
-        middle = statistics.median(values)
-        print(f"  {name:38s} {middle:8.3f} ms per image ({min(values):.3f}-{max(values):.3f})  x{middle / bare:.2f}")
-    cases = {name: spread(values, "ms", over=bare) for name, values in times.items()}
-    keep("extract", cases, arguments.json, engine=arguments.engine, size=arguments.size, images=arguments.images)
+        middle, clock = (statistics.median(x) for x in zip(*values, strict=True))
+        print(f"  {name:38s} {middle:8.3f} ms per image, {clock:8.3f} by the clock  x{middle / bare:.2f}")
+    each, once = 2 * whole - half, (half - whole) * images
+    print(f"  ours, each further image {each:8.3f} ms  x{each / bare:.2f}; once {once:.0f} ms")
+    found = {name: spread([x for x, _ in values], "ms", over=bare) for name, values in times.items()}
+    clocks = {f"{name}, by the clock": spread([x for _, x in values], "ms") for name, values in times.items()}
+    each_case = {"ours, each further image": spread([each], "ms", over=bare), "ours, once": spread([once], "ms a run")}
+    return {**found, **clocks, **each_case}
 
 
 if __name__ == "__main__":
