@@ -44,6 +44,9 @@ def extract(
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Photos to keep for each channel: those that excite it most.")] = 20,
     dtype: Annotated[str, typer.Option(help="Of the numbers in the store: float32, float16 or bfloat16.")] = "float32",
+    compute: Annotated[
+        str | None, typer.Option(help="bfloat16: what layers compute in, faster and less exact; by default their own.")
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos that the model takes at once.")] = 32,
     shard: Annotated[
         int | None, typer.Option(min=1, help="Photos in a part of the store; a multiple of the batch size.")
@@ -85,10 +88,10 @@ def extract(
         _told_when_interrupted(out),
     ):
         store = run(
-            network, samples, layer, out, reduce=reduce or None, top=top, dtype=dtype, batch_size=batch_size,
-            shard=shard, engine=where, address=address, workers=workers, prepared=True if prepared else None,
-            inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
-            channels_in=channels_in, progress=progress,
+            network, samples, layer, out, reduce=reduce or None, top=top, dtype=dtype, compute=compute,
+            batch_size=batch_size, shard=shard, engine=where, address=address, workers=workers,
+            prepared=True if prepared else None, inputs=called_with, image=common.parse_image(image),
+            size=common.parse_size(size), channels_in=channels_in, progress=progress,
         )  # fmt: skip
     _tell(store, json)
 

@@ -30,10 +30,15 @@ class Taps(Protocol):
     def submodel(self, model: Model, names: Sequence[str]) -> Model:
         """A native model that returns the outputs of the named layers: one array for one layer, else a list."""
 
-    def loop(self, model: Model, names: Sequence[str]) -> Callable[[Any], Mapping[str, Sequence[Any]]] | None:
+    def loop(
+        self, model: Model, names: Sequence[str], *, dtype: str | None = None
+    ) -> Callable[[Any], Mapping[str, Sequence[Any]]] | None:
         """:meth:`capture` prepared once and called often, with inputs of one shape; compiled where the engine compiles.
 
         Between the calls the model stays as it is.
+
+        Args:
+            dtype: what layers compute in, whose weights stay as they are: ``"bfloat16"``; None: their own type.
 
         Returns:
             A function of the model's inputs, which returns what each call of each layer returned. None: the loop is

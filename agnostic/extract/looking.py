@@ -55,6 +55,7 @@ def looked(
     batch: ReadBatch,
     preparation: Preparation,
     reduce: tuple[str, ...],
+    compute: str | None,
 ) -> tuple[dict[str, StoredTap], dict[str, str], FirstBatch]:
     """The calls of layers that are stored, by key; why others that a glob chose are not; and the batch.
 
@@ -67,7 +68,7 @@ def looked(
     with refusals(backend, model, inputs):
         chosen = choose(backend, model, asked, inputs, inside_globs=True)
         names = names_of(chosen)
-        forward = forward_of(backend, model, names)
+        forward = forward_of(backend, model, names, compute)
         outputs = forward(inputs)
         known = {x.name: x for x in run_layers(backend, model, inputs)}
     ran = keyed(called(chosen, lambda layer: bool(outputs[layer.name])))
@@ -96,7 +97,7 @@ def looked(
     if stored == names:
         return taps, left_out, FirstBatch(batch, forward, outputs)
     # Numbers must be those of a run that goes on, which computes these layers and no others.
-    return taps, left_out, FirstBatch(batch, forward_of(backend, model, stored), None)
+    return taps, left_out, FirstBatch(batch, forward_of(backend, model, stored, compute), None)
 
 
 def _tap(layer: Layer, number: int, x: Any) -> StoredTap:

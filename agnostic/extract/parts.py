@@ -73,7 +73,7 @@ class PartWorker:
             for key, tap in header.layers.items()
         }
         names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
-        self._forward = forward_of(self._backend, model, names) if forward is None else forward
+        self._forward = forward_of(self._backend, model, names, header.compute) if forward is None else forward
         self._known = known
 
     def part(self, batches: Iterable[ReadBatch], done: Callable[[int], None] = lambda count: None) -> ComputedPart:
@@ -172,11 +172,22 @@ def _with_highest(
     return reductions.top_update(state, highest, np.arange(start, start + len(highest)), chosen, places)
 
 
-def forward_of(backend: Backend, model: Model, names: Sequence[str]) -> Forward:
-    """A function of a model's inputs that returns what each call of each named layer returned."""
-    loop = backend[TAPS].loop(model, names)
+def forward_of(backend: Backend, model: Model, names: Sequence[str], compute: str | None = None) -> Forward:
+    """A function of a model's inputs that returns what each call of each named layer returned.
+
+    Args:
+        compute: what layers compute in; None: their own type.
+
+    Raises:
+        InvalidInput: the backend computes in the layers' own type only.
+    """
+    loop = backend[TAPS].loop(model, names) if compute is None else backend[TAPS].loop(model, names, dtype=compute)
     if loop is not None:
         return loop
+    if compute is not None:
+        raise InvalidInput(
+            f"the backend {backend.name!r} runs a model in its own type only: leave out compute={compute!r}"
+        )
 
     def run(inputs: Any) -> Mapping[str, Sequence[Any]]:
         record = backend[TAPS].capture(model, inputs, names)

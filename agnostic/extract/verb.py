@@ -40,6 +40,7 @@ from agnostic.version import __version__
 from agnostic.visualization.pictures import fingerprint
 
 DTYPES = ("float32", "float16", "bfloat16")
+COMPUTED_IN = ("bfloat16",)
 _PART_BYTES = 128 << 20
 _MOST_IN_PART = 1024
 
@@ -53,6 +54,7 @@ def extract(
     reduce: str | Iterable[str] | None = None,
     top: int = 20,
     dtype: str = "float32",
+    compute: str | None = None,
     batch_size: int = 32,
     shard: int | None = None,
     engine: str = "local",
@@ -88,6 +90,9 @@ def extract(
         top: number of samples that are kept for each channel because they excite it most, with the place; 0: none.
         dtype: of what is stored: ``"float32"``, ``"float16"`` or ``"bfloat16"``, which is written as float32 numbers
             that are rounded to it and compress to its size.
+        compute: ``"bfloat16"``: what layers compute in, about twice as fast where the processor multiplies it (AMX,
+            AVX512_BF16) or on a GPU; each layer's numbers then have 8 bits of precision (docs/scale.md). None: the
+            model's own type.
         batch_size: samples that the model takes at once.
         shard: samples in a part: what a run that is stopped may have to compute again; a multiple of ``batch_size``.
             None: at most 1024, and about 128 MB.
@@ -123,6 +128,8 @@ def extract(
     whole_number("top", top)
     whole_number("batch_size", batch_size, 1)
     one_of("dtype", dtype, DTYPES, UnknownName)
+    if compute is not None:
+        one_of("compute", compute, COMPUTED_IN, UnknownName)
     one_of("engine", engine, ENGINES, UnknownName)
     if workers is not None:
         whole_number("workers", workers, 1)
@@ -135,11 +142,13 @@ def extract(
     )
     prints = _fingerprints(backend, model, asked, samples, how)
     batch = sized_batch(samples, batch_size)
-    chosen = {"reduce": reduced, "top": top, "dtype": dtype, "batch": batch}
+    chosen = {"reduce": reduced, "top": top, "dtype": dtype, "batch": batch, "compute": compute}
     with only_writer(where):
         writer, began = _existing(where, prints, chosen, shard), None
         if writer is None:
-            taps, left_out, began = looked(backend, model, asked, first_batch(samples, how, batch), how, reduced)
+            taps, left_out, began = looked(
+                backend, model, asked, first_batch(samples, how, batch), how, reduced, compute
+            )
             header = _header(backend, model, samples, how, prints, chosen, shard, taps, left_out)
             writer = StoreWriter.created(where, header)
         if not writer.header.complete:

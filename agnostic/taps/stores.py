@@ -75,6 +75,7 @@ class StoreHeader:
     dataset: dict[str, Any]
     versions: dict[str, str]
     seed: int | None
+    compute: str | None = None
 
 
 def zarr_package() -> Any:

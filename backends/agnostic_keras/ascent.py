@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from agnostic_keras.devices import usable_device
 from agnostic_keras.layers import named_layers
 from agnostic_keras.logits import remembered
 from agnostic_keras.ops import KerasOps
+from agnostic_keras.policies import computing, policies
 from agnostic_keras.taps import Stop, check_built, predict, replaced
 
 # Bytes of the largest activation of a micro-batch, the most rows, and input channels from which bfloat16 pays: see
@@ -217,7 +217,7 @@ class Network:
         self._model, self._dtype = model, dtype
         named = named_layers(model)
         self._wanted = {layer: named[layer] for layer in ascent.objective.layers() if layer != OUTPUT}
-        self._policies = _policies(model, dtype)
+        self._policies = policies(model, dtype)
         self._quick = [(layer, quick) for layer in named.values() if (quick := _quick(layer)) is not None]
         self._variables = model.variables
         self.outputs: int | None = None
@@ -376,7 +376,7 @@ class Network:
         taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
         with (
             scope,
-            _policy(self._policies),
+            computing(self._policies),
             remembered(self.ascent.objective.wants_logits) as logits,
             replaced([*self._quick, *taped]),
         ):
@@ -466,13 +466,6 @@ def _channel_means(ops: KerasOps, layer: kl.Conv2D, x: Array, channels: Array) -
 
 
 # Types ---------------------------------------------------------------------------------------------------------------
-@dataclasses.dataclass(frozen=True)
-class _Policy:
-    layer: keras.Layer
-    own: Any
-    wanted: Any
-
-
 _OF_TRAINING = frozenset({"train_function", "test_function", "predict_function", "stop_training"})
 
 
@@ -482,24 +475,3 @@ def _settings(layer: keras.Layer) -> tuple[Any, ...]:
     plain = tuple((k, repr(x)) for k, x in own.items() if isinstance(x, bool | int | float | str | tuple | None))
     calls = tuple((k, id(x)) for k, x in own.items() if callable(x) and not isinstance(x, keras.Layer))
     return type(layer), layer.compute_dtype, plain, calls
-
-
-def _policies(model: keras.Layer, dtype: str) -> Sequence[_Policy]:
-    """What each layer computes in, and what it is to compute in; none where all do already."""
-    if dtype == "float32":
-        return []
-    wanted = keras.DTypePolicy(f"mixed_{dtype}")
-    layers = (model, *model._flatten_layers(False, True))
-    return [_Policy(layer, layer.dtype_policy, wanted) for layer in layers if layer.compute_dtype == "float32"]
-
-
-@contextlib.contextmanager
-def _policy(policies: Sequence[_Policy]) -> Iterator[None]:
-    """The layers compute in the wanted type inside, and in their own again afterwards."""
-    try:
-        for policy in policies:
-            policy.layer.dtype_policy = policy.wanted
-        yield
-    finally:
-        for policy in policies:
-            policy.layer.dtype_policy = policy.own

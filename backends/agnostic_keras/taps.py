@@ -30,6 +30,7 @@ from agnostic_keras import engines
 from agnostic_keras.layers import Listing, named_layers
 from agnostic_keras.layers import tree as registered
 from agnostic_keras.ops import KerasOps
+from agnostic_keras.policies import computing, policies
 
 ops = KerasOps()
 
@@ -309,13 +310,22 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
     return Activations({name: known[name] for name in names}, records, to_numpy)
 
 
-def loop(model: keras.Layer, names: Sequence[str]) -> Callable[[Any], Mapping[str, list[Any]]] | None:
+def loop(
+    model: keras.Layer, names: Sequence[str], *, dtype: str | None = None
+) -> Callable[[Any], Mapping[str, list[Any]]] | None:
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
     check_built(model)
     layers = Run(model, names)
     # A compiled function returns arrays only.
-    run = engines.current().compiled(model, lambda inputs: tree.map_structure(_array_or_none, layers(inputs)))
-    return lambda inputs: run(_native(model, inputs))
+    compiled = engines.current().compiled(model, lambda inputs: tree.map_structure(_array_or_none, layers(inputs)))
+    changed = policies(model, dtype or "float32")
+
+    def run(inputs: Any) -> Mapping[str, list[Any]]:
+        with computing(changed):
+            found: Mapping[str, list[Any]] = compiled(_native(model, inputs))
+        return found
+
+    return run
 
 
 def _array_or_none(x: Any) -> Any:

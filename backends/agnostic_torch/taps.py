@@ -692,20 +692,48 @@ def watch(model: nn.Module, names: Sequence[str], *, detach: bool = False) -> It
         yield Activations({name: known[name] for name in names}, _Values(kept), to_numpy)
 
 
-def loop(model: nn.Module, names: Sequence[str]) -> Callable[[Any], Recorded] | None:
-    """See :meth:`agnostic.contracts.taps.Taps.loop`."""
+def loop(model: nn.Module, names: Sequence[str], *, dtype: str | None = None) -> Callable[[Any], Recorded] | None:
+    """See :meth:`agnostic.contracts.taps.Taps.loop`. Images are given with their channels last in memory.
+
+    Convolutions are faster so, and their outputs have the layout of their inputs. A model that views an array in a way
+    that this layout does not allow says so at its first run, and is given the other one.
+    """
     model = unwrap(model)
     recorder = TapRecorder(model, names)
     # Where the model is, is looked up once: that goes through all weights.
     devices = devices_of(model)
+    layouts = [torch.channels_last, torch.contiguous_format]
 
-    def run(inputs: Any) -> Recorded:
-        args, kwargs = _arguments(model, inputs, devices)
-        with inference(model):
+    def computed(inputs: Any) -> Recorded:
+        args, kwargs = _mapped(lambda x: _laid_out(x, layouts[0]), _arguments(model, inputs, devices))
+        with inference(model), _computing(dtype, devices):
             outputs, _ = recorder(*args, **kwargs)
         return outputs
 
+    def run(inputs: Any) -> Recorded:
+        try:
+            return computed(inputs)
+        except RuntimeError as error:
+            if len(layouts) < 2 or "view size is not compatible" not in str(error):
+                raise
+        del layouts[0]
+        return computed(inputs)
+
     return run
+
+
+def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in this order of memory; any other array as it is."""
+    if x.layout != torch.strided or x.dim() != 4 or not x.is_floating_point():
+        return x
+    return x.contiguous(memory_format=layout)
+
+
+def _computing(dtype: str | None, devices: set[torch.device]) -> contextlib.AbstractContextManager[Any]:
+    if dtype is None:
+        return contextlib.nullcontext()
+    kind = next(iter(devices)).type if devices else "cpu"
+    return torch.autocast(kind, dtype=getattr(torch, dtype))
 
 
 def _detached_copy(x: Tensor) -> Tensor:

@@ -53,6 +53,16 @@ def test_what_is_stored_is_what_layers_return(tmp_path: Path) -> None:
     np.testing.assert_allclose(store["head"]["mean"], expected["head"], **close)
 
 
+def test_layers_may_compute_in_bfloat16(tmp_path: Path) -> None:
+    model = network()
+    store = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", compute="bfloat16")
+    assert {x.compute_dtype for x in model.layers} == {"float32"}
+    expected = ag.capture(model, ag.prepare(model, IMAGES), "conv").numpy()["conv"]
+    error = np.abs(np.asarray(store["conv"]["values"]) - expected).max() / np.abs(expected).max()
+    # 27 products of numbers that are rounded to 8 bits, a half of the last place each, and their sum.
+    assert 1e-5 < error < 2 * 2.0**-8
+
+
 def test_a_run_that_stopped_goes_on(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"reduce": ["mean", "covariance"], "batch_size": 4, "shard": 4}
     model, left = network(), [6]

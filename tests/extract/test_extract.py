@@ -186,6 +186,35 @@ def test_an_axis_that_is_as_long_as_the_batch_by_chance(tmp_path: Path) -> None:
     assert store.header.left_out == {"table": "its output (23, 5) has no axis for the 23 samples of the batch"}
 
 
+def test_layers_may_compute_in_bfloat16(model: Any, outputs: Any, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"reduce": ["values", "mean"], "batch_size": 4, "shard": 8}
+    store = ag.extract(model, IMAGES, ["conv", "tokens"], tmp_path / "a.zarr", compute="bfloat16", **arguments)
+    assert store.header.layers["conv"].axes == "NCHW"
+    assert {x.dtype for x in model.parameters()} == {torch.float32}
+    error = np.abs(np.asarray(store["conv"]["values"]) - outputs["conv"]).max() / np.abs(outputs["conv"]).max()
+    # 27 products of numbers that are rounded to 8 bits, a half of the last place each, summed in float32, then rounded.
+    assert 1e-5 < error < 2 * 2.0**-8
+    with pytest.raises(ag.InvalidInput, match="was begun with compute='bfloat16', not None"):
+        ag.extract(model, IMAGES, ["conv", "tokens"], tmp_path / "a.zarr", **arguments)
+    with pytest.raises(ag.UnknownName, match="compute is one of bfloat16"):
+        ag.extract(model, IMAGES, "conv", tmp_path / "b.zarr", compute="int8")
+
+
+def test_a_model_that_views_its_arrays_in_one_layout_only(tmp_path: Path) -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 2, 3), nn.Linear(200, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.conv(x).view(len(x), -1))
+
+    network = Viewing().eval()
+    store = ag.extract(network, IMAGES, "head", tmp_path / "a.zarr", batch_size=4)
+    expected = ag.capture(network, ag.prepare(network, IMAGES), "head").numpy()["head"]
+    np.testing.assert_allclose(store["head"]["values"], expected, **CLOSE)
+
+
 def test_rows_are_read_by_slices(model: Any, tmp_path: Path) -> None:
     rows = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", reduce="mean", batch_size=4, shard=8)["conv"]["mean"]
     whole = np.asarray(rows)
