@@ -96,7 +96,7 @@ def thingsvision(model: Any, inputs: Any) -> dict[str, Callable[[], Any]]:
         return {}
     # It imports tensorflow, beside which triton aborts the process, and asks NumPy 2 for a name of NumPy 1.
     sys.modules["triton"] = None  # type: ignore[assignment]
-    AxisError = np.exceptions.AxisError  # type: ignore[attr-defined]
+    vars(np)["AxisError"] = np.exceptions.AxisError
     with contextlib.redirect_stdout(io.StringIO()):
         from thingsvision import get_extractor_from_model
 
