@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils import module_utils
 
 from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.files import atomic_path, open_regular, safetensors_as_os_errors
@@ -18,6 +21,7 @@ from agnostic.models.attached import card_of
 from agnostic.models.cards import card_to_json
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
+from agnostic.patching import held
 from agnostic_keras.archives import check_h5
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import KerasOps
@@ -77,7 +81,8 @@ def save(model: keras.Layer, path: Path) -> None:
             with safetensors_as_os_errors():
                 save_file({name: np.ascontiguousarray(x) for name, x in weights(model).items()}, temporary)
         elif path.suffix == ".keras":
-            model.save(temporary)
+            with _without_tensorflow():
+                model.save(temporary)
             if (card := card_of(model)) is not None:
                 # Keras reads the entries that it knows by name, and leaves others alone.
                 with zipfile.ZipFile(temporary, "a") as file:
@@ -85,6 +90,27 @@ def save(model: keras.Layer, path: Path) -> None:
         else:
             _find_room(temporary, sum(x.nbytes + _HDF5_OVERHEAD for x in weights(model).values()))
             model.save_weights(temporary)
+
+
+@contextlib.contextmanager
+def _tensorflow_is_absent() -> Iterator[None]:
+    found = module_utils.tensorflow._available
+    module_utils.tensorflow._available = False
+    try:
+        yield
+    finally:
+        module_utils.tensorflow._available = found
+
+
+def _without_tensorflow() -> contextlib.AbstractContextManager[None]:
+    """Inside, Keras does not import TensorFlow to ask whether a value that it saves is one of TensorFlow's.
+
+    Where nothing has imported TensorFlow, no value is. The import takes seconds, and ends a process in which PyTorch
+    has loaded triton.
+    """
+    if "tensorflow" in sys.modules or not hasattr(module_utils.tensorflow, "_available"):
+        return contextlib.nullcontext()
+    return held("the TensorFlow of Keras", _tensorflow_is_absent)
 
 
 _HDF5_OVERHEAD = 4096

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from keras.src.utils import module_utils
 
 import agnostic as ag
 from agnostic.contracts.weights import WEIGHTS
@@ -34,6 +35,29 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("archive") / "a.keras"
     ag.backend_of(model)[WEIGHTS].save(model, path)
     return path
+
+
+def test_saving_does_not_import_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keras asks for it at every object that it saves; with PyTorch's triton in the process, the import ends it."""
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("it is there")
+    asked = []
+
+    def initialize() -> None:
+        asked.append("tensorflow")
+        raise ImportError
+
+    monkeypatch.setattr(module_utils.tensorflow, "_available", None)
+    monkeypatch.setattr(module_utils.tensorflow, "initialize", initialize)
+    model = keras.Sequential([keras.Input((2,)), kl.Dense(2)])
+    ag.backend_of(model)[WEIGHTS].save(model, tmp_path / "a.keras")
+    assert not asked
+    assert module_utils.tensorflow._available is None  # as it was
+    model.save(tmp_path / "b.keras")
+    assert asked  # what Keras does
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "a.keras").layers[0].kernel, model.layers[0].kernel
+    )
 
 
 def changed(archive: Path, folder: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
