@@ -46,6 +46,7 @@ class Layer:
             that the model ran on (one image, if no inputs were given): two per multiply-add of convolutions,
             matrix products, attention and recurrent steps. What costs a few operations per number (activations,
             normalizations, pools, biases, sums, resampling) and embeddings count as 0. None if not known.
+        heads: of an attention layer, the number of its heads; None for any other layer.
 
     Example:
         >>> layer = ag.layers(model)[0]
@@ -62,6 +63,7 @@ class Layer:
     calls: int = 1
     aliases: tuple[str, ...] = ()
     flops: int | None = None
+    heads: int | None = None
 
     @property
     def spatial(self) -> bool:
@@ -73,16 +75,18 @@ Seen = tuple[tuple[int | None, ...], Dimensions | None]
 """The shape of an array that a layer returned, and its dimensions, None where they are not known."""
 
 
-def seen_layer(name: str, kind: str, seen: Seen | None, parameters: int, calls: int, flops: int | None) -> Layer:
+def seen_layer(
+    name: str, kind: str, seen: Seen | None, parameters: int, calls: int, flops: int | None, heads: int | None = None
+) -> Layer:
     """A layer as a run showed it; ``seen`` is None where it returned no array."""
     if seen is None:
-        return Layer(name, kind, None, None, None, parameters, calls, flops=flops)
+        return Layer(name, kind, None, None, None, parameters, calls, flops=flops, heads=heads)
     sizes, axes = seen[0], None if seen[1] is None else letters(seen[1])
     if axes is None:
-        return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=flops)
+        return Layer(name, kind, (None, *sizes[1:]), None, None, parameters, calls, flops=flops, heads=heads)
     shape = tuple(None if letter == "N" else size for letter, size in zip(axes, sizes, strict=True))
     channels = sizes[axes.index("C")] if "C" in axes else None
-    return Layer(name, kind, shape, axes, channels, parameters, calls, flops=flops)
+    return Layer(name, kind, shape, axes, channels, parameters, calls, flops=flops, heads=heads)
 
 
 class Layers(list[Layer]):

@@ -27,7 +27,7 @@ from agnostic.visualization.objective import Objective, View
 from agnostic.visualization.recipes import Recipe
 from agnostic.visualization.robustness import blurring
 from agnostic.visualization.taps import Tap
-from agnostic.visualization.terms import Channel
+from agnostic.visualization.terms import Channel, Head
 from agnostic.visualization.updates import State
 
 Float64 = npt.NDArray[np.float64]
@@ -282,6 +282,19 @@ class Ascent:
         """(images, H, W, C) in [0, 1], of the shape :attr:`shown`."""
         shape = (*self.shown[:2], self.shape[2])
         return self.recipe.image.display(ops, self.recipe.image.image(ops, parameters, constants, shape))
+
+
+def layers_of_heads(ascent: Ascent) -> frozenset[str]:
+    """The attention layers of which the heads are looked at, before the projection of their output."""
+    layers = ascent.listing
+    terms = [x for x in ascent.objective.terms() if any(name in layers and layers[name].heads for name in x.uses())]
+    found = frozenset(str(x.layer) for x in terms if isinstance(x, Head))
+    if other := next((x for x in terms if not isinstance(x, Head) and found & {*x.uses()}), None):
+        raise InvalidInput(
+            f"{other.labels()[0]!r} looks at what a layer returns of which another term looks at the heads: draw the "
+            "two one after the other"
+        )
+    return found
 
 
 def is_coupled(ascent: Ascent) -> bool:

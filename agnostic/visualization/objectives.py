@@ -285,15 +285,16 @@ def token(layer: str | int, token: int | str = "class", index: int | Iterable[in
     return Token(layer, () if index is None else _indices(index, "channel"), token if token == "class" else int(token))
 
 
-def head(layer: str | int, index: int | Iterable[int], heads: int) -> Objective:
+def head(layer: str | int, index: int | Iterable[int], heads: int | None = None) -> Objective:
     """The mean square of what one head of an attention computes.
 
     Args:
-        layer: name, alias or index of a layer that has the heads side by side: the projection of queries, keys or
-            values, or what goes into the projection of the output (timm's ``attn.norm``). A joint projection of all
-            three has three times as many heads: queries first, then keys, then values.
+        layer: name, alias or index of an attention layer of the framework's own, of which the heads are looked at
+            before the projection of the output; or of a layer that returns heads side by side: the projection of
+            queries, keys or values, or what goes into the projection of the output (timm's ``attn.norm``). A joint
+            projection of all three has three times as many heads: queries first, then keys, then values.
         index: one head, or several, with one image per head.
-        heads: how many the layer has.
+        heads: how many the layer has; None for an attention layer, which knows it.
 
     Returns:
         An objective of one image per head.
@@ -308,9 +309,11 @@ def head(layer: str | int, index: int | Iterable[int], heads: int) -> Objective:
         ('conv:head 0', 'conv:head 1')
     """
     chosen = _indices(index, "head")
-    if not _is_integer(heads) or heads < 1 or not all(0 <= h < heads for h in chosen):
+    number = 0 if heads is None else heads
+    known = heads is None or (_is_integer(heads) and number >= 1 and max(chosen) < number)
+    if not known or min(chosen) < 0:
         raise InvalidInput(f"a head is one of those of its layer, 0 to their number - 1, not {chosen} of {heads!r}")
-    return Head(layer, chosen, int(heads))
+    return Head(layer, chosen, int(number))
 
 
 def logit(class_: int | str | Iterable[int | str], layer: str | int = OUTPUT) -> Objective:

@@ -218,7 +218,7 @@ class Head(LayerTerm):
 
     Attributes:
         heads: one per image, from 0.
-        number: of all heads that the layer has side by side.
+        number: of all heads that the layer has side by side; 0 for those of an attention layer, which knows it.
 
     Source: Olah et al. (see :class:`Channel`) for a group of channels; Vaswani et al., "Attention Is All You Need",
     2017, section 3.2.2, for the order of heads.
@@ -247,11 +247,23 @@ class Head(LayerTerm):
         found = model.layer(self.layer)
         if not found.calls:
             return super().resolve(model)  # which says so
-        self.check(found)
-        return dataclasses.replace(self, layer=found.name)
+        number = self.number or found.heads
+        if not number:
+            raise InvalidInput(
+                f"layer {found.name!r} ({found.kind}) is no attention that is known: say how many heads are side by "
+                "side in what it returns, head(layer, index, heads)"
+            )
+        if not max(self.heads) < number:
+            raise InvalidInput(f"no head {max(self.heads)} in layer {found.name!r}: it has {number}, from 0")
+        resolved = dataclasses.replace(self, layer=found.name, number=number)
+        resolved.check(found)
+        return resolved
 
     def check(self, layer: Layer) -> None:
-        if layer.channels is None:
+        if layer.heads is not None:
+            if layer.heads != self.number:
+                raise InvalidInput(f"layer {layer.name!r} has {layer.heads} heads, not {self.number}: leave it out")
+        elif layer.channels is None:
             self._axis(layer.name, tuple(n or 0 for n in layer.shape or ()))
         elif layer.channels % self.number:
             raise InvalidInput(

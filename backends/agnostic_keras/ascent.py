@@ -24,7 +24,15 @@ from agnostic.errors import InvalidInput
 from agnostic.ops import Array
 from agnostic.patching import Replacement
 from agnostic.text import counted
-from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite, is_coupled, pixel_importance
+from agnostic.visualization.ascent import (
+    Ascent,
+    Climbed,
+    Settings,
+    check_finite,
+    is_coupled,
+    layers_of_heads,
+    pixel_importance,
+)
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_keras import engines
@@ -217,6 +225,7 @@ class Network:
         self._model, self._dtype = model, dtype
         named = named_layers(model)
         self._wanted = {layer: named[layer] for layer in ascent.objective.layers() if layer != OUTPUT}
+        self._of_heads = layers_of_heads(ascent)
         self._policies = policies(model, dtype)
         self._quick = [(layer, quick) for layer in named.values() if (quick := _quick(layer)) is not None]
         self._variables = model.variables
@@ -373,7 +382,21 @@ class Network:
             scope.state_mapping[id(variable)] = value
         if (axes := self.ascent.input.axes) != "NHWC":
             inputs = self.ops.transpose(inputs, tuple("NHWC".index(axis) for axis in axes))
-        taped = [(layer, tapping(name, layer)) for name, layer in self._wanted.items()]
+
+        def heads(name: str) -> Replacement:
+            def call(original: Callable[..., Any], x: Array, **kwargs: Any) -> Any:
+                left[name] = max(left[name] - 1, 0)
+                taps[name] = _side_by_side(self.ops, name, x)
+                if cut and not any(left.values()):
+                    raise Stop
+                return original(x, **kwargs)
+
+            return call
+
+        taped = [
+            (layer._output_dense, heads(name)) if name in self._of_heads else (layer, tapping(name, layer))
+            for name, layer in self._wanted.items()
+        ]
         with (
             scope,
             computing(self._policies),
@@ -389,6 +412,12 @@ class Network:
         self.outputs = _count_of_classes(output)
         taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
+
+
+def _side_by_side(ops: KerasOps, name: str, x: Array) -> Tap:
+    """The tap of what goes into an attention's projection of the output, (N, places ..., heads, channels)."""
+    shape = ops.shape(x)
+    return Tap(name, ops.reshape(x, (shape[0], -1, shape[-2] * shape[-1])), "NLC")
 
 
 def _count_of_classes(output: Any) -> int:

@@ -72,7 +72,7 @@ def _with_aliases(model: keras.Layer, layers: list[Layer]) -> list[Layer]:
     return [
         Layer(
             x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
-            tuple(alias for alias in known.get(x.name, ()) if alias not in taken), x.flops,
+            tuple(alias for alias in known.get(x.name, ()) if alias not in taken), x.flops, x.heads,
         )
         for x in layers
     ]  # fmt: skip
@@ -166,4 +166,11 @@ class Listing:
         layer, seen = self.modules[name], self._shapes.get(name)
         spent = self._spent.get(name)
         kind, parameters, calls = type(layer).__name__, _size(layer), self.calls.get(name, 0)
-        return seen_layer(name, kind, seen, parameters, calls, spent)
+        return seen_layer(name, kind, seen, parameters, calls, spent, _heads(layer))
+
+
+def _heads(layer: keras.Layer) -> int | None:
+    """The number of heads of an attention."""
+    if isinstance(layer, keras.layers.GroupQueryAttention):
+        return int(layer.num_query_heads)
+    return int(layer.num_heads) if isinstance(layer, keras.layers.MultiHeadAttention) else None

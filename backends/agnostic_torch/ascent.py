@@ -23,7 +23,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agnostic.errors import InvalidInput
 from agnostic.patching import held
-from agnostic.visualization.ascent import Ascent, Climbed, Settings, check_finite, is_coupled, pixel_importance
+from agnostic.visualization.ascent import (
+    Ascent,
+    Climbed,
+    Settings,
+    check_finite,
+    is_coupled,
+    layers_of_heads,
+    pixel_importance,
+)
 from agnostic.visualization.objectives import OUTPUT
 from agnostic.visualization.taps import Tap
 from agnostic_torch.devices import usable_device
@@ -65,6 +73,8 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
     # What is made in inference mode can never be differentiated, and the caller may be in it.
     with torch.inference_mode(False):
         network = frozen(model, dtype, memory_format, device, ascent.objective.layers(), ascent.unused)
+        for layer in layers_of_heads(ascent):
+            _open_heads(network.get_submodule(layer))
     for images in micro_batches(ascent.count, size):
         with torch.inference_mode(False):
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
@@ -177,6 +187,32 @@ def frozen(
             if tensor.ndim == 4:  # kernels of volumes have no such format
                 tensor.data = tensor.data.contiguous(memory_format=memory_format)
     return network.requires_grad_(False)
+
+
+_HEADS = "_agnostic_heads"
+
+
+def _open_heads(module: nn.Module) -> None:
+    """Let an attention of a frozen copy remember what its heads give, side by side, before the output's projection.
+
+    PyTorch computes all in one function; with the identity as its projection, that function gives the heads.
+    """
+    assert isinstance(module, nn.MultiheadAttention)
+    project, run = module.out_proj, module.forward
+    weight, bias = project.weight, project.bias
+    identity = nn.Parameter(torch.eye(len(weight), dtype=weight.dtype, device=weight.device), requires_grad=False)
+
+    def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        project.weight = identity
+        project.register_parameter("bias", None)
+        try:
+            heads, weights = run(*args, **kwargs)
+        finally:
+            project.weight, project.bias = weight, bias
+        vars(module)[_HEADS] = heads
+        return nn.functional.linear(heads, weight, bias), weights
+
+    vars(module)["forward"] = forward
 
 
 class _Clip(torch.autograd.Function):
@@ -428,6 +464,7 @@ class _CutRun:
         self.left = {layer: ascent.last_call(layer) + 1 for layer in self.wanted if layer != OUTPUT}
         self.cut = OUTPUT not in self.wanted
         self.logits = Logits()
+        self.of_heads = layers_of_heads(ascent)
 
     def taps_of(self, network: nn.Module, call: Any, channel_means: Mapping[str, Any]) -> Mapping[str, Tap]:
         """Run the network; of the layers in ``channel_means`` only means of channels are wanted."""
@@ -480,6 +517,10 @@ class _CutRun:
 
     def _output_hook(self, layer: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if layer in self.of_heads:
+                heads, order = vars(module)[_HEADS], "NLC" if module.batch_first else "LNC"
+                self._record(layer, lambda: Tap(layer, heads, order))
+                return
             # What runs after this layer may change the array in place; what is cut off cannot.
             axes, before = self.ascent.listing[layer].axes or "", self.logits.before(output)
 

@@ -127,6 +127,7 @@ def _with_aliases(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
         Layer(
             x.name, x.kind, x.shape, x.axes, x.channels, x.parameters, x.calls,
             (*names.get(x.name, ()), *(alias for alias in known.get(x.name, ()) if alias not in taken)), x.flops,
+            x.heads,
         )
         for x in layers
     ]  # fmt: skip
@@ -226,7 +227,8 @@ class Listing:
         module, seen = self.modules[name], self._shapes.get(name)
         flops = self._spent.get(name)
         kind, calls = type(module).__name__, self._calls.get(name, 0)
-        return seen_layer(name, kind, seen, parameters, calls, flops)
+        heads = module.num_heads if isinstance(module, nn.MultiheadAttention) else None
+        return seen_layer(name, kind, seen, parameters, calls, flops, heads)
 
 
 def _is_array(x: Any) -> bool:

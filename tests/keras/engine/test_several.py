@@ -198,3 +198,27 @@ def test_an_ensemble_is_the_mean_of_its_members_each_in_its_own_range() -> None:
     images = draw(both, ag.objectives.logit("owl") + ag.objectives.logit(0, layer="net2.head"), steps=2)
     assert images.labels[0].startswith("owl + ")
     assert images.scores[-1] > images.scores[0]
+
+
+@pytest.mark.parametrize("kind", ["all", "grouped"])
+def test_a_head_of_keras_is_what_it_gives_before_the_projection_of_the_output(kind: str) -> None:
+    keras.utils.set_random_seed(0)
+    image = keras.Input((12, 12, 3))
+    x = kl.Reshape((9, 8))(kl.Conv2D(8, 4, strides=4, name="patches")(image))
+    attention = (
+        kl.MultiHeadAttention(2, 4, name="mha") if kind == "all" else kl.GroupQueryAttention(4, 2, 1, name="mha")
+    )
+    model = keras.Model(image, kl.GlobalAveragePooling1D()(attention(x, x)))
+    photo = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32).clip(0.02, 0.98)
+    seen = ag.recipes.fourier(views=ag.recipes.classic().views, preprocess=False)
+    found = draw(model, ag.objectives.head(attention.name, [0, 1]), recipe=seen, start=photo, size=None)
+    tokens = keras.Model(image, x)(photo[None])
+    query, key, value = (
+        keras.ops.convert_to_numpy(getattr(attention, f"_{part}_dense")(tokens)).astype(np.float64)[0]
+        for part in ("query", "key", "value")
+    )
+    weights = np.exp(np.einsum("qhc,khc->hqk", query, np.broadcast_to(key, query.shape)) / 2)  # the root of 4 channels
+    given = np.einsum("hqk,khc->hqc", weights / weights.sum(2, keepdims=True), np.broadcast_to(value, query.shape))
+    # Sums of 48 and 8 products in float32.
+    np.testing.assert_allclose(found.scores[0], np.square(given).mean((1, 2)), rtol=1e-4)
+    assert (found.scores[-1] > found.scores[0]).all()
