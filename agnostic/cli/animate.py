@@ -69,10 +69,8 @@ def animate(
     _check_out(out, force)
     bound, start = _bytes(most), time.perf_counter()
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    options: dict[str, Any] = {
-        "recipe": recipe, "size": common.parse_size(size), "steps": steps, "seed": seed, "dtype": dtype,
-        "device": device,
-    }  # fmt: skip
+    options: dict[str, Any] = {"recipe": recipe, "size": common.parse_size(size), "steps": steps, "seed": seed}
+    options |= {"dtype": dtype, "device": device}
     objectives = _objectives(wanted or [], layer, channels)
     with common.progress(f"drawing {out.stem}", None) as advance:
         if walk:
@@ -81,12 +79,10 @@ def animate(
             )
         else:
             found = animation.animate_ascent(network, _together(objectives), frames=frames, on_step=advance, **options)
-    about = {
-        "model": model, "weights": weights, "backend": backend, "engine": engine, **stated(network),
-        "card": None if card is None else str(card), **options, "walk": walk, "align": align,
-        "shown": [label for x in objectives for label in x.labels()], "frames": len(found), "seconds": seconds,
-    }  # fmt: skip
-    animation.write_animation(out, found, seconds=seconds, most_bytes=bound, about=json_format.dumps(about))
+    loaded = {"model": model, "weights": weights, "backend": backend, "engine": engine, "card": card and str(card)}
+    about = {**loaded, **options, "walk": walk, "align": align, "frames": len(found), "seconds": seconds}
+    said = _said(about, network, objectives)
+    animation.write_animation(out, found, seconds=seconds, most_bytes=bound, about=said)
     report = {"path": str(out), "frames": len(found), "size": list(found.shape[1:3]), "bytes": out.stat().st_size}
     if json:
         common.print_json(report)
@@ -94,6 +90,12 @@ def animate(
     height, width = found.shape[1:3]
     common.say(f"{out} ({counted(len(found), 'frame')} of {width} x {height}, {report['bytes']:,} bytes)")
     common.say(drawing.time_taken(len(found), time.perf_counter() - start, "frame"))
+
+
+def _said(about: dict[str, Any], network: Any, objectives: list[Objective]) -> str:
+    """What the file says of how it was made."""
+    shown = [label for x in objectives for label in x.labels()]
+    return json_format.dumps({**about, **stated(network), "shown": shown})
 
 
 def _check_out(out: Path, force: bool) -> None:

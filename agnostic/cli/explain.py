@@ -14,6 +14,10 @@ from agnostic.cli import common, drawing
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
+Epsilon = Annotated[float | None, typer.Option(help="Of relevance: added to what is divided by; 1e-6 by default.")]
+Gamma = Annotated[
+    float | None, typer.Option(help="Of lrp and lrp_gamma: positive contributions count so much more; 0.25.")
+]
 _DEFAULT = ("grad_cam", "integrated_gradients")
 
 
@@ -44,12 +48,8 @@ def explain(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Copies of smoothgrad (16 by default), masks of rise (1000).")
     ] = None,
-    epsilon: Annotated[
-        float | None, typer.Option(help="Of relevance: added to what is divided by; 1e-6 by default.")
-    ] = None,
-    gamma: Annotated[
-        float | None, typer.Option(help="Of lrp and lrp_gamma: positive contributions count so much more; 0.25.")
-    ] = None,
+    epsilon: Epsilon = None,
+    gamma: Gamma = None,
     seed: common.Seed = 0,
     weights: common.WeightsOption = None,
     size: common.SizeOption = None,
@@ -80,12 +80,8 @@ def explain(
              "size": size, "channels_in": channels_in, "inputs": inputs, "image": image,
              "epsilon": epsilon, "gamma": gamma}  # fmt: skip
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
-    options = (None if steps == 32 else f"steps-{steps}", None if samples is None else f"samples-{samples}",
-               None if epsilon is None else f"epsilon-{epsilon:g}", None if gamma is None else f"gamma-{gamma:g}",
-               f"seed-{seed}" if seed else None, size,
-               *drawing.inputs_name(inputs, image, channels_in, card))  # fmt: skip
-    kinds, reports, unreadable = drawing.items_name(methods, "methods"), [], list[str]()
-    start = time.perf_counter()
+    options = (*_given(asked), size, *drawing.inputs_name(inputs, image, channels_in, card))
+    start, kinds, reports, unreadable = time.perf_counter(), drawing.items_name(methods, "methods"), [], list[str]()
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
@@ -102,6 +98,12 @@ def explain(
     _tell(reports, unreadable, is_single=single is not None, as_json=json)
     if not json:
         common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
+
+
+def _given(asked: Mapping[str, Any]) -> list[str]:
+    """The numbers that were given, as parts of a file name."""
+    usual = {"steps": 32, "samples": None, "epsilon": None, "gamma": None, "seed": 0}
+    return [f"{key}-{asked[key]:g}" for key, default in usual.items() if asked[key] != default]
 
 
 def _tell(reports: Sequence[Any], unreadable: Sequence[str], *, is_single: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +367,9 @@ class Network:
                     means = [_channel_means(self.ops, layer, x, index) for index in data["channels"][name]]
                     taps[name] = Tap(name, None, axes, means.__getitem__)
                     output = None if last else original(*args, **kwargs)
+                elif name in self._of_heads:
+                    taps[name] = _side_by_side(self.ops, name, args[0] if args else kwargs["inputs"])
+                    output = None if last else original(*args, **kwargs)
                 else:
                     output = original(*args, **kwargs)
                     taps[name] = Tap(name, output, axes, logits=logits.before(output))
@@ -376,27 +379,12 @@ class Network:
 
             return call
 
-        scope = keras.StatelessScope()
-        for variable, value in zip(self._variables, data["weights"], strict=True):
-            # Not through the constructor, which would cast to the variable's own type.
-            scope.state_mapping[id(variable)] = value
+        scope = _holding(self._variables, data["weights"])
         if (axes := self.ascent.input.axes) != "NHWC":
             inputs = self.ops.transpose(inputs, tuple("NHWC".index(axis) for axis in axes))
-
-        def heads(name: str) -> Replacement:
-            def call(original: Callable[..., Any], x: Array, **kwargs: Any) -> Any:
-                left[name] = max(left[name] - 1, 0)
-                taps[name] = _side_by_side(self.ops, name, x)
-                if cut and not any(left.values()):
-                    raise Stop
-                return original(x, **kwargs)
-
-            return call
-
-        taped = [
-            (layer._output_dense, heads(name)) if name in self._of_heads else (layer, tapping(name, layer))
-            for name, layer in self._wanted.items()
-        ]
+        # Heads are looked at in what goes into the projection of the output.
+        tapped = {name: x._output_dense if name in self._of_heads else x for name, x in self._wanted.items()}
+        taped = [(tapped[name], tapping(name, layer)) for name, layer in self._wanted.items()]
         with (
             scope,
             computing(self._policies),
@@ -412,6 +400,15 @@ class Network:
         self.outputs = _count_of_classes(output)
         taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
+
+
+def _holding(variables: Sequence[keras.Variable], values: Sequence[Array]) -> keras.StatelessScope:
+    """A scope in which variables have these values."""
+    scope = keras.StatelessScope()
+    for variable, value in zip(variables, values, strict=True):
+        # Not through the constructor, which would cast to the variable's own type.
+        scope.state_mapping[id(variable)] = value
+    return scope
 
 
 def _side_by_side(ops: KerasOps, name: str, x: Array) -> Tap:
