@@ -11,7 +11,7 @@ import json
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +110,23 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
     return found
 
 
-def reference(
-    backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
-) -> tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]:
-    """Outputs and layers of the source: in float64, and in its own type.
+@dataclass(frozen=True)
+class Reference:
+    """What a source computes.
+
+    Attributes:
+        outputs, layers: in float64, where the framework supports it.
+        output_floors, layer_floors: the errors of its own type.
+    """
+
+    outputs: list[Array]
+    layers: Mapping[str, Array]
+    output_floors: list[float]
+    layer_floors: Mapping[str, float]
+
+
+def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> Reference:
+    """Outputs and layers of the source in float64, and the errors of its own type: layers in both take much memory.
 
     Where the framework has no float64, in its own type, and again from inputs that are rounded in another way.
     """
@@ -127,9 +140,12 @@ def reference(
         return new if isinstance(x, np.ndarray) else calls.native(new, x, str(new.dtype))
 
     with calls.in_float64(model) as exact:
-        right = _run(backend, model, with_arrays(inputs, lambda x: changed(x, _double)) if exact else inputs, layers)
+        given = with_arrays(inputs, lambda x: changed(x, _double)) if exact else inputs
+        right, right_layers = _run(backend, model, given, layers)
     own = inputs if exact else with_arrays(inputs, lambda x: changed(x, _rounded))
-    return (*right, *_run(backend, model, own, layers))
+    rough, rough_layers = _run(backend, model, own, layers)
+    floors = {name: distance(rough_layers.pop(name), x) for name, x in right_layers.items()}
+    return Reference(right, right_layers, list(map(distance, rough, right)), floors)
 
 
 def _double(x: Array) -> Array:
@@ -151,7 +167,7 @@ def _run(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> 
     for name in layers:
         of_layer = record.calls(name)
         if of_layer and hasattr(of_layer[0], "shape"):
-            found[name] = np.array(calls.numpy(of_layer[0]))
+            found[name] = np.asarray(calls.numpy(of_layer[0]))
     return [np.array(calls.numpy(x)) for x in outputs], found
 
 
@@ -173,7 +189,7 @@ class Job:
     layers: Sequence[str]
 
 
-Outcome = list[tuple[list[Array], dict[str, Array]]] | str
+Outcome = Sequence[tuple[list[Array], Mapping[str, Array]]] | str
 """Outputs and layers of each case, or the error of the run."""
 
 
@@ -188,27 +204,32 @@ def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = N
         InvalidInput: the process ended; the message has its last lines.
     """
     with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
-        folder = Path(name)
-        plan = []
-        for place, job in enumerate(jobs):
-            for number, case in enumerate(job.cases):
-                np.savez(folder / f"in_{place}_{number}.npz", *case)
-            plan.append(
-                {"to": job.to, "source": str(job.source), "weights": str(job.weights), "cases": len(job.cases),
-                 "layers": list(job.layers)}
-            )  # fmt: skip
-        (folder / "plan.json").write_text(json.dumps(plan))
-        code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
-        log = folder / "log.txt"
-        with (
-            log.open("w") as stream,
-            started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
-        ):
-            status = process.wait()
-        if status:
-            lines = log.read_text(errors="replace").strip().splitlines()
-            raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
-        return [_outcome(folder, place, len(job.cases)) for place, job in enumerate(jobs)]
+        found = run_in(Path(name), jobs, environment)
+        return [x if isinstance(x, str) else [(outputs, dict(layers)) for outputs, layers in x] for x in found]
+
+
+def run_in(folder: Path, jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
+    """As :func:`run_elsewhere`, by files in a folder, from which each layer is read whenever it is asked for."""
+    plan = []
+    for place, job in enumerate(jobs):
+        for number, case in enumerate(job.cases):
+            np.savez(folder / f"in_{place}_{number}.npz", *case)
+        plan.append(
+            {"to": job.to, "source": str(job.source), "weights": str(job.weights), "cases": len(job.cases),
+             "layers": list(job.layers)}
+        )  # fmt: skip
+    (folder / "plan.json").write_text(json.dumps(plan))
+    code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
+    log = folder / "log.txt"
+    with (
+        log.open("w") as stream,
+        started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
+    ):
+        status = process.wait()
+    if status:
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
+    return [_outcome(folder, place, len(job.cases)) for place, job in enumerate(jobs)]
 
 
 def _outcome(folder: Path, place: int, cases: int) -> Outcome:
@@ -218,10 +239,33 @@ def _outcome(folder: Path, place: int, cases: int) -> Outcome:
     return [_read(folder / f"out_{place}_{number}.npz") for number in range(cases)]
 
 
-def _read(path: Path) -> tuple[list[Array], dict[str, Array]]:
+def _read(path: Path) -> tuple[list[Array], Mapping[str, Array]]:
     with np.load(path) as file:
         outputs = [file[f"output_{n}"] for n in range(sum(name.startswith("output_") for name in file.files))]
-        return outputs, {name[6:]: file[name] for name in file.files if name.startswith("layer_")}
+        return outputs, _Layers(path, [name[6:] for name in file.files if name.startswith("layer_")])
+
+
+class _Layers(Mapping[str, Array]):
+    """Arrays of layers in a file, each read when it is asked for."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path, self._names = path, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        with np.load(self._path) as file:
+            found: Array = file[f"layer_{name}"]
+            return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def main(name: str) -> None:
@@ -284,10 +328,6 @@ def trial(
     return PortTrial(backend, model, draft, inputs, job, found, rounding)
 
 
-Reference = tuple[list[Array], dict[str, Array], list[Array], dict[str, Array]]
-"""Outputs and layers of a source: in float64, and in its own type."""
-
-
 def references(found: PortTrial) -> list[Reference]:
     """Results of the source at each size; its layers at the first size only."""
     names = [p.source for p in found.partners]
@@ -299,17 +339,19 @@ def references(found: PortTrial) -> list[Reference]:
 def compared(found: PortTrial, environment: Mapping[str, str] | None = None) -> list[Found]:
     """Run the port in a separate process and, at the same time, the source in this one; see :func:`judged`."""
     running: Future[Outcome] = Future()
+    # An interrupt does not wait for the process that writes into it.
+    with tempfile.TemporaryDirectory(prefix="agnostic-port-", ignore_cleanup_errors=True) as folder:
 
-    def run() -> None:
-        try:
-            running.set_result(run_elsewhere([found.job], environment)[0])
-        except BaseException as error:  # noqa: BLE001 (any error is raised again where the result is awaited)
-            running.set_exception(error)
+        def run() -> None:
+            try:
+                running.set_result(run_in(Path(folder), [found.job], environment)[0])
+            except BaseException as error:  # noqa: BLE001 (any error is raised again where the result is awaited)
+                running.set_exception(error)
 
-    # A daemon: an interrupt does not wait for it.
-    threading.Thread(target=run, name="agnostic-port", daemon=True).start()
-    right = references(found)
-    return judged(found, running.result(), right)
+        # A daemon: an interrupt does not wait for it.
+        threading.Thread(target=run, name="agnostic-port", daemon=True).start()
+        right = references(found)
+        return judged(found, running.result(), right)
 
 
 def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] = ()) -> list[Found]:
@@ -329,17 +371,17 @@ def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] =
     draft = found.draft
     paths = [(path, draft.laid.outputs[path]) for path, _ in draft.program.outputs]
     for case, (right_one, (outputs, layers)) in enumerate(zip(right_ones or references(found), outcome, strict=True)):
-        exact, exact_layers, rough, rough_layers = right_one
         for p in found.partners if case == 0 else ():
-            if p.name in layers and p.source in exact_layers:
-                right, own = exact_layers[p.source], rough_layers[p.source]
+            if p.name in layers and p.source in right_one.layers:
+                right = right_one.layers[p.source]
                 # A layer that runs once per time step is one operator over all steps in the program.
                 if right.shape == p.shape:
                     error = distance(layers[p.name], right.transpose(p.places))
-                    rows.append(Found(p.name, p.source, case, error, distance(own, right), found.rounding))
-        for (path, order), mine, right, own in zip(paths, outputs, exact, rough, strict=True):
+                    rows.append(Found(p.name, p.source, case, error, right_one.layer_floors[p.source], found.rounding))
+        floors = right_one.output_floors
+        for (path, order), mine, right, floor in zip(paths, outputs, right_one.outputs, floors, strict=True):
             error = distance(mine, right.transpose(order))
-            rows.append(Found("", path, case, error, distance(own, right), found.rounding))
+            rows.append(Found("", path, case, error, floor, found.rounding))
     return rows
 
 

@@ -209,15 +209,15 @@ def spelled(dim: Dim, near: Iterable[Value], shape: Callable[[Code], Code], know
         shape: the code of a value's shape.
         known: see :func:`windows`.
     """
-    axes = [
-        (length, At(shape(Ref(v)), axis))
-        for v in near
-        for axis, length in enumerate(v.shape)
-        if isinstance(length, Dim)
-    ]
-    for length, code in axes:
-        if length.sizes == dim.sizes:
-            return Spelled(code, True)
+    first: dict[tuple[int, ...], tuple[Dim, Value, int]] = {}
+    for v in near:
+        for axis, length in enumerate(v.shape):
+            if isinstance(length, Dim):
+                first.setdefault(length.sizes, (length, v, axis))
+    if dim.sizes in first:
+        _, v, axis = first[dim.sizes]
+        return Spelled(At(shape(Ref(v)), axis), True)
+    axes = [(length, At(shape(Ref(v)), axis)) for length, v, axis in first.values()]
     if dim.sizes in known:
         counted = _counted(known[dim.sizes], axes, known)
         return None if counted is None else Spelled(counted, True)
