@@ -14,6 +14,13 @@ from agnostic.text import counted
 ENGINES = ("local", "ray")
 """Who computes: this process, or those of a Ray cluster."""
 
+
+def check_address(engine: str, address: str | None) -> None:
+    """Raise InvalidInput for the address of a cluster that nobody asked."""
+    if address is not None and engine != "ray":
+        raise InvalidInput(f"the address {address!r} is for the engine 'ray': choose that, or leave out the address")
+
+
 _AHEAD = 2
 """Tasks that wait for each worker, or for one before them."""
 _MOST_TRIES = 3

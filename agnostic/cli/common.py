@@ -254,9 +254,9 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def engines(given: Sequence[str]) -> tuple[str, str | None]:
+def engines(given: Sequence[str], address: str | None) -> tuple[str, str | None]:
     """Who computes, local or ray, and the engine of the backend."""
-    from agnostic.cluster import ENGINES
+    from agnostic.cluster import ENGINES, check_address
 
     where = [x for x in given if x in ENGINES]
     others = [x for x in given if x not in ENGINES]
@@ -264,4 +264,6 @@ def engines(given: Sequence[str]) -> tuple[str, str | None]:
         raise InvalidInput(
             f"--engine is {' or '.join(ENGINES)}, and once an engine of the backend, not {', '.join(given)}"
         )
-    return where[0] if where else "local", others[0] if others else None
+    engine = where[0] if where else "local"
+    check_address(engine, address)
+    return engine, others[0] if others else None

@@ -77,7 +77,7 @@ def extract(
     from agnostic.extract.verb import extract as run
     from agnostic.models.load import loaded
 
-    where, computed_by = common.engines(engine or [])
+    where, computed_by = common.engines(engine or [], address)
     samples = samples_of(dataset)  # before the model, which may take long to load
     called_with = common.example_inputs(inputs or [])
     with (

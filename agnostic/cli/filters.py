@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agnostic.cli import common, drawing
-from agnostic.errors import InvalidInput
 
 if TYPE_CHECKING:
     from agnostic.visualization.objectives import Objective
@@ -73,9 +72,7 @@ def filters(
 
     Finished images are kept: run an interrupted command again to continue.
     """
-    where, computed_by = common.engines(engine or [])
-    if address is not None and where != "ray":
-        raise InvalidInput(f"--address {address} is for --engine ray: leave it out")
+    where, computed_by = common.engines(engine or [], address)
     job = drawing.job(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
         columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,

@@ -69,7 +69,7 @@ class PartWorker:
         self._model, self._preparation, self._header = model, preparation, header
         self._wanted = {key: arrays_of(header, tap) for key, tap in header.layers.items()}
         self._over = {
-            key: [name for name in header.reduce if name in reductions.OVER_SAMPLES and "C" in (tap.axes or "")]
+            key: [name for name in header.reduce if name in reductions.OVER_SAMPLES and tap.channels is not None]
             for key, tap in header.layers.items()
         }
         names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
@@ -165,7 +165,7 @@ def _with_highest(
     chosen = reductions.top_candidates(state, highest)
     if not len(chosen[0]):
         return state
-    if not position_lengths(tap):
+    if not tap.positions:
         places = np.zeros((len(chosen[0]), 0), np.int32)
     else:
         places = reductions.places(ops, x, tap.axes or "", chosen) if known is None else known[chosen]
@@ -208,12 +208,6 @@ def _check_shape(tap: StoredTap, x: Any, batch: ReadBatch) -> None:
         )
 
 
-def position_lengths(tap: StoredTap) -> tuple[int, ...]:
-    """The lengths of the axes that are neither samples nor channels."""
-    axes = (tap.axes or "").replace("N", "")
-    return tuple(n for letter, n in zip(axes, tap.shape, strict=True) if letter != "C")
-
-
 def _without(rows: Array, readable: npt.NDArray[np.bool_]) -> Array:
     """Rows of samples that could not be read as NaN, or -1 for integers."""
     if readable.all():
@@ -254,31 +248,26 @@ def stored_as(x: Array, dtype: str, layer: str) -> Array:
 # What there is for a layer -------------------------------------------------------------------------------------------
 def arrays_of(header: StoreHeader, tap: StoredTap) -> tuple[str, ...]:
     """The names of the arrays of a layer that have a row for each sample."""
-    found = [name for name in header.reduce if name in OF_SAMPLES and (name == "values" or "C" in (tap.axes or ""))]
-    if "max" in found and position_lengths(tap):
+    found = [name for name in header.reduce if name in OF_SAMPLES and (name == "values" or tap.channels is not None)]
+    if "max" in found and tap.positions:
         found.append("max_place")
     return tuple(found)
-
-
-def channels_of(tap: StoredTap) -> int:
-    """The number of channels of a layer that has them."""
-    return tap.shape[(tap.axes or "").replace("N", "").index("C")]
 
 
 def start_states(header: StoreHeader) -> States:
     """The states before the first sample."""
     states: States = {}
     for key, tap in header.layers.items():
-        if "C" not in (tap.axes or ""):
+        count = tap.channels
+        if count is None:
             continue
-        count = channels_of(tap)
         own = {
             name: reductions.OVER_SAMPLES[name].start(count)
             for name in header.reduce
             if name in reductions.OVER_SAMPLES
         }
         if header.top:
-            own["top"] = reductions.top_start(header.top, count, len(position_lengths(tap)))
+            own["top"] = reductions.top_start(header.top, count, len(tap.positions))
         states |= {(key, name): state for name, state in own.items()}
     return states
 

@@ -378,17 +378,15 @@ _ABOUT = {
 
 def _form(name: str, tap: StoredTap, dtype: str) -> tuple[tuple[int, ...], str, list[str]]:
     """The shape for a sample, the type and the names of the dimensions of an array with a row for each."""
-    axes = None if tap.axes is None else tap.axes.replace("N", "")
     if name == "values":
         floating = tap.dtype.startswith(("float", "bfloat"))
         own = {"bfloat16": "float32"}.get(dtype, dtype) if floating else tap.dtype
-        named = [f"axis{i}" for i in range(1, len(tap.shape) + 1)] if axes is None else [_DIMENSIONS[x] for x in axes]
-        return tap.shape, own, named
-    assert axes is not None
-    channels = tap.shape[axes.index("C")]
+        unnamed = [f"axis{i}" for i in range(1, len(tap.shape) + 1)]
+        return tap.shape, own, unnamed if tap.axes is None else [_DIMENSIONS[x] for x in tap.sample_axes]
+    assert tap.channels is not None
     if name == "max_place":
-        return (channels, len(axes) - 1), "int32", ["channel", "axis"]
-    return (channels,), {"bfloat16": "float32"}.get(dtype, dtype), ["channel"]
+        return (tap.channels, len(tap.positions)), "int32", ["channel", "axis"]
+    return (tap.channels,), {"bfloat16": "float32"}.get(dtype, dtype), ["channel"]
 
 
 def _make(

@@ -16,7 +16,7 @@ from agnostic.errors import InvalidInput
 from agnostic.extract.charts import marked
 from agnostic.extract.samples import SampleSource, samples_of, stored_name
 from agnostic.models.preparing import resized
-from agnostic.taps.stores import ActivationStore, StoredLayer, StoredTap, open_store
+from agnostic.taps.stores import ActivationStore, StoredLayer, open_store
 from agnostic.text import counted
 from agnostic.visualization.captions import captioned
 
@@ -142,10 +142,9 @@ def top(store: ActivationStore | str | os.PathLike[str], layer: str, channel: in
     """
     opened = store if isinstance(store, ActivationStore) else open_store(store)
     own = opened[layer]
-    axes = (own.tap.axes or "").replace("N", "")
-    if "C" not in axes:
+    channels = own.tap.channels
+    if channels is None:
         raise InvalidInput(f"layer {layer!r} has no channels: its axes are {own.tap.axes or 'not known'}")
-    channels = own.tap.shape[axes.index("C")]
     if not -1 < whole_number("channel", channel) < channels:
         raise InvalidInput(f"layer {layer!r} has {counted(channels, 'channel')}, counted from 0, and no {channel}")
     values, positions, places = _highest(own, channel, whole_number("count", count, 1), opened)
@@ -158,7 +157,7 @@ def top(store: ActivationStore | str | os.PathLike[str], layer: str, channel: in
         positions,
         values,
         places,
-        tuple(n for letter, n in zip(axes, own.tap.shape, strict=True) if letter != "C"),
+        own.tap.positions,
         size,
         opened.header.dataset,
     )
@@ -184,7 +183,7 @@ def _highest(own: StoredLayer, channel: int, count: int, store: ActivationStore)
 
 def _of_outputs(own: StoredLayer, channel: int, count: int) -> tuple[Array, Array, Array | None]:
     """The same from whole outputs, read in pieces."""
-    rows, axis = own["values"], (own.tap.axes or "").replace("N", "").index("C") + 1
+    rows, axis = own["values"], own.tap.sample_axes.index("C") + 1
     values: list[Array] = []
     places: list[Array] = []
     for start in range(0, len(rows), 256):
@@ -194,14 +193,9 @@ def _of_outputs(own: StoredLayer, channel: int, count: int) -> tuple[Array, Arra
         values.append(np.take_along_axis(flat, places[-1][:, None], 1)[:, 0])
     whole: Array = np.concatenate(values)
     order = _order(whole, count)
-    lengths = _lengths(own.tap)
+    lengths = own.tap.positions
     where = np.stack(np.unravel_index(np.concatenate(places)[order], lengths), -1) if lengths else None
     return whole[order], order, where
-
-
-def _lengths(tap: StoredTap) -> tuple[int, ...]:
-    axes = (tap.axes or "").replace("N", "")
-    return tuple(n for letter, n in zip(axes, tap.shape, strict=True) if letter != "C")
 
 
 def _order(values: Array, count: int) -> npt.NDArray[np.int64]:

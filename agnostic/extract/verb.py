@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from agnostic.checks import one_of, whole_number
-from agnostic.cluster import ENGINES
+from agnostic.cluster import ENGINES, check_address
 from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.extract.inputs import Preparation, preparation
 from agnostic.extract.local import run_local
 from agnostic.extract.looking import FirstBatch, looked
-from agnostic.extract.parts import channels_of
 from agnostic.extract.reading import first_batch, first_sample, sized_batch
 from agnostic.extract.samples import SampleSource, samples_of
 from agnostic.extract.store import StoreWriter, check_same, existing, only_writer
@@ -133,8 +132,7 @@ def extract(
     one_of("engine", engine, ENGINES, UnknownName)
     if workers is not None:
         whole_number("workers", workers, 1)
-    if address is not None and engine != "ray":
-        raise InvalidInput(f"address={address!r} is for engine='ray': leave it out")
+    check_address(engine, address)
     samples = samples_of(dataset, field)
     first = first_sample(samples)
     how = preparation(
@@ -282,9 +280,5 @@ def _shard(taps: Mapping[str, StoredTap], chosen: Mapping[str, Any], shard: int 
     for tap in taps.values():
         if "values" in chosen["reduce"]:
             row += int(np.prod(tap.shape, dtype=np.int64)) * 4
-        row += (
-            4
-            * sum(name not in OVER_SAMPLES for name in chosen["reduce"])
-            * (channels_of(tap) if "C" in (tap.axes or "") else 0)
-        )
+        row += 4 * sum(name not in OVER_SAMPLES for name in chosen["reduce"]) * (tap.channels or 0)
     return max(1, min(_MOST_IN_PART, _PART_BYTES // max(row, 1)) // batch) * batch

@@ -26,6 +26,8 @@ States = dict[tuple[str, str], State]
 """What is merged over the data set, by layer and reduction: arrays by name."""
 
 FORMAT, VERSION = "agnostic-activations", 1
+_LARGEST = 1 << 16
+"""Pixels on a side, which no photo that a model sees has."""
 CHECKPOINT = "checkpoint"
 """The key of what a run needs to go on; it is gone when the store is complete."""
 OF_SAMPLES = ("values", "mean", "max", "max_place")
@@ -51,6 +53,21 @@ class StoredTap:
     axes: str | None
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def sample_axes(self) -> str:
+        """A letter for each dimension of ``shape``; empty where they are not known."""
+        return (self.axes or "").replace("N", "")
+
+    @property
+    def channels(self) -> int | None:
+        """The number of channels; None where there are none, or it is not known which axis they are."""
+        return self.shape[self.sample_axes.index("C")] if "C" in self.sample_axes else None
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The lengths of the axes that are not the channels; none where the axes are not known."""
+        return tuple(n for letter, n in zip(self.sample_axes, self.shape, strict=False) if letter != "C")
 
 
 @dataclass(frozen=True)
@@ -191,11 +208,38 @@ def _check_consistent(where: str, group: Any, header: StoreHeader) -> None:
     """Raise InvalidInput for numbers that no run writes."""
     count = header.samples
     wrong = header.shard < 1 or header.batch < 1 or header.top < 0 or (count is not None and count < 0)
+    wrong = wrong or not all(map(_possible, header.layers.values())) or not _readable_again(header)
     if header.complete and not wrong:
         own = opened_array(group, where, "sample").shape
         wrong = count is None or own != (count,)
     if wrong:
         raise InvalidInput(f"the store {where!r} is damaged: its header does not fit what it holds")
+
+
+def _possible(tap: StoredTap) -> bool:
+    """Whether a layer may have these axes and lengths."""
+    if not all(n >= 1 for n in tap.shape) or tap.call < 0:
+        return False
+    if tap.axes is None:
+        return True
+    letters = set(tap.axes)
+    return letters <= set("NCHWDL") and "N" in letters and len(letters) == len(tap.axes) == len(tap.shape) + 1
+
+
+def _readable_again(header: StoreHeader) -> bool:
+    """Whether the data set and the size of its photos are told as a run tells them."""
+    size, path, paths = header.preprocessing.get("size"), header.dataset.get("path"), header.dataset.get("paths")
+    sized = size is None or (isinstance(size, list) and all(isinstance(n, int) and 0 < n < _LARGEST for n in size))
+    several = paths is None or (isinstance(paths, list) and all(isinstance(x, str) for x in paths))
+    return sized and several and (path is None or isinstance(path, str))
+
+
+def _fits(name: str, shape: tuple[int, ...], tap: StoredTap) -> bool:
+    """Whether an array of a layer may have this shape."""
+    if name == "values":
+        return shape[1:] == tap.shape
+    channel = 0 if name in ("histogram", "covariance", "covariance_mean") else 1
+    return len(shape) > channel and shape[channel] == tap.channels
 
 
 def opened_array(group: Any, where: str, path: str) -> Any:
@@ -482,11 +526,18 @@ class ActivationStore(Mapping[str, StoredLayer]):
             raise UnknownName(f"layer {name!r} is not in the store {self.path!r}{listed}{nearest(name, known)}")
         base = layer_path(name)
         try:
-            names = list(self._array_of(base).array_keys())
+            arrays = dict(self._array_of(base).arrays())
         except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
             raise InvalidInput(
                 f"the store {self.path!r} is damaged: {base!r} cannot be read ({_first_line(error)})"
             ) from None
+        names, tap = list(arrays), self.header.layers[name]
+        for key, array in arrays.items():
+            if not _fits(key, tuple(array.shape), tap):
+                raise InvalidInput(
+                    f"the store {self.path!r} is damaged: {array.path!r} has the shape {array.shape}, which does not "
+                    f"fit the layer's, {tap.shape}"
+                )
         rows = {x: self._rows(f"{base}/{x}") for x in OF_SAMPLES if x in names}
         if self._checkpoint is None:
             others = sorted(set(names) - set(rows))
@@ -496,7 +547,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
         else:
             found = of_data_set(name, self._checkpoint.states)
             whole = {x: lambda x=x: found[x] for x in found}
-        return StoredLayer(self.header.layers[name], rows, whole)
+        return StoredLayer(tap, rows, whole)
 
     def __contains__(self, name: object) -> bool:
         return name in self.header.layers
