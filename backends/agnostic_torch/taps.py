@@ -696,30 +696,57 @@ def loop(model: nn.Module, names: Sequence[str], *, dtype: str | None = None) ->
     """See :meth:`agnostic.contracts.taps.Taps.loop`. Images are given with their channels last in memory.
 
     Convolutions are faster so, and their outputs have the layout of their inputs. A model that views an array in a way
-    that this layout does not allow says so at its first run, and is given the other one.
+    that this layout does not allow, or that looks at how an array lies in memory, is given the other one from its first
+    run on.
     """
     model = unwrap(model)
     recorder = TapRecorder(model, names)
     # Where the model is, is looked up once: that goes through all weights.
     devices = devices_of(model)
-    layouts = [torch.channels_last, torch.contiguous_format]
+    layout: torch.memory_format | None = None
 
-    def computed(inputs: Any) -> Recorded:
-        args, kwargs = _mapped(lambda x: _laid_out(x, layouts[0]), _arguments(model, inputs, devices))
+    def computed(inputs: Any, layout: torch.memory_format) -> Recorded:
+        args, kwargs = _mapped(lambda x: _laid_out(x, layout), _arguments(model, inputs, devices))
         with inference(model), _computing(dtype, devices):
             outputs, _ = recorder(*args, **kwargs)
         return outputs
 
     def run(inputs: Any) -> Recorded:
-        try:
-            return computed(inputs)
-        except RuntimeError as error:
-            if len(layouts) < 2 or "view size is not compatible" not in str(error):
-                raise
-        del layouts[0]
-        return computed(inputs)
+        nonlocal layout
+        if layout is None:
+            layout = torch.channels_last
+            memory = _LooksAtMemory()
+            try:
+                with memory:
+                    outputs = computed(inputs, layout)
+            except RuntimeError as error:
+                if "view size is not compatible" not in str(error):
+                    raise
+                memory.is_looked_at = True
+            if not memory.is_looked_at:
+                return outputs
+            layout = torch.contiguous_format
+        return computed(inputs, layout)
 
     return run
+
+
+class _LooksAtMemory(TorchFunctionMode):
+    """Notes whether code asks how an array lies in memory: what it computes then may depend on the answer."""
+
+    _ASKING = frozenset(
+        {"as_strided", "stride", "storage", "untyped_storage", "data_ptr", "is_contiguous", "dim_order"}
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_looked_at = False
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.is_looked_at |= getattr(function, "__name__", "") in self._ASKING
+        return function(*args, **(kwargs or {}))
 
 
 def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:

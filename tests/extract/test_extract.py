@@ -200,16 +200,19 @@ def test_layers_may_compute_in_bfloat16(model: Any, outputs: Any, tmp_path: Path
         ag.extract(model, IMAGES, "conv", tmp_path / "b.zarr", compute="int8")
 
 
-def test_a_model_that_views_its_arrays_in_one_layout_only(tmp_path: Path) -> None:
-    class Viewing(nn.Module):
+@pytest.mark.parametrize(
+    "flat", [lambda x: x.view(len(x), -1), lambda x: x.as_strided((len(x), x[0].numel()), (x[0].numel(), 1))]
+)
+def test_a_model_that_depends_on_how_arrays_lie_in_memory(flat: Any, tmp_path: Path) -> None:
+    class Flat(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.head = nn.Conv2d(3, 2, 3), nn.Linear(200, 4)
 
         def forward(self, x: Any) -> Any:
-            return self.head(self.conv(x).view(len(x), -1))
+            return self.head(flat(self.conv(x)))
 
-    network = Viewing().eval()
+    network = Flat().eval()
     store = ag.extract(network, IMAGES, "head", tmp_path / "a.zarr", batch_size=4)
     expected = ag.capture(network, ag.prepare(network, IMAGES), "head").numpy()["head"]
     np.testing.assert_allclose(store["head"]["values"], expected, **CLOSE)
