@@ -129,6 +129,11 @@ class LayoutState:
         """Whether it is a weight or constant, which can be reordered at no cost."""
         return x.value in self.pending
 
+    def shape_of_weight(self, x: Laid) -> tuple[int, ...] | None:
+        """The shape of a parameter or buffer in the source; None for what is neither."""
+        leaf = self.pending.get(x.value)
+        return None if leaf is None or leaf.array is not None else leaf.value.shape
+
     def realized(self, x: Laid, order: Sequence[Axis]) -> Value:
         """The value with its numbers in a given order. This is the only place where numbers are moved.
 
@@ -192,12 +197,13 @@ class LayoutState:
         runs, wanted = atoms(have, want), flat(want)
         order = sorted(range(len(runs)), key=lambda i: wanted.index(runs[i][0]))
         if order != list(range(len(runs))):
-            value = self._shaped(value, tuple(map(size, runs)))
+            value = self.shaped(value, tuple(map(size, runs)))
             value = self.builder.emit("permute", value, axes=tuple(order))
             self.moves.append(Move(self.builder.nodes[-1], self.node.operator, self.node.module))
-        return self._shaped(value, tuple(map(size, want)))
+        return self.shaped(value, tuple(map(size, want)))
 
-    def _shaped(self, value: Value, shape: tuple[int, ...]) -> Value:
+    def shaped(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """The value in another shape."""
         if value.shape == shape:
             return value
         shaped: Value = self.builder.emit("reshape", value, shape=shape)

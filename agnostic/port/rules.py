@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -93,10 +94,36 @@ def _cost(state: LayoutState, x: Laid) -> tuple[bool, bool, bool, int]:
 def _like(state: LayoutState, x: Laid, match: dict[Factor, Factor], order: Sequence[Axis]) -> Value:
     """A value in the order of another; missing axes have length 1 and are left out in front."""
     wanted = [tuple(match[f] for f in axis) if all(f in match for f in axis) else () for axis in order]
-    if not all(f in match for axis in order for f in axis):
-        while wanted and not wanted[0]:
-            wanted.pop(0)
+    if all(f in match for axis in order for f in axis):
+        return state.realized(x, wanted)
+    source = state.shape_of_weight(x)
+    if source is not None and len(source) >= sum(map(bool, wanted)):
+        kept = _as_in_source(wanted, source)
+        value = state.realized(x, kept)
+        broadcasts = kept == wanted[len(wanted) - len(kept) :]
+        return value if broadcasts else state.shaped(value, _without_first_ones(tuple(map(size, wanted))))
+    while wanted and not wanted[0]:
+        wanted.pop(0)
     return state.realized(x, wanted)
+
+
+def _as_in_source(wanted: list[Axis], source: tuple[int, ...]) -> list[Axis]:
+    """As many of the axes as a weight has in the source, by whose shape a state_dict knows it."""
+    ones = [place for place, axis in enumerate(wanted) if not axis]
+    count = min(len(source) - (len(wanted) - len(ones)), len(ones))
+
+    def left(chosen: Sequence[int]) -> list[Axis]:
+        return [axis for place, axis in enumerate(wanted) if axis or place in chosen]
+
+    def cost(kept: list[Axis]) -> tuple[bool, bool]:
+        return tuple(map(size, kept)) != source, kept != wanted[len(wanted) - len(kept) :]
+
+    return min((left(chosen) for chosen in itertools.combinations(ones, count)), key=cost)
+
+
+def _without_first_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    first = next((place for place, n in enumerate(shape) if n != 1), len(shape))
+    return shape[first:]
 
 
 @rule("activation")
