@@ -78,12 +78,12 @@ def looked(
         for key, layer in layers.items()
         for number, x in enumerate(outputs[layer.name])
     }
-    strays = _without_samples(backend, model, calls, batch, preparation)
+    chance = _without_samples(backend, model, calls, batch, preparation)
     many = all(isinstance(x, str) and chooses_many(x) for x in asked)
     taps: dict[str, StoredTap] = {}
     left_out: dict[str, str] = {}
     for name, (layer, number, x) in calls.items():
-        problem = _problem(layer, x, len(batch.names), name in strays, reduce)
+        problem = _problem(layer, x, len(batch.names), name in chance, reduce)
         if problem is None:
             taps[name] = _tap(layer, number, x)
         elif many:
@@ -130,20 +130,20 @@ def _without_samples(
     few = preparation.native(backend, model, batch.inputs[:_FEW])
     record = backend[TAPS].capture(model, few, list(dict.fromkeys(layer.name for layer, _ in unsure.values())))
 
-    def stray(layer: Layer, number: int) -> bool:
+    def by_chance(layer: Layer, number: int) -> bool:
         found = record.calls(layer.name)
         return len(found) <= number or tuple(found[number].shape)[:1] != (_FEW,)
 
-    return {key for key, call in unsure.items() if stray(*call)}
+    return {key for key, call in unsure.items() if by_chance(*call)}
 
 
-def _problem(layer: Layer, x: Any, batch: int, stray: bool, reduce: tuple[str, ...]) -> str | None:
+def _problem(layer: Layer, x: Any, batch: int, by_chance: bool, reduce: tuple[str, ...]) -> str | None:
     """Why the output of a layer cannot be stored; None where it can."""
     if not _is_array(x):
         return f"it returns {type(x).__name__}, and an array is expected"
     axes = layer.axes
     samples = x.shape[axes.index("N")] if axes and "N" in axes else x.shape[0] if len(x.shape) and not axes else None
-    if samples is None or int(samples) != batch or stray:
+    if samples is None or int(samples) != batch or by_chance:
         return f"its output {tuple(map(int, x.shape))} has no axis for the {counted(batch, 'sample')} of the batch"
     if 0 in x.shape:
         return f"its output {tuple(map(int, x.shape))} has no numbers"
