@@ -316,9 +316,9 @@ def literal(value: Any) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             return f'float("{value}")'
-        if 0 < value < 1 and len(repr(value)) > 9 and (root := round(value**-2)) < 10**5 and root**-0.5 == value:
+        if 0 < value < 1 and len(repr(value)) > 9 and _is_root(root := round(value**-2), -0.5, value):
             return f"{root}**-0.5"
-        if value > 1 and len(repr(value)) > 9 and (square := round(value**2)) < 10**5 and square**0.5 == value:
+        if value > 1 and len(repr(value)) > 9 and _is_root(square := round(value**2), 0.5, value):
             return f"{square}**0.5"
         return repr(float(value))
     if isinstance(value, complex):
@@ -326,6 +326,11 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         return '"' + repr(value)[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
     raise TypeError(f"{value!r} has no literal")
+
+
+def _is_root(number: int, power: float, value: float) -> bool:
+    """Whether a value is that power of a number that is no square, such as of the channels of a head."""
+    return number < 10**5 and math.isqrt(number) ** 2 != number and bool(number**power == value)
 
 
 def identifier(name: str, taken: Mapping[str, Any] | frozenset[str] | set[str] = frozenset()) -> str:
