@@ -316,9 +316,9 @@ def literal(value: Any) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             return f'float("{value}")'
-        if 0 < value < 1 and len(repr(value)) > 9 and _is_root(root := round(value**-2), -0.5, value):
+        if 1e-3 < value < 1 and len(repr(value)) > 9 and _is_root(root := round(value**-2), -0.5, value):
             return f"{root}**-0.5"
-        if value > 1 and len(repr(value)) > 9 and _is_root(square := round(value**2), 0.5, value):
+        if 1 < value < 1e3 and len(repr(value)) > 9 and _is_root(square := round(value**2), 0.5, value):
             return f"{square}**0.5"
         return repr(float(value))
     if isinstance(value, complex):
