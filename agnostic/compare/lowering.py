@@ -37,6 +37,7 @@ _SAID_OF: Mapping[str, frozenset[str]] = {
     "resize_nearest": frozenset({"half_pixel"}),
     "resize_bicubic": frozenset({"cubic", "edges"}),
     "rnn": frozenset({"function"}),
+    "sample": frozenset({"method"}),
 }
 """Those that do change numbers of an operator all the same."""
 

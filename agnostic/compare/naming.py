@@ -114,6 +114,9 @@ def _of_weights(found: DifferenceSummary, edit: Edit) -> str:
         return "bias_missing"
     if all(role in ("parameter", "buffer") for role in roles):
         return related(found, edit).mistake if not zero.any() else "weights_permuted"
+    made = found.a.made_by(edit.ours), found.b.made_by(edit.theirs)
+    if all(n is not None and kind(n) == "full" for n in made):
+        return "constant_differs"
     return "weights_permuted" if found.a.of_weights(edit.ours) and found.b.of_weights(edit.theirs) else ""
 
 
@@ -210,8 +213,9 @@ def _flattens(edit: Edit, node: Node) -> bool:
 def _swapped(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
     norm = [e for e in edits if operator_of(e) in ("batch_norm", "layer_norm", "group_norm")
             and e.kind in ("operand", "leaf") and isinstance(e.theirs, Value)]  # fmt: skip
-    labels = [{found.a.labels.get(e.ours) for e in norm}, {found.b.labels.get(e.theirs) for e in norm}]
-    if len(norm) < 2 or not labels[0] & labels[1]:
+    labels = [(e.b, found.a.labels.get(e.ours)) for e in norm]
+    if not any(found.b.labels.get(e.theirs) is not None and e.b is node and found.b.labels[e.theirs] == label
+               for e in norm for node, label in labels):  # fmt: skip
         return ""
     leaves = found.a.leaves
     names = {leaves[e.ours].name.rpartition(".")[2] for e in norm if e.ours in leaves}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agnostic.description import Array, LayerDescription
-from agnostic.errors import UnknownName, nearest
+from agnostic.errors import InvalidWeights, UnknownName, nearest
 from agnostic.text import counted
 from agnostic.transfer.layouts import to_canonical
 from agnostic_torch.layers import check_initialized, named_layers, unwrap
@@ -41,9 +41,13 @@ def _describe(name: str, module: nn.Module) -> LayerDescription:
     weights: dict[str, Array] = {}
     for cls in type(module).__mro__:
         rule = _RULES.get(f"{cls.__module__}.{cls.__qualname__}") or _RULES.get(cls.__name__)
-        if rule is not None:
+        if rule is None:
+            continue
+        try:
             kind, config, weights = rule(module)
-            break
+        except InvalidWeights:  # a subclass with weights of its own computes something else with them
+            weights = _arrays(module)
+        break
     else:
         if next(module.children(), None) is not None:
             kind = "block"

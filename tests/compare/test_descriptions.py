@@ -18,6 +18,14 @@ def described(module: nn.Module) -> LayerDescription:
     return found
 
 
+class Masked(nn.Conv2d):
+    """A subclass with an array of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 8, 3)
+        self.register_buffer("mask", torch.ones(1, 1, 3, 3))
+
+
 LAYERS = [
     (nn.Conv2d(3, 8, 3, padding="same"), "conv", {"strides": (1, 1), "padding": "same"}, {"kernel": (3, 3, 3, 8)}),
     (nn.Conv2d(4, 8, (3, 5), 2, (1, 2), groups=4), "depthwise_conv", {"strides": (2, 2), "padding": ((1, 1), (2, 2))},
@@ -37,6 +45,7 @@ LAYERS = [
     (nn.MultiheadAttention(6, 3, add_bias_kv=True), "attention", {}, {"query_kernel": (6, 3, 2), "bias_k": (1, 1, 6)}),
     (nn.Sequential(nn.ReLU()), "block", {}, {}),
     (nn.Fold((4, 4), 2), "other", {}, {}),
+    (Masked(), "other", {}, {"weight": (8, 3, 3, 3), "mask": (1, 1, 3, 3)}),
 ]  # fmt: skip
 
 

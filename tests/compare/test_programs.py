@@ -383,6 +383,28 @@ def test_two_mistakes_are_two_findings() -> None:
     assert all(x.findings[0].proven for x in found.divergences)
 
 
+class _Sampling(torch.nn.Module):
+    """A grid sampled by some settings, and an activation that may give nothing but zeros."""
+
+    def __init__(self, function=torch.nn.functional.softplus, **settings) -> None:
+        super().__init__()
+        self.function, self.settings = function, {"mode": "bilinear", "align_corners": False, **settings}
+
+    def forward(self, x):
+        grid = torch.stack(torch.meshgrid(torch.linspace(-1.1, 0.9, 5), torch.linspace(-1, 1, 6), indexing="ij"), -1)
+        return self.function(torch.nn.functional.grid_sample(x, grid.expand(len(x), 5, 6, 2), **self.settings) - 9)
+
+
+@pytest.mark.parametrize(("fault", "mistake"), [
+    ({"align_corners": True}, "align_corners"), ({"mode": "nearest"}, "interpolation"),
+    ({"padding_mode": "border"}, "padding_mode"), ({"function": torch.relu}, "activation_differs"),
+])  # fmt: skip
+def test_settings_of_a_sampled_grid_are_named_and_outputs_may_be_zeros(fault, mistake) -> None:
+    found = ag.compare(_Sampling(), _Sampling(**fault), np.random.default_rng(0).random((2, 3, 4, 4), np.float32))
+    assert [x.findings[0].mistake for x in found.divergences] == [mistake]
+    assert found.divergences[0].findings[0].proven
+
+
 def test_what_cannot_be_recorded_is_said() -> None:
     layer = _made(lambda: nn.Linear(6, 4))
     a = Code(lambda s, x: s.f(x), f=layer).eval()
