@@ -45,6 +45,11 @@ class ModelReading:
     reason: str = ""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all that it computes could be read; a layer that leaves its framework could not."""
+        return self.program is not None and all(node.operator != "custom" for node in self.program.nodes)
+
+    @property
     def letters(self) -> list[str | None]:
         """The letters of each input's axes; None where one is unknown."""
         if self.program is None:
@@ -93,7 +98,7 @@ def _with_weights(program: Program, arrays: Mapping[str, Array]) -> Program:
 
 def as_run(found: ModelReading, record: Record) -> ModelReading:
     """The same with the operators that ran, where the model could not be read without running it."""
-    if found.program is not None or record.program is None:
+    if found.is_whole or record.program is None:
         return found
     run = record.program.run
     leaves = tuple(

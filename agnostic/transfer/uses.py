@@ -250,7 +250,7 @@ def _joined(chain: Sequence[Use], weights: ProgramWeights) -> Use:
     parts = {role: next(iter(step.parts.values())) for role, step in zip(roles, chain, strict=True)}
     settings: dict[str, Any] = {}
     plain = all(weights.places(part) is not None for part in parts.values())
-    if not plain or roles not in (["scale"], ["shift"], ["scale", "shift"], ["minus"], ["over"]):
+    if len(chain) > 1 and (not plain or roles != ["scale", "shift"]):
         folded = folded_norm([(r, next(iter(s.parts.values()))) for r, s in zip(roles, chain, strict=True)], weights)
         if folded is not None:
             parts, settings = folded

@@ -25,6 +25,7 @@ from agnostic.models.cards import ModelCard
 from agnostic.program.nodes import Array
 from agnostic.registry import Backend, Model, model_backend
 from agnostic.text import counted
+from agnostic.transfer.folding import without_norms
 from agnostic.transfer.matching import matched
 from agnostic.transfer.preparation import InputScaling, preparation, prepares
 from agnostic.transfer.report import TransferReport, TransferRow
@@ -120,7 +121,7 @@ def into(backend: Backend, model: Model, source: TransferSource, name: str) -> T
     transfers = backend[TRANSFER]
     with transfers.inference(model):
         mine, inputs = read_alike(backend, model, source.read, source.record.inputs, name)
-        if mine.program is None:
+        if not mine.is_whole:
             mine = as_run(mine, record(Live(model, inputs), first=False))
         before = dict(mine.arrays)
         job = _TransferJob(source.read, mine)
@@ -168,6 +169,7 @@ class _TransferJob:
         assert self.mine.program is not None
         self.source = uses_of(self.read.program, self.read.arrays)
         self.target = uses_of(self.mine.program, self.mine.arrays)
+        self.source = without_norms(self.source, self.target)
         pairs = matched(*in_common(self.source, self.target))
         self._check_complete([p.source for p in pairs], [p.target for p in pairs])
         plans = planned(pairs, self.source, self.target, (self.read.name, self.mine.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -128,6 +129,32 @@ class ProgramWeights:
         moved: Array = get(node.operator).evaluate(*operands, **node.attributes)
         return moved
 
+    def undone(self, part: WeightPart, numbers: Array) -> tuple[Array, Array] | None:
+        """Where the weight stands that a part is computed from, and what it must be for the part to have numbers.
+
+        None where the computation cannot be undone: each function must have an inverse, and one operand of a weight.
+        """
+        value = part.value
+        if value is None:
+            return None
+        held = np.full(value.shape, np.nan)
+        places = part.form(np.arange(held.size).reshape(held.shape))
+        held.reshape(-1)[places.reshape(-1)] = np.broadcast_to(numbers, places.shape).reshape(-1)
+        while (found := self._places(value)) is None:
+            node = self._givers[value]
+            owned = [k for k, x in enumerate(node.operands) if isinstance(x, Value) and self._names[x]]
+            inverse = _inverse(node, lambda v: self.value(v, {}), owned[0]) if len(owned) == 1 else None
+            if inverse is None:
+                return None
+            before = node.operands[owned[0]]
+            assert isinstance(before, Value)
+            with np.errstate(all="ignore"):
+                held = inverse(held)
+            if held.shape != before.shape:
+                return None
+            value = before
+        return (found, held) if np.isfinite(held).all() else None
+
     def put(self, arrays: dict[str, Array], places: Array, numbers: Array) -> None:
         """Write numbers to their places in the arrays."""
         flat, values = places.reshape(-1), np.broadcast_to(numbers, places.shape).reshape(-1)
@@ -137,3 +164,35 @@ class ProgramWeights:
             inside = (flat >= start) & (flat < start + arrays[name].size)
             if inside.any():
                 arrays[name].reshape(-1)[flat[inside] - start] = values[inside]
+
+
+_INVERSES: Mapping[str, Callable[[Array], Array]] = {
+    "exp": np.log, "log": np.exp, "expm1": np.log1p, "log1p": np.expm1, "negative": np.negative, "sqrt": np.square,
+    "reciprocal": np.reciprocal, "tanh": np.arctanh, "sigmoid": lambda x: np.log(x / (1 - x)),
+    "softplus": lambda x: np.log(np.expm1(x)), "rsqrt": lambda x: 1 / np.square(x),
+}  # fmt: skip
+
+
+def _inverse(node: Node, value: Callable[[Value], Array], place: int) -> Callable[[Array], Array] | None:
+    """What undoes an operator for one of its operands; None where nothing does.
+
+    Args:
+        value: the numbers of its other operands.
+        place: of the operand.
+    """
+    if node.operator in ("activation", "unary"):
+        return _INVERSES.get(node.attributes.get("function", ""))
+    if node.operator in ("reshape", "cast", "identity"):
+        x = node.operands[place]
+        assert isinstance(x, Value)
+        return lambda y: y.reshape(x.shape)
+    if node.operator not in ("add", "subtract", "multiply", "divide") or len(node.operands) != 2:
+        return None
+    other: Any = node.operands[1 - place]
+    number = np.asarray(value(other) if isinstance(other, Value) else other, np.float64)
+    return {
+        "add": lambda y: y - number,
+        "multiply": lambda y: y / number,
+        "subtract": (lambda y: number - y) if place else (lambda y: y + number),
+        "divide": (lambda y: number / y) if place else (lambda y: y * number),
+    }[node.operator]

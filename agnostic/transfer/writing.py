@@ -15,10 +15,12 @@ import numpy as np
 
 from agnostic.errors import InvalidWeights
 from agnostic.program.nodes import Array, readers_of
+from agnostic.transfer.features import orders
 from agnostic.transfer.matching import UsePair
 from agnostic.transfer.orders import rearranged
 from agnostic.transfer.use import Use, after
 from agnostic.transfer.uses import Uses
+from agnostic.transfer.weights import WeightPart
 
 NEUTRAL: Mapping[str, float] = {
     "bias": 0.0, "second_bias": 0.0, "shift": 0.0, "mean": 0.0, "minus": 0.0, "scale": 1.0, "over": 1.0,
@@ -55,14 +57,15 @@ def planned(pairs: Sequence[UsePair], source: Uses, target: Uses, names: tuple[s
     Raises:
         InvalidWeights: an array has no place in its counterpart.
     """
-    plans = [_plan(pair, source, target) for pair in pairs]
+    moved = orders(pairs, source, target)
+    plans = [_plan(pair, source, target, moved.get(id(pair.target))) for pair in pairs]
     for plan in plans:
         if plan.left is not None:
             _hand_on(plan, plans, target, names)
     return plans
 
 
-def _plan(pair: UsePair, source: Uses, target: Uses) -> WritePlan:
+def _plan(pair: UsePair, source: Uses, target: Uses, moved: Array | None) -> WritePlan:
     a, b = pair.source, pair.target
     numbers = {role: np.asarray(source.weights.numbers(part)) for role, part in a.parts.items()}
     plan = WritePlan(pair, numbers)
@@ -73,6 +76,10 @@ def _plan(pair: UsePair, source: Uses, target: Uses) -> WritePlan:
     elif a.kind in RECURRENT:
         _recurrent(plan, b)
     _reorder(plan, a, b)
+    if moved is not None:
+        _follow(plan, moved)
+    if "folded" in a.settings:
+        plan.notes.append(f"the batch norm {a.settings['folded']!r} is absorbed, since the target has none")
     for role, part in b.parts.items():
         if role not in plan.numbers:
             if role not in NEUTRAL and role != "variance":
@@ -159,6 +166,18 @@ def _reorder(plan: WritePlan, a: Use, b: Use) -> None:
         _slope(plan, b)
 
 
+def _follow(plan: WritePlan, moved: Array) -> None:
+    """Features that come in another order, since the target concatenates in another order."""
+    kernel = plan.numbers.get("kernel")
+    if kernel is None or (kernel.shape[1] != moved.size and kernel.shape[0] == moved.size):
+        found = {role: x[moved] for role, x in plan.numbers.items() if x.ndim and len(x) == moved.size}
+    else:
+        found = {"kernel": kernel[:, moved]} if kernel.shape[1] == moved.size else {}
+    if found:
+        plan.numbers |= found
+        plan.notes.append("reordered, since the parts of a concatenation come in another order")
+
+
 def _slope(plan: WritePlan, b: Use) -> None:
     """The slopes of a PReLU: one, one for each channel, or one for each number, of which many may be equal."""
     x = plan.numbers["slope"]
@@ -226,7 +245,11 @@ def written(plans: Sequence[WritePlan], target: Uses, computed: Mapping[str, str
         for role, part in plan.pair.target.parts.items():
             numbers, places = plan.numbers[role], weights.places(part)
             if places is None:
-                whole |= _whole(plan, role, numbers, target, computed)
+                undone = weights.undone(part, numbers) if computed.keys().isdisjoint(_names(part, target)) else None
+                if undone is None:
+                    whole |= _whole(plan, role, numbers, target, computed)
+                else:
+                    weights.put(arrays, *undone)
                 continue
             weights.put(arrays, places, numbers)
             placed.append((plan, role, numbers))
@@ -246,10 +269,14 @@ def _why(plan: WritePlan) -> str:
     return "shares it with another layer that gets other numbers"
 
 
+def _names(part: WeightPart, target: Uses) -> frozenset[str]:
+    return frozenset() if part.value is None else target.weights.names(part.value) or frozenset()
+
+
 def _whole(plan: WritePlan, role: str, numbers: Array, target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
     """A weight that is computed from others, as it is to be."""
     part = plan.pair.target.parts[role]
-    names = () if part.value is None else target.weights.names(part.value) or ()
+    names = _names(part, target)
     made = {computed.get(name) for name in names}
     if part.value is None or len(made) != 1 or None in made:
         raise InvalidWeights(

@@ -467,6 +467,7 @@ class Recorder:
             (layer_module, "Node", lambda original, *args, **kwargs: None),
             # A loss is nothing that the model gives.
             (layer_module.Layer, "add_loss", lambda original, layer, loss: None),
+            (keras.KerasTensor, "__getitem__", _part),
             # TensorFlow's own way, from which the layer turns to the general one where it raises this.
             (tf_utils, "tf_encode_categorical_inputs", _no_value),
             *recurrence.patches(self),
@@ -498,6 +499,11 @@ def _no_value(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _converted(x: Any, dtype: Any = None, **options: Any) -> Any:
     same = dtype is None or keras.backend.standardize_dtype(dtype) == keras.backend.standardize_dtype(x.dtype)
     return x if same else ops.cast(x, dtype)
+
+
+def _part(original: Callable[..., Any], x: Any, key: Any) -> Any:
+    """A part of a symbolic tensor, which takes less than a tensor does: a slice or a new axis must be in a tuple."""
+    return original(x, (key,) if key is None or key is Ellipsis or isinstance(key, slice) else key)
 
 
 _DRAWS = ("normal", "uniform", "categorical", "randint", "truncated_normal", "dropout", "shuffle", "gamma", "binomial",

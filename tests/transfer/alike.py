@@ -461,6 +461,70 @@ def another_name_and_framework() -> Made:
     return seeded(make()), seeded(make(), 1), noise(8, 8, 3)
 
 
+class Skip(nn.Module):
+    """An encoder and a decoder whose halves meet in a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.up, self.mix, self.out = nn.ConvTranspose2d(4, 5, 2, 2), nn.Conv2d(9, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.relu(self.norm(self.down(x)))
+        b = self.up(F.max_pool2d(a, 2))
+        return self.out(torch.relu(self.mix(torch.cat([b, a], 1))))
+
+
+def _keras_skip(*, norm: bool) -> Any:
+    image = keras.Input((8, 8, 3))
+    a = kl.Conv2D(4, 3, padding="same")(image)
+    a = kl.ReLU()(kl.BatchNormalization(epsilon=1e-5)(a) if norm else a)
+    b = kl.Conv2DTranspose(5, 2, strides=2)(kl.MaxPooling2D(2)(a))
+    x = kl.Conv2D(6, 3, padding="same", activation="relu")(kl.Concatenate()([a, b]))
+    return keras.Model(image, kl.Conv2D(2, 1)(x))
+
+
+@case()
+def parts_in_another_order() -> Made:
+    return randomized(Skip()), _keras_skip(norm=True), noise(3, 8, 8)
+
+
+@case()
+def parts_in_another_order_back() -> Made:
+    return seeded(_keras_skip(norm=True)), randomized(Skip(), 1), noise(8, 8, 3)
+
+
+@case()
+def a_folded_batch_norm() -> Made:
+    return randomized(Skip()), _keras_skip(norm=False), noise(3, 8, 8)
+
+
+class Temperature(nn.Module):
+    """A scale that is trained as its logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logarithm.exp() * x
+
+
+class KerasTemperature(kl.Layer):
+    def build(self, shape: Any) -> None:
+        self.logarithm = self.add_weight(shape=(1, 1), name="logarithm")
+
+    def call(self, x: Any) -> Any:
+        return x * keras.ops.exp(self.logarithm[0][None])
+
+
+@case()
+def a_scale_that_is_computed() -> Made:
+    tokens = keras.Input((8,))
+    target = keras.Model(tokens, KerasTemperature()(kl.Dense(3)(tokens)))
+    return randomized(nn.Sequential(nn.Linear(8, 3), Temperature())), target, noise(8)
+
+
 def tried(name: str) -> tuple[bool | None, str]:
     """Whether a transfer says that the two are the same, or None where it raises; and its words."""
     make, _ = CASES[name]
