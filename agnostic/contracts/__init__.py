@@ -17,6 +17,7 @@ from agnostic.contracts.data import DATA, Data
 from agnostic.contracts.description import DESCRIPTION, Descriptions
 from agnostic.contracts.devices import DEVICES, Devices
 from agnostic.contracts.doctor import DOCTOR, Doctor
+from agnostic.contracts.ensembles import ENSEMBLES, Ensembles
 from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.contracts.gradients import GRADIENTS, Gradients
 from agnostic.contracts.guards import GUARDS, Guards
@@ -45,6 +46,7 @@ __all__ = [
     "Descriptions",
     "Devices",
     "Doctor",
+    "Ensembles",
     "Fixes",
     "Gradients",
     "Guards",
@@ -72,6 +74,7 @@ ALL: tuple[Capability[Any], ...] = (
     DESCRIPTION,
     DEVICES,
     DOCTOR,
+    ENSEMBLES,
     FIXES,
     GRADIENTS,
     GUARDS,

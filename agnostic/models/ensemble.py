@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agnostic.contracts.models import MODELS
+from agnostic.contracts.ensembles import ENSEMBLES
 from agnostic.errors import InvalidInput
 from agnostic.models.attached import attach, card_of
 from agnostic.models.call import image_among
@@ -48,7 +48,7 @@ def ensemble(members: Sequence[Model]) -> Model:
     if len(kinds) > 1:
         raise InvalidInput(f"an ensemble is of models that take the same images, not {' and '.join(kinds)}")
     prepared = [preprocessing_of(backend, model) for backend, model in zip(backends, models, strict=True)]
-    made = backends[0][MODELS].ensemble(models, prepared, forms[0].axes, int(forms[0].length("C") or 3))
+    made = backends[0][ENSEMBLES].ensemble(models, prepared, forms[0].axes, int(forms[0].length("C") or 3))
     attach(made, _card([card_of(model) for model in models]))
     return made
 

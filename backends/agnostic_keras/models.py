@@ -8,7 +8,7 @@ import math
 import random
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,6 @@ from agnostic.models.specs import WeightsChoice, parse, parse_weights
 from agnostic.text import counted
 from agnostic.transfer.layouts import architecture_to_canonical
 from agnostic_keras.archives import bounded_weights, check_archive
-from agnostic_keras.ops import KerasOps
 from agnostic_keras.weights import CARD, fit_weights, load_weights, read_weights
 
 
@@ -400,35 +399,3 @@ def _card_in(path: Path) -> ModelCard | None:
     """What agnostic wrote beside the model in its file, if it did."""
     with zipfile.ZipFile(path) as file:
         return card_from_text(file.read(CARD), str(path)) if CARD in file.namelist() else None
-
-
-# Ensembles ----------------------------------------------------------------------------------------------------------
-class _Prepared(keras.layers.Layer):
-    """Images in [0, 1] in the range of a model."""
-
-    def __init__(self, preprocessing: Preprocessing, axes: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._preprocessing, self._axes = preprocessing, axes
-
-    def call(self, images: Any) -> Any:
-        """The same images."""
-        last = keras.ops.transpose(images, [self._axes.index(axis) for axis in "NHWC"])
-        found = self._preprocessing.apply(KerasOps(), last)
-        return keras.ops.transpose(found, ["NHWC".index(axis) for axis in self._axes])
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the images."""
-        return input_shape
-
-
-def ensemble(
-    members: Sequence[keras.Model], preprocessing: Sequence[Preprocessing | None], axes: str, channels: int
-) -> keras.Model:
-    """See :meth:`agnostic.contracts.models.Models.ensemble`."""
-    images = keras.Input(tuple(channels if axis == "C" else None for axis in axes[1:]))
-    outputs = [
-        member(images if own is None else _Prepared(own, axes, name=f"prepared_{number}")(images))
-        for number, (member, own) in enumerate(zip(members, preprocessing, strict=True))
-    ]
-    alike = all(hasattr(x, "shape") for x in outputs) and len({tuple(x.shape) for x in outputs}) == 1
-    return keras.Model(images, keras.layers.average(outputs) if alike else outputs)

@@ -3,9 +3,9 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "attribution", "augmentation", "calls", "data", "description", "devices", "doctor", "fixes", "gradients",
-    "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program", "recording", "taps",
-    "transfer", "weights", "writer",
+    "ascent", "attribution", "augmentation", "calls", "data", "description", "devices", "doctor", "ensembles", "fixes",
+    "gradients", "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program",
+    "recording", "taps", "transfer", "weights", "writer",
 )  # fmt: skip
 
 registration = Registration(

@@ -6,7 +6,7 @@ import http.client
 import importlib
 import inspect
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,6 @@ from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.specs import WeightsChoice, parse, parse_weights
 from agnostic.reference.windows import same_padding
 from agnostic.text import counted
-from agnostic_torch.ops import TorchOps
 from agnostic_torch.weights import read_state, set_state
 
 # What a download raises: no connection, a wrong checksum, a broken answer, or a damaged file in the cache.
@@ -232,36 +231,3 @@ def _downloading(spec: str, source: str) -> Iterator[None]:
             f"cannot get the weights of {spec} from {source} ({reason}): connect to the network, or give their file as "
             "weights=..., or weights='random'"
         ) from error
-
-
-# Ensembles ----------------------------------------------------------------------------------------------------------
-class Ensemble(nn.Module):
-    """Models that are given the same images, each in its own range."""
-
-    def __init__(self, members: Sequence[nn.Module], preprocessing: Sequence[Preprocessing | None], axes: str) -> None:
-        super().__init__()
-        for number, member in enumerate(members):
-            self.add_module(str(number), member)
-        self._preprocessing, self._axes = tuple(preprocessing), axes
-
-    def forward(self, images: Tensor) -> Tensor | tuple[Any, ...]:
-        """Images in [0, 1] to the mean of the outputs, or to all of them where they differ in shape."""
-        # Not children(), which passes by a model that is a member twice.
-        members = zip(self._modules.values(), self._preprocessing, strict=True)
-        outputs = [member(self._prepared(images, own)) for member, own in members if member is not None]
-        alike = all(isinstance(x, Tensor) for x in outputs) and len({x.shape for x in outputs}) == 1
-        return torch.stack(outputs).mean(0) if alike else tuple(outputs)
-
-    def _prepared(self, images: Tensor, preprocessing: Preprocessing | None) -> Tensor:
-        if preprocessing is None:
-            return images
-        last = images.permute(*(self._axes.index(axis) for axis in "NHWC"))
-        found: Tensor = preprocessing.apply(TorchOps(images.device), last)
-        return found.permute(*("NHWC".index(axis) for axis in self._axes))
-
-
-def ensemble(
-    members: Sequence[nn.Module], preprocessing: Sequence[Preprocessing | None], axes: str, channels: int
-) -> nn.Module:
-    """See :meth:`agnostic.contracts.models.Models.ensemble`."""
-    return Ensemble(members, preprocessing, axes).eval()

@@ -29,9 +29,6 @@ class Models(contracts.Models):
             _weights.load_weights(model, weights, spec)
         return model
 
-    def ensemble(self, members, preprocessing, axes, channels):
-        raise InvalidInput("this backend makes no ensembles: give one model")
-
 
 class Weights(contracts.Weights):
     def weights(self, model):
