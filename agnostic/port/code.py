@@ -214,7 +214,7 @@ def polished(
     code: Code,
     ours: Callable[[str], bool],
     leading: Collection[str],
-    is_default: Callable[[str, Code], bool],
+    is_default: Callable[[str, str, Code], bool],
     own: Callable[[str, Mapping[str, Code]], str],
 ) -> Code:
     """The code of a constructor as it is usually written: without defaults, first arguments without names.
@@ -223,7 +223,7 @@ def polished(
         code: what is written.
         ours: whether a function that is called has the arguments of a layer.
         leading: the arguments that are written without their names, as long as they come first.
-        is_default: whether an argument need not be written, by its name and value.
+        is_default: whether an argument need not be written, by the name of what is called, its name and its value.
         own: the name of what is called, by that of the helper and the arguments that are left.
     """
     if not isinstance(code, Apply):
@@ -233,7 +233,7 @@ def polished(
     args = [polished(arg, ours, leading, is_default, own) for arg in code.args]
     keywords: list[tuple[str, Code]] = []
     for name, value in code.keywords:
-        if is_ours and is_default(name, value):
+        if is_ours and is_default(called, name, value):
             continue
         short = polished(value, ours, leading, is_default, own)
         if is_ours and name in leading and not keywords:

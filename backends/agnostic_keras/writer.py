@@ -1179,7 +1179,7 @@ def _is_layers(called: str) -> bool:
     return called.startswith("layers.") or re.fullmatch(r"(Depthwise)?Conv\dD", called) is not None
 
 
-def _is_default(name: str, value: Code) -> bool:
+def _is_default(called: str, name: str, value: Code) -> bool:
     """Whether an argument has the value that it has anyway, which is None for those that are not listed."""
     known = DEFAULTS.get(name)
     return (name == "padding" and value == "valid") or (type(known) is type(value) and known == value)

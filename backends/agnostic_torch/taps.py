@@ -732,11 +732,9 @@ def loop(model: nn.Module, names: Sequence[str], *, dtype: str | None = None) ->
 
 
 class _LooksAtMemory(TorchFunctionMode):
-    """Notes whether code asks how an array lies in memory: what it computes then may depend on the answer."""
+    """Notes whether code asks for the strides of an array, or sets them: what it computes may depend on them."""
 
-    _ASKING = frozenset(
-        {"as_strided", "stride", "storage", "untyped_storage", "data_ptr", "is_contiguous", "dim_order"}
-    )
+    _ASKING = frozenset({"as_strided", "stride", "dim_order"})
 
     def __init__(self) -> None:
         super().__init__()

@@ -351,16 +351,18 @@ def _convolution(c: Call) -> Code:
     x = c.x if inside else _padded(c.x, c.node, kernel.shape[2:])
     options = {"bias": None if c.operand(2) is None else c.operands[2], **_spread(c.node)}
     options["padding"] = _padding(c.node) if inside else 0
-    options = {name: value for name, value in options.items() if not _is_default(name, value)}
-    return _functional(f"conv{len(kernel.shape) - 2}d", x, c.operands[1], **options)
+    rank = len(kernel.shape) - 2
+    options = {name: value for name, value in options.items() if not _is_default(f"Conv{rank}d", name, value)}
+    return _functional(f"conv{rank}d", x, c.operands[1], **options)
 
 
 @spells("transposed_convolution")
 def _transposed(c: Call) -> Code:
     options, cuts = _transposed_parts(c.node)
     options = {"bias": None if c.operand(2) is None else c.operands[2], **options}
-    options = {name: value for name, value in options.items() if not _is_default(name, value)}
-    return _cut(_functional(f"conv_transpose{len(c.shape(1)) - 2}d", c.x, c.operands[1], **options), cuts)
+    rank = len(c.shape(1)) - 2
+    options = {name: value for name, value in options.items() if not _is_default(f"ConvTranspose{rank}d", name, value)}
+    return _cut(_functional(f"conv_transpose{rank}d", c.x, c.operands[1], **options), cuts)
 
 
 @spells("embedding")
@@ -1109,20 +1111,24 @@ def _as_layer(code: Code) -> Code | None:
     return Apply(Name(f"nn.{_LAYERS[found[1]]}{found[2]}d"), code.args[1:], code.keywords)
 
 
-DEFAULTS: Mapping[str, Any] = {
-    "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True, "eps": 1e-5, "momentum": 0.1, "affine": True,
-    "output_padding": 0,
-}  # fmt: skip
-"""Arguments of layers that need not be written where they have these values."""
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    r"Conv(Transpose)?\dd": {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True, "output_padding": 0},
+    r"(Avg|Max)Pool\dd": {"padding": 0, "dilation": 1},
+    r"(Batch|Group|Layer)Norm(\dd)?": {"eps": 1e-5, "momentum": 0.1, "affine": True, "bias": True},
+    r"InstanceNorm\dd": {"eps": 1e-5, "momentum": 0.1},
+    r"Linear|Bilinear|MultiheadAttention|(LSTM|GRU|RNN)(Cell)?": {"bias": True},
+}
+"""By a pattern of the names of layers: their arguments that need not be written where they have these values."""
 
 LEADING = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_groups", "num_channels",
            "num_embeddings", "embedding_dim", "normalized_shape", "p", "num_parameters")  # fmt: skip
 """Arguments of layers that are written without their names, in this order."""
 
 
-def _is_default(name: str, value: Code) -> bool:
-    """Whether an argument has the value that it has anyway; a function has no bias where a layer has one."""
-    known = DEFAULTS.get(name, ...)
+def _is_default(called: str, name: str, value: Code) -> bool:
+    """Whether an argument of a layer has the value that it has anyway; a function has no bias where a layer has one."""
+    kind = called.rpartition(".")[2]
+    known = next((own.get(name, ...) for pattern, own in DEFAULTS.items() if re.fullmatch(pattern, kind)), ...)
     return (name == "bias" and value is None) or (type(known) is type(value) and known == value)
 
 

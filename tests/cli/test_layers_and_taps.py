@@ -126,7 +126,7 @@ def test_layers_as_json(run):
     (found,) = json.loads(run("layers", "model.py:grey", "--layer", "conv", "--size", 16, "--json"))
     assert found == {
         "name": "conv", "kind": "Conv2d", "shape": [None, 6, 14, 14], "axes": "NCHW", "channels": 6, "parameters": 60,
-        "calls": 1, "aliases": [], "flops": 2 * 14 * 14 * 6 * 9,
+        "calls": 1, "aliases": [], "heads": None, "flops": 2 * 14 * 14 * 6 * 9,
     }  # fmt: skip
 
 

@@ -201,19 +201,30 @@ def test_layers_may_compute_in_bfloat16(model: Any, outputs: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "flat", [lambda x: x.view(len(x), -1), lambda x: x.as_strided((len(x), x[0].numel()), (x[0].numel(), 1))]
+    ("flat", "is_last"),
+    [
+        (lambda x: x.flatten(1), True),
+        (lambda x: x.view(len(x), -1), False),
+        (lambda x: x.as_strided((len(x), x[0].numel()), (x[0].numel(), 1)), False),
+    ],
 )
-def test_a_model_that_depends_on_how_arrays_lie_in_memory(flat: Any, tmp_path: Path) -> None:
+def test_images_have_their_channels_last_in_memory_where_nothing_depends_on_it(
+    flat: Any, is_last: bool, tmp_path: Path
+) -> None:
+    layouts = []
+
     class Flat(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.head = nn.Conv2d(3, 2, 3), nn.Linear(200, 4)
 
         def forward(self, x: Any) -> Any:
+            layouts.append(x.is_contiguous(memory_format=torch.channels_last))
             return self.head(flat(self.conv(x)))
 
     network = Flat().eval()
     store = ag.extract(network, IMAGES, "head", tmp_path / "a.zarr", batch_size=4)
+    assert layouts[-1] is is_last
     expected = ag.capture(network, ag.prepare(network, IMAGES), "head").numpy()["head"]
     np.testing.assert_allclose(store["head"]["values"], expected, **CLOSE)
 

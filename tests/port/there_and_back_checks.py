@@ -5,6 +5,8 @@ In one process with torch, which only Keras' engine torch allows.
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import agnostic as ag
+from agnostic_torch.writer import DEFAULTS
 
 U = 2.0**-24
 
@@ -143,6 +146,20 @@ class Scales(nn.Module):
         return self.conv(x * a + b) * c * d[:, None, None] * e[:, :, None, None] - f
 
 
+class Windows(nn.Module):
+    """Layers whose defaults are not those of others: a pool's stride, a root mean square's epsilon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pools = nn.Sequential(
+            nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.MaxPool2d(2, 1), nn.Conv2d(3, 4, 1)
+        )
+        self.norm = nn.Sequential(nn.RMSNorm(4, eps=1e-5), nn.Linear(4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.pools(x).permute(0, 2, 3, 1) * 1e-3)
+
+
 def images(*size: int) -> torch.Tensor:
     return torch.randn(2, 3, *size)
 
@@ -154,9 +171,20 @@ def models() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, ...], int]]:
         "resnet": (ResNet(), (images(33, 30),), 27), "mobilenet": (MobileNet(), (images(17, 16),), 27),
         "densenet": (Dense(), (images(9, 8),), 81), "tokens": (Tokens(), (images(8, 8),), 48),
         "text": (Text(), (ids,), 10), "autoencoder": (Autoencoder(), (images(8, 8),), 72),
-        "scales": (Scales(), (images(5, 4),), 3),
+        "scales": (Scales(), (images(5, 4),), 3), "windows": (Windows(), (images(6, 5),), 9),
         "siamese": (Siamese(), (images(8, 8), images(8, 8)), 36), "lstm": (nn.LSTM(4, 5), (torch.randn(6, 2, 4),), 5),
     }  # fmt: skip
+
+
+def test_what_is_left_out_of_source_is_what_torch_takes() -> None:
+    for pattern, known in DEFAULTS.items():
+        kinds = [name for name in dir(nn) if re.fullmatch(pattern, name)]
+        assert len(kinds) >= 3, pattern
+        for kind in kinds:
+            taken = inspect.signature(getattr(nn, kind)).parameters
+            # Of recurrent layers, all arguments are by name in one mapping.
+            named = {name: taken[name].default for name in known if name in taken}
+            assert named == {name: known[name] for name in named}, kind
 
 
 def arrays(results: Any) -> list[np.ndarray]:

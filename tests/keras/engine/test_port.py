@@ -459,20 +459,26 @@ class Scored(kl.Layer):
         return x
 
 
-def test_integers_are_looked_up_losses_are_left_out_and_the_floor_is_the_models_own() -> None:
-    ids, real = keras.Input((3,), dtype="int64", name="ids"), keras.Input((3, 4), name="x")
-    known = [7, 30, 11]
+def test_integers_are_looked_up() -> None:
+    """The layer needs TensorFlow, which the processes of the other engines do not have."""
+    if ENGINE != "tensorflow":
+        pytest.skip("IntegerLookup requires TensorFlow")
+    ids, known = keras.Input((3,), dtype="int64"), [7, 30, 11]
     layers = [
         kl.IntegerLookup(vocabulary=known), kl.IntegerLookup(vocabulary=known, num_oov_indices=2, mask_token=0),
         kl.IntegerLookup(vocabulary=known, output_mode="multi_hot"),
         kl.IntegerLookup(vocabulary=known, output_mode="tf_idf", idf_weights=[0.5, 1.0, 2.0], max_tokens=6,
                          pad_to_max_tokens=True), kl.IntegerLookup(vocabulary=[0, *known], invert=True),
     ]  # fmt: skip
-    outputs = [layer(ids % 4 if layer.invert else ids) for layer in layers]
-    found = Scored()(ids[:, :2] % 3 + 1, kl.Dense(5)(real))
-    model = shaken(keras.Model([ids, real], [*outputs, found]))
-    ported = ag.port(model, "torch", [np.array([[7, 11, 99], [0, 30, 8]]), numbers(2, 3, 4)])
+    model = keras.Model(ids, [layer(ids % 4 if layer.invert else ids) for layer in layers])
+    ported = ag.port(model, "torch", np.array([[7, 11, 99], [0, 30, 8]]))
+    assert ported.report.is_same, str(ported.report)
+
+
+def test_losses_are_left_out_and_the_floor_is_the_models_own() -> None:
+    real = keras.Input((3, 4))
+    found = Scored()(ops.cast(real[:, :2, 0] > 0, "int32") + 1, kl.Dense(5)(real))
+    ported = ag.port(shaken(keras.Model(real, found)), "torch", numbers(2, 3, 4))
     assert ported.report.is_same, str(ported.report)
     assert "ctc" not in ported.source
-    floors = [row.floor for row in ported.report.found if row.partner == str(len(layers))]
-    assert min(floors) > 0
+    assert min(row.floor for row in ported.report.found if not row.name) > 0
