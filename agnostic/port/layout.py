@@ -26,8 +26,11 @@ IMAGES = frozenset(
 )  # fmt: skip
 """Operators that have a ``channel_axis``."""
 
+ELEMENTWISE = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "clip", "binary")
+UNARY = ("unary", "cast", "identity")
+
 FOLLOWING = frozenset(
-    {"add", "subtract", "multiply", "divide", "unary", "activation", "cast", "clip", "pad", "concatenate", "slice"}
+    {*ELEMENTWISE, *UNARY, "activation", "dropout", "pad", "concatenate", "slice", "reduce", "variance", "norm"}
 )
 """Operators through which an image stays an image."""
 

@@ -18,7 +18,7 @@ from agnostic.port.laid import (
     reshaped,
     size,
 )
-from agnostic.port.layout import IMAGES, LayoutState, mapped, whole
+from agnostic.port.layout import ELEMENTWISE, IMAGES, UNARY, LayoutState, mapped, whole
 from agnostic.port.orders import axes_beside, cut_apart, in_common_factors, isolated, match_of, refined
 from agnostic.program.nodes import Node, Value
 from agnostic.program.vocabulary import get
@@ -39,10 +39,6 @@ def default(state: LayoutState, node: Node) -> None:
 
 
 # Element by element ---------------------------------------------------------------------------------------------------
-ELEMENTWISE = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "clip", "binary")
-UNARY = ("unary", "cast", "identity")
-
-
 @rule(*UNARY)
 def _unary(state: LayoutState, node: Node) -> None:
     x = state.of(node.operands[0])  # type: ignore[arg-type]

@@ -133,17 +133,19 @@ class Siamese(nn.Module):
 
 
 class Scales(nn.Module):
-    """Weights with axes of length 1, and one whose axes are added where it is used."""
+    """Weights with axes of length 1, one whose axes are added where it is used, and images that only means show."""
 
     def __init__(self) -> None:
         super().__init__()
         shapes = ((1, 3, 1, 1), (3, 1, 1), (1, 1, 1), (3,), (1, 3), (1,))
         self.scales = nn.ParameterList([nn.Parameter(torch.rand(shape) + 0.5) for shape in shapes])
-        self.conv = nn.Conv2d(3, 3, 1)
+        self.slope, self.conv = nn.PReLU(1), nn.Conv2d(3, 3, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c, d, e, f = self.scales
-        return self.conv(x * a + b) * c * d[:, None, None] * e[:, :, None, None] - f
+        x = self.slope(x)  # in Keras, a condition
+        x = x * torch.sigmoid(self.conv(x.mean((2, 3), keepdim=True)))
+        return (x * a + b) * c * d[:, None, None] * e[:, :, None, None] - f
 
 
 class Windows(nn.Module):
