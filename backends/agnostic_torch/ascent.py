@@ -390,6 +390,8 @@ class _Loop:
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
+        # Their hook holds this loop, which holds them: all its arrays would wait for the garbage collector.
+        self.inputs = torch.empty(0)
         scores, reached = history.double().cpu().numpy(), self.reached.cpu().numpy()
         importance = None if added is None else ops.numpy(weights).astype(np.float32)
         return Climbed(self.images, self._pixels(parameters), scores, reached, parts, importance)

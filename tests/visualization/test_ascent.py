@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,22 @@ def test_images_are_float32_in_0_to_1_and_say_what_they_show(network: Any, recip
     assert images.scores.shape == (3, 2)
     assert images.scores.dtype == np.float64
     assert images.recipe == ag.recipes.get(recipe, steps=3)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_finished_micro_batch_holds_no_memory(network: Any, recipe: str) -> None:
+    def arrays() -> int:
+        return sum(type(x) is torch.Tensor for x in gc.get_objects())
+
+    draw(network, recipe=recipe, micro_batch=1)
+    gc.collect()
+    gc.disable()  # arrays are few and large: what waits for the collector waits long
+    try:
+        before = arrays()
+        draw(network, recipe=recipe, micro_batch=1)
+        assert arrays() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
