@@ -390,8 +390,6 @@ class _Loop:
         if parts is not None:
             last = self._parts_reached(parameters, {name: a[-1] for name, a in schedule.items()})
             parts = parts if last is None else parts | last
-        # Their hook holds this loop, which holds them: all its arrays would wait for the garbage collector.
-        self.inputs = torch.empty(0)
         scores, reached = history.double().cpu().numpy(), self.reached.cpu().numpy()
         importance = None if added is None else ops.numpy(weights).astype(np.float32)
         return Climbed(self.images, self._pixels(parameters), scores, reached, parts, importance)
@@ -426,7 +424,8 @@ class _Loop:
     def _forward(self, inputs: Tensor) -> Mapping[str, Tap]:
         # A node of its own: what regularizers do to the same pixels is no gradient of the network's.
         inputs = inputs.view_as(inputs)
-        inputs.register_hook(self._receive)
+        # Not a method: the inputs would hold this loop, which holds them, until the garbage collector comes.
+        inputs.register_hook(functools.partial(_receive, self.reached))
         self.inputs = inputs
         axes = self.ascent.input.axes
         rows = inputs.permute(*("NHWC".index(axis) for axis in axes)).to(self.dtype)
@@ -435,10 +434,6 @@ class _Loop:
         rows = rows.clone() if rows.data_ptr() == inputs.data_ptr() else rows
         call = self.ascent.call.having(rows, [x.clone() for x in self.others])
         return _CutRun(self.ascent, self._affine_tap).taps_of(self.network, call, self.channel_means)
-
-    def _receive(self, gradient: Tensor) -> None:
-        """Take note of the gradient that the network passes back to its inputs, (images * views, H, W, C)."""
-        self.reached |= (gradient != 0).reshape(len(self.images), -1).any(1)
 
     def _affine_tap(self, layer: str, module: nn.Module, x: Tensor) -> Tap:
         if layer not in self.affine:
@@ -453,6 +448,16 @@ class _Loop:
             return means.reshape(-1)
 
         return Tap(layer, None, "NCHW", channel_mean)
+
+
+def _receive(reached: Tensor, gradient: Tensor) -> None:
+    """Take note, for each image, of the gradient that the network passes back to its inputs.
+
+    Args:
+        reached: (images,) bool, changed in place.
+        gradient: (images * views, H, W, C).
+    """
+    reached |= (gradient != 0).reshape(len(reached), -1).any(1)
 
 
 class _CutRun:
