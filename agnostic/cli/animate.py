@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agnostic.cli import common, drawing
-from agnostic.cli.explain import stated
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -95,7 +94,7 @@ def animate(
 def _said(about: dict[str, Any], network: Any, objectives: list[Objective]) -> str:
     """What the file says of how it was made."""
     shown = [label for x in objectives for label in x.labels()]
-    return json_format.dumps({**about, **stated(network), "shown": shown})
+    return json_format.dumps({**about, **drawing.stated(network), "shown": shown})
 
 
 def _check_out(out: Path, force: bool) -> None:

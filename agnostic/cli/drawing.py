@@ -94,6 +94,15 @@ def _runs(numbers: Sequence[int]) -> list[str]:
     return [str(low) if low == high else f"{low}-{high}" for low, high in runs]
 
 
+def stated(network: Any) -> dict[str, Any]:
+    """What a file says of its model: the fingerprint, and the versions of what computes it."""
+    from agnostic.registry import backend_of
+    from agnostic.visualization.pictures import fingerprint, versions_of
+
+    backend = backend_of(network)
+    return {"fingerprint": fingerprint(backend, network), "versions": versions_of(backend)}
+
+
 def options_name(
     recipe: str,
     size: object,

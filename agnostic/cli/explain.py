@@ -85,7 +85,7 @@ def explain(
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **stated(network)}
+        about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **drawing.stated(network)}
         source = {"weights": weights, "card": None if card is None else str(card), "backend": backend, "engine": engine}
         for file, pixels in drawing.readable(photos, single, unreadable):
             found = explained(network, pixels, asked)
@@ -131,18 +131,6 @@ def _checked(methods: Sequence[str]) -> list[str]:
     for name in methods:
         check_method(name)
     return list(dict.fromkeys(methods))
-
-
-def stated(network: Any) -> dict[str, Any]:
-    """The fingerprint of a model, and the versions of what computes it."""
-    from agnostic import __version__
-    from agnostic.contracts.calls import CALLS
-    from agnostic.registry import backend_of
-    from agnostic.visualization.pictures import fingerprint
-
-    backend = backend_of(network)
-    versions = {"agnostic": __version__, **backend[CALLS].versions()}
-    return {"fingerprint": fingerprint(backend, network), "versions": versions}
 
 
 def explained(network: Any, pixels: Any, asked: Mapping[str, Any]) -> list[Any]:

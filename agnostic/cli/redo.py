@@ -159,7 +159,7 @@ def _explained(
         card=_path(asked.card),
     ) as network:  # fmt: skip
         found = explain.explained(network, pixels, redo)
-        about = {**explain.stated(network), "redo": redo, "labels": said.get("labels") is not False, "model": spec,
+        about = {**drawing.stated(network), "redo": redo, "labels": said.get("labels") is not False, "model": spec,
                  "weights": weights or asked.weights}  # fmt: skip
         explain.written(path, found, pixels, about, force=True)
 

@@ -153,19 +153,17 @@ def _mosaics(
         weights: the fingerprint of the model.
         about: what else the metadata say.
     """
-    from agnostic.contracts.calls import CALLS
     from agnostic.files import write_png
     from agnostic.registry import backend_of
     from agnostic.taps.pictures import tiles
     from agnostic.taps.verbs import capture
-    from agnostic.version import __version__
     from agnostic.visualization.captions import captioned
     from agnostic.visualization.grids import grid
-    from agnostic.visualization.pictures import check_replaceable
+    from agnostic.visualization.pictures import check_replaceable, versions_of
 
     backend = backend_of(network)
     digests = _digest(backend, inputs)
-    versions = {"agnostic": __version__, **backend[CALLS].versions()}
+    versions = versions_of(backend)
     record = capture(network, inputs, [x.name for x in wanted]).numpy()
     called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
     whose, *others = names

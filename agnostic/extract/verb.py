@@ -12,7 +12,6 @@ import numpy as np
 
 from agnostic.checks import one_of, whole_number
 from agnostic.cluster import ENGINES, check_address
-from agnostic.contracts.calls import CALLS
 from agnostic.errors import InvalidInput, UnknownName
 from agnostic.extract.inputs import Preparation, preparation
 from agnostic.extract.local import run_local
@@ -35,8 +34,7 @@ from agnostic.taps.stores import (
     location,
     open_store,
 )
-from agnostic.version import __version__
-from agnostic.visualization.pictures import fingerprint
+from agnostic.visualization.pictures import fingerprint, versions_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 COMPUTED_IN = ("bfloat16",)
@@ -215,7 +213,7 @@ def _fingerprints(
         digest.update(np.ascontiguousarray(x).tobytes())
     digest.update(json.dumps(how.said(), sort_keys=True).encode())
     names = json.dumps([x.name if isinstance(x, Layer) else x for x in asked], default=str)
-    versions = json.dumps(_versions(backend), sort_keys=True)
+    versions = json.dumps({**versions_of(backend), "numpy": np.__version__}, sort_keys=True)
     return {
         "model": fingerprint(backend, model),
         "dataset": samples.digest,
@@ -223,12 +221,6 @@ def _fingerprints(
         "layers": hashlib.blake2b(names.encode(), digest_size=16).hexdigest(),
         "versions": hashlib.blake2b(versions.encode(), digest_size=16).hexdigest(),
     }
-
-
-def _versions(backend: Backend) -> dict[str, str]:
-    # Some frameworks have a class of their own for versions.
-    own = {name: str(x) for name, x in backend[CALLS].versions().items()}
-    return {"agnostic": __version__, "numpy": np.__version__, **own}
 
 
 def _header(
@@ -262,7 +254,7 @@ def _header(
         },
         preprocessing=how.said(),
         dataset={"kind": samples.kind, **samples.about},
-        versions=_versions(backend),
+        versions={**versions_of(backend), "numpy": np.__version__},
         seed=None,
         **chosen,
     )

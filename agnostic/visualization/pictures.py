@@ -121,6 +121,12 @@ def fingerprint(backend: Backend, model: Model) -> str:
     return digest.hexdigest()[:32]
 
 
+def versions_of(backend: Backend) -> dict[str, str]:
+    """The versions of agnostic and of what computes a model."""
+    # Some frameworks have a class of their own for versions.
+    return {"agnostic": __version__, **{name: str(x) for name, x in backend[CALLS].versions().items()}}
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with what is finished by then."""
 
@@ -180,8 +186,7 @@ def draw(
         check_replaceable(drawing.path, mosaic_by)
         for item, own in zip(drawing.items, made_by, strict=True):
             check_replaceable(drawing.image_path(item), own)
-    versions = {"agnostic": __version__, **backend[CALLS].versions()}
-    about: dict[str, Any] = {"model": drawing.spec, "weights": drawing.weights, "versions": versions}
+    about: dict[str, Any] = {"model": drawing.spec, "weights": drawing.weights, "versions": versions_of(backend)}
     # Opened first, so that a folder that cannot be written to is not found out at the end.
     with atomic_path(drawing.path) as temporary:
         missing = [i for i, item in enumerate(drawing.items) if not _finished(drawing.image_path(item), made_by[i])]
