@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +45,14 @@ class WeightPart:
         """The same, moved once more."""
         before = self.form
         return WeightPart(self.value, lambda x: form(before(x)), None if self.fixed is None else form(self.fixed))
+
+    def backwards(self, numbers: Array, rest: float) -> Array:
+        """The value of which the part has these numbers, and that is the rest elsewhere."""
+        assert self.value is not None
+        found = np.full(self.value.shape, rest)
+        places = self.form(np.arange(found.size).reshape(found.shape))
+        found.reshape(-1)[places.reshape(-1)] = np.broadcast_to(numbers, places.shape).reshape(-1)
+        return found
 
 
 class ProgramWeights:
@@ -137,9 +147,7 @@ class ProgramWeights:
         value = part.value
         if value is None:
             return None
-        held = np.full(value.shape, np.nan)
-        places = part.form(np.arange(held.size).reshape(held.shape))
-        held.reshape(-1)[places.reshape(-1)] = np.broadcast_to(numbers, places.shape).reshape(-1)
+        held = part.backwards(numbers, math.nan)
         while (found := self._places(value)) is None:
             node = self._givers[value]
             owned = [k for k, x in enumerate(node.operands) if isinstance(x, Value) and self._names[x]]
@@ -166,10 +174,16 @@ class ProgramWeights:
                 arrays[name].reshape(-1)[flat[inside] - start] = values[inside]
 
 
+def _before_softplus(y: Array, beta: float = 1.0, threshold: float | None = None) -> Array:
+    """log(exp(beta y) - 1) / beta, without numbers that are too large."""
+    x = y + np.log(-np.expm1(-beta * y)) / beta
+    return x if threshold is None else np.where(beta * y > threshold, y, x)
+
+
 _INVERSES: Mapping[str, Callable[[Array], Array]] = {
     "exp": np.log, "log": np.exp, "expm1": np.log1p, "log1p": np.expm1, "negative": np.negative, "sqrt": np.square,
     "reciprocal": np.reciprocal, "tanh": np.arctanh, "sigmoid": lambda x: np.log(x / (1 - x)),
-    "softplus": lambda x: np.log(np.expm1(x)), "rsqrt": lambda x: 1 / np.square(x),
+    "rsqrt": lambda x: 1 / np.square(x),
 }  # fmt: skip
 
 
@@ -181,7 +195,9 @@ def _inverse(node: Node, value: Callable[[Value], Array], place: int) -> Callabl
         place: of the operand.
     """
     if node.operator in ("activation", "unary"):
-        return _INVERSES.get(node.attributes.get("function", ""))
+        options = dict(node.attributes)
+        function = options.pop("function", "")
+        return functools.partial(_before_softplus, **options) if function == "softplus" else _INVERSES.get(function)
     if node.operator in ("reshape", "cast", "identity"):
         x = node.operands[place]
         assert isinstance(x, Value)

@@ -285,7 +285,4 @@ def _whole(plan: WritePlan, role: str, numbers: Array, target: Uses, computed: M
         )
     (name,) = made
     assert name is not None
-    found = np.zeros(part.value.shape)
-    places = part.form(np.arange(found.size).reshape(found.shape))
-    found.reshape(-1)[places.reshape(-1)] = np.broadcast_to(numbers, places.shape).reshape(-1)
-    return {name: found}
+    return {name: part.backwards(numbers, 0.0)}

@@ -525,6 +525,31 @@ def a_scale_that_is_computed() -> Made:
     return randomized(nn.Sequential(nn.Linear(8, 3), Temperature())), target, noise(8)
 
 
+class Softness(nn.Module):
+    """A scale that is trained as what gives it by a steeper softplus."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.tensor([0.3, 15.0, 2.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.softplus(self.raw, beta=2.0, threshold=20.0) * x
+
+
+@case()
+def a_scale_that_is_a_steeper_softplus() -> Made:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor([0.2, 40.0, 800.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * x
+
+    return (nn.Sequential(randomized(nn.Linear(8, 3)), Scale()),
+            nn.Sequential(randomized(nn.Linear(8, 3), 1), Softness()), noise(8))  # fmt: skip
+
+
 def tried(name: str) -> tuple[bool | None, str]:
     """Whether a transfer says that the two are the same, or None where it raises; and its words."""
     make, _ = CASES[name]
