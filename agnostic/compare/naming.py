@@ -213,9 +213,9 @@ def _flattens(edit: Edit, node: Node) -> bool:
 def _swapped(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
     norm = [e for e in edits if operator_of(e) in ("batch_norm", "layer_norm", "group_norm")
             and e.kind in ("operand", "leaf") and isinstance(e.theirs, Value)]  # fmt: skip
-    labels = [(e.b, found.a.labels.get(e.ours)) for e in norm]
-    if not any(found.b.labels.get(e.theirs) is not None and e.b is node and found.b.labels[e.theirs] == label
-               for e in norm for node, label in labels):  # fmt: skip
+    ours = [(e.b, found.a.labels.get(e.ours)) for e in norm]
+    theirs = [(e.b, found.b.labels.get(e.theirs)) for e in norm]
+    if not any(x is not None and x == y and node is other for node, x in theirs for other, y in ours):
         return ""
     leaves = found.a.leaves
     names = {leaves[e.ours].name.rpartition(".")[2] for e in norm if e.ours in leaves}
