@@ -63,7 +63,7 @@ class _Replaced(TorchFunctionMode):
         if not any(map(self._depends, leaves((args, kwargs)))):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+        in_place = _is_in_place(name)
         # What a rule gives may be differentiated by what the array was before.
         given = (self._before(args[0]), *args[1:]) if in_place else args
         result = self._replacement(_plain(name), func, given, kwargs, in_place)
@@ -213,6 +213,13 @@ def _first(args: Any, kwargs: Mapping[str, Any]) -> tuple[Tensor, Any, dict[str,
     """The first argument of a function, which is called ``input``, and the others."""
     named = dict(kwargs)
     return (args[0], args[1:], named) if args else (named.pop("input"), (), named)
+
+
+def _is_in_place(name: str) -> bool:
+    """Whether a function changes its first argument: x.add_(y), or x += y, which is __iadd__ beside __add__."""
+    if name.startswith("__") and name.endswith("__"):
+        return name.startswith("__i") and hasattr(Tensor, name.replace("__i", "__", 1))
+    return name.endswith("_")
 
 
 def _plain(name: str) -> str:
