@@ -176,42 +176,52 @@ def _quantile(op: Any, x: Any, q: Any = 0.5) -> Any:
     turned = ops.reshape(ops.transpose(x, (*rest, *along)), (*(x.shape[a] for a in rest), n))
     given = [] if name.lower().endswith("median") else [q]
     line = ops.cast(turned, op.compute_output_spec(x, *given).dtype)
-    between = _between_known if name.startswith("Nan") else _between
-    line = line if name.startswith("Nan") else ops.sort(line)
+    between = _between_known(line, op) if name.startswith("Nan") else _between(line, op)
     kept = [1 if a in along else x.shape[a] for a in range(rank)] if op.keepdims else [x.shape[a] for a in rest]
-    found = [ops.reshape(between(line, float(share), op), kept) for share in shares.reshape(-1)]
+    found = [ops.reshape(between(float(share)), kept) for share in shares.reshape(-1)]
     return found[0] if shares.ndim == 0 else ops.stack(found, axis=0)
 
 
-def _between_known(line: Any, share: float, op: Any) -> Any:
+def _between_known(line: Any, op: Any) -> Callable[[float], Any]:
     """As :func:`_between`, of the numbers that are some: the places depend on how many."""
     missing = ops.isnan(line)
     count = ops.sum(ops.cast(ops.logical_not(missing), line.dtype), axis=-1, keepdims=True)
-    line, place = ops.sort(ops.where(missing, math.inf, line)), ops.maximum(share * (count - 1), 0.0)
-    low, high = ops.floor(place), ops.ceil(place)
-    at = {"lower": low, "higher": high, "nearest": ops.round(place)}
+    line = ops.sort(ops.where(missing, math.inf, line))
     method = getattr(op, "method", "linear")
-    if method in at:
-        found = ops.take_along_axis(line, ops.cast(at[method], "int32"), axis=-1)
-    else:
-        first, second = (ops.take_along_axis(line, ops.cast(x, "int32"), axis=-1) for x in (low, high))
-        found = (first + second) / 2 if method == "midpoint" else first + (second - first) * (place - low)
-    return ops.where(count > 0, found, math.nan)
+
+    def at(share: float) -> Any:
+        place = ops.maximum(share * (count - 1), 0.0)
+        low, high = ops.floor(place), ops.ceil(place)
+        whole = {"lower": low, "higher": high, "nearest": ops.round(place)}
+        if method in whole:
+            found = ops.take_along_axis(line, ops.cast(whole[method], "int32"), axis=-1)
+        else:
+            first, second = (ops.take_along_axis(line, ops.cast(x, "int32"), axis=-1) for x in (low, high))
+            found = (first + second) / 2 if method == "midpoint" else first + (second - first) * (place - low)
+        return ops.where(count > 0, found, math.nan)
+
+    return at
 
 
-def _between(line: Any, share: float, op: Any) -> Any:
-    place = share * (line.shape[-1] - 1)
-    low, high = line[..., math.floor(place)], line[..., math.ceil(place)]
-    match getattr(op, "method", "linear"):
-        case "lower":
-            return low
-        case "higher":
-            return high
-        case "nearest":
-            return line[..., round(place)]
-        case "midpoint":
-            return (low + high) / 2
-    return low + (high - low) * (place - math.floor(place))
+def _between(line: Any, op: Any) -> Callable[[float], Any]:
+    """A function of a share: what lies there among the sorted numbers of a line."""
+    line = ops.sort(line)
+
+    def at(share: float) -> Any:
+        place = share * (line.shape[-1] - 1)
+        low, high = line[..., math.floor(place)], line[..., math.ceil(place)]
+        match getattr(op, "method", "linear"):
+            case "lower":
+                return low
+            case "higher":
+                return high
+            case "nearest":
+                return line[..., round(place)]
+            case "midpoint":
+                return (low + high) / 2
+        return low + (high - low) * (place - math.floor(place))
+
+    return at
 
 
 @composes("Corrcoef")
@@ -465,11 +475,10 @@ def _correlated(op: Any, a: Any, b: Any) -> Any:
     kernel, padded = ops.reshape(b, (m, 1, 1)), ops.pad(a, ((m - 1, m - 1),))
     every = ops.conv(ops.reshape(padded, (1, -1, 1)), kernel, data_format="channels_last")
     every = ops.reshape(every, (-1,))
-    length = {"valid": max(n, m) - min(n, m) + 1, "same": n if engines.current().SAME_IS_FIRST else max(n, m)}.get(
-        op.mode
-    )
-    if length is None:
+    if op.mode == "full":
         return every
+    same = n if engines.current().SAME_IS_FIRST else max(n, m)
+    length = same if op.mode == "same" else max(n, m) - min(n, m) + 1
     start = (n + m - 1 - length) // 2
     return _at(every, 0, slice(start, start + length))
 
@@ -477,16 +486,17 @@ def _correlated(op: Any, a: Any, b: Any) -> Any:
 @composes("Rearrange")
 def _rearranged(op: Any, x: Any, pattern: str, **lengths: int) -> Any:
     """Axes are split, moved and joined. Source: Rogozhnikov, "Einops", 2022, section 3."""
-    left, right = (re.findall(r"\(.*?\)|\w+", side) for side in pattern.split("->"))
-    groups = [part.strip("()").split() for part in left]
+    left, right = (
+        [group.strip("()").split() for group in re.findall(r"\(.*?\)|\w+", side)] for side in pattern.split("->")
+    )
     sizes = dict(lengths)
-    for names, n in zip(groups, x.shape, strict=True):
+    for names, n in zip(left, x.shape, strict=True):
         for name in names:
             rest = math.prod(sizes[other] for other in names if other in sizes)
             sizes.setdefault(name, n // rest)
-    given, wanted = ([name for part in side for name in part.strip("()").split()] for side in (left, right))
+    given, wanted = ([name for names in side for name in names] for side in (left, right))
     x = ops.transpose(ops.reshape(x, [sizes[name] for name in given]), [given.index(name) for name in wanted])
-    return ops.reshape(x, [math.prod(sizes[name] for name in part.strip("()").split()) for part in right])
+    return ops.reshape(x, [math.prod(sizes[name] for name in names) for names in right])
 
 
 @composes("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")

@@ -851,18 +851,18 @@ def _unstack(c: Call) -> tuple[Value, ...]:
 
 @reads("Pad")
 def _pad(c: Call) -> Value:
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-    if c.op.mode not in (*modes, "symmetric"):
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular",
+             "symmetric": engines.current().SYMMETRIC}  # fmt: skip
+    if c.op.mode not in modes:
         raise Unreadable(f"has mode={c.op.mode!r}")
     widths = c.op.pad_width
     if isinstance(widths, int):
         widths = ((widths, widths),) * c.rank
     widths = tuple((int(a), int(b)) for a, b in (widths if len(widths) == c.rank else tuple(widths) * c.rank))
-    if c.op.mode == "symmetric" and engines.current().SYMMETRIC == "symmetric":
+    mode = modes[c.op.mode]
+    if mode == "symmetric":
         return _mirrored(c, c.x, widths)
-    return c.emit(
-        "pad", c.x, widths=widths, mode=modes.get(c.op.mode, "replicate"), value=float(c["constant_values"] or 0.0)
-    )
+    return c.emit("pad", c.x, widths=widths, mode=mode, value=float(c["constant_values"] or 0.0))
 
 
 def _mirrored(c: Call, x: Value, widths: Sequence[tuple[int, int]]) -> Value:
