@@ -72,8 +72,8 @@ def lines_of(
             said = blocks.variables.names.get(target, "")
             name = said if said and said not in alive | taken else reusable
             name = name or next((x for x in LETTERS if x not in alive), None)
-            names[target] = name or identifier(_result_of(code), alive | taken)
-            name = names[target]
+            name = name or identifier(_result_of(code), alive | taken)
+            names[target] = name
             alive.add(name)
         lines.append(f"{', '.join(names[t] for t in targets)} = {written}")
     lines.append(f"return {_bare(text(result, names.__getitem__), result)}")
@@ -96,12 +96,14 @@ def _argument(body: Body, value: Value, blocks: Blocks, names: Mapping[Value, st
 
 
 def _called(statements: Sequence[Statement]) -> set[str]:
-    """The names of functions and modules that statements use."""
+    """The names of functions and modules that statements use, and of the layer that a loop calls."""
     waiting, found = [statement.code for statement in statements], set[str]()
     while waiting:
         code = waiting.pop()
         if isinstance(code, Name):
             found.add(code.text.partition(".")[0])
+        elif isinstance(code, Loop):
+            found.add("layer")
         waiting += parts(code)
     return found
 

@@ -36,6 +36,34 @@ def test_variables_have_the_users_names_where_these_can_be_had() -> None:
     assert "tokens, ops_2 = inputs" in body
 
 
+class Part(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(x) + more)) + x
+
+
+class Repeated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([Part() for _ in range(4)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layer = x.sin()
+        y = layer.cos()
+        for part in self.parts:
+            y = part(y, layer)
+        return y * layer
+
+
+def test_no_variable_has_the_name_that_a_written_loop_gives_its_layers() -> None:
+    source = ag.port(Repeated().eval(), "keras", torch.randn(2, 8), check=False).source
+    assert "def call(self, y, layer_2)" in source
+    assert "y = layer(y, layer_2)" in source
+
+
 def test_files_that_are_no_source_now_give_no_names(tmp_path: Path) -> None:
     path = tmp_path / "edited.py"
     path.write_text("def make_model():\n    return (\n")
