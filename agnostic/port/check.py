@@ -7,17 +7,17 @@ few times that floor.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.layers import LAYERS
@@ -203,13 +203,41 @@ def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = N
     Raises:
         InvalidInput: the process ended; the message has its last lines.
     """
-    with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
-        found = run_in(Path(name), jobs, environment)
+    with _running(jobs, environment) as outcomes:
+        found = outcomes()
         return [x if isinstance(x, str) else [(outputs, dict(layers)) for outputs, layers in x] for x in found]
 
 
-def run_in(folder: Path, jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
-    """As :func:`run_elsewhere`, by files in a folder, from which each layer is read whenever it is asked for."""
+@contextlib.contextmanager
+def _running(
+    jobs: Sequence[Job], environment: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], list[Outcome]]]:
+    """As :func:`run_elsewhere`, beside what the block does; if the block fails, the process ends.
+
+    It yields a function that waits for the outcomes. Each layer is read from a file when it is asked for, in the block.
+    """
+    with tempfile.TemporaryDirectory(prefix="agnostic-port-") as name:
+        folder = Path(name)
+        _prepare(folder, jobs)
+        log = folder / "log.txt"
+        code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
+        with (
+            contextlib.ExitStack() as files,
+            log.open("w") as stream,
+            started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
+        ):
+
+            def outcomes() -> list[Outcome]:
+                if process.wait():
+                    lines = log.read_text(errors="replace").strip().splitlines()
+                    raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
+                return [_outcome(folder, place, len(job.cases), files) for place, job in enumerate(jobs)]
+
+            yield outcomes
+
+
+def _prepare(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write what :func:`main` reads."""
     plan = []
     for place, job in enumerate(jobs):
         for number, case in enumerate(job.cases):
@@ -219,44 +247,30 @@ def run_in(folder: Path, jobs: Sequence[Job], environment: Mapping[str, str] | N
              "layers": list(job.layers)}
         )  # fmt: skip
     (folder / "plan.json").write_text(json.dumps(plan))
-    code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
-    log = folder / "log.txt"
-    with (
-        log.open("w") as stream,
-        started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
-    ):
-        status = process.wait()
-    if status:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
-    return [_outcome(folder, place, len(job.cases)) for place, job in enumerate(jobs)]
 
 
-def _outcome(folder: Path, place: int, cases: int) -> Outcome:
+def _outcome(folder: Path, place: int, cases: int, files: contextlib.ExitStack) -> Outcome:
     failure = folder / f"error_{place}.txt"
     if failure.exists():
         return failure.read_text(errors="replace")
-    return [_read(folder / f"out_{place}_{number}.npz") for number in range(cases)]
+    return [_read(files.enter_context(np.load(folder / f"out_{place}_{number}.npz"))) for number in range(cases)]
 
 
-def _read(path: Path) -> tuple[list[Array], Mapping[str, Array]]:
-    with np.load(path) as file:
-        outputs = [file[f"output_{n}"] for n in range(sum(name.startswith("output_") for name in file.files))]
-        return outputs, _Layers(path, [name[6:] for name in file.files if name.startswith("layer_")])
+def _read(file: NpzFile) -> tuple[list[Array], Mapping[str, Array]]:
+    outputs = [file[f"output_{n}"] for n in range(sum(name.startswith("output_") for name in file.files))]
+    return outputs, _Layers(file)
 
 
 class _Layers(Mapping[str, Array]):
-    """Arrays of layers in a file, each read when it is asked for."""
+    """Arrays of layers in an open file, each read when it is asked for."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path, self._names = path, dict.fromkeys(names)
+    def __init__(self, file: NpzFile) -> None:
+        self._file = file
+        self._names = dict.fromkeys(name[6:] for name in file.files if name.startswith("layer_"))
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self._names:
-            raise KeyError(name)
-        with np.load(self._path) as file:
-            found: Array = file[f"layer_{name}"]
-            return found
+        found: Array = self._file[f"layer_{name}"]
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -338,20 +352,9 @@ def references(found: PortTrial) -> list[Reference]:
 
 def compared(found: PortTrial, environment: Mapping[str, str] | None = None) -> list[Found]:
     """Run the port in a separate process and, at the same time, the source in this one; see :func:`judged`."""
-    running: Future[Outcome] = Future()
-    # An interrupt does not wait for the process that writes into it.
-    with tempfile.TemporaryDirectory(prefix="agnostic-port-", ignore_cleanup_errors=True) as folder:
-
-        def run() -> None:
-            try:
-                running.set_result(run_in(Path(folder), [found.job], environment)[0])
-            except BaseException as error:  # noqa: BLE001 (any error is raised again where the result is awaited)
-                running.set_exception(error)
-
-        # A daemon: an interrupt does not wait for it.
-        threading.Thread(target=run, name="agnostic-port", daemon=True).start()
+    with _running([found.job], environment) as outcomes:
         right = references(found)
-        return judged(found, running.result(), right)
+        return judged(found, outcomes()[0], right)
 
 
 def judged(found: PortTrial, outcome: Outcome, right_ones: Sequence[Reference] = ()) -> list[Found]:
