@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from agnostic.compare.calls import Around
 from agnostic.compare.layouts import Layout
 from agnostic_torch.layers import named_layers, unwrap
-from agnostic_torch.taps import _arguments, _mapped, eager, leaves, to_numpy
+from agnostic_torch.taps import STANDARD, _arguments, _mapped, eager, leaves, to_numpy
 
 
 class ModuleCall:
@@ -280,12 +280,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(kept)
 
 
-_STANDARD = frozenset(vars(nn.Module()))
-
-
 def _own(module: nn.Module) -> dict[str, Any]:
     """The attributes of a module that not every module has."""
-    return {name: value for name, value in vars(module).items() if name not in _STANDARD}
+    return {name: value for name, value in vars(module).items() if name not in STANDARD}
 
 
 def _containers(value: Any, inside: tuple[int, ...] = ()) -> Iterator[Any]:

@@ -265,8 +265,8 @@ _plans: weakref.WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Plan]] = weak
 _plans_lock = threading.Lock()
 _PLAIN = frozenset({int, bool, float, str, type(None), types.FunctionType, types.MethodType})
 _NESTED = frozenset({tuple, list, dict})
-# The attributes that every module has: what of them matters is looked at otherwise, or is the user's hooks.
-_OWN = frozenset(vars(nn.Module()))
+STANDARD = frozenset(vars(nn.Module()))
+"""The attributes that every module has: what of them matters is looked at otherwise, or is the user's hooks."""
 
 
 def _state(model: nn.Module) -> Hashable:
@@ -276,7 +276,8 @@ def _state(model: nn.Module) -> Hashable:
         attributes = vars(module)
         state += (type(module), *((name, id(child)) for name, child in module._modules.items()))
         state += [value for value in attributes.values() if type(value) in _PLAIN]
-        state += [_plain(value) for name, value in attributes.items() if type(value) in _NESTED and name not in _OWN]
+        own = [value for name, value in attributes.items() if name not in STANDARD]
+        state += [_plain(value) for value in own if type(value) in _NESTED]
     return tuple(state)
 
 

@@ -54,8 +54,8 @@ def solve(a: Array, b: Array) -> Array:
 @operator(shape=_solve_shape, flops=_cubed)
 def triangular_solve(a: Array, b: Array, *, lower: bool = False) -> Array:
     """The x with a x = b, where of a only the upper triangle is read, or with ``lower`` the lower one."""
-    triangle = np.tril(a) if lower else np.triu(a)
-    return np.asarray(np.linalg.solve(triangle, b[:, None])[..., 0] if b.ndim == 1 else np.linalg.solve(triangle, b))
+    found: Array = solve(np.tril(a) if lower else np.triu(a), b)
+    return found
 
 
 @operator(shape=lambda x: (x[:-2], x[:-2]), flops=_cubed)
