@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agnostic.contracts.capability import Capability, Model
 
 if TYPE_CHECKING:
+    from agnostic.layers import Layer
     from agnostic.taps.records import Activations
+
+
+@dataclass(frozen=True)
+class ListingLoop:
+    """What :meth:`Taps.loop` may return: a function whose first run tells the layers too.
+
+    Attributes:
+        run: from the model's inputs to what each call of each named layer returned.
+        layers: as :func:`agnostic.layers` lists those that the first run came to, after it; empty before.
+    """
+
+    run: Callable[[Any], Mapping[str, Sequence[Any]]]
+    layers: Sequence[Layer]
+
+    def __call__(self, inputs: Any) -> Mapping[str, Sequence[Any]]:
+        return self.run(inputs)
 
 
 class Taps(Protocol):
@@ -41,8 +59,9 @@ class Taps(Protocol):
             dtype: what layers compute in, whose weights stay as they are: ``"bfloat16"``; None: their own type.
 
         Returns:
-            A function of the model's inputs, which returns what each call of each layer returned. None: the loop is
-            made of :meth:`capture`.
+            A function of the model's inputs, which returns what each call of each layer returned; a
+            :class:`ListingLoop` where listing the layers by a run of its own would cost a compilation more. None: the
+            loop is made of :meth:`capture`.
         """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agnostic.arrays import dtype_name
-from agnostic.contracts.taps import TAPS
+from agnostic.contracts.taps import TAPS, ListingLoop
 from agnostic.errors import InvalidInput
 from agnostic.extract.inputs import Preparation
 from agnostic.extract.parts import Forward, forward_of
@@ -70,7 +70,8 @@ def looked(
         names = names_of(chosen)
         forward = forward_of(backend, model, names, compute)
         outputs = forward(inputs)
-        known = {x.name: x for x in run_layers(backend, model, inputs)}
+        listed = forward.layers if isinstance(forward, ListingLoop) else run_layers(backend, model, inputs)
+    known = {x.name: x for x in listed}
     ran = keyed(called(chosen, lambda layer: bool(outputs[layer.name])))
     layers = {key: known.get(layer.name, layer) for key, layer in ran.items()}
     calls = {

@@ -21,6 +21,7 @@ from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from agnostic.arrays import dtype_name, of_numbers
+from agnostic.contracts.taps import ListingLoop
 from agnostic.errors import InvalidInput, UnknownName, nearest
 from agnostic.layers import Layer
 from agnostic.patching import Replacement, patched
@@ -312,12 +313,20 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
 
 def loop(
     model: keras.Layer, names: Sequence[str], *, dtype: str | None = None
-) -> Callable[[Any], Mapping[str, list[Any]]] | None:
+) -> Callable[[Any], Mapping[str, Sequence[Any]]] | None:
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
     check_built(model)
-    layers = Run(model, names)
-    # A compiled function returns arrays only.
-    compiled = engines.current().compiled(model, lambda inputs: tree.map_structure(_array_or_none, layers(inputs)))
+    layers, told = Run(model, names), list[Layer]()
+
+    def traced(inputs: Any) -> Any:
+        # The first trace lists the layers.
+        listing = None if told else Listing(model)
+        found = layers(inputs, listing)
+        told.extend(listing.layers() if listing is not None else ())
+        # A compiled function returns arrays only.
+        return tree.map_structure(_array_or_none, found)
+
+    compiled = engines.current().compiled(model, traced)
     changed = policies(model, dtype or "float32")
 
     def run(inputs: Any) -> Mapping[str, list[Any]]:
@@ -325,7 +334,7 @@ def loop(
             found: Mapping[str, list[Any]] = compiled(_native(model, inputs))
         return found
 
-    return run
+    return ListingLoop(run, told)
 
 
 def _array_or_none(x: Any) -> Any:

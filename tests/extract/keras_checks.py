@@ -53,6 +53,30 @@ def test_what_is_stored_is_what_layers_return(tmp_path: Path) -> None:
     np.testing.assert_allclose(store["head"]["mean"], expected["head"], **close)
 
 
+class Counted(keras.layers.Layer):  # type: ignore[misc]
+    """Counts how often its code runs."""
+
+    ran = 0
+
+    def call(self, x: Any) -> Any:
+        type(self).ran += 1
+        return 2 * x
+
+
+def test_the_trace_of_a_run_lists_the_layers(tmp_path: Path) -> None:
+    inputs = keras.Input((9, 9, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Flatten(name="flat")(Counted(name="twice")(x)))
+    Counted.ran = 0
+    store = ag.extract(model, IMAGES[:8], ["conv", "twice", "flat"], tmp_path / "a.zarr", batch_size=4)
+    # One trace where an engine compiles, else a run for each batch.
+    assert Counted.ran == (2 if os.environ["AGNOSTIC_TEST_ENGINE"] == "torch" else 1)
+    listed = {x.name: x for x in ag.layers(model)}
+    assert {key: (x.kind, x.axes) for key, x in store.header.layers.items()} == {
+        key: (listed[key].kind, listed[key].axes) for key in store
+    }
+
+
 def test_layers_may_compute_in_bfloat16(tmp_path: Path) -> None:
     model = network()
     store = ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr", compute="bfloat16")

@@ -98,11 +98,12 @@ def compiled(model: keras.Layer, function: Callable[[Any], Any]) -> Callable[[An
     """A function of arrays that runs a model, compiled once for each shape; the model's state stays as it is."""
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def traced(inputs: Any) -> Any:
-        with keras.StatelessScope():
+    def traced(values: list[Tensor], inputs: Any) -> Any:
+        # As arguments: reading variables would be half of the graph, and most of the time that it takes to trace it.
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
             return function(inputs)
 
-    return lambda inputs: traced(inputs)
+    return lambda inputs: traced([tf.convert_to_tensor(x.value) for x in model.variables], inputs)
 
 
 def shapes(function: Callable[[Any], Any], inputs: Any) -> None:
