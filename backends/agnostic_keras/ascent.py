@@ -236,8 +236,11 @@ class Network:
             for layer in ascent.channel_means(range(ascent.count))
             if _is_sliceable(named[layer]) and ascent.listing[layer].calls == 1
         }
+        # The engine leaves out what it does not use; a copy in another type it would be given all the same.
+        used = {id(x) for name, layer in named.items() if name not in ascent.unused for x in _own_variables(layer)}
+        unused = {id(x) for name in ascent.unused for x in named[name].variables} - used
         self.shared: Data = {
-            "weights": [self._frozen(variable) for variable in self._variables],
+            "weights": [self._frozen(x, converted=id(x) not in unused) for x in self._variables],
             "constants": {name: self.data(array) for name, array in ascent.constants().items()},
         }
 
@@ -267,10 +270,11 @@ class Network:
         """A native array; floating point becomes float32."""
         return self.ops.asarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
-    def _frozen(self, variable: keras.Variable) -> Array:
+    def _frozen(self, variable: keras.Variable, *, converted: bool) -> Array:
         value = self.ops.stop_gradient(keras.ops.convert_to_tensor(variable.value))
         # Keras keeps statistics in float32 in every policy.
-        return self.ops.cast(value, self._dtype) if variable.dtype == "float32" and variable._autocast else value
+        converted = converted and variable.dtype == "float32" and variable._autocast
+        return self.ops.cast(value, self._dtype) if converted else value
 
     # Functions of one step ------------------------------------------------------------------------------------------
     def probes(self, parameters: Array) -> tuple[Array, Array]:
@@ -400,6 +404,11 @@ class Network:
         self.outputs = _count_of_classes(output)
         taps[OUTPUT] = Tap(OUTPUT, output, "NC", logits=logits.before(output))
         return taps
+
+
+def _own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables of a layer itself, without those of layers inside."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def _holding(variables: Sequence[keras.Variable], values: Sequence[Array]) -> keras.StatelessScope:

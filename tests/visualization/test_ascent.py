@@ -925,3 +925,16 @@ def test_weights_after_the_last_wanted_layer_are_not_copied(network: Any) -> Non
     assert not copied.head.weight.requires_grad
     images = ag.visualize(network, channel("down", [0, 1]), size=16, steps=2, dtype="bfloat16")
     assert images.scores.shape == (2, 2)
+
+
+def test_convolutions_after_the_last_wanted_layer_are_not_folded() -> None:
+    from agnostic_torch.ascent import frozen
+
+    def block() -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3))
+
+    network = torch.nn.Sequential(block(), block()).eval()
+    later = ("1", "1.0", "1.1")
+    copied = frozen(network, torch.float32, torch.contiguous_format, torch.device("cpu"), ("0",), later)
+    assert copied[1][0].weight.data_ptr() == network[1][0].weight.data_ptr()
+    assert copied[0][0].weight.data_ptr() != network[0][0].weight.data_ptr()
