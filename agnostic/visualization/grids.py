@@ -28,12 +28,14 @@ def token_grid(layer: Layer, size: tuple[int, int]) -> tuple[int, int, int] | No
     """The same of tokens alone; None for any other layer."""
     if layer.shape is None or layer.axes is None or sorted(layer.axes) != sorted("NLC"):
         return None
-    return patches(layer.shape[layer.axes.index("L")] or 0, size)
+    # Channels before places are those of a convolution over a row, to which no token is added.
+    most = _MOST_EXTRA if layer.axes.endswith("C") else 1
+    return patches(layer.shape[layer.axes.index("L")] or 0, size, most)
 
 
-def patches(tokens: int, size: tuple[int, int]) -> tuple[int, int, int] | None:
-    """The same of a number of tokens."""
-    for extra in range(min(_MOST_EXTRA, tokens - 3)):
+def patches(tokens: int, size: tuple[int, int], most: int = _MOST_EXTRA) -> tuple[int, int, int] | None:
+    """The same of a number of tokens, of which fewer than ``most`` stand for no patch."""
+    for extra in range(min(most, tokens - 3)):
         height = round(math.sqrt((tokens - extra) * size[0] / size[1]))
         if height > 1 and (tokens - extra) % height == 0:
             width = (tokens - extra) // height

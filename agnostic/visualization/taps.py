@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -65,12 +66,14 @@ class Tap:
         return tuple(n for n, axis in zip(shape, self.axes, strict=True) if axis not in "NC")
 
     def number(self, ops: Ops, place: Sequence[int] | None) -> int:
-        """Of a place among the :meth:`positions`; None: the centre.
+        """Of a place among the :meth:`positions`; None: the centre. One number is a place in a row, also of patches.
 
         Raises:
             InvalidInput: there is no such place.
         """
         lengths = self.lengths(ops)
+        if self.grid is not None and place is not None and len(place) == 1:
+            lengths = (math.prod(lengths),)
         where = tuple(n // 2 for n in lengths) if place is None else tuple(place)
         if len(where) != len(lengths) or not all(0 <= i < n for i, n in zip(where, lengths, strict=False)):
             have = (

@@ -99,8 +99,8 @@ class Neuron(_Channels):
 
     Attributes:
         channels: one per image, 0 .. channels of the layer - 1.
-        position: (row, column) in the layer's output, or in the grid of its patches; (position,) in a row and (depth,
-            row, column) in a volume; None: the centre.
+        position: (row, column) in the layer's output, or in the grid of its patches; (position,) in a row, also of
+            patches, and (depth, row, column) in a volume; None: the centre.
 
     Source: "Feature Visualization", Distill, 2017, section "Optimization Objectives".
 

@@ -296,6 +296,23 @@ def test_convolutions_of_rows_and_volumes_are_drawn(layer: str) -> None:
     assert (found[[0, 1], [1, 4]] > grey[[0, 1], [1, 4]]).all()
 
 
+def test_places_of_a_row_are_no_patches() -> None:
+    """14 places would be 3 x 3 patches and 5 tokens before them."""
+    model = nn.Sequential(nn.Flatten(1, 2), nn.Conv1d(48, 6, 3), nn.Tanh()).eval()
+    images = ag.visualize(model, o.neuron("1", [2, 2], (13,)) + 0 * o.channel("1", 2), **STILL)
+    assert (images.scores[-1] > images.scores[0]).all()
+    scored = [
+        ag.visualize(seeded(Tokens), o.neuron("block", 3, place), start=PHOTO, recipe=STILL["recipe"], steps=1).scores
+        for place in ((6,), (1, 2))
+    ]
+    assert scored[0] == scored[1]
+    with pytest.raises(ag.InvalidInput, match=r"no position \(14\) in layer '1': it is 14 positions"):
+        ag.visualize(model, o.neuron("1", 2, (14,)), **STILL)
+    shown = torch.tensor(np.moveaxis(np.asarray(images), -1, 1).copy())
+    exact = ag.visualize(model, o.channel("1", 2), start=np.asarray(images)[:1], recipe=STILL["recipe"], steps=1)
+    assert exact.scores[0, 0] == pytest.approx(model[:2](shown[:1])[0, 2].mean().item(), abs=1e-5)
+
+
 def test_a_patch_is_drawn_where_it_is() -> None:
     images = ag.visualize(seeded(Tokens), o.neuron("patches", 1, (0, 3)), **STILL, seed=1)
     start = ag.visualize(seeded(Tokens), o.neuron("patches", 1, (0, 3)), **{**STILL, "steps": 1}, seed=1)
