@@ -49,7 +49,8 @@ def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple
 
     Without a selector: the last one with weights that is a grid and from which the scores have a gradient at its
     patches, or what follows it, or holds it, at the same resolution: the last block of a ResNet, the last ReLU of a
-    VGG, what goes into the last attention of a ViT, after which the class token alone counts.
+    VGG, what goes into the last attention of a ViT, after which the class token alone counts. Where the score is of one
+    channel alone, as in the map of a class that segmentation returns, there is nothing to weigh: a layer before it.
 
     Returns:
         The layer, and two arrays (N, channels, height, width).
@@ -67,13 +68,20 @@ def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple
         on_grid(candidates[0], np.zeros([n or 1 for n in candidates[0].shape or ()]), size)
     else:
         candidates = _candidates(network.listing, size)
+    only: tuple[Layer, Array, Array] | None = None
     for start in range(0, len(candidates), _TOGETHER):
         tried = candidates[start : start + _TOGETHER]
         seen = network.gradients(network.images, np.arange(network.count), tried)
         for layer in tried:
             gradients = on_grid(layer, seen.gradients[layer.name], size)
-            if selector is not None or np.abs(gradients).max() > 0:
-                return layer, on_grid(layer, seen.values[layer.name], size), gradients
+            channels = (gradients != 0).any((2, 3)).sum(1).max()  # the most that the score of an image depends on
+            found = layer, on_grid(layer, seen.values[layer.name], size), gradients
+            if selector is not None or channels > 1:
+                return found
+            if channels and only is None:
+                only = found
+    if only is not None:
+        return only
     raise InvalidInput(
         "no layer of the model is a grid over the image that its scores depend on: choose one with layer=..., or a "
         "method that needs none, such as 'integrated_gradients' or 'occlusion'"

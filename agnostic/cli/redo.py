@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli import classes, common, drawing, explain, filters
+from agnostic.cli import classes, common, drawing, explain, filters, taps
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -34,14 +34,14 @@ def register(app: typer.Typer) -> None:
 
 def redo(
     picture: Annotated[
-        Path, typer.Argument(metavar="PICTURE", help="A PNG file of agnostic filters, classes or explain.")
+        Path, typer.Argument(metavar="PICTURE", help="A PNG file of agnostic filters, classes, taps or explain.")
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="The model, in place of the one that the file names.")
     ] = None,
     photo: Annotated[
         Path | None,
-        typer.Option("--photo", help="The photo of an explanation, in place of the one that the file names."),
+        typer.Option("--photo", help="The photo of taps or an explanation, in place of the one that the file names."),
     ] = None,
     weights: common.WeightsOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the new picture to this file.")] = None,
@@ -49,7 +49,7 @@ def redo(
     device: common.Device = None,
     json: common.Json = False,
 ) -> None:
-    """Draw a picture of filters, classes or an explanation again from what its file says, and compare it bit by bit.
+    """Draw a picture of filters, classes, taps or an explanation again from what its file says; compare bit by bit.
 
     The exit code is 1 where the two differ. A model that is a file of yours is run only if --model names it.
     """
@@ -58,9 +58,8 @@ def redo(
     said, asked = _said(picture)
     spec = _spec(said, model)
     with tempfile.TemporaryDirectory(prefix="agnostic-redo-") as folder:
-        if asked.command == _EXPLAIN:
-            new = Path(folder) / "again.png"
-            _explained(new, asked, said, spec, photo=photo, weights=weights, trust=trust, device=device)
+        if asked.command in _OF_PHOTOS:
+            new = _from_photo(Path(folder), asked, said, spec, photo=photo, weights=weights, trust=trust, device=device)
         else:
             job = _job(asked, said, spec, weights=weights, trust=trust, device=device)
             drawn = _drawn(job, asked, Path(folder))
@@ -91,9 +90,9 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
     if said is None or not isinstance(said.get("redo"), dict):
         raise InvalidInput(
             f"{str(picture)!r} does not say how to draw it again: redo takes pictures of 'agnostic filters', "
-            "'agnostic classes' and 'agnostic explain'"
+            "'agnostic classes', 'agnostic taps' and 'agnostic explain'"
         )
-    fields = _EXPLAINED if said["redo"].get("command") == _EXPLAIN else _DRAWN
+    fields = {_EXPLAIN: _EXPLAINED, _TAPS: _TAPPED}.get(str(said["redo"].get("command")), _DRAWN)
     shape = msgspec.defstruct(
         "Redo", [*fields, *((name, str | None, None) for name in _TEXTS), ("channels_in", int | None, None),
                  ("inputs", list[str] | None, None)],
@@ -104,12 +103,13 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"what {str(picture)!r} says of how it was made is not valid: {error}") from None
     command = asked.command  # type: ignore[attr-defined]
-    if command not in (*_COMMANDS, _EXPLAIN) or not (asked.methods if command == _EXPLAIN else asked.items):  # type: ignore[attr-defined]
+    what = {_EXPLAIN: "methods", _TAPS: "channels"}.get(command, "items")
+    if command not in (*_COMMANDS, *_OF_PHOTOS) or not getattr(asked, what):
         raise InvalidInput(f"{str(picture)!r} was made by no command that can be repeated: {command!r}")
     return said, asked
 
 
-_EXPLAIN = "explain"
+_EXPLAIN, _TAPS = _OF_PHOTOS = ("explain", "taps")
 
 _DRAWN: list[Any] = [("command", str), ("layer", str), ("items", list[str]), ("recipe", str), ("seed", int),
                      ("steps", int | None, None), ("start", str | None, None), ("dtype", str | None, None),
@@ -121,6 +121,9 @@ _EXPLAINED: list[Any] = [("command", str), ("photo", str), ("methods", list[str]
                          ("layer", str | None, None), ("epsilon", float | None, None),
                          ("gamma", float | None, None)]  # fmt: skip
 """What the file of an explanation says."""
+
+_TAPPED: list[Any] = [("command", str), ("photo", str), ("layer", str), ("channels", str), ("call", int)]
+"""What the file of a layer's outputs says."""
 
 _TEXTS = ("weights", "size", "card", "image", "backend", "engine")
 """Options of both that are texts, or none."""
@@ -139,43 +142,58 @@ def _spec(said: Mapping[str, Any], model: str | None) -> str:
     return spec
 
 
-def _explained(
-    path: Path, asked: Any, said: Mapping[str, Any], spec: str, *, photo: Path | None, weights: str | None,
+def _from_photo(
+    folder: Path, asked: Any, said: Mapping[str, Any], spec: str, *, photo: Path | None, weights: str | None,
     trust: bool, device: str | None,
-) -> None:  # fmt: skip
-    """Write the picture of an explanation again."""
+) -> Path:  # fmt: skip
+    """Write the picture of an explanation, or of a layer's outputs, again."""
     import msgspec
 
     from agnostic.attribution.methods import check_method
     from agnostic.files import read_image
     from agnostic.models.load import loaded
 
-    for name in asked.methods:
+    for name in asked.methods if asked.command == _EXPLAIN else ():
         check_method(name)
     pixels = read_image(Path(asked.photo) if photo is None else photo)
-    redo = msgspec.to_builtins(asked)
+    # Of what the file says, what a new one says too; a photo of another name is said to be so.
+    redo = {**msgspec.to_builtins(asked), **({} if photo is None else {"photo": str(photo)})}
     with loaded(
         spec, device=device, backend=asked.backend, engine=asked.engine, weights=weights or asked.weights, trust=trust,
         card=_path(asked.card),
     ) as network:  # fmt: skip
-        found = explain.explained(network, pixels, redo)
         about = {**drawing.stated(network), "redo": redo, "labels": said.get("labels") is not False, "model": spec,
-                 "weights": weights or asked.weights}  # fmt: skip
-        explain.written(path, found, pixels, about, force=True)
+                 "weights": weights or asked.weights, "columns": _columns(said)}  # fmt: skip
+        if asked.command == _EXPLAIN:
+            path = folder / "again.png"
+            explain.written(path, explain.explained(network, pixels, redo), pixels, about, force=True)
+            return path
+        made, _ = taps.mosaics(network, pixels, [asked.layer], asked.channels, about, folder, ("again",), force=True)
+    found = next((Path(one["path"]) for one in made if one["call"] == asked.call), None)
+    if found is None:
+        raise InvalidInput(
+            f"the picture is of call {asked.call} of {asked.layer!r}, which the model runs {counted(len(made), 'time')}"
+        )
+    return found
 
 
 def _job(
     asked: Any, said: Mapping[str, Any], spec: str, *, weights: str | None, trust: bool, device: str | None
 ) -> drawing.DrawingJob:
-    columns = said.get("columns", 8)
     return drawing.job(
         spec, weights=weights or asked.weights, recipe=asked.recipe, size=asked.size, channels_in=asked.channels_in,
-        card=_path(asked.card), steps=asked.steps, columns=columns if isinstance(columns, int) and columns > 0 else 8,
+        card=_path(asked.card), steps=asked.steps, columns=_columns(said),
         labels=said.get("labels") is not False, show=False, seed=asked.seed, start=_path(asked.start),
         inputs=asked.inputs, image=asked.image, force=True, out=Path(), backend=asked.backend, engine=asked.engine,
         trust=trust, dtype=asked.dtype, micro_batch=None, device=device, json=False,
         transparent=asked.transparent,
     )  # fmt: skip
+
+
+def _columns(said: Mapping[str, Any]) -> int:
+    """Images in a row of a mosaic."""
+    columns = said.get("columns", 8)
+    return columns if isinstance(columns, int) and columns > 0 else 8
 
 
 def _path(text: str | None) -> Path | None:
@@ -211,6 +229,8 @@ def _changed_settings(said: Mapping[str, Any], new: Path) -> list[str]:
         "fingerprint",
         "photo_digest",
         "layer",
+        "channels",
+        "call",
         "recipe",
         "size",
         "seed",

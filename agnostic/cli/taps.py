@@ -60,42 +60,70 @@ def taps(
     its 99th percentile. Photos that cannot be read are skipped and listed.
     """
     from agnostic.files import read_image
-    from agnostic.models.inputs import run_layers
     from agnostic.models.load import loaded
-    from agnostic.models.preparing import model_pixels
-    from agnostic.registry import backend_of
-    from agnostic.visualization.pictures import fingerprint
 
-    photos, called_with = drawing.photos_at(photo), common.example_inputs(inputs or [])
+    photos = drawing.photos_at(photo)
     single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     others = drawing.inputs_name(inputs, image, channels_in, card)
     parts = (None if channels is None else f"channels-{channels}", size, *others)
+    asked = {"size": size, "channels_in": channels_in, "inputs": inputs, "image": image, "weights": weights,
+             "card": None if card is None else str(card), "backend": backend, "engine": engine}  # fmt: skip
     start = time.perf_counter()
     report, flat, unreadable = list[dict[str, Any]](), dict[str, None](), list[str]()
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
-        whole = fingerprint(backend_of(network), network)
+        about = {"model": model, **drawing.stated(network), "columns": columns, "labels": labels}
         for path, picture in drawing.readable(photos, single, unreadable):
-            form, call, pixels, given = model_pixels(
-                network, picture, inputs=called_with, image=common.parse_image(image), size=common.parse_size(size),
-                channels_in=channels_in,
-            )  # fmt: skip
-            shown = call.native(backend_of(network), network, form.arrange(given))
-            look = Look(columns, labels, pixels.shape[1:3])
-            listing = run_layers(backend_of(network), network, shown)
-            spatial, left_out = drawing.split_drawable(listing, layer, look.drawable, _refused, model=model)
-            wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
-            about = {"model": model, "weights": weights, "photo": path.name, "called_with": inputs, "image": image}
-            for made in _mosaics(network, shown, wanted, look, out, (whose, photos[path], *parts), whole, about, force):
-                report.append(made)
+            own = {**about, "redo": {"command": "taps", "photo": str(path), **asked}}
+            made, left_out = mosaics(network, picture, layer, channels, own, out, (whose, photos[path], *parts), force)
+            report += made
+            for one in made:
+                summary = one.pop("summary")
                 if not json:
-                    common.say(f"{made['path']} ({made.pop('summary')})")
-            flat.update((x.name, None) for x in left_out if x.calls)
+                    common.say(f"{one['path']} ({summary})")
+            flat.update(dict.fromkeys(left_out))
     _tell({"mosaics": report, "left_out": list(flat), "unreadable": unreadable}, json)
     if not json:
         common.say(drawing.time_taken(len(photos) - len(unreadable), time.perf_counter() - start, "photo"))
+
+
+def mosaics(
+    network: Any, pixels: Any, selectors: Sequence[str], channels: str | None, about: Mapping[str, Any], out: Path,
+    names: tuple[str | None, ...], force: bool,
+) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
+    """Draw the outputs of layers for one photo.
+
+    Args:
+        network: the model.
+        pixels: of the photo.
+        selectors: of layers.
+        channels: as the command takes them.
+        about: what the files say: the model and its fingerprint, versions, columns, labels, and what redoes them.
+        out: the folder.
+        names: parts of the files' names: of the model first, the layer's follows.
+        force: overwrite pictures of something else.
+
+    Returns:
+        What each file is, and the names of the layers that cannot be drawn.
+    """
+    from agnostic.models.inputs import run_layers
+    from agnostic.models.preparing import model_pixels
+    from agnostic.registry import backend_of
+
+    asked = about["redo"]
+    form, call, shown, given = model_pixels(
+        network, pixels, inputs=common.example_inputs(asked["inputs"] or []), image=common.parse_image(asked["image"]),
+        size=common.parse_size(asked["size"]), channels_in=asked["channels_in"],
+    )  # fmt: skip
+    native = call.native(backend_of(network), network, form.arrange(given))
+    look = Look(about["columns"], about["labels"], shown.shape[1:3])
+    listing = run_layers(backend_of(network), network, native)
+    spatial, left_out = drawing.split_drawable(listing, selectors, look.drawable, _refused, model=about["model"])
+    wanted = {x: drawing.parse_channels(channels, x) for x in spatial}
+    made = list(_mosaics(network, native, wanted, look, out, names, about, force))
+    return made, [x.name for x in left_out if x.calls]
 
 
 @dataclass(frozen=True)
@@ -139,7 +167,6 @@ def _mosaics(
     look: Look,
     out: Path,
     names: tuple[str | None, ...],
-    weights: str,
     about: Mapping[str, Any],
     force: bool,
 ) -> Iterator[dict[str, Any]]:
@@ -149,9 +176,7 @@ def _mosaics(
         inputs: the photo, as the model takes it.
         wanted: the channels of each layer.
         look: how the mosaics look.
-        names: parts of the files' names: of the model first, the layer's follows.
-        weights: the fingerprint of the model.
-        about: what else the metadata say.
+        names, about: as for :func:`mosaics`.
     """
     from agnostic.files import write_png
     from agnostic.registry import backend_of
@@ -159,11 +184,11 @@ def _mosaics(
     from agnostic.taps.verbs import capture
     from agnostic.visualization.captions import captioned
     from agnostic.visualization.grids import grid
-    from agnostic.visualization.pictures import check_replaceable, versions_of
+    from agnostic.visualization.pictures import check_replaceable
 
-    backend = backend_of(network)
-    digests = _digest(backend, inputs)
-    versions = versions_of(backend)
+    digests, redo = _digest(backend_of(network), inputs), about["redo"]
+    said = {"weights": redo["weights"], "photo": Path(redo["photo"]).name, "called_with": redo["inputs"],
+            "image": redo["image"]}  # fmt: skip
     record = capture(network, inputs, [x.name for x in wanted]).numpy()
     called = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in wanted])
     whose, *others = names
@@ -173,7 +198,7 @@ def _mosaics(
             call = f"call{number}" if len(calls) > 1 else None
             path = out / f"{drawing.file_name(whose, name, call, *others)}.png"
             made_by = {
-                "fingerprint": weights,
+                "fingerprint": about["fingerprint"],
                 "inputs": digests,
                 "layer": x.name,
                 "channels": list(indices),
@@ -184,13 +209,15 @@ def _mosaics(
             places = grid(x, look.size)
             image, axes = (activation, x.axes or "") if x.spatial else _as_grid(activation, x, places or (1, 1, 0))
             images = tiles(image, axes, indices, layer=x.name)
-            text = json_format.dumps({**made_by, **about, "versions": versions})
-            title = f"{about['model']}  {x.name}  {about['photo']}" if look.labels else ""
+            again = {**redo, "layer": x.name, "channels": ",".join(map(str, indices)), "call": number}
+            text = json_format.dumps({**about, **made_by, **said, "redo": again})
+            title = f"{about['model']}  {x.name}  {said['photo']}" if look.labels else ""
             captions = [str(i) if look.labels else "" for i in indices]
             made = captioned(images, captions, columns=look.columns, title=title)
             write_png(path, made, {"agnostic": text})
             summary = _summary(x, indices, places)
-            yield {"path": path, **about, "layer": x.name, "channels": indices, "summary": summary}
+            yield {"path": path, "model": about["model"], **said, "layer": x.name, "channels": indices, "call": number,
+                   "summary": summary}  # fmt: skip
 
 
 def _as_grid(activation: Any, layer: Layer, places: tuple[int, int, int]) -> tuple[Any, str]:

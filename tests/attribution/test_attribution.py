@@ -214,6 +214,24 @@ def test_tokens_are_drawn_as_the_grid_of_their_patches() -> None:
     np.testing.assert_allclose(found.maps, enlarged(right, (16, 16)), atol=1e-5 * right.max())
 
 
+def test_the_map_of_a_class_is_not_weighed_by_itself() -> None:
+    """Where the logits are a map, the score is of one of its channels; a model of nothing else has no other layer."""
+    features, classes = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()), nn.Conv2d(6, 4, 1)
+    both, alone = nn.Sequential(features, classes).eval(), nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
+    with torch.no_grad():
+        classes.bias.fill_(-100.0)  # below zero everywhere: its own map would be empty
+    for model in (both, alone):
+        ag.set_card(model, CARD)
+
+    def third(ops: Any, output: Any) -> Any:
+        return ops.mean(output[:, 3], (1, 2))
+
+    found = ag.explain(both, IMAGES, target=third)
+    assert found.layer == "0"
+    assert found.maps.max() > 0
+    assert ag.explain(alone, IMAGES, target=third).layer == "0"
+
+
 def test_the_layer_is_found_however_much_follows_the_last_attention() -> None:
     class Tailed(Patches):
         """Fourteen more layers of tokens, of which the class token alone counts."""

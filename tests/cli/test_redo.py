@@ -56,6 +56,23 @@ def test_pictures_are_drawn_again_bit_for_bit(
         assert said(again)["redo"] == said(picture)["redo"]
 
 
+def test_outputs_of_layers_are_drawn_again(model: Path, tmp_path: Path, capsys: Any) -> None:
+    photo = tmp_path / "photo.png"
+    write_png(photo, np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8))
+    shown = ["--layer", "stem", "--channels", "0,3", "--columns", "1", "--size", "16", "--out", str(tmp_path / "out")]
+    assert main(["taps", f"{model}:make", str(photo), *shown]) == 0
+    (mosaic,) = (tmp_path / "out").glob("tiny-make-stem-photo*.png")
+    capsys.readouterr()
+    again = ["redo", str(mosaic), "--model", f"{model}:make", "--out", str(tmp_path / "again.png")]
+    assert main(again) == 0
+    assert capsys.readouterr().out == f"{mosaic}: drawn again, bit for bit the same\n"
+    assert said(tmp_path / "again.png") == {**said(mosaic), "model": f"{model}:make"}
+    write_png(tmp_path / "other.png", np.zeros((20, 24, 3), np.uint8))
+    assert main([*again, "--photo", str(tmp_path / "other.png")]) == 1
+    assert main(["redo", str(rewritten(mosaic, redo={**said(mosaic)["redo"], "call": 2})), *again[2:]]) == 2
+    assert "the picture is of call 2 of 'stem', which the model runs 1 time" in capsys.readouterr().err
+
+
 def test_a_label_tells_the_channel_and_the_score(drawn: tuple[Path, ...]) -> None:
     assert read_image(drawn[0]).shape == ((9 + 5 + 5) + 16 + (9 + 5) + 10, 3 * 21 + 5, 3)
     assert said(drawn[2])["labels"] is False
