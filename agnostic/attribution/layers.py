@@ -74,12 +74,12 @@ def layer_gradients(network: ExplainedModel, selector: Selector | None) -> tuple
         seen = network.gradients(network.images, np.arange(network.count), tried)
         for layer in tried:
             gradients = on_grid(layer, seen.gradients[layer.name], size)
-            channels = (gradients != 0).any((2, 3)).sum(1).max()  # the most that the score of an image depends on
-            found = layer, on_grid(layer, seen.values[layer.name], size), gradients
-            if selector is not None or channels > 1:
-                return found
-            if channels and only is None:
-                only = found
+            weighed = (gradients != 0).any((2, 3)).sum(1).max()  # the most that the score of an image depends on
+            one = layer, on_grid(layer, seen.values[layer.name], size), gradients
+            if selector is not None or weighed > 1:
+                return one
+            if weighed and only is None:
+                only = one
     if only is not None:
         return only
     raise InvalidInput(

@@ -142,6 +142,9 @@ def _receiving(model: nn.Module, given: Sequence[Any]) -> Iterator[_Seen]:
             seen.open.pop()
 
     def ended(module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, list) and output and all(isinstance(x, Mapping) for x in output):
+            seen.batch = len(output)  # of a detector, an entry for each image
+            return
         first = next(leaves(output), None)
         seen.batch = first.shape[0] if first is not None and not first.is_nested and first.ndim else None
 

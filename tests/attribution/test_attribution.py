@@ -232,6 +232,24 @@ def test_the_map_of_a_class_is_not_weighed_by_itself() -> None:
     assert ag.explain(alone, IMAGES, target=third).layer == "0"
 
 
+def test_a_detector_that_returns_an_entry_for_each_image() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.scores = nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x: Any) -> Any:
+            found = self.scores(self.features(x).relu()).flatten(2)
+            return [{"boxes": torch.zeros(found.shape[-1], 4), "scores": one[0]} for one in found]
+
+    def best(ops: Any, output: Any) -> Any:
+        return torch.stack([one["scores"].max() for one in output])
+
+    model = Detector().eval()
+    found = ag.explain(model, IMAGES, target=best, size=16)
+    assert (found.layer, found.maps.shape) == ("features", (2, 16, 16))
+
+
 def test_the_layer_is_found_however_much_follows_the_last_attention() -> None:
     class Tailed(Patches):
         """Fourteen more layers of tokens, of which the class token alone counts."""
