@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from agnostic.registry import Backend, get_backend, registrations
+from tests.forks import prepared_processes  # noqa: F401 - for all files
 from tests.schedule import place, scope
 
 # With a worker of pytest-xdist per core, more threads than one only get into each other's way; processes inherit it.

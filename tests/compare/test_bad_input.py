@@ -218,6 +218,7 @@ def other():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("prepared_processes")
 def test_the_command_line(tmp_path: Path, images: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.py").write_text(FILE)
     np.save(tmp_path / "x.npy", images)

@@ -21,6 +21,8 @@ from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, get_backend
 from tests.port.models import Convolutional, models
 
+pytestmark = pytest.mark.usefixtures("prepared_processes")
+
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

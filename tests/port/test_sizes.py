@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +15,8 @@ from agnostic.contracts.writer import WRITER
 from agnostic.port.check import judged, run_elsewhere, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, engine_environment, get_backend
+
+pytestmark = pytest.mark.usefixtures("prepared_processes")
 
 Tensor = torch.Tensor
 

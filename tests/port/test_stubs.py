@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,9 @@ from torch import nn
 import agnostic as ag
 from agnostic.port.verb import taught_in
 from agnostic.program.evaluate import run
+from tests.forks import run_prepared
+
+pytestmark = pytest.mark.usefixtures("prepared_processes")
 
 Tensor = torch.Tensor
 
@@ -140,9 +140,9 @@ def test_functions_to_fill_in_fail_their_test_and_pass_when_they_are_filled(tmp_
         assert len(re.findall(pattern, source, re.S)) == 1
         source = re.sub(pattern, rf"\g<1>    {body}\n", source, flags=re.S)
     (tmp_path / "filled.py").write_text(source)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "KERAS_BACKEND": "torch"}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    done = run_prepared(
+        "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))", "-q", "-rA", "-p", "no:cacheprovider", str(tmp_path),
+        cwd=tmp_path, variables={"KERAS_BACKEND": "torch"},
     )  # fmt: skip
     found = re.findall(r"^(PASSED|FAILED) (?:.*/)?(test_\w+\.py::\w+)", done.stdout, re.M)
     results = {name: how for how, name in found}

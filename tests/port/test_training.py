@@ -9,9 +9,6 @@ from __future__ import annotations
 import ast
 import copy
 import importlib.util
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from agnostic.contracts.writer import WRITER
 from agnostic.port.verb import drafted_for
 from agnostic.registry import backend_of, get_backend
 from tests.engines import ROOT
+from tests.forks import run_prepared
 from tests.port.models import Convolutional, Deep, Transformer
 from tests.port.training import weighted
 
@@ -78,10 +76,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         [order] = written.draft.laid.inputs.values()
         np.save(folder / f"{name}.npy", np.ascontiguousarray(x.numpy().transpose(order)))
         drafts[name] = (model, x, written.draft)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.port.training", str(folder)], cwd=ROOT, capture_output=True, text=True,
-        check=False, env={**os.environ, "KERAS_BACKEND": "torch"},
-    )  # fmt: skip
+    code = "import pathlib, sys; from tests.port.training import main; main(pathlib.Path(sys.argv[1]))"
+    done = run_prepared(code, str(folder), cwd=ROOT, variables={"KERAS_BACKEND": "torch"})
     assert done.returncode == 0, done.stderr[-3000:]
     return {name: (*drafts[name], dict(np.load(folder / f"{name}.found.npz"))) for name in drafts}
 

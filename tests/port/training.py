@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,3 @@ def main(folder: Path) -> None:
                     found[f"{mode}/{name}"] = variable.value.detach().numpy().copy()
         found["fits"] = np.array(model._call_has_training_arg)
         np.savez(source.with_suffix(".found.npz"), drops=np.array(repr(drops)), **found)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -258,8 +258,9 @@ def keras_other():
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("keras")
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared_processes: None) -> Path:
+    if importlib.util.find_spec("keras") is None:  # importing it here would take longer than the test
+        pytest.skip("keras is not installed")
     (tmp_path / "models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
