@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,27 +136,56 @@ def inputs_name(
     )
 
 
-def photos_at(given: Path) -> dict[Path, str]:
-    """The photos that a path stands for, and what each is called in file names."""
-    from agnostic.files import photos_below
-    from agnostic.visualization.pictures import slug
+@dataclass(frozen=True)
+class Photos:
+    """The photos that a command draws, one after the other.
 
-    if not given.is_dir():
-        return {given: slug(given.stem)}
-    return {given / name: own for name, own in distinct(photos_below(given)).items()}
+    Attributes:
+        names: what each is called in the names of files.
+        single: the pixels of a photo that was given by itself; None for those of a folder.
+        unreadable: why photos could not be read, so far.
+    """
 
+    names: Mapping[Path, str]
+    single: Any
+    unreadable: list[str] = field(default_factory=list)
 
-def readable(photos: Iterable[Path], single: Any, unreadable: list[str]) -> Iterator[tuple[Path, Any]]:
-    """Each photo and its pixels, or ``single`` where it is given; why others cannot be read goes into the list."""
-    from agnostic.files import read_image
+    @classmethod
+    def at(cls, given: Path) -> Photos:
+        """A photo, or those of a folder at any depth.
 
-    for path in photos:
-        try:
-            picture = read_image(path) if single is None else single
-        except InvalidInput as error:
-            unreadable.append(str(error))
-        else:
-            yield path, picture
+        Raises:
+            InvalidInput: the photo cannot be read, or the folder has none.
+        """
+        from agnostic.files import photos_below, read_image
+        from agnostic.visualization.pictures import slug
+
+        if not given.is_dir():
+            return cls({given: slug(given.stem)}, read_image(given))
+        return cls({given / name: own for name, own in distinct(photos_below(given)).items()}, None)
+
+    def readable(self) -> Iterator[tuple[Path, Any]]:
+        """Each photo that can be read, and its pixels.
+
+        Raises:
+            InvalidInput: in the end, if there was none.
+        """
+        from agnostic.files import read_image
+
+        for path in self.names:
+            try:
+                picture = read_image(path) if self.single is None else self.single
+            except InvalidInput as error:
+                self.unreadable.append(str(error))
+            else:
+                yield path, picture
+        if len(self.unreadable) == len(self.names):
+            raise InvalidInput(f"none of {counted(len(self.names), 'photo')} can be read: {self.unreadable[0]}")
+
+    def tell_skipped(self) -> None:
+        """Print why photos were skipped."""
+        for reason in self.unreadable:
+            say(f"skipped: {reason}")
 
 
 def class_number(text: str) -> int:

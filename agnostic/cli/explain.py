@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from agnostic.cli import common, drawing
-from agnostic.errors import InvalidInput
-from agnostic.text import counted
 
 Epsilon = Annotated[float | None, typer.Option(help="Of relevance: added to what is divided by; 1e-6 by default.")]
 Gamma = Annotated[
@@ -71,32 +69,34 @@ def explain(
     Bright is what speaks for the class. The model is shown the middle of the photo, in the size that it takes. Of a
     folder each photo is a picture of its own; those that cannot be read are skipped and listed.
     """
-    from agnostic.files import read_image
     from agnostic.models.load import loaded
 
-    methods, photos = _checked(method or _DEFAULT), drawing.photos_at(photo)
-    single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
+    methods, photos = _checked(method or _DEFAULT), drawing.Photos.at(photo)  # before the model, which takes longer
     asked = {"methods": methods, "class": class_, "layer": layer, "steps": steps, "samples": samples, "seed": seed,
              "size": size, "channels_in": channels_in, "inputs": inputs, "image": image,
              "epsilon": epsilon, "gamma": gamma}  # fmt: skip
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     options = (*_given(asked), size, *drawing.inputs_name(inputs, image, channels_in, card))
-    start, kinds, reports, unreadable = time.perf_counter(), drawing.items_name(methods, "methods"), [], list[str]()
+    start, kinds, reports = time.perf_counter(), drawing.items_name(methods, "methods"), []
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
         about = {"model": model, "weights": weights, "called_with": inputs, "image": image, **drawing.stated(network)}
         source = {"weights": weights, "card": None if card is None else str(card), "backend": backend, "engine": engine}
-        for file, pixels in drawing.readable(photos, single, unreadable):
+        for file, pixels in photos.readable():
             found = explained(network, pixels, asked)
             label = found[0].labels[0]
-            path = out / f"{drawing.file_name(whose, photos[file], 'explain', label, kinds, layer, *options)}.png"
+            path = out / f"{drawing.file_name(whose, photos.names[file], 'explain', label, kinds, layer, *options)}.png"
             redo = {"command": "explain", "photo": str(file), **asked, **source}
             reports.append(written(path, found, pixels, {**about, "redo": redo, "labels": labels}, force=force))
             if not json:
                 _say(found, path)
-    _tell(reports, unreadable, is_single=single is not None, as_json=json)
-    if not json:
+    if json:
+        common.print_json(
+            reports[0] if photos.single is not None else {"pictures": reports, "unreadable": photos.unreadable}
+        )
+    else:
+        photos.tell_skipped()
         common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
 
 
@@ -104,17 +104,6 @@ def _given(asked: Mapping[str, Any]) -> list[str]:
     """The numbers that were given, as parts of a file name."""
     usual = {"steps": 32, "samples": None, "epsilon": None, "gamma": None, "seed": 0}
     return [f"{key}-{asked[key]:g}" for key, default in usual.items() if asked[key] != default]
-
-
-def _tell(reports: Sequence[Any], unreadable: Sequence[str], *, is_single: bool, as_json: bool) -> None:
-    """Print what was written as JSON, or the photos that were skipped."""
-    if not reports:
-        raise InvalidInput(f"none of {counted(len(unreadable), 'photo')} can be read: {unreadable[0]}")
-    if as_json:
-        common.print_json(reports[0] if is_single else {"pictures": reports, "unreadable": unreadable})
-        return
-    for reason in unreadable:
-        common.say(f"skipped: {reason}")
 
 
 def _say(found: Sequence[Any], path: Path) -> None:

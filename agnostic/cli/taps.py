@@ -13,7 +13,6 @@ import typer
 
 from agnostic.cli import common, drawing
 from agnostic.errors import InvalidInput
-from agnostic.text import counted
 
 if TYPE_CHECKING:
     from agnostic.layers import Layer
@@ -59,34 +58,37 @@ def taps(
     The photo is resized and cropped to the size that the model takes. Each channel has its own scale, from its 1st to
     its 99th percentile. Photos that cannot be read are skipped and listed.
     """
-    from agnostic.files import read_image
     from agnostic.models.load import loaded
 
-    photos = drawing.photos_at(photo)
-    single = None if photo.is_dir() else read_image(photo)  # before the model, which may take long to load
+    photos = drawing.Photos.at(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     others = drawing.inputs_name(inputs, image, channels_in, card)
     parts = (None if channels is None else f"channels-{channels}", size, *others)
     asked = {"size": size, "channels_in": channels_in, "inputs": inputs, "image": image, "weights": weights,
              "card": None if card is None else str(card), "backend": backend, "engine": engine}  # fmt: skip
     start = time.perf_counter()
-    report, flat, unreadable = list[dict[str, Any]](), dict[str, None](), list[str]()
+    report, flat = list[dict[str, Any]](), dict[str, None]()
     with loaded(
         model, device=device, backend=backend, engine=engine, weights=weights, trust=trust, card=card
     ) as network:
         about = {"model": model, **drawing.stated(network), "columns": columns, "labels": labels}
-        for path, picture in drawing.readable(photos, single, unreadable):
-            own = {**about, "redo": {"command": "taps", "photo": str(path), **asked}}
-            made, left_out = mosaics(network, picture, layer, channels, own, out, (whose, photos[path], *parts), force)
+        for path, picture in photos.readable():
+            own, names = {**about, "redo": {"command": "taps", "photo": str(path), **asked}}, photos.names
+            made, left_out = mosaics(network, picture, layer, channels, own, out, (whose, names[path], *parts), force)
             report += made
             for one in made:
                 summary = one.pop("summary")
                 if not json:
                     common.say(f"{one['path']} ({summary})")
             flat.update(dict.fromkeys(left_out))
-    _tell({"mosaics": report, "left_out": list(flat), "unreadable": unreadable}, json)
-    if not json:
-        common.say(drawing.time_taken(len(photos) - len(unreadable), time.perf_counter() - start, "photo"))
+    if json:
+        common.print_json({"mosaics": report, "left_out": list(flat), "unreadable": photos.unreadable})
+        return
+    if flat:
+        common.say(f"skipped, without height and width: {', '.join(flat)}")
+    photos.tell_skipped()
+    drawn = len(photos.names) - len(photos.unreadable)
+    common.say(drawing.time_taken(drawn, time.perf_counter() - start, "photo"))
 
 
 def mosaics(
@@ -145,19 +147,6 @@ class Look:
         from agnostic.visualization.grids import grid
 
         return layer.spatial or grid(layer, self.size) is not None
-
-
-def _tell(report: Mapping[str, Any], as_json: bool) -> None:
-    if not report["mosaics"]:
-        unreadable = report["unreadable"]
-        raise InvalidInput(f"none of {counted(len(unreadable), 'photo')} can be read: {unreadable[0]}")
-    if as_json:
-        common.print_json(report)
-        return
-    if report["left_out"]:
-        common.say(f"skipped, without height and width: {', '.join(report['left_out'])}")
-    for reason in report["unreadable"]:
-        common.say(f"skipped: {reason}")
 
 
 def _mosaics(

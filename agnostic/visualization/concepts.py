@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agnostic import display
-from agnostic.decoding import SUFFIXES
 from agnostic.errors import InvalidInput
-from agnostic.files import read_image
+from agnostic.files import photos_below, read_image
 from agnostic.registry import backend_of
 from agnostic.text import counted
 
@@ -134,20 +133,8 @@ def photos_of(given: Any) -> Sequence[npt.NDArray[Any]]:
         folder = Path(given)
         if not folder.is_dir():
             raise InvalidInput(f"{str(given)!r} is no folder of photos")
-        given = photo_files(folder)
+        given = [folder / name for name in photos_below(folder)]
     return [read_image(x) if isinstance(x, str | os.PathLike) else np.asarray(x) for x in given]
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """The image files of a folder, by name.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    found = sorted(x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES and x.is_file())
-    if not found:
-        raise InvalidInput(f"there is no image file ({', '.join(SUFFIXES)}) in {str(folder)!r}")
-    return found
 
 
 def _direction(

@@ -391,7 +391,7 @@ def test_concepts_need_photos_that_differ(tmp_path: Path) -> None:
     model, (red, blue) = seeded(Rows), red_and_blue(3)
     for arguments, words in (
         (("image", red[:1], blue), "at least 2 photos"),
-        (("image", tmp_path, blue), "no image file"),
+        (("image", tmp_path, blue), "has no photos: files that end in"),
         (("image", tmp_path / "none", blue), "no folder of photos"),
         (("image", red, [*red]), "gives the same for photos"),
     ):
