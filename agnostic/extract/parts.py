@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -181,13 +182,18 @@ def forward_of(backend: Backend, model: Model, names: Sequence[str], compute: st
     Raises:
         InvalidInput: the backend computes in the layers' own type only.
     """
-    loop = backend[TAPS].loop(model, names) if compute is None else backend[TAPS].loop(model, names, dtype=compute)
+    make = backend[TAPS].loop
+    if compute is None:
+        loop = make(model, names)
+    else:
+        # A third party's loop may know one type only.
+        loop = make(model, names, dtype=compute) if "dtype" in signature(make).parameters else None
+        if loop is None:
+            raise InvalidInput(
+                f"the backend {backend.name!r} runs a model in its own type only: leave out compute={compute!r}"
+            )
     if loop is not None:
         return loop
-    if compute is not None:
-        raise InvalidInput(
-            f"the backend {backend.name!r} runs a model in its own type only: leave out compute={compute!r}"
-        )
 
     def run(inputs: Any) -> Mapping[str, Sequence[Any]]:
         record = backend[TAPS].capture(model, inputs, names)

@@ -200,6 +200,16 @@ def test_layers_may_compute_in_bfloat16(model: Any, outputs: Any, tmp_path: Path
         ag.extract(model, IMAGES, "conv", tmp_path / "b.zarr", compute="int8")
 
 
+def test_a_backend_that_knows_one_type_only(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import agnostic_torch.taps
+
+    own = agnostic_torch.taps.loop
+    monkeypatch.setattr(agnostic_torch.taps, "loop", lambda model, names: own(model, names))
+    assert ag.extract(model, IMAGES, "conv", tmp_path / "a.zarr").complete
+    with pytest.raises(ag.InvalidInput, match="runs a model in its own type only: leave out compute='bfloat16'"):
+        ag.extract(model, IMAGES, "conv", tmp_path / "b.zarr", compute="bfloat16")
+
+
 @pytest.mark.parametrize(
     ("flat", "is_last"),
     [

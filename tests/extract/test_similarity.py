@@ -69,6 +69,30 @@ def test_the_unbiased_criterion_is_the_mean_over_quadruples() -> None:
     assert similarity.unbiased_hsic(k, other) == pytest.approx(np.mean(terms), rel=1e-10)
 
 
+def test_the_numbers_of_published_implementations() -> None:
+    # What their code gave in float64 for these arrays: representation_similarity of google-research ("cka", of Gram
+    # matrices by gram_linear, and by gram_rbf of half the median distance, which counts samples with themselves);
+    # torch_cka 0.21 (its _HSIC, summed over batches of 10 in order); cca_core of google/svcca after a singular value
+    # decomposition, as its tutorial has it; orthogonal_procrustes_distance of moskomule/anatome.
+    draw = np.random.RandomState(0)  # whose numbers NumPy does not change
+    x = draw.normal(size=(50, 6))
+    y = np.hstack([x @ draw.normal(size=(6, 5)), draw.normal(size=(50, 4))]) + 0.5 * draw.normal(size=(50, 9)) + 3
+    close = {"rel": 1e-9, "abs": 0}
+    assert similarity.cka(x, y, unbiased=False) == pytest.approx(0.6937938554318871, **close)
+    assert similarity.cka(x, y) == pytest.approx(0.6661607703944273, **close)
+    widths = [0.5 * np.sqrt(np.median(similarity.squared_distances(m))) for m in (x, y)]
+    grams = [similarity.rbf_gram(m, width) for m, width in zip((x, y), widths, strict=True)]
+    for hsic, expected in ((similarity.biased_hsic, 0.7680550034454974), (similarity.unbiased_hsic, 0.597433614979329)):
+        norms = np.sqrt(hsic(grams[0], grams[0]) * hsic(grams[1], grams[1]))
+        assert hsic(*grams) / norms == pytest.approx(expected, **close)
+    batches = [[similarity.linear_gram(m[i : i + 10]) for m in (x, y)] for i in range(0, 50, 10)]
+    xx, xy, yy = (sum(similarity.unbiased_hsic(k[i], k[j]) for k in batches) for i, j in ((0, 0), (0, 1), (1, 1)))
+    assert xy / np.sqrt(xx * yy) == pytest.approx(0.7311307299504642, **close)
+    assert similarity.svcca(x, y) == pytest.approx(0.7478653915775665, **close)
+    assert similarity.svcca(x, y, kept=1.0) == pytest.approx(0.8205388923363377, **close)
+    assert 1 - similarity.procrustes(x, y) == pytest.approx(0.24381907781484868, **close)
+
+
 def test_unrelated_representations_are_not_alike() -> None:
     wide = [RNG.normal(size=(50, 200)) for _ in range(2)]
     assert similarity.cka(*wide, unbiased=False) > 0.7
