@@ -3,6 +3,7 @@
     .venv/bin/python scripts/bench/extract.py                  # PyTorch
     .venv/bin/python scripts/bench/extract.py --engine jax     # Keras on an engine, against predict()
     .venv/bin/python scripts/bench/extract.py --memory 1000 10000 100000
+    .venv/bin/python scripts/bench/extract.py --photos 128     # what a photo costs from its file to the store
 
 The means over positions of the stages of ResNet-18 on PyTorch, or of the blocks of EfficientNet-Lite0 on Keras, of
 images in memory, random weights. Rounds of all contenders are interleaved in one process, with one thread for the
@@ -13,6 +14,9 @@ as many is measured as well, and what each further image costs is told. The bare
 batches, prepared before, and keeps nothing. Peers: torchvision's feature extractor over a DataLoader; thingsvision
 where it is installed, which returns whole outputs and is asked for their means; Keras' predict() on a model of several
 outputs, as often compiled as ours ("new") and once.
+
+With --photos, so many JPEG files of 500 x 375 go through EfficientNet-Lite0 in its own size, and the means of its
+blocks into a store, on one core: what docs/scale.md plans a large run from.
 
 With --memory, the resident set is printed after so many images, in one process: it should not grow.
 """
@@ -188,18 +192,52 @@ def memory(counts: list[int]) -> None:
         )
 
 
+def photos(count: int) -> dict[str, dict[str, Any]]:
+    """The cases of a record: what a photo costs from its file to the store, on one core."""
+    import torch
+    from PIL import Image
+
+    torch.set_num_threads(1)
+    model = ag.load("efficientnet_lite0", weights="random")
+    rng, cases = np.random.default_rng(0), dict[str, dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "photos")
+        place.mkdir()
+        for i in range(count):
+            coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+            coarse.resize((500, 375), Image.Resampling.BICUBIC).save(place / f"{i:06}.jpg", quality=90)
+        cases["read, a photo"] = spread([sum(x.stat().st_size for x in place.iterdir()) / count / 1e3], "kB")
+        for compute in (None, "bfloat16"):
+            times = []
+            for run in range(4):
+                store, start = Path(folder, f"{compute}{run}.zarr"), time.process_time()
+                ag.extract(model, place, "blocks.*", store, reduce="mean", top=0, compute=compute, workers=1)
+                times.append((time.process_time() - start) * 1e3 / count)
+            cases[f"{compute or 'float32'}, a photo"] = spread(times[1:], "ms")
+        cases["written, a photo"] = spread(
+            [sum(x.stat().st_size for x in store.rglob("*") if x.is_file()) / count / 1e3], "kB"
+        )
+    for name, case in cases.items():
+        print(f"  {name:24s} {case['median']:8.2f} {case['unit']}")
+    return cases
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="of Keras; by default PyTorch alone")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=int, help="number of JPEG files")
     parser.add_argument("--memory", type=int, nargs="+", help="numbers of images")
     add_option(parser)
     arguments = parser.parse_args()
     print(headline())
     if arguments.memory:
         memory(arguments.memory)
+        return
+    if arguments.photos:
+        keep("extract", photos(arguments.photos), arguments.json, photos=arguments.photos)
         return
     if arguments.engine:
         os.environ["KERAS_BACKEND"] = arguments.engine
