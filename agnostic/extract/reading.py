@@ -146,6 +146,8 @@ def first_sample(samples: SampleSource) -> Sample:
             return samples.read(index)
         except InvalidInput as error:
             problem = problem or error
+    if samples.count == 1 and problem is not None:
+        raise problem
     raise InvalidInput(f"none of {counted(samples.count or 0, 'sample')} can be read: {problem}")
 
 

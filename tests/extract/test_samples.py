@@ -218,6 +218,12 @@ def test_prepared_samples_have_one_shape(model: Any, tmp_path: Path) -> None:
         ag.extract(model, [torch.zeros(3, 8, 8, dtype=torch.uint8)], "0", tmp_path / "a.zarr")
 
 
+def test_one_file_that_cannot_be_read(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ag.InvalidInput, match=r"^cannot read '.*none': there is no such file"):
+        ag.extract(model, tmp_path / "none", "0", tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
 def test_damaged_tars(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"x" * 600)
     with pytest.raises(ag.InvalidInput, match=r"a\.tar': it is no whole \.tar file"):
