@@ -42,7 +42,7 @@ class Column:
     @property
     def is_counting(self) -> bool:
         """Whether all values are lengths, so that other values may be multiples of them."""
-        return self.role != "" and all(type(v) is int and v > 1 for v in self.values if v is not MISSING)
+        return self.role != "" and all(type(v) is int and v > 0 for v in self.values if v is not MISSING)
 
 
 def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> dict[Mark, Code]:
@@ -66,6 +66,8 @@ def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> di
             column = Column(values)
             columns.append(column)
         column.marks.append(mark)
+    for column in columns:
+        _fill(column, columns)
     options = [(m, code) for m, code in group.template.members if isinstance(code, If) and m.leaf is None]
     optional = {code.condition: m.name for m, code in options}
     taken = set(reserved) | {member.name for member, _ in group.template.members}
@@ -80,6 +82,24 @@ def chosen(group: Group, widths: Sequence[int], reserved: Collection[str]) -> di
     for column in columns:
         found |= dict.fromkeys(column.marks, column.code)
     return {mark: found[mark] for mark in marks(group.template)}
+
+
+def _fill(column: Column, columns: Sequence[Column]) -> None:
+    """Give numbers to the blocks that lack a part, where the others have a fixed fraction of another column's.
+
+    Blocks of one window have the rows of windows too, namely one.
+    """
+    if not column.is_partial or not column.is_counting or column.role != "size":
+        return
+    for whole in columns:
+        if whole.is_partial or not whole.is_counting or whole.role != "size":
+            continue
+        pairs = [(a, b) for a, b in zip(whole.values, column.values, strict=True) if b is not MISSING]
+        ratios = {a / b for a, b in pairs}
+        ratio = max(ratios)
+        if len(ratios) == 1 < len({b for _, b in pairs}) and all(a % ratio == 0 for a in whole.values):
+            column.values = [a // int(ratio) for a in whole.values]
+            return
 
 
 def _order(widths: Sequence[int]) -> Callable[[Column], tuple[Any, ...]]:

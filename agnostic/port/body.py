@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agnostic.port.code import Apply, At, Code, Loop, Name, Ref, identifier, parts, refs, replaced, text
+from agnostic.port.code import Apply, At, Code, If, Loop, Name, Ref, identifier, parts, refs, replaced, text
 from agnostic.program.nodes import Value
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH = 76
 """Expressions longer than this are not written inside of others."""
+
+LINE = 109
+"""The longest statement of a method that fits into a line."""
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
 
@@ -75,9 +78,17 @@ def lines_of(
             name = name or identifier(_result_of(code), alive | taken)
             names[target] = name
             alive.add(name)
-        lines.append(f"{', '.join(names[t] for t in targets)} = {written}")
+        lines += _assigned(", ".join(names[t] for t in targets), code, written, names)
     lines.append(f"return {_bare(text(result, names.__getitem__), result)}")
     return Lines(inputs, lines)
+
+
+def _assigned(target: str, code: Code, written: str, names: Mapping[Value, str]) -> list[str]:
+    """An assignment; one that is longer than a line and else leaves its target as it is becomes an if statement."""
+    if isinstance(code, If) and len(target) + len(written) > LINE and text(code.otherwise, names.__getitem__) == target:
+        start = f"if {text(code.condition, names.__getitem__)}:"
+        return [start, f"    {target} = {text(code.then, names.__getitem__)}"]
+    return [f"{target} = {written}"]
 
 
 def _argument(body: Body, value: Value, blocks: Blocks, names: Mapping[Value, str]) -> str:

@@ -44,6 +44,8 @@ def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOu
     for node in program.nodes:
         state.node = node
         state.builder.origin = NodeOrigin.of(node)
+        for read in node.reads:
+            state.leave(read)
         empty = any(0 in value.shape for value in (*node.outputs, *node.reads))
         (default if empty else rules.get(node.operator, default))(state, node)
     # A transpose that only the model's result needs belongs to the model itself.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.port.laid import Axis, Laid, atoms, flat, size
+from agnostic.port.laid import Axis, Laid, atoms, flat, is_woven, size
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, readers_of
 
@@ -28,6 +28,9 @@ IMAGES = frozenset(
 
 ELEMENTWISE = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "clip", "binary")
 UNARY = ("unary", "cast", "identity")
+
+VIEWS = frozenset({"permute", "reshape"})
+"""Operators that compute nothing."""
 
 FOLLOWING = frozenset(
     {*ELEMENTWISE, *UNARY, "activation", "dropout", "pad", "concatenate", "slice", "reduce", "variance", "norm"}
@@ -156,6 +159,19 @@ class LayoutState:
             if len(self.moves) > before:
                 self._remember(x, order, self._realized[key])
         return self._realized[key]
+
+    def leave(self, value: Value) -> None:
+        """Give a view the axes of the source in the layer that took it, before another layer computes with it: where
+        that changes only the shape, and where it merges windows, which costs no more there.
+        """
+        x = self.laid[value]
+        if x.seen is None or self.node.operator in VIEWS or self.is_leaf(x) or self.builder.origin.is_within(x.origin):
+            return
+        if flat(x.order) == flat(x.axes) or (
+            is_woven(x) and image_axis(value, self.consumers) in (None, self.channels)
+        ):
+            order = tuple(axis for place, axis in enumerate(x.axes) if axis or not place)
+            self.laid[value] = Laid(self.realized(x, order), x.axes, order)
 
     def _there(self, x: Laid, order: tuple[Axis, ...]) -> Value:
         """Move the numbers where the source took the view that needs it, not where the view is read."""

@@ -57,7 +57,9 @@ def with_arrays(inputs: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 0) -> Any:
-    """Inputs of other shapes: floating-point numbers from a normal distribution, others repeated from those given."""
+    """Inputs of other shapes: floating-point numbers are drawn from those given, which a model may need in some range,
+    and from a normal distribution where these are all equal; others are repeated.
+    """
     generator = np.random.default_rng(seed)
     given = iter(shapes)
 
@@ -65,7 +67,12 @@ def sampled(backend: Backend, inputs: Any, shapes: Sequence[Shape], seed: int = 
         shape = next(given)
         array = x if isinstance(x, np.ndarray) else backend[CALLS].numpy(x)
         if array.dtype.kind == "f":
-            new = generator.standard_normal(shape).astype(array.dtype)
+            varies = array.size and np.any(array != array.flat[0])
+            new = (
+                generator.choice(array.ravel(), shape)
+                if varies
+                else generator.standard_normal(shape).astype(array.dtype)
+            )
         else:
             new = np.resize(array, shape) if array.size else np.zeros(shape, array.dtype)
             if array.ndim == 1 and array.size > 1 and np.all(array[:-1] >= array[1:]):

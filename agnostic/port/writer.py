@@ -360,7 +360,7 @@ class Blocks:
                 return self._length(body, piece, near, LENGTH + self._called(node, piece), node.operator)
             return piece
 
-        if node.operator == "pad" and isinstance(code, Apply):
+        if node.operator == "pad" and isinstance(code, Apply) and len(code.args) > 1:
             code = self._bordered(node, code)
         if node.operator == "reshape":
             code = replaced(code, lambda piece: self._open(piece, near))

@@ -26,6 +26,10 @@ class NodeOrigin:
         """Where a node that stands in a program comes from."""
         return cls(node.module, node.kind, node.file, node.line, node.calls)
 
+    def is_within(self, other: NodeOrigin) -> bool:
+        """Whether the other one's module is this one's, or holds it."""
+        return not other.module or f"{self.module}.".startswith(f"{other.module}.")
+
     def __str__(self) -> str:
         layer = f"layer {self.module!r} ({self.kind})" if self.module else self.kind or "the model"
         return layer if self.file is None else f"{layer}, {self.file}:{self.line}"

@@ -520,13 +520,11 @@ def _pad(c: Call) -> Code:
     widths, mode = tuple(map(tuple, c["widths"])), c.get("mode", "constant")
     if any(isinstance(n, Dim) and min(n.sizes) < 0 for pair in widths for n in pair):
         raise Unwritable("that adds at some sizes and cuts at others")
-    if mode != "constant":
-        widths = tuple((fixed(a), fixed(b)) for a, b in widths)
-    # torch pads the last three axes at most in ways other than by a constant, and channels lie behind them here.
+    # torch pads the last three axes at most in ways other than by a constant, and never the first of three or more.
     if (
         any(n < 0 for pair in widths for n in pair)
         or mode in ("replicate", "circular")
-        or (mode != "constant" and len(widths) > 4)
+        or (mode != "constant" and (len(widths) > 4 or (len(widths) > 2 and any(widths[0]))))
     ):
         return call("pad", c.x, widths, mode=mode, value=c.get("value", 0.0))
     if mode == "constant":

@@ -564,7 +564,11 @@ def _unbind(c: Call) -> tuple[Value, ...]:
 def _concatenate(c: Call) -> Value:
     parts = c["tensors"]
     rank = max(len(x.shape) for x in parts)
-    return c.emit("concatenate", parts, axis=_axis(c["dim"], rank))
+    axis = _axis(c["dim"], rank)
+    if axis == 0 and len(parts) > 1 and all(x is parts[0] for x in parts):
+        # Such as anchors, once for each image: another batch has another count.
+        return c.emit("tile", parts[0], counts=(len(parts), *(1 for _ in range(1, rank))))
+    return c.emit("concatenate", parts, axis=axis)
 
 
 @reads("hstack", "vstack", "column_stack", "dstack")
@@ -583,7 +587,12 @@ def _rows(c: Call, x: Value) -> Value:
 
 @reads("stack")
 def _stack(c: Call) -> Value:
-    return c.emit("stack", c["tensors"], axis=_axis(c["dim"], len(c["tensors"][0].shape) + 1))
+    parts = c["tensors"]
+    axis = _axis(c["dim"], len(parts[0].shape) + 1)
+    if axis == 0 and len(parts) > 1 and all(x is parts[0] for x in parts):
+        one = c.emit("reshape", parts[0], shape=(1, *parts[0].shape))
+        return c.emit("tile", one, counts=(len(parts), *(1 for _ in parts[0].shape)))
+    return c.emit("stack", parts, axis=axis)
 
 
 @reads("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",

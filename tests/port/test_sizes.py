@@ -138,12 +138,80 @@ class Bordered(nn.Module):
         return F.interpolate(F.avg_pool2d(y, 4), scale_factor=4)[:, :, :height, :width] + x, pooled
 
 
+class Ranged(nn.Module):
+    """Takes numbers of one range alone, mirrors as many rows as the size wants, and repeats anchors for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """An image, anchors, and classes."""
+        height, width = x.shape[2:]
+        y = self.conv(F.pad(x, (1, width % 2, 2, height % 2), mode="reflect"))
+        behind = F.pad(y.permute(2, 3, 0, 1), (0, 0, 0, 0, 0, 0, 1, 1)).permute(2, 3, 0, 1)
+        anchors = torch.stack(torch.meshgrid(torch.arange(3.0), torch.arange(5.0), indexing="ij"), -1).reshape(-1, 2)
+        each = torch.cat([anchors] * len(x), 0), torch.stack([anchors] * len(x), 0)
+        classes = F.one_hot((x[:, 0] * 4).long(), 4).float().mean((1, 2))
+        return (
+            F.pad(behind.permute(2, 3, 0, 1), (0, 0, 0, 0, 1, 1), mode="replicate"),
+            each[0] + each[1].flatten(0, 1),
+            classes,
+        )
+
+
+class Windows(nn.Module):
+    """Products within windows of an image."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(16, 16)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image with its channels last."""
+        batch, height, width, channels = x.shape
+        x = x.view(batch, height // 4, 4, width // 4, 4, channels).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, channels)
+        x = self.out(self.mix(x.transpose(1, 2)).transpose(1, 2))
+        x = x.view(batch, height // 4, width // 4, 4, 4, channels).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(batch, height, width, channels)
+
+
+class Windowing(nn.Module):
+    """A residual block with windows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.windows, self.drop = Windows(width), nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An image with its channels last."""
+        return x + self.drop(self.windows(x))
+
+
+class Windowed(nn.Module):
+    """Blocks with windows, of which the last have one each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 6, 2, 2)
+        self.first, self.last = Windowing(4), nn.Sequential(Windowing(6), Windowing(6))
+        self.head = nn.Linear(6 * 16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        x = self.first(self.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(self.last(self.down(x).permute(0, 2, 3, 1)).flatten(1))
+
+
 MODELS: dict[type[nn.Module], tuple[int, str, str]] = {
     Leaking: (32, "batch and image size", ""),
     Hanging: (16, "batch|batch and image size", ""),
     Stepping: (32, "batch and image size in steps of 32", r"Not free: batch and image size \(.*multiples of 32"),
     Told: (32, "batch and image size", ""),
     Bordered: (32, "batch and image size", ""),
+    Ranged: (16, "batch and image size", ""),
+    Windowed: (16, "batch", ""),
     Fixed: (8, "batch", "Not free: batch and image size in whole multiples"),
 }
 """The size of each model's images, what is free, and what is said of why not more."""
@@ -153,7 +221,7 @@ def test_ports_are_compared_at_a_size_that_took_no_part(tmp_path: Path) -> None:
     torch.manual_seed(0)
     writer, trials = get_backend("keras")[WRITER], []
     for kind, (size, free, why) in MODELS.items():
-        model, x = kind().eval(), torch.randn(2, 3, size, size)
+        model, x = kind().eval(), torch.rand(2, 3, size, size)
         backend = backend_of(model)
         written = drafted_for(backend, model, x, writer.dialect())
         assert written.variation is not None
@@ -170,6 +238,12 @@ def test_ports_are_compared_at_a_size_that_took_no_part(tmp_path: Path) -> None:
             assert width % 2
             assert height != width
         trials.append(trial(backend, model, written.draft, given, "keras", path, weights))
+    # Blocks with one window are those of several: their numbers of rows are an argument.
+    assert re.findall(r"class (Window\w*)\(", (tmp_path / "windowed.py").read_text()) == [
+        "Windows",
+        "Windowing",
+        "Windowed",
+    ]
     outcomes = run_elsewhere([found.job for found in trials], engine_environment("torch"))
     for kind, found, outcome in zip(MODELS, trials, outcomes, strict=True):
         rows = judged(found, outcome)
