@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from agnostic.port.loops import Unlooped
 from agnostic.port.names import is_usual
 from agnostic.program.nodes import Node, Operand, Program, Value, readers_of
 
@@ -21,11 +22,13 @@ class Region:
         path: of the layer.
         kind: the layer's class name; ``""`` where it is unknown.
         items: operators and nested layer calls, in order.
+        loop: the start and the end of the loop whose nodes these are; None where the call runs once.
     """
 
     path: str
     kind: str
     items: list[Node | Region] = field(default_factory=list)
+    loop: tuple[Node, Node] | None = None
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -66,6 +69,7 @@ def regions(program: Program, layered: Collection[Value]) -> Region:
             open_[-1][1].items.append(region)
             open_.append((key, region))
         open_[-1][1].items.append(node)
+    _close_loops(root)
     held = [x for x in program.leaves if x.role in ("parameter", "buffer")]
     owners = {x.value: x.name.rpartition(".")[0] for x in held}
     kept = {x.value for x in held if x.value not in layered or not is_usual(x.name)}
@@ -74,6 +78,22 @@ def regions(program: Program, layered: Collection[Value]) -> Region:
     _splice(root, lambda region: id(region) in alone)
     _dissolve(root, {value for _, value in program.outputs}, owners, kept)
     return root
+
+
+def _close_loops(region: Region) -> None:
+    """Tell calls that the nodes of a loop are.
+
+    Raises:
+        Unlooped: those of a loop are no single call.
+    """
+    for place, item in enumerate(region.items):
+        if isinstance(item, Region):
+            _close_loops(item)
+        elif item.operator == "loop_start":
+            inside, end = (*region.items[place + 1 : place + 3], None, None)[:2]
+            if not isinstance(inside, Region) or not isinstance(end, Node) or end.operator != "loop_end":
+                raise Unlooped
+            inside.loop = (item, end)
 
 
 def given_alike(root: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]) -> dict[str, set[Value]]:
@@ -133,6 +153,8 @@ def _dissolve(root: Region, wanted: set[Value], owners: Mapping[Value, str], kep
         }
         if not unequal:
             return
+        if any(region.loop is not None and region.path in unequal for region in root.regions):
+            raise Unlooped
         outer = {path for path in unequal if not any(path.startswith(f"{other}.") for other in unequal)}
         _splice(root, lambda region, outer=outer: region.path in outer)
 
@@ -162,7 +184,7 @@ def _splice(region: Region, gone: object) -> None:
     for item in region.items:
         if isinstance(item, Region):
             _splice(item, gone)
-            if gone(item):  # type: ignore[operator]
+            if item.loop is None and gone(item):  # type: ignore[operator]
                 found += item.items
                 continue
         found.append(item)
@@ -173,6 +195,8 @@ def interface(
     region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]
 ) -> tuple[list[Value], list[Value]]:
     """The values that a call reads from outside, weights included, and its results that others read; both in order."""
+    if region.loop is not None:
+        return _of_loop(region, *region.loop)
     inside = list(region.nodes)
     made = {value for node in inside for value in node.outputs}
     ids = {id(node) for node in inside}
@@ -184,6 +208,15 @@ def interface(
         if value in wanted or any(id(reader) not in ids for reader in readers.get(value, ()))
     ]
     return list(taken), given
+
+
+def _of_loop(region: Region, start: Node, end: Node) -> tuple[list[Value], list[Value]]:
+    """What a call at each place takes, slices and states first, and what it gives: its output and the states after."""
+    inside = list(region.nodes)
+    made = {value for node in inside for value in node.outputs}
+    taken = dict.fromkeys((*start.outputs, *(value for node in inside for value in node.reads if value not in made)))
+    output, states, *_ = end.operands
+    return list(taken), [output, *states]  # type: ignore[list-item, misc]
 
 
 def signature(region: Region, readers: Mapping[Value, list[Node]], wanted: set[Value]) -> str:
@@ -200,5 +233,5 @@ def signature(region: Region, readers: Mapping[Value, list[Node]], wanted: set[V
         lines.append((node.operator, tuple(map(number, node.operands)), sorted(node.attributes.items(), key=str)))
         for value in node.outputs:
             number(value)
-    given = [numbers[value] for value in interface(region, readers, wanted)[1]]
+    given = [number(value) for value in interface(region, readers, wanted)[1]]
     return repr((lines, given))

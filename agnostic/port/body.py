@@ -102,7 +102,7 @@ def _argument(body: Body, value: Value, blocks: Blocks, names: Mapping[Value, st
         return value.dtype.partition(":")[2]
     known = blocks.variables
     said = known.arguments.get(body.path, "") if len(body.inputs) == 1 else known.names.get(value, "")
-    letter = next(letter for letter in (*LETTERS, "x") if letter not in names.values() or letter == "x")
+    letter = next((letter for letter in LETTERS if letter not in names.values()), "x")
     return said if said and said not in names.values() else letter
 
 

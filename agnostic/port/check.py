@@ -94,7 +94,7 @@ def partners(draft: Draft, known: Sequence[str]) -> list[Partner]:
         # A layer returns the result of the last operator of its first call, nested layers included. Later calls
         # have other names.
         for name in node.calls or (node.module,):
-            last[name] = node.outputs[0] if len(node.outputs) == 1 else None
+            last[name] = node.outputs[0] if len(node.outputs) == 1 or node.operator == "loop_end" else None
     held: dict[Any, list[tuple[Any, tuple[int, ...]]]] = {}
     for value, (new, places) in draft.laid.places.items():
         held.setdefault(new, []).append((value, places))

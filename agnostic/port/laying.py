@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agnostic.port.laid import Laid, fresh, natural, size
 from agnostic.port.layout import LaidOut, LayoutState, Pinned, image_axis, whole
+from agnostic.port.loops import LOOPS, Carried
 from agnostic.port.products import PRODUCTS
 from agnostic.port.rules import RULES, default
 from agnostic.program.builder import Builder, NodeOrigin
@@ -18,17 +21,22 @@ def laid_out(program: Program, channels: int) -> LaidOut:
         channels: the axis of an image's channels in the target: -1 (last) or 1 (first).
     """
     pinned: frozenset[str] = frozenset()
+    carried: dict[Value, tuple[int, ...]] = {}
     while True:
         try:
-            return _laid_out(program, channels, pinned)
+            return _laid_out(program, channels, pinned, carried)
         except Pinned as found:
             pinned |= {str(found)}
+        except Carried as found:
+            carried |= found.orders
 
 
-def _laid_out(program: Program, channels: int, pinned: frozenset[str]) -> LaidOut:
-    rules = {**RULES, **PRODUCTS}
+def _laid_out(
+    program: Program, channels: int, pinned: frozenset[str], carried: Mapping[Value, tuple[int, ...]]
+) -> LaidOut:
+    rules = {**RULES, **PRODUCTS, **LOOPS}
     builder = Builder(_count=program.last_id)
-    state = LayoutState(builder, channels, Node("", (), {}, ()), readers_of(program.nodes), pinned)
+    state = LayoutState(builder, channels, Node("", (), {}, ()), readers_of(program.nodes), pinned, carried)
     inputs = {}
     for leaf in program.leaves:
         if leaf.role == "input":

@@ -111,6 +111,9 @@ class LayoutState:
         channels: the axis of an image's channels in the target: 1 or -1.
         node: the current node of the source.
         consumers: the nodes that read each value of the source.
+        carried: for states of loops, the axes of the source in the order in which they lie from place to place.
+        loops: those that are open, the outermost first.
+        in_order: values with their numbers in an order in which they were moved.
     """
 
     builder: Builder
@@ -118,14 +121,16 @@ class LayoutState:
     node: Node
     consumers: Mapping[Value, Sequence[Node]]
     pinned: frozenset[str] = frozenset()
+    carried: Mapping[Value, tuple[int, ...]] = field(default_factory=dict)
+    loops: list[Any] = field(default_factory=list)
     laid: dict[Value, Laid] = field(default_factory=dict)
     steps: dict[str, Rearrangement] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
     inserted: list[tuple[tuple[int, int], Node]] = field(default_factory=list)
     views: int = 0
     pending: dict[Value, Leaf] = field(default_factory=dict)
+    in_order: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
     _settled: dict[Value, tuple[Rearrangement, Value]] = field(default_factory=dict)
-    _realized: dict[tuple[Value, tuple[Axis, ...]], Value] = field(default_factory=dict)
 
     def of(self, value: Value) -> Laid:
         """The layout of a value of the source."""
@@ -153,12 +158,12 @@ class LayoutState:
         if x.order == order:
             return x.value
         key = (x.value, tuple(order))
-        if key not in self._realized:
+        if key not in self.in_order:
             before = len(self.moves)
-            self._realized[key] = self._there(x, order)
+            self.in_order[key] = self._there(x, order)
             if len(self.moves) > before:
-                self._remember(x, order, self._realized[key])
-        return self._realized[key]
+                self._remember(x, order, self.in_order[key])
+        return self.in_order[key]
 
     def leave(self, value: Value) -> None:
         """Give a view the axes of the source in the layer that took it, before another layer computes with it: where
@@ -258,9 +263,9 @@ class LayoutState:
             self._settled[x.value] = (step, value)
         value = self._settled[x.value][1]
         key = (value, order)
-        if key not in self._realized:
-            self._realized[key] = self._moved(value, x.order, order)
-        return self._realized[key]
+        if key not in self.in_order:
+            self.in_order[key] = self._moved(value, x.order, order)
+        return self.in_order[key]
 
     def emit(self, operands: Sequence[Any], attributes: Mapping[str, Any], operator: str | None = None) -> Any:
         """A node of the new program for the node of the source: other operands, other attributes.

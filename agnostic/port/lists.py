@@ -72,7 +72,7 @@ def _joined(body: Body) -> int | None:
     """The statement that concatenates all inputs of a block, if no other statement reads them."""
     listed = Listed(tuple(map(Ref, body.inputs)))
     readers = [n for n, s in enumerate(body.statements) if set(refs(s.code)) & set(body.inputs)]
-    if not body.path or len(readers) != 1 or set(body.inputs) & set(body.outputs):
+    if not body.path or body.repeats or len(readers) != 1 or set(body.inputs) & set(body.outputs):
         return None
     [place] = readers
     uses = Counter(refs(body.statements[place].code))

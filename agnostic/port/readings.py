@@ -8,7 +8,7 @@ from typing import Any
 
 from agnostic.contracts.program import PROGRAM
 from agnostic.contracts.weights import WEIGHTS
-from agnostic.errors import AgnosticError
+from agnostic.errors import AgnosticError, InvalidInput
 from agnostic.port.complexes import in_pairs, weights_in_pairs
 from agnostic.port.constants import outputs_computed, simple_constants
 from agnostic.port.folding import Folded, folded
@@ -17,8 +17,9 @@ from agnostic.port.precision import in_float32, narrowest
 from agnostic.port.sample import Shape, arrays, sampled
 from agnostic.port.sizes import Differ
 from agnostic.program import custom
+from agnostic.program.builder import NodeOrigin
 from agnostic.program.custom import CustomOperator
-from agnostic.program.nodes import Array, Program
+from agnostic.program.nodes import Array, Program, Value
 from agnostic.program.passes import folded as constants_folded
 from agnostic.program.passes import from_zeros, simplified, sized_constants, without_identities
 from agnostic.registry import Backend, Model
@@ -72,10 +73,16 @@ class Readings:
         return known
 
     def at(self, shapes: Shapes, tables: bool = False) -> Folded:
-        """The program that is written; ``tables`` as in :func:`agnostic.program.passes.folded`."""
+        """The program that is written; ``tables`` as in :func:`agnostic.program.passes.folded`.
+
+        Raises:
+            AgnosticError: as :meth:`raw`, or places are looked up that a table has not.
+        """
         key = (shapes, tables)
         if key not in self._folded:
-            self._folded[key] = self._written(simplified(self._plain(shapes), SIZED, tables))
+            program = simplified(self._plain(shapes), SIZED, tables)
+            _check_places(program)
+            self._folded[key] = self._written(program)
         return self._folded[key]
 
     def check_alike(self, all_shapes: Sequence[Shapes]) -> None:
@@ -100,3 +107,23 @@ class Readings:
     def _written(self, program: Program) -> Folded:
         found = folded(in_pairs(program), self.weights)
         return replace(found, program=simple_constants(outputs_computed(found.program)))
+
+
+def _check_places(program: Program) -> None:
+    """Refuse a program that looks up rows which a table has not, as by positions beyond the longest input.
+
+    Readers see shapes alone, and take any place.
+
+    Raises:
+        InvalidInput: says which row, and in which layer.
+    """
+    known = {leaf.value: leaf.array for leaf in program.leaves if leaf.array is not None}
+    for node in program.nodes:
+        if node.operator in ("embedding", "take"):
+            table, ids = node.operands[:2]
+            assert isinstance(table, Value)
+            rows = table.shape[node.attributes.get("axis", 0)]
+            places = known.get(ids) if isinstance(ids, Value) else None
+            if places is not None and places.size and not -rows <= places.min() <= places.max() < rows:
+                found = places.max() if places.max() >= rows else places.min()
+                raise InvalidInput(f"row {found} of a table of {rows} is looked up in {NodeOrigin.of(node)}")

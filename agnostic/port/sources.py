@@ -18,11 +18,13 @@ from agnostic.port.hierarchy import nested
 from agnostic.port.laying import laid_out
 from agnostic.port.layout import LaidOut, Rearrangement
 from agnostic.port.lists import joined_inputs
+from agnostic.port.loops import HELPER, Unlooped
 from agnostic.port.names import dotted
 from agnostic.port.padding import agreed
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program import custom
+from agnostic.program.loops import unrolled
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value
 
 
@@ -77,7 +79,7 @@ class Unported(InvalidInput):
 
 
 def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = False) -> Draft:
-    """Write the source of a program.
+    """Write the source of a program; a loop place by place where it cannot be written as one.
 
     Args:
         programs: of the same model, read at one or more input sizes; lengths that differ stay variable in the source.
@@ -88,6 +90,15 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
         Unported: operators cannot be written; the message says which and where.
         Differ: the programs differ in more than lengths.
     """
+    try:
+        if HELPER in dialect.helpers:
+            return _drafted(programs, dialect, stubs)
+    except Unlooped:
+        pass
+    return _drafted(list(map(unrolled, programs)), dialect, stubs)
+
+
+def _drafted(programs: Sequence[Program], dialect: Dialect, stubs: bool) -> Draft:
     programs = agreed(programs)
     sorted_ = [nested(program) for program in programs]
     laid = [laid_out(found.program, dialect.channels) for found in sorted_]
@@ -168,13 +179,18 @@ def _collect(body: Body, path: str, weights: dict[str, Any], layers: dict[str, V
         if member.body is not None:
             if len(member.body.outputs) == 1:
                 layers[inner] = member.body.outputs[0]
-            _collect(member.body, inner, weights, layers)
+            # What a layer in a loop gives is no value of the program.
+            _collect(member.body, inner, weights, {} if member.body.repeats else layers)
         elif member.leaf is not None:
             weights[inner] = (member.leaf, ())
         else:
             if member.output is not None:
                 layers[inner] = member.output
             weights |= {f"{inner}/{name}": (leaf, steps) for name, leaf, steps in member.weights}
+
+
+_SAID = re.compile(r'"""[^"]*"""|^ *# .*$|  # [^"\n]*$', re.MULTILINE)
+"""Docstrings and comments."""
 
 
 def called_in(helpers: Mapping[str, str], *texts: str) -> list[str]:
@@ -186,7 +202,7 @@ def called_in(helpers: Mapping[str, str], *texts: str) -> list[str]:
     """
     waiting, found = list(texts), set[str]()
     while waiting:
-        words = set(re.findall(r"(?<![.\w])\w+", waiting.pop()))
+        words = set(re.findall(r"(?<![.\w])\w+", _SAID.sub("", waiting.pop())))
         new = {name for name in helpers if name in words} - found
         found |= new
         waiting += [helpers[name] for name in new]

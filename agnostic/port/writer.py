@@ -11,13 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from agnostic.port.blocks import Region, given_alike, interface, regions
-from agnostic.port.code import Apply, Code, Dim, Name, Ref, identifier, refs, replaced
+from agnostic.port.code import Apply, Code, Dim, Listed, Name, Ref, identifier, refs, replaced
 from agnostic.port.dialect import Dialect, LayerNode, Unwritable
 from agnostic.port.functions import Functions
+from agnostic.port.loops import HELPER, Unlooped
 from agnostic.port.names import CONSTANT, beside, own
 from agnostic.port.sizes import Differ, Spelled, spelled, windows
 from agnostic.port.variables import Variables, variables
 from agnostic.program.nodes import Leaf, Node, Operand, Program, Value, readers_of
+from agnostic.program.operators.loops import LOOPED
 
 LENGTH = "length:"
 """The type of a value that is no array but a length, and what it is called."""
@@ -73,6 +75,7 @@ class Body:
         members: in the order of their first use.
         statements: in order.
         is_chain: whether it only calls its members one after the other.
+        repeats: whether a loop calls it.
     """
 
     path: str
@@ -82,6 +85,7 @@ class Body:
     members: list[Member] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     is_chain: bool = False
+    repeats: bool = False
 
     @property
     def bodies(self) -> Iterator[Body]:
@@ -225,14 +229,14 @@ class Blocks:
         if region.path in self._bodies:
             return self._bodies[region.path]
         inputs, outputs = self._interface(region)
-        body = Body(region.path, region.kind, inputs, outputs)
+        body = Body(region.path, region.kind, inputs, outputs, repeats=region.loop is not None)
         self._bodies[region.path] = body
         for item in region.items:
             if isinstance(item, Region):
                 self._call(body, item)
-            else:
+            elif item.operator not in LOOPED:
                 self._node(body, item)
-        body.is_chain = bool(region.path) and self._is_chain(body)
+        body.is_chain = bool(region.path) and not body.repeats and self._is_chain(body)
         return body
 
     def _interface(self, region: Region) -> tuple[list[Value], list[Value]]:
@@ -265,9 +269,27 @@ class Blocks:
             (value.dtype.removeprefix(LENGTH), self._length(body, dim, near, value.dtype, region.path))
             for dim, value in self.lengths[region.path].values()
         )
-        body.statements.append(
-            Statement(tuple(outputs), Apply(Name(f"self.{known[region.path].name}"), args, keywords))
-        )
+        member = Name(f"self.{known[region.path].name}")
+        if region.loop is not None:
+            body.statements.append(self._looped(body, member, region.loop, args, keywords))
+        else:
+            body.statements.append(Statement(tuple(outputs), Apply(member, args, keywords)))
+
+    def _looped(
+        self, body: Body, step: Code, loop: tuple[Node, Node], args: Sequence[Code], lengths: Sequence[Any]
+    ) -> Statement:
+        """The call of a block for each place of an axis."""
+        start, end = loop
+        if lengths:
+            raise Unlooped
+        sequences, states = (Listed(tuple(self._operand(body, v) for v in part)) for part in start.operands)  # type: ignore[union-attr, arg-type]
+        given = {**start.attributes, **end.attributes}
+        mask = [("mask", self._operands(body, operand)) for operand in end.operands[2:]]
+        keywords: list[tuple[str, Code]] = [("fixed", Listed(tuple(args[len(start.outputs) :]))), *mask]
+        keywords += [("hidden", given.get("hidden", "zeros")), ("axes", given["axes"]), ("axis", given["axis"])]
+        default = {"fixed": Listed(()), "hidden": "zeros", "axes": (1,), "axis": 1}
+        written = tuple((name, code) for name, code in keywords if name not in default or code != default[name])
+        return Statement(end.outputs, Apply(Name(HELPER), (step, sequences, states), written))
 
     def _node(self, body: Body, node: Node) -> None:
         operands = [self._operands(body, operand) for operand in node.operands]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from agnostic.errors import InvalidInput, nearest
+from agnostic.program.loops import unrolled
 from agnostic.program.nodes import Array, Node, Program, Value
 from agnostic.program.vocabulary import evaluate
 
@@ -30,6 +31,7 @@ def run(
     Raises:
         InvalidInput: an input or a weight is missing or has another shape than the program's.
     """
+    program = unrolled(program)
     wanted = {value for _, value in program.outputs}
     found = {value: leaf for value, leaf in leaves(program, inputs, weights, dtype).items() if value in wanted}
     for node, arrays in walk(program, inputs, weights, dtype):
@@ -44,7 +46,7 @@ def walk(
     dtype: type = np.float64,
     given_values: Mapping[Value, Array] = MappingProxyType({}),
 ) -> Iterator[tuple[Node, tuple[Array, ...]]]:
-    """Yield each node with its outputs, in order; arrays that no later node reads are freed.
+    """Yield each node with its outputs, in order, those of a loop for each place; arrays no longer read are freed.
 
     Args:
         program, inputs, weights, dtype: as for :func:`run`.
@@ -53,7 +55,7 @@ def walk(
     Raises:
         InvalidInput: as :func:`run`.
     """
-    arrays = leaves(program, inputs, weights, dtype)
+    arrays, program = leaves(program, inputs, weights, dtype), unrolled(program)
     uses = Counter(value for node in program.nodes for value in node.reads)
     for node in program.nodes:
         # Overflow is the model's result, not an error of this function.

@@ -169,7 +169,14 @@ class Program:
         """Floating-point operations of one run; a multiplication and an addition are two."""
         from agnostic.program.vocabulary import flops
 
-        return sum(flops(node) for node in self.nodes)
+        total, times = 0, [1]
+        for node in reversed(self.nodes):
+            if node.operator == "loop_end":
+                times.append(times[-1] * node.attributes["length"])
+            total += times[-1] * flops(node)
+            if node.operator == "loop_start":
+                times.pop()
+        return total
 
 
 def values_in(operand: Operand) -> Iterator[Value]:

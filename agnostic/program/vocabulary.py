@@ -21,7 +21,7 @@ from agnostic.text import counted
 Shape = tuple[int, ...]
 FAMILIES = (
     "products", "convolutions", "normalizations", "activations", "pooling", "shapes", "reductions", "elementwise",
-    "indexing", "attention", "recurrent", "resampling", "constants", "complexes", "matrices", "custom",
+    "indexing", "attention", "recurrent", "loops", "resampling", "constants", "complexes", "matrices", "custom",
 )  # fmt: skip
 
 
@@ -179,7 +179,9 @@ def evaluate(node: Node, arrays: Callable[[Value], Array]) -> tuple[Array, ...]:
 
 
 def is_computable(node: Node) -> bool:
-    """Whether a node has a reference; custom operators do only if the user gave one."""
+    """Whether a node has a reference: not the ends of a loop; custom operators only if the user gave one."""
+    if node.operator in ("loop_start", "loop_end"):
+        return False
     if node.operator != "custom":
         return True
     meaning = node.attributes.get("meaning")

@@ -17,6 +17,7 @@ from agnostic.errors import InvalidInput
 from agnostic.models.attached import card_of
 from agnostic.models.forms import Input
 from agnostic.models.inputs import Size, inputs_of
+from agnostic.program.loops import unrolled
 from agnostic.program.nodes import Array, Program, Value, substituted
 from agnostic.program.passes import simplified, without_identities
 from agnostic.registry import Backend, Model
@@ -74,7 +75,7 @@ def read(backend: Backend, model: Model, inputs: Inputs, name: str) -> ModelRead
 
 def _read(backend: Backend, model: Model, arrays: Mapping[str, Array], inputs: Inputs, name: str) -> ModelReading:
     try:
-        found = _with_weights(backend[PROGRAM].program(model, native(inputs)), arrays)
+        found = _with_weights(unrolled(backend[PROGRAM].program(model, native(inputs))), arrays)
         return ModelReading(name, backend.name, arrays, simplified(found))
     except InvalidInput as error:
         return ModelReading(name, backend.name, arrays, None, str(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,11 @@ class Recorder(Protocol):
 
     @property
     def builder(self) -> Builder: ...
+    @property
+    def loops(self) -> bool: ...
+    @property
+    def depth(self) -> int: ...
+    def attempt(self) -> AbstractContextManager[None]: ...
     def value(self, x: Any) -> Any: ...
     def symbolic(self, result: Any) -> Any: ...
     def emit(self, operator: str, *operands: Any, **attributes: Any) -> Any: ...
@@ -113,10 +119,10 @@ READERS: dict[str, Reader] = {}
 
 OWN_SHAPES = {
     "Conv", "DepthwiseConv", "BatchNorm", "Digitize", "AdaptiveAveragePool", "AdaptiveMaxPool", "DotProductAttention",
-    "Real", "Imag", "Angle", "Polar",
+    "Real", "Imag", "Angle", "Polar", "Einsum",
 }  # fmt: skip
 """Operations for which Keras tells no shape, or a wrong one: of groups, without a scale, of wider
-values, or of complex numbers."""
+values, of complex numbers, or of axes with capital letters."""
 reads = filling(READERS)
 """Make a function the reader of operations, by the names of their classes."""
 
@@ -196,8 +202,11 @@ def _outer(c: Call) -> Value:
 
 @reads("Einsum")
 def _einsum(c: Call) -> Value:
-    operands = tuple(c.real(*c["operands"]))
-    return c.emit("einsum", operands, equation=explicit(c.op.subscripts, [len(x.shape) for x in operands]))
+    dtypes = {x.dtype for x in c["operands"]}
+    dtype = dtypes.pop() if len(dtypes) == 1 else keras.backend.result_type(*dtypes)
+    operands = tuple(x if x.dtype == dtype else c.emit("cast", x, dtype=dtype) for x in c["operands"])
+    equation = explicit(c.op.subscripts, [len(x.shape) for x in operands])
+    return c.emit("einsum", operands, dtype=dtype, equation=equation)
 
 
 # Convolutions ---------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Pr
         InvalidInput: the model branches on values, or leaves Keras outside of a layer of its own; says in which layer,
             and on which line where that is known.
     """
-    return read(model, inputs, opaque)[1]
+    return read(model, inputs, opaque, loops=True)[1]
 
 
 def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
@@ -78,10 +78,12 @@ def arrays_of(found: Program, model: keras.Layer, inputs: Any) -> dict[Value, Ar
     return leaves(found, dict(zip((leaf.name for leaf in found.of_role("input")), given, strict=True)), weights)
 
 
-def read(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> tuple[Recorder, Program]:
-    """The program, and what wrote it down."""
+def read(
+    model: keras.Layer, inputs: Any, opaque: Collection[str] = (), *, loops: bool = False
+) -> tuple[Recorder, Program]:
+    """The program, and what wrote it down; ``loops`` as in :class:`Recorder`."""
     check_built(model)
-    recorder, inputs = Recorder(model, opaque), _native(model, inputs)
+    recorder, inputs = Recorder(model, opaque, loops), _native(model, inputs)
     given, named = recorder.inputs(inputs)
     keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
     with recorder.recording(), _any_size(model, inputs):
@@ -132,6 +134,7 @@ class Recorder:
     Attributes:
         model: that is read.
         opaque: names of operations and layers that are not followed into.
+        loops: whether a recurrent cell is written once, in a loop, and not for each time.
         builder: holds what was written.
         failed: where an error was raised; None if there was none.
         customs: calls of what has no translation.
@@ -140,6 +143,7 @@ class Recorder:
 
     model: keras.Layer
     opaque: Collection[str] = ()
+    loops: bool = False
     builder: Builder = field(default_factory=Builder)
     failed: NodeOrigin | None = None
     customs: list[custom.CustomCall] = field(default_factory=list)
@@ -256,6 +260,23 @@ class Recorder:
         finally:
             self._open.pop()
             self._calls.pop()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Inside, what was written down is taken back where Unloopable is raised, which ends the block."""
+        parts: tuple[list[Any], ...] = (self.builder.nodes, self.builder.leaves, self.customs, self.layers)
+        counts, called = list(map(len, parts)), dict(self._counts)
+        try:
+            yield
+        except recurrence.Unloopable:
+            for part, count in zip(parts, counts, strict=True):
+                del part[count:]
+            self._counts = called
+
+    @property
+    def depth(self) -> int:
+        """The number of layers that run now, the model among them."""
+        return len(self._calls)
 
     # What happens -------------------------------------------------------------------------------------------------
     def _layer(self, original: Callable[..., Any], layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Recurrent layers of Keras in a program: one operator a layer where there is one, else their cell time by time."""
+"""Recurrent layers of Keras in a program: one operator a layer where there is one, else a loop over their cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 from keras import tree
 from keras.src import activations, backend, ops
 from keras.src.layers.rnn import gru, lstm, rnn
@@ -14,6 +14,10 @@ from agnostic.patching import Replacement
 from agnostic.program.nodes import Value
 from agnostic_keras import engines
 from agnostic_keras.operations import Recorder
+
+
+class Unloopable(Exception):
+    """A cell cannot be written once for all times."""
 
 
 def patches(recorder: Recorder) -> list[tuple[Any, str, Replacement]]:
@@ -30,7 +34,7 @@ def patches(recorder: Recorder) -> list[tuple[Any, str, Replacement]]:
     return [
         *((cls, "inner_loop", inner) for cls in (lstm.LSTM, gru.GRU, rnn.RNN)),
         *((backend, name, _not_here) for name in fused if hasattr(backend, name)),
-        (backend, "rnn", _unrolled),
+        (backend, "rnn", functools.partial(_repeated, recorder)),
     ]
 
 
@@ -117,41 +121,96 @@ def _weights(recorder: Recorder, cell: Any, kind: str) -> list[Value | None]:
     return [*matrices, *(gates(recorder.emit("select", bias, axis=0, index=i)) for i in (0, 1))]
 
 
-def _unrolled(
-    original: Callable[..., Any], step: Callable[..., Any], inputs: Any, initial_states: Any,
+def _repeated(
+    recorder: Recorder, original: Callable[..., Any], step: Callable[..., Any], inputs: Any, initial_states: Any,
     go_backwards: bool = False, mask: Any = None, constants: Any = None, unroll: bool = False, input_length: Any = None,
     time_major: bool = False, zero_output_for_mask: bool = False, return_all_outputs: bool = True,
 ) -> Any:  # fmt: skip
-    """``keras.backend.rnn`` on symbolic tensors: the step once for each time. Source: Keras 3, ``backend.jax.rnn``."""
-    axis = 0 if time_major else 1
+    """``keras.backend.rnn`` on symbolic tensors: (last output, outputs, states).
+
+    Source: Keras 3, ``backend.jax.rnn``.
+    """
+    axis, states = 0 if time_major else 1, list(initial_states)
+    if go_backwards:
+        inputs = tree.map_structure(lambda x: ops.flip(x, axis), inputs)
+        mask = None if mask is None else ops.flip(mask, axis)
+    keeps_state = engines.current().UNSEEN_GIVES_STATE and not unroll and not zero_output_for_mask
+    hidden: str | int = "zeros" if zero_output_for_mask else "last"
+    if keeps_state:
+        # By Keras' convention the first state is the last output, and of stacked cells that of the last cell.
+        hidden = sum(len(tree.flatten(state)) for state in states[:-1]) if tree.is_nested(states[0]) else 0
+    seen = None if mask is None else ops.cast(mask if time_major else ops.swapaxes(mask, 0, 1), "bool")
+    constants = tuple(constants or ())
     length = tree.flatten(inputs)[0].shape[axis]
+    every: Any = None
+    if recorder.loops and length > 1:
+        with recorder.attempt():
+            every, states = _looped(recorder, step, inputs, states, constants, axis, seen, hidden)
+    if every is None:
+        outputs, states = _unrolled(step, inputs, states, constants, axis, seen, hidden)
+        every = ops.stack(outputs, axis=axis)
+    last = every[-1] if time_major else every[:, -1]
+    return last, every if return_all_outputs else ops.expand_dims(last, axis), states
 
-    def at(x: Any, time: int) -> Any:
-        return x[time] if time_major else x[:, time]
 
-    states = list(initial_states)
+def _looped(
+    recorder: Recorder, step: Callable[..., Any], inputs: Any, states: Any, constants: Any, axis: int, mask: Any,
+    hidden: str | int,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(outputs, states) of a loop, in which the cell stands once.
+
+    Raises:
+        Unloopable: what the cell gives is not as what it is given, or is no call of a layer.
+    """
+    given, before = tree.flatten(inputs), tree.flatten(states)
+    values = [recorder.value(x) for x in (*given, *before)]
+    if not all(isinstance(value, Value) for value in values):
+        raise Unloopable
+    sequences, first = tuple(values[: len(given)]), tuple(values[len(given) :])
+    begun = recorder.emit("loop_start", sequences, first, axes=(axis,) * len(given))
+    begun = [recorder.builder.retype(new, old.dtype) for new, old in zip(begun, values, strict=True)]
+    count = len(recorder.builder.nodes)
+    symbols = [recorder.symbolic(value) for value in begun]
+    now = tree.pack_sequence_as(inputs, symbols[: len(given)])
+    output, new = step(now, (*tree.pack_sequence_as(states, symbols[len(given) :]), *constants))
+    result, after = recorder.value(output), [recorder.value(x) for x in tree.flatten(list(new))]
+    calls = {node.calls[: recorder.depth + 1] for node in recorder.builder.nodes[count:]}
+    if len(calls) != 1 or len(calls.pop()) <= recorder.depth or not _is_alike(recorder, [result, *after], first, count):
+        raise Unloopable
+    seen = [] if mask is None else [recorder.value(mask)]
+    length = sequences[0].shape[axis]
+    ended = recorder.emit("loop_end", result, tuple(after), *seen, axis=axis, length=length, hidden=hidden)
+    ended = [recorder.builder.retype(new, old.dtype) for new, old in zip(ended, (result, *after), strict=True)]
+    every, *last = (recorder.symbolic(value) for value in ended)
+    return every, list(tree.pack_sequence_as(states, last))
+
+
+def _is_alike(recorder: Recorder, results: Sequence[Any], states: Sequence[Value], count: int) -> bool:
+    """Whether all results are a loop's own, and states like those that it began with."""
+    nodes = recorder.builder.nodes[count - 1 :]
+    inside = {value for node in nodes for value in node.outputs}
+    own = all(isinstance(x, Value) and x in inside for x in results)
+    kinds = [[(x.shape, x.dtype) for x in found] for found in (results[1:], states)] if own else [0, 1]
+    return own and kinds[0] == kinds[1] and all(node.operator != "custom" for node in nodes)
+
+
+def _unrolled(
+    step: Callable[..., Any], inputs: Any, states: Any, constants: Any, axis: int, mask: Any, hidden: str | int
+) -> tuple[list[Any], Any]:
+    """(output of each time, states): the step once for each time."""
     outputs: list[Any] = []
-    for time in reversed(range(length)) if go_backwards else range(length):
-        current = tree.map_structure(lambda x, time=time: at(x, time), inputs)
-        output, new = step(current, (*states, *(constants or ())))
+    for time in range(tree.flatten(inputs)[0].shape[axis]):
+        current = tree.map_structure(lambda x, time=time: x[:, time] if axis else x[time], inputs)
+        output, new = step(current, (*states, *constants))
         new = list(new)
         if mask is not None:
-            there = ops.cast(at(mask, time), "bool")
-            if engines.current().UNSEEN_GIVES_STATE and not unroll and not zero_output_for_mask:
-                before = _last_output(states)
-            else:
-                before = ops.zeros_like(output) if zero_output_for_mask or not outputs else outputs[-1]
-            output = _chosen(there, output, before)
-            new = tree.map_structure(lambda n, s, there=there: _chosen(there, n, s), new, states)
+            before = tree.flatten(states)[hidden] if isinstance(hidden, int) else ops.zeros_like(output)
+            before = outputs[-1] if hidden == "last" and outputs else before
+            output = _chosen(mask[time], output, before)
+            new = tree.map_structure(lambda n, s, there=mask[time]: _chosen(there, n, s), new, states)
         states = new
         outputs.append(output)
-    every = ops.stack(outputs, axis=axis) if return_all_outputs else ops.expand_dims(outputs[-1], axis)
-    return outputs[-1], every, states
-
-
-def _last_output(states: list[Any]) -> Any:
-    """By Keras' convention the first state is the last output, and of stacked cells that of the last cell."""
-    return states[-1][0] if keras.tree.is_nested(states[0]) else states[0]
+    return outputs, states
 
 
 def _chosen(mask: Any, new: Any, old: Any) -> Any:

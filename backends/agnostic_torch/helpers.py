@@ -120,6 +120,21 @@ def steps(step, x, states, mask=None, zeros=True, reverse=False):
         states = new if mask is None else [torch.where(seen, *pair) for pair in zip(new, states)]
     return torch.stack(outputs[::-1] if reverse else outputs), *states
 ''',
+    "over_time": '''
+def over_time(step, sequences, states, fixed=(), mask=None, hidden="zeros", axes=(1,), axis=1):
+    """All outputs of a step for each time, and the last states; where the mask hides a time, states stay."""
+    outputs = []
+    for t, now in enumerate(zip(*(x.unbind(n) for x, n in zip(sequences, axes)))):
+        output, *new = step(*now, *states, *fixed)
+        if mask is not None:
+            before = torch.zeros_like(output) if hidden == "zeros" or not outputs else outputs[-1]
+            before = states[hidden] if isinstance(hidden, int) else before
+            pairs = [(output, before), *zip(new, states)]
+            output, *new = (torch.where(mask[t].reshape(-1, *[1] * (x.ndim - 1)), x, y) for x, y in pairs)
+        states = new
+        outputs.append(output)
+    return torch.stack(outputs, axis), *states
+''',
     "gru": '''
 def gru(
     x, h, kernel, recurrent, bias=None, recurrent_bias=None, mask=None, reset_after=True, zeros=True, reverse=False,

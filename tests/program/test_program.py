@@ -11,6 +11,7 @@ import pytest
 import agnostic as ag
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.evaluate import run
+from agnostic.program.loops import unrolled
 from agnostic.program.nodes import Program
 from agnostic.program.passes import simplified
 from agnostic.program.text import data
@@ -131,3 +132,29 @@ def test_each_operator_says_its_formula_attributes_shape_and_cost() -> None:
         assert callable(entry.shape)
         assert callable(entry.flops)
     assert not lacking
+
+
+def test_a_loop_runs_its_nodes_for_each_place_and_is_written_out() -> None:
+    builder = Builder()
+    x, start = builder.leaf("x", "input", (2, 3, 4), "float32"), builder.leaf("start", "input", (2, 4), "float32")
+    seen = builder.leaf("seen", "input", (3, 2), "bool")
+    now, state = builder.emit("loop_start", (x,), (start,), axes=(1,))
+    total = builder.emit("add", builder.emit("multiply", state, 0.5), now)
+    doubled = builder.emit("multiply", total, 2.0)
+    outputs, last = builder.emit("loop_end", doubled, (total,), seen, axis=1, length=3, hidden="last")
+    program = builder.program("Sums", "none", {"outputs": outputs, "last": last})
+    arrays = np.random.default_rng(0).standard_normal((2, 4, 4))
+    given = {"x": arrays[:, :3], "start": arrays[:, 3], "seen": np.array([[False, True], [True, False], [True, True]])}
+    found = run(program, given, {})
+    state, output, right = given["start"], np.zeros((2, 4)), []
+    for t in range(3):
+        new, there = state * 0.5 + given["x"][:, t], given["seen"][t][:, None]
+        state, output = np.where(there, new, state), np.where(there, 2 * new, output)
+        right.append(output)
+    np.testing.assert_array_equal(found["outputs"], np.stack(right, 1))
+    np.testing.assert_array_equal(found["last"], state)
+    assert program.flops == 3 * 3 * 8
+    assert {node.operator for node in unrolled(program).nodes} >= {"select", "where", "stack"}
+    assert simplified(program).nodes == program.nodes
+    with pytest.raises(ag.InvalidInput, match="unrolled"):
+        get("loop_start").evaluate((), (), axes=())

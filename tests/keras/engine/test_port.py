@@ -33,6 +33,12 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
 
 
+def torch_tensor(x: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(x)
+
+
 def shaken(model: keras.Model) -> keras.Model:
     generator = np.random.default_rng(0)
     for weight in model.weights:
@@ -423,15 +429,23 @@ class Gated(kl.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def test_cells_are_blocks_that_are_called_at_each_time() -> None:
-    x = keras.Input((3, 4))
-    y = kl.RNN([Gated(3, name="own"), kl.LSTMCell(2), kl.GRUCell(2)], return_sequences=True, name="cells")(x)
-    z = kl.ConvLSTM2D(2, 3, padding="same", name="images")(kl.Reshape((3, 2, 2, 1))(x))
-    ported = ag.port(shaken(keras.Model(x, [y, z])), "torch", numbers(2, 3, 4))
+def test_cells_are_blocks_that_a_loop_calls_at_each_time() -> None:
+    """With a mask and without, from the last place to the first, of images, and beside a layer that is called alone."""
+    x = keras.Input((None, 4))
+    seen = kl.Masking()(x)
+    every: dict[str, Any] = {"return_sequences": True}
+    y = kl.RNN([Gated(3, name="own"), kl.LSTMCell(2), kl.GRUCell(2)], **every, name="cells")(x)
+    z = kl.RNN(Gated(2), zero_output_for_mask=True, **every)(seen)
+    u = kl.Bidirectional(kl.RNN(Gated(2), **every), merge_mode="sum")(seen)
+    v = kl.ConvLSTM2D(2, 3, padding="same", go_backwards=True, name="images")(kl.Reshape((-1, 2, 2, 1))(x))
+    given = numbers(2, 3, 4)
+    given[0, 0] = given[1, 2] = 0
+    ported = ag.port(shaken(keras.Model(x, [y, z, u, v])), "torch", given)
     assert ported.report.is_same, str(ported.report)
+    assert ported.report.free == "batch and length"
     # Keras counts the layers of a class whose user gives no name, over all models of the process.
-    assert len(re.findall(r"= self\.stacked_rnn_cells\w*\(", ported.source)) == 3
-    assert len(re.findall(r"self\.conv_lstm_cell\w*\(", ported.source)) == 6  # of the inputs, and of the state
+    assert len(re.findall(r"over_time\(self\.\w+, \[", ported.source)) == 5
+    assert not re.search(r"= self\.(stacked_rnn|gated|conv_lstm)_cell\w*\(", ported.source)
 
 
 def test_a_dict_keeps_its_order_and_integers_become_real_in_products() -> None:
@@ -448,6 +462,32 @@ def test_layers_that_prepare_images_are_no_training() -> None:
     x = keras.Input((8, 8, 3))
     y = kl.Conv2D(2, 3, name="conv")(kl.Resizing(6, 5)(kl.RandomFlip()(kl.RandomCrop(7, 7)(x))))
     assert ag.port(shaken(keras.Model(x, y)), "torch", numbers(2, 8, 8, 3)).report.is_same
+
+
+class Looked(kl.Layer):
+    """Rows of a table by their places, and a product over axes with capital letters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.table = kl.Embedding(8, 4, name="table")
+
+    def call(self, x: Any) -> Any:
+        y = x + self.table(ops.arange(ops.shape(x)[1]))
+        return ops.einsum("btc,bTc->btT", y, y)
+
+
+def test_a_length_beyond_a_table_of_positions_is_not_free() -> None:
+    x = keras.Input((None, 4))
+    model, given = shaken(keras.Model(x, Looked(name="looked")(x))), numbers(2, 7, 4)
+    ported = ag.port(model, "torch", given, check=False)
+    assert ported.report.free == "batch and length up to 7"
+    assert any("row 9 of a table of 8 is looked up in layer 'looked" in note for note in ported.report.notes)
+    [table] = ported.arrays.values()
+    y = given + table[:7]
+    # Sums of 4 products.
+    right = np.einsum("btc,bTc->btT", y, y)
+    found = ported.model(torch_tensor(given))
+    np.testing.assert_allclose(found.detach().numpy(), right, rtol=0, atol=8 * 4 * 2.0**-24 * np.abs(right).max())
 
 
 class Scored(kl.Layer):
