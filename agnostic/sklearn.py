@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.checks import one_of
+from agnostic.checks import one_of, whole_number
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.inputs import INPUTS
 from agnostic.errors import InvalidInput, MissingDependency, UnknownName
@@ -96,6 +96,7 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             UnknownName: there is no such layer.
         """
         one_of("reduce", self.reduce, _REDUCE, UnknownName)
+        whole_number("batch_size", self.batch_size, 1)
         samples = self._checked(X, first=True)
         self.model_ = load(self.model) if isinstance(self.model, str) else self.model
         backend = model_backend(self.model_)
@@ -153,8 +154,8 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _checked(self, X: Any, first: bool) -> Array:
         """The samples as an array of numbers."""
-        if isinstance(X, np.ndarray) and X.ndim > 2:
-            found: Array = check_array(X, dtype="numeric", ensure_2d=False, allow_nd=True)
+        if _axes(X) > 2:
+            found: Array = check_array(np.asarray(X), dtype="numeric", ensure_2d=False, allow_nd=True)
             if not first and found.shape[1:] != self._sample_shape:
                 raise InvalidInput(
                     f"samples have the shape {found.shape[1:]}, and {self._sample_shape} those that fit saw"
@@ -188,6 +189,13 @@ class Taps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             x = _reduced(backend, x, tap, self.reduce)
         found = numpy(x)
         return np.asarray(found, np.float32).reshape(len(found), -1)
+
+
+def _axes(X: Any) -> int:
+    """The number of axes of samples: an array's own, or of a list of images one more than those of the first."""
+    if isinstance(X, list | tuple) and X:
+        return 1 + int(getattr(X[0], "ndim", 0))
+    return int(getattr(X, "ndim", 0))
 
 
 def _reduced(backend: Backend, x: Any, tap: Layer, reduce: str) -> Any:

@@ -52,6 +52,8 @@ def test_features_are_what_the_layer_returns() -> None:
     ):
         taps = ag.sklearn.Taps(model, "0", reduce=reduce, batch_size=4)
         np.testing.assert_allclose(taps.fit_transform(IMAGES), expected, rtol=1e-5, atol=1e-6)
+    for given in (list(IMAGES), torch.from_numpy(IMAGES)):
+        np.testing.assert_array_equal(taps.transform(given), taps.transform(IMAGES))
     rows = IMAGES.reshape(9, -1)
     taps = ag.sklearn.Taps(model, "0", shape=(8, 8, 3)).fit(rows)
     np.testing.assert_allclose(taps.transform(rows), outputs.mean((2, 3)), rtol=1e-5, atol=1e-6)
@@ -89,6 +91,7 @@ def test_a_pipeline_with_a_search() -> None:
     [
         ({"layer": "9"}, "no layer '9'"),
         ({"layer": "0", "reduce": "maen"}, "did you mean 'mean'"),
+        ({"layer": "0", "batch_size": 0}, "batch_size must be an integer of 1 or more"),
         ({"layer": "0", "shape": (4, 4)}, r"rows of 192 numbers are no images of the shape \(4, 4\)"),
     ],
 )

@@ -119,6 +119,8 @@ def preparation(
         InvalidInput: the model does not take the sample, or it is not clear whether it is prepared.
     """
     value = first.value
+    if not value.ndim:
+        raise InvalidInput(f"a sample is one number, {value}, and an image (H, W, C) or another array is expected")
     if prepared is None:
         if first.native and value.dtype.kind != "f" and value.ndim == 3:
             raise InvalidInput(

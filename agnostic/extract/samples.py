@@ -101,6 +101,10 @@ def _recognized(given: Any, field: str | None) -> SampleSource:
         return (
             _tars(paths) if all(x.suffix == ".tar" for x in paths) else _files(None, list(map(os.fspath, paths)), None)
         )
+    if isinstance(given, Mapping):
+        raise InvalidInput(
+            f"a dict of {', '.join(map(str, given))} is no data set: give one of them, or (images, labels)"
+        )
     if hasattr(given, "sample_into") and hasattr(given, "files"):  # agnostic.data.ImageFolder
         return _image_folder(given)
     if hasattr(given, "as_numpy_iterator"):

@@ -196,6 +196,8 @@ def _opened(given: Given) -> ActivationStore | dict[str, Array]:
         return given
     if isinstance(given, Mapping):
         found = {str(name): np.asarray(x) for name, x in given.items()}
+        if not found:
+            raise InvalidInput("there is no array to compare: give names with arrays of a row for each sample")
         wrong = [f"{name!r}: {x.dtype}" for name, x in found.items() if x.dtype.kind not in "buif"]
         if wrong:
             raise InvalidInput(f"arrays to compare have real numbers, not {', '.join(wrong)}")

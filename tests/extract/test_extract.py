@@ -630,6 +630,8 @@ def test_an_output_without_numbers_cannot_be_stored(index: int, tmp_path: Path) 
         ({"batch_size": 4, "shard": 6}, "shard is a multiple of batch_size=4, not 6"),
         ({"dataset": np.zeros((0, 8, 8, 3))}, "the data set is empty"),
         ({"dataset": 3}, "3 is no data set"),
+        ({"dataset": {"image": IMAGES, "label": 1}}, "a dict of image, label is no data set"),
+        ({"dataset": {1, 2}}, "a sample is one number, 1, and an image"),
         ({"dataset": iter([1])}, "can be read once only"),
         ({"dataset": IMAGES * 2.0}, r"in \[0, 1\]"),
     ],

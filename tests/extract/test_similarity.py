@@ -149,6 +149,8 @@ def test_what_cannot_be_compared_is_a_sentence() -> None:
     for measure in ("cka", "svcca"):
         with pytest.raises(ag.InvalidInput, match="layer 'x' has numbers that are not finite, first for sample 7"):
             ag.similar({"x": broken}, measure=measure)
+    with pytest.raises(ag.InvalidInput, match="there is no array to compare"):
+        ag.similar({})
     with pytest.raises(ag.InvalidInput, match="arrays to compare have real numbers, not 'x': <U1"):
         ag.similar({"x": np.full((9, 3), "x")})
 
