@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agnostic.compare.lowering import is_hiding
 from agnostic.compare.orders import without_orders
 from agnostic.compare.packed import with_parts
 from agnostic.program.builder import Builder, NodeOrigin
@@ -115,7 +116,22 @@ def _adaptive(node: Node, builder: Builder) -> bool:
     channels = node.attributes.get("channel_axis", 1) % len(x.shape)
     axes = tuple(axis for axis in range(1, len(x.shape)) if axis != channels)
     function = "mean" if node.operator == "adaptive_average_pool" else "max"
-    builder.emit("reduce", x, function=function, axes=axes, keep=True)
+    whole = builder.emit("reduce", x, function=function, axes=axes)
+    builder.emit("reshape", whole, shape=node.outputs[0].shape)
+    return True
+
+
+@forms("reduce")
+def _reduced(node: Node, builder: Builder) -> bool:
+    """The axes in order, and gone; those of length 1 in their place are a shape."""
+    x, axes = node.operands[0], node.attributes.get("axes")
+    if not isinstance(x, Value) or axes is None:
+        return False
+    axes = tuple(sorted(axis % len(x.shape) for axis in axes))
+    whole = builder.emit("reduce", x, **{**node.attributes, "axes": axes, "keep": False})
+    builder.nodes[-1] = replace(builder.nodes[-1], outputs=(builder.retype(whole, node.outputs[0].dtype),))
+    if node.attributes.get("keep"):
+        builder.emit("reshape", builder.nodes[-1].outputs[0], shape=node.outputs[0].shape)
     return True
 
 
@@ -276,6 +292,45 @@ def _subtract(node: Node, builder: Builder) -> bool:
     return True
 
 
+@forms("add")
+def _masked(node: Node, builder: Builder) -> bool:
+    """Scores plus an array that is 0 where a mask says so, and lower than all scores elsewhere: scores by that mask."""
+    for scores, added in (node.operands, node.operands[::-1]):
+        giver = builder.giver(added) if isinstance(added, Value) else None
+        if giver is None or giver.operator != "where" or not isinstance(scores, Value):
+            continue
+        mask, *numbers = giver.operands
+        values = [_number_of(builder, x) for x in numbers]
+        if (
+            scores.shape == node.outputs[0].shape
+            and 0 in values
+            and any(x is not None and is_hiding(x) for x in values)
+        ):
+            parts = (scores if x == 0 else x for x in values)
+            builder.emit("where", mask, *parts, dtype=node.outputs[0].dtype)
+            return True
+    return False
+
+
+@forms("where")
+def _where(node: Node, builder: Builder) -> bool:
+    """By a mask that is not the opposite of another one."""
+    mask, one, two = node.operands
+    giver = builder.giver(mask) if isinstance(mask, Value) else None
+    if giver is None or giver.attributes.get("function") != "not":
+        return False
+    builder.emit("where", giver.operands[0], two, one, dtype=node.outputs[0].dtype)
+    return True
+
+
+def _number_of(builder: Builder, x: Any) -> float | None:
+    """An operand that is one number, perhaps as an array."""
+    giver = builder.giver(x) if isinstance(x, Value) else None
+    if giver is not None and giver.operator == "full":
+        x = giver.operands[0]
+    return float(x) if isinstance(x, int | float) else None
+
+
 @forms("multiply")
 def _mish(node: Node, builder: Builder) -> bool:
     """The activation that some write as its formula."""
@@ -359,32 +414,14 @@ def _fills(bias: tuple[int, ...], shape: tuple[int, ...], flat: tuple[int, ...])
 
 
 # Recurrent layers ----------------------------------------------------------------------------------------------------
-@forms("select")
-def _last_step(node: Node, builder: Builder) -> bool:
-    """The last step of a recurrent layer is its last state."""
-    [x] = node.operands
-    giver = builder.giver(x) if isinstance(x, Value) else None
-    axis = node.attributes["axis"]
-    if giver is not None and giver.operator == "permute" and isinstance(giver.operands[0], Value):
-        axis, x = giver.attributes["axes"][axis], giver.operands[0]
-        giver = builder.giver(x)
-    if giver is None or giver.operator not in ("lstm", "gru", "rnn") or x != giver.outputs[0]:
-        return False
-    if isinstance(operand_named(giver, "mask"), Value):
-        return False
-    time = 1 if giver.attributes.get("batch_first") else 0
-    last = 0 if giver.attributes.get("reverse") else giver.outputs[0].shape[time] - 1
-    if axis != time or node.attributes["index"] != last:
-        return False
-    builder.emit("identity", giver.outputs[1])
-    return True
-
-
 @forms("lstm", "gru", "rnn")
 def _recurrent(node: Node, builder: Builder) -> bool:
-    """The time first, nothing for states of zeros, and one bias where there are two that are only added."""
+    """The time first, nothing for states of zeros, one bias where there are two that are only added.
+
+    The last state is the last step, so that another step is told from it.
+    """
     count = 2 if node.operator == "lstm" else 1
-    first, before = 3 + count, len(builder.nodes)
+    first = 3 + count
     operands = [*node.operands, *[None] * 8][: max(len(node.operands), first + 2)]
     for k in range(1, 1 + count):
         operands[k] = None if _is_zero(operands[k], builder) else operands[k]
@@ -392,16 +429,21 @@ def _recurrent(node: Node, builder: Builder) -> bool:
     if node.operator != "gru" and all(isinstance(x, Value) for x in pair):
         operands[first], operands[first + 1] = builder.emit("add", *pair), None
     turned = bool(node.attributes.get("batch_first"))
-    if not turned and len(builder.nodes) == before and operands[: len(node.operands)] == list(node.operands):
-        return False
-    if not turned:
-        builder.emit(node.operator, *operands, **node.attributes)
-        return True
-    operands[0] = builder.emit("permute", operands[0], axes=(1, 0, 2))
-    run, *_ = builder.emit(node.operator, *operands, **{**node.attributes, "batch_first": False})
-    builder.nodes[-1] = replace(builder.nodes[-1], outputs=(run, *node.outputs[1:]))
-    builder.emit("permute", run, axes=(1, 0, 2))
-    builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs[:1])
+    if turned:
+        operands[0] = builder.emit("permute", operands[0], axes=(1, 0, 2))
+    run, state, *_ = builder.emit(node.operator, *operands, **{**node.attributes, "batch_first": False})
+    masked = isinstance(operand_named(node, "mask"), Value) or state.shape != run.shape[1:]
+    state = node.outputs[1] if masked else state
+    builder.nodes[-1] = replace(
+        builder.nodes[-1], outputs=(run if turned else node.outputs[0], state, *node.outputs[2:])
+    )
+    if turned:
+        builder.emit("permute", run, axes=(1, 0, 2))
+        builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs[:1])
+    if not masked:
+        last = 0 if node.attributes.get("reverse") else run.shape[0] - 1
+        builder.emit("select", run if turned else node.outputs[0], axis=0, index=last)
+        builder.nodes[-1] = replace(builder.nodes[-1], outputs=node.outputs[1:2])
     return True
 
 

@@ -7,12 +7,13 @@ piece, operator by operator, so that it computes the same.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agnostic.compare.judging import of_one_framework
-from agnostic.compare.lowering import MOVES, PRODUCTS, kind, number, related, settings
+from agnostic.compare.lowering import MOVES, PRODUCTS, is_hiding, kind, number, related, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.program.nodes import Node, Value
@@ -26,6 +27,9 @@ JOINS = frozenset({"concatenate", "stack"})
 
 _BITS = frozenset({"bitwise_and", "bitwise_right_shift", "bitwise_not", "rshift", "view", "bit_and"})
 """Numbers cut by their bits: many operators, one thought."""
+
+_STORED = frozenset({"permute", "reshape", "slice", "select", "concatenate", "stack", "cast"})
+"""What a framework does with a weight before an operator of another framework's takes it."""
 
 STEPS = 4000
 """How many pairs of values are looked at for one piece; beyond, the pieces are shown as they are."""
@@ -55,6 +59,11 @@ class Edit:
     ours: Any = None
     theirs: Any = None
     price: float = 1.0
+
+
+def is_about_hiding(edit: Edit) -> bool:
+    """Whether an edit is about which number hides scores from a softmax: any that is low enough does."""
+    return edit.kind == "number" and all(isinstance(x, int | float) and is_hiding(x) for x in (edit.ours, edit.theirs))
 
 
 Script = tuple[Edit, ...]
@@ -87,6 +96,9 @@ def _alike(mine: Sequence[Any], yours: Sequence[Any]) -> bool:
 
 def _unseen(x: Node, y: Node) -> Edit:
     """What is left where operators have equal settings and operands, and give other numbers."""
+    for p, q in zip(slots(x), slots(y), strict=False):
+        if number(p) != number(q) and not isinstance(p, Value) and not isinstance(q, Value):
+            return Edit("number", x, y, kind(x), p, q)
     for name in sorted(x.attributes.keys() & y.attributes.keys()):
         if name == "places" and repr(x.attributes[name]) != repr(y.attributes[name]):
             return Edit("attribute", x, y, name, x.attributes[name], y.attributes[name])
@@ -123,6 +135,9 @@ class _Alignment:
         ours, theirs = self.a.labels.get(one) in self.present, self.b.labels.get(other) is not None
         found = [self._piece(one, other, at)]
         weights = not theirs and self._weights(one, other)
+        frameworks = not of_one_framework(self.a.run, self.b.run)
+        if frameworks and not (ours and theirs) and self._is_stored(self.a, one) and self._is_stored(self.b, other):
+            return [(Edit("leaf", at[0], at[1], "", one, other, 1.0 if self._named_alike(one, other) else 1.8),)]
         if weights and self.a.weight_of(one) is not None and self.b.weight_of(other) is not None:
             found = []  # how a framework stores a weight is no operator of the model
         if weights or (x is None and y is None) or (ours and theirs) or (x is None and theirs) or (y is None and ours):
@@ -132,6 +147,8 @@ class _Alignment:
             found.append((Edit("leaf" if leaf else "operand", at[0], at[1], "", one, other, own),))
         if weights and len(found) == 1:
             return found
+        if not ours and not theirs and (x is None) != (y is None) and self._is_constant(one, other):
+            found.append((Edit("leaf", at[0], at[1], "", one, other, 1.2),))
         if x is not None and y is not None and not (ours and theirs):
             found += self._paired(x, y, one, other)
         if y is not None and not theirs:
@@ -148,13 +165,25 @@ class _Alignment:
         moved = self.a.weight_of(one) is not None and self.b.weight_of(other) is not None
         return x is None or y is None or moved or kind(x) != kind(y) or settings(x) != settings(y)
 
+    def _is_stored(self, side: Side, value: Value) -> bool:
+        """Whether a value is a weight as it is kept; frameworks keep parts, such as gates, in orders of their own."""
+        made = side.made_by(value)
+        if made is None:
+            return side.role_of(value) in ("parameter", "buffer")
+        return kind(made) in _STORED and all(self._is_stored(side, x) for x in slots(made) if isinstance(x, Value))
+
+    def _is_constant(self, one: Value, other: Value) -> bool:
+        """Whether two values come of no input and no weight, such as masks, which one side may have computed before."""
+        return self.a.weighs(one) is None and self.b.weighs(other) is None and one.shape == other.shape
+
     def _piece(self, one: Value, other: Value, at: tuple[Node | None, Node | None]) -> Script:
         size = self._size(True, one) + self._size(False, other)
         return (Edit("piece", at[0], at[1], "", one, other, 3.0 + size),)
 
     def _named_alike(self, one: Value, other: Value) -> bool:
         ours, theirs = self.a.name_of(one), self.b.name_of(other)
-        return ours == theirs or (one.shape == other.shape and not of_one_framework(self.a.run, self.b.run))
+        alike = math.prod(one.shape) == math.prod(other.shape)
+        return ours == theirs or (alike and not of_one_framework(self.a.run, self.b.run))
 
     def _size(self, first: bool, value: Value) -> int:
         """How many operators a value costs that the other side does not have."""
@@ -237,7 +266,7 @@ class _Alignment:
         for p, q in itertools.zip_longest(mine, yours):
             if isinstance(p, Value) and isinstance(q, Value):
                 found.append(self.of(p, q, (x, y)))
-            elif number(p) != number(q):
+            elif number(p, x) != number(q, y):
                 which = "number" if not isinstance(p, Value) and not isinstance(q, Value) else "operand"
                 found.append((Edit(which, x, y, kind(x), p, q),))  # type: ignore[arg-type]
         return _joined(*found)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agnostic.compare import match
 from agnostic.compare.edits import Edit
-from agnostic.compare.judging import Recorded, of_one_framework, permuted
+from agnostic.compare.judging import Recorded, apart, of_one_framework, permuted
 from agnostic.compare.leaf_relations import LeafRelation
 from agnostic.compare.lowering import kind
 from agnostic.compare.prove import Difference, Search, chosen
@@ -57,6 +57,14 @@ def explain(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
     Args:
         original: B's values as it was recorded; see :func:`agnostic.compare.sides.second`.
     """
+    found = _explained(a, b, original)
+    if found.differences:
+        return found
+    # All that differs is as small as a rounding of weights: where there is none, it is told from equal values.
+    return _explained(a, b, second(b.run, b.evaluate, *a.first, loose=match.TIGHT))
+
+
+def _explained(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
     patches, found, done, known = Patches(), list[Difference](), set[str](), set[Any]()
     ours, table = a.first
     theirs, others = original, 0
@@ -105,10 +113,12 @@ def _repeated(search: Search, known: set[Any]) -> tuple[Difference, Patches] | N
 def _equal(a: Side, b: Side, done: set[str]) -> bool:
     pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
     framework = of_one_framework(a.run, b.run)
-    return all(path in done or a.labels[x] == b.labels[y] or permuted(a.arrays[x], b.arrays[y], framework)
+    return all(path in done or a.labels[x] == b.labels[y] or permuted(a.arrays[x], b.arrays[y], framework, b.loose)
                for (path, x), (_, y) in pairs)  # fmt: skip
 
 
 def _left(a: Side, b: Side, done: set[str]) -> float:
     pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
-    return max((match.distance(a.arrays[x], b.arrays[y]) for (path, x), (_, y) in pairs if path not in done), default=0)
+    framework = of_one_framework(a.run, b.run)
+    left = (apart(a.arrays[x], b.arrays[y], framework) for (path, x), (_, y) in pairs if path not in done)
+    return max(left, default=0)

@@ -13,6 +13,7 @@ from agnostic.compare.lowering import kind
 from agnostic.compare.replay import slots
 from agnostic.compare.sides import Side
 from agnostic.compare.source_patch import source_patch
+from agnostic.compare.weight_code import carried
 from agnostic.compare.wording import is_layer, lacking, leaf_of, named, others_of, place, related
 from agnostic.contracts.fixes import FIXES, Fixes
 from agnostic.program.nodes import Leaf, Node, Value
@@ -43,7 +44,9 @@ def _code(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
     if edit.kind == "operand" and all(isinstance(x, Value) for x in (edit.ours, edit.theirs)):
         pair = found.a.leaves.get(found.a.root(edit.ours)), found.b.leaves.get(found.b.root(edit.theirs))
         if pair[0] is not None and pair[1] is not None and pair[1].role in ("parameter", "buffer"):
-            return "" if _holds(found, pair[0]) else _copied(found, fixes, pair[0], pair[1])
+            return "" if _holds(found, pair[0]) else _copied(found, fixes, edit, pair[0], pair[1])
+        if found.a.of_weights(edit.ours) and found.b.of_weights(edit.theirs):
+            return _carried(found, fixes, edit)
     return _set(found, fixes, edit) if edit.b is not None and _of_framework(edit.b) else ""
 
 
@@ -107,18 +110,26 @@ def _leaf(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
     if not found.b.of_weights(edit.theirs):
         return ""
     if ours is None or theirs is None:
-        return "ag.transfer(other, model)"
+        return _carried(found, fixes, edit) or "ag.transfer(other, model)"
     if theirs.value != edit.theirs and _holds(found, ours):
         return ""  # what B does with the weight is wrong, not the weight
     undo = related(found, edit).undo if theirs.value == edit.theirs else ""
     code = fixes.weight(theirs.role, theirs.name, undo) if undo and fixes is not None else None
-    return code or _copied(found, fixes, ours, theirs)
+    return code or _copied(found, fixes, edit, ours, theirs)
 
 
-def _copied(found: DifferenceSummary, fixes: Fixes | None, ours: Leaf, theirs: Leaf) -> str:
+def _copied(found: DifferenceSummary, fixes: Fixes | None, edit: Edit, ours: Leaf, theirs: Leaf) -> str:
     names = (theirs.role, theirs.name), (ours.role, ours.name)
     code = fixes.copied(*names) if of_one_framework(found.a.run, found.b.run) and fixes is not None else None
-    return code or "ag.transfer(other, model)"
+    return code or _carried(found, fixes, edit) or "ag.transfer(other, model)"
+
+
+def _carried(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
+    """A's numbers for B's weight, each in its framework's order."""
+    theirs, backend = fixes, get_backend(found.a.run.program.framework)
+    if theirs is None or FIXES not in backend:
+        return ""
+    return carried((found.a, found.b), (backend[FIXES], theirs), edit.ours, edit.theirs)
 
 
 # Code ----------------------------------------------------------------------------------------------------------------
@@ -205,6 +216,10 @@ def _comment(found: DifferenceSummary, edit: Edit) -> str:
             return f"{line}# leave {operator_of(edit)} out"
         case "replaced":
             return f"{line}# {edit.ours} instead of {edit.theirs}"
+        case "order":
+            return f"{line}# {operator_of(edit)} the parts in the order {edit.ours}"
+        case "leaf":
+            return f"{line}# use the numbers of {named(found, 0, edit.ours)}"
         case "operand":
             return f"{line}# give it {named(found, 0, edit.ours)} instead of {named(found, 1, edit.theirs)}"
     return ""

@@ -103,7 +103,7 @@ def _stores(side: Side, k: int) -> bool:
 def _key(side: Side, k: int, slot: int) -> Any:
     node = side.nodes[k]
     others = tuple(
-        (side.labels[x] if isinstance(x, Value) else repr(number(x))) if j != slot else "here"
+        (side.labels[x] if isinstance(x, Value) else repr(number(x, node))) if j != slot else "here"
         for j, x in enumerate(slots(node))
     )
     return kind(node), tuple(sorted((n, repr(x)) for n, x in settings(node).items())), others

@@ -164,6 +164,12 @@ def of_one_framework(a: Run, b: Run) -> bool:
     return a.program.framework == b.program.framework
 
 
-def permuted(x: Array, y: Array, alike: bool) -> bool:
+def permuted(x: Array, y: Array, alike: bool, loose: float = match.LOOSE) -> bool:
     """Whether two outputs are equal but for the order in which frameworks have their axes."""
-    return any(match.distance(x, y.transpose(order)) <= match.LOOSE for order in _orders(y.shape, x.shape, alike))
+    return apart(x, y, alike) <= loose
+
+
+def apart(x: Array, y: Array, alike: bool) -> float:
+    """How far two outputs are apart, relative to the first, in the order of axes in which they are nearest."""
+    orders = _orders(y.shape, x.shape, alike)
+    return min((match.distance(x, y.transpose(order)) for order in orders), default=float("inf"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,8 @@ def settings(node: Node) -> dict[str, Any]:
     given = {**_defaults(node.operator), **node.attributes}
     found = {key: value for key, value in given.items() if key in said or key not in _UNSAID}
     rank = rank_of(node)
+    if "channel_axis" in found and found["channel_axis"] is None:
+        found["channel_axis"] = 1
     for key in AXES & found.keys():
         found[key] = _from_start(found[key], rank)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
@@ -119,6 +122,21 @@ def related(a: str, b: str) -> bool:
     return any(a in family and b in family for family in FAMILIES)
 
 
-def number(x: Any) -> Any:
-    """An operand that is a number, as it is compared: but for rounding, and whatever its type."""
-    return float(f"{x:.9g}") if isinstance(x, int | float) and not isinstance(x, bool) else x
+HIDING = -1e4
+"""Scores that are as low or lower have no part in a softmax: which number it is does not matter."""
+
+
+def is_hiding(x: float) -> bool:
+    """Whether a number hides what it stands for from a softmax."""
+    return x <= HIDING
+
+
+def number(x: Any, node: Node | None = None) -> Any:
+    """An operand that is a number, as it is compared: but for rounding, and whatever its type.
+
+    Args:
+        node: that it is an operand of; of a mask, all numbers that hide are one.
+    """
+    if not isinstance(x, int | float) or isinstance(x, bool):
+        return x
+    return -math.inf if node is not None and node.operator == "where" and is_hiding(x) else float(f"{x:.9g}")

@@ -113,7 +113,10 @@ class ProgramPair:
 
     def _inside(self, layers: LayerPairs) -> Iterator[str]:
         """LayerPairs that return something else, of what both models have."""
-        found = [j for j in layers.pairs if not layers.equal(j) and layers.fed_alike(j)]
+        found = [
+            j for j in layers.pairs if not layers.equal(j) and layers.fed_alike(j)
+            and any(self.theirs.labels.get(x) is None for x in layers.calls_b[j].outputs[:1])  # else A has it elsewhere
+        ]  # fmt: skip
         for j in found[:REMARKS]:
             one, two = layers.calls_a[layers.pairs[j]], layers.calls_b[j]
             size = self._size(one.outputs[0], two.outputs[0])

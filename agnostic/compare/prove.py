@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agnostic.compare import match
-from agnostic.compare.edits import Edit, edits, price
+from agnostic.compare.edits import Edit, edits, is_about_hiding, price
 from agnostic.compare.frontier import Parting, partings
 from agnostic.compare.judging import Recorded, of_one_framework, permuted
 from agnostic.compare.replay import Patches, Values, operands_of, outputs, slots
@@ -68,6 +68,7 @@ class Search:
             script = edits(ours, self.theirs, parting.a, parting.b, at)
             # What is aligned by two ways is one edit.
             changes = tuple({(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}.values())
+            changes = tuple(edit for edit in changes if not is_about_hiding(edit)) or changes
             order = parting.node if parting.node >= 0 else len(self.theirs.nodes)
             found.append((price(changes), parting.size, order, Difference(parting, changes, *at)))
         return [(cost, difference) for cost, _, _, difference in sorted(found, key=lambda x: x[:3])]
@@ -98,8 +99,8 @@ class Search:
         return all(
             path in self.done
             or (parting.node < 0 and path == parting.output)
-            or match.distance(self.a.exact[path], found[other]) <= match.LOOSE
-            or permuted(self.a.exact[path], found[other], framework)
+            or match.distance(self.a.exact[path], found[other]) <= self.theirs.loose
+            or permuted(self.a.exact[path], found[other], framework, self.theirs.loose)
             for (path, _), (other, _) in pairs
         )  # fmt: skip
 
@@ -194,4 +195,4 @@ def _goes_on(a: Side, b: Side, table: match.Table, parting: Parting, array: Arra
         return False
     wanted = [a.labels[v] for v in a.nodes[parting.partner].outputs]
     main = results[:1] if slots(b.nodes[parting.node]) else results
-    return all(table.find(match.signature(x), match.LOOSE) == label for x, label in zip(main, wanted, strict=False))
+    return all(table.find(match.signature(x), b.loose) == label for x, label in zip(main, wanted, strict=False))

@@ -31,6 +31,7 @@ class Side:
         producer: the index of the node that gives a value, and which of its outputs it is.
         roots: for a value that holds another one's numbers in the same order: that one.
         named: a value of each label.
+        loose: how far a value of B may be from one of A's that it is taken for.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class Side:
     producer: dict[Value, tuple[int, int]] = field(default_factory=dict)
     roots: dict[Value, Value] = field(default_factory=dict)
     named: dict[int, Value] = field(default_factory=dict)
+    loose: float = match.LOOSE
     _of_weights: dict[Value, bool | None] = field(default_factory=dict)
 
     @property
@@ -153,19 +155,21 @@ def first(run: Run, evaluate: Evaluate) -> tuple[Side, match.Table]:
 
 
 def second(
-    run: Run, evaluate: Evaluate, a: Side, table: match.Table, patches: Patches = NOTHING, base: Side | None = None
-) -> Side:
+    run: Run, evaluate: Evaluate, a: Side, table: match.Table, patches: Patches = NOTHING, base: Side | None = None,
+    *, loose: float = match.LOOSE,
+) -> Side:  # fmt: skip
     """B's values, with those of A's that they are equal to.
 
-    A value that is A's but for rounding (:data:`agnostic.compare.match.LOOSE`) goes on as A's, so that errors do not
-    add up.
+    A value that is A's but for rounding goes on as A's, so that errors do not add up.
 
     Args:
         a, table: what :func:`first` gave.
         patches: repairs of B.
         base: B with some of these repairs: what the others do not change is taken from there.
+        loose: what is rounding; that of the base, where there is one.
     """
-    side = Side(run, Values(run, evaluate, patches, None if base is None else base.arrays))
+    values = Values(run, evaluate, patches, None if base is None else base.arrays)
+    side = Side(run, values, loose=loose if base is None else base.loose)
     if base is not None:
         for name in ("signatures", "labels", "apart", "producer", "roots", "named"):
             setattr(side, name, dict(getattr(base, name)))
@@ -210,7 +214,7 @@ def _labelled(
         own = match.signature(x)
         number, apart = table.find(own), 0.0
         if number is None and x.dtype.kind == "f":
-            number = table.find(own, match.LOOSE)
+            number = table.find(own, side.loose)
             if number is not None and _is_fault(node, side, made.get(number, ()), a):
                 number = None
             if number is not None:

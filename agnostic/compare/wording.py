@@ -7,6 +7,7 @@ from typing import Any
 
 from agnostic.compare.edits import Edit
 from agnostic.compare.explain import DifferenceSummary
+from agnostic.compare.judging import of_one_framework
 from agnostic.compare.known import operator_of
 from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, PARTS, kind
@@ -179,7 +180,8 @@ def related(found: DifferenceSummary, edit: Edit) -> LeafRelation:
 def _related(found: DifferenceSummary, edit: Edit) -> LeafRelation:
     leaf = leaf_of(found, 1, edit.theirs)
     x, y = found.a.arrays[edit.ours], found.b.arrays[edit.theirs]
-    if x.shape != y.shape and x.size == y.size and (leaf is None or leaf.value != edit.theirs):
+    stored = leaf is None or leaf.value != edit.theirs or not of_one_framework(found.a.run, found.b.run)
+    if x.shape != y.shape and x.size == y.size and stored:
         y = y.reshape(x.shape)  # how a framework stores it is no mistake
     return relation(x, y, "" if leaf is None else leaf.name)
 

@@ -35,6 +35,17 @@ class Fixes(Protocol):
     def copied(self, to: tuple[str, str], source: tuple[str, str]) -> str | None:
         """Code that copies a weight of ``other`` into one of ``model``, each by role and name; None as above."""
 
+    def reading(self, model: str, role: str, name: str) -> str | None:
+        """An expression for a weight of a model as a NumPy array, as the framework keeps it; None as above.
+
+        Args:
+            model: what the code calls the model.
+            role, name: of the weight.
+        """
+
+    def writing(self, role: str, name: str, array: str) -> str | None:
+        """Code that puts a NumPy array, given as an expression, into a weight of ``model``; None as above."""
+
     def settings(self, layer: str, source: str) -> str | None:
         """Code that gives a layer of ``model`` the settings of one of ``other``, of the same class; None as above.
 

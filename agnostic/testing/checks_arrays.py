@@ -138,12 +138,14 @@ def the_doctor_is_told(subject: Subject) -> None:
 
 
 def fixes_are_code(subject: Subject) -> None:
-    """What ``setting``, ``weight`` and ``copied`` return is code, or None."""
+    """What is given to fix a model is code, or None."""
     fixes = subject.owner[FIXES]
     found = {
         "setting": fixes.setting("block.norm", "BatchNorm", "batch_norm", "epsilon", 1e-5),
         "weight": fixes.weight("parameter", "block.norm.weight", "p.flip(0)"),
         "copied": fixes.copied(("buffer", "mean"), ("parameter", "weight")),
+        "reading": fixes.reading("other", "parameter", "block.norm.weight"),
+        "writing": fixes.writing("parameter", "block.norm.weight", "array"),
     }
     for name, code in found.items():
         if code is not None:

@@ -75,10 +75,10 @@ def setting(layer: str, kind: str, operator: str, name: str, value: Any, *, line
     return f"{_layer(layer)}.{attribute} = {value!r}"
 
 
-def _layer(name: str) -> str:
+def _layer(name: str, model: str = "model") -> str:
     """The layer of a name: models find theirs by name, and other layers hold theirs in a list."""
     first, *inner = name.split(".")
-    found = f"model.get_layer({first!r})"
+    found = f"{model}.get_layer({first!r})"
     for one in inner:
         found = f"next(x for x in {found}._flatten_layers(include_self=False) if x.name == {one!r})"
     return found
@@ -92,6 +92,27 @@ def weight(role: str, name: str, undo: str) -> str | None:
 def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.copied`."""
     return None
+
+
+def reading(model: str, role: str, name: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.reading`."""
+    variable = _variable(name, model)
+    return None if variable is None else f"keras.ops.convert_to_numpy({variable})"
+
+
+def writing(role: str, name: str, array: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.writing`."""
+    variable = _variable(name, "model")
+    return None if variable is None else f"{variable}.assign({array})"
+
+
+def _variable(name: str, model: str) -> str | None:
+    """A weight; a number behind its name tells apart what has one name, which no look-up does."""
+    if "#" in name:
+        return None
+    layer, _, own = name.rpartition(".")
+    owner = _layer(layer, model) if layer else model
+    return f"next(v for v in {owner}.variables if v.name == {own!r})"
 
 
 def settings(layer: str, source: str) -> str | None:

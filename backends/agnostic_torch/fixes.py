@@ -47,6 +47,16 @@ def copied(to: tuple[str, str], source: tuple[str, str]) -> str | None:
     return f"model.get_{to[0]}({to[1]!r}).data.copy_(other.get_{source[0]}({source[1]!r}).data)"
 
 
+def reading(model: str, role: str, name: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.reading`."""
+    return f"{model}.get_{role}({name!r}).detach().cpu().double().numpy()"
+
+
+def writing(role: str, name: str, array: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.writing`."""
+    return f"model.get_{role}({name!r}).data.copy_(torch.tensor({array}.copy()))"
+
+
 def settings(layer: str, source: str) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.settings`."""
     plain = "isinstance(v, bool | int | float | str | tuple | list) or isinstance(v, dict) and k[0] != '_'"

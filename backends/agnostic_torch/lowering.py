@@ -20,6 +20,7 @@ from agnostic.errors import InvalidInput
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.exact import widened
 from agnostic.program.nodes import Array, Node, Value, map_values
+from agnostic.program.passes import used
 from agnostic.program.runs import LayerRun, Run
 from agnostic.tables import filling
 from agnostic_torch import aten
@@ -45,6 +46,8 @@ def lowered(run: Run, raw: Raw) -> Run:
         run: with the operators of the dispatcher.
         raw: computes one of those in float64.
     """
+    wanted = {value for call in run.calls for value in (*call.inputs, *call.outputs)} | run.drawn
+    run = replace(run, program=used(run.program, wanted))  # what nobody reads need not be readable
     lowering = _Lowering(run, raw)
     for node in run.program.nodes:
         lowering.add(node)

@@ -254,9 +254,59 @@ def as_written() -> None:
     right.set_weights([kernel[::-1], bias])
     found = ag.compare(twin, right, turned)
     assert found.diagnosis[0].place_b.endswith(f"keras_checks.py:{line}"), found.diagnosis[0].place_b
+    exec(found.diagnosis[0].fix, {"model": right, "other": twin})  # noqa: S102 - our own text
+    assert ag.compare(twin, right, turned).same
+    right.set_weights([kernel[::-1], bias])
     copied = keras.models.clone_model(right)  # which no line here makes, layer by layer
     copied.set_weights([kernel[::-1], bias])
     assert ag.compare(twin, copied, turned).diagnosis[0].place_b == ""
+
+
+def weights_are_carried() -> None:
+    """Fixes of weights run in either framework: each keeps the gates of a GRU in an order of its own."""
+    import keras
+    import torch
+    from keras import layers
+
+    import agnostic as ag
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rows, end = torch.nn.GRU(4, 3, batch_first=True), torch.nn.Linear(3, 2)
+
+    class Steps(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.end = rows, end
+
+        def forward(self, x: Any) -> Any:
+            return self.end(self.rows(x)[1][0])
+
+    a = Steps().eval()
+    image = keras.Input((5, 4))
+    b = keras.Model(image, layers.Dense(2, name="end")(layers.GRU(3, name="rows")(image)))
+    w = {name: x.detach().numpy() for name, x in a.named_parameters()}
+    b.get_layer("end").set_weights([w["end.weight"].T, w["end.bias"]])
+
+    def poured(order: tuple[int, ...]) -> None:
+        kernel, recurrent, *biases = (
+            np.concatenate([np.split(w[f"rows.{name}_l0"], 3)[k] for k in order])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        b.get_layer("rows").set_weights([kernel.T, recurrent.T, np.stack(biases)])
+
+    inputs = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
+    poured((1, 0, 2))
+    assert ag.compare(a, b, inputs).same
+    poured((0, 1, 2))
+    for one, other in ((a, b), (b, a)):
+        found = ag.compare(one, other, inputs)
+        assert [x.mistake for x in found.diagnosis][:1] == ["gate_order"], str(found)
+        kept = [x.clone() for x in a.parameters()] if other is a else b.get_weights()
+        exec(found.diagnosis[0].fix, {"model": other, "other": one, "torch": torch})  # noqa: S102 - our own text
+        assert ag.compare(one, other, inputs).same, found.diagnosis[0].fix
+        if other is b:
+            b.set_weights(kept)
 
 
 def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
@@ -294,4 +344,5 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
         assert traces.diagnosis[0].proven, str(traces)
     separable(images, Path(own).parent)
     as_written()
+    weights_are_carried()
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})

@@ -329,6 +329,40 @@ def test_a_damped_difference_is_a_remark_with_its_name_and_its_size() -> None:
     assert not ag.compare(a, b, _normal(4, 5), strict=True).same
 
 
+def test_a_mask_is_one_whether_it_is_added_or_chosen_by() -> None:
+    def forward(self: Any, x: Any) -> Any:
+        q, k, v = self.qkv(x).unflatten(-1, (3, -1)).unsqueeze(1).unbind(3)
+        if self.whole:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        scores = (q @ k.mT) * self.scale
+        return scores.masked_fill(~torch.ones(5, 5).tril(self.diagonal).bool(), -1e9).softmax(self.axis) @ v
+
+    def model(whole: bool, scale: float = 0.5, diagonal: int = 0, axis: int = -1) -> Any:
+        found = Code(forward, qkv=_made(lambda: nn.Linear(4, 12)))
+        found.whole, found.scale, found.diagonal, found.axis = whole, scale, diagonal, axis
+        return found.eval()
+
+    x = _normal(2, 5, 4)
+    assert ag.compare(model(True), model(False), x).same
+    for options, mistake in (({"scale": 1.0}, "attention_scale"), ({"axis": -2}, "softmax_axis"),
+                             ({"diagonal": 1}, "attention_mask")):  # fmt: skip
+        found = ag.compare(model(True), model(False, **options), x)
+        assert [d.findings[0].mistake for d in found.divergences] == [mistake], str(found)
+        assert found.diagnosis[0].proven
+
+
+def test_what_is_smaller_than_a_rounding_of_weights_and_shows_is_named() -> None:
+    def model(epsilon: float) -> Any:
+        return Code(lambda self, x: self.a(x) + 1e-3 * self.n(x), a=_made(lambda: nn.Linear(6, 6)),
+                    n=_made(lambda: nn.LayerNorm(6, eps=epsilon)))  # fmt: skip
+
+    found = ag.compare(model(1e-5).eval(), model(3e-3).eval(), _normal(4, 6))
+    [one] = found.divergences
+    assert 1 < one.error < 1000
+    assert one.findings[0].mistake == "layer_norm_epsilon"
+    assert one.findings[0].proven
+
+
 def test_a_mistake_at_more_places_than_there_are_rounds_is_one_finding() -> None:
     a = _made(lambda: nn.Sequential(*[nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Tanh()) for _ in range(40)]))
     b = copy.deepcopy(a)
