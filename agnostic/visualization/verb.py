@@ -75,36 +75,34 @@ def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backe
         raise InvalidInput(
             f"an objective is made by agnostic.objectives, such as channel('layer', 5), not {objective!r}"
         )
-    recipe, backend = options.checked_recipe(), backend_of(model)
-    form, call, trial = shown(backend, model, options)
+    tried = _tried(backend_of(model), model, options)
+    backend, recipe, form, call = tried.backend, tried.recipe, tried.form, tried.call
     shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
     first = None if options.start is None else _images(options.start, shape[2])
-    failed = None if trial.error is None else refused(model, trial, form.size, others=bool(call.others))
-    place = number_of(backend, model, call)
-    preprocessing = preprocessing_of(backend, model, place) if recipe.preprocess else None
-    measure = functools.partial(_measured, backend, model, form, call, recipe, preprocessing)
-    find = functools.partial(_layer, trial.layers, failed)
-    resolved = objective.resolve(ModelLookup(find, functools.partial(_class, card_of(model)), shape[:2], measure))
+    resolved = objective.resolve(
+        ModelLookup(tried.layer, functools.partial(_class, card_of(model)), shape[:2], tried.measured)
+    )
     _check_views(resolved, recipe)
     if first is not None:
         _check_start(first, shape[:2], resolved.count)
-    if failed is not None and OUTPUT in resolved.layers():
-        raise failed
+    if tried.failed is not None and OUTPUT in resolved.layers():
+        raise tried.failed
+    layers = tried.run.layers
     ascent = Ascent(
         objective=resolved,
         recipe=recipe,
         shape=shape,
         seed=int(options.seed),
-        preprocessing=preprocessing,
+        preprocessing=tried.preprocessing,
         start=first,
-        listing={x.name: x for x in trial.layers if x.name in resolved.layers()},
+        listing={x.name: x for x in layers if x.name in resolved.layers()},
         input=form,
-        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in trial.layers if x.shape), default=1),
+        widest=max((math.prod(n or 1 for n in x.shape[1:]) for x in layers if x.shape), default=1),
         call=call,
-        unused=_after(trial.layers, resolved.layers()),
+        unused=_after(layers, resolved.layers()),
     )
     ascent.others(range(ascent.count))  # raises for rows that do not fit the images
-    if call.place and failed is None:
+    if call.place and tried.failed is None:
         ascent = replace(ascent, looked_at=_looked_at(backend, model, ascent))
     return backend, ascent
 
@@ -117,37 +115,66 @@ def measurer(
     Raises:
         InvalidInput, UnknownName: see :func:`prepare`.
     """
-    recipe = options.checked_recipe()
-    form, call, trial = shown(backend, model, options)
-    failed = None if trial.error is None else refused(model, trial, form.size, others=bool(call.others))
-    found = _layer(trial.layers, failed, layer)
+    tried = _tried(backend, model, options)
+    found = tried.layer(layer)
     check_ran(found)
-    preprocessing = preprocessing_of(backend, model, number_of(backend, model, call)) if recipe.preprocess else None
-    return found.name, functools.partial(_measured, backend, model, form, call, recipe, preprocessing)
+    return found.name, tried.measured
 
 
-def _measured(
-    backend: Backend,
-    model: Model,
-    form: Input,
-    call: ModelCall,
-    recipe: Recipe,
-    preprocessing: Preprocessing | None,
-    layer: str,
-    photos: npt.NDArray[Any],
-) -> Float64:
-    """(N, channels, positions): what a layer returns for photos, as the ascent's network would see them."""
-    pixels = images_for(form, photos)
-    given = preprocessed(pixels, preprocessing) * np.float32(1.0 if recipe.preprocess else recipe.image.white)
-    found = []
-    for one in given:  # one by one, so that a folder of photos takes no more memory than one of them
-        native = call.first().native(backend, model, form.arrange(one[None]))
-        record = backend[TAPS].capture(model, native, [layer]).numpy()
-        value, axes = np.asarray(record.calls(layer)[-1], np.float64), record.axes(layer) or ""
-        order = [axes.index("N"), axes.index("C"), *(i for i, axis in enumerate(axes) if axis not in "NC")]
-        moved = np.transpose(value, order)
-        found.append(moved.reshape(*moved.shape[:2], -1))
-    return np.concatenate(found)
+@dataclass(frozen=True)
+class _Tried:
+    """A model and how an ascent runs it, tried on one image.
+
+    Attributes:
+        backend, model: the model and who runs it.
+        recipe: how images are found.
+        form, call: the form of the images, and the other arguments of the call.
+        run: the trial.
+        failed: what to tell of the trial where it did not reach its end.
+        preprocessing: from [0, 1] to the range of the model; None: the model gets images as they are.
+    """
+
+    backend: Backend
+    model: Model
+    recipe: Recipe
+    form: Input
+    call: ModelCall
+    run: ModelRun
+    failed: Exception | None
+    preprocessing: Preprocessing | None
+
+    def layer(self, selector: Any) -> Layer:
+        """The one layer of an objective."""
+        found = select(self.run.layers, selector)
+        if len(found) != 1:
+            raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective needs exactly one")
+        if self.failed is not None and not found[0].calls:
+            raise self.failed
+        return found[0]
+
+    def measured(self, layer: str, photos: npt.NDArray[Any]) -> Float64:
+        """(N, channels, positions): what a layer returns for photos, as the ascent's network would see them."""
+        backend, recipe = self.backend, self.recipe
+        pixels = images_for(self.form, photos)
+        given = preprocessed(pixels, self.preprocessing) * np.float32(1.0 if recipe.preprocess else recipe.image.white)
+        found = []
+        for one in given:  # one by one, so that a folder of photos takes no more memory than one of them
+            native = self.call.first().native(backend, self.model, self.form.arrange(one[None]))
+            record = backend[TAPS].capture(self.model, native, [layer]).numpy()
+            value, axes = np.asarray(record.calls(layer)[-1], np.float64), record.axes(layer) or ""
+            order = [axes.index("N"), axes.index("C"), *(i for i, axis in enumerate(axes) if axis not in "NC")]
+            moved = np.transpose(value, order)
+            found.append(moved.reshape(*moved.shape[:2], -1))
+        return np.concatenate(found)
+
+
+def _tried(backend: Backend, model: Model, options: Options) -> _Tried:
+    recipe = options.checked_recipe()
+    form, call, run = shown(backend, model, options)
+    failed = None if run.error is None else refused(model, run, form.size, others=bool(call.others))
+    place = number_of(backend, model, call)
+    preprocessing = preprocessing_of(backend, model, place) if recipe.preprocess else None
+    return _Tried(backend, model, recipe, form, call, run, failed, preprocessing)
 
 
 def _check_views(objective: Objective, recipe: Recipe) -> None:
@@ -174,16 +201,6 @@ def _after(listing: Sequence[Layer], wanted: Sequence[str]) -> tuple[str, ...]:
     inside = tuple(f"{name}." for name in wanted)
     later = [x for x in listing[max(places) + 1 :] if x.calls and not x.name.startswith(inside)]
     return tuple(x.name for x in later)
-
-
-def _layer(listing: Sequence[Layer], failed: Exception | None, selector: Any) -> Layer:
-    """The one layer of an objective; ``failed`` is the error of the model's run, if it did not reach its end."""
-    found = select(listing, selector)
-    if len(found) != 1:
-        raise InvalidInput(f"{selector!r} chooses {counted(len(found), 'layer')}; an objective needs exactly one")
-    if failed is not None and not found[0].calls:
-        raise failed
-    return found[0]
 
 
 def _class(card: ModelCard | None, wanted: Any) -> tuple[int, str]:

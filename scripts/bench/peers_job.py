@@ -55,6 +55,36 @@ class Job:
         return total
 
 
+def ours(model: Callable[[Job], Any], dtype: str | None) -> Callable[[Job], Callable[[], Any]]:
+    """``ag.visualize``, all channels in one call: what is measured beside every contestant.
+
+    Args:
+        model: makes the network.
+        dtype: of the network; None: what agnostic chooses.
+    """
+
+    def contestant(job: Job) -> Callable[[], Any]:
+        import agnostic as ag
+        from agnostic.visualization.robustness import Whole
+
+        network = model(job)
+        recipe = ag.recipes.classic() if job.recipe == "classic" else ag.recipes.fourier(views=Whole())
+        objective = ag.objectives.channel(job.layer, job.channels)
+        return lambda: ag.visualize(network, objective, recipe=recipe, size=job.size, steps=job.steps, dtype=dtype)
+
+    return contestant
+
+
+def peak(seconds_of_product: Callable[[int], float], side: int = 1024) -> float:
+    """Floating-point operations a second of a product of two square matrices, the best of six.
+
+    Args:
+        seconds_of_product: the seconds that the product of that side took once.
+        side: of the matrices.
+    """
+    return 2 * side**3 / min(seconds_of_product(side) for _ in range(6))
+
+
 def serve(contestants: Mapping[str, Callable[[Job], Callable[[], Any]]], peak: Callable[[str], float]) -> None:
     """Answer each line of JSON with one: ``{"run": name, "job": {...}}`` or ``{"peak": type}``.
 

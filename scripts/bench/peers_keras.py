@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from peers_job import Job, serve
+from peers_job import Job, ours, peak, serve
 
 ENGINE = keras.config.backend()
 if ENGINE == "tensorflow":
@@ -27,21 +27,6 @@ def network(job: Job) -> keras.Model:
     """VGG16 with random weights, without its head."""
     keras.utils.set_random_seed(0)
     return keras.applications.VGG16(weights=None, input_shape=(job.size, job.size, 3), include_top=False)
-
-
-def ours(dtype: str | None) -> Contestant:
-    """``ag.visualize``, all channels in one call."""
-
-    def contestant(job: Job) -> Callable[[], Any]:
-        import agnostic as ag
-        from agnostic.visualization.robustness import Whole
-
-        model = network(job)
-        recipe = ag.recipes.classic() if job.recipe == "classic" else ag.recipes.fourier(views=Whole())
-        objective = ag.objectives.channel(job.layer, job.channels)
-        return lambda: ag.visualize(model, objective, recipe=recipe, size=job.size, steps=job.steps, dtype=dtype)
-
-    return contestant
 
 
 def _step(model: keras.Model) -> Callable[[Any, Any], Any]:
@@ -137,20 +122,21 @@ def xplique(job: Job) -> Callable[[], Any]:
     return run
 
 
-def peak(dtype: str) -> float:
-    """Floating-point operations a second of a square matrix product on this engine, the best of five."""
-    a, b = (keras.ops.cast(np.random.default_rng(i).random((1024, 1024)), dtype) for i in (0, 1))
-    times = []
-    for _ in range(6):
+def seconds_of_product(dtype: str) -> Callable[[int], float]:
+    """Processor seconds of a matrix product on this engine."""
+
+    def seconds(side: int) -> float:
+        a, b = (keras.ops.cast(np.random.default_rng(i).random((side, side)), dtype) for i in (0, 1))
         start = time.process_time()
         keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.matmul(a, b)[0, 0], "float32"))
-        times.append(time.process_time() - start)
-    return 2 * 1024**3 / min(times)
+        return time.process_time() - start
+
+    return seconds
 
 
 CONTESTANTS: dict[str, Contestant] = {
-    "ours float32": ours("float32"),
-    "ours default": ours(None),
+    "ours float32": ours(network, "float32"),
+    "ours default": ours(network, None),
     "keras.io loop": guide_loop(False),
     "batch loop": guide_loop(True),
     "tf-keras-vis": tf_keras_vis(False),
@@ -159,4 +145,4 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 if __name__ == "__main__":
-    serve(CONTESTANTS, peak)
+    serve(CONTESTANTS, lambda dtype: peak(seconds_of_product(dtype)))
