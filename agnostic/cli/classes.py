@@ -57,20 +57,20 @@ def classes(
     from agnostic.models.attached import card_of
     from agnostic.models.classes import class_index
 
-    job = drawing.job(
+    jobs = drawing.jobs(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
         columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
         out=out, backend=backend, engine=engine, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
         json=json, transparent=transparent,
     )  # fmt: skip
-    network = job.load()
+    network = jobs[0].load()
     known = card_of(network)
     names = None if known is None else known.class_names
     numbers: dict[str, int] = {}
     for text in wanted:
         number = drawing.class_number(text) if names is None else class_index(text, names)
         numbers.setdefault(f"{number:04d}" if names is None else f"{number:04d}-{names[number]}", number)
-    drawing.draw_all(network, [drawing_of(job, layer, list(numbers))], job)
+    drawing.draw_all(network, [(job, drawing_of(job, layer, list(numbers))) for job in jobs])
 
 
 def drawing_of(job: drawing.DrawingJob, layer: str | None, items: Sequence[str]) -> Drawing:

@@ -35,7 +35,9 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64; b
 MicroBatch = Annotated[
     int | None, typer.Option(min=1, help="Images computed together; by default chosen for the cache.")
 ]
-Start = Annotated[Path | None, typer.Option(help="A photo to start from instead of noise; resized and cropped.")]
+Start = Annotated[
+    Path | None, typer.Option(help="A photo to start from, resized and cropped; or a folder: a mosaic for each.")
+]
 Transparent = Annotated[
     bool, typer.Option("--transparent", help="Pixels that never mattered are transparent; white in the mosaic.")
 ]
@@ -109,7 +111,7 @@ def options_name(
     steps: int | None,
     seed: int,
     dtype: str | None,
-    start: Path | None,
+    start: str | None,
     *others: str | None,
 ) -> tuple[str | None, ...]:
     """The given options as part of a file name; others as :func:`inputs_name` gives them."""
@@ -119,7 +121,7 @@ def options_name(
         None if steps is None else f"{steps}steps",
         f"seed{seed}" if seed else None,
         dtype,
-        None if start is None else f"from-{start.stem}",
+        None if start is None else f"from-{start}",
         *others,
     )
 
@@ -374,8 +376,9 @@ def job(
     steps: int | None, columns: int, labels: bool, show: bool, seed: int, start: Path | None,
     inputs: Sequence[str] | None, image: str | None, force: bool, out: Path, backend: str | None, engine: str | None,
     trust: bool, dtype: str | None, micro_batch: int | None, device: str | None, json: bool, transparent: bool = False,
+    called: str | None = None,
 ) -> DrawingJob:  # fmt: skip
-    """A job of the options of these names.
+    """A job of the options of these names; ``called`` is the start in file names, by default its own name.
 
     Raises:
         InvalidInput, UnknownName: there is no such recipe, or the picture to start from or an input cannot be read.
@@ -401,7 +404,7 @@ def job(
             steps,
             seed,
             dtype,
-            start,
+            called if start is None or called else start.stem,
             "transparent" if transparent else None,
             *inputs_name(inputs, image, channels_in, card),
         ),
@@ -430,13 +433,27 @@ def job(
     )
 
 
-def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob, *, climb: Climb | None = None) -> None:
+def jobs(spec: str, *, start: Path | None, **given: Any) -> list[DrawingJob]:
+    """A job for each photo to start from, in order; one job where there is none. Unreadable photos are told.
+
+    Raises:
+        InvalidInput, UnknownName: as :func:`job`; no photo of the folder can be read.
+    """
+    if start is None or not start.is_dir():
+        return [job(spec, start=start, **given)]
+    photos = Photos.at(start)
+    found = [job(spec, start=path, called=photos.names[path], **given) for path, _ in photos.readable()]
+    if not given["json"]:
+        photos.tell_skipped()
+    return found
+
+
+def draw_all(model: Any, drawings: Sequence[tuple[DrawingJob, Drawing]], *, climb: Climb | None = None) -> None:
     """Draw the images, and report each file when it is written.
 
     Args:
         model: the model.
-        drawings: the mosaics.
-        job: what was asked for.
+        drawings: the mosaics, each with what was asked for.
         climb: see :func:`agnostic.visualization.pictures.draw`.
 
     Raises:
@@ -450,7 +467,8 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob, *, climb:
     labels: list[str] = []
     remarks: list[str] = []
     images, start = 0, time.perf_counter()
-    for drawing in drawings:
+    as_json = drawings[0][0].as_json
+    for job, drawing in drawings:
         began = time.perf_counter()
         drawn = draw(
             model, drawing, job.options, settings=job.settings, force=job.force, progress=progress, climb=climb
@@ -459,7 +477,7 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob, *, climb:
         seconds = time.perf_counter() - began
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]
         remarks += [drawn.remarks.get(item, "") for item in drawing.items]
-        if job.as_json:
+        if as_json:
             paths = [drawing.image_path(item) for item in drawing.items]
             own = {"mosaic": drawing.path, "images": paths, "remarks": drawn.remarks, "seconds": round(seconds, 3)}
             report.append(own)
@@ -470,7 +488,7 @@ def draw_all(model: Any, drawings: Sequence[Drawing], job: DrawingJob, *, climb:
             if job.show and not show(drawing.path):
                 say("  not shown: this is no terminal that is known to show pictures")
     check_reached(labels, remarks)
-    if job.as_json:
+    if as_json:
         print_json(report)
     else:
         say(time_taken(images, time.perf_counter() - start))

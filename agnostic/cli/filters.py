@@ -73,20 +73,20 @@ def filters(
     Finished images are kept: run an interrupted command again to continue.
     """
     where, computed_by = common.engines(engine or [], address)
-    job = drawing.job(
+    jobs = drawing.jobs(
         model, weights=weights, recipe=recipe, size=size, channels_in=channels_in, card=card, steps=steps,
         columns=columns, labels=labels, show=show, seed=seed, start=start, inputs=inputs, image=image, force=force,
         out=out, backend=backend, engine=computed_by, trust=trust, dtype=dtype, micro_batch=micro_batch, device=device,
         json=json, transparent=transparent,
     )  # fmt: skip
-    network = job.load()
-    chosen = drawing.spatial_layers(network, layer or [], job.options)
+    network = jobs[0].load()
+    chosen = drawing.spatial_layers(network, layer or [], jobs[0].options)
     names = drawing.distinct([x.aliases[0] if x.aliases else x.name for x in chosen])
     drawings = []
     for found, name in zip(chosen, names.values(), strict=True):
         items = [f"{c:04d}" for c in drawing.parse_channels(channels, found, first=64 if layer else 8)]
-        drawings.append(drawing_of(job, found.name, name, items, negative=negative))
-    drawing.draw_all(network, drawings, job, climb=_spread(address) if where == "ray" else None)
+        drawings += [(job, drawing_of(job, found.name, name, items, negative=negative)) for job in jobs]
+    drawing.draw_all(network, drawings, climb=_spread(address) if where == "ray" else None)
 
 
 def _spread(address: str | None) -> Climb:

@@ -73,6 +73,26 @@ def test_outputs_of_layers_are_drawn_again(model: Path, tmp_path: Path, capsys: 
     assert "the picture is of call 2 of 'stem', which the model runs 1 time" in capsys.readouterr().err
 
 
+def test_a_mosaic_starts_from_each_photo_of_a_folder(
+    command: Callable[..., int], model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    photos, rng = tmp_path / "photos", np.random.default_rng(0)
+    photos.mkdir()
+    for name in ("a.png", "b.png"):
+        write_png(photos / name, rng.integers(0, 256, (20, 20, 3), np.uint8))
+    (photos / "c.png").write_bytes(b"x")
+    shown = ("--layer", "stem", "--channels", "0-1", "--recipe", "jitter")
+    assert command("filters", *shown, "--start", str(photos)) == 0
+    assert f"skipped: cannot read '{photos / 'c.png'}'" in capsys.readouterr().out
+    first, second = sorted((tmp_path / "out").glob("tiny-make-stem-0-1-jitter*.png"))
+    assert (first.name[-15:], second.name[-15:]) == ("-from-a.png.png", "-from-b.png.png")
+    assert command("filters", *shown, "--start", str(photos / "b.png"), out=tmp_path / "one") == 0
+    (alone,) = (tmp_path / "one").glob("*.png")
+    np.testing.assert_array_equal(read_image(second), read_image(alone))
+    assert (read_image(first) != read_image(second)).any()
+    assert main(["redo", str(second), "--model", f"{model}:make"]) == 0
+
+
 def test_a_label_tells_the_channel_and_the_score(drawn: tuple[Path, ...]) -> None:
     assert read_image(drawn[0]).shape == ((9 + 5 + 5) + 16 + (9 + 5) + 10, 3 * 21 + 5, 3)
     assert said(drawn[2])["labels"] is False
