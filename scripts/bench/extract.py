@@ -3,7 +3,8 @@
     .venv/bin/python scripts/bench/extract.py                  # PyTorch
     .venv/bin/python scripts/bench/extract.py --engine jax     # Keras on an engine, against predict()
     .venv/bin/python scripts/bench/extract.py --memory 1000 10000 100000
-    .venv/bin/python scripts/bench/extract.py --photos 128     # what a photo costs from its file to the store
+    .venv/bin/python scripts/bench/extract.py --photos 64      # what a photo costs from its file to the store
+    .venv/bin/python scripts/bench/extract.py --compression    # bytes and speed of ways to compress a store
 
 The means over positions of the stages of ResNet-18 on PyTorch, or of the blocks of EfficientNet-Lite0 on Keras, of
 images in memory, random weights. Rounds of all contenders are interleaved in one process, with one thread for the
@@ -17,6 +18,9 @@ outputs, as often compiled as ours ("new") and once.
 
 With --photos, so many JPEG files of 500 x 375 go through EfficientNet-Lite0 in its own size, and the means of its
 blocks into a store, on one core: what docs/scale.md plans a large run from.
+
+With --compression, outputs of four blocks and their means, over windows of the photos that scikit-image ships, are
+compressed in several ways.
 
 With --memory, the resident set is printed after so many images, in one process: it should not grow.
 """
@@ -89,6 +93,7 @@ def on_torch(size: int, count: int) -> dict[str, Callable[[], Any]]:
         "ours, with the top samples": ours(model, inputs, STAGES, reduce="mean"),
         "ours, images": ours(model, images, STAGES, reduce="mean", top=0, size=size),
         HALF: ours(model, inputs[: count // 2], STAGES, reduce="mean", top=0),
+        "ours, bfloat16": ours(model, inputs, STAGES, reduce="mean", top=0, compute="bfloat16"),
         "torchvision's extractor, DataLoader": torchvision_loop,
         **thingsvision(model, inputs),
     }
@@ -222,6 +227,38 @@ def photos(count: int) -> dict[str, dict[str, Any]]:
     return cases
 
 
+def compression() -> dict[str, dict[str, Any]]:
+    """The cases of a record: bytes that a number takes, and how fast one core writes."""
+    import skimage.data
+    from numcodecs import Blosc, blosc
+
+    from agnostic.extract.parts import stored_as
+
+    blosc.set_nthreads(1)
+    given = [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket()]
+    windows = np.stack([x[:224, i : i + 224] for x in given for i in range(0, 200, 25)])
+    model, layers = ag.load("efficientnet_lite0"), ["blocks.1", "blocks.3", "blocks.5", "blocks.6"]
+    record = ag.capture(model, ag.prepare(model, windows), layers).numpy()
+    arrays = {"outputs": list(record.values()), "means": [x.mean((2, 3)) for x in record.values()]}
+    ways = [("zstd", 1, 1), ("zstd", 3, 1), ("zstd", 9, 1), ("lz4", 1, 1), ("zstd", 3, 2)]
+    cases: dict[str, dict[str, Any]] = {}
+    for dtype in ("float32", "float16", "bfloat16"):
+        for name, level, shuffle in ways:
+            for what, own in arrays.items():
+                stored = [np.ascontiguousarray(stored_as(x, dtype, what)) for x in own]
+                codec = Blosc(cname=name, clevel=level, shuffle=shuffle)
+                start = time.process_time()
+                size = sum(len(codec.encode(x)) for x in stored)
+                seconds = time.process_time() - start
+                called = f"{dtype}, {what}, {name} {level}, {'bytes' if shuffle == 1 else 'bits'} sorted"
+                cases[called] = spread([size / sum(x.size for x in stored)], "bytes a number")
+                if what == "outputs":
+                    cases[f"{called}, speed"] = spread([sum(x.nbytes for x in stored) / seconds / 1e6], "MB/s")
+    for name, case in cases.items():
+        print(f"  {name:60s} {case['median']:8.2f} {case['unit']}")
+    return cases
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="of Keras; by default PyTorch alone")
@@ -229,12 +266,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photos", type=int, help="number of JPEG files")
+    parser.add_argument("--compression", action="store_true", help="ways to compress")
     parser.add_argument("--memory", type=int, nargs="+", help="numbers of images")
     add_option(parser)
     arguments = parser.parse_args()
     print(headline())
     if arguments.memory:
         memory(arguments.memory)
+        return
+    if arguments.compression:
+        keep("extract", compression(), arguments.json, compression=True)
         return
     if arguments.photos:
         keep("extract", photos(arguments.photos), arguments.json, photos=arguments.photos)
