@@ -164,6 +164,19 @@ def of_one_framework(a: Run, b: Run) -> bool:
     return a.program.framework == b.program.framework
 
 
+def coarsest(run: Run) -> str:
+    """The type with the fewest digits that a run computes in."""
+    types = {v.dtype for node in run.program.nodes for v in node.outputs if v.dtype in noise.UNIT_ROUNDOFF}
+    return max(types, key=noise.unit, default="")
+
+
+def exactly_alike(a: Recorded, b: Recorded) -> bool:
+    """Whether both give the same outputs in float64."""
+    alike = of_one_framework(a.run, b.run)
+    pairs = zip(a.run.program.outputs, b.run.program.outputs, strict=True)
+    return all(permuted(a.exact[path], b.exact[other], alike) for (path, _), (other, _) in pairs)
+
+
 def permuted(x: Array, y: Array, alike: bool, loose: float = match.LOOSE) -> bool:
     """Whether two outputs are equal but for the order in which frameworks have their axes."""
     return apart(x, y, alike) <= loose

@@ -10,7 +10,7 @@ from agnostic.compare import noise
 from agnostic.compare.edits import edits
 from agnostic.compare.explain import DifferenceSummary, explain
 from agnostic.compare.frontier import Parting, rejoined
-from agnostic.compare.judging import Judged, Recorded, judged
+from agnostic.compare.judging import Judged, Recorded, coarsest, exactly_alike, judged
 from agnostic.compare.layerwise import LayerPairs
 from agnostic.compare.naming import mistake
 from agnostic.compare.prove import Difference
@@ -67,6 +67,10 @@ class ProgramPair:
     @property
     def _unexplained(self) -> Finding:
         error = max(x.floors for x in self.outputs)
+        types = coarsest(self.a.run), coarsest(self.b.run)
+        if types[0] != types[1] and exactly_alike(self.a, self.b):
+            said = f"A computes in {types[0]}, B in {types[1]}; in float64, which rounds neither, both give the same."
+            return Finding("precision", said, "", error, 0.0, proven=True)
         said = "The outputs differ, and there is no place from which both models go on alike."
         return Finding("unexplained", said, "", error, error)
 

@@ -22,9 +22,11 @@ from agnostic.transfer.uses import Uses
 
 Color = int
 _PASSED = MOVES | {"pad"}
-_PLACED = frozenset({"concatenate", "attention", "matmul", "subtract", "divide", "where", "stack", "select", "slice"})
+_PLACED = frozenset({"concatenate", "attention", "matmul", "subtract", "divide", "where", "select", "slice"})
 _CUTS = ("select", "slice")
 _ARITHMETIC = ("subtract", "divide", "where")
+_ALIKE = {"einsum": "matmul", "stack": "concatenate"}
+"""Operators that put their operands in places as others do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,7 @@ class UseGraph:
         if node.operator in _PASSED:
             return None
         given = {v for v in node.reads if self.found.weights.names(v) is None}
-        placed = "matmul" if node.operator == "einsum" else node.operator
+        placed = _ALIKE.get(node.operator, node.operator)
         if placed not in _PLACED or (placed in _ARITHMETIC and len(given) < 2):
             return (node.operator, node.attributes.get("function")) if level else None
         return (placed, node.attributes.get("index"), node.attributes.get("start")) if placed in _CUTS else (placed,)

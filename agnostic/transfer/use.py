@@ -42,6 +42,11 @@ class Use:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def key(self) -> tuple[str, tuple[int, ...]]:
+        """What its counterpart has as well."""
+        return self.kind, self.dims
+
+    @property
     def layer(self) -> str:
         """The layer that runs it."""
         return self.nodes[0].module

@@ -19,6 +19,7 @@ from agnostic.axes import Dimension, Dimensions
 from agnostic.program.nodes import Array, Node, Program, Value, givers_of, readers_of
 from agnostic.program.vocabulary import get
 from agnostic.transfer.cells import gathered
+from agnostic.transfer.forms import LEARNED
 from agnostic.transfer.frozen import folded_norm
 from agnostic.transfer.orders import dimensions
 from agnostic.transfer.use import Use, after
@@ -36,6 +37,7 @@ class Uses:
         uses: in the order in which they run.
         owners: the uses that a node belongs to, by the node's place in the program.
         pieces: the use that gives a value, where it is a part of a product's features.
+        cuts: the products that were cut in pieces, and these.
     """
 
     program: Program
@@ -43,19 +45,19 @@ class Uses:
     uses: list[Use]
     owners: Mapping[int, list[Use]]
     pieces: Mapping[Value, Use]
+    cuts: Sequence[tuple[Use, Sequence[Use]]] = ()
 
+    def replaced(self, instead: Mapping[int, Use | None]) -> Uses:
+        """With others for some of the uses, by their identity; None: without that one."""
 
-def in_common(one: Uses, two: Uses) -> tuple[Uses, Uses]:
-    """Both without the buffers that one side alone keeps, such as a mask that the other computes."""
+        def kept(uses: Sequence[Use]) -> list[Use]:
+            return list({id(x): x for use in uses if (x := instead.get(id(use), use)) is not None}.values())
 
-    def kept(found: Uses, other: Uses) -> Uses:
-        keys = {(use.kind, use.dims) for use in other.uses}
-        uses = [use for use in found.uses if not is_fixed(use, found.weights) or (use.kind, use.dims) in keys]
-        left = {id(use) for use in uses}
-        owners = {place: [use for use in owned if id(use) in left] for place, owned in found.owners.items()}
-        return replace(found, uses=uses, owners=owners)
-
-    return kept(one, two), kept(two, one)
+        if not instead:
+            return self
+        pieces = {value: use for value, use in self.pieces.items() if id(use) not in instead}
+        owners = {place: kept(owned) for place, owned in self.owners.items()}
+        return replace(self, uses=kept(self.uses), owners=owners, pieces=pieces)
 
 
 def is_fixed(use: Use, weights: ProgramWeights) -> bool:
@@ -79,11 +81,15 @@ def uses_of(program: Program, arrays: Mapping[str, Array]) -> Uses:
     found = _plain(gathered(search.found, search.weights), search.weights)
     kept = {id(use) for use in found}
     pieces = {value: use for value, use in search.pieces.items() if id(use) in kept}
+    return Uses(program, search.weights, found, _owners(found, search.places), pieces, search.cuts)
+
+
+def _owners(uses: Sequence[Use], places: Mapping[int, int]) -> dict[int, list[Use]]:
     owners: dict[int, list[Use]] = {}
-    for use in found:
+    for use in uses:
         for node in use.nodes:
-            owners.setdefault(search.places[id(node)], []).append(use)
-    return Uses(program, search.weights, found, owners, pieces)
+            owners.setdefault(places[id(node)], []).append(use)
+    return owners
 
 
 def _plain(uses: list[Use], weights: ProgramWeights) -> list[Use]:
@@ -111,12 +117,13 @@ class _UseSearch:
         self.returned = {value for _, value in program.outputs}
         self.found: list[Use] = []
         self.pieces: dict[Value, Use] = {}
+        self.cuts: list[tuple[Use, list[Use]]] = []
 
     def look(self, place: int, node: Node) -> None:
         """Add the use that a node is, if it is one."""
         given = list(node.reads)
         data = tuple(v for v in given if self.weights.names(v) is None)
-        if data and any(self.weights.names(v) for v in given):
+        if (data or LEARNED in node.attributes) and any(self.weights.names(v) for v in given):
             make = _MAKERS.get(node.operator, _other)
             use = make(self, node) or _other(self, node)
             use.data = data
@@ -195,11 +202,13 @@ class _UseSearch:
                 self.pieces |= dict.fromkeys(values, piece)
                 made.append(piece)
             self.found[place : place + 1] = made
+            self.cuts.append((use, made))
 
     def _pieces(self, use: Use) -> dict[tuple[int, ...], list[Value]]:
         """The values that are pieces of a product's features, by the features; empty where it is used as a whole."""
         value = use.nodes[0].outputs[0]
-        axis = use.nodes[0].attributes.get("channel_axis", -1) if use.kind == "convolution" else -1
+        first = use.nodes[0]
+        axis = first.attributes.get("channel_axis", 1) if first.operator == "convolution" else -1
         total, own = value.shape[axis], {id(node) for node in use.nodes[1:]}
         if not self._is_cut(value, own):
             return {}
@@ -324,7 +333,8 @@ def _convolution(search: _UseSearch, node: Node) -> Use | None:
         parts["bias"] = WeightPart(bias, _flat)
     x, y = search.dims(node.operands[0]), search.dims(node.outputs[0])
     size = kernel.shape[:2] if alone else kernel.shape
-    settings = {k: node.attributes[k] for k in ("stride", "dilation")}
+    settings: dict[str, Any] = {k: node.attributes[k] for k in ("stride", "dilation")}
+    settings["places"] = [d for k, d in enumerate(x) if k not in (0, axis % len(x))]
     return Use(kind, size, parts, [node], (), node.outputs, x[axis : axis + 1 or None], y[axis : axis + 1 or None],
                settings)  # fmt: skip
 
@@ -440,7 +450,8 @@ def _recurrent(search: _UseSearch, node: Node) -> Use | None:
     x = search.dims(node.operands[0])
     parts = {name: WeightPart(value) for name, value in named.items()}
     size = (*named["kernel"].shape, *named["recurrent"].shape)
-    kept = {k: node.attributes.get(k) for k in ("reset_after", "function", "reverse")}
+    settings = {**get(node.operator).defaults, **node.attributes}
+    kept = {k: settings.get(k) for k in ("reset_after", "function", "reverse")}
     return Use(node.operator, size, parts, [node], (), node.outputs, x[-1:], (), kept)
 
 

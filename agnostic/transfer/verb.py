@@ -25,13 +25,13 @@ from agnostic.models.cards import ModelCard
 from agnostic.program.nodes import Array
 from agnostic.registry import Backend, Model, model_backend
 from agnostic.text import counted
-from agnostic.transfer.folding import without_norms
+from agnostic.transfer.common import uses_of_both
 from agnostic.transfer.matching import matched
 from agnostic.transfer.preparation import InputScaling, preparation, prepares
 from agnostic.transfer.report import TransferReport, TransferRow
 from agnostic.transfer.sides import ModelReading, as_run, made, name_of, read, read_alike
 from agnostic.transfer.use import Use
-from agnostic.transfer.uses import Uses, in_common, is_fixed, uses_of
+from agnostic.transfer.uses import Uses, is_fixed, uses_of
 from agnostic.transfer.writing import planned, written
 
 
@@ -131,6 +131,7 @@ def into(backend: Backend, model: Model, source: TransferSource, name: str) -> T
             inputs = replace(inputs, arrays={k: prepared.turned(x) for k, x in inputs.arrays.items()})
         try:
             transfers.assign(model, values)
+            _check_shared(values, backend[WEIGHTS].weights(model))
             found = record(Live(model, inputs), first=False)
             report = _judged(source, found, job, prepared)
         except BaseException:
@@ -167,13 +168,12 @@ class _TransferJob:
                 )
         assert self.read.program is not None
         assert self.mine.program is not None
-        self.source = uses_of(self.read.program, self.read.arrays)
-        self.target = uses_of(self.mine.program, self.mine.arrays)
-        self.source = without_norms(self.source, self.target)
-        pairs = matched(*in_common(self.source, self.target))
+        both = (self.read.program, self.read.arrays), (self.mine.program, self.mine.arrays)
+        self.source, self.target = uses_of_both(*both)
+        pairs = matched(self.source, self.target)
         self._check_complete([p.source for p in pairs], [p.target for p in pairs])
         plans = planned(pairs, self.source, self.target, (self.read.name, self.mine.name))
-        found = written(plans, self.target, computed)
+        found = written(plans, self.source, self.target, computed)
         rows = [
             _row(plan.pair.target, plan.pair.source, plan.pair.how, plan.notes, self.source, self.target)
             for plan in plans
@@ -224,6 +224,24 @@ class _TransferJob:
                 f"{counted(len(left), 'array')} of {self.mine.name} feed nothing and stay as they are, "
                 f"such as {left[0]!r}"
             )
+
+
+def _check_shared(values: Mapping[str, Array], now: Mapping[str, Array]) -> None:
+    """Whether each array has its numbers, rounded to its type; not if another one that got others is the same array.
+
+    Raises:
+        InvalidWeights: one has not; names both.
+    """
+    for name, x in values.items():
+        held = now.get(name)
+        if held is None or held.dtype.kind != "f" or np.allclose(held.reshape(-1), x.reshape(-1), 1e-2, 1e-6, True):
+            continue
+        twin = next((n for n, y in values.items() if n != name and np.array_equal(now.get(n, 0), held)), None)
+        beside = "" if twin is None else f" shares its array with {twin!r}, which"
+        raise InvalidWeights(
+            f"{name!r} of the target{beside} gets other numbers from the source: make the target with an array for "
+            "each, or give both the same weights in the source; no weight was changed"
+        )
 
 
 def _counts(name: str, side: ModelReading) -> bool:
@@ -292,20 +310,40 @@ def _by_layer(rows: Sequence[TransferRow]) -> list[TransferRow]:
 def _misfit(
     missing: Sequence[Use], over: Sequence[Use], source: Uses, target: Uses, theirs: str, mine: str
 ) -> str:  # fmt: skip
-    said = []
+    """What has no counterpart, layers of one kind and size together, and what to do about each."""
+    said, do = [], []
     if missing:
         near = next((use for use in over if use.kind == missing[0].kind), None)
         beside = "" if near is None else f", where {_named(near, source)!r} of {theirs} has {_shapes(near, source)}"
         said.append(
             f"{len(missing)} of the {counted(len(target.uses), 'layer')} of {mine} have no counterpart, such as "
-            f"{_named(missing[0], target)!r} ({_kind(missing[0])}, {_shapes(missing[0], target)}){beside}"
+            f"{_listed(missing, target)}{beside}"
         )
+        if near is not None:
+            do.append(f"make {_named(missing[0], target)!r} with the sizes of {_named(near, source)!r}")
+        elif missing[0].kind == "norm" and "variance" in missing[0].parts:
+            do.append(f"leave {_named(missing[0], target)!r} out of the target; the source may have it in its weights")
+        else:
+            do.append(f"leave {_named(missing[0], target)!r} out of the target, or give the source such a layer")
     if over:
         said.append(
             f"{len(over)} of the {counted(len(source.uses), 'layer')} of {theirs} are left over, such as "
-            f"{_named(over[0], source)!r} ({_kind(over[0])}, {_shapes(over[0], source)})"
+            f"{_listed(over, source)}"
         )
-    return f"{' and '.join(said)}: the two must have the same architecture; no weight was changed"
+        if not missing:
+            do.append(f"give the target a layer for {_named(over[0], source)!r}")
+    return f"{' and '.join(said)}: {', '.join(do)}; no weight was changed"
+
+
+def _listed(uses: Sequence[Use], found: Uses) -> str:
+    """Layers with their arrays, those of one kind and size as one."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for use in uses:
+        groups.setdefault((_kind(use), _shapes(use, found).partition(" ")[2]), []).append(
+            f"{_named(use, found)!r} ({_kind(use)}, {_shapes(use, found)})"
+        )
+    lines = [x[0] + (f" and {len(x) - 1} of its size" if len(x) > 1 else "") for x in groups.values()]
+    return ", ".join(lines[:3]) + (f" and {len(lines) - 3} other sizes" if len(lines) > 3 else "")
 
 
 def _shapes(use: Use, found: Uses) -> str:

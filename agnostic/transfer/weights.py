@@ -12,6 +12,7 @@ import numpy as np
 
 from agnostic.program.nodes import Array, Node, Program, Value, map_values, values_in
 from agnostic.program.vocabulary import evaluate, get, is_computable, operators
+from agnostic.transfer.forms import LEARNED
 
 _VIEWS = frozenset({
     "reshape", "permute", "slice", "select", "concatenate", "stack", "expand", "flip", "cast", "identity", "tile",
@@ -24,7 +25,8 @@ _INDEXED = frozenset({"embedding", "take", "gather", "index"})
 
 def _is_function(node: Node) -> bool:
     """Whether an operator can be computed here, and always gives the same."""
-    return node.operator in operators() and is_computable(node) and not get(node.operator).random
+    free = LEARNED in node.attributes or get(node.operator).random if node.operator in operators() else True
+    return not free and is_computable(node)
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,20 @@ class ProgramWeights:
 
     def put(self, arrays: dict[str, Array], places: Array, numbers: Array) -> None:
         """Write numbers to their places in the arrays."""
-        flat, values = places.reshape(-1), np.broadcast_to(numbers, places.shape).reshape(-1)
+        values = np.broadcast_to(numbers, places.shape).reshape(-1)
+        for name, (inside, own) in self.inside(places).items():
+            if name in arrays:
+                arrays[name].reshape(-1)[own] = values[inside]
+
+    def inside(self, places: Array) -> dict[str, tuple[Array, Array]]:
+        """By the arrays that places are in: which of the places, and where in the array they are."""
+        flat = places.reshape(-1)
+        found: dict[str, tuple[Array, Array]] = {}
         for name, start in self._starts.items():
-            if name not in arrays:
-                continue
-            inside = (flat >= start) & (flat < start + arrays[name].size)
-            if inside.any():
-                arrays[name].reshape(-1)[flat[inside] - start] = values[inside]
+            here = np.flatnonzero((flat >= start) & (flat < start + self.arrays[name].size))
+            if here.size:
+                found[name] = here, flat[here] - start
+        return found
 
 
 def _before_softplus(y: Array, beta: float = 1.0, threshold: float | None = None) -> Array:

@@ -80,6 +80,8 @@ def _plan(pair: UsePair, source: Uses, target: Uses, moved: Array | None) -> Wri
         _follow(plan, moved)
     if "folded" in a.settings:
         plan.notes.append(f"the batch norm {a.settings['folded']!r} is absorbed, since the target has none")
+    if len(layers := a.settings.get("merged", ())) > 1:
+        plan.notes.append(f"{', '.join(map(repr, layers))} are one here")
     for role, part in b.parts.items():
         if role not in plan.numbers:
             if role not in NEUTRAL and role != "variance":
@@ -134,7 +136,14 @@ def _norm(plan: WritePlan, b: Use) -> None:
 
 
 def _recurrent(plan: WritePlan, b: Use) -> None:
-    numbers = plan.numbers
+    a, numbers = plan.pair.source, plan.numbers
+    resets = [use.settings.get("reset_after") for use in (a, b)]
+    if None not in resets and resets[0] != resets[1]:
+        before, fix = (b, "make it with reset_after=True") if resets[0] else (a, "train it with reset_after=True")
+        raise InvalidWeights(
+            f"{before.layer!r} is a GRU that resets its state before the recurrent product, and its counterpart does "
+            f"so after it, which no weights make up for: {fix}; no weight was changed"
+        )
     if "second_bias" in numbers and "second_bias" not in b.parts:
         if plan.pair.source.kind == "gru":
             raise InvalidWeights(
@@ -227,7 +236,9 @@ def _directly_after(use: Use, found: Uses) -> Use | None:
 
 
 # Into the arrays -----------------------------------------------------------------------------------------------------
-def written(plans: Sequence[WritePlan], target: Uses, computed: Mapping[str, str]) -> dict[str, Array]:
+def written(
+    plans: Sequence[WritePlan], source: Uses, target: Uses, computed: Mapping[str, str]
+) -> dict[str, Array]:  # fmt: skip
     """The target's weights by name, with what it gets.
 
     Args:
@@ -260,7 +271,42 @@ def written(plans: Sequence[WritePlan], target: Uses, computed: Mapping[str, str
                 f"the {role} of {plan.pair.source.layer!r} has no place in {plan.pair.target.layer!r}, which "
                 f"{_why(plan)}; no weight was changed"
             )
+    _complete(placed, arrays, source, target)
     return {name: x for name, x in arrays.items() if name not in computed} | whole
+
+
+def _complete(
+    placed: Sequence[tuple[WritePlan, str, Array]], arrays: dict[str, Array], source: Uses, target: Uses
+) -> None:  # fmt: skip
+    """Write the rest of arrays of which these inputs use a part, such as a table of positions.
+
+    Raises:
+        InvalidWeights: the source's array is of another size.
+    """
+    parts: dict[str, list[tuple[Array, WritePlan, str]]] = {}
+    for plan, role, _ in placed:
+        places = target.weights.places(plan.pair.target.parts[role])
+        assert places is not None
+        for name, (_, own) in target.weights.inside(places).items():
+            parts.setdefault(name, []).append((own, plan, role))
+    for name, found in parts.items():
+        used = np.unique(np.concatenate([own for own, _, _ in found]))
+        before = target.weights.arrays[name]
+        if used.size == before.size or np.allclose(arrays[name], before, atol=1e-6):
+            continue
+        _, plan, role = found[0]
+        theirs = source.weights.places(plan.pair.source.parts[role])
+        inside = {} if theirs is None else source.weights.inside(theirs)
+        other, (_, own) = next(iter(inside.items()), ("", (used, used)))
+        whole = source.weights.arrays.get(other, used)
+        if whole.shape != before.shape or not np.array_equal(np.unique(own), used):
+            raise InvalidWeights(
+                f"{name!r} of the target has the shape {before.shape}, and {other or plan.pair.source.layer!r} of the "
+                f"source {whole.shape}, so that {before.size - used.size:,} of its numbers get no value: make the "
+                "target with as many positions, or interpolate the source's array first; no weight was changed"
+            )
+        rest = np.setdiff1d(np.arange(before.size), used)
+        arrays[name].reshape(-1)[rest] = whole.reshape(-1)[rest]
 
 
 def _why(plan: WritePlan) -> str:

@@ -15,6 +15,7 @@ from agnostic.errors import InvalidInput, InvalidWeights
 from agnostic.files import atomic_path, safetensors_as_os_errors
 from agnostic.models.weight_files import read_arrays
 from agnostic.models.weights import check_types, fit
+from agnostic_torch.layers import unwrap
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -123,7 +124,7 @@ def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _entries(model: nn.Module) -> dict[str, Tensor]:
     # A module may keep other things than tensors in its state dict (get_extra_state).
-    return {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+    return {name: x for name, x in unwrap(model).state_dict().items() if isinstance(x, Tensor)}
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

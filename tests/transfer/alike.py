@@ -550,6 +550,151 @@ def a_scale_that_is_a_steeper_softplus() -> Made:
             nn.Sequential(randomized(nn.Linear(8, 3), 1), Softness()), noise(8))  # fmt: skip
 
 
+# One operator for several -------------------------------------------------------------------------------------------
+@case()
+def low_rank_adapters_into_the_layers_that_they_adapt() -> Made:
+    def adapted(m: Any, x: Any) -> Any:
+        return m.base(x) + 2.0 * m.up(m.down(x))
+
+    def make(wide: int, out: int) -> nn.Module:
+        down, up = nn.Linear(wide, 2, bias=False), nn.Linear(2, out, bias=False)
+        return Applied(adapted, base=nn.Linear(wide, out), down=down, up=up)
+
+    target = keras_model((6,), kl.Dense(8, activation="relu"), kl.Dense(3))
+    return randomized(nn.Sequential(make(6, 8), nn.ReLU(), make(8, 3))), target, noise(6)
+
+
+@case()
+def a_norm_before_a_product_into_that() -> Made:
+    source = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    target = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    return randomized(source), randomized(target, 1), noise(6)
+
+
+class Halves(nn.Module):
+    """A convolution in two groups, as two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.bottom, self.top = nn.Conv2d(4, 6, 3), nn.Conv2d(4, 6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.first(x).relu().chunk(2, 1)
+        bottom = self.bottom(two)
+        return torch.cat([self.top(one), bottom], 1)
+
+
+@case()
+def groups_apart() -> Made:
+    source = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=2))
+    return randomized(source), randomized(Halves(), 1), noise(3, 8, 8)
+
+
+@case()
+def groups_together() -> Made:
+    target = keras_model((8, 8, 3), kl.Conv2D(8, 3, activation="relu"), kl.Conv2D(12, 3, groups=2))
+    return randomized(Halves()), target, noise(3, 8, 8)
+
+
+@case()
+def windows_over_all_features_of_words() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        found = [c(m.words(x)[:, None]).relu().squeeze(3).amax(2) for c in (m.two, m.three)]
+        return m.out(torch.cat(found, 1))
+
+    two, three = (nn.Conv2d(1, 4, (k, 6)) for k in (2, 3))
+    source = Applied(how, words=nn.Embedding(9, 6), two=two, three=three, out=nn.Linear(8, 3))
+    words = keras.Input((7,), dtype="int32")
+    x = kl.Embedding(9, 6)(words)
+    found = [kl.GlobalMaxPooling1D()(kl.Conv1D(4, k, activation="relu")(x)) for k in (2, 3)]
+    target = keras.Model(words, kl.Dense(3)(kl.Concatenate()(found)))
+    return randomized(source), target, np.random.default_rng(0).integers(0, 9, (2, 7))
+
+
+@case()
+def patches_by_a_product() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        rows = x.reshape(len(x), 3, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(len(x), 4, 48)
+        return m.norm(m.patches(rows))
+
+    source = Applied(how, patches=nn.Linear(48, 8), norm=nn.LayerNorm(8))
+    target = keras_model((8, 8, 3), kl.Conv2D(8, 4, strides=4), kl.Reshape((4, 8)), kl.LayerNormalization(epsilon=1e-5))
+    return randomized(source), target, noise(3, 8, 8)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Queries(kl.Layer):
+    """What is learned and asks."""
+
+    def build(self, shape: Any) -> None:
+        self.queries = self.add_weight(shape=(1, 3, 8), name="queries")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.repeat(self.queries, keras.ops.shape(x)[0], axis=0)
+
+
+@case()
+def queries_that_are_learned() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        asked = m.latents.expand(len(x), -1, -1)
+        return m.norm(asked + m.attention(asked, x, x)[0])
+
+    attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+    source = Applied(how, latents=nn.Parameter(torch.randn(3, 8)), attention=attention, norm=nn.LayerNorm(8))
+    entrance = keras.Input((5, 6))
+    asked = Queries()(entrance)
+    y = kl.Add()([asked, kl.MultiHeadAttention(2, 4)(asked, entrance)])
+    return randomized(source), keras.Model(entrance, kl.LayerNormalization(epsilon=1e-5)(y)), noise(5, 6)
+
+
+@case()
+def a_gate_as_half_of_a_convolution() -> Made:
+    entrance = keras.Input((9, 4))
+    gate = kl.Conv1D(6, 3, activation="sigmoid")(entrance)
+    target = keras.Model(entrance, kl.Multiply()([kl.Conv1D(6, 3)(entrance), gate]))
+    return randomized(nn.Sequential(nn.Conv1d(4, 12, 3), nn.GLU(1))), target, noise(4, 9)
+
+
+def _turning(halves: bool) -> nn.Module:
+    """Attention with rotary positions: pairs of features in two halves, or side by side."""
+
+    def turned(x: Any) -> Any:
+        angle = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.01]))
+        one, two = (x[..., :2], x[..., 2:]) if halves else (x[..., ::2], x[..., 1::2])
+        parts = one * angle.cos() - two * angle.sin(), two * angle.cos() + one * angle.sin()
+        return torch.cat(parts, -1) if halves else torch.stack(parts, -1).flatten(-2)
+
+    def how(m: Any, x: Any) -> Any:
+        q, k, v = (f(x).unflatten(-1, (2, 4)).transpose(1, 2) for f in (m.q, m.k, m.v))
+        return m.out(F.scaled_dot_product_attention(turned(q), turned(k), v).transpose(1, 2).flatten(2))
+
+    return Applied(how, **{name: nn.Linear(8, 8, bias=False) for name in ("q", "k", "v", "out")})
+
+
+@case()
+def rotary_positions_of_halves_and_of_neighbours() -> Made:
+    return randomized(_turning(halves=True)), randomized(nn.Sequential(_turning(halves=False)), 1), noise(5, 8)
+
+
+@case()
+def the_last_states_of_a_stack() -> Made:
+    def how(m: Any, x: Any) -> Any:
+        _, (states, _) = m.rnn(x)
+        return m.out(torch.cat([states[-2], states[-1]], 1))
+
+    rnn = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)
+    source = Applied(how, rnn=rnn, out=nn.Linear(6, 2))
+    first, second = (kl.Bidirectional(kl.LSTM(3, return_sequences=more)) for more in (True, False))
+    return randomized(source), keras_model((3, 4), first, second, kl.Dense(2)), noise(3, 4)
+
+
+@case()
+def a_model_in_data_parallel() -> Made:
+    source = nn.DataParallel(randomized(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))).eval()
+    return source, keras_model((4,), kl.Dense(5, activation="relu"), kl.Dense(3)), noise(4)
+
+
 def tried(name: str) -> tuple[bool | None, str]:
     """Whether a transfer says that the two are the same, or None where it raises; and its words."""
     make, _ = CASES[name]

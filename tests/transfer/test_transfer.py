@@ -165,8 +165,62 @@ def test_what_has_no_counterpart_is_named_and_nothing_is_changed() -> None:
 
 
 def test_what_is_left_over_is_named() -> None:
-    with pytest.raises(InvalidWeights, match="left over, such as '3'"):
-        ag.transfer(network(0, extra=nn.Conv2d(6, 6, 1)), network(1), inputs=images())
+    with pytest.raises(
+        InvalidWeights, match=r"left over, such as '3.0'.*: give the target a layer for '3.0'; no weight"
+    ):
+        ag.transfer(network(0, extra=nn.Sequential(nn.Conv2d(6, 6, 1), nn.ReLU())), network(1), inputs=images())
+
+
+def test_an_array_that_two_layers_share_is_not_given_two_sets_of_numbers() -> None:
+    class Words(nn.Module):
+        def __init__(self, *, tied: bool) -> None:
+            super().__init__()
+            self.words, self.out = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+            if tied:
+                self.out.weight = self.words.weight
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.words(x).tanh())
+
+    x, tied = torch.arange(6).reshape(2, 3), Words(tied=True)
+    before = tied.words.weight.detach().clone()
+    with pytest.raises(InvalidWeights, match=r"'words.weight' .* shares its array with 'out.weight'"):
+        ag.transfer(Words(tied=False), tied, inputs=x)
+    assert torch.equal(tied.words.weight, before)
+    assert ag.transfer(tied, Words(tied=False), inputs=x).verified
+
+
+class Placed(nn.Module):
+    """Words and where they stand, of which a short input uses a part."""
+
+    def __init__(self, many: int, name: str = "places") -> None:
+        super().__init__()
+        self.words, self.out, self.name = nn.Embedding(9, 4), nn.Linear(4, 3), name
+        self.register_parameter(name, nn.Parameter(torch.randn(1, many, 4)))
+
+    def forward(self, x: Any) -> Any:
+        return self.out(self.words(x) + getattr(self, self.name)[:, : x.shape[1]])
+
+
+def test_a_table_is_carried_over_as_a_whole_or_not_at_all() -> None:
+    x = torch.arange(6).reshape(2, 3)
+    source, target = Placed(7), Placed(7, "positions")
+    assert ag.transfer(source, target, inputs=x).verified
+    assert torch.equal(target.positions, source.places)
+    longer = Placed(8, "positions")
+    with pytest.raises(InvalidWeights, match=r"'positions' of the target has the shape \(1, 8, 4\).*\(1, 7, 4\).*20"):
+        ag.transfer(source, longer, inputs=x)
+    assert ag.transfer(longer, nn.Sequential(Placed(3)), inputs=x).verified, "all that the target has is given"
+
+
+def test_that_a_source_has_half_precision_is_said_once() -> None:
+    source = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).bfloat16()
+    report = ag.transfer(source, nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)),
+                         inputs=torch.randn(2, 4, dtype=torch.bfloat16))  # fmt: skip
+    assert not report.verified
+    assert report.explained
+    (said,) = report.differences
+    assert "A computes in bfloat16, B in float32" in said
 
 
 def test_branches_that_begin_alike_are_told_apart() -> None:
