@@ -158,6 +158,36 @@ def _batch_norm(node: Node, builder: Builder) -> bool:
     return True
 
 
+@forms("batch_norm_training")
+def _instance_norm(node: Node, builder: Builder) -> bool:
+    """Samples that were put among the channels: each channel of each sample is a group of its own."""
+    x, *rest = node.operands
+    giver = builder.giver(x) if isinstance(x, Value) else None
+    if giver is None or giver.operator != "reshape" or x.shape[0] != 1:  # type: ignore[union-attr]
+        return False
+    [images] = giver.operands
+    assert isinstance(images, Value)
+    if images.shape[0] * images.shape[1] != x.shape[1] or images.shape[2:] != x.shape[2:]:  # type: ignore[union-attr]
+        return False
+    weights = [_repeated(builder, w, images.shape[1]) if isinstance(w, Value) else w for w in rest]
+    if any(x is not None and y is None for x, y in zip(rest, weights, strict=True)):
+        return False
+    groups, epsilon = images.shape[1], node.attributes["epsilon"]
+    y = builder.emit("group_norm", images, *weights, groups=groups, epsilon=epsilon)
+    builder.emit("reshape", y, shape=node.outputs[0].shape)
+    return True
+
+
+def _repeated(builder: Builder, value: Value, count: int) -> Value | None:
+    """The numbers that an array repeats, so many of them; None where it does something else."""
+    while value.shape != (count,):
+        giver = builder.giver(value)
+        if giver is None or giver.operator not in ("tile", "repeat", "expand", "reshape"):
+            return None
+        [value] = giver.operands  # type: ignore[assignment]
+    return value
+
+
 @forms("activation")
 def _glu(node: Node, builder: Builder) -> bool:
     """The one half times the sigmoid of the other."""

@@ -6,6 +6,7 @@ piece, operator by operator, so that it computes the same.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from agnostic.compare.judging import of_one_framework
 from agnostic.compare.lowering import MOVES, PRODUCTS, is_hiding, kind, number, related, settings
 from agnostic.compare.replay import slots
-from agnostic.compare.sides import Side
+from agnostic.compare.sides import Side, behind
 from agnostic.program.nodes import Node, Value
 
 EditKind = Literal[
@@ -72,6 +73,10 @@ Script = tuple[Edit, ...]
 def price(script: Script) -> float:
     """The price of some edits."""
     return sum(edit.price for edit in script)
+
+
+def _is_present(side: Side, present: set[int], value: Value) -> bool:
+    return side.labels.get(value) in present
 
 
 def _joined(*scripts: Script) -> Script:
@@ -187,19 +192,11 @@ class _Alignment:
 
     def _size(self, first: bool, value: Value) -> int:
         """How many operators a value costs that the other side does not have."""
-        side = self.a if first else self.b
-        key = first, value
+        side, key = self.a if first else self.b, (first, value)
         if key not in self._sizes:
-            seen: set[int] = set()
-            todo = [value]
-            while todo:
-                v = todo.pop()
-                label, made = side.labels.get(v), side.producer.get(v)
-                if made is None or made[0] in seen or (label is not None and label in self.present):
-                    continue
-                seen.add(made[0])
-                todo += [x for x in slots(side.nodes[made[0]]) if isinstance(x, Value)]
-            self._sizes[key] = sum(any(side.root(v) == v for v in side.nodes[k].outputs) for k in seen)
+            both = functools.partial(_is_present, side, self.present)
+            nodes = {side.producer[v][0] for v, made in behind(side, value, both) if made is not None and not both(v)}
+            self._sizes[key] = sum(any(side.root(v) == v for v in side.nodes[k].outputs) for k in nodes)
         return self._sizes[key]
 
     # Two operators ---------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _explained(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
         found.append(difference)
         if changed is patches:
             done.add(difference.parting.output)
-        mistake = _mistake(difference.edits)
+        mistake = in_common(difference.edits)
         others += mistake not in known
         known.add(mistake)
         patches = changed
@@ -89,8 +89,8 @@ def _explained(a: Recorded, b: Recorded, original: Side) -> DifferenceSummary:
     return DifferenceSummary(ours, original, tuple(found), bool(found) and _equal(ours, theirs, done), left)
 
 
-def _mistake(changes: Sequence[Edit]) -> Any:
-    """What two differences have in common that are one mistake at two places; a weight is a mistake of its own."""
+def in_common(changes: Sequence[Edit]) -> Any:
+    """What is equal of two differences that are one mistake at two places; a weight is a mistake of its own."""
     parts = []
     for edit in changes:
         node = edit.b if edit.b is not None else edit.a
@@ -103,7 +103,7 @@ def _mistake(changes: Sequence[Edit]) -> Any:
 
 def _repeated(search: Search, known: set[Any]) -> tuple[Difference, Patches] | None:
     """The first place where a mistake that was found elsewhere stands again."""
-    again = [d for _, d in search.candidates if d.parting.node >= 0 and _mistake(d.edits) in known] if known else []
+    again = [d for _, d in search.candidates if d.parting.node >= 0 and in_common(d.edits) in known] if known else []
     for difference in sorted(again, key=lambda d: d.parting.node):
         for repaired in search.repairs(difference):
             return difference, repaired

@@ -39,6 +39,8 @@ def fix(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
 
 def _code(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
     """Code that takes one edit out."""
+    if whole := _whole(found, fixes, edit):
+        return whole
     if edit.kind == "leaf":
         return _leaf(found, fixes, edit)
     if edit.kind == "operand" and all(isinstance(x, Value) for x in (edit.ours, edit.theirs)):
@@ -48,6 +50,20 @@ def _code(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
         if found.a.of_weights(edit.ours) and found.b.of_weights(edit.theirs):
             return _carried(found, fixes, edit)
     return _set(found, fixes, edit) if edit.b is not None and _of_framework(edit.b) else ""
+
+
+def _whole(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:
+    """Code that puts A's layer in the place of B's, which has no room for A's weight."""
+    if fixes is None or edit.a is None or edit.b is None or not isinstance(edit.ours, Value):
+        return ""
+    ours = found.a.leaves.get(found.a.root(edit.ours))
+    theirs = found.b.leaves.get(found.b.root(edit.theirs)) if isinstance(edit.theirs, Value) else None
+    own = all(map(_of_framework, (edit.a, edit.b))) and of_one_framework(found.a.run, found.b.run)
+    if ours is None or ours.role != "parameter" or not own:
+        return ""
+    if edit.theirs is not None and (theirs is None or theirs.value.shape == ours.value.shape):
+        return ""
+    return fixes.layer(edit.b.module, edit.a.module) or ""
 
 
 def _set(found: DifferenceSummary, fixes: Fixes | None, edit: Edit) -> str:

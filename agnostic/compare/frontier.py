@@ -8,11 +8,11 @@ from typing import Any
 
 from agnostic.compare.lowering import MOVES, PARTS, kind, number, settings
 from agnostic.compare.replay import slots
-from agnostic.compare.sides import Side
+from agnostic.compare.sides import Side, behind
 from agnostic.program.nodes import Node, Value
 
-TRIED = 16
-"""How many candidates are looked at closely."""
+TRIED, MOVED = 16, 6
+"""How many candidates are looked at closely; so many of them, at most, where the reader only moves numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def partings(a: Side, b: Side) -> list[Parting]:
         if not ours[1] & (theirs[1] | ({b.labels.get(y)} if not theirs[0] else set())):
             size += 3  # they start from nothing that they have in common
         found.append(Parting(x, y, node, slot, partner, output, size))
-    return sorted(found, key=lambda p: (p.size, p.node if p.node >= 0 else len(b.nodes)))[:TRIED]
+    found.sort(key=lambda p: (p.size, p.node if p.node >= 0 else len(b.nodes)))
+    moved = [p for p in found if p.node >= 0 and kind(b.nodes[p.node]) in MOVES]
+    left_out = {id(p) for p in moved[MOVED:]}
+    return [p for p in found if id(p) not in left_out][:TRIED]
 
 
 def rejoined(a: Side, b: Side) -> Iterator[tuple[Value, Value, tuple[Node, Node]]]:
@@ -127,13 +130,21 @@ def _reaching(a: Side, b: Side) -> list[int]:
     return sorted(found)
 
 
+FOLLOWED = 5
+"""How many operators lie between a part of an array and what is looked at, at most."""
+
+
 def _is_part_of_another(b: Side, value: Value) -> bool:
-    """Whether A has the value, but not what it was taken out of."""
-    made = b.made_by(value)
-    if made is None or kind(made) not in PARTS:
-        return False
-    whole = slots(made)[0]
-    return isinstance(whole, Value) and b.labels[whole] is None
+    """Whether A has the value, but not what it, or what it is computed of, was taken out of."""
+    for _ in range(FOLLOWED):
+        made = b.made_by(value)
+        whole = slots(made)[0] if made is not None and slots(made) else None
+        if made is None or not isinstance(whole, Value):
+            return False
+        value = whole
+        if kind(made) in PARTS and b.labels[value] is None:
+            return True
+    return False
 
 
 class _Slices:
@@ -155,15 +166,10 @@ class _Slices:
         return label is not None and (self.present is None or label in self.present)
 
     def _search(self, value: Value) -> tuple[frozenset[int], frozenset[int | None]]:
-        nodes: set[int] = set()
-        border: set[int | None] = set()
-        todo = [value]
-        while todo:
-            one = todo.pop()
-            made = self.side.producer.get(one)
-            if self.known(one) or made is None:
+        nodes, border = set[int](), set[int | None]()
+        for one, made in behind(self.side, value, self.known):
+            if made is None or self.known(one):
                 border.add(self.side.labels.get(one))
-            elif made[0] not in nodes:
-                nodes.add(made[0])
-                todo += [x for x in slots(self.side.nodes[made[0]]) if isinstance(x, Value)]
+            else:
+                nodes.add(self.side.producer[one][0])
         return frozenset(k for k in nodes if _is_step(self.side, k)), frozenset(border)

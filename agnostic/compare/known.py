@@ -308,8 +308,8 @@ def mistake_of(edit: Edit) -> str:
 
 
 RANK: Sequence[str] = (
-    "dropout_on", "dtype", "train_mode", "pool_kind", "average_pool_padding", "padding_mode", "pad_then_stride",
-    "dilation", "strides", "attention_heads", "attention_mask",
+    "dropout_on", "dtype", "train_mode", "pool_kind", "pool_size", "average_pool_padding", "padding_mode",
+    "pad_then_stride", "dilation", "strides", "attention_heads", "attention_mask",
 )  # fmt: skip
 """What names a difference of several edits; else the first edit does."""
 

@@ -118,13 +118,19 @@ class _Pass:
             self.builder.origin = now
         return self.carried[key]
 
-    def turn(self, value: Value, base: Value, axes: Axes, shape: tuple[int, ...] | None = None) -> bool:
-        """Name a value: another one's axes in this order."""
+    def turn(
+        self, value: Value, base: Value, axes: Axes, shape: tuple[int, ...] | None = None, like: Turned | None = None
+    ) -> bool:
+        """Name a value: another one's axes in this order, which this operator gave it, or the one that turned another.
+
+        Args:
+            like: that other value; None for this operator.
+        """
         shape = value.shape if shape is None else shape
         if axes == tuple(range(len(axes))) and shape == base.shape:
             self.new[value] = base
         else:
-            self.turned[value] = Turned(base, axes, shape, self.builder.origin)
+            self.turned[value] = Turned(base, axes, shape, self.builder.origin if like is None else like.origin)
         return True
 
     def plain(self, operand: Any) -> Turned | None:
@@ -185,13 +191,13 @@ def _numbers(turner: _Pass, node: Node) -> bool:
     if len(given) == 1 and len(turner.turned[given[0]].shape) == len(output.shape):
         found = turner.turned[given[0]]
         operands = [found.base if isinstance(x, Value) else x for x in node.operands]
-        return turner.turn(output, turner.emit(node, operands), found.axes, found.shape)
+        return turner.turn(output, turner.emit(node, operands), found.axes, found.shape, found)
     whole = next((x for x in given if x.shape == output.shape), None)
     lead = None if whole is None else turner.plain(whole)
     if lead is None:
         return False
     operands = [_into(turner, x, lead.axes, len(output.shape)) if isinstance(x, Value) else x for x in node.operands]
-    return turner.turn(output, turner.emit(node, operands), lead.axes)
+    return turner.turn(output, turner.emit(node, operands), lead.axes, like=lead)
 
 
 def _into(turner: _Pass, x: Value, axes: Axes, rank: int) -> Value:
@@ -219,7 +225,7 @@ def _along(turner: _Pass, node: Node) -> bool:
     if found is None or not _is_turned(turner, node):
         return False
     axis = found.axes[node.attributes["axis"] % len(found.axes)]
-    return turner.turn(node.outputs[0], turner.emit(node, [found.base], axis=axis), found.axes)
+    return turner.turn(node.outputs[0], turner.emit(node, [found.base], axis=axis), found.axes, like=found)
 
 
 @rules("flip", "roll")
@@ -228,7 +234,7 @@ def _moved(turner: _Pass, node: Node) -> bool:
     if found is None or not _is_turned(turner, node):
         return False
     axes = tuple(found.axes[axis % len(found.axes)] for axis in node.attributes["axes"])
-    return turner.turn(node.outputs[0], turner.emit(node, [found.base], axes=axes), found.axes)
+    return turner.turn(node.outputs[0], turner.emit(node, [found.base], axes=axes), found.axes, like=found)
 
 
 @rules("pad")
@@ -238,7 +244,7 @@ def _pad(turner: _Pass, node: Node) -> bool:
         return False
     inverse = _inverse(found.axes)
     widths = tuple(node.attributes["widths"][k] for k in inverse)
-    return turner.turn(node.outputs[0], turner.emit(node, [found.base], widths=widths), found.axes)
+    return turner.turn(node.outputs[0], turner.emit(node, [found.base], widths=widths), found.axes, like=found)
 
 
 @rules("slice")
@@ -253,7 +259,7 @@ def _select(turner: _Pass, node: Node) -> bool:
         return False
     gone = found.axes[node.attributes["axis"] % len(found.axes)]
     base = turner.emit(node, [found.base], axis=gone)
-    return turner.turn(node.outputs[0], base, _left(found.axes, {gone}))
+    return turner.turn(node.outputs[0], base, _left(found.axes, {gone}), like=found)
 
 
 @rules("reduce", "variance", "norm")
@@ -265,7 +271,7 @@ def _reduce(turner: _Pass, node: Node) -> bool:
     gone = {found.axes[axis % len(found.axes)] for axis in given}
     base = turner.emit(node, [found.base], axes=tuple(sorted(gone)))
     axes = found.axes if node.attributes.get("keep") else _left(found.axes, gone)
-    return turner.turn(node.outputs[0], base, axes)
+    return turner.turn(node.outputs[0], base, axes, like=found)
 
 
 def _left(axes: Axes, gone: set[int]) -> Axes:
@@ -278,14 +284,16 @@ def _left(axes: Axes, gone: set[int]) -> Axes:
 def _concatenate(turner: _Pass, node: Node) -> bool:
     [parts] = node.operands
     assert isinstance(parts, tuple)
-    lead = turner.plain(parts[0])
+    # Whichever comes first: that two parts change places is no change of their axes.
+    turned = [found for x in parts if isinstance(x, Value) and (found := turner.turned.get(x)) is not None]
+    lead = next((found for found in turned if found.plain), None)
     if lead is None or not _is_turned(turner, node) or any(
         not isinstance(x, Value) or len(x.shape) != len(lead.axes) for x in parts
     ):  # fmt: skip
         return False
     operands = tuple(_into(turner, x, lead.axes, len(lead.axes)) for x in parts if isinstance(x, Value))
     axis = lead.axes[node.attributes["axis"] % len(lead.axes)]
-    return turner.turn(node.outputs[0], turner.emit(node, [operands], axis=axis), lead.axes)
+    return turner.turn(node.outputs[0], turner.emit(node, [operands], axis=axis), lead.axes, like=lead)
 
 
 def _is_turned(turner: _Pass, node: Node) -> bool:
@@ -344,7 +352,7 @@ def _normalized(turner: _Pass, node: Node) -> bool:
     if found is None or not _is_turned(turner, node) or found.axes[-count:] != tuple(range(len(found.axes)))[-count:]:
         return False
     rest = [turner.in_order(v) if isinstance(v, Value) else v for v in node.operands[1:]]
-    return turner.turn(node.outputs[0], turner.emit(node, [found.base, *rest]), found.axes)
+    return turner.turn(node.outputs[0], turner.emit(node, [found.base, *rest]), found.axes, like=found)
 
 
 @rules("linear")

@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from agnostic.compare.edits import Edit
-from agnostic.compare.explain import DifferenceSummary
+from agnostic.compare.explain import DifferenceSummary, in_common
 from agnostic.compare.fixing import fix
 from agnostic.compare.known import TOGETHER, operator_of
 from agnostic.compare.lowering import kind
-from agnostic.compare.naming import mistake
+from agnostic.compare.naming import mistake, moved, together
 from agnostic.compare.prove import Difference
-from agnostic.compare.replay import slots
 from agnostic.compare.results import Divergence, Finding
 from agnostic.compare.sides import Side
 from agnostic.compare.wording import lacking, place, sentence, where
-from agnostic.program.nodes import Node, Value
+from agnostic.program.nodes import Value
 from agnostic.text import counted
 
 
@@ -34,7 +33,7 @@ def divergences(found: DifferenceSummary, before: float, after: float) -> list[D
     for difference in sorted(parts, key=lambda d: _order(found.b, d)):
         one = _divergence(found, difference, before, after)
         said.setdefault(_group(difference, one), []).append((one, difference))
-    return [_grouped(group) for group in said.values()]
+    return [one for group in said.values() for one in _grouped(group)]
 
 
 def _moved(found: DifferenceSummary, differences: Sequence[Difference]) -> list[Difference]:
@@ -51,30 +50,14 @@ def _moved(found: DifferenceSummary, differences: Sequence[Difference]) -> list[
 
 
 def _is_moved(found: DifferenceSummary, one: Difference, other: Difference) -> bool:
-    kinds = [{e.kind for e in d.edits} for d in (one, other)]
-    if {frozenset(k) for k in kinds} != {frozenset(["missing"]), frozenset(["extra"])}:
-        return False
-    told = [
-        sorted((kind(n), *_layers_of(side, n)) for e in d.edits for side, n in ((found.a, e.a), (found.b, e.b))
-               if n is not None and (side is found.a) == (e.kind == "missing"))
-        for d in (one, other)
-    ]  # fmt: skip
-    return told[0] == told[1]
-
-
-def _layers_of(side: Side, node: Node) -> list[str]:
-    """The weights of an operator; else the layers that give what it is applied to."""
-    weights = [side.leaves[x].name for x in slots(node) if isinstance(x, Value) and x in side.leaves]
-    if weights:
-        return weights
-    made = [side.made_by(side.root(x)) for x in slots(node) if isinstance(x, Value)]
-    return [n.module for n in made if n is not None and n.kind][-1:]
+    alone = any({e.kind for e in d.edits} in ({"missing"}, {"extra"}) for d in (one, other))
+    return alone and moved(found, one.edits, other.edits)
 
 
 def _apart(found: DifferenceSummary, difference: Difference) -> list[Difference]:
     """The mistakes of one difference: edits of one line belong together, and those that are one mistake."""
     key, lead = mistake(found, difference)
-    if key in TOGETHER or lead.kind in ("operand", "piece"):
+    if key in TOGETHER or lead.kind in ("operand", "piece") or together(found, difference.edits) is not None:
         return [difference]
     lines: dict[Any, list[Edit]] = {}
     for edit in difference.edits:
@@ -92,28 +75,28 @@ def _group(difference: Difference, said: Divergence) -> Any:
     """What makes two differences one mistake: A's operator is missing for several readers, or one setting repeats."""
     edit = difference.edits[0]
     own = edit.a if edit.kind == "missing" else edit.b if edit.kind == "extra" else None
-    if own is not None:
-        at = own.outputs[0] if own.line is None else (own.module, own.file, own.line)  # a loop is one mistake
+    if own is not None and (own.line is not None or len(difference.edits) == 1):
+        at = own.outputs[0] if own.line is None else (own.kind, own.file, own.line)  # a loop is one mistake
         return edit.kind, kind(own), at
     if edit.kind == "attribute" and len(difference.edits) == 1:
         return "attribute", operator_of(edit), edit.name, repr(edit.ours), repr(edit.theirs)
     if edit.kind in ("replaced", "number") and edit.b is not None and edit.b.line is not None:
-        return edit.kind, edit.b.module, edit.b.file, edit.b.line, repr(edit.ours), repr(edit.theirs)
+        return edit.kind, edit.b.kind, edit.b.file, edit.b.line, repr(edit.ours), repr(edit.theirs)
     if edit.kind in ("leaf", "operand") and edit.b is not None and isinstance(edit.theirs, Value):
         return edit.kind, edit.b.module, edit.b.line, said.findings[0].mistake
-    return id(difference)
+    return in_common(difference.edits)
 
 
-def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> Divergence:
-    first = group[0][0]
-    places = list(dict.fromkeys(one.b for one, _ in group))
-    if len(places) < 2 or group[0][1].edits[0].kind != "attribute":
-        return first
-    best = first.findings[0]
+def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> list[Divergence]:
+    """A group as one, with its places and fixes; as it is where these are several patches of one file."""
+    first, places = group[0][0], list(dict.fromkeys(one.b for one, _ in group))
+    fixes = list(dict.fromkeys(one.findings[0].fix for one, _ in group))
+    if len(fixes) > 1 and any(fix.startswith("--- ") for fix in fixes):
+        return [one for one, _ in group]
+    [best] = first.findings
     listed = ", ".join(map(repr, places[:4])) + (" ..." if len(places) > 4 else "")
-    more = f" The same in {counted(len(places), 'layer')}: {listed}."
-    fixes = "\n".join(dict.fromkeys(one.findings[0].fix for one, _ in group))
-    return replace(first, findings=(replace(best, sentence=best.sentence + more, fix=fixes),))
+    more = f" The same in {counted(len(places), 'layer')}: {listed}." if len(places) > 1 else ""
+    return [replace(first, findings=(replace(best, sentence=best.sentence + more, fix="\n".join(fixes)),))]
 
 
 # One difference ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from agnostic.compare.lowering import FLAT, kind, related, settings
 from agnostic.compare.match import Signature
 from agnostic.compare.replay import KEPT_SIZE, NOTHING, Evaluate, Patches, Values, slots, walk
 from agnostic.program.exact import widened
-from agnostic.program.nodes import Array, Leaf, Node, Value
+from agnostic.program.nodes import Array, Leaf, Node, Value, readers_of
 from agnostic.program.runs import Run
 
 
@@ -87,6 +87,11 @@ class Side:
         """The leaves by their values."""
         return {leaf.value: leaf for leaf in self.run.program.leaves}
 
+    @functools.cached_property
+    def readers(self) -> Mapping[Value, Sequence[Node]]:
+        """The nodes that read each value."""
+        return readers_of(self.nodes)
+
     def role_of(self, value: Value) -> str:
         """The role of a leaf; "" for any other value."""
         leaf = self.leaves.get(value)
@@ -133,6 +138,20 @@ class Side:
         self.labels[value], self.apart[value] = number, apart
         if number is not None:
             self.named.setdefault(number, value)
+
+
+def behind(side: Side, value: Value, ends: Callable[[Value], bool]) -> Iterator[tuple[Value, Node | None]]:
+    """A value and all that it is computed of, back to leaves and to values that end the way, with what gives them."""
+    seen, todo = set[Value](), [value]
+    while todo:
+        one = todo.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        made = side.made_by(one)
+        yield one, made
+        if made is not None and not ends(one):
+            todo += [x for x in reversed(slots(made)) if isinstance(x, Value)]
 
 
 def _equal(x: Signature, y: Signature) -> bool:

@@ -29,12 +29,14 @@ class _Source:
         lines: its lines.
         functions: the first and the last line of each function, from 1, by its qualified name.
         names: every name, argument and attribute in it.
+        made: those of them that it gives values to, or may, by their names as texts.
     """
 
     path: str
     lines: list[str]
     functions: dict[str, tuple[int, int]]
     names: frozenset[str]
+    made: frozenset[str]
 
 
 def source_patch(ours: Sequence[Node | None], theirs: Sequence[Node | None]) -> str:
@@ -77,9 +79,11 @@ def _parsed(path: str, text: str) -> _Source:
     tree = ast.parse(text)
     functions = dict(_functions(tree, ""))
     # A buffer is registered by a text.
-    found = {getattr(x, key) for x in ast.walk(tree) for key in ("id", "attr", "arg", "name", "asname", "value")
-             if isinstance(getattr(x, key, None), str)}  # fmt: skip
-    return _Source(path, text.splitlines(keepends=True), functions, frozenset(found))
+    keys = ("id", "attr", "arg", "name", "asname", "value")
+    found = [(x, getattr(x, key)) for x in ast.walk(tree) for key in keys if isinstance(getattr(x, key, None), str)]
+    made = frozenset(name for x, name in found if not isinstance(getattr(x, "ctx", None), ast.Load))
+    names = frozenset(name for _, name in found)
+    return _Source(path, text.splitlines(keepends=True), functions, names, made)
 
 
 def _functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -130,10 +134,10 @@ def _patch(a: _Source, b: _Source, changes: Sequence[_Change]) -> str:
     known = b.names | frozenset(dir(builtins))
     made = {x.id for x in ast.walk(tree) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
     used = {x.id for x in ast.walk(tree) if isinstance(x, ast.Name)}
-    # What a model lacks, no line gives it; what a framework has, it has.
+    # What a model lacks, no line gives it; what the framework's class has, it has.
     own = {x.attr for x in ast.walk(tree) if isinstance(x, ast.Attribute) and isinstance(x.value, ast.Name)
            and x.value.id == "self"}  # fmt: skip
-    if (used - made | own) - known:
+    if (used - made | own & a.made) - known:
         return ""
     path = shown_path(b.path)
     return "".join(difflib.unified_diff(b.lines, fixed, path, path, n=1)).rstrip("\n")

@@ -13,7 +13,7 @@ from agnostic.compare.leaf_relations import LeafRelation, relation
 from agnostic.compare.lowering import MOVES, PARTS, kind
 from agnostic.compare.prove import Difference
 from agnostic.compare.replay import slots
-from agnostic.compare.sides import Side
+from agnostic.compare.sides import Side, behind
 from agnostic.files import shown_path
 from agnostic.program.nodes import Leaf, Node, Value
 
@@ -190,17 +190,12 @@ def _listed(found: DifferenceSummary, side: int, value: Value) -> str:
     """The operators that compute a value, back to what both sides have."""
     one, other = (found.a, found.b) if side == 0 else (found.b, found.a)
     present = {label for label in other.labels.values() if label is not None}
-    steps: list[int] = []
-    sources: dict[str, None] = {}
-    todo = [value]
-    while todo:
-        v = todo.pop()
-        made = one.producer.get(v)
+    steps, sources = set[int](), dict[str, None]()
+    for v, made in behind(one, value, lambda v: one.labels.get(v) in present):
         if made is None or one.labels.get(v) in present:
             sources[named(found, side, v)] = None
-        elif made[0] not in steps:
-            steps.append(made[0])
-            todo += [x for x in slots(one.nodes[made[0]]) if isinstance(x, Value)]
+        else:
+            steps.add(one.producer[v][0])
     return _listing([one.nodes[k] for k in sorted(steps) if any(one.root(v) == v for v in one.nodes[k].outputs)],
                     list(sources))  # fmt: skip
 
@@ -225,13 +220,5 @@ def _source(side: Side, value: Value) -> tuple[Value, str]:
 
 def _weights_of(side: Side, value: Value) -> list[str]:
     """The names of the weights that a value is computed of."""
-    found: dict[str, None] = {}
-    todo = [value]
-    while todo:
-        one = todo.pop()
-        made = side.made_by(one)
-        if made is None:
-            found[side.leaves[one].name] = None
-        else:
-            todo += [x for x in reversed(slots(made)) if isinstance(x, Value)]
-    return list(found)[:3]
+    leaves = (side.leaves[v].name for v, made in behind(side, value, lambda v: False) if made is None)
+    return list(dict.fromkeys(leaves))[:3]

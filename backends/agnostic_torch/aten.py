@@ -336,10 +336,16 @@ READERS.update(
 )
 
 
+_SELU = 1.6732632423543772, 1.0507009873554805
+"""Alpha and scale of a SELU, which the dispatcher knows as an ELU."""
+
+
 @reads("elu")
 def _elu(c: Call) -> Value:
     if c["input_scale"] != 1:
         raise Unreadable(f"has input_scale={c['input_scale']}")
+    if (c["alpha"], c["scale"]) == _SELU:
+        return c.emit("activation", c["self"], function="selu")
     y = c.emit("activation", c["self"], function="elu", alpha=c["alpha"])
     return y if c["scale"] == 1 else c.emit("multiply", y, c["scale"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 import agnostic as ag
 from agnostic.compare.leaf_relations import relation
+from agnostic.compare.source_patch import source_patch
+from agnostic.program.nodes import Node
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -228,7 +231,7 @@ def test_a_correct_pair_raises_no_alarm(name: str) -> None:
 # Mistakes ------------------------------------------------------------------------------------------------------------
 def _fixed(fix: str, model: Any, other: Any) -> None:
     """Run a fix as it is printed."""
-    exec(fix, {"model": model, "other": other, "torch": torch, "ag": ag})  # noqa: S102 - our own text
+    exec(fix, {"model": model, "other": other, "torch": torch, "ag": ag, "copy": copy})  # noqa: S102 - our own text
 
 
 def _weights(change: Callable[[Any], None], name: str = "layer2.conv1") -> Callable[[Any], None]:
@@ -277,6 +280,99 @@ def test_a_fix_runs(name: str) -> None:
     assert one.findings[0].after < 10 < one.findings[0].before
     _fixed(one.findings[0].fix, b, a)
     assert ag.compare(a, b, net.images()).same
+
+
+# Names by what stands around -----------------------------------------------------------------------------------------
+def _encoder(batch_first: bool, norm_first: bool = True) -> Any:
+    layer = nn.TransformerEncoderLayer(12, 3, 24, batch_first=batch_first, norm_first=norm_first)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+def _coded(forward: Callable[..., Any], **made: Callable[[], Any]) -> Any:
+    return _made(lambda: Code(forward, **{name: make() for name, make in made.items()}))
+
+
+_DENSE = {"f": lambda: nn.Linear(6, 6), "g": lambda: nn.Linear(6, 6)}
+_IMAGE = {"f": lambda: nn.Conv2d(3, 4, 1), "n": lambda: nn.LayerNorm(4)}
+
+AROUND: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[int, ...], str]] = {
+    "time and batch of each layer exchanged": (
+        lambda: _made(lambda: _encoder(True)), lambda: _made(lambda: _encoder(False)), (3, 4, 12), "features_permuted",
+    ),
+    "norm behind the block": (
+        lambda: _made(lambda: _encoder(True)), lambda: _made(lambda: _encoder(True, False)), (3, 4, 12), "layer_order",
+    ),
+    "parts of turned arrays": (
+        lambda: _coded(lambda s, x: torch.cat([s.f(x).flatten(2).mT, torch.ones(len(x), 1, 4)], 1), **_IMAGE),
+        lambda: _coded(lambda s, x: torch.cat([torch.ones(len(x), 1, 4), s.f(x).flatten(2).mT], 1), **_IMAGE),
+        (2, 3, 5, 5), "concatenation_order",
+    ),
+    "SELU by its function": (
+        lambda: _coded(lambda s, x: s.g(F.selu(s.f(x))), **_DENSE),
+        lambda: _coded(lambda s, x: s.g(F.elu(s.f(x))), **_DENSE), (4, 6), "activation_differs",
+    ),
+    "instance norm": (
+        lambda: _coded(lambda s, x: F.instance_norm(s.f(x), eps=1e-5), **_IMAGE),
+        lambda: _coded(lambda s, x: F.instance_norm(s.f(x), eps=1e-1), **_IMAGE), (2, 3, 5, 5), "norm_epsilon",
+    ),
+    "a product added to scores": (
+        lambda: _coded(lambda s, x: (s.f(x) @ x.mT + s.g(x) @ x.mT).softmax(-1) @ x, **_DENSE),
+        lambda: _coded(lambda s, x: (s.f(x) @ x.mT).softmax(-1) @ x, **_DENSE), (2, 4, 6), "residual_missing",
+    ),
+    "a sum that is used elsewhere": (
+        lambda: _coded(lambda s, x: s.g(s.f(x) + x).tanh() * (s.f(x) + x).exp(), **_DENSE),
+        lambda: _coded(lambda s, x: s.g(s.f(x) + x).tanh() * x.exp(), **_DENSE), (4, 6), "residual_missing",
+    ),
+    "resized behind the layer": (
+        lambda: _coded(lambda s, x: s.f(F.interpolate(x, scale_factor=2)), **_IMAGE),
+        lambda: _coded(lambda s, x: F.interpolate(s.f(x), scale_factor=2, mode="bilinear"), **_IMAGE),
+        (2, 3, 5, 5), "interpolation",
+    ),
+    "shifted round": (
+        lambda: _coded(lambda s, x: s.g(F.pad(s.f(x), (0, 0, 1, 0))[:, :-1]), **_DENSE),
+        lambda: _coded(lambda s, x: s.g(s.f(x).roll(1, 1)), **_DENSE), (2, 4, 6), "padding_mode",
+    ),
+    "tokens shifted, steps by hand": (
+        lambda: _coded(lambda s, x: sum(s.g(e) * k for k, e in enumerate(s.e(F.pad(x, (1, 0))).unbind(1), 1)),
+                       e=lambda: nn.Embedding(9, 6), **_DENSE),
+        lambda: _coded(lambda s, x: sum(s.g(e) * k for k, e in enumerate(s.e(F.pad(x, (0, 1))).unbind(1), 1)),
+                       e=lambda: nn.Embedding(9, 6), **_DENSE),
+        (2, 4), "same_padding",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_mistake_is_named_by_what_stands_around_it(name: str) -> None:
+    a, b, shape, mistake = AROUND[name]
+    tokens = np.random.default_rng(1).integers(0, 9, shape)
+    found = ag.compare(a().eval(), b().eval(), tokens if len(shape) == 2 and shape[1] == 4 else _normal(*shape))
+    first = found.divergences[0].findings[0]
+    assert first.mistake == mistake, str(found)
+    assert first.proven
+    if mistake == "features_permuted":
+        (one,) = found.divergences
+        assert "The same in 2 layers" in one.findings[0].sentence
+
+
+def test_a_layer_without_room_for_the_weights_is_exchanged() -> None:
+    a = _made(lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.ReLU(), nn.InstanceNorm2d(8, affine=True)))
+    b = _made(lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.InstanceNorm2d(8)))
+    found = ag.compare(a, b, _normal(2, 4, 6, 6))
+    for one in found.divergences:
+        _fixed(one.findings[0].fix, b, a)
+    assert ag.compare(a, b, _normal(2, 4, 6, 6)).same, str(found)
+
+
+def test_a_patch_may_use_what_the_class_of_the_framework_has(tmp_path: Path) -> None:
+    text = "class Net(Module):\n    def forward(self, x):\n        x = self.f(x)\n        return drop(x, {})\n"
+    nodes = []
+    for name, given in (("a", "0.2, self.training"), ("b", "0.2")):
+        (tmp_path / f"{name}.py").write_text(text.format(given), encoding="utf-8")
+        nodes.append(Node("multiply", (), {}, (), "", "", str(tmp_path / f"{name}.py"), 4))
+    assert "+        return drop(x, 0.2, self.training)" in source_patch(nodes[:1], nodes[1:])
+    (tmp_path / "a.py").write_text(text.format("self.rate").replace("x = ", "self.rate = "), encoding="utf-8")
+    assert source_patch(nodes[:1], nodes[1:]) == ""
 
 
 def test_the_places_of_both_sides() -> None:
@@ -363,15 +459,19 @@ def test_what_is_smaller_than_a_rounding_of_weights_and_shows_is_named() -> None
     assert one.findings[0].proven
 
 
-def test_a_mistake_at_more_places_than_there_are_rounds_is_one_finding() -> None:
+def test_a_mistake_at_more_places_than_there_are_rounds_is_one_finding(tmp_path: Path) -> None:
     a = _made(lambda: nn.Sequential(*[nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Tanh()) for _ in range(40)]))
     b = copy.deepcopy(a)
     for module in b.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 0.1
-    (one,) = ag.compare(a, b, _normal(4, 6)).divergences
+    found = ag.compare(a, b, _normal(4, 6))
+    (one,) = found.divergences
     assert one.findings[0].mistake == "layer_norm_epsilon"
     assert "The same in 40 layers" in one.findings[0].sentence
+    found.html(tmp_path / "page.html")
+    page = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert f"<pre>{one.findings[0].fix}</pre>" in page  # with its lines
     assert one.findings[0].proven
     _fixed(one.findings[0].fix, b, a)
     assert ag.compare(a, b, _normal(4, 6)).same
