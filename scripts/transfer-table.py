@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -89,12 +90,12 @@ def measure(name: str) -> dict[str, Any]:
         return {**found, "failed": str(error), "seconds": time.perf_counter() - start}
     return {
         **found, "seconds": time.perf_counter() - start, "layers": len(report.rows), "error": report.error,
-        "floor": report.floor, "allowed": report.allowed, "fixed": None, "verified": report.verified,
-        "explained": report.explained, "settings": {}, "notes": list(report.notes),
+        "floor": report.floor, "allowed": report.allowed, "verified": report.verified,
+        "explained": report.explained, "notes": list(report.notes),
         "moved": sum("flatten" in note for row in report.rows for note in row.notes),
         "folded": sum("no scale" in note for row in report.rows for note in row.notes),
         "zeroed": sum("without effect" in note for row in report.rows for note in row.notes),
-        "between": list(report.differences),
+        "differences": list(report.differences),
         "matched": dict(Counter(row.matched for row in report.rows)),
     }  # fmt: skip
 
@@ -149,7 +150,8 @@ def table(results: dict[str, Any]) -> str:
         elif "failed" in found:
             lines.append(f"| {name} | {other} | | no | {found['failed']} | | | |")
         else:
-            fixed = "" if found["fixed"] is None else f"{found['fixed']:.1e}"
+            alike = "the same" if found["explained"] and not found["verified"] else ""
+            fixed = f"{found['fixed']:.1e}" if found.get("fixed") is not None else alike
             equal = "yes" if found["verified"] else "no"
             numbers = f"{found['error']:.1e} | {fixed} | {found['floor']:.1e}"
             lines.append(f"| {name} | {other} | {found['layers']} | {equal} | {where(found)} | {numbers} |")
@@ -158,15 +160,17 @@ def table(results: dict[str, Any]) -> str:
 
 def where(found: dict[str, Any]) -> str:
     """What differs, for people."""
-    settings = dict(found["settings"])
+    settings = dict(found.get("settings", {}))  # of what was measured before there were sentences
     pools = settings.pop("counts", 0)
     said = [f"{key} of {count}" for key, count in sorted(settings.items())]
     if said:
         said[-1] += " layers"
     if pools:
         said.append(f"{pools} average pools, which count the zeros around the image in torchvision and not in Keras")
-    if found["between"]:
-        said.append(f"{len(found['between'])} places between layers, first {found['between'][0]}")
+    alike: dict[str, list[str]] = {}
+    for sentence in found.get("differences", []):
+        alike.setdefault(re.sub(r"'[^']*'|\d+", "", sentence), []).append(sentence)
+    said += [x[0] + (f" (and {len(x) - 1} alike)" if len(x) > 1 else "") for x in alike.values()]
     if found["zeroed"] and not found["verified"]:
         said.append(f"Keras has {found['zeroed']} biases more, which become zeros")
     if found.get("folded"):

@@ -18,7 +18,7 @@ from agnostic.files import atomic_path
 from agnostic.models.forms import Input
 from agnostic.models.specs import parse, require_files
 from agnostic.processes import describe, raise_described, started
-from agnostic.registry import engine_environment, get_backend, model_backend, registrations
+from agnostic.registry import Registration, engine_environment, get_backend, model_backend, registrations
 
 
 def formats() -> tuple[str, ...]:
@@ -66,6 +66,11 @@ def between(
         AgnosticError: what either process raised.
     """
     require_files(*(x for x in (source, target) if not is_trace(x)), weights=[weights])
+    parsed = parse(target)
+    owner = target_backend or parsed.backend
+    if owner is not None:  # else the model itself says
+        name = target if parsed.path is None else Path(target).name
+        _check_format(get_backend(owner).registration, name, str(out))
     with atomic_path(out) as written, tempfile.TemporaryFile() as said:
         job = {
             "source": {"spec": source, "backend": source_backend, "weights": weights, "card": card},
@@ -139,7 +144,7 @@ def _done(job: Mapping[str, Any], scopes: ExitStack) -> dict[str, Any]:
         models[which] = scopes.enter_context(_loaded(side, job, job["engine"] if has_engines else None))
         names[which] = Path(side["spec"]).name if parsed.path is not None else side["spec"]
         if which == "target":
-            _check_format(models["target"], names["target"], job["out"])
+            _check_format(model_backend(models["target"]).registration, names["target"], job["out"])
     target = models["target"]
     here = model_backend(target)
     _say({"step": 1})
@@ -168,9 +173,8 @@ def _loaded(side: Mapping[str, Any], job: Mapping[str, Any], engine: str | None)
     return loaded(side["spec"], device=job["device"], engine=engine, trust=job["trust"], **options)
 
 
-def _check_format(model: Any, name: str, out: str) -> None:
-    """Whether the model can be written in that format, before anything long begins."""
-    owner = model_backend(model).registration
+def _check_format(owner: Registration, name: str, out: str) -> None:
+    """Whether a backend's model can be written in that format, before anything long begins."""
     if out.endswith(formats()) and not out.endswith(owner.weight_files):
         raise InvalidInput(
             f"{name} is a model of {owner.title}, which cannot be written to {Path(out).name!r}: give a name "

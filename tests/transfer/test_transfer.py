@@ -441,3 +441,18 @@ def test_a_file_of_no_known_format(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["transfer", "resnet18", "resnet18", "--out", "weights.h6"]) == 2
     assert "ends in .pth, .pt, .safetensors, .keras" in capsys.readouterr().err
+
+
+def test_a_format_of_another_backend_is_refused_before_a_process_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agnostic.transfer import processes
+
+    def unwanted(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(processes, "started", unwanted)
+    with pytest.raises(InvalidInput, match=r"is a model of Keras.*'out.pth'.*\.keras"):
+        processes.between("torchvision:resnet18", "resnet18", tmp_path / "out.pth", target_backend="keras")
+    with pytest.raises(InvalidInput, match=r"is a model of PyTorch.*'out.keras'"):
+        processes.between("resnet18", "torchvision:resnet18", tmp_path / "out.keras")
