@@ -139,7 +139,7 @@ def inputs_name(
 
 
 @dataclass(frozen=True)
-class Photos:
+class PhotoFiles:
     """The photos that a command draws, one after the other.
 
     Attributes:
@@ -153,7 +153,7 @@ class Photos:
     unreadable: list[str] = field(default_factory=list)
 
     @classmethod
-    def at(cls, given: Path) -> Photos:
+    def at(cls, given: Path) -> PhotoFiles:
         """A photo, or those of a folder at any depth.
 
         Raises:

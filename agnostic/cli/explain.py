@@ -71,7 +71,7 @@ def explain(
     """
     from agnostic.models.load import loaded
 
-    methods, photos = _checked(method or _DEFAULT), drawing.Photos.at(photo)  # before the model, which takes longer
+    methods, photos = _checked(method or _DEFAULT), drawing.PhotoFiles.at(photo)  # before the model, which takes longer
     asked = {"methods": methods, "class": class_, "layer": layer, "steps": steps, "samples": samples, "seed": seed,
              "size": size, "channels_in": channels_in, "inputs": inputs, "image": image,
              "epsilon": epsilon, "gamma": gamma}  # fmt: skip
@@ -91,12 +91,8 @@ def explain(
             reports.append(written(path, found, pixels, {**about, "redo": redo, "labels": labels}, force=force))
             if not json:
                 _say(found, path)
-    if json:
-        common.print_json(
-            reports[0] if photos.single is not None else {"pictures": reports, "unreadable": photos.unreadable}
-        )
-    else:
-        photos.tell_skipped()
+    _tell(reports, photos, json)
+    if not json:
         common.say(drawing.time_taken(len(reports), time.perf_counter() - start, "photo"))
 
 
@@ -104,6 +100,15 @@ def _given(asked: Mapping[str, Any]) -> list[str]:
     """The numbers that were given, as parts of a file name."""
     usual = {"steps": 32, "samples": None, "epsilon": None, "gamma": None, "seed": 0}
     return [f"{key}-{asked[key]:g}" for key, default in usual.items() if asked[key] != default]
+
+
+def _tell(reports: Sequence[Any], photos: drawing.PhotoFiles, as_json: bool) -> None:
+    """Print what was written as JSON, or the photos that were skipped."""
+    if not as_json:
+        photos.tell_skipped()
+        return
+    several = {"pictures": reports, "unreadable": photos.unreadable}
+    common.print_json(reports[0] if photos.single is not None else several)
 
 
 def _say(found: Sequence[Any], path: Path) -> None:

@@ -60,7 +60,7 @@ def taps(
     """
     from agnostic.models.load import loaded
 
-    photos = drawing.Photos.at(photo)  # before the model, which may take long to load
+    photos = drawing.PhotoFiles.at(photo)  # before the model, which may take long to load
     whose = drawing.model_name(model, weights=weights, backend=backend, engine=engine)
     others = drawing.inputs_name(inputs, image, channels_in, card)
     parts = (None if channels is None else f"channels-{channels}", size, *others)
