@@ -441,7 +441,7 @@ def jobs(spec: str, *, start: Path | None, **given: Any) -> list[DrawingJob]:
     """
     if start is None or not start.is_dir():
         return [job(spec, start=start, **given)]
-    photos = Photos.at(start)
+    photos = PhotoFiles.at(start)
     found = [job(spec, start=path, called=photos.names[path], **given) for path, _ in photos.readable()]
     if not given["json"]:
         photos.tell_skipped()
