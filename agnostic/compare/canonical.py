@@ -86,8 +86,30 @@ def _convolution(node: Node, builder: Builder) -> bool:
     return True
 
 
+def _thinned(node: Node, builder: Builder) -> bool:
+    """A pool over images of one row, as some frameworks compute one over a sequence: a pool over the sequence."""
+    x, names = node.operands[0], ("kernel", "stride", "dilation", "padding")
+    if not isinstance(x, Value) or len(x.shape) < 4 or node.attributes.get("channel_axis", 1) != 1:
+        return False
+    count = len(x.shape) - 2
+    given = {name: tuple(node.attributes[name]) for name in names if node.attributes.get(name) is not None}
+    rows = [
+        k for k in range(count) if x.shape[k + 2] == 1 and given["kernel"][k] == 1 and given["padding"][k] == (0, 0)
+    ]
+    if not rows or len(rows) == count:
+        return False
+    kept = [k for k in range(count) if k not in rows]
+    line = builder.emit("reshape", x, shape=(*x.shape[:2], *(x.shape[k + 2] for k in kept)))
+    fewer = {name: tuple(values[k] for k in kept) for name, values in given.items()}
+    pooled = builder.emit(node.operator, line, **{**node.attributes, **fewer})
+    builder.emit("reshape", pooled, shape=node.outputs[0].shape)
+    return True
+
+
 @forms("max_pool")
 def _max_pool(node: Node, builder: Builder) -> bool:
+    if _thinned(node, builder):
+        return True
     if node.attributes.get("ceil_mode") and any(map(any, node.attributes["padding"])):
         return False  # how many windows there are depends on what is padding
     x, attributes = _padded(node, builder, -math.inf)
@@ -97,6 +119,8 @@ def _max_pool(node: Node, builder: Builder) -> bool:
 
 @forms("average_pool")
 def _average_pool(node: Node, builder: Builder) -> bool:
+    if _thinned(node, builder):
+        return True
     if not any(map(any, node.attributes["padding"])) and not node.attributes.get("ceil_mode"):
         x, attributes = _padded(node, builder, 0.0)
         builder.emit("average_pool", x, **{**attributes, "count_padding": True})

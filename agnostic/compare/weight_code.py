@@ -51,23 +51,25 @@ def carried(sides: tuple[Side, Side], fixes: tuple[Fixes, Fixes], ours: Value, t
         return ""
     whole = _put_back(b, theirs, values if ours.shape == theirs.shape else f"{values}.reshape({theirs.shape})")
     if whole is not None:
-        return _imported(writing.writing(leaf.role, leaf.name, whole))
+        return _imported(sides, writing.writing(leaf.role, leaf.name, whole))
     read = writing.reading("model", leaf.role, leaf.name)
     places = _text(b, theirs, _MOVES, lambda leaf: "places")
     written = writing.writing(leaf.role, leaf.name, "array")
     if read is None or places is None or written is None:
         return ""
     return _imported(
+        sides,
         f"array = np.array({read}); places = np.arange(array.size).reshape(array.shape)\n"
-        f"array.flat[{places}.ravel()] = {values}.ravel()\n{written}"
+        f"array.flat[{places}.ravel()] = {values}.ravel()\n{written}",
     )
 
 
-def _imported(code: str | None) -> str:
-    """Code with what it needs."""
+def _imported(sides: tuple[Side, Side], code: str | None) -> str:
+    """Code with what it needs; the frameworks' packages are called as they are."""
     if code is None:
         return ""
-    needed = [line for word, line in (("keras.", "import keras"), ("np.", "import numpy as np")) if word in code]
+    packages = [("np", "numpy as np"), *((name, name) for name in (side.run.program.framework for side in sides))]
+    needed = dict.fromkeys(f"import {package}" for name, package in packages if f"{name}." in code)
     return "\n".join(("; ".join(needed), code)) if needed else code
 
 

@@ -206,8 +206,13 @@ def _between_known(line: Any, op: Any) -> Callable[[float], Any]:
 def _between(line: Any, op: Any) -> Callable[[float], Any]:
     """A function of a share: what lies there among the sorted numbers of a line."""
     line = ops.sort(line)
+    last = line[..., -1]  # no number if one of them is none: then nothing lies anywhere
 
     def at(share: float) -> Any:
+        found = between(share)
+        return ops.where(ops.isnan(last), last, found)
+
+    def between(share: float) -> Any:
         place = share * (line.shape[-1] - 1)
         low, high = line[..., math.floor(place)], line[..., math.ceil(place)]
         match getattr(op, "method", "linear"):

@@ -9,6 +9,7 @@ An engine's module has the loop and the gradients; its layers and its guards lie
   ``max_pool(layer, x)`` what a MaxPooling2D does, channels last whatever the layer's own layout: the numbers of the
   layer's own call, with a gradient for ``x`` alone, as fast as the engine can be.
 - ``compiled(model, function)`` is a function of arrays that runs a model, compiled where the engine compiles.
+- ``in_float64(variables)`` is a context in which their model computes in float64, if the engine can, and says so.
 - ``value_and_gradient``, ``is_compiling``, ``dense``, ``without_gradients``, ``shapes``, ``eagerly``,
   ``EMPTY_BATCHES``: see their docstrings.
 - ``pullback``, ``per_sample``, ``jacobian``: see :mod:`agnostic_keras.gradients`; ``tanh``, ``maximum``, ``minimum``,
@@ -17,6 +18,7 @@ An engine's module has the loop and the gradients; its layers and its guards lie
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,11 @@ def current() -> ModuleType:
             "before keras is imported"
         )
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def in_own_types(variables: Sequence[keras.Variable]) -> contextlib.AbstractContextManager[bool]:
+    """Of ``in_float64``, where there is no other way: variables keep their types, and functions take no two types."""
+    return contextlib.nullcontext(False)
 
 
 def pads(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:

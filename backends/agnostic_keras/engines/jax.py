@@ -13,6 +13,7 @@ from jax import lax
 from jax.experimental.sparse import JAXSparse
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from agnostic_keras.engines import in_own_types
 from agnostic_keras.engines.jax_guards import base as base
 from agnostic_keras.engines.jax_guards import before_gradients as before_gradients
 from agnostic_keras.engines.jax_guards import concrete as concrete
@@ -38,11 +39,7 @@ REFUSALS: tuple[type[Exception], ...] = ()
 Function = Callable[..., list[Array]]
 Cotangents = Callable[[list[Array]], list[Array]]
 tanh, maximum, minimum = jnp.tanh, jnp.maximum, jnp.minimum
-
-
-def in_float64(variables: Sequence[keras.Variable]) -> contextlib.AbstractContextManager[bool]:
-    """It does not: variables keep their type, and functions of jax take no two types."""
-    return contextlib.nullcontext(False)
+in_float64 = in_own_types
 
 
 def irfft2(real: Array, imaginary: Array, shape: tuple[int, int]) -> Array:

@@ -76,7 +76,7 @@ CASES: Mapping[str, Function] = {
     "nan_to_num": lambda x: ops.nan_to_num(gaps(x) / 0.0),
     **each("isnan isinf isfinite isposinf isneginf", lambda f, x: f(gaps(x) / ops.relu(x))),
     # Where its parameters have no defaults.
-    **each("quantile percentile", lambda f, x: f(x, 0.3, axis=1)),
+    **each("quantile percentile", lambda f, x: (f(x, 0.3, axis=1), f(gaps(x), 0.0, axis=1))),
     **each("segment_sum segment_max segment_min segment_prod", lambda f, x: f(x[0], SEGMENTS, 3)),
     **each("concatenate stack hstack vstack dstack", lambda f, x: f([x, x * 2])),
     "split": lambda x: ops.split(x, [2, 3], axis=1), "array_split": lambda x: ops.array_split(x, 2, axis=1),
