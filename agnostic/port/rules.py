@@ -118,8 +118,7 @@ def _as_in_source(wanted: list[Axis], source: tuple[int, ...]) -> list[Axis]:
 
 
 def _without_first_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    first = next((place for place, n in enumerate(shape) if n != 1), len(shape))
-    return shape[first:]
+    return tuple(itertools.dropwhile(lambda n: n == 1, shape))
 
 
 @rule("activation")

@@ -33,7 +33,7 @@ def variables(program: Program) -> Variables:
     """Find the names of a program's values in the files that its nodes come from."""
     names: dict[Value, str] = {}
     arguments: dict[str, str] = {}
-    for (file, statement), found in groupby(program.nodes, _statement_of):
+    for (file, _, statement, _), found in groupby(program.nodes, _statement_of):
         nodes = list(found)
         names |= _assigned(statement, nodes)
         for node in nodes:
@@ -54,17 +54,18 @@ def _assigned(statement: tuple[str, ...], nodes: Sequence[Node]) -> dict[Value, 
     return {value: name for (_, value), name in zip(left, statement, strict=True) if name}
 
 
-def _statement_of(node: Node) -> tuple[str, tuple[str, ...]]:
+def _statement_of(node: Node) -> tuple[str, int, tuple[str, ...], tuple[str, ...]]:
+    """The file, first line and targets of the assignment that a node computes for, and the calls of layers around it."""
     if node.file is None or node.line is None:
-        return "", ()
-    return node.file, _parsed(node.file).targets.get(node.line, ())
+        return "", 0, (), ()
+    return (node.file, *_parsed(node.file).targets.get(node.line, (0, ())), node.calls)
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A file: what its assignments are to, and the first argument of its functions, by line."""
+    """A file: first lines and targets of its assignments, and the first argument of its functions, by line."""
 
-    targets: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    targets: Mapping[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     arguments: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -74,14 +75,15 @@ def _parsed(file: str) -> _Parsed:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
         return _Parsed()  # what stands there now is no source, such as a cell that was edited
-    targets: dict[int, tuple[str, ...]] = {}
+    targets: dict[int, tuple[int, tuple[str, ...]]] = {}
     arguments: dict[int, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            targets |= dict.fromkeys(lines, tuple(_usable(x.id) if isinstance(x, ast.Name) else "" for x in parts))
+            named = tuple(_usable(x.id) if isinstance(x, ast.Name) else "" for x in parts)
+            targets |= dict.fromkeys(lines, (node.lineno, named))
         elif isinstance(node, ast.FunctionDef) and node.name in ("forward", "call") and len(node.args.args) > 1:
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             arguments |= dict.fromkeys(lines, _usable(node.args.args[1].arg))

@@ -1563,8 +1563,23 @@ def _looked_up(recorder: Recorder, layer: Any, x: Any) -> Any:
     return keras.ops.multiply(y, np.asarray(layer.idf_weights_const)) if counted else y
 
 
+def of_text(layer: Any) -> str:
+    """Why a layer has no translation whose results TensorFlow computes from text; numbers it hashes as their digits."""
+    kind = type(layer).__name__
+    done = "hashes its inputs as text" if kind in ("Hashing", "HashedCrossing") else "looks up text"
+    return f"a layer of class {kind} {done}: run it before the model, and read the model that takes what it gives"
+
+
+def _text(recorder: Recorder, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    raise Unreadable(of_text(layer))
+
+
+TEXT = ("StringLookup", "TextVectorization", "Hashing", "HashedCrossing")
+"""Layers that work on text."""
+
 LAYERS: Mapping[str, LayerReader] = {
     "IntegerLookup": _looked_up,
+    **dict.fromkeys(TEXT, _text),
     "ConvLSTMCell": _conv_lstm_cell,
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout"),

@@ -41,7 +41,7 @@ from agnostic_keras import construction, custom, engines, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED, REFUSED
 from agnostic_keras.layers import named_layers
-from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, Call, Unreadable
+from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, TEXT, Call, Unreadable, of_text
 from agnostic_keras.taps import _any_size, _arguments, _native, check_built, refuse_unbuilt
 from agnostic_keras.weights import _variables
 
@@ -83,7 +83,9 @@ def read(
 ) -> tuple[Recorder, Program]:
     """The program, and what wrote it down; ``loops`` as in :class:`Recorder`."""
     check_built(model)
-    recorder, inputs = Recorder(model, opaque, loops), _native(model, inputs)
+    recorder = Recorder(model, opaque, loops)
+    _refuse_text(recorder, inputs)
+    inputs = _native(model, inputs)
     given, named = recorder.inputs(inputs)
     keywords = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
     with recorder.recording(), _any_size(model, inputs):
@@ -100,6 +102,20 @@ def read(
     for absorbed in (biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed):
         found = absorbed(found)
     return recorder, found
+
+
+def _refuse_text(recorder: Recorder, inputs: Any) -> None:
+    """Name the layer that takes text, where an input is text.
+
+    Raises:
+        InvalidInput: an input is.
+    """
+    if any(np.asarray(x).dtype.kind in "USO" for x in in_order(inputs) if isinstance(x, np.ndarray | str)):
+        layers = named_layers(recorder.model).items()
+        name, layer = next(((n, layer) for n, layer in layers if type(layer).__name__ in TEXT), ("", None))
+        if layer is not None:
+            origin = NodeOrigin(name, type(layer).__name__, *recorder.made.get(id(layer), (None, None)))
+            raise InvalidInput(f"{of_text(layer)}: {origin}")
 
 
 def _kind(layer: keras.Layer) -> str:
@@ -236,12 +252,13 @@ class Recorder:
         path, layer = self._open[-1] if self._open else ("", self.model)
         file, line = _user_line(error)
         if file is None:
-            made = (self._made.get(id(running)) for _, running in reversed(self._open))
+            made = (self.made.get(id(running)) for _, running in reversed(self._open))
             file, line = next(filter(None, made), (None, None))
         return NodeOrigin(path, type(layer).__name__, file, line, tuple(self._calls))
 
     @functools.cached_property
-    def _made(self) -> dict[int, construction.Place]:
+    def made(self) -> dict[int, construction.Place]:
+        """Where layers were made, by their identities."""
         return construction.places(self.model)
 
     @contextmanager

@@ -36,6 +36,18 @@ def test_variables_have_the_users_names_where_these_can_be_had() -> None:
     assert "tokens, ops_2 = inputs" in body
 
 
+class Pairs(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        low, high = x.chunk(2, -1)
+        low, high = (low * high.exp()).chunk(2, -1)
+        return low - high * low
+
+
+def test_equal_assignments_after_each_other_are_two() -> None:
+    source = ag.port(Pairs().eval(), "keras", torch.randn(2, 8), check=False).source
+    assert source.count("low, high = ") == 2
+
+
 class Part(nn.Module):
     def __init__(self) -> None:
         super().__init__()

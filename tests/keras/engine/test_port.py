@@ -503,6 +503,13 @@ def test_integers_are_looked_up() -> None:
     """The layer needs TensorFlow, which the processes of the other engines do not have."""
     if ENGINE != "tensorflow":
         pytest.skip("IntegerLookup requires TensorFlow")
+    text, number = keras.Input((1,), dtype="string"), keras.Input((1,), dtype="int64")
+    for model, given, said in (
+        (keras.Model(text, kl.StringLookup(vocabulary=["a"], name="words")(text)), np.array([["a"]]), "looks up text"),
+        (keras.Model(number, kl.Hashing(3, name="bins")(number)), np.array([[7]]), "hashes its inputs as text"),
+    ):
+        with pytest.raises(ag.InvalidInput, match=rf"{said}: run it before the model.*: layer '\w+' \(.*test_port"):
+            ag.port(model, "torch", given)
     ids, known = keras.Input((3,), dtype="int64"), [7, 30, 11]
     layers = [
         kl.IntegerLookup(vocabulary=known), kl.IntegerLookup(vocabulary=known, num_oov_indices=2, mask_token=0),
