@@ -106,7 +106,8 @@ def _like(state: LayoutState, x: Laid, match: dict[Factor, Factor], order: Seque
 def _as_in_source(wanted: list[Axis], source: tuple[int, ...]) -> list[Axis]:
     """As many of the axes as a weight has in the source, by whose shape a state_dict knows it."""
     ones = [place for place, axis in enumerate(wanted) if not axis]
-    count = min(len(source) - (len(wanted) - len(ones)), len(ones))
+    missing = len(source) - (len(wanted) - len(ones))
+    count = min(missing, len(ones))
 
     def left(chosen: Sequence[int]) -> list[Axis]:
         return [axis for place, axis in enumerate(wanted) if axis or place in chosen]
@@ -114,7 +115,8 @@ def _as_in_source(wanted: list[Axis], source: tuple[int, ...]) -> list[Axis]:
     def cost(kept: list[Axis]) -> tuple[bool, bool]:
         return tuple(map(size, kept)) != source, kept != wanted[len(wanted) - len(kept) :]
 
-    return min((left(chosen) for chosen in itertools.combinations(ones, count)), key=cost)
+    # Where the other operand has dropped axes of length 1, the weight has more axes than are left.
+    return [()] * (missing - count) + min(map(left, itertools.combinations(ones, count)), key=cost)
 
 
 def _without_first_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ def _assigned(statement: tuple[str, ...], nodes: Sequence[Node]) -> dict[Value, 
 
 
 def _statement_of(node: Node) -> tuple[str, int, tuple[str, ...], tuple[str, ...]]:
-    """The file, first line and targets of the assignment that a node computes for, and the calls of layers around it."""
+    """File, first line and targets of the assignment that a node computes for, and the calls of layers around it."""
     if node.file is None or node.line is None:
         return "", 0, (), ()
     return (node.file, *_parsed(node.file).targets.get(node.line, (0, ())), node.calls)

@@ -6,6 +6,7 @@ In one process with torch, which only Keras' engine torch allows.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 import agnostic as ag
 from agnostic_torch.writer import DEFAULTS
+from tests.port.random_networks import lost
 
 U = 2.0**-24
 
@@ -279,3 +281,12 @@ def test_from_keras_to_torch_and_back() -> None:
     want = np.asarray(model(x, training=False).detach())
     # Sums of 72 products, ten layers deep.
     np.testing.assert_allclose(np.asarray(result.detach()), want, rtol=0, atol=10 * 72 * U)
+
+
+RANDOM = range(int(os.environ.get("AGNOSTIC_RANDOM_NETWORKS", "0"))) or (2, 3, 511)
+"""Seeds; 511 subtracts a buffer of shape (1, 1) from a mean that keeps no axis of length 1."""
+
+
+@pytest.mark.parametrize("seed", RANDOM)
+def test_networks_of_random_layers_come_back_as_they_were(seed: int) -> None:
+    assert lost(seed) == ""
