@@ -90,6 +90,8 @@ class Climbed:
             end; None where the objective has one part.
         importance: (n, H, W) float32, see :attr:`agnostic.visualization.images.Images.importance`; None where the
             recipe does not keep it.
+        computed: the type that the network computed in, such as ``"bfloat16"``; ``"tf32"`` where a GPU multiplies
+            float32 with 10 bits.
     """
 
     images: range
@@ -98,6 +100,7 @@ class Climbed:
     reached: npt.NDArray[np.bool_]
     parts: npt.NDArray[np.bool_] | None = None
     importance: npt.NDArray[np.float32] | None = None
+    computed: str = ""
 
 
 _IMAGES_ALONE = ModelCall()

@@ -257,7 +257,8 @@ def _keep(
                 if drawing.transparent:
                     assert climbed.importance is not None
                     shown = faded(shown, climbed.importance[place : place + 1])
-                text = {**texts[i], "objective": float(climbed.scores[-1, place]), "remark": remark}
+                own = {"objective": float(climbed.scores[-1, place]), "remark": remark, "computed": climbed.computed}
+                text = {**texts[i], **own}
                 path = drawing.image_path(drawing.items[missing[i]])
                 write_png(path, shown[0], {KEYWORD: json.dumps(text)})
                 done += 1

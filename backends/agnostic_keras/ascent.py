@@ -12,6 +12,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,13 @@ def ascend(model: keras.Layer, ascent: Ascent, settings: Settings) -> Iterator[C
         with _on(device):
             climbed, finite = _climbed(network, climb, images, size, settings)
         check_finite(ascent, images, climbed.scores, finite)
-        yield climbed
+        yield replace(climbed, computed=_computed(dtype, network))
+
+
+def _computed(dtype: str, network: Network) -> str:
+    """See :attr:`agnostic.visualization.ascent.Climbed.computed`; on a GPU each engine chooses, and need not tell."""
+    place = str(getattr(next(iter(network.shared["weights"]), None), "device", "")).lower()
+    return "float32 or tf32" if dtype == "float32" and ("gpu" in place or "cuda" in place) else dtype
 
 
 _KEPT = "_agnostic_climbers"

@@ -13,6 +13,7 @@ import copy
 import functools
 import itertools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,13 @@ def ascend(model: nn.Module, ascent: Ascent, settings: Settings) -> Iterator[Cli
             loop = _Loop(network, ascent, images, dtype, memory_format, device)
             with held("torch.backends.tf32", _without_tf32) if exact else contextlib.nullcontext():
                 climbed = loop.run(settings)
-        yield climbed
+        yield replace(climbed, computed=_computed(dtype, device, exact=exact))
+
+
+def _computed(dtype: torch.dtype, device: torch.device, *, exact: bool) -> str:
+    """See :attr:`agnostic.visualization.ascent.Climbed.computed`."""
+    is_tf32 = dtype == torch.float32 and device.type == "cuda" and not exact and torch.backends.cudnn.allow_tf32
+    return "tf32" if is_tf32 else str(dtype).removeprefix("torch.")
 
 
 @functools.cache

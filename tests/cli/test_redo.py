@@ -96,6 +96,7 @@ def test_a_mosaic_starts_from_each_photo_of_a_folder(
 def test_a_label_tells_the_channel_and_the_score(drawn: tuple[Path, ...]) -> None:
     assert read_image(drawn[0]).shape == ((9 + 5 + 5) + 16 + (9 + 5) + 10, 3 * 21 + 5, 3)
     assert said(drawn[2])["labels"] is False
+    assert said(drawn[1])["computed"] == "float32"
     assert said(drawn[2].parent / "tiny-make-stem-negative-fourier-16-2steps" / "0004.png")["label"] == "-1 * stem:4"
 
 
