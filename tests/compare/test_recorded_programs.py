@@ -91,3 +91,20 @@ def test_a_recurrent_layer_is_its_steps(kind: str) -> None:
     finding = ag.compare(a, b, x).diagnosis[0]
     assert finding.mistake == "weights_scaled", finding
     assert finding.proven
+
+
+def test_a_record_is_made_without_tf32_and_leaves_the_setting_as_it_was() -> None:
+    seen = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Any) -> Any:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return 2 * x
+
+    model = Watched()
+    backend = ag.backend_of(model)
+    for setting in (True, False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=setting):
+            backend[RECORDING].record(model, torch.ones(2, 3))
+            assert torch.backends.cudnn.allow_tf32 is setting
+    assert seen == [False, False]

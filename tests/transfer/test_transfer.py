@@ -443,6 +443,17 @@ def test_a_file_of_no_known_format(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ends in .pth, .pt, .safetensors, .keras" in capsys.readouterr().err
 
 
+def test_a_trace_is_a_source_as_well_as_one_side_of_a_comparison(tmp_path: Path) -> None:
+    from agnostic.registry import model_backend
+    from agnostic.transfer.verb import into, of_trace
+
+    source, target = network(0), nn.Sequential(network(1))
+    path = ag.trace(source, images(), tmp_path / "a.trace")
+    assert not ag.compare(path, target).same
+    assert into(model_backend(target), target, of_trace(path), "target").verified
+    assert ag.compare(path, target).same
+
+
 def test_a_format_of_another_backend_is_refused_before_a_process_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
