@@ -103,7 +103,7 @@ TIMM = [
     "lcnetv2_small@64",
     "legacy_seresnet18@64",
     "legacy_xception@64",
-    "levit_256@224",
+    "levit_128s@224",
     "lowformer_b0@64",
     "mobilenetv3_small_050@64",
     "mobilenetv5_base@64",
@@ -155,7 +155,7 @@ TIMM = [
     "vit_tiny_patch16_dinov3_qkvb@256?depth=2",
     "vit_tiny_r_s16_p8_224@224?depth=2",
     "vitamin_small_224@224",
-    "volo_d1_224@224?layers=(2,2,2,2)",
+    "volo_d1_224@224",
     "xception41p@64",
     "xcit_nano_12_p8_224@224",
 ]

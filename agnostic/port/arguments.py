@@ -133,10 +133,10 @@ def _following(column: Column, known: Sequence[Column]) -> Code:
         return None
     alike = [other for other in known if other.is_counting and _are_alike(column, other)]
     for other in alike:
-        if other.is_partial and not column.is_partial:
+        given = [(a, b) for a, b in zip(column.values, other.values, strict=True) if a is not MISSING]
+        if any(b is MISSING for _, b in given):
             continue
-        pairs = zip(column.values, other.values, strict=True)
-        ratios = {a / b for a, b in pairs if a is not MISSING and b is not MISSING}
+        ratios = {a / b for a, b in given}
         if len(ratios) > 1:
             continue
         ratio = ratios.pop()

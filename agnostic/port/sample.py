@@ -33,6 +33,16 @@ class Variation:
     spare: tuple[Shape, ...]
 
     @property
+    def is_between(self) -> bool:
+        """Whether no length of the size that is only compared is larger than the largest that is read."""
+        return all(
+            n <= max(lengths)
+            for n, *lengths in (
+                found for array in zip(self.checked, *self.shapes, strict=True) for found in zip(*array, strict=True)
+            )
+        )
+
+    @property
     def surer(self) -> Variation:
         """Read at one more size, and compared at another."""
         return Variation(self.name, (*self.shapes, self.checked), self.spare, self.spare)

@@ -241,13 +241,15 @@ def _tried(
     draft_of: Callable[[Sequence[Program]], Draft],
     read: Callable[[Sequence[tuple[Shape, ...]]], list[Folded]],
 ) -> tuple[Draft, Variation, Mapping[str, Array]]:
-    """As :func:`_freed`; read at one more size where a formula fits those read, and perhaps no more."""
-    found = read((*variation.shapes, variation.checked))
-    *programs, last = [x.program for x in found]
-    free = draft_of(programs)
-    if free.has_guesses:
-        surer = draft_of([*programs, last])
-        if surer.written.text != free.written.text:
+    """As :func:`_freed`; read at one more size where a formula fits those read, and perhaps no more, or where that one
+    is larger than these, and perhaps refused.
+    """
+    found = read(variation.shapes)
+    free = draft_of([x.program for x in found])
+    if free.has_guesses or not variation.is_between:
+        found = read((*variation.shapes, variation.checked))
+        surer = draft_of([x.program for x in found])
+        if free.has_guesses and surer.written.text != free.written.text:
             free, variation = surer, variation.surer
     return free, variation, found[0].arrays
 
