@@ -162,7 +162,7 @@ class LayoutState:
             before = len(self.moves)
             self.in_order[key] = self._there(x, order)
             if len(self.moves) > before:
-                self._remember(x, order, self.in_order[key])
+                _remember(self, x, order, self.in_order[key])
         return self.in_order[key]
 
     def leave(self, value: Value) -> None:
@@ -205,13 +205,6 @@ class LayoutState:
             if node is not None:
                 nodes.append(node)
         self.builder.nodes[:] = nodes
-
-    def _remember(self, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
-        """Remember a moved value, so that later readers reuse it."""
-        for operand in self.node.reads:
-            known = self.laid[operand]
-            if known.value == x.value and known.axes == x.axes:
-                self.laid[operand] = Laid(value, x.axes, order)
 
     def source(self, x: Laid) -> Value:
         """The value with the axes of the source."""
@@ -282,6 +275,14 @@ class LayoutState:
         assert found.shape == self.node.outputs[output].shape, (self.node, found)
         assert tuple(map(size, order)) == value.shape, (self.node, found)
         self.laid[self.node.outputs[output]] = found
+
+
+def _remember(state: LayoutState, x: Laid, order: tuple[Axis, ...], value: Value) -> None:
+    """Remember a moved value, so that later readers reuse it."""
+    for operand in state.node.reads:
+        known = state.laid[operand]
+        if known.value == x.value and known.axes == x.axes:
+            state.laid[operand] = Laid(value, x.axes, order)
 
 
 def channel_axis(value: Value, program: Program) -> int | None:
