@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agnostic.compare.canonical import FORMS, Form
 from agnostic.program.builder import Builder, NodeOrigin
-from agnostic.program.nodes import Node, Program, Value, givers_of, substituted
+from agnostic.program.nodes import Node, Program, Value, givers_of, substituted, values_in
 from agnostic.program.passes import used
 
 LEARNED = "learned"
@@ -113,11 +113,13 @@ def with_learned(program: Program) -> Program:
     fixed = {leaf.value for leaf in program.leaves if leaf.role != "input"}
     givers = givers_of(program.nodes)
     builder = Builder.of(program)
+    kernels = _computed_kernels(program)
     given: dict[Value, Value] = {}
     for node in program.nodes:
         x = node.operands[0] if node.operands else None
         scaled = node.operator in _SCALED and any(isinstance(v, Value) for v in node.operands[1:])
-        if isinstance(x, Value) and x in fixed and (node.operator in _APPLIED or scaled):
+        is_layer = (node.operator in _APPLIED or scaled) and node.outputs[0] not in kernels
+        if isinstance(x, Value) and x in fixed and is_layer:
             if x not in given:
                 given[x] = builder.value(x.shape, x.dtype)
                 builder.nodes.append(replace(
@@ -129,6 +131,17 @@ def with_learned(program: Program) -> Program:
             fixed.update(node.outputs)
         builder.nodes.append(node)
     return replace(program, nodes=tuple(builder.nodes))
+
+
+def _computed_kernels(program: Program) -> set[Value]:
+    """What goes into the weights of layers, as the product of two low-rank kernels does."""
+    found: set[Value] = set()
+    for node in reversed(program.nodes):
+        if found.intersection(node.outputs):
+            found.update(node.reads)
+        elif node.operator in _APPLIED or node.operator == "matmul":
+            found.update(v for operand in node.operands[1:] for v in values_in(operand))
+    return found
 
 
 def _before_moves(value: Value, givers: dict[Value, Node]) -> Value:
