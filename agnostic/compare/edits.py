@@ -142,7 +142,8 @@ class _Alignment:
         weights = not theirs and self._weights(one, other)
         frameworks = not of_one_framework(self.a.run, self.b.run)
         if frameworks and not (ours and theirs) and self._is_stored(self.a, one) and self._is_stored(self.b, other):
-            return [(Edit("leaf", at[0], at[1], "", one, other, 1.0 if self._named_alike(one, other) else 1.8),)]
+            own = 1.0 if self._named_alike(one, other) else 1.8
+            return [(Edit("operand" if theirs else "leaf", at[0], at[1], "", one, other, own),)]
         if weights and self.a.weight_of(one) is not None and self.b.weight_of(other) is not None:
             found = []  # how a framework stores a weight is no operator of the model
         if weights or (x is None and y is None) or (ours and theirs) or (x is None and theirs) or (y is None and ours):
