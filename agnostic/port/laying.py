@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agnostic.port.laid import Laid, fresh, natural, size
-from agnostic.port.layout import LaidOut, LayoutState, Pinned, image_axis, whole
+from agnostic.port.laid import Laid, flat, fresh, is_woven, natural, size
+from agnostic.port.layout import VIEWS, LaidOut, LayoutState, Pinned, image_axis, whole
 from agnostic.port.loops import LOOPS, Carried
 from agnostic.port.products import PRODUCTS
 from agnostic.port.rules import RULES, default
@@ -53,7 +53,7 @@ def _laid_out(
         state.node = node
         state.builder.origin = NodeOrigin.of(node)
         for read in node.reads:
-            state.leave(read)
+            _leave(state, read)
         empty = any(0 in value.shape for value in (*node.outputs, *node.reads))
         (default if empty else rules.get(node.operator, default))(state, node)
     # A transpose that only the model's result needs belongs to the model itself.
@@ -66,6 +66,18 @@ def _laid_out(
     new = state.builder.program(program.name, program.framework, results, program.modules)
     places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
     return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
+
+
+def _leave(state: LayoutState, value: Value) -> None:
+    """Give a view the axes of the source in the layer that took it, before another layer computes with it: where
+    that changes only the shape, and where it merges windows, which costs no more there.
+    """
+    x = state.laid[value]
+    if x.seen is None or state.node.operator in VIEWS or state.is_leaf(x) or state.builder.origin.is_within(x.origin):
+        return
+    if flat(x.order) == flat(x.axes) or (is_woven(x) and image_axis(value, state.consumers) in (None, state.channels)):
+        order = tuple(axis for place, axis in enumerate(x.axes) if axis or not place)
+        state.laid[value] = Laid(state.realized(x, order), x.axes, order)
 
 
 def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agnostic.port.laid import Axis, Laid, atoms, flat, is_woven, size
+from agnostic.port.laid import Axis, Laid, atoms, flat, size
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Array, Leaf, Node, Program, Value, map_values, readers_of
 
@@ -164,19 +164,6 @@ class LayoutState:
             if len(self.moves) > before:
                 _remember(self, x, order, self.in_order[key])
         return self.in_order[key]
-
-    def leave(self, value: Value) -> None:
-        """Give a view the axes of the source in the layer that took it, before another layer computes with it: where
-        that changes only the shape, and where it merges windows, which costs no more there.
-        """
-        x = self.laid[value]
-        if x.seen is None or self.node.operator in VIEWS or self.is_leaf(x) or self.builder.origin.is_within(x.origin):
-            return
-        if flat(x.order) == flat(x.axes) or (
-            is_woven(x) and image_axis(value, self.consumers) in (None, self.channels)
-        ):
-            order = tuple(axis for place, axis in enumerate(x.axes) if axis or not place)
-            self.laid[value] = Laid(self.realized(x, order), x.axes, order)
 
     def _there(self, x: Laid, order: tuple[Axis, ...]) -> Value:
         """Move the numbers where the source took the view that needs it, not where the view is read."""
