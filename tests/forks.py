@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -36,12 +36,10 @@ IMPORTS = {"torch": ("torch", "keras"), "jax": ("torch", "keras"), "": ("torch",
 """What a process has imported, by ``KERAS_BACKEND``."""
 
 
-@pytest.fixture(scope="module")
-def prepared_processes() -> Iterator[None]:
+@pytest.fixture
+def prepared_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `agnostic.processes.started` starts is a fork of a process with imports."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "subprocess", SimpleNamespace(Popen=_popen))
-        yield
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=_popen))
 
 
 def run_prepared(
@@ -64,7 +62,9 @@ def run_prepared(
 
 
 def _popen(command: Sequence[str], **options: Any) -> Any:
-    name = options["env"].get("KERAS_BACKEND", "")
+    engine = options["env"].get("KERAS_BACKEND", "")
+    # Where it is that of this process, the other one may still choose another before it imports Keras.
+    name = "" if engine == os.environ.get("KERAS_BACKEND") else engine
     _, option, *rest = command
     if option != "-c" or name not in IMPORTS or sys.platform != "linux":
         return subprocess.Popen(command, **options)

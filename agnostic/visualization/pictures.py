@@ -230,7 +230,8 @@ def _write_mosaic(path: Path, drawing: Drawing, found: int, text: Mapping[str, A
         made = captioned(images, captions, columns=drawing.columns, title=title)
     else:
         made = mosaic(images, drawing.columns)
-    write_png(path, made, {KEYWORD: json.dumps({**text, "remarks": drawn.remarks})})
+    computed = ", ".join(sorted({own["computed"] for own in said.values() if "computed" in own}))
+    write_png(path, made, {KEYWORD: json.dumps({**text, "computed": computed, "remarks": drawn.remarks})})
     return drawn
 
 

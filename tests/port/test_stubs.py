@@ -83,7 +83,7 @@ class Filled(nn.Module):
         """Logits."""
         x = self.inside(self.conv(x))
         square = x.flatten(2)[:, :, :4]
-        seen = torch.linalg.matrix_exp(square @ square.transpose(1, 2) / 64)
+        seen = torch.linalg.matrix_exp(square @ square.transpose(1, 2) / 1024)
         return self.head(torch.special.bessel_j0(seen.mean(1)) + Straight.apply(x.mean((2, 3))))
 
 
