@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agnostic.cli import common, drawing
+from agnostic.text import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -46,4 +47,6 @@ def top(
         common.print_json({"path": path, "samples": found.names, "values": found.values.tolist(), "places": places})
         return
     common.print_table(("sample", "value", "place"), rows, right=("value",))
+    if len(rows) < count:
+        common.say(f"{len(rows)} of {counted(count, 'sample')}: the store keeps no more for this channel")
     common.say(path)

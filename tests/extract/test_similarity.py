@@ -258,6 +258,9 @@ def test_the_commands(stores: tuple[Any, Any, Any], tmp_path: Path, capsys: pyte
     assert main(command) == 2
     assert "does not say where its data set is" in capsys.readouterr().err
     assert main([*command, "--photos", str(tmp_path / "images.npy")]) == 0
+    assert "the store keeps" not in capsys.readouterr().out
+    assert main([*command, "--count", "50", "--photos", str(tmp_path / "images.npy")]) == 0
+    assert "40 of 50 samples: the store keeps no more for this channel" in capsys.readouterr().out
     assert (tmp_path / "one-0-channel-2-top.png").exists()
     assert main(["top", str(tmp_path / "absent.zarr"), "--layer", "0", "--channel", "2"]) == 2
     assert "absent.zarr" in capsys.readouterr().err
