@@ -28,6 +28,8 @@ from agnostic.registry import backend_of, get_backend
 
 ENGINE = keras.config.backend()
 
+pytestmark = pytest.mark.usefixtures("prepared_processes")
+
 
 def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
