@@ -245,6 +245,8 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - as the interpreter, which prints whatever ends it
         traceback.print_exc()
     finally:
