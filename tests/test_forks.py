@@ -11,6 +11,7 @@ import pytest
 
 from agnostic import processes
 from tests import forks
+from tests.waiting import HANG
 
 SEEN = """
 import os, sys
@@ -65,7 +66,7 @@ def test_a_fork_is_as_a_fresh_process(light: None, tmp_path: Path, monkeypatch: 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 def test_a_fork_ends_with_the_block_that_started_it(light: None, prepared_processes: None) -> None:
     with processes.started(
-        "print('here', flush=True); import time; time.sleep(600)", environment={"KERAS_BACKEND": ""},
+        f"print('here', flush=True); import time; time.sleep({HANG})", environment={"KERAS_BACKEND": ""},
         stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
