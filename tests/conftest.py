@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from agnostic.registry import Backend, get_backend, registrations
+from tests.engines import spare_time
 from tests.forks import prepared_processes  # noqa: F401 - for all files
 from tests.schedule import place, scope
 
@@ -74,3 +75,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, then those with slow tests."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (place(item.path), item.path not in slow))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """The files have imported most of what they need."""
+    spare_time()

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import gc
 import importlib
 import importlib.util
 import json
@@ -294,12 +296,40 @@ def import_keras() -> None:
         sys.meta_path.remove(finder)
 
 
+@functools.cache
+def spare_time() -> None:
+    """Leave out what takes time in a process of tests alone, after its imports; once.
+
+    The garbage collector walks a million objects of the frameworks again and again, for a tenth of the time. For each
+    program that it compiles, jax makes an MLIR context, for a quarter of that time: one serves all. TensorFlow
+    optimizes graphs that run once, for a seventh; tests/parity has it as its users do.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    if "jax" in sys.modules:
+        # A function of jax's own: a release without it takes the time again.
+        lowering: Any = importlib.import_module("jax._src.interpreters.mlir")
+        if hasattr(lowering, "make_ir_context"):
+            lowering.make_ir_context = functools.cache(lowering.make_ir_context)
+    if "tensorflow" in sys.modules:
+        optimize_graphs(False)
+
+
+def optimize_graphs(wanted: bool) -> None:
+    """Whether TensorFlow optimizes the graphs that it runs from now on."""
+    importlib.import_module("tensorflow").config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": not wanted}
+    )
+
+
 def _serve(replies: BinaryIO, parent: int) -> None:
     # Closing its input ends it between two requests, this also within one.
     if sys.platform == "linux":
         end_with(parent)
     keep_out()
     import_keras()
+    spare_time()
     for line in sys.stdin.buffer:
         replies.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
         replies.flush()

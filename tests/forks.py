@@ -30,7 +30,7 @@ from typing import IO, Any
 import pytest
 
 from agnostic import processes
-from tests.engines import ROOT, environment
+from tests.engines import ROOT, environment, spare_time
 
 IMPORTS = {"torch": ("torch", "keras"), "jax": ("torch", "keras"), "": ("torch",)}
 """What a process has imported, by ``KERAS_BACKEND``."""
@@ -260,6 +260,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in sys.argv[2:]:
         importlib.import_module(module)
+    spare_time()
     # A fork has one thread only: whatever waits for another would wait for ever.
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "importing started threads"
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -53,7 +53,7 @@ def started(code: str, folder: Path, popen: object) -> tuple[str, str, int, byte
 def test_a_fork_is_as_a_fresh_process(light: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     monkeypatch.setenv("GONE", "in the process that forks")
     code = f"{SEEN}sys.stdout.flush(); {end}"
-    forked = started("", tmp_path, forks._popen)
+    forked = started("import sys; sys.stdin.read()", tmp_path, forks._popen)
     assert forked[2] == 0
     monkeypatch.delenv("GONE")
     fresh, forked = (started(code, tmp_path, popen) for popen in (subprocess.Popen, forks._popen))

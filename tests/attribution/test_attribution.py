@@ -216,6 +216,7 @@ def test_tokens_are_drawn_as_the_grid_of_their_patches() -> None:
 
 def test_the_map_of_a_class_is_not_weighed_by_itself() -> None:
     """Where the logits are a map, the score is of one of its channels; a model of nothing else has no other layer."""
+    torch.manual_seed(0)
     features, classes = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()), nn.Conv2d(6, 4, 1)
     both, alone = nn.Sequential(features, classes).eval(), nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
     with torch.no_grad():
