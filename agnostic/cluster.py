@@ -41,7 +41,11 @@ class Task:
 
 @contextmanager
 def workers(
-    make: Callable[..., Callable[[Any], Any]], given: tuple[Any, ...], count: int | None, address: str | None
+    make: Callable[..., Callable[[Any], Any]],
+    given: tuple[Any, ...],
+    count: int | None,
+    address: str | None,
+    spare: int = 0,
 ) -> Iterator[Workers]:
     """Processes of a cluster, which end with the block.
 
@@ -50,6 +54,7 @@ def workers(
         given: sent to each process once.
         count: of processes; None: one for each GPU of the cluster, or for each processor where it has no GPU.
         address: of the cluster; None: the one that runs already, or a local one.
+        spare: processors that are left for other tasks of this program.
 
     Raises:
         InvalidInput: there is no such cluster.
@@ -58,9 +63,11 @@ def workers(
     ray = _package()
     with _connected(ray, address):
         resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_restarts": 0}
-        number = count or gpus or max(1, int(resources.get("CPU", 1)))
+        gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+        number = count or gpus or max(1, cores - spare)
+        # Workers that reserve every processor would let other tasks wait for ever.
+        reserved = 1 if not spare or number + spare <= cores else 0
+        options = {"num_cpus": reserved, "num_gpus": 1 if gpus else 0, "max_restarts": 0}
         pool = Workers(ray, ray.remote(**options)(_Worker), ray.put((make, given)), number)
         try:
             yield pool
@@ -92,6 +99,15 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def own_cores() -> int:
+    """The cores for one worker, in it: on a node with GPUs those for each GPU, else one."""
+    ray = _package()
+    here = ray.get_runtime_context().get_node_id()
+    has = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    gpus = int(has.get("GPU", 0))
+    return max(1, int(has.get("CPU", 1)) // gpus) if gpus else 1
 
 
 class _Worker:

@@ -13,6 +13,7 @@ from agnostic.contracts.attribution import ATTRIBUTION, Attributions
 from agnostic.contracts.augmentation import AUGMENTATION, Augmentations
 from agnostic.contracts.calls import CALLS, Calls
 from agnostic.contracts.capability import Capability
+from agnostic.contracts.copies import COPIES, Copies
 from agnostic.contracts.data import DATA, Data
 from agnostic.contracts.description import DESCRIPTION, Descriptions
 from agnostic.contracts.devices import DEVICES, Devices
@@ -42,6 +43,7 @@ __all__ = [
     "Attributions",
     "Augmentations",
     "Calls",
+    "Copies",
     "Data",
     "Descriptions",
     "Devices",
@@ -70,6 +72,7 @@ ALL: tuple[Capability[Any], ...] = (
     ATTRIBUTION,
     AUGMENTATION,
     CALLS,
+    COPIES,
     DATA,
     DESCRIPTION,
     DEVICES,

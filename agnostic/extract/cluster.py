@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from agnostic.cluster import Task, workers
+from agnostic.cluster import Task, own_cores, workers
 from agnostic.extract.inputs import Preparation
 from agnostic.extract.parts import ComputedPart, PartWorker
-from agnostic.extract.reading import ReadBatch, batches, read_batch
+from agnostic.extract.reading import ReadBatch, batches
 from agnostic.extract.samples import SampleSource
 from agnostic.extract.store import RowWriter, StoreWriter
 from agnostic.registry import Model
@@ -40,7 +40,8 @@ def run_on_cluster(
         MissingDependency: ray is not installed.
     """
     given = (model, replace(samples, iterate=None), preparation, writer.header, writer.where)
-    with workers(_PartMaker, given, count, address) as pool:
+    spare = 0 if samples.read is not None else 1  # what is read here may come from tasks of the same cluster
+    with workers(_PartMaker, given, count, address, spare) as pool:
         for part in pool.results(_tasks(samples, preparation, writer)):
             writer.commit(part)
             done(len(part.names))
@@ -97,15 +98,18 @@ class _PartMaker:
     ) -> None:
         self._samples, self._preparation, self._header = samples, preparation, header
         self._worker = PartWorker(model, preparation, header)
+        self._threads = own_cores()
         self._rows = RowWriter(zarr_package().open_group(where, mode="r+", zarr_format=3), where)
 
     def __call__(self, part: _Part) -> ComputedPart:
         """Compute a part and write its rows; what is left of it goes to the process that commits."""
-        size = self._header.batch
-        read = part.read or (
-            read_batch(self._samples, self._preparation, first, min(first + size, part.stop))
-            for first in range(part.start, part.stop, size)
-        )
-        found = self._worker.part(read)
+        header, worker = self._header, self._worker
+        if part.read is None:
+            read: Iterator[ReadBatch] = batches(
+                self._samples, self._preparation, part.start, header.batch, self._threads, worker.staged, part.stop
+            )
+        else:
+            read = map(worker.staged, part.read)
+        (found,) = worker.parts(read, header.shard // header.batch)
         self._rows.put_part(found)
         return replace(found, rows={})

@@ -148,6 +148,9 @@ def _image(value: Array) -> Array:
             f"a sample is {describe(value)}, and an image is (H, W, C) or (H, W): say prepared=True where "
             "samples are what the model takes"
         )
+    if value.dtype == np.int64 and value.size and value.min() >= 0 and value.max() <= 255:
+        # What lists of bytes become, as Hugging Face data sets give them.
+        value = value.astype(np.uint8)
     return value[..., None] if value.ndim == 2 else value
 
 

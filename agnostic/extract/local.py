@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from agnostic.augmentation.parallel import available
 from agnostic.extract.inputs import Preparation
 from agnostic.extract.looking import FirstBatch
-from agnostic.extract.parts import ComputedPart, PartWorker
-from agnostic.extract.reading import ReadBatch, batches
+from agnostic.extract.parts import PartWorker
+from agnostic.extract.reading import batches
 from agnostic.extract.samples import SampleSource
 from agnostic.extract.store import StoreWriter
 from agnostic.registry import Model
@@ -40,14 +40,12 @@ def run_local(
         worker, read = PartWorker(model, preparation, header), []
     else:
         worker, read = PartWorker(model, preparation, header, first.forward, first.take), [first.batch]
-    reading = batches(
-        samples, preparation, start + sum(len(x.names) for x in read), header.batch, workers or available()
-    )
+    coming = start + sum(len(x.names) for x in read)
+    reading = batches(samples, preparation, coming, header.batch, workers or available(), worker.staged)
     with ThreadPoolExecutor(1, thread_name_prefix="agnostic-writing") as pool:
         written: Future[None] | None = None
         try:
-            for group in _grouped(itertools.chain(read, reading), header.shard // header.batch):
-                part: ComputedPart = worker.part(group, done)
+            for part in worker.parts(itertools.chain(read, reading), header.shard // header.batch, done):
                 if written is not None:
                     written.result()
                 written = pool.submit(writer.write, part)
@@ -55,9 +53,3 @@ def run_local(
                 written.result()
         finally:
             reading.close()
-
-
-def _grouped(reading: Iterator[ReadBatch], count: int) -> Iterator[Iterator[ReadBatch]]:
-    """The batches of each part; each group is taken to its end before the next."""
-    for first in reading:
-        yield itertools.chain([first], itertools.islice(reading, count - 1))

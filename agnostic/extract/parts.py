@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agnostic.arrays import in_main_memory
 from agnostic.contracts.calls import CALLS
-from agnostic.contracts.ops import Ops
+from agnostic.contracts.copies import COPIES, Copies
+from agnostic.contracts.ops import OPS
 from agnostic.contracts.taps import TAPS
 from agnostic.errors import InvalidInput
 from agnostic.extract.inputs import Preparation
@@ -47,6 +50,23 @@ class ComputedPart:
     states: States
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A batch whose outputs are computed, or being computed.
+
+    Attributes:
+        batch: the samples.
+        outputs: by layer; empty where all that is needed of them is on its way here.
+        names: what is on its way: layer, and "mean", "max", "place" or "values".
+        fetched: waits for it.
+    """
+
+    batch: ReadBatch
+    outputs: Mapping[str, Any]
+    names: Sequence[tuple[str, str]]
+    fetched: Callable[[], Sequence[Array]]
+
+
 class PartWorker:
     """Runs a model on batches, and reduces what its layers return."""
 
@@ -76,101 +96,179 @@ class PartWorker:
         names = list(dict.fromkeys(tap.name for tap in header.layers.values()))
         self._forward = forward_of(self._backend, model, names, header.compute) if forward is None else forward
         self._known = known
+        self._copies: Copies = self._backend[COPIES] if COPIES in self._backend else CopiesAtOnce(self._backend)
+        self._numbers: dict[str, Any] = {}
 
-    def part(self, batches: Iterable[ReadBatch], done: Callable[[int], None] = lambda count: None) -> ComputedPart:
-        """Compute a part.
+    def staged(self, batch: ReadBatch) -> ReadBatch:
+        """A batch in the memory that the model's device reads; any thread may call it."""
+        return replace(batch, inputs=self._copies.staged(self._model, batch.inputs))
+
+    def parts(
+        self, batches: Iterable[ReadBatch], count: int, done: Callable[[int], None] = lambda count: None
+    ) -> Iterator[ComputedPart]:
+        """Compute parts.
 
         Args:
-            batches: its batches, in order.
+            batches: of one part after the other, in order.
+            count: of the batches of a part.
             done: called with the number of samples of each batch.
 
         Raises:
             InvalidInput: the model does not take a batch, or a layer returns another shape than before.
         """
-        found: list[ReadBatch] = []
-        rows: dict[tuple[str, str], list[Array]] = {}
-        states = start_states(self._header)
-        for batch in batches:
-            own = self._rows_and_states(batch, states)
-            for key, x in own.items():
-                rows.setdefault(key, []).append(x)
-            found.append(batch)
-            done(len(batch.names))
-        return ComputedPart(
-            found[0].start,
-            [x for batch in found for x in batch.names],
-            [x for batch in found for x in batch.labels],
-            [x for batch in found for x in batch.problems],
-            {key: x[0] if len(x) == 1 else np.concatenate(x) for key, x in rows.items()},
-            states,
-        )
+        coming = self._one_ahead(batches)
+        for first in coming:
+            found: list[ReadBatch] = []
+            rows: dict[tuple[str, str], list[Array]] = {}
+            states = start_states(self._header)
+            for begun in itertools.chain([first], itertools.islice(coming, count - 1)):
+                for key, x in self._rows_and_states(begun, states).items():
+                    rows.setdefault(key, []).append(x)
+                found.append(begun.batch)
+                done(len(begun.batch.names))
+            yield ComputedPart(
+                found[0].start,
+                [x for batch in found for x in batch.names],
+                [x for batch in found for x in batch.labels],
+                [x for batch in found for x in batch.problems],
+                {key: x[0] if len(x) == 1 else np.concatenate(x) for key, x in rows.items()},
+                states,
+            )
 
-    def _rows_and_states(self, batch: ReadBatch, states: States) -> Rows:
-        """The rows of a batch; the states are updated."""
-        outputs = self._known(batch) or self._computed(batch)
-        readable = np.array([not x for x in batch.problems])
-        rows: Rows = {}
+    def _one_ahead(self, batches: Iterable[ReadBatch]) -> Iterator[_Begun]:
+        """Each batch, when the next one has begun as well, so that a device computes while numbers are used here."""
+        waiting: _Begun | None = None
+        for batch in batches:
+            begun = self._begun(batch)
+            if waiting is not None:
+                yield waiting
+            waiting = begun
+            if begun.outputs:
+                # The processor computed it: another would only take memory.
+                yield begun
+                waiting = None
+        if waiting is not None:
+            yield waiting
+
+    def _begun(self, batch: ReadBatch) -> _Begun:
+        found = self._known(batch) or self._computed(batch)
+        outputs: dict[str, Any] = {}
+        fetch: dict[tuple[str, str], Any] = {}
         for key, tap in self._header.layers.items():
-            calls = outputs[tap.name]
+            calls = found[tap.name]
             if len(calls) <= tap.call:
                 raise InvalidInput(f"layer {tap.name!r} did not run for samples from {batch.start} on, and ran before")
             x = calls[tap.call]
             _check_shape(tap, x, batch)
-            for name, found in self._reduced(key, tap, x, batch.start, readable, states).items():
-                rows[key, name] = _without(found, readable)
-        return rows
+            here = in_main_memory(x)
+            fetch |= {(key, name): value for name, value in self._reduced(key, tap, x, here).items()}
+            if here:
+                outputs[key] = x
+        return _Begun(batch, outputs, list(fetch), self._copies.fetching(list(fetch.values())))
 
     def _computed(self, batch: ReadBatch) -> Mapping[str, Sequence[Any]]:
-        inputs = self._preparation.native(self._backend, self._model, batch.inputs)
+        inputs = self._copies.sent(
+            self._model, lambda: self._preparation.native(self._backend, self._model, batch.inputs)
+        )
         with refusals(self._backend, self._model, inputs):
             return self._forward(inputs)
 
-    def _reduced(
-        self, key: str, tap: StoredTap, x: Any, start: int, readable: npt.NDArray[np.bool_], states: States
-    ) -> dict[str, Array]:
-        """Of one layer for one batch: the rows, as they are stored."""
-        rows: dict[str, Array] = {}
-        ops, numpy = self._backend.ops, self._backend[CALLS].numpy
-        wanted, over, axes, dtype = self._wanted[key], self._over[key], tap.axes or "", self._header.dtype
+    def _reduced(self, key: str, tap: StoredTap, x: Any, here: bool) -> dict[str, Any]:
+        """What is needed of the output of a layer, as native arrays; places only where it is not in main memory."""
+        ops = self._backend[OPS].ops_for([x])
+        wanted, axes, found = self._wanted[key], tap.axes or "", dict[str, Any]()
+        top = self._header.top and tap.channels is not None
         if "mean" in wanted:
-            rows["mean"] = stored_as(numpy(reductions.mean(ops, x, axes)), dtype, tap.name)
-        best = states.get((key, "top"))
-        if "max" in wanted or best is not None:
-            highest = np.asarray(numpy(reductions.maximum(ops, x, axes)), np.float32)
-            if "max" in wanted:
-                rows["max"] = stored_as(highest, dtype, tap.name)
-            if "max_place" in wanted:
-                rows["max_place"] = reductions.places(ops, x, axes)
-            if best is not None:
-                known = np.where(readable[:, None], highest, np.float32(np.nan))
-                states[key, "top"] = _with_highest(ops, best, x, tap, known, start, rows.get("max_place"))
-        if not over and "values" not in wanted:
-            return rows
-        whole = numpy(x)
-        if "values" in wanted:
+            found["mean"] = reductions.mean(ops, x, axes)
+        if "max" in wanted or top:
+            found["max"] = reductions.maximum(ops, x, axes)
+            if tap.positions and not here:
+                if key not in self._numbers:
+                    self._numbers[key] = reductions.place_numbers(ops, x, axes)
+                found["place"] = reductions.flat_places(ops, x, axes, self._numbers[key])
+        if "values" in wanted or self._over[key]:
+            found["values"] = x
+        return found
+
+    def _rows_and_states(self, begun: _Begun, states: States) -> Rows:
+        """The rows of a batch, as they are stored; the states are updated."""
+        batch, fetched = begun.batch, dict[str, dict[str, Array]]()
+        for (key, name), x in zip(begun.names, begun.fetched(), strict=True):
+            fetched.setdefault(key, {})[name] = x
+        readable = np.array([not x for x in batch.problems])
+        rows: Rows = {}
+        for key, tap in self._header.layers.items():
+            found = fetched.get(key, {})
+            for name in ("mean", "max"):
+                if name in self._wanted[key]:
+                    rows[key, name] = stored_as(found[name], self._header.dtype, tap.name)
+            places = self._places(key, tap, found, begun.outputs.get(key))
+            if "max_place" in self._wanted[key] and places is not None:
+                rows[key, "max_place"] = places
+            if (key, "top") in states:
+                self._use_highest(key, tap, found["max"], places, begun, states)
+            if "values" in found:
+                self._use_values(key, tap, found["values"], readable, rows, states)
+        return {key: _without(x, readable) for key, x in rows.items()}
+
+    def _places(self, key: str, tap: StoredTap, found: Mapping[str, Array], x: Any) -> Array | None:
+        """(N, C, axes) the places of all maxima; None where only those that are asked for are looked for."""
+        if "place" in found:
+            return reductions.unravelled(found["place"].reshape(found["max"].shape), tap.positions)
+        if "max_place" in self._wanted[key]:
+            return reductions.places(self._backend[CALLS].numpy(x), tap.axes or "")
+        return None if tap.positions or "max" not in found else np.zeros((*found["max"].shape, 0), np.int32)
+
+    def _use_highest(
+        self, key: str, tap: StoredTap, highest: Array, places: Array | None, begun: _Begun, states: States
+    ) -> None:
+        """The samples that excite channels most, with those of a batch."""
+        state, start = states[key, "top"], begun.batch.start
+        readable = np.array([not x for x in begun.batch.problems])
+        known = np.where(readable[:, None], highest, np.float32(np.nan)).astype(np.float32, copy=False)
+        chosen = reductions.top_candidates(state, known)
+        if not len(chosen[0]):
+            return
+        if places is None:
+            own = reductions.places(self._backend[CALLS].numpy(begun.outputs[key]), tap.axes or "", chosen)
+        else:
+            own = places[chosen]
+        states[key, "top"] = reductions.top_update(state, known, np.arange(start, start + len(known)), chosen, own)
+
+    def _use_values(
+        self, key: str, tap: StoredTap, whole: Array, readable: npt.NDArray[np.bool_], rows: Rows, states: States
+    ) -> None:
+        """Of the whole output of a layer: rows of it, and what is merged over samples."""
+        axes = tap.axes or ""
+        if "values" in self._wanted[key]:
             first = axes.index("N") if axes else 0
-            rows["values"] = stored_as(np.moveaxis(whole, first, 0), dtype, tap.name)
-        if over:
-            channels = np.moveaxis(whole, (axes.index("N"), axes.index("C")), (0, -1))
-            channels = channels if readable.all() else channels[readable]
-            flat = channels.reshape(-1, channels.shape[-1]).astype(np.float32, copy=False)
-            for name in over:
-                states[key, name] = reductions.OVER_SAMPLES[name].update(states[key, name], flat)
-        return rows
+            rows[key, "values"] = stored_as(np.moveaxis(whole, first, 0), self._header.dtype, tap.name)
+        if not self._over[key]:
+            return
+        channels = np.moveaxis(whole, (axes.index("N"), axes.index("C")), (0, -1))
+        channels = channels if readable.all() else channels[readable]
+        flat = channels.reshape(-1, channels.shape[-1]).astype(np.float32, copy=False)
+        for name in self._over[key]:
+            states[key, name] = reductions.OVER_SAMPLES[name].update(states[key, name], flat)
 
 
-def _with_highest(
-    ops: Ops, state: reductions.State, x: Any, tap: StoredTap, highest: Array, start: int, known: Array | None
-) -> reductions.State:
-    """The state of the highest maxima with those of a batch, whose places may be known."""
-    chosen = reductions.top_candidates(state, highest)
-    if not len(chosen[0]):
-        return state
-    if not tap.positions:
-        places = np.zeros((len(chosen[0]), 0), np.int32)
-    else:
-        places = reductions.places(ops, x, tap.axes or "", chosen) if known is None else known[chosen]
-    return reductions.top_update(state, highest, np.arange(start, start + len(highest)), chosen, places)
+class CopiesAtOnce(Copies):
+    """Copies of a backend that has no others: each is waited for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._numpy = backend[CALLS].numpy
+
+    def staged(self, model: Model, batch: Array) -> Array:
+        """The batch itself."""
+        return batch
+
+    def sent(self, model: Model, make: Callable[[], Any]) -> Any:
+        """What is made."""
+        return make()
+
+    def fetching(self, arrays: Sequence[Any]) -> Callable[[], Sequence[Array]]:
+        """A function that copies."""
+        return lambda: [self._numpy(x) for x in arrays]
 
 
 def forward_of(backend: Backend, model: Model, names: Sequence[str], compute: str | None = None) -> Forward:

@@ -76,7 +76,13 @@ def _prepared(preparation: Preparation, start: int, found: list[tuple[str, Sampl
 
 
 def batches(
-    samples: SampleSource, preparation: Preparation, start: int, size: int, workers: int
+    samples: SampleSource,
+    preparation: Preparation,
+    start: int,
+    size: int,
+    workers: int,
+    staged: Callable[[ReadBatch], ReadBatch] = lambda batch: batch,
+    stop: int | None = None,
 ) -> Generator[ReadBatch]:
     """The batches of a data set from a position on, read ahead in threads that end with the iterator.
 
@@ -84,10 +90,12 @@ def batches(
         start: position of the first sample.
         size: samples in a batch; the last has fewer.
         workers: threads that read; a data set that is read one after the other has one.
+        staged: what the threads do last with a batch.
+        stop: position after the last sample of a data set that is read by position; None: the end.
     """
     if samples.read is not None:
         assert samples.count is not None
-        count = samples.count
+        count = samples.count if stop is None else stop
         tasks: Iterator[Callable[[], ReadBatch | None]] = (
             partial(read_batch, samples, preparation, first, min(first + size, count))
             for first in range(start, count, size)
@@ -99,12 +107,17 @@ def batches(
     try:
         while True:
             while len(waiting) < workers + _AHEAD and (task := next(tasks, None)) is not None:
-                waiting.append(pool.submit(task))
+                waiting.append(pool.submit(_staged, task, staged))
             if not waiting or (batch := waiting.popleft().result()) is None:
                 return
             yield batch
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _staged(task: Callable[[], ReadBatch | None], staged: Callable[[ReadBatch], ReadBatch]) -> ReadBatch | None:
+    batch = task()
+    return None if batch is None else staged(batch)
 
 
 def _taking(samples: SampleSource, preparation: Preparation, start: int, size: int) -> Callable[[], ReadBatch | None]:
@@ -138,8 +151,8 @@ def first_sample(samples: SampleSource) -> Sample:
         InvalidInput: none can.
     """
     if samples.read is None:
-        assert samples.iterate is not None
-        return next(iter(samples.iterate()))
+        assert samples.first is not None
+        return samples.first
     problem: InvalidInput | None = None
     for index in range(samples.count or 0):
         try:

@@ -57,6 +57,7 @@ class SampleSource:
         rows: the values from one position to another as one array, and their labels, where that is cheaper than one by
             one.
         iterate: all samples from the beginning, where ``read`` is None.
+        first: the first sample, where ``read`` is None.
         name: of the sample at a position, also where it cannot be read.
     """
 
@@ -68,6 +69,7 @@ class SampleSource:
     read: Callable[[int], Sample] | None = None
     rows: Callable[[int, int], tuple[np.ndarray[Any, Any], list[int]]] | None = None
     iterate: Callable[[], Iterator[Sample]] | None = None
+    first: Sample | None = None
     name: Callable[[int], str] = str
 
 
@@ -107,6 +109,8 @@ def _recognized(given: Any, field: str | None) -> SampleSource:
         )
     if hasattr(given, "sample_into") and hasattr(given, "files"):  # agnostic.data.ImageFolder
         return _image_folder(given)
+    if hasattr(given, "iter_rows") and hasattr(given, "iter_batches"):
+        return _ray_data(given, field)
     if hasattr(given, "as_numpy_iterator"):
         return _numpy_stream(given, field)
     if hasattr(given, "dataset") and hasattr(given, "collate_fn"):
@@ -325,7 +329,10 @@ def _stream(kind: str, given: Any, iterate: Callable[[], Iterator[Sample]]) -> S
         _add(digest, found)
     labels = any(found.label is not None for found in first)
     count = len(first) if len(first) < _LOOKED_AT else None
-    return SampleSource(kind, {"class": type(given).__name__}, digest.hexdigest(), count, labels, iterate=iterate)
+    about = {"class": type(given).__name__}
+    return SampleSource(
+        kind, about, digest.hexdigest(), count, labels, iterate=iterate, first=first[0] if first else None
+    )
 
 
 def _add(digest: Any, sample: Sample) -> None:
@@ -342,6 +349,20 @@ def _numpy_stream(given: Any, field: str | None) -> SampleSource:
         return _unbatched(items, field) if batched else _named(items, field)
 
     return _stream("stream", given, iterate)
+
+
+def _ray_data(given: Any, field: str | None) -> SampleSource:
+    """A data set of Ray, which streams its blocks from the processes of a cluster."""
+
+    def iterate() -> Iterator[Sample]:
+        options = given.context.execution_options
+        before, options.preserve_order = options.preserve_order, True  # else blocks come as they are finished
+        try:
+            yield from _named(given.iter_rows(), field)
+        finally:
+            options.preserve_order = before
+
+    return _stream("rows", given, iterate)
 
 
 def _loader(given: Any, field: str | None) -> SampleSource:
@@ -383,6 +404,7 @@ def _rows_of(batch: Any, field: str | None) -> Iterator[tuple[np.ndarray[Any, An
 # One item ------------------------------------------------------------------------------------------------------------
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "pixel_values", "input", "inputs")
 _LABELS = ("label", "labels", "cls", "target", "class")
+_NAMES = ("__key__", "path")
 
 
 def _sample(item: Any, name: str, field: str | None) -> Sample:
@@ -400,8 +422,8 @@ def _parts(item: Any, field: str | None) -> tuple[Any, Any, str | None]:
                 f"samples are dicts of {', '.join(map(str, item))}: name the image's entry, as field='image'"
             )
         label = next((item[x] for x in _LABELS if x in item and x != key), None)
-        name = item.get("__key__")
-        return item[key], label, name if isinstance(name, str) else None
+        name = next((item[x] for x in _NAMES if isinstance(item.get(x), str)), None)
+        return item[key], label, name
     if isinstance(item, tuple | list) and item:
         return item[0], item[1] if len(item) > 1 else None, None
     return item, None, None

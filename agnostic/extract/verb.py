@@ -75,7 +75,8 @@ def extract(
         dataset: photos or arrays: a folder of photos, at any depth; a list of image files; ``.tar`` files of webdataset
             (``"shard-{000..012}.tar"``); an array or memory map of images (N, H, W, C), or its ``.npy`` file; a tuple
             of such an array and integer labels; an :class:`agnostic.data.ImageFolder`; a PyTorch Dataset or DataLoader;
-            a ``tf.data.Dataset``; a Keras PyDataset; a Hugging Face data set; or any object with ``__len__`` and
+            a ``tf.data.Dataset``; a Keras PyDataset; a Hugging Face data set; a
+            ``ray.data.Dataset``; or any object with ``__len__`` and
             ``__getitem__``, or with ``__iter__``. A sample may be an image, (image, label), or a dict with an image.
         layers: names, globs, kinds, or the model's own layer objects, as in :func:`agnostic.capture`. Here a glob also
             chooses the numbered layers inside of what it matches: ``"blocks.*"`` is ``blocks.5`` and its blocks, such

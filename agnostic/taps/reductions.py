@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agnostic.arrays import in_main_memory
 from agnostic.contracts.ops import Ops
 
 Array = npt.NDArray[Any]
@@ -61,43 +60,53 @@ def maximum(ops: Ops, x: Any, axes: str) -> Any:
     return _channels_second(ops, ops.max(x, over) if over else x, axes)
 
 
-def places(ops: Ops, x: Any, axes: str, chosen: tuple[Array, Array] | None = None) -> npt.NDArray[np.int32]:
+def places(x: Array, axes: str, chosen: tuple[Array, Array] | None = None) -> npt.NDArray[np.int32]:
     """Where the maximum over positions is: the first place in memory order of several, or of NaN.
 
     Args:
-        ops, x, axes: as for :func:`mean`; with positions.
+        x: the output of a layer for a batch, in NumPy.
+        axes: as for :func:`mean`; with positions.
         chosen: (k,) samples and (k,) channels, of which alone the places are looked for; None: all.
 
     Returns:
         (N, C, number of position axes), or (k, number of position axes): indices.
     """
-    lengths = [ops.shape(x)[i] for i in positions(axes)]
-    flat = _first_places(ops, ops.cast(x, "float32"), axes, chosen)
+    whole = np.transpose(x, _positions_last(axes))
+    rows = whole if chosen is None else whole[chosen]
+    count = 2 if chosen is None else 1
+    return unravelled(rows.reshape(*rows.shape[:count], -1).argmax(-1), rows.shape[count:])
+
+
+def unravelled(flat: Array, lengths: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """Places that are counted along rows as indices of each axis, of these lengths, last."""
     return np.stack(np.unravel_index(flat, lengths), -1).astype(np.int32)
 
 
-def _first_places(ops: Ops, x: Any, axes: str, chosen: tuple[Array, Array] | None) -> Array:
-    """The places, counted along the rows."""
-    order = (axes.index("N"), axes.index("C"), *positions(axes))
+def flat_places(ops: Ops, x: Any, axes: str, numbers: Any) -> Any:
+    """As :func:`places`, of all maxima and by the device that holds ``x``: a native (N * C,) int32, for `unravelled`.
+
+    Args:
+        numbers: of :func:`place_numbers`.
+    """
+    x, order = ops.cast(x, "float32"), _positions_last(axes)
     samples, channels = (ops.shape(x)[i] for i in order[:2])
-    if in_main_memory(x):
-        whole: Array = np.transpose(ops.numpy(x), order)
-        rows = whole if chosen is None else whole[chosen]
-        found: Array = rows.reshape(*rows.shape[: 2 if chosen is None else 1], -1).argmax(-1)
-        return found
-    # Elsewhere, little is moved: the rows that are chosen, or the places alone.
     rows = ops.reshape(ops.transpose(x, order), (samples * channels, -1))
-    if chosen is not None:
-        picked: Array = ops.numpy(ops.take(rows, ops.asarray(chosen[0] * channels + chosen[1], "int32"), 0))
-        first: Array = picked.argmax(-1)
-        return first
-    count = int(ops.shape(rows)[1])
-    number = ops.asarray(np.arange(count, dtype=np.int32)[None], "int32")
-    beyond = ops.asarray(np.full((1, 1), count, np.int32), "int32")
     highest = ops.max(rows, 1, keepdims=True)
     # What is NaN compares with nothing, itself among it.
-    where = ops.where(rows == rows, ops.where(rows >= highest, number, beyond), number)
-    return ops.numpy(ops.min(where, 1)).reshape(samples, channels)
+    number, beyond = numbers
+    return ops.min(ops.where(rows == rows, ops.where(rows >= highest, number, beyond), number), 1)
+
+
+def place_numbers(ops: Ops, x: Any, axes: str) -> Any:
+    """The numbers of places, and a higher one, beside ``x``: made once, since copying them waits for the device."""
+    count = int(np.prod([int(ops.shape(x)[i]) for i in positions(axes)]))
+    number = ops.asarray(np.arange(count, dtype=np.int32)[None], "int32")
+    return number, ops.asarray(np.full((1, 1), count, np.int32), "int32")
+
+
+def _positions_last(axes: str) -> tuple[int, ...]:
+    """The order of dimensions in which samples and channels come first."""
+    return axes.index("N"), axes.index("C"), *positions(axes)
 
 
 def _channels_second(ops: Ops, x: Any, axes: str) -> Any:

@@ -3,8 +3,8 @@
 from agnostic.registry import Facts, Registration
 
 _CAPABILITIES = (
-    "ascent", "attribution", "augmentation", "calls", "data", "description", "devices", "doctor", "ensembles", "fixes",
-    "gradients", "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program",
+    "ascent", "attribution", "augmentation", "calls", "copies", "data", "description", "devices", "doctor", "ensembles",
+    "fixes", "gradients", "guards", "inputs", "layers", "learning", "models", "ops", "optimizers", "ported", "program",
     "recording", "taps", "transfer", "weights", "writer",
 )  # fmt: skip
 

@@ -117,8 +117,13 @@ def _native(model: nn.Module, value: Any, devices: set[torch.device]) -> Any:
         return _moved(value, devices)
     if isinstance(value, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
-        tensor = torch.from_numpy(np.array(of_numbers(value), order="C"))
-        return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
+        if first.is_cuda and value.flags.c_contiguous and value.flags.writeable:
+            tensor = torch.from_numpy(of_numbers(value))
+            # From page-locked memory the processor need not wait; see agnostic_torch.copies.
+            tensor = tensor.to(first.device, non_blocking=tensor.is_pinned())
+        else:
+            tensor = torch.from_numpy(np.array(of_numbers(value), order="C")).to(first.device)
+        return tensor.to(first.dtype) if tensor.is_floating_point() else tensor
     if type(value) in (tuple, list):
         return type(value)(_native(model, item, devices) for item in value)
     if type(value) is dict:

@@ -38,13 +38,14 @@ def copied(x: Tensor) -> Tensor:
 
 def to_numpy(x: Tensor) -> Any:
     """A tensor as NumPy, in main memory; bfloat16 and smaller come as float32, a nested tensor as a list of arrays."""
-    arrays = [_to_numpy(part) for part in parts(x)]
+    arrays = [readable(part.cpu()).numpy() for part in parts(x)]
     return arrays if x.is_nested else arrays[0]
 
 
-def _to_numpy(x: Tensor) -> Any:
+def readable(x: Tensor) -> Tensor:
+    """An ordinary tensor in a type that NumPy has, and as it is written."""
     if x.is_floating_point() and (x.dtype == torch.bfloat16 or x.dtype.itemsize < 2):
         x = x.float()
     elif x.dtype == torch.complex32:
         x = x.to(torch.complex64)
-    return x.cpu().resolve_conj().resolve_neg().numpy()
+    return x.resolve_conj().resolve_neg()

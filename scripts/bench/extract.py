@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/bench/extract.py                  # PyTorch
     .venv/bin/python scripts/bench/extract.py --engine jax     # Keras on an engine, against predict()
+    .venv/bin/python scripts/bench/extract.py --device cuda --images 20000 --size 224
     .venv/bin/python scripts/bench/extract.py --memory 1000 10000 100000
     .venv/bin/python scripts/bench/extract.py --photos 64      # what a photo costs from its file to the store
     .venv/bin/python scripts/bench/extract.py --compression    # bytes and speed of ways to compress a store
@@ -15,6 +16,10 @@ as many is measured as well, and what each further image costs is told. The bare
 batches, prepared before, and keeps nothing. Peers: torchvision's feature extractor over a DataLoader; thingsvision
 where it is installed, which returns whole outputs and is asked for their means; Keras' predict() on a model of several
 outputs, as often compiled as ours ("new") and once.
+
+On a GPU (--device cuda with PyTorch; the engines of Keras use the one that they see) ratios are those of the clock, and
+the part of the time in which the GPU was busy is printed, as the driver counts it: take runs of several seconds. The
+bare loop copies from page-locked memory without waiting.
 
 With --photos, so many JPEG files of 500 x 375 go through EfficientNet-Lite0 in its own size, and the means of its
 blocks into a store, on one core: what docs/scale.md plans a large run from.
@@ -41,6 +46,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from busy import Busy
 from report import add_option, headline, keep, spread
 
 import agnostic as ag
@@ -60,31 +66,34 @@ def ours(model: Any, images: Any, layers: list[str], **options: Any) -> Callable
     return run
 
 
-def on_torch(size: int, count: int) -> dict[str, Callable[[], Any]]:
+def on_torch(size: int, count: int, device: str) -> dict[str, Callable[[], Any]]:
     """The contenders on PyTorch."""
     import torch
     from torchvision.models.feature_extraction import create_feature_extractor
 
     torch.set_num_threads(1)
-
-    model = ag.load("torchvision:resnet18", weights="random")
+    on_gpu = device != "cpu"
+    model = ag.load("torchvision:resnet18", weights="random").to(device)
     images = pixels(size, count)
-    inputs = torch.cat([ag.prepare(model, images[i : i + BATCH], size=size) for i in range(0, count, BATCH)])
+    inputs = torch.cat([ag.prepare(model, images[i : i + BATCH], size=size).cpu() for i in range(0, count, BATCH)])
+    inputs = inputs.pin_memory() if on_gpu else inputs
 
     @torch.inference_mode()
     def bare() -> None:
         for batch in inputs.split(BATCH):
-            model(batch)
+            model(batch.to(device, non_blocking=True))
+        if on_gpu:
+            torch.cuda.synchronize()
 
     extractor = create_feature_extractor(model, STAGES).eval()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs), batch_size=BATCH)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs), batch_size=BATCH, pin_memory=on_gpu)
 
     @torch.inference_mode()
     def torchvision_loop() -> Any:
         found: dict[str, list[Any]] = {name: [] for name in STAGES}
         for (batch,) in loader:
-            for name, x in extractor(batch).items():
-                found[name].append(x.mean((2, 3)).numpy())
+            for name, x in extractor(batch.to(device, non_blocking=True)).items():
+                found[name].append(x.mean((2, 3)).cpu().numpy())
         return {name: np.concatenate(x) for name, x in found.items()}
 
     return {
@@ -95,11 +104,11 @@ def on_torch(size: int, count: int) -> dict[str, Callable[[], Any]]:
         HALF: ours(model, inputs[: count // 2], STAGES, reduce="mean", top=0),
         "ours, bfloat16": ours(model, inputs, STAGES, reduce="mean", top=0, compute="bfloat16"),
         "torchvision's extractor, DataLoader": torchvision_loop,
-        **thingsvision(model, inputs),
+        **thingsvision(model, inputs, device),
     }
 
 
-def thingsvision(model: Any, inputs: Any) -> dict[str, Callable[[], Any]]:
+def thingsvision(model: Any, inputs: Any, device: str) -> dict[str, Callable[[], Any]]:
     """The extractor of thingsvision, where it is installed: all layers in one pass, whole outputs, then their means."""
     if importlib.util.find_spec("thingsvision") is None:
         return {}
@@ -109,7 +118,7 @@ def thingsvision(model: Any, inputs: Any) -> dict[str, Callable[[], Any]]:
     with contextlib.redirect_stdout(io.StringIO()):
         from thingsvision import get_extractor_from_model
 
-        extractor = get_extractor_from_model(model=model, device="cpu", backend="pt")
+        extractor = get_extractor_from_model(model=model, device=device, backend="pt")
 
     def run() -> Any:
         # It counts and clears its progress on the way, also where nobody looks.
@@ -262,6 +271,7 @@ def compression() -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("torch", "jax", "tensorflow"), help="of Keras; by default PyTorch alone")
+    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu or cuda")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
@@ -286,7 +296,7 @@ def main() -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
         functions = on_keras(arguments.size, arguments.images, arguments.engine)
     else:
-        functions = on_torch(arguments.size, arguments.images)
+        functions = on_torch(arguments.size, arguments.images, arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         cases = measured(functions, arguments.rounds, arguments.images)
@@ -296,26 +306,36 @@ def main() -> None:
 def measured(functions: dict[str, Callable[[], Any]], rounds: int, images: int) -> dict[str, dict[str, Any]]:
     """The cases of a record: rounds of all contenders, one after the other, after one that is not counted."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    busy: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()
     for _ in range(rounds):
         for name, function in functions.items():
-            start, clock = time.process_time(), time.perf_counter()
-            function()
+            with Busy() as gpu:
+                start, clock = time.process_time(), time.perf_counter()
+                function()
+                spent = time.process_time() - start, time.perf_counter() - clock
             count = images // 2 if name == HALF else images
-            spent = time.process_time() - start, time.perf_counter() - clock
             times[name].append((spent[0] * 1e3 / count, spent[1] * 1e3 / count))
-    bare = statistics.median(x for x, _ in times["bare"])
-    whole, half = (statistics.median(x for x, _ in times[name]) for name in ("ours, prepared arrays", HALF))
-    for name, values in times.items():
-        middle, clock = (statistics.median(x) for x in zip(*values, strict=True))
-        print(f"  {name:38s} {middle:8.3f} ms per image, {clock:8.3f} by the clock  x{middle / bare:.2f}")
+            busy[name] += [] if gpu.fraction is None else [gpu.fraction]
+    # What counts: the processor's time, or the clock's where a GPU computes.
+    which = 1 if busy["bare"] else 0
+    medians = {name: [statistics.median(x) for x in zip(*values, strict=True)] for name, values in times.items()}
+    bare = medians["bare"][which]
+    for name, both in medians.items():
+        used = f"  GPU busy {statistics.median(busy[name]):.0%}" if busy[name] else ""
+        print(f"  {name:38s} {both[0]:8.3f} ms per image, {both[1]:8.3f} by the clock  x{both[which] / bare:.2f}{used}")
+    whole, half = (medians[name][which] for name in ("ours, prepared arrays", HALF))
     each, once = 2 * whole - half, (half - whole) * images
     print(f"  ours, each further image {each:8.3f} ms  x{each / bare:.2f}; once {once:.0f} ms")
-    found = {name: spread([x for x, _ in values], "ms", over=bare) for name, values in times.items()}
-    clocks = {f"{name}, by the clock": spread([x for _, x in values], "ms") for name, values in times.items()}
+    found = {name: spread([x for x, _ in values], "ms", over=medians["bare"][0]) for name, values in times.items()}
+    clocks = {
+        f"{name}, by the clock": spread([x for _, x in values], "ms", over=medians["bare"][1])
+        for name, values in times.items()
+    }
+    shares = {f"{name}, GPU busy": spread(values, "of the time") for name, values in busy.items() if values}
     each_case = {"ours, each further image": spread([each], "ms", over=bare), "ours, once": spread([once], "ms a run")}
-    return {**found, **clocks, **each_case}
+    return {**found, **clocks, **shares, **each_case}
 
 
 if __name__ == "__main__":

@@ -261,15 +261,13 @@ def test_places_are_the_same_wherever_an_array_is() -> None:
     for axes in ("NCHW", "NHWC", "CNHW"):
         order = [axes.index(letter) for letter in "NCHW"]
         given = np.transpose(x, np.argsort(order))
-        here = reductions.places(ops, given, axes)
+        here = reductions.places(given, axes)
         flat = x.reshape(4, 3, -1)
         first = np.where(np.isnan(flat).any(-1), np.isnan(flat).argmax(-1), flat.argmax(-1))
         np.testing.assert_array_equal(here, np.stack(np.unravel_index(first, (5, 2)), -1))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reductions, "in_main_memory", lambda array: False)
-            np.testing.assert_array_equal(reductions.places(ops, given, axes), here)
-            np.testing.assert_array_equal(reductions.places(ops, given, axes, chosen), here[chosen])
-        np.testing.assert_array_equal(reductions.places(ops, given, axes, chosen), here[chosen])
+        on_device = reductions.flat_places(ops, given, axes, reductions.place_numbers(ops, given, axes))
+        np.testing.assert_array_equal(reductions.unravelled(on_device.reshape(4, 3), (5, 2)), here)
+        np.testing.assert_array_equal(reductions.places(given, axes, chosen), here[chosen])
 
 
 class Broken(nn.Module):

@@ -110,6 +110,20 @@ def check_visualize_is_deterministic(device: str) -> str:
     return f"the same call twice is at most {far:.2g} apart"
 
 
+def check_extract_gives_the_cpus_numbers(device: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), np.uint8)
+    options: dict[str, Any] = {"reduce": ["values", "mean", "max"], "top": 3, "batch_size": 8}
+    with tempfile.TemporaryDirectory() as folder, keras.device(_word(device)):
+        there = ag.extract(network(device), images, ["conv"], f"{folder}/there.zarr", **options)
+        values, places = (np.asarray(there["conv"][name]) for name in ("values", "max_place"))
+        found = values[np.arange(20)[:, None], places[..., 0], places[..., 1], np.arange(values.shape[3])]
+        np.testing.assert_array_equal(found, there["conv"]["max"])
+        with keras.device("cpu"):
+            here = ag.extract(network("cpu"), images, ["conv"], f"{folder}/here.zarr", **options)
+        for name in ("values", "mean", "max"):
+            near(here["conv"][name], there["conv"][name])
+
+
 def check_gradients(device: str) -> None:
     model = network(device)
     with keras.device(_word(device)):

@@ -12,6 +12,7 @@ An engine's module has the loop and the gradients; its layers and its guards lie
 - ``in_float64(variables)`` is a context in which their model computes in float64, if the engine can, and says so.
 - ``value_and_gradient``, ``is_compiling``, ``dense``, ``without_gradients``, ``shapes``, ``eagerly``,
   ``EMPTY_BATCHES``: see their docstrings.
+- ``staged``, ``sent``, ``fetching``: see :mod:`agnostic_keras.copies`.
 - ``pullback``, ``per_sample``, ``jacobian``: see :mod:`agnostic_keras.gradients`; ``tanh``, ``maximum``, ``minimum``,
   ``irfft2``, ``norm``, ``known``: see :mod:`agnostic_keras.ops`.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +48,16 @@ def current() -> ModuleType:
 def in_own_types(variables: Sequence[keras.Variable]) -> contextlib.AbstractContextManager[bool]:
     """Of ``in_float64``, where there is no other way: variables keep their types, and functions take no two types."""
     return contextlib.nullcontext(False)
+
+
+def staged(model: keras.Layer, batch: Any) -> Any:
+    """Where the engine says nothing of its memory: the batch itself."""
+    return batch
+
+
+def sent(model: keras.Layer, make: Callable[[], Any]) -> Any:
+    """Where the engine itself copies in the order of what it is asked for."""
+    return make()
 
 
 def pads(layer: Any, sizes: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:

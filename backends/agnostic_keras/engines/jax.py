@@ -14,6 +14,8 @@ from jax.experimental.sparse import JAXSparse
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from agnostic_keras.engines import in_own_types
+from agnostic_keras.engines import sent as sent
+from agnostic_keras.engines import staged as staged
 from agnostic_keras.engines.jax_guards import base as base
 from agnostic_keras.engines.jax_guards import before_gradients as before_gradients
 from agnostic_keras.engines.jax_guards import concrete as concrete
@@ -143,6 +145,13 @@ def climber(network: Any) -> Callable[..., Any]:
         return network.display(parameters, data), parameters, state, *seen, parts
 
     return compiled
+
+
+def fetching(arrays: Sequence[Array]) -> Callable[[], Sequence[Array]]:
+    """Copies begin now, each after what computes its array, and after nothing else."""
+    for x in arrays:
+        x.copy_to_host_async()
+    return lambda: arrays
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 
 from agnostic_keras.engines import in_own_types
+from agnostic_keras.engines import sent as sent
+from agnostic_keras.engines import staged as staged
 from agnostic_keras.engines.tensorflow_guards import base as base
 from agnostic_keras.engines.tensorflow_guards import before_gradients as before_gradients
 from agnostic_keras.engines.tensorflow_guards import concrete as concrete
@@ -153,6 +155,11 @@ def climber(network: Any) -> Callable[..., Any]:
 
     climb: Callable[..., Any] = compiled
     return climb
+
+
+def fetching(arrays: Sequence[Tensor]) -> Callable[[], Sequence[Tensor]]:
+    """TensorFlow copies to main memory when numbers are asked for, and waits then for all that it was asked for."""
+    return lambda: arrays
 
 
 # Gradients; see agnostic_keras.gradients -----------------------------------------------------------------------------

@@ -20,6 +20,9 @@ from agnostic_keras.engines.torch_guards import on_gradient as on_gradient
 from agnostic_keras.engines.torch_layers import convolution as convolution
 from agnostic_keras.engines.torch_layers import max_pool as max_pool
 from agnostic_torch.calls import wide
+from agnostic_torch.copies import fetching as fetching
+from agnostic_torch.copies import sent as sent
+from agnostic_torch.copies import staged as staged
 from agnostic_torch.gradients import jacobian as jacobian
 from agnostic_torch.gradients import per_sample as per_sample
 from agnostic_torch.gradients import pullback as pullback
