@@ -202,6 +202,10 @@ class Dialect(Protocol):
         """The code of an array's shape, whose items are lengths."""
         ...
 
+    def beside(self, code: Code, array: Code) -> Code:
+        """The code of an array that is made of numbers alone, on the device of another array."""
+        ...
+
     def file(self, file: File) -> str:
         """The source text; the caller formats it."""
         ...

@@ -46,7 +46,28 @@ def nested(program: Program) -> Nested:
     flat = [path for path, kind in program.modules.items() if kind == FLAT]
     for base in sorted(flat, key=lambda path: -path.count(".")):
         found = _nested(found, base, weights, wanted)
-    return found
+    return _called(found)
+
+
+def _called(before: Nested) -> Nested:
+    """The program with the names that the user's source gives layers in the place of those that the framework made."""
+    program = before.program
+    wanted = {path: program.called.get(before.layers.get(path, path)) for path in program.modules if path}
+    if not any(wanted.values()):
+        return before
+    taken: dict[str, set[str]] = defaultdict(set)
+    for path, name in wanted.items():
+        if name is None:
+            taken[path.rpartition(".")[0]].add(path.rpartition(".")[2])
+    paths: dict[str, str] = {}
+    for path in sorted(wanted, key=lambda path: path.count(".")):
+        parent, _, name = path.rpartition(".")
+        given = wanted[path]
+        if given is not None:
+            name = _free(given, taken[parent])
+            taken[parent].add(name)
+        paths[path] = f"{paths.get(parent, parent)}.{name}".removeprefix(".")
+    return _moved(before, paths, {}, {}, program.nodes)
 
 
 def _nested(before: Nested, base: str, weights: set[Value], wanted: set[Value]) -> Nested:
@@ -114,6 +135,33 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
     kinds: dict[str, str] = {}
     for tree in trees.values():
         _walk(tree, base, [], False, paths, homes, kinds, weights)
+    order = {id(node): n for n, node in enumerate(program.nodes)}
+    first = {key: min(order[id(x)] for item in tree for x in item.nodes) for key, tree in trees.items()}
+    sorted_: list[Node] = []
+    begins = {n: key for key, n in first.items()}
+    inside = {id(node) for tree in trees.values() for item in tree for node in item.nodes}
+    for n, node in enumerate(program.nodes):
+        if n in begins:
+            for item in trees[begins[n]]:
+                sorted_ += item.nodes
+        if id(node) not in inside:
+            sorted_.append(node)
+    return _moved(before, paths, homes, kinds, sorted_)
+
+
+def _moved(
+    before: Nested, paths: Mapping[str, str], homes: Mapping[int, str], kinds: Mapping[str, str], nodes: Sequence[Node]
+) -> Nested:
+    """The program with its layers at other paths.
+
+    Args:
+        before: the program.
+        paths: the new path of each layer that has one, by the old one; layers inside follow.
+        homes: the new path of nodes that do not follow their layer, by their ids.
+        kinds: of the new blocks, by their paths.
+        nodes: in their new order.
+    """
+    program = before.program
 
     def path(old: str) -> str:
         parts = old.split(".")
@@ -131,17 +179,6 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
         called = tuple(f"{call}@{known[call]}" if known.get(call) else call for call in calls)
         return replace(node, module=module, calls=called if node.calls else ())
 
-    order = {id(node): n for n, node in enumerate(program.nodes)}
-    first = {key: min(order[id(x)] for item in tree for x in item.nodes) for key, tree in trees.items()}
-    sorted_: list[Node] = []
-    begins = {n: key for key, n in first.items()}
-    inside = {id(node) for tree in trees.values() for item in tree for node in item.nodes}
-    for n, node in enumerate(program.nodes):
-        if n in begins:
-            for item in trees[begins[n]]:
-                sorted_ += item.nodes
-        if id(node) not in inside:
-            sorted_.append(node)
     names: set[str] = set()
     leaves = tuple(
         replace(leaf, name=_weight_name(leaf.name, path(leaf.name.rpartition(".")[0]), names))
@@ -149,8 +186,8 @@ def _renamed(before: Nested, base: str, trees: Mapping[str, Sequence[Item]], wei
         else leaf
         for leaf in program.leaves
     )
-    modules = {path(old): kind for old, kind in program.modules.items()} | kinds
-    new = replace(program, nodes=tuple(map(moved, sorted_)), leaves=leaves, modules=modules)
+    modules = {path(old): kind for old, kind in program.modules.items()} | dict(kinds)
+    new = replace(program, nodes=tuple(map(moved, nodes)), leaves=leaves, modules=modules)
     old_layers = {
         path(old): before.layers.get(old, old) for old in program.modules if path(old) != old or old in before.layers
     }

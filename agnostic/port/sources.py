@@ -21,6 +21,7 @@ from agnostic.port.lists import joined_inputs
 from agnostic.port.loops import HELPER, Unlooped
 from agnostic.port.names import dotted
 from agnostic.port.padding import agreed
+from agnostic.port.repeats import without_repeats
 from agnostic.port.sizes import merged
 from agnostic.port.writer import Blocks, Body
 from agnostic.program import custom
@@ -99,7 +100,7 @@ def drafted(programs: Sequence[Program], dialect: Dialect, *, stubs: bool = Fals
 
 
 def _drafted(programs: Sequence[Program], dialect: Dialect, stubs: bool) -> Draft:
-    programs = agreed(programs)
+    programs = without_repeats(agreed(programs))
     sorted_ = [nested(program) for program in programs]
     laid = [laid_out(found.program, dialect.channels) for found in sorted_]
     program = merged([found.program for found in laid]) if len(laid) > 1 else laid[0].program
@@ -149,7 +150,8 @@ def _drafted(programs: Sequence[Program], dialect: Dialect, stubs: bool) -> Draf
     places = {id(node): place for place, node in enumerate(program.nodes)}
     opened = [replace(stub, node=laid[0].program.nodes[places[id(stub.node)]]) for stub in functions.stubs]
     written = Written(text, weights, {paths[inner]: value for inner, value in layers.items()})
-    old = {paths[inner]: sorted_[0].layers.get(dotted(inner), dotted(inner)) for inner in layers}
+    known = {dotted(path): sorted_[0].layers.get(path, path) for path in sorted_[0].program.modules}
+    old = {paths[inner]: known.get(dotted(inner), dotted(inner)) for inner in layers}
     return Draft(programs[0], laid[0], written, tuple(opened), blocks.has_guesses, old, sorted_[0].weights)
 
 

@@ -309,6 +309,9 @@ class Blocks:
         except Unwritable as error:
             code = self.functions.call(node, operands, error.message)
         code = self._sized(body, node, code)
+        arrays = [value for value in (*refs(code), *self._near(body)) if not value.dtype.startswith(LENGTH)]
+        if arrays and not node.reads:
+            code = self.dialect.beside(code, Ref(arrays[0]))
         moved = (self.moved[id(node)],) if id(node) in self.moved else ()
         body.statements.append(Statement(node.outputs, code, moved))
 

@@ -113,6 +113,7 @@ class Program:
             value.
         modules: the class name of each layer by its path, including layers that run no operator themselves.
         notes: sentences on what the program does not describe.
+        called: the name that the user's source gives a layer, by its path, whose own name the framework made up.
 
     Example:
         >>> program = ag.program(model, ag.prepare(model, images))
@@ -127,6 +128,7 @@ class Program:
     outputs: tuple[tuple[str, Value], ...]
     modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    called: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
         return f"<{self._title}; print() shows the program>"

@@ -1,6 +1,7 @@
-"""Where in the user's source a layer was made, which Keras does not keep: the call that has the layer's arguments.
+"""Where in the user's source a layer was made, and what it is called there, which Keras does not keep.
 
-A functional model runs no line of the user's, so the line at which a layer was made is the only one that it has.
+A functional model runs no line of the user's, so the line at which a layer was made is the only one that it has: that
+of the call that has the layer's arguments. A layer of a class of the user's has the name of its attribute.
 """
 
 from __future__ import annotations
@@ -127,6 +128,45 @@ def places(model: keras.Layer) -> dict[int, Place]:
     for layers in groups.values():
         found |= _of_graph(layers, calls)
     return found
+
+
+def called(model: keras.Layer) -> dict[str, str]:
+    """What the user's classes call their layers that Keras named, by path: attributes, with a number in a list.
+
+    Keras counts the layers of a class in a process, ``dense_12``; in a layer of its own, they count from one there.
+    """
+    named = named_layers(model)
+    owners = {"": model, **named}
+    attributes: dict[str, dict[int, str]] = {}
+    found = {}
+    for path, layer in named.items():
+        parent, _, name = path.rpartition(".")
+        owner, kind = owners[parent], to_snake_case(type(layer).__name__)
+        if re.fullmatch(rf"{re.escape(kind)}(_\d+)?(#\d+)?", name) is None or isinstance(owner, Functional):
+            continue
+        if type(owner).__module__.partition(".")[0] != "keras":
+            own = attributes.setdefault(parent, dict(_attributes(owner)))
+            if id(layer) in own:
+                found[path] = own[id(layer)]
+        elif parent:
+            found[path] = kind
+    return found
+
+
+def _attributes(owner: keras.Layer) -> Iterator[tuple[int, str]]:
+    """The layers that an object has as attributes, and in lists, by their identities; the first name last."""
+    held = {**getattr(owner, "_modules", {}), **vars(owner)}  # a layer is a torch module on that engine
+    for name, value in reversed(held.items()):
+        if not name.startswith("_"):
+            yield from _within(name, value)
+
+
+def _within(name: str, value: Any) -> Iterator[tuple[int, str]]:
+    if isinstance(value, keras.Layer):
+        yield id(value), name
+    elif isinstance(value, list | tuple):
+        for place, part in enumerate(value):
+            yield from _within(f"{name}_{place}" if isinstance(part, list | tuple) else f"{name}-{place}", part)
 
 
 def _of_graph(layers: Sequence[keras.Layer], calls: Mapping[str, Sequence[tuple[str, _Call]]]) -> dict[int, Place]:

@@ -1379,6 +1379,31 @@ def _full(c: Call) -> Value:
     return c.emit("expand", value, shape=c.shape)
 
 
+Creation = Callable[[Builder, Mapping[str, Any], tuple[int, ...], str], Value | None]
+"""Writes an array that is made of numbers alone, by the arguments, its shape and its type; None: a constant."""
+
+
+def _ranged(builder: Builder, given: Mapping[str, Any], shape: tuple[int, ...], dtype: str) -> Value | None:
+    start, stop = (0, given["start"]) if given.get("stop") is None else (given["start"], given["stop"])
+    step = 1 if given.get("step") is None else given["step"]
+    value: Value = builder.emit("arange", start, stop, step, dtype=dtype, length=shape[0])
+    return value
+
+
+def _filling(number: int | None) -> Creation:
+    def write(builder: Builder, given: Mapping[str, Any], shape: tuple[int, ...], dtype: str) -> Value | None:
+        value: Value = builder.emit("full", given["fill_value"] if number is None else number, shape=shape, dtype=dtype)
+        return value
+
+    return write
+
+
+CREATIONS: Mapping[str, Creation] = {
+    "arange": _ranged, "ones": _filling(1), "zeros": _filling(0), "full": _filling(None),
+}  # fmt: skip
+"""By the function of ``keras.ops``."""
+
+
 @reads("Size")
 def _size(c: Call) -> Value:
     return c.emit("full", math.prod(c.x.shape), shape=(), dtype=c.dtype)

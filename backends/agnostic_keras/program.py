@@ -8,6 +8,7 @@ in the vocabulary. Weights are symbolic tensors as well, so that nothing is comp
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import sys
@@ -41,7 +42,7 @@ from agnostic_keras import construction, custom, engines, recurrence, rereading
 from agnostic_keras.calls import in_order, numpy
 from agnostic_keras.composed import COMPOSED, REFUSED
 from agnostic_keras.layers import named_layers
-from agnostic_keras.operations import LAYERS, OWN_SHAPES, READERS, TEXT, Call, Unreadable, of_text
+from agnostic_keras.operations import CREATIONS, LAYERS, OWN_SHAPES, READERS, TEXT, Call, Unreadable, of_text
 from agnostic_keras.taps import _any_size, _arguments, _native, check_built, refuse_unbuilt
 from agnostic_keras.weights import _variables
 
@@ -62,7 +63,11 @@ def program(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> Pr
         InvalidInput: the model branches on values, or leaves Keras outside of a layer of its own; says in which layer,
             and on which line where that is known.
     """
-    return read(model, inputs, opaque, loops=True)[1]
+    try:
+        return read(model, inputs, opaque, loops=True, lengths=True)[1]
+    except (InvalidInput, AssertionError):
+        # A layer may ask for the numbers of an array that it made.
+        return read(model, inputs, opaque, loops=True)[1]
 
 
 def recorded(model: keras.Layer, inputs: Any, opaque: Collection[str] = ()) -> list[tuple[list[Any], list[Any]]]:
@@ -79,11 +84,11 @@ def arrays_of(found: Program, model: keras.Layer, inputs: Any) -> dict[Value, Ar
 
 
 def read(
-    model: keras.Layer, inputs: Any, opaque: Collection[str] = (), *, loops: bool = False
+    model: keras.Layer, inputs: Any, opaque: Collection[str] = (), *, loops: bool = False, lengths: bool = False
 ) -> tuple[Recorder, Program]:
-    """The program, and what wrote it down; ``loops`` as in :class:`Recorder`."""
+    """The program, and what wrote it down; ``loops`` and ``lengths`` as in :class:`Recorder`."""
     check_built(model)
-    recorder = Recorder(model, opaque, loops)
+    recorder = Recorder(model, opaque, loops, lengths)
     _refuse_text(recorder, inputs)
     inputs = _native(model, inputs)
     given, named = recorder.inputs(inputs)
@@ -99,6 +104,7 @@ def read(
             raise InvalidInput(_refusal(model, error, recorder)) from error
     modules = {path: _kind(layer) for path, layer in {"": model, **named_layers(model)}.items()}
     found = recorder.builder.program(_title(model), "keras", outputs, modules)
+    found = replace(found, called=construction.called(model))
     for absorbed in (biases_absorbed, crops_absorbed, paddings_absorbed, scales_absorbed):
         found = absorbed(found)
     return recorder, found
@@ -151,6 +157,7 @@ class Recorder:
         model: that is read.
         opaque: names of operations and layers that are not followed into.
         loops: whether a recurrent cell is written once, in a loop, and not for each time.
+        lengths: whether arrays that are made of numbers alone are written as nodes, and not as constants.
         builder: holds what was written.
         failed: where an error was raised; None if there was none.
         customs: calls of what has no translation.
@@ -160,6 +167,7 @@ class Recorder:
     model: keras.Layer
     opaque: Collection[str] = ()
     loops: bool = False
+    lengths: bool = False
     builder: Builder = field(default_factory=Builder)
     failed: NodeOrigin | None = None
     customs: list[custom.CustomCall] = field(default_factory=list)
@@ -372,6 +380,9 @@ class Recorder:
         reader = READERS.get(kind.__name__) if kind.__module__.startswith("keras.") else None
         self.builder.origin = self.origin()
         args, kwargs = tree.map_structure(self._known, (args, kwargs))
+        for name in vars(operation).keys() & SIZES:
+            if keras.ops.is_tensor(size := getattr(operation, name)):
+                setattr(operation, name, tuple(map(int, numpy(size).ravel())))
         if kind is Ndim:
             return len(args[0].shape)  # Layers branch on it.
         if self._drawn and any(id(x) in self._drawn for x in tree.flatten((args, kwargs))):
@@ -487,12 +498,26 @@ class Recorder:
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             given = tree.map_structure(self._known, (args, kwargs))
             if not backend.any_symbolic_tensors(*given):
-                return original(*args, **kwargs)
+                return self._made(function.__name__, original, *args, **kwargs)
             # keras.ops looks at some of its arguments only to see whether they are symbolic.
             args, kwargs = tree.map_structure(self._symbol, given)
             return function(*args, **kwargs)
 
         return call
+
+    def _made(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """An array that depends on numbers alone: a node, since the numbers may be lengths of the inputs."""
+        result = original(*args, **kwargs)
+        if not self.lengths or name not in CREATIONS or not self._open or not keras.ops.is_tensor(result):
+            return result
+        bound = inspect.signature(original).bind(*args, **kwargs)
+        bound.apply_defaults()
+        if any(keras.ops.is_tensor(x) for x in tree.flatten(bound.arguments)):
+            return result
+        self.builder.origin = self.origin()
+        dtype = keras.backend.standardize_dtype(result.dtype)
+        value = CREATIONS[name](self.builder, bound.arguments, tuple(map(int, result.shape)), dtype)
+        return result if value is None else self.symbolic(value)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -547,6 +572,9 @@ def _part(original: Callable[..., Any], x: Any, key: Any) -> Any:
 _DRAWS = ("normal", "uniform", "categorical", "randint", "truncated_normal", "dropout", "shuffle", "gamma", "binomial",
           "beta")  # fmt: skip
 
+
+SIZES = {"newshape", "repeats", "shape"}
+"""Options of operations that are lengths, which a layer may have put into an array."""
 
 _COMMON = ("keras.src.backend.common", "keras.src.backend.config")
 

@@ -1008,6 +1008,10 @@ class KerasDialect:
         """See :meth:`agnostic.port.dialect.Dialect.shape`."""
         return call("ops.shape", array)
 
+    def beside(self, code: Code, array: Code) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.beside`; Keras moves arrays itself."""
+        return code
+
     def file(self, file: File) -> str:
         """See :meth:`agnostic.port.dialect.Dialect.file`."""
         partials = _partials(file)

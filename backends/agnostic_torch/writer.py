@@ -648,14 +648,23 @@ def _cast(c: Call) -> Code:
     return _method(c.x, "to", _dtype(c["dtype"]))
 
 
+MAKERS = {f"torch.{name}" for name in ("full", "ones", "zeros", "arange", "linspace", "eye")}
+"""Functions that make an array of numbers alone."""
+
+
 @spells("full")
 def _full(c: Call) -> Code:
-    return _name("full", tuple(c["shape"]), c.x, dtype=_dtype(c["dtype"]))
+    shape, options = tuple(c["shape"]), {"dtype": _dtype(c["dtype"])}
+    if type(c.x) in (bool, int, float) and c.x in (0, 1):
+        return _name("ones" if c.x else "zeros", shape, **options)
+    return _name("full", shape, c.x, **options)
 
 
 @spells("arange")
 def _arange(c: Call) -> Code:
-    return _name("arange", *c.operands, dtype=_dtype(c["dtype"]))
+    start, stop, step = (*c.operands, 1)[:3]
+    given = (stop,) if type(start) is type(step) is int and (start, step) == (0, 1) else (start, stop, step)
+    return _name("arange", *given, dtype=_dtype(c["dtype"]))
 
 
 @spells("linspace")
@@ -1071,6 +1080,11 @@ class TorchDialect:
     def shape(self, array: Code) -> Code:
         """See :meth:`agnostic.port.dialect.Dialect.shape`."""
         return Attr(array, "shape")
+
+    def beside(self, code: Code, array: Code) -> Code:
+        """See :meth:`agnostic.port.dialect.Dialect.beside`."""
+        made = isinstance(code, Apply) and isinstance(code.function, Name) and code.function.text in MAKERS
+        return replace(code, keywords=(*code.keywords, ("device", Attr(array, "device")))) if made else code
 
     def file(self, file: File) -> str:
         """See :meth:`agnostic.port.dialect.Dialect.file`."""

@@ -446,8 +446,68 @@ def test_cells_are_blocks_that_a_loop_calls_at_each_time() -> None:
     assert ported.report.is_same, str(ported.report)
     assert ported.report.free == "batch and length"
     # Keras counts the layers of a class whose user gives no name, over all models of the process.
-    assert len(re.findall(r"over_time\(self\.\w+, \[", ported.source)) == 5
+    # The two directions are one class.
+    assert len(re.findall(r"over_time\(self\.\w+, \[", ported.source)) == 4
     assert not re.search(r"= self\.(stacked_rnn|gated|conv_lstm)_cell\w*\(", ported.source)
+
+
+class Block(kl.Layer):
+    """Rotated pairs and a causal mask, made of the length of the inputs; layers as attributes and in a list."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = kl.Dense(width)
+        self.parts = [kl.Dense(width, activation="tanh"), kl.LayerNormalization()]
+
+    def turned(self, x: Any) -> Any:
+        angle = ops.arange(ops.shape(x)[1], dtype="float32")[:, None] * ops.arange(1, 3, dtype="float32")
+        low, high = ops.split(x, 2, axis=-1)
+        return ops.concatenate([low * ops.cos(angle) - high * ops.sin(angle), high * ops.cos(angle)], axis=-1)
+
+    def call(self, inputs: Any) -> Any:
+        keys = self.turned(self.mix(inputs))
+        n = ops.shape(inputs)[1]
+        mask = ops.reshape(ops.arange(n)[:, None] >= ops.arange(n), (1, n, n))
+        batch = ops.expand_dims(ops.shape(inputs)[0], -1)
+        mask = ops.tile(mask, ops.concatenate([batch, ops.convert_to_tensor([1, 1])], axis=0))
+        scores = ops.matmul(self.turned(inputs), ops.transpose(keys, (0, 2, 1)))
+        x = ops.matmul(ops.softmax(ops.where(mask, scores, -1e9)), keys)
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+class Tower(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = kl.Embedding(11, 4)
+        self.towers = [Block(4), Block(4)]
+
+    def call(self, ids: Any) -> Any:
+        x = self.table(ids)
+        for block in self.towers:
+            x = block(x)
+        return x
+
+
+def test_what_is_made_of_lengths_stays_free_and_layers_have_the_names_of_their_attributes() -> None:
+    ids = np.arange(10).reshape(2, 5)
+    model = Tower()
+    model(ids)
+    ported = ag.port(shaken(model), "torch", ids)
+    assert ported.report.is_same, str(ported.report)
+    assert ported.report.free == "batch and length"
+    assert {path.replace("/", ".").replace("-", ".") for path in ported.arrays} >= {
+        "table.weight", "towers.0.mix.weight", "towers.1.parts.0.bias", "towers.1.parts.1.weight"
+    }  # fmt: skip
+    assert ported.source.count("class Block(") == 1, ported.source
+    assert "class Block_2(" not in ported.source, ported.source
+    inner = f"{model.towers[1].name}.{model.towers[1].mix.name}"
+    assert ported.layers["towers.1.mix"] == inner
+    body = ported.source[ported.source.index("class Block(") :]
+    # What both calls of a method compute is computed once, on the device of the inputs.
+    assert body.count("torch.cos(") == 1
+    assert re.search(r"torch\.arange\(\w+\.shape\[1\], dtype=torch\.float32, device=\w+\.device\)", body), body
 
 
 def test_a_dict_keeps_its_order_and_integers_become_real_in_products() -> None:
