@@ -253,7 +253,7 @@ def rows(specs: list[str], engine: str) -> dict[str, str]:
     """A row for each model."""
     from agnostic.contracts.writer import WRITER
     from agnostic.errors import AgnosticError
-    from agnostic.port.check import judged, run_elsewhere, trial
+    from agnostic.port.check import judged, run_in_process, trial
     from agnostic.port.verb import cases, drafted_for
     from agnostic.registry import backend_of, get_backend
 
@@ -272,7 +272,7 @@ def rows(specs: list[str], engine: str) -> dict[str, str]:
                 weights = writer.write_weights(written.arrays, path.parent, "ported")
                 given = cases(backend, inputs, written.variation)
                 tried = trial(backend, model, written.draft, given, "keras", path, weights)
-                result = judged(tried, run_elsewhere([tried.job], {"KERAS_BACKEND": engine})[0])
+                result = judged(tried, run_in_process([tried.job], {"KERAS_BACKEND": engine})[0])
             except AgnosticError as error:
                 found[f"{name} {engine}"] = f"| {name} | {engine} | {_cell(str(error))} | | | | | |"
                 print(found[f"{name} {engine}"], flush=True)

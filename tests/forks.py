@@ -21,7 +21,6 @@ import socket
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,7 +247,7 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - as the interpreter, which prints whatever ends it
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
     finally:
         atexit._run_exitfuncs()
         with contextlib.suppress(BrokenPipeError):

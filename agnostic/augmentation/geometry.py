@@ -94,31 +94,10 @@ def cos_sin(degrees: float) -> tuple[float, float]:
     return cos, sin
 
 
-def flipped(matrix: Float, shape: tuple[int, int], horizontal: bool, vertical: bool) -> Float:
-    """The matrix whose output is the flipped output of the given one.
-
-    Args:
-        matrix: (2, 3).
-        shape: (height, width) of the output.
-    """
-    result = matrix.copy()
-    for axis, flip in ((0, vertical), (1, horizontal)):
-        if flip:
-            result[:, 2] += result[:, axis] * (shape[axis] - 1)
-            result[:, axis] *= -1
-    return result
-
-
 def inverse(matrix: Float) -> Float:
     """The matrix of the map back: from a position of the input to the pixel of the output that shows it."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
-
-
-def compose(first: Float, second: Float) -> Float:
-    """The matrix of warping by ``first`` and the result by ``second``: one map for two."""
-    linear = first[:, :2] @ second[:, :2]
-    return np.concatenate([linear, first[:, :2] @ second[:, 2:] + first[:, 2:]], axis=1)
 
 
 def move_points(points: npt.ArrayLike, matrix: Float) -> Float:

@@ -69,7 +69,7 @@ def trace(
 
     'agnostic compare a.trace b.trace' compares two such files on any machine, without the frameworks.
     """
-    from agnostic.compare.processes import SideSource, trace_elsewhere
+    from agnostic.compare.processes import SideSource, trace_in_process
     from agnostic.compare.traces import SUFFIX, Trace
     from agnostic.errors import InvalidInput
 
@@ -80,7 +80,7 @@ def trace(
         raise InvalidInput("no inputs are given: give --images or --inputs")
     options = {"gradients": gradients, "update": chosen_update(optimizer, steps, rates)}
     with common.layers_shown():
-        path = trace_elsewhere(
+        path = trace_in_process(
             SideSource(model, backend, engine, weights, trust, device, None if card is None else str(card)),
             given,
             out,

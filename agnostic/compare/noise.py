@@ -144,16 +144,6 @@ def repeated(scale: float, dtype: str, length: float) -> float:
     return max(THRESHOLD * (factors + u * float(np.sqrt(length))) * scale, _SMALLEST.get(dtype, _SMALLEST["float32"]))
 
 
-def finer(floor: float, dtype: str, other: str) -> float:
-    """A floor of half precision for the other side's type, if that has more digits; else as it is.
-
-    What float32 alone does is the measure: that one side computes with 8 or 11 bits is a difference, unless both do.
-    """
-    if dtype not in ("float16", "bfloat16") or unit(other) >= unit(dtype):
-        return floor
-    return floor * unit(other) / unit(dtype)
-
-
 def nudged(x: Array, size: float, seed: int = 0) -> Array:
     """An array with each element changed by the factor 1 + size or 1 - size, at random; integers as they are."""
     if x.dtype.kind != "f":

@@ -107,7 +107,7 @@ def read_inputs(path: str | os.PathLike[str]) -> Any:
     return read_arrays(path)
 
 
-def is_elsewhere(x: Any) -> bool:
+def needs_process(x: Any) -> bool:
     """Whether a side is a specification, which a process of its own loads."""
     return isinstance(x, SideSource) or (isinstance(x, str | os.PathLike) and not is_trace(x))
 
@@ -118,7 +118,7 @@ def side(x: Any) -> SideSource:
 
 
 # This process --------------------------------------------------------------------------------------------------------
-def compare_elsewhere(
+def compare_in_processes(
     a: Any,
     b: Any,
     inputs: Any,
@@ -133,7 +133,7 @@ def compare_elsewhere(
         inputs: arrays, :class:`Photos`, or None where A is a trace.
         keep: where A's trace stays.
     """
-    sides = [side(x) for x in (a, b) if is_elsewhere(x)]
+    sides = [side(x) for x in (a, b) if needs_process(x)]
     require_files(*(x.spec for x in sides), weights=[x.weights for x in sides])
     with temporary_folder() as folder:
         path = keep or folder / "a.trace"
@@ -144,13 +144,13 @@ def compare_elsewhere(
                 raise InvalidInput(f"the inputs are those of the trace {path}: leave out others")
         elif inputs is None:
             raise InvalidInput("there is nothing to compare the models on: give inputs")
-        elif is_elsewhere(a):
-            trace_elsewhere(side(a), inputs, path)
+        elif needs_process(a):
+            trace_in_process(side(a), inputs, path)
         else:
             trace_model(a, inputs.read(a) if isinstance(inputs, Photos) else inputs, path)
         if isinstance(b, str | os.PathLike) and is_trace(b):
             return compare_records(opened(Trace(path)), opened(Trace(b)), map, strict=strict)
-        if not is_elsewhere(b):
+        if not needs_process(b):
             return against(opened(Trace(path)), b, map=map, strict=strict)
         out = folder / "found"
         out.mkdir()
@@ -168,7 +168,7 @@ def compare_elsewhere(
         return restore(out)
 
 
-def trace_elsewhere(which: SideSource, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
+def trace_in_process(which: SideSource, inputs: Any, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Record a model that another process loads."""
     require_files(which.spec, weights=[which.weights])
     # The other process writes into a folder of this one, which removes it whatever becomes of the other.

@@ -78,10 +78,10 @@ def compare(
         >>> found.same, str(found.first_divergence), found.diagnosis.mistake
         (False, 'norm', 'batch_norm_epsilon')
     """
-    from agnostic.compare.processes import compare_elsewhere, is_elsewhere
+    from agnostic.compare.processes import compare_in_processes, needs_process
 
-    if is_elsewhere(a) or is_elsewhere(b):
-        return compare_elsewhere(a, b, inputs, map=map, strict=strict)
+    if needs_process(a) or needs_process(b):
+        return compare_in_processes(a, b, inputs, map=map, strict=strict)
     if isinstance(a, str | os.PathLike):
         first = opened(Trace(a))
     elif inputs is None:

@@ -193,7 +193,7 @@ Outcome = Sequence[tuple[list[Array], Mapping[str, Array]]] | str
 """Outputs and layers of each case, or the error of the run."""
 
 
-def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
+def run_in_process(jobs: Sequence[Job], environment: Mapping[str, str] | None = None) -> list[Outcome]:
     """Run written sources one after the other in a separate process.
 
     Args:
@@ -212,7 +212,7 @@ def run_elsewhere(jobs: Sequence[Job], environment: Mapping[str, str] | None = N
 def _running(
     jobs: Sequence[Job], environment: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[], list[Outcome]]]:
-    """As :func:`run_elsewhere`, beside what the block does; if the block fails, the process ends.
+    """As :func:`run_in_process`, beside what the block does; if the block fails, the process ends.
 
     It yields a function that waits for the outcomes. Each layer is read from a file when it is asked for, in the block.
     """
@@ -283,7 +283,7 @@ class _Layers(Mapping[str, Array]):
 
 
 def main(name: str) -> None:
-    """Entry point of the separate process; see :func:`run_elsewhere`."""
+    """Entry point of the separate process; see :func:`run_in_process`."""
     folder = Path(name)
     for place, plan in enumerate(json.loads((folder / "plan.json").read_text())):
         backend = get_backend(plan["to"])[PORTED]

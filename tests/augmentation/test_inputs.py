@@ -160,16 +160,23 @@ def test_a_layout_in_doubt_is_asked_for(batch):
         assert TURN(torch.rand(shape), seed=0).shape == shape
 
 
+SHORT = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    channels=st.sampled_from([1, 1, 2, 3, 4, 5, 7, 64, 512, 515]),
-    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)) | st.sampled_from([(28, 28), (1, 170), (161, 2), (33, 520)]),
+    # Few channels on any sides, or many on short ones: both together take long and meet no other limit.
+    size=st.tuples(
+        st.sampled_from([1, 2, 3, 4, 5, 7]), SHORT | st.sampled_from([(28, 28), (1, 170), (161, 2), (33, 520)])
+    )
+    | st.tuples(st.sampled_from([64, 512, 515]), SHORT),
     order=st.sampled_from([0, 1]),
     fill_mode=st.sampled_from(["nearest", "constant", "reflect", "wrap"]),
     eight=st.booleans(),
 )
-def test_any_shape_gives_the_numbers_of_the_reference(channels, sides, order, fill_mode, eight):
+def test_any_shape_gives_the_numbers_of_the_reference(size, order, fill_mode, eight):
     torch = pytest.importorskip("torch")
+    channels, sides = size
     rng = np.random.default_rng(channels)
     images = rng.integers(0, 256, (2, channels, *sides)).astype(np.uint8 if eight else np.float32)
     options = {"rotation": (-90, 90), "zoom": (0.5, 2), "horizontal_flip": 0.5, "width_shift": (-0.4, 0.4)}

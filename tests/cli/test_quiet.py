@@ -14,6 +14,7 @@ import pytest
 
 from agnostic.cli import main
 from agnostic.registry import Registration
+from tests.forks import run_prepared
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,16 +40,19 @@ def make():
 
 
 @pytest.fixture
-def talks(tmp_path: Path) -> str:
+def talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     (tmp_path / "talks.py").write_text(TALKS)
     return f"{tmp_path / 'talks.py'}:make"
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, which has imported PyTorch."""
+    return run_prepared("from agnostic.__main__ import run; run()", *arguments, cwd=ROOT, variables={})
+
+
 def said(*arguments: str) -> list[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "agnostic", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()
 
@@ -90,10 +94,9 @@ def test_what_libraries_say_does_not_act_on_the_terminal(options: list[str], tmp
     pytest.importorskip("torch")
     (tmp_path / "acts.py").write_text(ACTS)
     model = f"{tmp_path / 'acts.py'}:make"
-    done = subprocess.run(
-        [sys.executable, "-m", "agnostic", "layers", model, *options], cwd=ROOT, capture_output=True, check=True
-    )
-    text = done.stderr.decode()
+    done = command("layers", model, *options)
+    assert done.returncode == 0, done.stderr
+    text = done.stderr
     # Only --debug leaves the descriptor of C++ code as it is.
     lines = [line for line in text.split("\n") if not (options and line.startswith("E0000"))]
     assert all(line.isprintable() for line in lines), text
@@ -105,9 +108,7 @@ def test_a_traceback_does_not_act_on_the_terminal(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "acts.py").write_text(ACTS)
     model = f"{tmp_path / 'acts.py'}:fails"
-    done = subprocess.run(
-        [sys.executable, "-m", "agnostic", "layers", model, "--debug"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = command("layers", model, "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 import agnostic as ag
+from agnostic.cli import main
 from agnostic.contracts.writer import WRITER
-from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.check import judged, run_in_process, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, get_backend
 from tests.port.models import Convolutional, models
@@ -45,7 +46,7 @@ def test_outputs_and_layers_are_the_same_on_each_engine(trials: dict[str, Any], 
     for module in ("keras", engine):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    outcomes = run_elsewhere([found.job for found, _ in trials.values()], {"KERAS_BACKEND": engine})
+    outcomes = run_in_process([found.job for found, _ in trials.values()], {"KERAS_BACKEND": engine})
     for (name, (found, written)), outcome in zip(trials.items(), outcomes, strict=True):
         rows = judged(found, outcome)
         wrong = [row for row in rows if not row.is_same]
@@ -113,18 +114,14 @@ def test_what_cannot_be_written_is_named_with_its_layer_and_line() -> None:
         ag.port(Convolutional(), "keras", torch.zeros(2, 3, 32, 32))
 
 
-def test_the_command_writes_source_weights_and_report(tmp_path: Path) -> None:
+def test_the_command_writes_source_weights_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n\n\ndef make_model():\n"
         "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "agnostic", "port", f"{tmp_path}/mine.py:make_model", "--to", "keras", "--out",
-         str(tmp_path / "out"), "--inputs", "1x3x8x8", "--engine", "jax", "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    arguments = ["--to", "keras", "--out", str(tmp_path / "out"), "--inputs", "1x3x8x8", "--engine", "jax", "--json"]
+    assert main(["port", f"{tmp_path}/mine.py:make_model", *arguments]) == 0
+    said = json.loads(capsys.readouterr().out)
     assert said["same"] is True
     assert said["transposes"] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import agnostic as ag
 from agnostic.contracts.writer import WRITER
-from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.check import judged, run_in_process, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, engine_environment, get_backend
 
@@ -244,7 +244,7 @@ def test_ports_are_compared_at_a_size_that_took_no_part(tmp_path: Path) -> None:
         "Windowing",
         "Windowed",
     ]
-    outcomes = run_elsewhere([found.job for found in trials], engine_environment("torch"))
+    outcomes = run_in_process([found.job for found in trials], engine_environment("torch"))
     for kind, found, outcome in zip(MODELS, trials, outcomes, strict=True):
         rows = judged(found, outcome)
         assert {row.case for row in rows} == {0, 1}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import agnostic as ag
 from agnostic.contracts.writer import WRITER
-from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.check import judged, run_in_process, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, get_backend
 
@@ -316,7 +316,7 @@ def test_each_layer_and_each_kind_of_code_computes_the_same(tmp_path: Path) -> N
             assert written.variation is not None
             assert written.variation.name == LENGTHS[name], (name, written.notes)
         trials[name] = trial(backend, model, written.draft, given, "keras", path, weights)
-    outcomes = run_elsewhere([found.job for found in trials.values()], {"KERAS_BACKEND": "torch"})
+    outcomes = run_in_process([found.job for found in trials.values()], {"KERAS_BACKEND": "torch"})
     wrong = {}
     for (name, found), outcome in zip(trials.items(), outcomes, strict=True):
         rows = [] if isinstance(outcome, str) else judged(found, outcome)

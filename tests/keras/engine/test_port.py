@@ -22,7 +22,7 @@ from keras import ops
 
 import agnostic as ag
 from agnostic.contracts.writer import WRITER
-from agnostic.port.check import judged, run_elsewhere, trial
+from agnostic.port.check import judged, run_in_process, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, get_backend
 
@@ -251,7 +251,7 @@ def test_kinds_of_layers_and_models_are_the_same() -> None:
             weights = writer.write_weights(written.arrays, path.parent, kind)
             given = cases(backend, inputs, written.variation)
             trials[kind] = trial(backend, model, written.draft, given, "torch", path, weights, written.rounding)
-        outcomes = run_elsewhere([found.job for found in trials.values()])
+        outcomes = run_in_process([found.job for found in trials.values()])
     for (kind, found), outcome in zip(trials.items(), outcomes, strict=True):
         rows = judged(found, outcome)
         assert [row for row in rows if not row.is_same] == [], kind
