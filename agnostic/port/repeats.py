@@ -47,12 +47,11 @@ def without_repeats(programs: Sequence[Program]) -> list[Program]:
             continue
         for node, other, known in zip(nodes, same, instead, strict=True):
             known |= dict(zip(node.outputs, other.outputs, strict=True))
-    return [
-        used(
-            replace(program, nodes=tuple(nodes), outputs=tuple((path, known.get(v, v)) for path, v in program.outputs))
-        )
-        for program, nodes, known in zip(programs, zip(*kept, strict=True), instead, strict=True)
-    ]
+    found = []
+    for place, (program, known) in enumerate(zip(programs, instead, strict=True)):
+        outputs = tuple((path, known.get(value, value)) for path, value in program.outputs)
+        found.append(used(replace(program, nodes=tuple(nodes[place] for nodes in kept), outputs=outputs)))
+    return found
 
 
 def _sign(node: Node, constants: Mapping[Value, object]) -> object:

@@ -23,6 +23,7 @@ import keras
 from keras.src.models import Functional
 from keras.src.utils.naming import to_snake_case
 
+from agnostic_keras import rereading
 from agnostic_keras.layers import named_layers
 
 LARGEST = 1 << 20
@@ -144,6 +145,8 @@ def called(model: keras.Layer) -> dict[str, str]:
         owner, kind = owners[parent], to_snake_case(type(layer).__name__)
         if re.fullmatch(rf"{re.escape(kind)}(_\d+)?(#\d+)?", name) is None or isinstance(owner, Functional):
             continue
+        if any(map(rereading.is_ours, type(owner).__mro__)):
+            continue  # a port gives each layer its name
         if type(owner).__module__.partition(".")[0] != "keras":
             own = attributes.setdefault(parent, dict(_attributes(owner)))
             if id(layer) in own:

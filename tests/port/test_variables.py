@@ -87,3 +87,14 @@ def test_files_that_are_no_source_now_give_no_names(tmp_path: Path) -> None:
     exec(compile(code, str(path), "exec"), space)  # noqa: S102
     source = ag.port(space["Net"]().eval(), "keras", torch.randn(2, 3), check=False).source
     assert "x = x * 2" in source
+
+
+def test_what_a_layer_computes_twice_is_written_once_and_a_model_may_compute_nothing() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen = x > 0
+            return torch.where((x > 0) & seen, x.sin() * x.sin(), x)
+
+    source = ag.port(Twice().eval(), "keras", torch.randn(2, 8), check=False).source
+    assert (source.count("ops.greater("), source.count("ops.sin("), source.count("logical_and(")) == (1, 1, 0), source
+    assert ag.port(nn.Identity().eval(), "keras", torch.randn(2, 8)).report.is_same
