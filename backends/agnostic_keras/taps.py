@@ -258,7 +258,7 @@ def _is_graph(model: keras.Layer) -> bool:
     return owner.__module__.startswith("keras.src.models.")
 
 
-class Run:
+class TapRun:
     """One forward pass that records the outputs of named layers, and may end after the last of them."""
 
     def __init__(self, model: keras.Layer, names: Sequence[str]) -> None:
@@ -299,7 +299,7 @@ def capture(model: keras.Layer, inputs: Any, names: Sequence[str]) -> Activation
     """See :meth:`agnostic.contracts.taps.Taps.capture`."""
     check_built(model)
     listing = Listing(model)
-    run, engine = Run(model, names), engines.current()
+    run, engine = TapRun(model, names), engines.current()
     filled = not engine.EMPTY_BATCHES and _is_empty(inputs)
     if filled:
         inputs = tree.map_structure(_one_row, inputs)
@@ -316,7 +316,7 @@ def loop(
 ) -> Callable[[Any], Mapping[str, Sequence[Any]]] | None:
     """See :meth:`agnostic.contracts.taps.Taps.loop`."""
     check_built(model)
-    layers, told = Run(model, names), list[Layer]()
+    layers, told = TapRun(model, names), list[Layer]()
 
     def traced(inputs: Any) -> Any:
         # The first trace lists the layers.
@@ -445,7 +445,7 @@ class Submodel(keras.Model):
 
     def call(self, inputs: Any) -> Any:
         """The output of the one layer, or a list of the outputs of several."""
-        outputs = Run(self.model, self.names)(inputs)
+        outputs = TapRun(self.model, self.names)(inputs)
         for name, calls in outputs.items():
             if len(calls) != 1:
                 times = f"ran {counted(len(calls), 'time')}" if calls else "did not run"

@@ -56,7 +56,7 @@ def record(model: nn.Module, inputs: Any) -> Run:
     model = unwrap(model)
     check_initialized(model)
     names = {id(module): name for name, module in model.named_modules()}
-    recorder = Recorder(type(model).__name__, "torch", {n: type(m).__name__ for n, m in model.named_modules()})
+    recorder = OperatorRecorder(type(model).__name__, "torch", {n: type(m).__name__ for n, m in model.named_modules()})
     for name, parameter in model.named_parameters():
         recorder.leaf(parameter, name, "parameter")
     for name, buffer in model.named_buffers():
@@ -70,7 +70,7 @@ def record(model: nn.Module, inputs: Any) -> Run:
     return lowered(run, computed)
 
 
-class Recorder:
+class OperatorRecorder:
     """Writes down operators, and names the values that they give.
 
     Args:
@@ -292,7 +292,7 @@ class _Operators(TorchDispatchMode):
         # True would import torch._dynamo with the first operation: seconds, and triton, beside which tensorflow aborts.
         return False
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: OperatorRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
 
@@ -302,7 +302,7 @@ class _Operators(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: OperatorRecorder) -> None:
         super().__init__()
         self.recorder = recorder
 
