@@ -6,6 +6,7 @@ Three ways to break a model: its hyperparameters after it was built, its weights
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -549,13 +550,14 @@ def _codes(one: Callable[[], nn.Module], two: Callable[[], nn.Module]) -> Callab
     return build
 
 
-def torch_cases() -> list[Case]:
+@functools.cache
+def torch_cases() -> tuple[Case, ...]:
     """Every fault, torch against torch."""
     cases = [
         Case(fault, _pair(make, done, name), (name, *_inside(name)), keys) for fault, make, name, done, keys in LAYERS
     ]
     cases += [Case(fault, _codes(a, b), where, keys) for fault, a, b, where, keys in CODE]
-    return cases
+    return tuple(cases)
 
 
 def _inside(name: str) -> tuple[str, ...]:
@@ -563,7 +565,8 @@ def _inside(name: str) -> tuple[str, ...]:
     return tuple(f"{name}.{k}" for k in range(3))
 
 
-def torch_pairs() -> list[Case]:
+@functools.cache
+def torch_pairs() -> tuple[Case, ...]:
     """Correct pairs: the same network in other words."""
     same: list[tuple[str, Callable[[], Any]]] = [
         (name, _codes(make, make))
@@ -580,11 +583,12 @@ def torch_pairs() -> list[Case]:
         ("attention by hand, the other way round", _codes(lambda: A(**{"by hand": True}), A)),
         ("a layer in a Sequential", _pair(R, replaced(lambda m: nn.Sequential(m)), "layer2.conv2")),
     ]
-    return [Case(f"correct {name}", make) for name, make in same]
+    return tuple(Case(f"correct {name}", make) for name, make in same)
 
 
+@functools.cache
 def judged(case: Case) -> dict[str, Any]:
-    """Compare a pair, and say whether the fault was located and named, or whether a correct pair alarmed."""
+    """Compare a pair, and say whether the fault was located and named, or whether a correct pair alarmed; once."""
     import agnostic as ag
 
     a, b, inputs = case.make()

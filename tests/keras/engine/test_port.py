@@ -25,6 +25,7 @@ from agnostic.contracts.writer import WRITER
 from agnostic.port.check import judged, run_in_process, trial
 from agnostic.port.verb import cases, drafted_for
 from agnostic.registry import backend_of, get_backend
+from tests.forks import run_prepared
 
 ENGINE = keras.config.backend()
 
@@ -368,12 +369,14 @@ def test_a_layer_that_leaves_keras_is_named_taught_or_left_to_fill_in(tmp_path: 
         pattern = rf'(def {name}\(.*?\n    """\n)    raise NotImplementedError\([^\n]*\n'
         source = re.sub(pattern, rf"\g<1>    return {body}\n", source, flags=re.S)
     left.save(tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "3 failed" in done.stdout, done.stdout
+
+    def tested() -> str:
+        code = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+        return run_prepared(code, "-q", "-p", "no:cacheprovider", ".", cwd=tmp_path, variables={}).stdout
+
+    assert "3 failed" in (found := tested()), found
     (tmp_path / "odd_one.py").write_text(source)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "3 passed" in done.stdout, done.stdout
+    assert "3 passed" in (found := tested()), found
     ported = ag.port(model, "torch", x, operators=[leaving, seen])
     assert ported.report.is_same, str(ported.report)
 
