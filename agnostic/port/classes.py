@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -327,7 +327,8 @@ def _pays(group: Group, stacks: Mapping[str, Code]) -> bool:
 def _heights(bodies: Mapping[str, Body]) -> dict[str, int]:
     """The nesting depth of each block; equal for all blocks of a kind, so that they are compared together."""
     heights: dict[str, int] = dict.fromkeys(bodies, 1)
-    for _ in range(64):
+    nested = _nested_kinds(bodies.values())
+    while True:
         before = dict(heights)
         for path, body in bodies.items():
             inside = [heights[m.body.path] for m in body.members if m.body is not None]
@@ -336,17 +337,28 @@ def _heights(bodies: Mapping[str, Body]) -> dict[str, int]:
         for path, body in bodies.items():
             if body.path:
                 kinds[body.kind] = max(kinds.get(body.kind, 1), heights[path])
-        nested = {kind for kind in kinds if any(_holds(body, kind) for body in bodies.values() if body.kind == kind)}
         for path, body in bodies.items():
             if body.path and body.kind not in nested:
                 heights[path] = kinds[body.kind]
         if heights == before:
-            break
-    return heights
+            return heights
 
 
-def _holds(body: Body, kind: str) -> bool:
-    return any(m.body is not None and (m.body.kind == kind or _holds(m.body, kind)) for m in body.members)
+def _nested_kinds(bodies: Iterable[Body]) -> set[str]:
+    """The kinds that hold blocks of their own kind, also through others: blocks of one kind are at several depths."""
+    holds: dict[str, set[str]] = {}
+    for body in bodies:
+        holds.setdefault(body.kind, set()).update(m.body.kind for m in body.members if m.body is not None)
+
+    def reached(kind: str) -> set[str]:
+        found, waiting = set[str](), [kind]
+        while waiting:
+            more = holds[waiting.pop()] - found
+            found |= more
+            waiting += more
+        return found
+
+    return {kind for kind in holds if kind in reached(kind)}
 
 
 def _doc(group: Group) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agnostic.port.laid import Laid, flat, fresh, is_woven, natural, size
-from agnostic.port.layout import VIEWS, LaidOut, LayoutState, Pinned, image_axis, whole
+from agnostic.port.layout import VIEWS, LaidOut, LayoutState, Pinned, image_axis, input_axis, whole
 from agnostic.port.loops import LOOPS, Carried
-from agnostic.port.products import PRODUCTS
+from agnostic.port.products import PRODUCTS, absorbed
 from agnostic.port.rules import RULES, default
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value, readers_of
@@ -64,8 +64,9 @@ def _laid_out(
         results[path], outputs[path] = _output(state, value)
     state.settled()
     new = state.builder.program(program.name, program.framework, results, program.modules)
+    new, moves = absorbed(new, state.moves)
     places_of = {value: found for value, x in state.laid.items() if (found := whole(x)) is not None}
-    return LaidOut(new, state.steps, inputs, outputs, tuple(state.moves), places_of)
+    return LaidOut(new, state.steps, inputs, outputs, tuple(moves), places_of)
 
 
 def _leave(state: LayoutState, value: Value) -> None:
@@ -84,7 +85,7 @@ def _input_places(value: Value, state: LayoutState) -> tuple[int, ...]:
     """For each axis of the target's input, the axis in the source: channels move if the value is used as an image."""
     rank = len(value.shape)
     same = tuple(range(rank))
-    axis = image_axis(value, state.consumers)
+    axis = input_axis(value, state.consumers)
     if axis is None or axis % rank == state.channels % rank:
         return same
     others = [place for place in same if place not in (0, axis % rank)]

@@ -8,7 +8,7 @@ propagated and weights are reordered once. The transposes that remain are listed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -273,21 +273,39 @@ def _remember(state: LayoutState, x: Laid, order: tuple[Axis, ...], value: Value
 
 
 def channel_axis(value: Value, program: Program) -> int | None:
-    """The channel axis of an image; None for a value that no operator uses as an image."""
-    return image_axis(value, readers_of(program.nodes))
+    """The channel axis of an input that is an image; None for one that no operator uses as an image."""
+    return input_axis(value, readers_of(program.nodes))
+
+
+def input_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
+    """As :func:`image_axis`, and of an input whose channels the model itself moves behind height and width."""
+    rank = len(value.shape)
+    last = (0, *range(2, rank), 1)
+    for node in _uses(value, consumers):
+        if node.operator in IMAGES:
+            return int(node.attributes.get("channel_axis", 1))
+        if node.operator == "permute" and rank > 3 and node.attributes["axes"] == last:
+            return 1
+    return None
 
 
 def image_axis(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> int | None:
     """The channel axis, according to the first operator that uses the value as an image."""
+    uses = (node for node in _uses(value, consumers) if node.operator in IMAGES)
+    return next((int(node.attributes.get("channel_axis", 1)) for node in uses), None)
+
+
+def _uses(value: Value, consumers: Mapping[Value, Sequence[Node]]) -> Iterator[Node]:
+    """The operators that read a value, or what others make of it that leave its axes as they are."""
     seen, waiting = {value}, [value]
     while waiting:
         for node in consumers.get(waiting.pop(0), ()):
-            if node.operator in IMAGES and len(value.shape) > 2 and node.operands[0] in seen:
-                return int(node.attributes.get("channel_axis", 1))
+            is_image = node.operator in IMAGES and len(value.shape) > 2
+            if node.operator not in IMAGES or (is_image and node.operands[0] in seen):
+                yield node
             if node.operator in FOLLOWING and len(node.outputs[0].shape) == len(value.shape):
                 waiting += [v for v in node.outputs if v not in seen]
                 seen.update(node.outputs)
-    return None
 
 
 def whole(x: Laid) -> tuple[Value, tuple[int, ...]] | None:

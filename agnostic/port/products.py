@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from agnostic.port.laid import Axis, Factor, Laid, common, flat, fresh
-from agnostic.port.layout import LayoutState
+from agnostic.port.layout import LayoutState, Move
 from agnostic.port.orders import fresh_factors, refined
 from agnostic.port.rules import LayoutRule, default, map_source
-from agnostic.program.nodes import Node
+from agnostic.program.nodes import Node, Program
 from agnostic.tables import filling
 
 PRODUCTS: dict[str, LayoutRule] = {}
@@ -26,10 +27,11 @@ def _matmul(state: LayoutState, node: Node) -> None:
     if a.is_natural and b.is_natural and len(a.axes) == len(b.axes) == 2:
         default(state, node)
         return
-    letters = "abcdefghijklmnopqrstuvwxyz"
     rank = max(len(a.axes), len(b.axes))
-    batch = letters[: rank - 2]
-    equation = f"{batch[rank - len(a.axes) :]}xy,{batch[rank - len(b.axes) :]}yz->{batch}xz"
+    batch = "bhgnmlijaceftuvwxyz"[: rank - 2]
+    # As attention says it: scores have queries and keys, which share channels; then channels are summed over keys.
+    shared, last = ("d", "k") if b.axes[-2] and flat(b.order)[-1:] == b.axes[-2][-1:] else ("k", "d")
+    equation = f"{batch[rank - len(a.axes) :]}q{shared},{batch[rank - len(b.axes) :]}{shared}{last}->{batch}q{last}"
     _einsum_of(state, node, [a, b], equation)
 
 
@@ -111,7 +113,7 @@ def _ids(axis: Axis, x: Laid, term: str, axes_of: dict[str, list[Any]]) -> list[
 
 
 def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
-    """A letter for each factor; factors that are contiguous in all arrays share one letter."""
+    """A letter for each factor, that of its axis for the first; factors that are contiguous in all arrays share one."""
     following: dict[Any, set[Any]] = {}
     for order in orders:
         for name, after in zip(order, [*order[1:], None], strict=True):
@@ -120,7 +122,8 @@ def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
     for order in orders:
         for name, previous in zip(order, [None, *order[:-1]], strict=True):
             before.setdefault(name, set()).add(previous)
-    free = iter("bqhdkcefgijlmnopqrstuvwxyzabcdefg")
+    said = {name[0] for order in orders for name in order}
+    free = iter([x for x in "hgnmlijaceftuvwxyzbqdkopsr" if x not in said])
     used: set[str] = set()
     names: dict[Any, str] = {}
     for order in orders:
@@ -138,7 +141,7 @@ def _letters(orders: Sequence[Sequence[Any]]) -> dict[Any, str]:
             if joined:
                 names[name] = names[previous]
             else:
-                letter = next(x for x in free if x not in used)
+                letter = name[0] if name[0] not in used else next(free)
                 used.add(letter)
                 names[name] = letter
     return names
@@ -153,6 +156,57 @@ def _runs(axis: Axis, ids: Sequence[Any], names: dict[Any, str]) -> list[tuple[A
         else:
             runs.append(((factor,), letter))
     return runs
+
+
+def absorbed(program: Program, moves: Sequence[Move]) -> tuple[Program, list[Move]]:
+    """Without the transposes that a sum of products beside them can do: its axes may come and go in any order.
+
+    Args:
+        program: laid out.
+        moves: its transposes.
+    """
+    left = list(moves)
+    for move in moves:
+        found = _into_readers(program, move.node) or _into_giver(program, move.node)
+        if found is not None:
+            program = found
+            left.remove(move)
+    return program, left
+
+
+def _into_readers(program: Program, move: Node) -> Program | None:
+    """A transpose that only sums of products read: they read what it moves."""
+    [moved], source = move.outputs, move.operands[0]
+    readers = [node for node in program.nodes if moved in node.reads]
+    if not readers or any(node.operator != "einsum" for node in readers) or moved in dict(program.outputs).values():
+        return None
+
+    def one(node: Node) -> Node:
+        if moved not in node.reads:
+            return node
+        left, _, right = str(node.attributes["equation"]).partition("->")
+        terms, operands = left.split(","), list(node.operands[0])  # type: ignore[arg-type]
+        for place, operand in enumerate(operands):
+            if operand == moved:
+                back = dict(zip(move.attributes["axes"], terms[place], strict=True))
+                terms[place], operands[place] = "".join(back[axis] for axis in range(len(back))), source
+        attributes = {**node.attributes, "equation": f"{','.join(terms)}->{right}"}
+        return replace(node, operands=(tuple(operands),), attributes=attributes)
+
+    return replace(program, nodes=tuple(one(node) for node in program.nodes if node is not move))
+
+
+def _into_giver(program: Program, move: Node) -> Program | None:
+    """A transpose of what a sum of products gives, which nothing else reads: the sum gives what is moved."""
+    source = move.operands[0]
+    readers = [node for node in program.nodes if source in node.reads]
+    giver = next((node for node in program.nodes if source in node.outputs), None)
+    if giver is None or giver.operator != "einsum" or readers != [move] or source in dict(program.outputs).values():
+        return None
+    left, _, right = str(giver.attributes["equation"]).partition("->")
+    equation = f"{left}->{''.join(right[axis] for axis in move.attributes['axes'])}"
+    new = replace(giver, outputs=move.outputs, attributes={**giver.attributes, "equation": equation})
+    return replace(program, nodes=tuple(new if node is giver else node for node in program.nodes if node is not move))
 
 
 @product("attention")

@@ -457,6 +457,14 @@ def _adaptive(c: Call) -> Code:
     return call(f"adaptive_{word}", c.x, sizes)
 
 
+def _times(n: int, m: int) -> int:
+    """How many times one length is another, at each size that was read; 0 where that is no whole number."""
+    count = max(len(x.sizes) if isinstance(x, Dim) else 1 for x in (n, m))
+    lengths = [x.sizes if isinstance(x, Dim) else (x,) * count for x in (n, m)]
+    found = {0 if a % b else a // b for a, b in zip(*lengths, strict=True)}
+    return found.pop() if len(found) == 1 else 0
+
+
 @spells("resize")
 def _resize(c: Call) -> Code:
     method, scales = c["method"], c.get("scales")
@@ -465,13 +473,11 @@ def _resize(c: Call) -> Code:
     exact = scales is None or all(
         s is None or abs(s - n / m) < 1e-9 for s, n, m in zip(scales, sizes, before, strict=True)
     )
-    if (
-        len(sizes) == 2 and method == "nearest" and exact and not c.get("half_pixel", True)
-        and all(n % m == 0 and not isinstance(n, Dim) for n, m in zip(sizes, before, strict=True))
-    ):  # fmt: skip
+    times = [_times(n, m) for n, m in zip(sizes, before, strict=True)]
+    if method == "nearest" and exact and not c.get("half_pixel", True) and all(times):
         code: Code = c.x
-        for axis, (n, m) in enumerate(zip(sizes, before, strict=True), 1):
-            code = code if n == m else _name("repeat", code, n // m, axis=axis)
+        for axis, n in enumerate(times, 1):
+            code = code if n == 1 else _name("repeat", code, n, axis=axis)
         return code
     options: dict[str, Any] = {}
     if c.get("align_corners"):

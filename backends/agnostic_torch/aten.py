@@ -74,6 +74,12 @@ class Call:
         return self.given.get(name, default)
 
     @property
+    def name(self) -> str:
+        """Of the operator; one that works in place has the name of the other, whose values it gives."""
+        found = name_of(self.node.target)
+        return found[:-1] if found.endswith("_") and not found.endswith("__") else found
+
+    @property
     def x(self) -> Any:
         """The first argument."""
         return self.first(1)[0]
@@ -385,7 +391,7 @@ def _log_softmax(c: Call) -> Value:
 
 @reads("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def _dropout(c: Call) -> Value:
-    name = name_of(c.node.target)
+    name = c.name
     options: dict[str, Any] = {"axes": (0, 1)} if name.startswith("feature") else {}
     if "alpha" in name:
         options["noise"] = "alpha"
@@ -403,7 +409,7 @@ def _unbatched(c: Call, y: Value, single: bool) -> Value:
 
 
 def _dimensions(c: Call) -> int:
-    return next(n for n in (1, 2, 3) if f"{n}d" in name_of(c.node.target))
+    return next(n for n in (1, 2, 3) if f"{n}d" in c.name)
 
 
 @reads("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices",
@@ -419,7 +425,7 @@ def _max_pool(c: Call) -> Any:
     }  # fmt: skip
     y = c.emit("max_pool", x, **attributes)
     y = _unbatched(c, y, single)
-    if "indices" not in name_of(c.node.target):
+    if "indices" not in c.name:
         return y
     return y, _unbatched(c, c.emit("max_pool_places", x, **attributes), single) if _wants(c, 1) else None
 
@@ -486,7 +492,7 @@ def _permute(c: Call) -> Value:
 def _transpose(c: Call) -> Value:
     rank = len(c["self"].shape)
     axes = list(range(rank))
-    name = name_of(c.node.target)
+    name = c.name
     if name in ("t", "numpy_T"):
         axes.reverse()
     else:
@@ -549,7 +555,7 @@ def _select(c: Call) -> Value:
 
 @reads("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk", "hsplit", "vsplit")
 def _split(c: Call) -> tuple[Value, ...]:
-    name = name_of(c.node.target)
+    name = c.name
     fixed = {"hsplit": 1, "vsplit": 0}.get(name)
     axis = _axis(c["dim"] if fixed is None else fixed, len(c["self"].shape))
     parts, start = [], 0
@@ -579,7 +585,7 @@ def _concatenate(c: Call) -> Value:
 
 @reads("hstack", "vstack", "column_stack", "dstack")
 def _joined(c: Call) -> Value:
-    parts, name = c["tensors"], name_of(c.node.target)
+    parts, name = c["tensors"], c.name
     if name == "hstack":
         return c.emit("concatenate", parts, axis=0 if len(parts[0].shape) < 2 else 1)
     if name == "vstack":
@@ -604,7 +610,7 @@ def _stack(c: Call) -> Value:
 @reads("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
        "replication_pad1d", "replication_pad2d", "replication_pad3d", "zero_pad2d")  # fmt: skip
 def _pad(c: Call) -> Value:
-    x, name = c["self"], name_of(c.node.target)
+    x, name = c["self"], c.name
     given = c.get("pad") if c.get("pad") is not None else c["padding"]
     widths = [(0, 0)] * len(x.shape)
     # torch counts from the last axis.
@@ -650,7 +656,7 @@ def _repeat(c: Call) -> Value:
 
 @reads("tril", "triu")
 def _triangle(c: Call) -> Value:
-    return c.emit("triangle", c["self"], diagonal=int(c["diagonal"]), upper=name_of(c.node.target) == "triu")
+    return c.emit("triangle", c["self"], diagonal=int(c["diagonal"]), upper=c.name == "triu")
 
 
 @reads("unfold")
@@ -721,7 +727,7 @@ def _meshgrid(c: Call) -> tuple[Value, ...]:
 
 @reads("diagonal", "linalg_diagonal", "trace")
 def _diagonal(c: Call) -> Value:
-    x, trace = c.x, name_of(c.node.target) == "trace"
+    x, trace = c.x, c.name == "trace"
     rank = len(x.shape)
     first, second = _axis(c.get("dim1", 0), rank), _axis(c.get("dim2", 1), rank)
     offset, count = int(c.get("offset", 0)), c.shape[-1] if c.shape else min(x.shape)
@@ -745,7 +751,7 @@ def _conjugate(c: Call) -> Value:
 @reads("complex", "polar")
 def _complex(c: Call) -> Value:
     a, b = _pair(c)
-    if name_of(c.node.target) == "polar":
+    if c.name == "polar":
         cosine, sine = (c.emit("unary", b, function=function) for function in ("cos", "sin"))
         a, b = c.emit("multiply", a, cosine), c.emit("multiply", a, sine)
     return c.emit("as_complex", c.emit("stack", (a, b), axis=len(c.shape)))
@@ -830,7 +836,7 @@ def _both_extremes(c: Call) -> tuple[Value, Value]:
 @reads("argmax", "argmin")
 def _place(c: Call) -> Value:
     axis = None if c["dim"] is None else _axis(c["dim"], len(c["self"].shape))
-    return c.emit(name_of(c.node.target), c["self"], axis=axis, keep=bool(c["keepdim"]))
+    return c.emit(c.name, c["self"], axis=axis, keep=bool(c["keepdim"]))
 
 
 def _variance(c: Call, root: bool) -> Value:
@@ -856,7 +862,7 @@ def _std(c: Call) -> Value:
 def _var_mean(c: Call) -> tuple[Value, Value]:
     axes = _axes(c.get("dim"), len(c["self"].shape))
     mean = c.emit("reduce", c["self"], function="mean", axes=axes, keep=bool(c.get("keepdim", False)))
-    return _variance(c, name_of(c.node.target) == "std_mean"), mean
+    return _variance(c, c.name == "std_mean"), mean
 
 
 @reads("linalg_vector_norm", "norm")
@@ -874,13 +880,13 @@ def _frobenius(c: Call) -> Value:
 
 @reads("cummax", "cummin")
 def _running_extreme(c: Call) -> tuple[Value, None]:
-    function = name_of(c.node.target).removeprefix("cum")
+    function = c.name.removeprefix("cum")
     return c.emit("cumulative", c["self"], function=function, axis=_axis(c["dim"], len(c["self"].shape))), None
 
 
 @reads("cumsum", "cumprod")
 def _cumulative(c: Call) -> Value:
-    function = {"cumsum": "sum", "cumprod": "product"}[name_of(c.node.target)]
+    function = {"cumsum": "sum", "cumprod": "product"}[c.name]
     return c.emit("cumulative", c["self"], function=function, axis=_axis(c["dim"], len(c["self"].shape)))
 
 
@@ -895,7 +901,7 @@ def _sort(c: Call) -> Any:
     axis = _axis(c["dim"], len(c["self"].shape))
     count = c["self"].shape[axis]
     found = c.emit_several("top", c["self"], count=count, axis=axis, largest=bool(c["descending"]))
-    return found[1] if name_of(c.node.target) == "argsort" else found
+    return found[1] if c.name == "argsort" else found
 
 
 # Element by element ---------------------------------------------------------------------------------------------------
@@ -990,7 +996,7 @@ def _copysign(c: Call) -> Value:
 def _shift(c: Call) -> Value:
     x, places = _pair(c)
     factor = 2**places if isinstance(places, int) else c.emit("power", 2, places)
-    if any(word in name_of(c.node.target) for word in ("lshift", "left")):
+    if any(word in c.name for word in ("lshift", "left")):
         return c.emit("multiply", x, factor)
     return c.emit("binary", x, factor, function="floor_divide")
 
@@ -1049,7 +1055,7 @@ def _power(c: Call) -> Value:
 
 @reads("maximum", "minimum", "fmax", "fmin")
 def _larger(c: Call) -> Value:
-    return c.emit("maximum" if "max" in name_of(c.node.target) else "minimum", *_pair(c))
+    return c.emit("maximum" if "max" in c.name else "minimum", *_pair(c))
 
 
 @reads("clamp", "clip", "clamp_min", "clamp_max")
@@ -1071,7 +1077,7 @@ def _masked_fill(c: Call) -> Value:
 
 @reads("addcmul", "addcdiv")
 def _addcmul(c: Call) -> Value:
-    operator = "multiply" if name_of(c.node.target) == "addcmul" else "divide"
+    operator = "multiply" if c.name == "addcmul" else "divide"
     part = c.emit(operator, c["tensor1"], c["tensor2"])
     return c.emit("add", c["self"], _scaled(c, part, c["value"]))
 
@@ -1195,7 +1201,7 @@ def _write(c: Call) -> Value:
 @reads("scatter", "scatter_add")
 def _scatter(c: Call) -> Value:
     value = c.get("src") if c.get("src") is not None else c.get("value")
-    options: dict[str, Any] = {"accumulate": name_of(c.node.target) == "scatter_add" or c.get("reduce") is not None}
+    options: dict[str, Any] = {"accumulate": c.name == "scatter_add" or c.get("reduce") is not None}
     if c.get("reduce") == "multiply":
         options["function"] = "product"
     axis = _axis(c["dim"], len(c["self"].shape))
@@ -1209,7 +1215,7 @@ def _one_hot(c: Call) -> Value:
 
 @reads("copy", "fill", "zero")
 def _overwritten(c: Call) -> Value:
-    value = 0 if name_of(c.node.target).startswith("zero") else c.get("src", c.get("value"))
+    value = 0 if c.name.startswith("zero") else c.get("src", c.get("value"))
     if not isinstance(value, Value):
         return c.emit("full", value, shape=c["self"].shape, dtype=c["self"].dtype)
     if value.shape != c["self"].shape:
@@ -1236,7 +1242,7 @@ def _recurrent(c: Call) -> Any:
         raise Unreadable("runs over packed sequences")
     if c["dropout"] and c["train"]:
         raise Unreadable("drops numbers at random between its layers")
-    name = name_of(c.node.target)
+    name = c.name
     operator, extra = {"rnn_tanh": ("rnn", {"function": "tanh"}), "rnn_relu": ("rnn", {"function": "relu"})}.get(
         name, (name, {})
     )
@@ -1318,7 +1324,7 @@ def _gru_cell(c: Call) -> Value:
 
 @reads("rnn_tanh_cell", "rnn_relu_cell")
 def _rnn_cell(c: Call) -> Value:
-    function = "relu" if "relu" in name_of(c.node.target) else "tanh"
+    function = "relu" if "relu" in c.name else "tanh"
     return c.emit("activation", c.emit("add", *_gates(c, c["hx"])), function=function)
 
 
@@ -1389,7 +1395,7 @@ _FILL = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, 
 
 @reads(*_FILL)
 def _filled(c: Call) -> Value:
-    return c.emit("full", _FILL[name_of(c.node.target)], shape=c.shape, dtype=c.dtype)
+    return c.emit("full", _FILL[c.name], shape=c.shape, dtype=c.dtype)
 
 
 @reads("full", "new_full", "full_like", "scalar_tensor")
@@ -1439,7 +1445,7 @@ def _determinant(c: Call) -> Value:
 @reads("logdet", "linalg_slogdet", "slogdet")
 def _log_determinant(c: Call) -> Any:
     value = c.emit("determinant", c.x)
-    if name_of(c.node.target) == "logdet":
+    if c.name == "logdet":
         return c.emit("unary", value, function="log")
     size = c.emit("unary", value, function="absolute")
     return c.emit("unary", value, function="sign"), c.emit("unary", size, function="log")
@@ -1460,7 +1466,7 @@ def _solve(c: Call) -> Any:
 
 def _checked(c: Call, x: Value) -> Any:
     """An operator that says besides whether it failed."""
-    return (x, None) if name_of(c.node.target).endswith("_ex") else x
+    return (x, None) if c.name.endswith("_ex") else x
 
 
 # Fourier --------------------------------------------------------------------------------------------------------------
@@ -1509,7 +1515,7 @@ for _suffix, _count in (("", 1), ("2", 2), ("n", None)):
 
 @reads("_fft_r2c", "_fft_c2c", "_fft_c2r")
 def _transform(c: Call) -> Value:
-    name, axes = name_of(c.node.target), tuple(_axis(a, len(c["self"].shape)) for a in c["dim"])
+    name, axes = c.name, tuple(_axis(a, len(c["self"].shape)) for a in c["dim"])
     inverse = name == "_fft_c2r" or not c.get("forward", True)
     half = name == "_fft_c2r" or bool(c.get("onesided", False))
     # Numbers are divided by nothing, the root of their count, or their count, whichever way.
@@ -1521,6 +1527,6 @@ def _transform(c: Call) -> Value:
 def _shifted(c: Call) -> Value:
     x = c["self"]
     axes = _axes(c["dim"], len(x.shape)) or tuple(range(len(x.shape)))
-    back = name_of(c.node.target) == "fft_ifftshift"
+    back = c.name == "fft_ifftshift"
     shifts = tuple((x.shape[a] + 1) // 2 if back else x.shape[a] // 2 for a in axes)
     return c.emit("roll", x, shifts=shifts, axes=axes)

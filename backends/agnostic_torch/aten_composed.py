@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from agnostic.program.nodes import Value
-from agnostic_torch.aten import Call, Unreadable, name_of, reads
+from agnostic_torch.aten import Call, Unreadable, reads
 
 
 # Short-time spectra ---------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _scatter_reduce(c: Call) -> Value:
     x, ids = c["self"], c["index"]
     values = c.get("src") if c.get("src") is not None else c["source"]
     axis = int(c["dim"]) % max(len(x.shape), 1)
-    if name_of(c.node.target).startswith("index"):
+    if c.name.startswith("index"):
         ids = c.emit("reshape", ids, shape=tuple(-1 if a == axis else 1 for a in range(len(values.shape))))
         ids = c.emit("expand", ids, shape=values.shape)
     return _sent(c, x, ids, values, axis)

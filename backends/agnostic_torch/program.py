@@ -394,11 +394,10 @@ class _Reader:
         if isinstance(node.meta.get("val"), torch.SymInt | torch.SymBool | torch.SymFloat):
             memory.bind(node, None)  # a number of places that a mask picks; what needs it is refused
             return
-        if name == "copy_" and self._is_kept(node):
+        if (name == "copy_" and self._is_kept(node)) or name == "_assert_tensor_metadata":
             return
-        in_place = name.endswith("_") and not name.endswith("__")
-        reader = READERS.get(name.rstrip("_") if in_place else name)
         call = Call(node, builder, lambda n: memory.read(n, builder))
+        in_place, reader = call.name != name, READERS.get(call.name)
         start = len(builder.nodes)
         try:
             call.read_operands()
@@ -447,7 +446,7 @@ class _Reader:
         """An operator by its reader, or else by the operators that torch itself defines it by."""
         if self._is_opaque(call.node.target):
             raise Unreadable("has no translation yet")
-        name, mask = name_of(call.node.target), call.get("indices")
+        name, mask = call.name, call.get("indices")
         if isinstance(mask, tuple) and len(mask) == 1 and is_mask(mask[0]) and not holds(call.given["self"]):
             return selected(call, call["self"], mask[0]) if name == "index" else written(call, call["values"])
         start, reason = len(self.builder.nodes), "has no translation yet"

@@ -14,7 +14,7 @@ from typing import Any
 
 from agnostic.program.builder import Builder
 from agnostic.program.nodes import Value
-from agnostic_torch.aten import Call, Unreadable, name_of
+from agnostic_torch.aten import Call, Unreadable
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def applied(c: Call, reader: Callable[[Call], Any] | None) -> Any:
     Raises:
         Unreadable: it needs the number of what is picked, or arrays that do not belong to the whole array.
     """
-    name, found = name_of(c.node.target).rstrip("_"), [x for x in c.given.values() if isinstance(x, Selection)]
+    name, found = c.name, [x for x in c.given.values() if isinstance(x, Selection)]
     if name == "index_put" and len(found) == 1 and isinstance(c["values"], Selection):
         return written(c, c["values"])
     if not found or any(holds(x) for x in c.given.values() if not isinstance(x, Selection)):

@@ -134,3 +134,31 @@ def test_a_reshape_that_cuts_where_no_border_is_has_no_view() -> None:
     x = natural(Value(1, (4, 6), "float64"))
     assert reshaped(x, (8, 3)) is not None
     assert reshaped(natural(Value(1, (2, 3), "float64")), (3, 2)) is None
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_sum_of_products_takes_and_gives_axes_in_any_order(returned: bool) -> None:
+    """Heads that are merged with the batch and split again; what is returned as well stays moved."""
+    builder = Builder()
+    x = builder.leaf("x", "input", (2, 5, 3, 4), "float64")
+    heads = builder.emit("permute", x, axes=(0, 2, 1, 3))
+    scores = builder.emit("einsum", (heads, heads), equation="bhid,bhjd->bhij")
+    mixed = builder.emit(
+        "reshape", builder.emit("einsum", (scores, heads), equation="bhij,bhjd->bhid"), shape=(6, 5, 4)
+    )
+    back = builder.emit("permute", builder.emit("reshape", mixed, shape=(2, 3, 5, 4)), axes=(0, 2, 1, 3))
+    merged = builder.emit("reshape", back, shape=(2, 5, 12))
+    laid = agrees(builder, y=merged, **({"heads": heads} if returned else {}))
+    assert len(laid.moves) == returned
+    products = [n.attributes["equation"] for n in laid.program.nodes if n.operator == "einsum"]
+    if not returned:
+        assert products == ["bihd,bjhd->bhij", "bhij,bjhd->bihd"]
+
+
+def test_an_image_whose_channels_the_model_moves_has_them_last() -> None:
+    builder = Builder()
+    x = builder.leaf("x", "input", (2, 3, 8, 6), "float64")
+    rows = builder.emit("permute", x, axes=(0, 2, 3, 1))
+    laid = agrees(builder, y=builder.emit("reduce", rows, function="mean", axes=(1,), keep=False))
+    assert laid.inputs["x"] == (0, 2, 3, 1)
+    assert not laid.moves

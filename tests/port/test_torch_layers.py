@@ -29,6 +29,38 @@ LENGTHS = {"rotary": "batch and length", "positions": "batch and length", "each 
 """What of their inputs' sizes is free in some of the models."""
 
 
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "scatter_add": lambda x: x.scatter_add_(1, torch.zeros_like(x[:, :2]).long(), x[:, :2].clone()),
+    "index_add": lambda x: x.index_add_(1, torch.tensor([0, 0, 3]), x[:, :3].clone()),
+    "addcmul": lambda x: x.addcmul_(x, x, value=0.5),
+    "cumsum": lambda x: x.cumsum_(1),
+    "triu": lambda x: x.triu_(),
+    "lerp": lambda x: x.lerp_(x * x, 0.3),
+    "clamp_min": lambda x: x.clamp_min_(0.1),
+    "transpose": lambda x: x.transpose_(1, 2),
+}
+"""Operators that change their first argument; each has a reader by the name of the one that does not."""
+
+
+class Branch(nn.Module):
+    """A branch beside another one, which may be a stack; a stack may be of branches: kinds hold each other."""
+
+    def __init__(self, beside: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.second, self.beside = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1), beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x)))) + (x if self.beside is None else self.beside(x))
+
+
+def in_place_by_mask(x: Tensor) -> Tensor:
+    """As PointNet++ keeps the distances to the nearest point: written by a mask, in the type that they have."""
+    near, found = torch.ones_like(x) * 0.5, x.abs()
+    mask = found < near
+    near[mask] = found[mask].to(near.dtype)
+    return near
+
+
 class Of(nn.Module):
     """A function, and the layers and weights that it uses."""
 
@@ -292,6 +324,10 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
         "neutral": (Of(lambda m, x: sum([x[:, 0] * 1, x[:, 1] + 0.0])), ROWS),
         "shifts": (Of(lambda m, i: ((i * 3) >> 1, ~i, i & 3)), IDS),
         "scattered": (Of(lambda m, x: x.scatter_add(1, torch.zeros_like(x[:, :2]).long(), x[:, :2])), ROWS),
+        **{
+            f"{name} in place": (Of(lambda m, x, change=change: change(x.sin())), ROWS)
+            for name, change in IN_PLACE.items()
+        },
         "apart": (Of(lambda m, x: x[:, torch.tensor([1, 2])][:, :, torch.tensor([0, 3])].fmod(0.3)), ROWS),
     }
     for method in ("bilinear", "nearest", "bicubic"):
