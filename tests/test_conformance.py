@@ -105,8 +105,8 @@ def _elsewhere(right: Any) -> Any:
 
 
 def _all_layers(right: Any) -> Any:
-    def run(model: Any, inputs: Any, layers: Any) -> Any:
-        return right(model, inputs, [name for name, _ in model.named_modules() if name])
+    def run(model: Any, inputs: Any, layers: Any, keep: Any) -> Any:
+        return right(model, inputs, [name for name, _ in model.named_modules() if name], keep)
 
     return run
 
@@ -121,9 +121,8 @@ def _without_attribute(right: Any) -> Any:
 
 
 def _doubled(right: Any) -> Any:
-    def run(model: Any, inputs: Any, layers: Any) -> Any:
-        outputs, found = right(model, inputs, layers)
-        return outputs, {name: 2 * x for name, x in found.items()}
+    def run(model: Any, inputs: Any, layers: Any, keep: Any) -> Any:
+        return right(model, inputs, layers, lambda name, x: keep(name, 2 * x))
 
     return run
 

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from agnostic.contracts.calls import CALLS
 from agnostic.contracts.layers import LAYERS
-from agnostic.contracts.ported import PORTED
-from agnostic.contracts.taps import TAPS
+from agnostic.contracts.ported import PORTED, first_outputs
 from agnostic.errors import InvalidInput
 from agnostic.models.load import executed
 from agnostic.port.precision import ROUNDINGS
@@ -126,7 +124,7 @@ class Reference:
 
 
 def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> Reference:
-    """Outputs and layers of the source in float64, and the errors of its own type: layers in both take much memory.
+    """Outputs and layers of the source in float64, and the errors of its own type.
 
     Where the framework has no float64, in its own type, and again from inputs that are rounded in another way.
     """
@@ -139,12 +137,16 @@ def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
         new = change(array)
         return new if isinstance(x, np.ndarray) else calls.native(new, x, str(new.dtype))
 
+    right_layers, floors = Stored(layers), dict[str, float]()
     with calls.in_float64(model) as exact:
         given = with_arrays(inputs, lambda x: changed(x, _double)) if exact else inputs
-        right, right_layers = _run(backend, model, given, layers)
+        right = _run(backend, model, given, layers, right_layers.keep)
+
+    def compare(name: str, x: Array) -> None:
+        floors[name] = distance(x, right_layers[name])
+
     own = inputs if exact else with_arrays(inputs, lambda x: changed(x, _rounded))
-    rough, rough_layers = _run(backend, model, own, layers)
-    floors = {name: distance(rough_layers.pop(name), x) for name, x in right_layers.items()}
+    rough = _run(backend, model, own, layers, compare)
     return Reference(right, right_layers, list(map(distance, rough, right)), floors)
 
 
@@ -159,16 +161,49 @@ def _rounded(x: Array) -> Array:
     return np.asarray(moved.astype(x.dtype))
 
 
-def _run(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> tuple[list[Array], dict[str, Array]]:
+def _run(
+    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], keep: Callable[[str, Array], None]
+) -> list[Array]:
     calls = backend[CALLS]
-    with backend[TAPS].watch(model, layers, detach=True) as record:
-        outputs = calls.returned(model, inputs)
-    found = {}
-    for name in layers:
-        of_layer = record.calls(name)
-        if of_layer and hasattr(of_layer[0], "shape"):
-            found[name] = np.asarray(calls.numpy(of_layer[0]))
-    return [np.array(calls.numpy(x)) for x in outputs], found
+    around = first_outputs(lambda name, x: keep(name, np.asarray(calls.numpy(x))))
+    with calls.intercept(model, layers, around):
+        return [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
+
+
+class Stored(Mapping[str, Array]):
+    """Arrays of layers in files, each read when it is asked for: all together may take more memory than the model.
+
+    Args:
+        names: of all that may be kept.
+        folder: where; None: a temporary one, which ends with this object.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="agnostic-port-") if folder is None else None
+        self._folder = folder or Path(str(self._temporary and self._temporary.name))
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"layer_{self._numbers[name]}.npy"
+
+    def keep(self, name: str, array: Array) -> None:
+        """Write an array down."""
+        np.save(self._path(name), array)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self:
+            raise KeyError(name)
+        found: Array = np.load(self._path(name))
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers and self._path(str(name)).exists()
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self.__contains__, self._numbers)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True)
@@ -222,7 +257,6 @@ def _running(
         log = folder / "log.txt"
         code = "import sys; from agnostic.port.check import main; main(sys.argv[1])"
         with (
-            contextlib.ExitStack() as files,
             log.open("w") as stream,
             started(code, [str(folder)], environment=environment, stdout=stream, stderr=stream) as process,
         ):
@@ -231,7 +265,7 @@ def _running(
                 if process.wait():
                     lines = log.read_text(errors="replace").strip().splitlines()
                     raise InvalidInput(f"the process that runs the port ended: {' | '.join(lines[-3:])[:1500]}")
-                return [_outcome(folder, place, len(job.cases), files) for place, job in enumerate(jobs)]
+                return [_outcome(folder / str(place), job) for place, job in enumerate(jobs)]
 
             yield outcomes
 
@@ -240,8 +274,9 @@ def _prepare(folder: Path, jobs: Sequence[Job]) -> None:
     """Write what :func:`main` reads."""
     plan = []
     for place, job in enumerate(jobs):
+        (folder / str(place)).mkdir(exist_ok=True)
         for number, case in enumerate(job.cases):
-            np.savez(folder / f"in_{place}_{number}.npz", *case)
+            np.savez(folder / str(place) / f"in_{number}.npz", *case)
         plan.append(
             {"to": job.to, "source": str(job.source), "weights": str(job.weights), "cases": len(job.cases),
              "layers": list(job.layers)}
@@ -249,57 +284,34 @@ def _prepare(folder: Path, jobs: Sequence[Job]) -> None:
     (folder / "plan.json").write_text(json.dumps(plan))
 
 
-def _outcome(folder: Path, place: int, cases: int, files: contextlib.ExitStack) -> Outcome:
-    failure = folder / f"error_{place}.txt"
+def _outcome(folder: Path, job: Job) -> Outcome:
+    failure = folder / "error.txt"
     if failure.exists():
         return failure.read_text(errors="replace")
-    return [_read(files.enter_context(np.load(folder / f"out_{place}_{number}.npz"))) for number in range(cases)]
-
-
-def _read(file: NpzFile) -> tuple[list[Array], Mapping[str, Array]]:
-    outputs = [file[f"output_{n}"] for n in range(sum(name.startswith("output_") for name in file.files))]
-    return outputs, _Layers(file)
-
-
-class _Layers(Mapping[str, Array]):
-    """Arrays of layers in an open file, each read when it is asked for."""
-
-    def __init__(self, file: NpzFile) -> None:
-        self._file = file
-        self._names = dict.fromkeys(name[6:] for name in file.files if name.startswith("layer_"))
-
-    def __getitem__(self, name: str) -> Array:
-        found: Array = self._file[f"layer_{name}"]
-        return found
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    outputs = []
+    for number in range(len(job.cases)):
+        with np.load(folder / f"out_{number}.npz") as file:
+            outputs.append([file[key] for key in file.files])
+    return [(found, {} if number else Stored(job.layers, folder)) for number, found in enumerate(outputs)]
 
 
 def main(name: str) -> None:
     """Entry point of the separate process; see :func:`run_in_process`."""
-    folder = Path(name)
-    for place, plan in enumerate(json.loads((folder / "plan.json").read_text())):
+    for place, plan in enumerate(json.loads((Path(name) / "plan.json").read_text())):
+        folder, layers = Path(name) / str(place), list(plan["layers"])
         backend = get_backend(plan["to"])[PORTED]
         try:
             model = executed(Path(plan["source"])).make_model(Path(plan["weights"]))
             for number in range(plan["cases"]):
-                with np.load(folder / f"in_{place}_{number}.npz") as file:
+                with np.load(folder / f"in_{number}.npz") as file:
                     case = [file[key] for key in file.files]
-                outputs, layers = backend.run(model, case, plan["layers"] if number == 0 else [])
-                held = {f"output_{n}": x for n, x in enumerate(outputs)} | {f"layer_{k}": x for k, x in layers.items()}
-                np.savez(folder / f"out_{place}_{number}.npz", **held)  # type: ignore[arg-type]
+                outputs = backend.run(model, case, [] if number else layers, Stored(layers, folder).keep)
+                np.savez(folder / f"out_{number}.npz", *outputs)
         except Exception as error:  # noqa: BLE001 (every error of the written source is reported)
             last = traceback.extract_tb(error.__traceback__)
             lines = [f"line {frame.lineno}: {frame.line}" for frame in last if frame.filename == plan["source"]]
             where = f" ({lines[-1]})" if lines else ""
-            (folder / f"error_{place}.txt").write_text(f"{type(error).__name__}: {str(error)[:1000]}{where}")
+            (folder / "error.txt").write_text(f"{type(error).__name__}: {str(error)[:1000]}{where}")
 
 
 @dataclass(frozen=True)
@@ -394,10 +406,14 @@ def distance(x: Array, right: Array) -> float:
         return float("inf")
     if x.size == 0:
         return 0.0
-    x, right = (y.astype(np.complex128 if np.iscomplexobj(y) else np.float64) for y in (x, right))
+    wide = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(right) else np.float64
+    with np.errstate(invalid="ignore"):
+        gap = float(np.abs(np.subtract(x, right, dtype=wide)).max())
+    scale = float(np.abs(right).max())
+    if np.isfinite(gap) and np.isfinite(scale):
+        return gap / scale if scale else gap
     finite = np.isfinite(right)
     if not np.array_equal(finite, np.isfinite(x)):
         return float("inf")
-    scale = float(np.abs(right[finite]).max(initial=0.0))
-    gap = float(np.abs(x[finite] - right[finite]).max(initial=0.0))
-    return gap / scale if scale else gap
+    x, right = x[finite], right[finite]
+    return distance(x, right)

@@ -80,7 +80,7 @@ def written_source_computes_the_program(subject: Subject) -> None:
     right = evaluate(program, {"x": x}, weights)[""]
     with tempfile.TemporaryDirectory() as folder:
         draft, model = _built(subject, Path(folder))
-        outputs, _ = subject.owner[PORTED].run(model, [x.transpose(draft.laid.inputs["x"])], [])
+        outputs, _ = _run(subject, model, [x.transpose(draft.laid.inputs["x"])], [])
     require(len(outputs) == 1, PORTED, "run", f"it returned {counted(len(outputs), 'output')} instead of one")
     said = "the written source, with the file of 'write_weights', does not compute what the program does"
     require(_near(outputs[0], right), WRITER, "dialect", said)
@@ -96,14 +96,20 @@ def layers_of_ports_are_told(subject: Subject) -> None:
         given, (value, places) = [x.transpose(draft.laid.inputs["x"])], draft.laid.places[convolved]
         names = [name for name, returned in draft.written.layers.items() if returned == value]
         require(len(names) == 1, WRITER, "dialect", f"a convolution with weights of its own is the layers {names}")
-        plain, none = subject.owner[PORTED].run(model, given, [])
-        outputs, layers = subject.owner[PORTED].run(model, given, names)
+        plain, none = _run(subject, model, given, [])
+        outputs, layers = _run(subject, model, given, names)
     require(not none, PORTED, "run", "asked for no layer it told of layers")
     same = len(plain) == len(outputs) and all(map(np.array_equal, plain, outputs))
     require(same, PORTED, "run", "another output where a layer is asked for")
     require(list(layers) == names, PORTED, "run", f"asked for the layers {names} it told of {list(layers)}")
     told = _near(layers[names[0]], right.transpose(places))
     require(told, PORTED, "run", f"what it says of the layer {names[0]!r} is not what that returned")
+
+
+def _run(subject: Subject, model: Model, given: Sequence[Array], names: Sequence[str]) -> tuple[list[Array], Any]:
+    layers: dict[str, Array] = {}
+    outputs = subject.owner[PORTED].run(model, given, names, lambda name, x: layers.update({name: x.copy()}))
+    return outputs, layers
 
 
 def _near(found: Array, right: Array) -> bool:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from agnostic_keras.calls import in_order
+from agnostic.contracts.ported import first_outputs
+from agnostic_keras import engines
+from agnostic_keras.calls import in_order, intercept
 from agnostic_keras.layers import named_layers
 from agnostic_keras.ops import ops_for
-from agnostic_keras.taps import watch
 
 
 def run(
-    model: keras.Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str]
-) -> tuple[list[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]:
+    model: keras.Model, inputs: Sequence[npt.NDArray[Any]], layers: Sequence[str],
+    keep: Callable[[str, npt.NDArray[Any]], None],
+) -> list[npt.NDArray[Any]]:  # fmt: skip
     """See :meth:`agnostic.contracts.ported.PortedModels.run`."""
     ops = ops_for()
     known = named_layers(model)
     wanted = [name for name in layers if name in known]
-    with watch(model, wanted, detach=True) as record:
-        result = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
-    found = {}
-    for name in wanted:
-        calls = record.calls(name)
-        if calls and hasattr(calls[0], "shape"):
-            found[name] = np.asarray(ops.numpy(calls[0]))
-    return [np.asarray(ops.numpy(x)) for x in in_order(result) if keras.ops.is_tensor(x)], found
+    given = inputs[0] if len(inputs) == 1 else list(inputs)
+    with intercept(model, wanted, first_outputs(lambda name, x: keep(name, np.asarray(ops.numpy(x))))):
+        result = engines.current().without_gradients(lambda x: model(x, training=False), given)
+    return [np.asarray(ops.numpy(x)) for x in in_order(result) if keras.ops.is_tensor(x)]
