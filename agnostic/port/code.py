@@ -295,7 +295,8 @@ def text(code: Code, names: Callable[[Value], str], strength: int = 0) -> str:
         written = "{} if {} else {}".format(*pieces)
         return f"({written})" if strength else written
     if isinstance(code, Infix) and code.left is None:
-        return f"{code.operator}{text(code.right, names, 11)}"
+        written = f"{code.operator}{text(code.right, names, 11)}"
+        return f"({written})" if strength > 10 else written
     if isinstance(code, Infix):
         own = _STRENGTH[code.operator]
         written = f"{text(code.left, names, own)} {code.operator} {text(code.right, names, own + 1)}"

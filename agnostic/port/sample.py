@@ -134,14 +134,30 @@ def variations(program: Program, inputs: Any) -> list[Variation]:
     elif given and len(given[0]) > 1:
         length = given[0][1]
         axes = {i: [1] for i, s in enumerate(given) if len(s) > 1 and s[1] == length}
-        longer = [lambda n, k: n + 3, lambda n, k: 2 * n + 4]
+        longer: list[Length] = [lambda n, k: n + 3, lambda n, k: 2 * n + 4]
         found = [variation("batch and length", axes, longer, lambda n, k: n + 6, lambda n, k: n + 7)]
         if length > 5:
             # A table of positions may be no longer than what is given.
             shorter = [lambda n, k: n - 1, lambda n, k: n - 3]
             name = f"batch and length up to {length}"
             found.append(variation(name, axes, shorter, lambda n, k: n - 2, lambda n, k: n - 4))
+        for other, places in _other_lengths(program, given, length).items():
+            name = f"batch and length of {' and '.join(other)}"
+            found.append(variation(name, places, longer, lambda n, k: n + 6, lambda n, k: n + 7))
     return [*found, variation("batch", {}, [_multiple], _multiple, _multiple)]
+
+
+def _other_lengths(program: Program, given: Sequence[Shape], first: int) -> Mapping[tuple[str, ...], FreeAxes]:
+    """Axes of further inputs that have a length of their own, such as the number of a graph's edges, by their names."""
+    leaves = program.of_role("input")
+    if len(leaves) != len(given):
+        return {}
+    lengths: dict[int, list[int]] = {}
+    for place, (leaf, shape) in enumerate(zip(leaves, given, strict=True)):
+        # A matrix of numbers has features there, which weights belong to.
+        if len(shape) > 1 and shape[1] != first and (len(shape) > 2 or leaf.value.dtype.startswith(("int", "uint"))):
+            lengths.setdefault(shape[1], []).append(place)
+    return {tuple(leaves[i].name for i in places): {i: [1] for i in places} for places in lengths.values()}
 
 
 def _multiple(n: int, k: int) -> int:

@@ -731,7 +731,7 @@ def _clip(c: Call) -> Code:
 
 
 _UNARY = {
-    "negative": "negative", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
+    "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
     "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
     "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "erf": "erf",
@@ -746,6 +746,8 @@ def _unary(c: Call) -> Code:
     function = c["function"]
     if function == "fraction":
         return Infix("-", c.x, _name("trunc", c.x))
+    if function == "negative":
+        return Infix("-", None, c.x)
     if function not in _UNARY:
         raise Unwritable(f"of function {function!r} has no spelling in Keras")
     return _name(_UNARY[function], c.x)
