@@ -137,7 +137,7 @@ def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
         new = change(array)
         return new if isinstance(x, np.ndarray) else calls.native(new, x, str(new.dtype))
 
-    right_layers, floors = Stored(layers), dict[str, float]()
+    right_layers, floors = LayerFiles(layers), dict[str, float]()
     with calls.in_float64(model) as exact:
         given = with_arrays(inputs, lambda x: changed(x, _double)) if exact else inputs
         right = _run(backend, model, given, layers, right_layers.keep)
@@ -170,7 +170,7 @@ def _run(
         return [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
 
 
-class Stored(Mapping[str, Array]):
+class LayerFiles(Mapping[str, Array]):
     """Arrays of layers in files, each read when it is asked for: all together may take more memory than the model.
 
     Args:
@@ -292,7 +292,7 @@ def _outcome(folder: Path, job: Job) -> Outcome:
     for number in range(len(job.cases)):
         with np.load(folder / f"out_{number}.npz") as file:
             outputs.append([file[key] for key in file.files])
-    return [(found, {} if number else Stored(job.layers, folder)) for number, found in enumerate(outputs)]
+    return [(found, {} if number else LayerFiles(job.layers, folder)) for number, found in enumerate(outputs)]
 
 
 def main(name: str) -> None:
@@ -305,7 +305,7 @@ def main(name: str) -> None:
             for number in range(plan["cases"]):
                 with np.load(folder / f"in_{number}.npz") as file:
                     case = [file[key] for key in file.files]
-                outputs = backend.run(model, case, [] if number else layers, Stored(layers, folder).keep)
+                outputs = backend.run(model, case, [] if number else layers, LayerFiles(layers, folder).keep)
                 np.savez(folder / f"out_{number}.npz", *outputs)
         except Exception as error:  # noqa: BLE001 (every error of the written source is reported)
             last = traceback.extract_tb(error.__traceback__)
