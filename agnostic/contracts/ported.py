@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 Keep = Callable[[str, "npt.NDArray[Any]"], None]
 
 
-def first_outputs(keep: Callable[[str, Any], None]) -> Callable[[Any], Sequence[Any]]:
+def first_outputs(
+    keep: Callable[[str, Any], None], change: Callable[[Any], Any] | None = None
+) -> Callable[[Any], Sequence[Any]]:
     """For :meth:`agnostic.contracts.calls.Calls.intercept`: hand on what the first call of each layer returns.
 
     Args:
         keep: is called with the name and the native array of a layer that returns one array.
+        change: of each array that a layer returns, before it is handed on and used.
     """
 
     def around(call: Any) -> Sequence[Any]:
-        arrays: Sequence[Any] = call.run()
+        arrays: Sequence[Any] = call.run() if change is None else tuple(map(change, call.run()))
         if call.number == 0 and len(arrays) == 1:
             keep(call.name, arrays[0])
         return arrays

@@ -126,7 +126,7 @@ class Reference:
 def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> Reference:
     """Outputs and layers of the source in float64, and the errors of its own type.
 
-    Where the framework has no float64, in its own type, and again from inputs that are rounded in another way.
+    Where the framework has no float64: its own type, and again with inputs and layers rounded in another way.
     """
     calls = backend[CALLS]
 
@@ -143,10 +143,16 @@ def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
         right = _run(backend, model, given, layers, right_layers.keep)
 
     def compare(name: str, x: Array) -> None:
-        floors[name] = distance(x, right_layers[name])
+        if name in right_layers:
+            floors[name] = distance(x, right_layers[name])
 
-    own = inputs if exact else with_arrays(inputs, lambda x: changed(x, _rounded))
-    rough = _run(backend, model, own, layers, compare)
+    if exact:
+        rough = _run(backend, model, inputs, layers, compare)
+    else:
+        # Whole numbers cannot be rounded in another way, but what layers make of them can.
+        names = [x.name for x in backend[LAYERS].tree(model) if x.name]
+        given = with_arrays(inputs, lambda x: changed(x, _rounded))
+        rough = _run(backend, model, given, names, compare, lambda x: changed(x, _rounded))
     return Reference(right, right_layers, list(map(distance, rough, right)), floors)
 
 
@@ -162,11 +168,20 @@ def _rounded(x: Array) -> Array:
 
 
 def _run(
-    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], keep: Callable[[str, Array], None]
-) -> list[Array]:
+    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], keep: Callable[[str, Array], None],
+    change: Callable[[Any], Any] | None = None,
+) -> list[Array]:  # fmt: skip
+    """The outputs of a model.
+
+    Args:
+        backend, model, inputs: what is run.
+        layers: the names of those whose first output is handed on.
+        keep: is called with it.
+        change: of each array that these layers return, before it is handed on and used.
+    """
     calls = backend[CALLS]
-    around = first_outputs(lambda name, x: keep(name, np.asarray(calls.numpy(x))))
-    with calls.intercept(model, layers, around):
+    first = first_outputs(lambda name, x: keep(name, np.asarray(calls.numpy(x))), change)
+    with calls.intercept(model, layers, first):
         return [np.array(calls.numpy(x)) for x in calls.returned(model, inputs)]
 
 

@@ -90,6 +90,7 @@ _BACK: Mapping[str, Callable[[Builder, Value, Value, Node], Value]] = {
     "slice": _sliced,
     "select": _selected,
     "identity": _same,
+    "unary": _same,  # of those, the one that stops gradients alone is a view
 }
 
 _ALIASES = frozenset({"dropout"})

@@ -731,7 +731,7 @@ def _clip(c: Call) -> Code:
 
 
 _UNARY = {
-    "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
+    "stop_gradient": "stop_gradient", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
     "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
     "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "sinh": "sinh", "cosh": "cosh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "erf": "erf",

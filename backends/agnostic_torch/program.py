@@ -450,6 +450,8 @@ class _Reader:
         if isinstance(mask, tuple) and len(mask) == 1 and is_mask(mask[0]) and not holds(call.given["self"]):
             return selected(call, call["self"], mask[0]) if name == "index" else written(call, call["values"])
         start, reason = len(self.builder.nodes), "has no translation yet"
+        if call.name == "detach" and call.x.dtype.startswith("float") and self.builder.leaf_of(call.x) is None:
+            return call.emit("unary", call.x, function="stop_gradient")
         try:
             if any(map(holds, call.given.values())):
                 return applied(call, reader)

@@ -777,7 +777,8 @@ def _clip(c: Call) -> Code:
 
 
 _UNARY = {
-    "negative": "neg", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1", "log": "log",
+    "stop_gradient": "detach", "negative": "neg", "absolute": "abs", "sign": "sign", "exp": "exp", "expm1": "expm1",
+    "log": "log",
     "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
     "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan",
     "sinh": "sinh", "cosh": "cosh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
 import torch
 from torch import nn
 
 import agnostic as ag
-from agnostic.port.check import Found
+from agnostic.port.check import Found, reference
+from agnostic.registry import backend_of
 
 
 class Text(HTMLParser):
@@ -77,3 +81,19 @@ def test_the_page_says_the_verdict_first_and_why_transposes_remain() -> None:
     assert page.scrolled
     assert all(page.scrolled)
     assert "width=device-width" in html
+
+
+def test_whole_numbers_have_a_floor_where_there_is_no_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cannot be rounded in another way, but what layers make of them can: the floor was 0."""
+
+    @contextlib.contextmanager
+    def narrow(model: nn.Module) -> Iterator[bool]:
+        yield False
+
+    monkeypatch.setattr("agnostic_torch.calls.in_float64", narrow)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 8)).eval()
+    found = reference(backend_of(model), model, torch.tensor([[1, 2, 3]]), ["1"])
+    # Two roundings of inputs and outputs, and a sum of 8 products.
+    assert 0 < found.layer_floors["1"] < 10 * 2.0**-24
+    assert 0 < found.output_floors[0] < 10 * 2.0**-24

@@ -22,7 +22,7 @@ from agnostic.port.verb import drafted_for
 from agnostic.registry import backend_of, get_backend
 from tests.engines import ROOT
 from tests.forks import run_prepared
-from tests.port.models import Convolutional, Deep, Transformer
+from tests.port.models import Convolutional, Deep, Quantized, Transformer
 from tests.port.training import weighted
 
 
@@ -32,6 +32,7 @@ def cases() -> dict[str, tuple[nn.Module, torch.Tensor]]:
         "convolutional": (Convolutional().eval(), torch.randn(4, 3, 32, 32)),
         "deep": (Deep().eval(), torch.randn(4, 3, 8, 8)),
         "transformer": (Transformer().eval(), torch.randn(2, 3, 16, 16)),
+        "quantized": (Quantized().eval(), torch.randn(2, 3, 6, 6)),
     }
 
 

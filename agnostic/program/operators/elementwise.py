@@ -31,6 +31,7 @@ def _log1p(x: Array) -> Array:
 
 
 UNARY: Mapping[str, Callable[..., Any]] = {
+    "stop_gradient": np.positive,
     "negative": np.negative,
     "absolute": np.abs,
     "sign": np.sign,
