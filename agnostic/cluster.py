@@ -93,8 +93,10 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         return
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InvalidInput(f"cannot connect to the Ray cluster {address!r} ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # noqa: BLE001 - Ray raises this very class where its processes take too long to start
+        which = "start a local Ray cluster" if address is None else f"connect to the Ray cluster {address!r}"
+        advice = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token here as well"
+        raise InvalidInput(f"cannot {which} ({str(error).splitlines()[0]}){advice}") from None
     try:
         yield
     finally:
@@ -117,6 +119,9 @@ class _Worker:
         make, given = made
         self._function = make(*given)
 
+    def ready(self) -> None:
+        """Return once it is made."""
+
     def do(self, work: Any) -> Any:
         return self._function(work)
 
@@ -124,20 +129,24 @@ class _Worker:
 class Workers:
     """Actors, and the tasks that they are doing.
 
+    A task is given to an actor that runs: one that takes the place of a lost machine's may wait for ever to start.
+
     Attributes:
         count: of the actors.
     """
 
     def __init__(self, ray: Any, actor: Any, made: Any, count: int) -> None:
         self._ray, self._actor, self._made, self.count = ray, actor, made, count
+        self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, int, Task]] = {}
+        self._failed_starts = 0
 
     def results(self, tasks: Iterable[Task]) -> Iterator[Any]:
         """What each task gave, in their order; each is done by the first worker that is free.
 
         Raises:
-            InvalidInput: a task ended several workers.
+            InvalidInput: a task ended several workers, or none starts.
             AgnosticError: what a worker raised: where its task stands in the order, whichever worker was faster.
         """
         coming = enumerate(tasks)
@@ -151,12 +160,11 @@ class Workers:
                 waiting.append(following)
             if not order:
                 return
-            while waiting and len(self._busy) < self.count:
-                number, task = waiting.popleft()
-                # Actors are started when there is work for them, so also in the place of one that died.
-                worker = self._idle.pop() if self._idle else self._actor.remote(self._made)
-                self._busy[worker.do.remote(task.work)] = worker, number, task
-            number, task, died, result = self._ended()
+            self._give(waiting)
+            ended = self._ended()
+            if ended is None:
+                continue
+            number, task, died, result = ended
             if died:
                 tries[number] = tries.get(number, 0) + 1
                 if tries[number] < _MOST_TRIES:
@@ -173,10 +181,38 @@ class Workers:
                     raise found
                 yield found
 
-    def _ended(self) -> tuple[int, Task, bool, Any]:
-        """The next task that has ended, whether its worker died, and its result or what the worker refused."""
+    def _give(self, waiting: deque[tuple[int, Task]]) -> None:
+        """Give tasks to the workers that are free, and start others for what is left."""
+        while waiting and self._idle:
+            (number, task), worker = waiting.popleft(), self._idle.pop()
+            self._busy[worker.do.remote(task.work)] = worker, number, task
+        while len(self._starting) < len(waiting) and len(self._starting) + len(self._busy) < self.count:
+            worker = self._actor.remote(self._made)
+            self._starting[worker.ready.remote()] = worker
+
+    def _ended(self) -> tuple[int, Task, bool, Any] | None:
+        """The next task that has ended, whether its worker died, and its result or what the worker refused.
+
+        None where a worker started instead.
+        """
         ray = self._ray
-        (reference, *_), _ = ray.wait(list(self._busy), num_returns=1)
+        died = ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError
+        (reference, *_), _ = ray.wait([*self._busy, *self._starting], num_returns=1)
+        if reference in self._starting:
+            worker = self._starting.pop(reference)
+            try:
+                ray.get(reference)
+            except died as error:
+                self._failed_starts += 1
+                if self._failed_starts == _MOST_TRIES:
+                    reason = str(error).strip().splitlines()[-1]
+                    raise InvalidInput(
+                        f"{counted(_MOST_TRIES, 'worker')} ended while they started ({reason})"
+                    ) from None
+            else:
+                self._failed_starts = 0
+                self._idle.append(worker)
+            return None
         worker, number, task = self._busy.pop(reference)
         try:
             found = ray.get(reference)
@@ -184,12 +220,12 @@ class Workers:
             if not isinstance(error.cause, AgnosticError):
                 raise
             found = error.cause
-        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError):
+        except died:
             return number, task, True, None
         self._idle.append(worker)
         return number, task, False, found
 
     def close(self) -> None:
         """End the workers."""
-        for worker in [*self._idle, *(worker for worker, _, _ in self._busy.values())]:
+        for worker in [*self._idle, *self._starting.values(), *(worker for worker, _, _ in self._busy.values())]:
             self._ray.kill(worker, no_restart=True)

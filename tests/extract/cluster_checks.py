@@ -83,11 +83,35 @@ def test_a_dead_worker_s_part_is_done_again_and_a_run_that_failed_goes_on(
     assert content(tmp_path / "a.zarr") == expected
 
 
+def test_workers_that_never_start_hold_nothing_up(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    """As in the place of those of a machine that is lost: the cluster has room for two."""
+    ag.extract(ag.load("tiny:net"), Images(), store=tmp_path / "a.zarr", engine="ray", workers=4, **ARGUMENTS)
+    assert content(tmp_path / "a.zarr") == expected
+
+
 def test_samples_that_are_read_here_are_sent(tmp_path: Path) -> None:
     model = ag.load("tiny:net")
     ag.extract(model, Stream(), store=tmp_path / "here.zarr", **ARGUMENTS)
     ag.extract(model, Stream(), store=tmp_path / "there.zarr", engine="ray", workers=1, **ARGUMENTS)
     assert content(tmp_path / "here.zarr") == content(tmp_path / "there.zarr")
+
+
+def test_a_data_set_of_ray_is_read_in_its_order(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import ray.data
+
+    def dataset() -> Any:
+        rows = [{"image": x, "path": f"{i}.png"} for i, x in enumerate(IMAGES)]
+        return ray.data.from_items(rows, override_num_blocks=5).map(lambda row: row)
+
+    model = ag.load("tiny:net")
+    here = ag.extract(model, dataset(), store=tmp_path / "here.zarr", **ARGUMENTS)
+    assert here.samples.tolist() == [f"{i}.png" for i in range(len(IMAGES))]
+    expected = ag.extract(model, IMAGES, store=tmp_path / "array.zarr", **ARGUMENTS)
+    np.testing.assert_array_equal(here["conv"]["mean"], expected["conv"]["mean"])
+    # Both processors have a worker, and the data set's own tasks find room.
+    ag.extract(model, dataset(), store=tmp_path / "there.zarr", engine="ray", workers=2, **ARGUMENTS)
+    assert content(tmp_path / "there.zarr") == content(tmp_path / "here.zarr")
 
 
 def test_what_a_worker_refuses_is_a_sentence(tmp_path: Path) -> None:

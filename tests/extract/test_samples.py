@@ -178,6 +178,18 @@ def test_hugging_face(model: Any, expected: Any, tmp_path: Path) -> None:
         ag.extract(model, given, "0", tmp_path / "b.zarr")
 
 
+def test_lists_of_bytes_are_images(model: Any, tmp_path: Path) -> None:
+    """As Hugging Face data sets give images that were not declared as such."""
+    images = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    given, expected = (
+        ag.extract(model, x, "0", tmp_path / f"{i}.zarr", reduce="mean")
+        for i, x in enumerate(([{"image": x.tolist()} for x in images], images))
+    )
+    np.testing.assert_array_equal(given["0"]["mean"], expected["0"]["mean"])
+    with pytest.raises(ag.InvalidInput, match=r"images are uint8, or floating point in \[0, 1\], not int64"):
+        ag.extract(model, [{"image": (x.astype(int) + 1).tolist()} for x in images], "0", tmp_path / "b.zarr")
+
+
 def test_webdataset(model: Any, expected: Any, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     given = webdataset.WebDataset(tars(tmp_path / "data"), shardshuffle=False).decode("rgb8").to_tuple("png", "cls")
