@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agnostic.compare.judging import of_one_framework
@@ -97,6 +97,14 @@ def edits(a: Side, b: Side, one: Value, other: Value, at: tuple[Node | None, Nod
 def _alike(mine: Sequence[Any], yours: Sequence[Any]) -> bool:
     """Whether numbers stand against numbers."""
     return all(isinstance(p, Value) == isinstance(q, Value) for p, q in zip(mine, yours, strict=True))
+
+
+def _of_one_layer(b: Side, script: Script, node: Node) -> Script:
+    """Edits, of which those of the weights of one operator are one thought."""
+    own = [e for e in script if e.b is node and e.kind in ("leaf", "operand") and isinstance(e.theirs, Value)
+           and b.of_weights(e.theirs)]  # fmt: skip
+    rest = {id(e) for e in own[1:]}
+    return tuple(replace(e, price=min(e.price, 0.2)) if id(e) in rest else e for e in script)
 
 
 def _unseen(x: Node, y: Node) -> Edit:
@@ -267,7 +275,7 @@ class _Alignment:
             elif number(p, x) != number(q, y):
                 which = "number" if not isinstance(p, Value) and not isinstance(q, Value) else "operand"
                 found.append((Edit(which, x, y, kind(x), p, q),))  # type: ignore[arg-type]
-        return _joined(*found)
+        return _of_one_layer(self.b, _joined(*found), y)
 
     # One operator alone ----------------------------------------------------------------------------------------------
     def _beside(

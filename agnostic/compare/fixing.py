@@ -11,6 +11,7 @@ from agnostic.compare.judging import of_one_framework
 from agnostic.compare.known import ACTIVATIONS, operator_of
 from agnostic.compare.lowering import kind
 from agnostic.compare.replay import slots
+from agnostic.compare.rewriting import Padding, rewritten
 from agnostic.compare.sides import Side
 from agnostic.compare.source_patch import source_patch
 from agnostic.compare.weight_code import carried
@@ -28,7 +29,7 @@ def fix(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
         fixes = backend[FIXES]
     codes = [_code(found, fixes, edit) for edit in edits]
     if not all(codes):
-        patch = _patched(found, edits)
+        patch = _patched(found, edits) or _rewritten(found, fixes, edits)
         layers = "" if patch or fixes is None else _layers(found, fixes, edits)
         if patch or layers:
             return patch or layers
@@ -100,7 +101,7 @@ def _setting(found: DifferenceSummary, edit: Edit) -> tuple[Node, str, str, Any]
         return node, "gelu", "approximate", "tanh" if edit.ours == "gelu_tanh" else "none"
     if edit.kind in ("replaced", "extra") and operator_of(edit) in ACTIVATIONS:
         return node, "activation", "function", edit.ours or "linear"
-    if edit.kind in ("extra", "missing", "attribute") and operator_of(edit) == "pad" and edit.name in ("", "widths"):
+    if edit.kind in ("extra", "missing", "attribute") and operator_of(edit) == "pad" and edit.name in ("pad", "widths"):
         return _padding(found.b, edit, node)
     return (node, kind(node), edit.name, edit.ours) if edit.kind == "attribute" else None
 
@@ -161,6 +162,17 @@ def _patched(found: DifferenceSummary, edits: Sequence[Edit]) -> str:
         if not any(n is not None and n.line for n in nodes):
             nodes += _callers(side, nodes)
     return source_patch(ours, theirs)
+
+
+def _rewritten(found: DifferenceSummary, fixes: Fixes | None, edits: Sequence[Edit]) -> str:
+    """A patch of B's file where A's is in the words of another framework."""
+    if fixes is None:
+        return ""
+    paddings: list[Padding | None] = []
+    for edit in edits:
+        setting = _setting(found, edit)
+        paddings.append((setting[0], setting[3]) if setting is not None and setting[2] == "padding" else None)
+    return rewritten(found, fixes, edits, paddings)
 
 
 def _callers(side: Side, nodes: Sequence[Node | None]) -> list[Node]:

@@ -69,6 +69,8 @@ class Search:
             # What is aligned by two ways is one edit.
             changes = tuple({(e.kind, id(e.a), id(e.b), e.name, repr(e.theirs)): e for e in script}.values())
             changes = tuple(edit for edit in changes if not is_about_hiding(edit)) or changes
+            if parting.node < 0 and not of_one_framework(self.a.run, self.b.run):  # each returns its own order of axes
+                changes = tuple(e for e in changes if e.kind != "extra" or e.name != "permute") or changes
             order = parting.node if parting.node >= 0 else len(self.theirs.nodes)
             found.append((price(changes), parting.size, order, Difference(parting, changes, *at)))
         return [(cost, difference) for cost, _, _, difference in sorted(found, key=lambda x: x[:3])]

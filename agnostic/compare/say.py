@@ -83,7 +83,8 @@ def _group(difference: Difference, said: Divergence) -> Any:
     if edit.kind in ("replaced", "number") and edit.b is not None and edit.b.line is not None:
         return edit.kind, edit.b.kind, edit.b.file, edit.b.line, repr(edit.ours), repr(edit.theirs)
     if edit.kind in ("leaf", "operand") and edit.b is not None and isinstance(edit.theirs, Value):
-        return edit.kind, edit.b.module, edit.b.line, said.findings[0].mistake
+        where = edit.b.module if edit.b.line is None or edit.kind == "leaf" else edit.b.file
+        return edit.kind, where, edit.b.line, said.findings[0].mistake
     return in_common(difference.edits)
 
 
@@ -91,6 +92,9 @@ def _grouped(group: Sequence[tuple[Divergence, Difference]]) -> list[Divergence]
     """A group as one, with its places and fixes; as it is where these are several patches of one file."""
     first, places = group[0][0], list(dict.fromkeys(one.b for one, _ in group))
     fixes = list(dict.fromkeys(one.findings[0].fix for one, _ in group))
+    patches = [fix for fix in fixes if fix.startswith("--- ")]
+    if patches and all(fix in patches or fix.startswith("# ") for fix in fixes):
+        fixes = patches  # one line, patched once, is right wherever it runs
     if len(fixes) > 1 and any(fix.startswith("--- ") for fix in fixes):
         return [one for one, _ in group]
     [best] = first.findings

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agnostic.contracts.capability import Capability
+
+
+@dataclass(frozen=True)
+class SourceForm:
+    """How an operator stands in a framework's source; "" where it has no such form.
+
+    Attributes:
+        layer: a class of layers, without the number of its axes; with further arguments in parentheses.
+        function: the same of a function. Of several forms, divided by ``|``, the first is written.
+        sign: signs of Python, divided by spaces.
+        text: a text among the arguments of what is called.
+        unary: whether it has one operand, and no argument that another operator has as well.
+    """
+
+    layer: str = ""
+    function: str = ""
+    sign: str = ""
+    text: str = ""
+    unary: bool = False
 
 
 class Fixes(Protocol):
@@ -59,6 +80,30 @@ class Fixes(Protocol):
         Args:
             name: of the layer of ``model``.
             source: of the layer of ``other``; None: nothing is computed there.
+        """
+
+    def spelled(self, kind: str) -> SourceForm:
+        """How an operator is written, by its kind in :mod:`agnostic.compare.lowering`."""
+
+    def packages(self) -> tuple[str, ...]:
+        """What stands before the name of a function, as files of users have it."""
+
+    def parameters(self, name: str) -> tuple[str, ...]:
+        """What a class or a function calls the arguments that are often given without a name, in order."""
+
+    def keyword(self, kind: str, name: str) -> str | None:
+        """What an argument is called that is an attribute of an operator, or its ``"text"``; None where none is."""
+
+    def padding(
+        self, name: str, kernel: Sequence[int], attributes: Mapping[str, Any], pairs: Sequence[tuple[int, int]]
+    ) -> str | None:
+        """The word for a window's padding; None where there is none that means it.
+
+        Args:
+            name: the layer's class.
+            kernel: sizes of the window.
+            attributes: of its operator.
+            pairs: what is before and after each axis.
         """
 
 

@@ -1,7 +1,8 @@
 """Where in the user's source a layer was made, and what it is called there, which Keras does not keep.
 
-A functional model runs no line of the user's, so the line at which a layer was made is the only one that it has: that
-of the call that has the layer's arguments. A layer of a class of the user's has the name of its attribute.
+A functional model runs no line of the user's, so the lines at which a layer was made and an operation was called are
+all that it has: those of the calls that have their arguments. A layer of a class of the user's has the name of its
+attribute.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import Any
 
 import keras
 from keras.src.models import Functional
+from keras.src.ops.operation import Operation
 from keras.src.utils.naming import to_snake_case
 
 from agnostic_keras import rereading
+from agnostic_keras.graph_lines import GraphCall, graph_calls, may_make
 from agnostic_keras.layers import named_layers
 
 LARGEST = 1 << 20
@@ -105,7 +108,7 @@ def _plain(x: Any) -> Any:
 
 
 def places(model: keras.Layer) -> dict[int, Place]:
-    """Where layers were made, by their identity; those of which that is not certain are left out.
+    """Where layers were made and operations called, by identity; those of which that is not certain are left out.
 
     A model that was loaded, or made by a library, has layers that no line of the user's makes, perhaps beside some that
     look as if one did: so all layers of a graph must have been made in one file, or none is said to be.
@@ -122,12 +125,18 @@ def places(model: keras.Layer) -> dict[int, Place]:
         if inside and not isinstance(layer, keras.layers.InputLayer | Functional | keras.Sequential):
             groups.setdefault(parent, []).append(layer)
     found: dict[int, Place] = {}
+    texts = dict(_sources()) if groups else {}
     calls: dict[str, list[tuple[str, _Call]]] = {}
-    for file, text in _sources() if groups else ():
+    for file, text in texts.items():
         for call in _calls(text):
             calls.setdefault(call.name, []).append((file, call))
-    for layers in groups.values():
-        found |= _of_graph(layers, calls)
+    for parent, layers in groups.items():
+        made = _of_graph(layers, calls)
+        files = {file for _, lines in made for file, _ in lines}
+        if len(files) == 1 and isinstance(graph := graphs[parent], Functional):
+            [file] = files
+            made = _by_operands(made, graph, file, texts[file])
+        found |= _one_each(made)
     return found
 
 
@@ -172,8 +181,32 @@ def _within(name: str, value: Any) -> Iterator[tuple[int, str]]:
             yield from _within(f"{name}_{place}" if isinstance(part, list | tuple) else f"{name}-{place}", part)
 
 
-def _of_graph(layers: Sequence[keras.Layer], calls: Mapping[str, Sequence[tuple[str, _Call]]]) -> dict[int, Place]:
-    """The places of the layers of one graph, by calls under the name of what is called."""
+def _by_operands(
+    made: Sequence[tuple[Operation, Sequence[Place]]], graph: Functional, file: str, text: str
+) -> list[tuple[Operation, Sequence[Place]]]:
+    """The places that the layers of a graph may have, and its other operations, by where their operands come from."""
+    calls: dict[str, list[GraphCall]] = {}
+    for call in graph_calls(text):
+        calls.setdefault(call.name, []).append(call)
+    own = dict(made)
+    for operation in graph.operations:
+        if isinstance(operation, keras.Layer) and len(own.get(operation, ())) < 2:
+            continue
+        alike = [
+            (call.likeness(operation), call.line)
+            for name in may_make(operation) for call in calls.get(name, ())
+            if operation not in own or (file, call.line) in own[operation]
+        ]  # fmt: skip
+        best = max((count for count, _ in alike), default=-1)
+        if best >= 0:
+            own[operation] = [(file, line) for line in sorted({line for count, line in alike if count == best})]
+    return list(own.items())
+
+
+def _of_graph(
+    layers: Sequence[keras.Layer], calls: Mapping[str, Sequence[tuple[str, _Call]]]
+) -> list[tuple[Operation, Sequence[Place]]]:
+    """The places that the layers of one graph may have, by calls under the name of what is called."""
     made = [
         (layer, list(dict.fromkeys(
             (file, call.line) for file, call in calls.get(type(layer).__name__, ()) if call.makes(layer)
@@ -183,23 +216,28 @@ def _of_graph(layers: Sequence[keras.Layer], calls: Mapping[str, Sequence[tuple[
     files = [{file for file, _ in lines} for _, lines in made]
     common = set.intersection(*files) if files else set()
     if len(common) != 1:
-        return {}
-    groups: dict[tuple[Place, ...], list[keras.Layer]] = {}
-    for layer, lines in made:
-        groups.setdefault(tuple(x for x in lines if x[0] in common), []).append(layer)
+        return []
+    return [(layer, [x for x in lines if x[0] in common]) for layer, lines in made]
+
+
+def _one_each(made: Sequence[tuple[Operation, Sequence[Place]]]) -> dict[int, Place]:
+    """The place of each operation, of those that it may have."""
+    groups: dict[tuple[Place, ...], list[Operation]] = {}
+    for operation, lines in made:
+        groups.setdefault(tuple(lines), []).append(operation)
     found: dict[int, Place] = {}
     for places_, members in groups.items():
         if len(places_) == 1:
-            found |= {id(layer): places_[0] for layer in members}
+            found |= {id(operation): places_[0] for operation in members}
         elif len(places_) == len(members):
-            # As many lines as layers: the first made is the first written.
+            # As many lines as operations: the first made is the first written.
             found |= {id(x): place for x, place in zip(sorted(members, key=_number), sorted(places_), strict=True)}
     return found
 
 
-def _number(layer: keras.Layer) -> int:
-    """Which layer of its class it is, by the name that Keras gave it."""
-    match = re.search(r"_(\d+)$", layer.name)
+def _number(operation: Operation) -> int:
+    """Which operation of its class it is, by the name that Keras gave it."""
+    match = re.search(r"_(\d+)$", operation.name)
     return int(match[1]) if match else 0
 
 

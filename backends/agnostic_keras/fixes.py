@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from agnostic.contracts.fixes import SourceForm
 
 _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "batch_norm": {"epsilon": "epsilon"},
@@ -123,3 +125,109 @@ def settings(layer: str, source: str) -> str | None:
 def layer(name: str, source: str | None) -> str | None:
     """See :meth:`agnostic.contracts.fixes.Fixes.layer`."""
     return None
+
+
+# Source ---------------------------------------------------------------------------------------------------------------
+_SPELLED: Mapping[str, SourceForm] = {
+    "convolution": SourceForm("Conv|DepthwiseConv|SeparableConv", "conv|depthwise_conv|separable_conv"),
+    "transposed_convolution": SourceForm("Conv1DTranspose|Conv2DTranspose|Conv3DTranspose", "conv_transpose"),
+    "linear": SourceForm("Dense|EinsumDense", "matmul|dot", "@"),
+    "matmul": SourceForm("", "matmul|dot", "@"),
+    "batch_norm": SourceForm("BatchNormalization"),
+    "layer_norm": SourceForm("LayerNormalization"),
+    "group_norm": SourceForm("GroupNormalization"),
+    "embedding": SourceForm("Embedding"),
+    "max_pool": SourceForm("MaxPooling|MaxPool", "max_pool"),
+    "average_pool": SourceForm("AveragePooling|AvgPool", "average_pool"),
+    "max": SourceForm("GlobalMaxPooling|GlobalMaxPool", "max|amax"),
+    "mean": SourceForm("GlobalAveragePooling|GlobalAvgPool", "mean|average"),
+    "add": SourceForm("Add", "add", "+"),
+    "subtract": SourceForm("Subtract", "subtract", "-"),
+    "multiply": SourceForm("Multiply", "multiply", "* /"),
+    "divide": SourceForm("", "divide|true_divide", "/"),
+    "power": SourceForm("", "power", "**"),
+    "maximum": SourceForm("Maximum", "maximum"),
+    "minimum": SourceForm("Minimum", "minimum"),
+    "concatenate": SourceForm("Concatenate", "concatenate"),
+    "permute": SourceForm("Permute", "transpose"),
+    "pad": SourceForm("ZeroPadding", "pad", text="constant"),
+    "resize_bilinear": SourceForm(text="bilinear"),
+    "resize_nearest": SourceForm("UpSampling", text="nearest"),
+    "resize_bicubic": SourceForm(text="bicubic"),
+    **{f"pad_{mode}": SourceForm("", "pad", text=mode) for mode in ("reflect", "symmetric")},
+    **{x: SourceForm("", x) for x in ("sum", "min", "prod", "stack", "softmax", "log_softmax", "where")},
+    **{x: SourceForm("", x, unary=True) for x in ("exp", "log", "log1p", "sqrt", "abs", "sin", "cos", "square")},
+    **{
+        name: SourceForm(f"Activation('{name}')", name, text=name, unary=True)
+        for name in ("silu", "sigmoid", "tanh", "selu", "celu", "softplus", "softsign", "relu6", "mish", "hard_silu",
+                     "hard_sigmoid", "log_sigmoid")
+    },
+    "silu": SourceForm("Activation('silu')", "silu|swish", text="silu", unary=True),
+    "hard_silu": SourceForm("Activation('hard_silu')", "hard_silu|hard_swish", text="hard_silu", unary=True),
+    "relu": SourceForm("ReLU", "relu", text="relu", unary=True),
+    "gelu": SourceForm("Activation('gelu')", "gelu(approximate=False)", text="gelu", unary=True),
+    "gelu_tanh": SourceForm("", "gelu(approximate=True)", unary=True),
+    "leaky_relu": SourceForm("LeakyReLU", "leaky_relu", text="leaky_relu"),
+    "elu": SourceForm("ELU", "elu", text="elu", unary=True),
+}  # fmt: skip
+
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    **{f"Conv{k}D": ("filters", "kernel_size", "strides", "padding") for k in (1, 2, 3)},
+    **{f"DepthwiseConv{k}D": ("kernel_size", "strides", "padding") for k in (1, 2)},
+    **{f"{name}{k}D": ("pool_size", "strides", "padding")
+       for name in ("MaxPooling", "AveragePooling", "MaxPool", "AvgPool") for k in (1, 2, 3)},
+    **dict.fromkeys(("softmax", "log_softmax", "mean", "max", "min", "sum", "amax"), ("x", "axis")),
+    "concatenate": ("xs", "axis"),
+    "stack": ("x", "axis"),
+    "pad": ("x", "pad_width", "mode", "constant_values"),
+    "max_pool": ("inputs", "pool_size", "strides", "padding"),
+    "average_pool": ("inputs", "pool_size", "strides", "padding"),
+    "UpSampling2D": ("size", "data_format", "interpolation"),
+    "Resizing": ("height", "width", "interpolation"),
+}  # fmt: skip
+
+_KEYWORDS: Mapping[str, Mapping[str, str]] = {
+    "pad": {"value": "constant_values", "text": "mode"},
+    "concatenate": {"axis": "axis"},
+    "stack": {"axis": "axis"},
+    "log_softmax": {"axis": "axis"},
+    **{name: {"axes": "axis"} for name in ("mean", "max", "min", "sum", "prod")},
+}
+
+
+def spelled(kind: str) -> SourceForm:
+    """See :meth:`agnostic.contracts.fixes.Fixes.spelled`."""
+    return _SPELLED.get(kind, SourceForm())
+
+
+def packages() -> tuple[str, ...]:
+    """See :meth:`agnostic.contracts.fixes.Fixes.packages`."""
+    return "ops", "K", "keras.ops"
+
+
+def parameters(name: str) -> tuple[str, ...]:
+    """See :meth:`agnostic.contracts.fixes.Fixes.parameters`."""
+    return _PARAMETERS.get(name, ())
+
+
+def keyword(kind: str, name: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.keyword`."""
+    if name == "text":
+        family, _, _ = kind.partition("_")
+        return {"pad": "mode", "resize": "interpolation"}.get(family, "activation")
+    return {**_ATTRIBUTES.get(kind, {}), **_KEYWORDS.get(kind, {})}.get(name)
+
+
+def padding(
+    name: str, kernel: Sequence[int], attributes: Mapping[str, Any], pairs: Sequence[tuple[int, int]]
+) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.padding`."""
+    strides = attributes["stride"]
+    if not any(map(any, pairs)):
+        return "valid"
+    dilation = attributes.get("dilation") or (1,) * len(kernel)
+    spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    if name == "Conv1D" and tuple(pairs) == ((spans[0], 0),):
+        return "causal"
+    same = tuple((n // 2, n - n // 2) for n in spans)
+    return "same" if all(n == 1 for n in strides) and tuple(map(tuple, pairs)) == same else None

@@ -185,6 +185,7 @@ class Recorder:
         self._lowering: list[type] = []
         self._drawn: dict[int, NodeOrigin] = {}
         self._symbols: dict[int, Any] = {}
+        self._place: construction.Place | None = None
         self._variables: dict[int, Any] = {}
         self.scope = keras.StatelessScope()
         trainable = _trainable(self.model)
@@ -259,6 +260,8 @@ class Recorder:
         """The layer that runs now, and the user's line that led here, or to an error."""
         path, layer = self._open[-1] if self._open else ("", self.model)
         file, line = _user_line(error)
+        if file is None and self._place is not None:
+            file, line = self._place
         if file is None:
             made = (self.made.get(id(running)) for _, running in reversed(self._open))
             file, line = next(filter(None, made), (None, None))
@@ -266,7 +269,7 @@ class Recorder:
 
     @functools.cached_property
     def made(self) -> dict[int, construction.Place]:
-        """Where layers were made, by their identities."""
+        """Where layers were made and operations of graphs called, by their identities."""
         return construction.places(self.model)
 
     @contextmanager
@@ -376,6 +379,13 @@ class Recorder:
 
     def operation(self, original: Callable[..., Any], operation: Operation, *args: Any, **kwargs: Any) -> Any:
         """Write one operation of ``keras.ops``; returns symbolic tensors."""
+        before, self._place = self._place, self.made.get(id(operation)) or self._place
+        try:
+            return self._operation(operation, *args, **kwargs)
+        finally:
+            self._place = before
+
+    def _operation(self, operation: Operation, *args: Any, **kwargs: Any) -> Any:
         kind = type(operation)
         reader = READERS.get(kind.__name__) if kind.__module__.startswith("keras.") else None
         self.builder.origin = self.origin()

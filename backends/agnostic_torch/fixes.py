@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from agnostic.contracts.fixes import SourceForm
 
 _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "batch_norm": {"epsilon": "eps"},
@@ -71,3 +73,30 @@ def layer(name: str, source: str | None) -> str | None:
     if source is None:
         return f"model.set_submodule({name!r}, torch.nn.Identity())"
     return f"model.set_submodule({name!r}, copy.deepcopy(other.get_submodule({source!r})))"
+
+
+def spelled(kind: str) -> SourceForm:
+    """See :meth:`agnostic.contracts.fixes.Fixes.spelled`."""
+    return SourceForm()
+
+
+def packages() -> tuple[str, ...]:
+    """See :meth:`agnostic.contracts.fixes.Fixes.packages`."""
+    return ("torch",)
+
+
+def parameters(name: str) -> tuple[str, ...]:
+    """See :meth:`agnostic.contracts.fixes.Fixes.parameters`."""
+    return ()
+
+
+def keyword(kind: str, name: str) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.keyword`."""
+    return None
+
+
+def padding(
+    name: str, kernel: Sequence[int], attributes: Mapping[str, Any], pairs: Sequence[tuple[int, int]]
+) -> str | None:
+    """See :meth:`agnostic.contracts.fixes.Fixes.padding`."""
+    return None

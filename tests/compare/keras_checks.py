@@ -309,6 +309,115 @@ def weights_are_carried() -> None:
             b.set_weights(kept)
 
 
+_WRITTEN = """
+import keras
+from keras import layers, ops
+
+
+class Gate(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.one = layers.Conv2D(8, 1, name="one")
+
+    def build(self, shape):
+        self.one.build(shape)
+
+    def call(self, x):
+        a, b = ops.split(self.one(x), 2, axis=-1)
+        return ops.tanh(a) * ops.sigmoid(b)
+
+
+def make():
+    i = keras.Input((8, 8, 3))
+    x = layers.ZeroPadding2D(1)(i)
+    x = layers.Conv2D(4, 3, strides=2, name="stem")(x)
+    x = ops.relu(x)
+    y = Gate(name="gate")(x)
+    y = layers.MaxPooling2D(3, strides=1, padding="same")(y)
+    x = x + y * 0.5
+    z = ops.concatenate([x, y], axis=-1)
+    z = layers.UpSampling2D(2, interpolation="bilinear")(z)
+    z = z[:, 1:]
+    return keras.Model(i, ops.softmax(z, axis=-1))
+"""
+
+_EDITS = (
+    ("ZeroPadding2D(1)(i)\n    x = layers.Conv2D(4, 3, strides=2, ", 'Conv2D(4, 3, strides=2, padding="same", ', "(i)"),
+    ("ZeroPadding2D(1)", "ZeroPadding2D(((0, 2), (0, 2)))"),
+    ("x = ops.relu(x)", "x = ops.leaky_relu(x)"),
+    ("ops.tanh(a) * ops.sigmoid(b)", "ops.tanh(b) * ops.sigmoid(a)"),
+    ("ops.tanh(a) * ", "ops.tanh(a) + "),
+    ("MaxPooling2D", "AveragePooling2D"),
+    ("x + y * 0.5", "y * 0.5"),
+    ("y * 0.5", "y * 0.25"),
+    ("[x, y]", "[y, x]"),
+    ("bilinear", "nearest"),
+    ("z[:, 1:]", "z[:, :-1]"),
+    ("(z, axis=-1)", "(z, axis=1)"),
+)
+"""Edits of that source: what stands there, and what else; with the padding, the next layer's operand is another."""
+
+
+def rewritten(folder: Path) -> None:
+    """Edits of the source are found at their lines, and patches of it undo them."""
+    import importlib.util
+    import linecache
+    import sys
+
+    import torch
+    from torch import nn
+
+    import agnostic as ag
+    from tests.compare.edits import patched
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stem, one = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 8, 1)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.one = stem, one
+
+        def forward(self, x: Any) -> Any:
+            x = torch.relu(self.stem(x))
+            a, b = self.one(x).chunk(2, 1)
+            y = nn.functional.max_pool2d(torch.tanh(a) * torch.sigmoid(b), 3, 1, 1)
+            z = torch.cat([x + y * 0.5, y], 1)
+            return nn.functional.interpolate(z, scale_factor=2, mode="bilinear")[:, :, 1:].softmax(1)
+
+    def made(text: str) -> Any:
+        path = folder / f"network_{abs(hash(text))}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("network", path)
+        assert spec is not None
+        assert spec.loader is not None
+        linecache.clearcache()  # which knows the files of the models before
+        module = sys.modules["network"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        model = module.make()
+        inner = model.get_layer("gate").one
+        for layer, source in ((model.get_layer("stem"), stem), (inner, one)):
+            weights = source.weight.detach().numpy().transpose(2, 3, 1, 0)
+            layer.set_weights([weights, source.bias.detach().numpy()])
+        return model
+
+    a, images = Net().eval(), np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    assert ag.compare(a, made(_WRITTEN), images).same
+    for old, new, *rest in _EDITS:
+        text = _WRITTEN.replace(old, new, 1)
+        text = text.replace('name="stem")(x)', f'name="stem"){rest[0]}') if rest else text
+        found = ag.compare(a, made(text), images)
+        [finding] = found.diagnosis
+        line = int(finding.place_b.rpartition(":")[2] or 0)
+        changed = [k for k, x in enumerate(text.split("\n"), 1) if x not in _WRITTEN.split("\n")]
+        assert "Padding" in old or line in changed, f"{finding.place_b} {changed}: {found}"
+        patches = [x.findings[0].fix for x in found.divergences]
+        assert all(x.startswith("--- ") for x in patches), found
+        assert ag.compare(a, made(patched(text, patches)), images).same, patches
+    del sys.modules["network"]
+
+
 def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
     import agnostic as ag
     from agnostic.optimizers import Adam
@@ -345,4 +454,5 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
     separable(images, Path(own).parent)
     as_written()
     weights_are_carried()
+    rewritten(Path(own).parent)
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})
