@@ -2,20 +2,20 @@
 
 A norm with fixed statistics is a factor and an offset for each channel. Right after a product these are the product's
 as well: its kernel times the factor, its bias times the factor plus the offset. Products with nothing but sums and
-factors between them, such as the two of a low-rank adapter beside a third, are one product, whose kernel and bias are
-what they give for one feature at a time, and for none.
+factors between them, such as the two of a low-rank adapter beside a third, are one product, and so are convolutions
+whose windows lie around the same places, such as those of a block that is trained with branches.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agnostic.program.nodes import Node, Value, readers_of
+from agnostic.program.nodes import Array, Node, Value, readers_of
 from agnostic.program.vocabulary import evaluate
 from agnostic.transfer.forms import LEARNED
 from agnostic.transfer.use import Use, after
@@ -67,7 +67,7 @@ def merged(found: Uses, other: Uses) -> Uses:
     more = Counter[object](use.key for use in found.uses)
     more.subtract(use.key for use in other.uses)
     instead: dict[int, Use | None] = {}
-    for node in found.program.nodes if any(count > 0 for count in more.values()) else ():
+    for node in reversed(found.program.nodes) if any(count > 0 for count in more.values()) else ():
         if node.operator not in _AFFINE or len(node.outputs) != 1:
             continue
         for region in _regions(found, node.outputs[0]):
@@ -131,15 +131,26 @@ def _is_affine(found: Uses, node: Node) -> bool:
     if node.operator not in _AFFINE or LEARNED in node.attributes:
         return False
     if node.operator == "convolution":
-        kernel = node.operands[1]
-        alone = node.attributes.get("groups", 1) == 1 and isinstance(kernel, Value) and math.prod(kernel.shape[2:]) == 1
-        return data == [0] and alone and not any(map(any, node.attributes["padding"])) and set(
-            node.attributes["stride"]) == {1}  # fmt: skip
+        return data == [0] and node.attributes.get("groups", 1) == 1 and _is_centred(node)
     return data in ([0], [1]) if node.operator == "multiply" else data == [0] or node.operator in ("add", "subtract")
 
 
+def _is_centred(node: Node) -> bool:
+    """Whether each window of a convolution lies around its place, so that others over the same numbers lie inside."""
+    kernel = node.operands[1]
+    sizes = kernel.shape[2:] if isinstance(kernel, Value) else ()
+    pads, dilation = node.attributes["padding"], node.attributes["dilation"]
+    return bool(sizes) and all(
+        size % 2 and tuple(pad) == ((size - 1) // 2,) * 2 and (dilated == 1 or size == 1)
+        for size, pad, dilated in zip(sizes, pads, dilation, strict=True)
+    )
+
+
 def _one_product(found: Uses, region: _Region) -> Use | None:
-    """The product that a region is; None where its features lie along different axes, or are not all that changes."""
+    """The product or convolution that a region is; None where its features lie along different axes.
+
+    It is what the region makes of one number at a time, in a window of the largest kernel's size, and of none.
+    """
     start, end = region.start, region.end
     rank = len(start.shape)
     along = {
@@ -149,23 +160,53 @@ def _one_product(found: Uses, region: _Region) -> Use | None:
     if len(along) != 1 or len(end.shape) != rank or along == {0}:
         return None
     (axis,) = along
-    width, shape = start.shape[axis], [1] * rank
-    shape[axis] = width
-    ones = np.concatenate([np.zeros((1, width)), np.eye(width)]).reshape(width + 1, *shape[1:])
-    known = {start: ones}
+    windows = [(_window(node), node) for node in region.nodes if node.operator == "convolution"]
+    if any(math.prod(size) > 1 and node.operands[0] != start for size, node in windows):
+        return None  # what is padded has an offset already
+    size = max((size for size, _ in windows), default=(1,) * (rank - 2), key=math.prod)
+    width, inside = start.shape[axis], start.shape[axis] * math.prod(size)
+    basis = np.concatenate([np.zeros((1, inside)), np.eye(inside)]).reshape(inside + 1, width, *size)
+    known = {start: np.moveaxis(basis, 1, axis)}
     for node in region.nodes:
-        with np.errstate(all="ignore"):
-            results = evaluate(node, lambda v: known[v] if v in known else found.weights.value(v, {}))
-        known[node.outputs[0]] = np.asarray(results[0])
+        known[node.outputs[0]] = _in_window(found, node, known, axis)
     result = known[end]
-    if result.shape != (width + 1, *shape[1:axis], end.shape[axis], *shape[axis + 1 :]):
+    if result.size != (inside + 1) * end.shape[axis]:
         return None
-    rows = result.reshape(width + 1, -1).astype(np.float64)
+    rows = result.reshape(inside + 1, -1).astype(np.float64)
     first, last = region.uses[0], region.uses[-1]
+    settings = next((u.settings for u in region.uses if u.dims[2:] == size and size), {})
     leaves = tuple(dict.fromkeys(name for use in region.uses for name in use.names(found.weights)))
     layers = tuple(dict.fromkeys(use.layer or ", ".join(use.names(found.weights)) for use in region.uses))
+    alone = math.prod(size) == 1
+    kernel = (rows[1:] - rows[0]).T.reshape(-1, width, *(() if alone else size))
     return Use(
-        "product", (rows.shape[1], width),
-        {"kernel": WeightPart(None, fixed=(rows[1:] - rows[0]).T), "bias": WeightPart(None, fixed=rows[0])},
-        region.nodes, (start,), (end,), first.rows, last.columns, {"leaves": leaves, "merged": layers},
+        "product" if alone else "convolution", kernel.shape,
+        {"kernel": WeightPart(None, fixed=kernel), "bias": WeightPart(None, fixed=rows[0])},
+        region.nodes, (start,), (end,), first.rows, last.columns, {**settings, "leaves": leaves, "merged": layers},
     )  # fmt: skip
+
+
+def _window(node: Node) -> tuple[int, ...]:
+    return node.operands[1].shape[2:]  # type: ignore[union-attr]
+
+
+def _in_window(found: Uses, node: Node, known: Mapping[Value, Array], axis: int) -> Array:
+    """What an operator gives in the middle of a window."""
+    given = {v: known[v] for v in node.reads if v in known}
+    size: tuple[int, ...] | None = None
+    if node.operator == "convolution":
+        size, none = _window(node), [1] * len(_window(node))
+        attributes = {**node.attributes, "stride": none, "dilation": none, "padding": [(0, 0)] * len(none)}
+        node = replace(node, attributes=attributes)
+    elif len(given) > 1:
+        size = min((np.moveaxis(x, axis, 1).shape[2:] for x in given.values()), key=math.prod)
+    if size is not None:
+        given = {v: _middle(x, axis, size) for v, x in given.items()}
+    with np.errstate(all="ignore"):
+        return np.asarray(evaluate(node, lambda v: given[v] if v in given else found.weights.value(v, {}))[0])
+
+
+def _middle(x: Array, axis: int, size: Sequence[int]) -> Array:
+    x = np.moveaxis(x, axis, 1)
+    cut = [slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(x.shape[2:], size, strict=True)]
+    return np.moveaxis(x[(slice(None), slice(None), *cut)], 1, axis)

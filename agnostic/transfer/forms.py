@@ -45,13 +45,20 @@ def _rewritten(program: Program, written: Mapping[str, Form]) -> Program:
 
 
 def _part(node: Node, builder: Builder) -> bool:
-    """One of several that were stacked, or that were concatenated."""
+    """One of several that were stacked, or that were concatenated, whatever order of axes they have since."""
     x = node.operands[0]
-    giver = builder.giver(x) if isinstance(x, Value) else None
+    assert isinstance(x, Value)
+    giver = builder.giver(x)
+    rank, wanted = len(x.shape), node.attributes["axis"] % len(x.shape)
+    turn = None
+    if giver is not None and giver.operator == "permute" and node.operator == "slice":
+        turn = tuple(axis % rank for axis in giver.attributes["axes"])
+        wanted = turn[wanted]
+        giver = builder.giver(giver.operands[0])
     if giver is None or giver.operator not in ("stack", "concatenate") or not isinstance(giver.operands[0], tuple):
         return False
-    rank, axis = len(x.shape), giver.attributes.get("axis", 0)  # type: ignore[union-attr]
-    if axis % rank != node.attributes["axis"] % rank:
+    axis = giver.attributes.get("axis", 0)
+    if axis % rank != wanted:
         return False
     parts = giver.operands[0]
     if node.operator == "select" and giver.operator == "stack":
@@ -61,8 +68,11 @@ def _part(node: Node, builder: Builder) -> bool:
     for part in parts if node.operator == "slice" and giver.operator == "concatenate" else ():
         if not isinstance(part, Value):
             return False
-        if start == node.attributes["start"] and part.shape == node.outputs[0].shape:
-            builder.emit("identity", part)
+        if start == node.attributes["start"] and start + part.shape[axis] == node.attributes["stop"]:
+            if turn is None:
+                builder.emit("identity", part)
+            else:
+                builder.emit("permute", part, axes=turn)
             return True
         start += part.shape[axis]
     return False

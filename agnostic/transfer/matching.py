@@ -90,14 +90,14 @@ class UseGraph:
             back[number] = hash((keys[number], frozenset(back[k] if k >= 0 else k for k in self.after[number])))
         return list(zip(there, back, strict=True))
 
-    def details(self, level: int) -> list[Hashable]:
-        """For each use what happens between it and the uses before and after; the higher the level, the more is told.
+    def details(self, level: int) -> list[tuple[Hashable, ...]]:
+        """For each use its settings, what stands before it up to other uses, and what after it.
 
         Args:
             level: 0: places among operands; 1: functions as well; 2: strides as well.
         """
         ahead, behind = self._ahead(level), self._behind(level)
-        found: list[Hashable] = []
+        found: list[tuple[Hashable, ...]] = []
         for use in self.uses:
             said = tuple(sorted((k, repr(v)) for k, v in use.settings.items() if k in _TOLD[level]))
             given = tuple(behind.get(v) for v in use.data)
@@ -210,7 +210,7 @@ class _Matching:
         self.partner: dict[int, int] = {}
         self.taken: dict[int, int] = {}
         self.how: dict[int, str] = {}
-        self._details: dict[int, tuple[list[Hashable], list[Hashable]]] = {}
+        self._details: dict[int, tuple[list[tuple[Hashable, ...]], list[tuple[Hashable, ...]]]] = {}
 
     def take(self, a: int, b: int, how: str) -> None:
         """Make a pair."""
@@ -260,11 +260,13 @@ class _Matching:
             if level not in self._details:
                 self._details[level] = self.a.details(level), self.b.details(level)
             ours, theirs = self._details[level]
-            if Counter(ours[a] for a in candidates) == Counter(theirs[b] for b in others):
-                candidates = [a for a in candidates if ours[a] == theirs[number]]
-                others = [b for b in others if theirs[b] == theirs[number]]
-            else:
-                unsure = len({ours[a] for a in candidates}) > 1 and len({theirs[b] for b in others}) > 1
+            for part, wanted in enumerate(theirs[number]):
+                here, there = [ours[a][part] for a in candidates], [theirs[b][part] for b in others]
+                if Counter(here) == Counter(there):
+                    candidates = [a for a in candidates if ours[a][part] == wanted]
+                    others = [b for b in others if theirs[b][part] == wanted]
+                else:
+                    unsure = unsure or (len(set(here)) > 1 and len(set(there)) > 1)
         if unsure and len(candidates) > 1:
             return self._named(candidates, number)
         return candidates[0]

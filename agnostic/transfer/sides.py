@@ -11,6 +11,7 @@ from agnostic import axes
 from agnostic.compare.feeding import returned, stated, ways
 from agnostic.compare.inputs import Inputs, native
 from agnostic.compare.recording import Record
+from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.program import PROGRAM
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput
@@ -147,11 +148,12 @@ def read_alike(
         InvalidInput: the target takes other inputs.
     """
     own, letters, arrays = stated(backend, model), source.letters, backend[WEIGHTS].weights(model)
+    is_named = set(inputs.arrays) == set(backend[INPUTS].input_names(model))
     first: tuple[ModelReading, Inputs] | None = None
     last: ModelReading | None = None
     for moved in ways(list(inputs.arrays.values()), letters, own, source.framework == backend.name):
         form = replace(inputs, arrays=dict(zip(inputs.arrays, moved, strict=True)))
-        if form.form == "dict" and backend.name != source.framework:
+        if form.form == "dict" and backend.name != source.framework and not is_named:
             form = replace(form, form="tuple" if len(moved) > 1 else "array")
         found = _read(backend, model, arrays, form, name)
         if found.program is not None and _agree(letters, inputs, found.letters, moved):

@@ -438,6 +438,9 @@ def _beside(value: Value, dims: Dimensions) -> tuple[Dimension, ...]:
 
 def _table(search: _UseSearch, node: Node) -> Use | None:
     table = search.static(node, 0)
+    places = node.operands[1]
+    if isinstance(places, tuple) and (len(places) != 1 or not isinstance(places[0], Value)):
+        return None  # indexed along other axes than the first
     if table is None or len(table.shape) != 2 or node.attributes.get("axis", 0) != 0:
         return None
     return Use("table", table.shape, {"table": WeightPart(table)}, [node], (), node.outputs)
@@ -480,6 +483,7 @@ def _matrix(x: Array) -> Array:
 
 _MAKERS: Mapping[str, Callable[[_UseSearch, Node], Use | None]] = {
     "linear": _linear, "matmul": _matmul, "einsum": _einsum, "convolution": _convolution,
-    "transposed_convolution": _transposed, "embedding": _table, "take": _table,
+    "transposed_convolution": _transposed, 
+    "embedding": _table, "take": _table, "index": _table,
     **dict.fromkeys(_NORMS, _norm), **dict.fromkeys(_STEPS, _step), **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from agnostic.compare.noise import THRESHOLD
 from agnostic.compare.recording import Record, record
 from agnostic.compare.stored import opened
 from agnostic.compare.traces import Trace
+from agnostic.contracts.inputs import INPUTS
 from agnostic.contracts.transfer import TRANSFER
 from agnostic.contracts.weights import WEIGHTS
 from agnostic.errors import InvalidInput, InvalidWeights
@@ -68,7 +69,13 @@ def transfer(source: Model, target: Model, *, inputs: Any = None) -> TransferRep
         True
     """
     there, here = model_backend(source), model_backend(target)
-    found = as_given(there, inputs) if inputs is not None else made(there, source, None, 0, stated(here, target))
+    if inputs is None:
+        found = made(there, source, None, 0, stated(here, target))
+    else:
+        found = as_given(there, inputs)
+        names = here[INPUTS].input_names(target)
+        if found.form == "dict" and set(names) == set(found.arrays):
+            found = replace(found, arrays={name: found.arrays[name] for name in names})
     return into(here, target, described(there, source, found, name_of(source)), name_of(target))
 
 
