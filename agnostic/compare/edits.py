@@ -94,6 +94,12 @@ def edits(a: Side, b: Side, one: Value, other: Value, at: tuple[Node | None, Nod
     return _Alignment(a, b).of(one, other, at)
 
 
+def _is_no_bias(a: Side, p: Any, b: Side, q: Any, node: Node) -> bool:
+    """Whether one side adds zeros to a product, and the other nothing."""
+    side, bias = (a, p) if isinstance(p, Value) else (b, q)
+    return None in (p, q) and kind(node) in PRODUCTS and side.of_weights(bias) and not side.arrays[bias].any()
+
+
 def _alike(mine: Sequence[Any], yours: Sequence[Any]) -> bool:
     """Whether numbers stand against numbers."""
     return all(isinstance(p, Value) == isinstance(q, Value) for p, q in zip(mine, yours, strict=True))
@@ -272,7 +278,7 @@ class _Alignment:
         for p, q in itertools.zip_longest(mine, yours):
             if isinstance(p, Value) and isinstance(q, Value):
                 found.append(self.of(p, q, (x, y)))
-            elif number(p, x) != number(q, y):
+            elif number(p, x) != number(q, y) and not _is_no_bias(self.a, p, self.b, q, x):
                 which = "number" if not isinstance(p, Value) and not isinstance(q, Value) else "operand"
                 found.append((Edit(which, x, y, kind(x), p, q),))  # type: ignore[arg-type]
         return _of_one_layer(self.b, _joined(*found), y)

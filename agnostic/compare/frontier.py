@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,8 @@ def partings(a: Side, b: Side) -> list[Parting]:
         size = len(ours[0]) + len(theirs[0])
         if not ours[1] & (theirs[1] | ({b.labels.get(y)} if not theirs[0] else set())):
             size += 3  # they start from nothing that they have in common
+        if math.prod(x.shape) != math.prod(y.shape):
+            size += 6  # most often the same operator of another block
         found.append(Parting(x, y, node, slot, partner, output, size))
     found.sort(key=lambda p: (p.size, p.node if p.node >= 0 else len(b.nodes)))
     moved = [p for p in found if p.node >= 0 and kind(b.nodes[p.node]) in MOVES]
@@ -58,14 +61,25 @@ def rejoined(a: Side, b: Side) -> Iterator[tuple[Value, Value, tuple[Node, Node]
     for node in b.nodes:
         for value in node.outputs:
             label = b.labels.get(value)
-            if label is None or not b.apart.get(value):
-                continue
-            partner = a.made_by(a.named[label])
+            partner = None if label is None else a.made_by(a.named[label])
             if partner is None or kind(partner) != kind(node):
                 continue
-            for x, y in zip(slots(partner), slots(node), strict=False):
-                if isinstance(x, Value) and isinstance(y, Value) and b.labels.get(y) is None:
+            given = list(zip(slots(partner), slots(node), strict=False))
+            for x, y in given:
+                if not isinstance(x, Value) or not isinstance(y, Value) or b.labels.get(y) is not None:
+                    continue
+                if b.apart.get(value) or _is_absorbed(a, b, (x, y), given):
                     yield x, y, (partner, node)
+
+
+def _is_absorbed(a: Side, b: Side, apart: tuple[Value, Value], given: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether nothing is left of one operand that differs, as where it is multiplied by zero: all others are equal."""
+    if apart[0].shape != apart[1].shape or a.run.program.framework != b.run.program.framework:
+        return False
+    return all(
+        a.labels[x] == b.labels[y] if isinstance(x, Value) and isinstance(y, Value) else repr(x) == repr(y)
+        for x, y in given if (x, y) != apart
+    )  # fmt: skip
 
 
 def _pairs(a: Side, b: Side, present: set[int]) -> Iterator[tuple[Value, Value, int, int, int, str]]:

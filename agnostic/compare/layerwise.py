@@ -83,7 +83,7 @@ class LayerPairs:
         floor = noise.least(scale, max((x.dtype, y.dtype), key=noise.unit))
         apart = self.b[1].apart.get(y, 0.0) if self.equal(j) else match.apart(ours, theirs)
         error = apart * scale if scale else apart
-        verdict = "same" if self.equal(j) else "shows"
+        verdict = "same" if self.equal(j) or error <= noise.THRESHOLD * floor else "shows"
         return Row(one.label, two.label, kind, x.shape, error / floor, error, floor, scale, verdict)
 
     def weights(self) -> tuple[int, int]:

@@ -125,6 +125,8 @@ def _rounded(x: Array, y: Array) -> Iterator[LeafRelation]:
     for dtype in ("bfloat16", "float16"):
         if fits(y, dtype) and not fits(x, dtype):
             yield LeafRelation("dtype", f"is A's rounded to {dtype}")
+        if fits(x, dtype) and not fits(y, dtype):
+            yield LeafRelation("dtype", f"is not rounded, and A's is rounded to {dtype}")
 
 
 def _permuted(x: Array, y: Array) -> Iterator[LeafRelation]:

@@ -65,9 +65,18 @@ GROUPED = 8
 
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     """The rows, with a title for those that are folded: many that are the same, one after the other."""
+    between: list[Row] = []
     for same, found in itertools.groupby(rows, key=lambda row: row.verdict == "same" and row.kind != "output"):
         group = list(found)
-        yield (f"{counted(len(group), 'layer')} the same" if same and len(group) >= GROUPED else ""), group
+        if not same or len(group) < GROUPED:
+            between += group
+            continue
+        if between:
+            yield "", between
+        between = []
+        yield f"{counted(len(group), 'layer')} the same", group
+    if between:
+        yield "", between
 
 
 def _relative(row: Row) -> str:

@@ -112,8 +112,9 @@ class ProgramPair:
                 said.setdefault(key, []).append(text)
         for texts in list(said.values())[:REMARKS]:
             more = f" The same in {counted(len(texts), 'place')}." if len(texts) > 1 else ""
-            size = f"{max(sizes, default=0.0):.1e} of their size"
-            yield f"{texts[0]}{more} The outputs are {size} apart, which rounding explains."
+            size = max(sizes, default=0.0)
+            shown = f"are {size:.1e} of their size apart, which rounding explains" if size else "do not show it"
+            yield f"{texts[0]}{more} The outputs {shown}."
 
     def _inside(self, layers: LayerPairs) -> Iterator[str]:
         """LayerPairs that return something else, of what both models have."""

@@ -18,6 +18,7 @@ from agnostic.compare.traces import Trace
 from agnostic.contracts.recording import RECORDING
 from agnostic.description import LayerDescription
 from agnostic.errors import InvalidInput
+from agnostic.program.runs import Run
 from agnostic.text import counted
 
 Array = np.ndarray[Any, Any]
@@ -108,7 +109,23 @@ def record(live: Live, *, first: bool) -> Record:
         _list(live, found, first=first)
     if first:
         check_repeatable(live, found.returns())
+    if live.training and found.program is not None and not _trains(found.program.run):
+        names = [x.name for x in live.descriptions.values() if x.config.get("training") and x.kind in _TRAINED]
+        if names:
+            found.notes.append(
+                f"{live.title} fixes training for {', '.join(map(repr, names[:3]))}, and computes as in inference "
+                "where it is itself called for inference, as here"
+            )
     return found
+
+
+_TRAINED = ("batch_norm", "dropout")
+"""Kinds of layers that compute otherwise in training."""
+
+
+def _trains(run: Run) -> bool:
+    """Whether something ran as in training."""
+    return bool(run.drawn) or any(node.operator == "batch_norm_training" for node in run.program.nodes)
 
 
 def _program(live: Live, given: Any, *, first: bool) -> Recorded:

@@ -96,6 +96,9 @@ def _seen(node: Node | None) -> str:
 def sentence(found: DifferenceSummary, edit: Edit, difference: Difference) -> str:
     """What B does, and what A does."""
     at, what = _at(edit), operator_of(edit)
+    if what == "cast" and edit.kind in ("missing", "extra"):
+        node = edit.a if edit.kind == "missing" else edit.b
+        what = f"a cast to {node.outputs[0].dtype}" if node is not None else what
     match edit.kind:
         case "attribute":
             return f"{at} {what} has {edit.name}={edit.theirs!r}, A's has {edit.ours!r}."

@@ -128,7 +128,7 @@ def _regions(found: Uses, end: Value) -> Iterator[_Region]:
 
 def _is_affine(found: Uses, node: Node) -> bool:
     data = [k for k, x in enumerate(node.operands) if isinstance(x, Value) and found.weights.names(x) is None]
-    if node.operator not in _AFFINE or LEARNED in node.attributes:
+    if node.operator not in _AFFINE or LEARNED in node.attributes or "float" not in node.outputs[0].dtype:
         return False
     if node.operator == "convolution":
         return data == [0] and node.attributes.get("groups", 1) == 1 and _is_centred(node)

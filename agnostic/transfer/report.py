@@ -90,7 +90,7 @@ class TransferReport:
         if self.explained:
             return (
                 f"{self.target} has the weights of {self.source}, but differs in "
-                f"{counted(len(self.differences), 'place')}, listed above: {off}; without these it computes the same"
+                f"{counted(len(self.differences), 'place')}: {off}; without these it computes the same"
             )
         return f"{self.target} does NOT compute what {self.source} does: {off}"
 

@@ -182,7 +182,10 @@ class _UseSearch:
             if len(others) == 1 and others[0].shape[-1:] == (1,) and node.operands[-1] == others[0]:
                 node = self.after(node.outputs[0])
         found = None if node is None else steps.get(id(node))
-        return found if found is not None and found.dims == chain[0].dims else None
+        if found is None or found.dims != chain[0].dims:
+            return None
+        apart = found.columns and chain[0].columns and found.columns != chain[0].columns
+        return None if apart else found  # what is spread over the rows and what is spread over the columns is no norm
 
     def cut_products(self) -> None:
         """A product whose features are used in pieces is one for each piece."""
@@ -483,7 +486,7 @@ def _matrix(x: Array) -> Array:
 
 _MAKERS: Mapping[str, Callable[[_UseSearch, Node], Use | None]] = {
     "linear": _linear, "matmul": _matmul, "einsum": _einsum, "convolution": _convolution,
-    "transposed_convolution": _transposed, 
+    "transposed_convolution": _transposed,
     "embedding": _table, "take": _table, "index": _table,
     **dict.fromkeys(_NORMS, _norm), **dict.fromkeys(_STEPS, _step), **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),
 }  # fmt: skip

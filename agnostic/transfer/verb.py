@@ -33,6 +33,7 @@ from agnostic.transfer.report import TransferReport, TransferRow
 from agnostic.transfer.sides import ModelReading, as_run, made, name_of, read, read_alike
 from agnostic.transfer.use import Use
 from agnostic.transfer.uses import Uses, is_fixed, uses_of
+from agnostic.transfer.weights import check_held
 from agnostic.transfer.writing import planned, written
 
 
@@ -237,12 +238,13 @@ def _check_shared(values: Mapping[str, Array], now: Mapping[str, Array]) -> None
     """Whether each array has its numbers, rounded to its type; not if another one that got others is the same array.
 
     Raises:
-        InvalidWeights: one has not; names both.
+        InvalidWeights: one has not; names both. Or its type does not hold them.
     """
     for name, x in values.items():
         held = now.get(name)
         if held is None or held.dtype.kind != "f" or np.allclose(held.reshape(-1), x.reshape(-1), 1e-2, 1e-6, True):
             continue
+        check_held(name, held, x)
         twin = next((n for n, y in values.items() if n != name and np.array_equal(now.get(n, 0), held)), None)
         beside = "" if twin is None else f" shares its array with {twin!r}, which"
         raise InvalidWeights(

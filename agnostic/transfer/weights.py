@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agnostic.errors import InvalidWeights
 from agnostic.program.nodes import Array, Node, Program, Value, map_values, values_in
 from agnostic.program.vocabulary import evaluate, get, is_computable, operators
 from agnostic.transfer.forms import LEARNED
@@ -170,7 +171,9 @@ class ProgramWeights:
         values = np.broadcast_to(numbers, places.shape).reshape(-1)
         for name, (inside, own) in self.inside(places).items():
             if name in arrays:
-                arrays[name].reshape(-1)[own] = values[inside]
+                with np.errstate(over="ignore"):
+                    arrays[name].reshape(-1)[own] = values[inside]
+                check_held(name, arrays[name].reshape(-1)[own], values[inside])
 
     def inside(self, places: Array) -> dict[str, tuple[Array, Array]]:
         """By the arrays that places are in: which of the places, and where in the array they are."""
@@ -181,6 +184,21 @@ class ProgramWeights:
             if here.size:
                 found[name] = here, flat[here] - start
         return found
+
+
+def check_held(name: str, held: Array, numbers: Array) -> None:
+    """Raise where an array of half precision is given numbers that are too large for it.
+
+    Args:
+        name: of the array.
+        held: its numbers now.
+        numbers: what it was given, of the same size.
+    """
+    if (np.isinf(held) & np.isfinite(numbers).reshape(held.shape)).any():
+        raise InvalidWeights(
+            f"{name!r} of the target is of {held.dtype}, which does not hold {np.abs(numbers).max():.4g}: make the "
+            "target in a type with a larger range, such as float32 or bfloat16; no weight was changed"
+        )
 
 
 def _before_softplus(y: Array, beta: float = 1.0, threshold: float | None = None) -> Array:

@@ -394,9 +394,9 @@ def test_a_difference_that_the_outputs_do_not_show_is_a_remark() -> None:
     b[0].bias.data += 1.0
     found = ag.compare(a, b, net.images())
     assert found.same
-    assert "Layer '0' returns something else" in found.remarks[0]
-    assert "which the outputs do not show" in found.remarks[0]
-    assert "remark: Layer '0'" in str(found)
+    assert "At layer '0' 0.bias differs" in found.remarks[0]
+    assert found.remarks[0].endswith("The outputs do not show it.")
+    assert "remark: At layer '0'" in str(found)
     assert not ag.compare(a, b, net.images(), strict=True).same
 
 
@@ -615,3 +615,38 @@ def test_specifications_of_one_framework_are_compared_by_their_operators(tmp_pat
     assert finding.mistake == "interpolation"
     assert finding.proven
     assert finding.place_b.endswith("nets.py:12")
+
+
+def test_strides_that_stand_at_another_layer_of_a_block() -> None:
+    def block(strides: tuple[int, int]) -> Callable[[], Any]:
+        def forward(self: Any, x: Any) -> Any:
+            inner = F.relu(self.norms[0](self.one(x)))
+            return F.relu(self.norms[2](self.last(F.relu(self.norms[1](self.two(inner))))) + self.beside(x))
+
+        return lambda: Code(
+            forward, one=nn.Conv2d(4, 4, 1, strides[0]), two=nn.Conv2d(4, 4, 3, strides[1], 1), last=nn.Conv2d(4, 6, 1),
+            beside=nn.Conv2d(4, 6, 1, 2), norms=nn.ModuleList(nn.BatchNorm2d(n) for n in (4, 4, 6)),
+        )  # fmt: skip
+
+    def net(strides: tuple[int, int]) -> Any:
+        first = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        rest = nn.Conv2d(6, 4, 1), nn.ReLU()
+        return _made(lambda: nn.Sequential(first, block(strides)(), *rest, block(strides)(), nn.Flatten()))
+
+    found = ag.compare(net((1, 2)), net((2, 1)), inputs=_normal(2, 3, 16, 16))
+    said = " ".join(f.sentence for d in found.divergences for f in d.findings)
+    assert all(d.findings[0].proven for d in found.divergences), said
+    assert "stride=(2, 2), A's has (1, 1)" in said
+    assert "stride=(1, 1), A's has (2, 2)" in said
+
+
+def test_a_difference_of_which_nothing_is_left_is_a_remark() -> None:
+    def gated(by: float) -> Any:
+        gate = nn.Parameter(torch.zeros(4))
+        return Code(lambda self, x: self.first(x) + self.gate * torch.tanh(x * by), first=nn.Linear(4, 4), gate=gate)
+
+    a, b = gated(1.5), gated(2.5)
+    b.load_state_dict(a.state_dict())
+    found = ag.compare(a, b, inputs=_normal(2, 4))
+    assert found.same
+    assert any("multiply by 2.5 stands where A has 1.5" in remark for remark in found.remarks)

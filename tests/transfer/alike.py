@@ -689,6 +689,64 @@ def the_last_states_of_a_stack() -> Made:
     return randomized(source), keras_model((3, 4), first, second, kl.Dense(2)), noise(3, 4)
 
 
+class Branched(nn.Module):
+    """A block that is trained with branches, which are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.three, self.one = nn.Conv2d(4, 4, 3, 2, 1, bias=False), nn.Conv2d(4, 4, 1, 2, bias=False)
+        self.again, self.alone = nn.Conv2d(4, 4, 3, 1, 1), nn.Conv2d(4, 4, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norms[0](self.three(x)) + self.norms[1](self.one(x)))
+        return self.norms[2](self.again(x)) + self.norms[3](self.alone(x)) + self.norms[4](x)
+
+
+@case()
+def branches_into_one_convolution() -> Made:
+    target = keras_model((8, 8, 4), kl.ZeroPadding2D(1), kl.Conv2D(4, 3, 2, activation="relu"),
+                         kl.Conv2D(4, 3, padding="same"))  # fmt: skip
+    return randomized(Branched()).eval(), target, noise(4, 8, 8)
+
+
+@case()
+def a_table_that_is_indexed_and_inputs_by_name() -> Made:
+    def how(self: Any, tokens: Tensor, facts: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.table[tokens].mean(1) + self.facts(facts)))
+
+    source = Applied(how, table=nn.Parameter(torch.randn(9, 6)), facts=nn.Linear(3, 6), out=nn.Linear(6, 2))
+    source.forward = lambda tokens, facts: how(source, tokens, facts)
+    tokens, facts = keras.Input((5,), dtype="int64", name="tokens"), keras.Input((3,), name="facts")
+    both = kl.Add()([kl.GlobalAveragePooling1D()(kl.Embedding(9, 6)(tokens)), kl.Dense(6)(facts)])
+    target = keras.Model({"tokens": tokens, "facts": facts}, kl.Dense(2)(kl.Activation("tanh")(both)))
+    return source, target, {"tokens": np.arange(10).reshape(2, 5) % 9, "facts": noise(3)}
+
+
+@case()
+def directions_that_are_added_up() -> Made:
+    def how(self: Any, x: Tensor) -> Tensor:
+        forward, backward = self.gru(x)[0].chunk(2, -1)
+        return forward + backward
+
+    source = Applied(how, gru=nn.GRU(3, 4, batch_first=True, bidirectional=True))
+    target = keras_model((6, 3), kl.Bidirectional(kl.GRU(4, return_sequences=True), merge_mode="sum"))
+    return source, target, noise(6, 3)
+
+
+@case()
+def two_norms_of_one_array() -> Made:
+    def how(self: Any, x: Tensor) -> Tensor:
+        k = self.second(x)
+        return x + self.attention(self.first(x), k, k)[0]
+
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    target = randomized(Applied(how, first=nn.LayerNorm(8), second=nn.LayerNorm(8), attention=attention))
+    x = keras.Input((6, 8))
+    norms = [kl.LayerNormalization(epsilon=1e-5)(x) for _ in range(2)]
+    return seeded(keras.Model(x, x + kl.MultiHeadAttention(2, 4)(*norms))), target, noise(6, 8)
+
+
 @case()
 def a_model_in_data_parallel() -> Made:
     source = nn.DataParallel(randomized(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))).eval()
