@@ -54,7 +54,7 @@ def _part(node: Node, builder: Builder) -> bool:
     if giver is not None and giver.operator == "permute" and node.operator == "slice":
         turn = tuple(axis % rank for axis in giver.attributes["axes"])
         wanted = turn[wanted]
-        giver = builder.giver(giver.operands[0])
+        giver = builder.giver(giver.operands[0])  # type: ignore[arg-type]
     if giver is None or giver.operator not in ("stack", "concatenate") or not isinstance(giver.operands[0], tuple):
         return False
     axis = giver.attributes.get("axis", 0)
