@@ -232,7 +232,7 @@ def test_an_example_runs(name: str, start: dict[str, Any]) -> None:
     names |= {key: start[key] for key in ("ag", "np", "copy", "images")}
     test = doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", names, name, None, None)
     failures: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ag.data.SkippedFiles)
         runner.run(test, out=failures.append)
