@@ -112,6 +112,7 @@ def picture_call(
     size: Size | None = None,
     channels: int | None = None,
     near: Size | None = None,
+    drawn: bool = False,
 ) -> tuple[Input, ModelCall]:
     """The input of a model that an image is made for, and the other arguments of the call.
 
@@ -121,6 +122,7 @@ def picture_call(
         image: position or name of the input that the image is made for. None: the place where ``inputs`` has None or
             lacks a required name, else the only input of four dimensions.
         size, channels, near: as for :func:`agnostic.models.inputs.inputs_of`.
+        drawn: a row or a volume will do where the model takes no image, see :class:`agnostic.models.forms.Input`.
 
     Raises:
         InvalidInput: it is not clear which input is meant, another one is missing, or the model does not take these.
@@ -129,7 +131,7 @@ def picture_call(
     if inputs is None:
         found = inputs_of(backend, model, size=size, channels=channels, near=near)
         names = _names(backend, model)
-        place = _chosen(model, found, names, image)
+        place = _chosen(model, found, names, image, drawn)
         if len(found) > 1:
             others = [_called(i, names) for i in range(len(found)) if i != place]
             raise InvalidInput(
@@ -168,7 +170,9 @@ def number_of(backend: Backend, model: Model, call: ModelCall) -> int:
     return _number(call.place, _names(backend, model)) or 0
 
 
-def _chosen(model: Model, found: Sequence[Input], names: Sequence[str], image: int | str | None) -> int:
+def _chosen(
+    model: Model, found: Sequence[Input], names: Sequence[str], image: int | str | None, drawn: bool = False
+) -> int:
     """The place of the input that a picture is made for, among those that a model declares or that were found.
 
     Raises:
@@ -177,10 +181,12 @@ def _chosen(model: Model, found: Sequence[Input], names: Sequence[str], image: i
     name = type(model).__name__
     if image is not None:
         place = _place(image, names, len(found))
-        if not found[place].is_image:
+        if not (found[place].is_image or (drawn and found[place].channels_last)):
             raise InvalidInput(f"{_called(place, names)} of {name} takes no images: {said(found, names)}")
         return place
     places = [i for i, x in enumerate(found) if x.is_image]
+    if drawn and not places:
+        places = [i for i, x in enumerate(found) if x.channels_last]
     if len(places) == 1:
         return places[0]
     if not places:

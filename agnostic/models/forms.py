@@ -12,10 +12,16 @@ import numpy.typing as npt
 from agnostic.layers import Layer
 from agnostic.renamed import old_names
 
+_CHANNELS_LAST = {"".join(sorted(axes)): axes for axes in ("NHWC", "NLC", "NDHWC")}
+_ROW, _VOLUME = "NLC", "NDHWC"
+
 
 @dataclass(frozen=True)
 class Input:
     """One input of a model.
+
+    A row (a sound, a series) is drawn as an image one pixel high, a volume (a video) as an image whose channels are
+    those of its frames, one frame after the other.
 
     Attributes:
         shape: with a batch of one; None for a variable length.
@@ -37,6 +43,19 @@ class Input:
         return sorted(self.axes) == sorted("NCHW")
 
     @property
+    def channels_last(self) -> str:
+        """The axes with the channels last: ``"NHWC"``, ``"NLC"`` or ``"NDHWC"``; empty for what is not drawn."""
+        return "" if self.integer else _CHANNELS_LAST.get("".join(sorted(self.axes)), "")
+
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the image that it is drawn as."""
+        height, width, channels = (self.length(axis) or 1 for axis in ("H", "W", "C"))
+        if self.channels_last == _ROW:
+            return 1, self.length("L") or 1, channels
+        return height, width, channels * (self.length("D") or 1)
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) of an image, where both are known."""
         height, width = self.length("H"), self.length("W")
@@ -47,14 +66,36 @@ class Input:
         shape = tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
         return replace(self, shape=shape)
 
+    def sized(self, height: int, width: int) -> Input:
+        """The same in another size; a row is as long as an image of it is wide."""
+        return self.having(L=width) if self.channels_last == _ROW else self.having(H=height, W=width)
+
+    def unfolded(self, ops: Any, images: Any) -> Any:
+        """Images (N, height, width, channels) as :attr:`channels_last` has them, over any array operations."""
+        if self.channels_last == _ROW:
+            return images[:, 0]
+        if self.channels_last != _VOLUME:
+            return images
+        rows, height, width, channels = ops.shape(images)
+        frames = ops.reshape(images, (rows, height, width, -1, self.length("C") or channels))
+        return ops.transpose(frames, (0, 3, 1, 2, 4))
+
+    def shown(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Finished images (N, height, width, channels): the frames of a volume side by side, (N, H, D * W, C)."""
+        if self.channels_last != _VOLUME:
+            return images
+        rows, height, width, _ = images.shape
+        frames = images.reshape(rows, height, width, -1, self.length("C") or 1)
+        return frames.transpose(0, 1, 3, 2, 4).reshape(rows, height, -1, frames.shape[4])
+
     def zeros(self, default: int = 224) -> npt.NDArray[Any]:
         """Zeros of this shape; a free length is ``default``."""
         shape = [default if n is None else n for n in self.shape]
         return np.zeros(shape, np.int64 if self.integer else np.float32)
 
     def arrange(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Images (N, H, W, C) in the order of these axes."""
-        return np.ascontiguousarray(np.transpose(images, ["NHWC".index(axis) for axis in self.axes]))
+        """What :meth:`unfolded` gives in the order of these axes."""
+        return np.ascontiguousarray(np.transpose(images, [self.channels_last.index(axis) for axis in self.axes]))
 
 
 @dataclass(frozen=True)

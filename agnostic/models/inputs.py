@@ -59,17 +59,23 @@ def inputs_of(
         first = [sides(x) for x in (size, own, near) if x is not None] or [(224, 224)]
         found = _find(backend, model, list(dict.fromkeys(first)), channels)
     if size is not None:
-        height, width = sides(size)
-        if not any(x.is_image for x in found):
+        resized = [x for x in found if x.is_image] or [x for x in found if x.channels_last]
+        if not resized:
             raise InvalidInput(f"{type(model).__name__} takes no images ({said(found)}): leave out size")
-        return tuple(x.having(H=height, W=width) if x.is_image else x for x in found)
+        return tuple(sized(x, size) if x in resized else x for x in found)
     return tuple(sized(x, near or 224) if x.is_image and x.size is None else x for x in found)
 
 
 def sized(image: Input, size: Size) -> Input:
-    """An image of a height and width."""
+    """An image, the frames of a volume, or a row, of a height and width.
+
+    Raises:
+        InvalidInput: a row is more than one pixel high.
+    """
     height, width = sides(size)
-    return image.having(H=height, W=width)
+    if "H" not in image.axes and height not in (1, width):
+        raise InvalidInput(f"a row has a length and no height: give size={width}, not {size!r}")
+    return image.sized(height, width)
 
 
 def stated_image(
@@ -357,8 +363,11 @@ def _fitting(given: Input, at: Received, alone: bool) -> Iterator[Input]:
         yield from _channels(given, got, wanted)
         if len(shape) == 2:  # all that is left of an image is in one row
             yield from _positions(given, got, wanted)
-    elif given.length("L") is not None and wanted * given.length("L") % got == 0:  # type: ignore[operator]
-        yield given.having(L=wanted * given.length("L") // got)  # type: ignore[operator]
+    elif (length := given.length("L")) is not None:
+        if got == length and given.length("C") is not None:  # a transposed row: what was taken for its length is not
+            yield Input((1, length, wanted), "NLC") if given.axes == "NCL" else Input((1, wanted, length), "NCL")
+        if wanted * length % got == 0:
+            yield given.having(L=wanted * length // got)
     if len(given.shape) == len(shape):
         yield from _templates(takes, alone, given)
 

@@ -32,7 +32,7 @@ from agnostic.visualization.updates import State
 
 Float64 = npt.NDArray[np.float64]
 Forward = Callable[[Array], Mapping[str, Tap]]
-"""A function of the backend: (rows, H, W, C) inputs of the model to the taps of the objective's layers."""
+"""A function of the backend: inputs of the model, channels last, to the taps of the objective's layers."""
 
 _NOISE_KEY = zlib.crc32(b"noise")
 _BACKGROUND_KEY = zlib.crc32(b"background")
@@ -366,10 +366,10 @@ def _scores(
         rows = ops.einsum("yh,nhwc,xw->nyxc", constants["blur down"], rows, constants["blur across"])
     if "noise" in now:
         rows = rows + _window(ops, constants["noise"], now["noise"], ascent.shape)
-    inputs = rows
+    inputs = ascent.input.unfolded(ops, rows)
     if ascent.preprocessing is not None:
         white = ascent.recipe.image.white
-        inputs = ascent.preprocessing.apply(ops, rows if white == 1.0 else rows / white)
+        inputs = ascent.preprocessing.apply(ops, inputs if white == 1.0 else inputs / white)
     taps, numbered = _on_grids(ascent, forward(inputs)), list(_numbered(ascent.objective, arrays))
     for tap in taps.values():
         tap.check_rows(ops, ops.shape(rows)[0])

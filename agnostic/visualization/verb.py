@@ -22,7 +22,7 @@ from agnostic.models.call import ModelCall, number_of, picture_call
 from agnostic.models.cards import ModelCard, Preprocessing
 from agnostic.models.classes import class_index, class_label
 from agnostic.models.forms import Input, ModelRun
-from agnostic.models.inputs import Size, refused
+from agnostic.models.inputs import Size, refused, sides
 from agnostic.models.preparing import images_for, preprocessed, preprocessing_of
 from agnostic.registry import Backend, Model, backend_of
 from agnostic.text import counted
@@ -77,7 +77,7 @@ def prepare(model: Model, objective: Objective, options: Options) -> tuple[Backe
         )
     tried = _tried(backend_of(model), model, options)
     backend, recipe, form, call = tried.backend, tried.recipe, tried.form, tried.call
-    shape = (form.length("H") or 1, form.length("W") or 1, form.length("C") or 1)
+    shape = form.pixels
     first = None if options.start is None else _images(options.start, shape[2])
     resolved = objective.resolve(
         ModelLookup(tried.layer, functools.partial(_class, card_of(model)), shape[:2], tried.measured)
@@ -155,6 +155,8 @@ class _Tried:
     def measured(self, layer: str, photos: npt.NDArray[Any]) -> Float64:
         """(N, channels, positions): what a layer returns for photos, as the ascent's network would see them."""
         backend, recipe = self.backend, self.recipe
+        if "D" in self.form.axes:
+            raise InvalidInput("the objective compares with photos, and the model takes volumes: choose another one")
         pixels = images_for(self.form, photos)
         given = preprocessed(pixels, self.preprocessing) * np.float32(1.0 if recipe.preprocess else recipe.image.white)
         found = []
@@ -233,8 +235,12 @@ def shown(backend: Backend, model: Model, options: Options) -> tuple[Input, Mode
     size = _pixels(options.start) if options.size is None and options.start is not None else options.size
     form, call = picture_call(
         backend, model, inputs=options.inputs, image=options.image, size=size, channels=options.channels_in,
-        near=options.checked_recipe().size,
+        near=options.checked_recipe().size, drawn=True,
     )  # fmt: skip
+    if form.length("D") is not None and options.start is not None:
+        raise InvalidInput("the frames of a volume start from noise: leave out start")
+    if "L" in form.axes and form.length("L") is None:
+        form = form.having(L=sides(options.checked_recipe().size)[1])
     trial = backend[INPUTS].trial(model, call.first().native(backend, model, form.zeros()))
     if trial.error is not None and not any(x.calls for x in trial.layers):
         raise refused(model, trial, form.size, others=bool(call.others))
@@ -326,7 +332,8 @@ def visualize(
 
     Returns:
         (N, H, W, C) float32 in [0, 1]; see :class:`Images`. An image that no gradient reached is unchanged, and
-        has a sentence in ``.remarks``.
+        has a sentence in ``.remarks``. A model that takes rows, such as sounds, gives images one pixel high; one that
+        takes volumes, such as videos, gives their frames side by side, (N, H, D * W, C).
 
     Raises:
         UnknownName, InvalidInput: see :func:`prepare`.
@@ -344,6 +351,9 @@ def visualize(
         if on_images is not None:
             raise InvalidInput("live=True shows the images by itself: leave out on_images")
         every, on_images = every or max(1, ascent.steps // 16), NotebookPicture().show
+    if on_images is not None and "D" in ascent.input.axes:
+        given = on_images
+        on_images = lambda images, done, pixels: given(images, done, ascent.input.shown(pixels))  # noqa: E731
     settings = Settings(micro_batch, dtype, memory_format, device, on_step, every, on_images)
     pixels = np.empty((ascent.count, *ascent.shown), np.float32)
     scores = np.empty((ascent.steps, ascent.count))
@@ -358,4 +368,7 @@ def visualize(
             importance[images.start : images.stop] = climbed.importance
     labels = ascent.objective.labels()
     check_reached(labels, remarks)
+    pixels = ascent.input.shown(pixels)
+    if importance is not None:
+        importance = np.tile(importance, (1, 1, pixels.shape[2] // importance.shape[2]))
     return Images.of(pixels, labels, scores, ascent.recipe, remarks, importance)

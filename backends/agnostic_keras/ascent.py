@@ -291,9 +291,10 @@ class Network:
         tells the importance of pixels.
         """
         count, (height, width, channels) = parameters.shape[0], self.ascent.shape
+        seen = keras.ops.zeros((count * self.ascent.views, height, width, channels), "float32")
         of_images = (count, height, width, self.ascent.shown[2]) if self.ascent.recipe.importance else (count, 0)
         return (
-            keras.ops.zeros((count * self.ascent.views, height, width, channels), "float32"),
+            self.ascent.input.unfolded(self.ops, seen),
             keras.ops.zeros(of_images, "float32"),
         )
 
@@ -391,8 +392,9 @@ class Network:
             return call
 
         scope = _holding(self._variables, data["weights"])
-        if (axes := self.ascent.input.axes) != "NHWC":
-            inputs = self.ops.transpose(inputs, tuple("NHWC".index(axis) for axis in axes))
+        axes, given = self.ascent.input.axes, self.ascent.input.channels_last
+        if axes != given:
+            inputs = self.ops.transpose(inputs, tuple(given.index(axis) for axis in axes))
         # Heads are looked at in what goes into the projection of the output.
         tapped = {name: x._output_dense if name in self._of_heads else x for name, x in self._wanted.items()}
         taped = [(tapped[name], tapping(name, layer)) for name, layer in self._wanted.items()]

@@ -442,7 +442,7 @@ class _Loop:
         inputs.register_hook(functools.partial(_receive, self.reached))
         self.inputs = inputs
         axes = self.ascent.input.axes
-        rows = inputs.permute(*("NHWC".index(axis) for axis in axes)).to(self.dtype)
+        rows = inputs.permute(*(self.ascent.input.channels_last.index(axis) for axis in axes)).to(self.dtype)
         rows = rows.contiguous(memory_format=self.memory_format) if axes == "NCHW" else rows.contiguous()
         # What a model does to its input in place must change neither the picture nor what the next step is given.
         rows = rows.clone() if rows.data_ptr() == inputs.data_ptr() else rows

@@ -1,11 +1,11 @@
 """Quality of pictures, as a table: do networks that took no part in drawing them see in them what was to be drawn?
 
-    nice .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--seeds 4] [--network lite0] [--recipe fourier]
+    nice .venv/bin/python scripts/bench/quality.py [--out FOLDER] [--seeds 4] [--network lite0] [--row fourier:128]
 
-One EfficientNet-Lite draws, by each recipe, number of steps and seed; the other two judge (extra ``bench``). Each cell
-of the table is kept in the folder as soon as it is finished, and not drawn again, so that the script can be stopped at
-any time. By default few classes and channels are drawn, which takes about 20 minutes of one processor; ``--classes 24``
-draws all. For each cell:
+One EfficientNet-Lite draws, by each row (a recipe and its steps) and seed; the other two judge (extra ``bench``). With
+``--venvs FOLDER`` (see ``peers.py --install``) rows may be of other libraries, see ``quality_peers.py``; they draw with
+lite0. Each cell of the table is kept in the folder as soon as it is finished, and not drawn again, so that the script
+can be stopped at any time. By default few classes and channels are drawn; ``--classes 24`` draws all. For each cell:
 
 - *named*: how many classes a judge puts first, of those that the project shows and of as many drawn by lot from the
   other 976;
@@ -24,6 +24,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from quality_peers import ROWS as PEERS
 from report import add_option, headline, keep
 
 import agnostic as ag
@@ -140,21 +143,39 @@ def classes_of(count: int, names: Sequence[str]) -> tuple[list[int], list[int]]:
     return shown, sorted(int(i) for i in np.random.default_rng(17).choice(others, len(shown), replace=False))
 
 
-def cell(
-    drawer: Judge, judges: Sequence[Judge], recipe: Recipe, seed: int, classes: Sequence[int], shown: int,
-    channels: Sequence[int], path: Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Draw one cell of the table and judge it; its pictures are kept beside."""
+def by_recipe(model: Any, recipe: Recipe, seed: int, classes: Sequence[int], channels: Sequence[int]) -> dict[str, Any]:
+    """Pictures of the classes by ours: images, processor seconds, how many objectives were silent; and of channels."""
     start = time.process_time()
-    images = ag.visualize(drawer.model, ag.objectives.logit(list(classes)), recipe=recipe, seed=seed)
-    seconds = time.process_time() - start
-    drawn = ag.visualize(drawer.model, ag.objectives.channel(LAYER, list(channels)), recipe=recipe, seed=seed)
-    pixels, right = np.asarray(images), np.asarray(classes)
+    images = ag.visualize(model, ag.objectives.logit(list(classes)), recipe=recipe, seed=seed)
+    found = {"images": np.asarray(images), "seconds": time.process_time() - start, "silent": images.remarks}
+    if channels:
+        drawn = ag.visualize(model, ag.objectives.channel(LAYER, list(channels)), recipe=recipe, seed=seed)
+        found |= {"channels": np.asarray(drawn), "silent": [*images.remarks, *drawn.remarks]}
+    return found
+
+
+def by_peer(name: str, job: dict[str, Any], venvs: Path, path: Path) -> dict[str, Any]:
+    """The same by another library, in a process of its environment."""
+    python, file = venvs / PEERS[name][0] / "bin" / "python", path.with_suffix(".npz")
+    command = [str(python), str(Path(__file__).parent / "quality_peers.py"), name, str(file), json.dumps(job)]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
+    ended = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"{name} does not run: {ended.stderr.strip().splitlines()[-1]}")
+    with np.load(file) as arrays:
+        found = {"images": arrays["images"], "seconds": float(arrays["seconds"]), "silent": []}
+    file.unlink()
+    return found
+
+
+def judged(
+    drawn: dict[str, Any], drawer: Judge, judges: Sequence[Judge], seed: int, classes: Sequence[int], shown: int,
+    channels: Sequence[int], path: Path,
+) -> None:  # fmt: skip
+    """Judge the pictures of one cell of the table and keep what was found, and the pictures beside it."""
+    pixels, right = drawn["images"], np.asarray(classes)
     write_png(path.with_suffix(".png"), ag.mosaic(pixels))
-    found: dict[str, Any] = {
-        "seconds": seconds / len(classes),
-        "silent": sum(map(bool, [*images.remarks, *drawn.remarks])),
-    }
+    found: dict[str, Any] = {"seconds": drawn["seconds"] / len(classes), "silent": sum(map(bool, drawn["silent"]))}
     rows, features = np.arange(len(right)), {}
     for judge in judges:
         whole, own, _ = judge.seen(pixels)
@@ -166,17 +187,18 @@ def cell(
                 "probability": float(probabilities[rows, right].mean()),
             }  # fmt: skip
         found[f"{judge.name} unlike photos"] = float(distances(own, judge.features_of_photos).min(1).mean())
-        partners = best_channels(drawer.block_of_photos, judge.block_of_photos, channels)
-        ours, usual, best = (
-            judge.seen(np.asarray(drawn))[2],
-            judge.block_of_photos.mean(0),
-            judge.block_of_photos.max(0),
-        )
-        reached = [(ours[i, p] - usual[p]) / (best[p] - usual[p]) for i, p in zip(channels, partners, strict=True)]
-        found[f"{judge.name} channels"] = float(np.mean(reached))
+        if "channels" in drawn:
+            found[f"{judge.name} channels"] = reached(drawn["channels"], drawer, judge, channels)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(json.dumps({"found": found, "features": features}))
-    return found
+
+
+def reached(images: npt.NDArray[Any], drawer: Judge, judge: Judge, channels: Sequence[int]) -> float:
+    """How far the judge's partners of the channels get on pictures of them, in the mean."""
+    partners = best_channels(drawer.block_of_photos, judge.block_of_photos, channels)
+    ours, usual, best = judge.seen(images)[2], judge.block_of_photos.mean(0), judge.block_of_photos.max(0)
+    pairs = enumerate(partners)
+    return float(np.mean([(ours[i, p] - usual[p]) / (best[p] - usual[p]) for i, p in pairs]))
 
 
 def table(cells: dict[tuple[str, str, int], list[dict[str, Any]]], judges: Sequence[str]) -> Iterator[str]:
@@ -199,10 +221,19 @@ def table(cells: dict[tuple[str, str, int], list[dict[str, Any]]], judges: Seque
             apart = [np.diag(distances(a, b)).mean() for a, b in itertools.combinations(features, 2)]
             parts.append(f"unlike photos {np.mean([x[f'{judge} unlike photos'] for x in found]):.2f}")
             parts.append(f"unlike seeds {np.mean(apart) if apart else float('nan'):.2f}")
-            parts.append(f"channels {np.mean([x[f'{judge} channels'] for x in found]):.2f}")
+            if all(f"{judge} channels" in x for x in found):
+                parts.append(f"channels {np.mean([x[f'{judge} channels'] for x in found]):.2f}")
             yield f"  judge {judge}: {'; '.join(parts)}"
         if silent := sum(x["silent"] for x in found):
             yield f"  silent: {silent}"
+
+
+def row(text: str) -> tuple[str, int]:
+    """``fourier:128``: a recipe or library, and its steps; a library's own number needs none."""
+    name, _, steps = text.partition(":")
+    if name not in recipes_of(160) and name not in PEERS:
+        raise argparse.ArgumentTypeError(f"no recipe or library {name!r}")
+    return name, int(steps or PEERS[name][1] or 0)
 
 
 def main() -> None:
@@ -210,8 +241,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pictures/quality"))
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--network", action="append", choices=NETWORKS, help="that draws; lite0 by default")
-    parser.add_argument("--recipe", action="append", choices=list(recipes_of(160)), help="all by default")
-    parser.add_argument("--steps", action="append", type=int, help="32 and 128 by default")
+    parser.add_argument("--row", action="append", type=row, help="recipe or library, and steps; may be repeated")
+    parser.add_argument("--venvs", type=Path, help="folder with an environment for each library")
     parser.add_argument("--classes", type=int, default=4, help="of the project's 24, and as many others")
     parser.add_argument("--channels", type=int, default=4, help="of the layer whose channels are drawn")
     parser.add_argument("--size", type=int, default=160)
@@ -223,19 +254,25 @@ def main() -> None:
     assert card is not None
     shown, others = classes_of(given.classes, card.class_names or ())
     cells: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    recipes = recipes_of(given.size)
-    chosen = itertools.product(given.network or ["lite0"], given.recipe or recipes, given.steps or [32, 128])
-    for network, recipe, steps in chosen:
-        for seed in range(given.seeds):
-            path = given.out / f"{network}-{recipe}-{steps}-{given.size}-{len(shown)}-{given.channels}-{seed}.json"
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                took_no_part = [x for name, x in judges.items() if name != network]
-                one = ag.recipes.get(recipes[recipe], steps=steps)
-                classes, channels = [*shown, *others], range(given.channels)
-                cell(judges[network], took_no_part, one, seed, classes, len(shown), channels, path)
-            cells.setdefault((network, recipe, steps), []).append(json.loads(path.read_text()))
-        print("\n".join(table({(network, recipe, steps): cells[network, recipe, steps]}, NETWORKS)), flush=True)
+    recipes, channels = recipes_of(given.size), range(given.channels)
+    rows = given.row or [(name, steps) for name in recipes for steps in (32, 128)]
+    # Seeds outermost: a table that was stopped is of fewer seeds, not of fewer rows.
+    for seed, network, (name, steps) in itertools.product(range(given.seeds), given.network or ["lite0"], rows):
+        path = given.out / f"{network}-{name}-{steps}-{given.size}-{len(shown)}-{given.channels}-{seed}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            took_no_part = [x for other, x in judges.items() if other != network]
+            classes = [*shown, *others]
+            if name in PEERS:
+                job = {"classes": classes, "steps": steps, "size": given.size, "seed": seed}
+                drawn = by_peer(name, job, given.venvs, path)
+            else:
+                recipe = ag.recipes.get(recipes[name], steps=steps)
+                drawn = by_recipe(judges[network].model, recipe, seed, classes, channels)
+            judged(drawn, judges[network], took_no_part, seed, classes, len(shown), channels, path)
+        cells.setdefault((network, name, steps), []).append(json.loads(path.read_text()))
+        row_so_far = {(network, name, steps): cells[network, name, steps]}
+        print("\n".join(table(row_so_far, NETWORKS)), flush=True)
     keep("quality", _cases(cells), given.json, seeds=given.seeds)
 
 

@@ -213,6 +213,23 @@ def test_what_has_no_rollout_is_told() -> None:
         ag.explain(made(Windows("by hand")), IMAGES, method="attention_rollout")
 
 
+def test_the_slope_of_a_norm_at_zeros_is_no_part_of_a_path() -> None:
+    """A norm of zeros divides by the root of its epsilon, which made maps a thousand times as large as the score."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 4, 4, bias=False), nn.LayerNorm(8), nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).square().mean((1, 2)))
+
+    model = made(Normed)
+    straight = ag.explain(model, IMAGES, target=1, method="integrated_gradients").maps
+    guided = ag.explain(model, IMAGES, target=1, method="guided_integrated_gradients").maps
+    assert np.abs(guided).max() < 10 * np.abs(straight).max()
+
+
 @pytest.mark.parametrize("method", ["blur_integrated_gradients", "guided_integrated_gradients"])
 def test_other_paths_add_up_to_the_difference_of_the_scores_as_well(method: str) -> None:
     model = made(Written("modules"), bias=True)

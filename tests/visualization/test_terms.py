@@ -296,6 +296,58 @@ def test_convolutions_of_rows_and_volumes_are_drawn(layer: str) -> None:
     assert (found[[0, 1], [1, 4]] > grey[[0, 1], [1, 4]]).all()
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_takes_rows_is_drawn_as_images_one_pixel_high(channels_last: bool) -> None:
+    class Sound(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv1d(2, 6, 5), nn.Tanh(), nn.Conv1d(6, 4, 3, stride=2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x.transpose(1, 2) if channels_last else x).mean(2)
+
+    model = seeded(Sound)
+    options = {"steps": 8, "channels_in": 2}
+    images = ag.visualize(model, o.channel("net.2", [1, 3]), size=40, **options)
+    assert images.shape == (2, 1, 40, 2)
+    with torch.no_grad():
+        rows = torch.from_numpy(np.asarray(images)[:, 0].copy())
+        grey = torch.full_like(rows, 0.5)
+        found, before = (model(x if channels_last else x.transpose(1, 2)) for x in (rows, grey))
+    assert (found[[0, 1], [1, 3]] > before[[0, 1], [1, 3]]).all()
+    with pytest.raises(ag.InvalidInput, match="a row has a length and no height: give size=40"):
+        ag.visualize(model, o.channel("net.2", 1), size=(20, 40), **options)
+
+
+def test_what_takes_volumes_is_drawn_as_frames_side_by_side() -> None:
+    class Video(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).tanh().mean((2, 3, 4))
+
+    model, seen = seeded(Video), []
+    ag.set_card(model, {"range": [0, 1]})
+    images = ag.visualize(
+        model, o.neuron("conv", 2, (1, 3, 4)), size=12, recipe=STILL["recipe"], steps=8, every=8,
+        on_images=lambda number, done, pixels: seen.append(pixels),
+    )  # fmt: skip
+    frames = images.shape[2] // 12
+    assert images.shape == (1, 12, frames * 12, 3)
+    np.testing.assert_array_equal(seen[-1], np.asarray(images))
+    video = torch.from_numpy(np.asarray(images).reshape(1, 12, frames, 12, 3).transpose(0, 4, 2, 1, 3).copy())
+    with torch.no_grad():
+        found, before = (float(model.conv(x)[0, 2, 1, 3, 4]) for x in (video, torch.full_like(video, 0.5)))
+    assert found > before
+    # The neuron sees frames 1 to 3 alone: the others stay as they started.
+    start = ag.visualize(model, o.neuron("conv", 2, (1, 3, 4)), size=12, recipe=STILL["recipe"], steps=1)
+    moved = np.abs(np.asarray(images) - np.asarray(start)).reshape(12, frames, 12, 3).max((0, 2, 3))
+    assert (moved[1:4] > 0).all()
+    assert (moved[[0, *range(4, frames)]] == 0).all()
+
+
 def test_places_of_a_row_are_no_patches() -> None:
     """14 places would be 3 x 3 patches and 5 tokens before them."""
     model = nn.Sequential(nn.Flatten(1, 2), nn.Conv1d(48, 6, 3), nn.Tanh()).eval()

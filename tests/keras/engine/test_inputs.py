@@ -133,3 +133,18 @@ def test_axes_are_followed() -> None:
         x = layer(x)
     found = [x.axes for x in ag.layers(keras.Model(image, x))]
     assert found == ["NCHW", "NCHW", "NWCH", "NWCH", "NHWC", "NHWC", "NLC", "NCL", "NCL", "NCL", "NC"]
+
+
+def test_rows_and_volumes_are_drawn() -> None:
+    row, volume = keras.Input((20, 2)), keras.Input((4, 8, 8, 3))
+    objective = ag.objectives.channel("conv", [0, 1])
+    for image, layer, shape in (
+        (row, kl.Conv1D(4, 3, name="conv"), (2, 1, 20, 2)),
+        (volume, kl.Conv3D(4, 3, name="conv"), (2, 8, 4 * 8, 3)),
+    ):
+        found = ag.visualize(keras.Model(image, layer(image)), objective, **OPTIONS)
+        assert found.shape == shape
+        assert (found.scores[-1] > found.scores[0]).all()
+    free = keras.Input((None, 1))
+    found = ag.visualize(keras.Model(free, kl.Conv1D(2, 3, name="conv")(free)), objective, size=12, **OPTIONS)
+    assert found.shape == (2, 1, 12, 1)
