@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from agnostic.visualization.objective import Objective
 
 
@@ -61,27 +65,20 @@ def animate(
 ) -> None:
     """Draw an ascent from its start to its end, or a walk between classes or channels."""
     from agnostic.models.load import load
-    from agnostic.visualization import animation
 
     if bool(wanted) == (layer is not None):
         raise InvalidInput("give classes, or --layer and --channels: one of the two")
     _check_out(out, force)
-    bound, start = _bytes(most), time.perf_counter()
+    _bytes(most)
+    start = time.perf_counter()
     network = load(model, backend=backend, engine=engine, weights=weights, trust=trust, card=card)
-    options: dict[str, Any] = {"recipe": recipe, "size": common.parse_size(size), "steps": steps, "seed": seed}
-    options |= {"dtype": dtype, "device": device}
-    objectives = _objectives(wanted or [], layer, channels)
-    with common.progress(f"drawing {out.stem}", None) as advance:
-        if walk:
-            found = animation.animate_walk(
-                network, objectives, frames=frames, align=align, closed=len(objectives) > 2, on_step=advance, **options
-            )
-        else:
-            found = animation.animate_ascent(network, _together(objectives), frames=frames, on_step=advance, **options)
-    loaded = {"model": model, "weights": weights, "backend": backend, "engine": engine, "card": card and str(card)}
-    about = {**loaded, **options, "walk": walk, "align": align, "frames": len(found), "seconds": seconds}
-    said = _said(about, network, objectives)
-    animation.write_animation(out, found, seconds=seconds, most_bytes=bound, about=said)
+    asked = {
+        "command": "animate", "classes": wanted or [], "layer": layer, "channels": channels, "walk": walk,
+        "align": align, "frames": frames, "seconds": seconds, "most": most, "recipe": recipe, "size": size,
+        "steps": steps, "seed": seed, "dtype": dtype, "weights": weights, "backend": backend, "engine": engine,
+        "card": card and str(card),
+    }  # fmt: skip
+    found = written(network, asked, {"model": model}, out, device=device)
     report = {"path": str(out), "frames": len(found), "size": list(found.shape[1:3]), "bytes": out.stat().st_size}
     if json:
         common.print_json(report)
@@ -91,10 +88,38 @@ def animate(
     common.say(drawing.time_taken(len(found), time.perf_counter() - start, "frame"))
 
 
-def _said(about: dict[str, Any], network: Any, objectives: list[Objective]) -> str:
-    """What the file says of how it was made."""
+def written(
+    network: Any, asked: Mapping[str, Any], about: Mapping[str, Any], out: Path, *, device: str | None = None
+) -> npt.NDArray[np.uint8]:
+    """Draw an animation and write it.
+
+    Args:
+        network: the model.
+        asked: the options of :func:`animate`, as the file keeps them for :mod:`agnostic.cli.redo`.
+        about: what else the file says.
+        out: the file.
+        device: to compute on.
+
+    Returns:
+        (frames, height, width, 3), before they were encoded.
+    """
+    from agnostic.visualization import animation
+
+    bound = _bytes(asked["most"])
+    options: dict[str, Any] = {key: asked[key] for key in ("recipe", "steps", "seed", "dtype", "frames")}
+    options |= {"size": common.parse_size(asked["size"]), "device": device}
+    objectives = _objectives(asked["classes"], asked["layer"], asked["channels"])
+    with common.progress(f"drawing {out.stem}", None) as advance:
+        options["on_step"] = advance
+        if asked["walk"]:
+            closed = len(objectives) > 2
+            found = animation.animate_walk(network, objectives, align=asked["align"], closed=closed, **options)
+        else:
+            found = animation.animate_ascent(network, _together(objectives), **options)
     shown = [label for x in objectives for label in x.labels()]
-    return json_format.dumps({**about, **drawing.stated(network), "shown": shown})
+    said = {**asked, **about, **drawing.stated(network), "shown": shown, "redo": dict(asked)}
+    animation.write_animation(out, found, seconds=asked["seconds"], most_bytes=bound, about=json_format.dumps(said))
+    return found
 
 
 def _check_out(out: Path, force: bool) -> None:

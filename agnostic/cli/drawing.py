@@ -303,6 +303,7 @@ class DrawingJob:
         loading: the arguments of :func:`agnostic.load`.
         options: what to draw with.
         settings: how to compute it.
+        start: the photo to start from; it is read when it is drawn, so that a folder takes the memory of one.
         name: parts of file names that tell what was given.
         out: the folder to write to.
         columns: images in a row of a mosaic.
@@ -317,6 +318,7 @@ class DrawingJob:
     loading: Mapping[str, Any]
     options: Options
     settings: Settings
+    start: Path | None
     name: tuple[str | None, ...]
     out: Path
     columns: int
@@ -325,6 +327,12 @@ class DrawingJob:
     force: bool
     as_json: bool
     redo: Mapping[str, Any]
+
+    def from_start(self) -> Options:
+        """The options, with the photo to start from."""
+        from agnostic.files import read_image
+
+        return self.options if self.start is None else replace(self.options, start=read_image(self.start))
 
     def load(self) -> Any:
         """The model."""
@@ -381,9 +389,8 @@ def job(
     """A job of the options of these names; ``called`` is the start in file names, by default its own name.
 
     Raises:
-        InvalidInput, UnknownName: there is no such recipe, or the picture to start from or an input cannot be read.
+        InvalidInput, UnknownName: there is no such recipe, or an input cannot be read.
     """
-    from agnostic.files import read_image
     from agnostic.visualization.ascent import Settings
     from agnostic.visualization.verb import Options
 
@@ -396,8 +403,9 @@ def job(
     return DrawingJob(
         spec,
         {"backend": backend, "engine": engine, "weights": weights, "trust": trust, "card": card},
-        options if start is None else replace(options, start=read_image(start)),
+        options,
         settings,
+        start,
         options_name(
             recipe,
             size,
@@ -439,7 +447,11 @@ def jobs(spec: str, *, start: Path | None, **given: Any) -> list[DrawingJob]:
     Raises:
         InvalidInput, UnknownName: as :func:`job`; no photo of the folder can be read.
     """
+    from agnostic.files import read_image
+
     if start is None or not start.is_dir():
+        if start is not None:
+            read_image(start)
         return [job(spec, start=start, **given)]
     photos = PhotoFiles.at(start)
     found = [job(spec, start=path, called=photos.names[path], **given) for path, _ in photos.readable()]
@@ -460,19 +472,21 @@ def draw_all(model: Any, drawings: Sequence[tuple[DrawingJob, Drawing]], *, clim
         InvalidInput: no gradient reached any of the images; they are written anyway.
     """
     from agnostic.cli.terminal import show
+    from agnostic.registry import backend_of
     from agnostic.visualization.ascent import check_reached
-    from agnostic.visualization.pictures import draw
+    from agnostic.visualization.pictures import draw, fingerprint
 
     report = []
     labels: list[str] = []
     remarks: list[str] = []
     images, start = 0, time.perf_counter()
-    as_json = drawings[0][0].as_json
+    as_json, known = drawings[0][0].as_json, fingerprint(backend_of(model), model)
     for job, drawing in drawings:
         began = time.perf_counter()
         drawn = draw(
-            model, drawing, job.options, settings=job.settings, force=job.force, progress=progress, climb=climb
-        )
+            model, drawing, job.from_start(), settings=job.settings, force=job.force, progress=progress, climb=climb,
+            known=known,
+        )  # fmt: skip
         images += len(drawing.items) - drawn.found
         seconds = time.perf_counter() - began
         labels += [f"{drawing.layer}:{item}" for item in drawing.items]

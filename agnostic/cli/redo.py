@@ -1,7 +1,8 @@
-"""``agnostic redo``: draw a picture again from what its file says, and compare the two."""
+"""``agnostic redo``: draw a picture or an animation again from what its file says, and compare the two."""
 
 from __future__ import annotations
 
+import json as json_format
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agnostic.cli import classes, common, drawing, explain, filters, taps
+from agnostic.cli import animate, classes, common, drawing, explain, filters, taps
 from agnostic.errors import InvalidInput
 from agnostic.text import counted
 
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def redo(
     picture: Annotated[
-        Path, typer.Argument(metavar="PICTURE", help="A PNG file of agnostic filters, classes, taps or explain.")
+        Path, typer.Argument(metavar="PICTURE", help="A file of agnostic filters, classes, taps, explain or animate.")
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="The model, in place of the one that the file names.")
@@ -49,13 +50,18 @@ def redo(
     device: common.Device = None,
     json: common.Json = False,
 ) -> None:
-    """Draw a picture of filters, classes, taps or an explanation again from what its file says; compare bit by bit.
+    """Draw a picture of filters, classes, taps, an explanation or an animation again from its file; compare the bits.
 
     The exit code is 1 where the two differ. A model that is a file of yours is run only if --model names it.
     """
     from agnostic.files import read_image, write_png
+    from agnostic.visualization.pictures import said_by
 
     said, asked = _said(picture)
+    if asked.command == _ANIMATE:
+        _animated(picture, said, asked, _spec(said, model), weights=weights, out=out, trust=trust, device=device,
+                  json=json)  # fmt: skip
+        return
     spec = _spec(said, model)
     with tempfile.TemporaryDirectory(prefix="agnostic-redo-") as folder:
         if asked.command in _OF_PHOTOS:
@@ -65,9 +71,14 @@ def redo(
             drawn = _drawn(job, asked, Path(folder))
             new = drawn.image_path(drawn.items[0]) if "label" in said else drawn.path
         before, after = read_image(picture), read_image(new)  # what is transparent is white
-        changed = _changed_settings(said, new)
+        changed = _changed_settings(said, said_by(new) or {})
         if out is not None:
             write_png(out, after, _texts(new))
+    _tell(picture, before, after, changed, out, json)
+
+
+def _tell(picture: Path, before: Any, after: Any, changed: Sequence[str], out: Path | None, json: bool) -> None:
+    """Whether two pictures are the same, and if not, why; the exit code is 1 then."""
     same = before.shape == after.shape and bool((before == after).all())
     report = {"picture": picture, "same": same, "changed": changed, "out": out}
     if json:
@@ -80,19 +91,44 @@ def redo(
         raise typer.Exit(1)
 
 
+def _animated(
+    picture: Path, said: Mapping[str, Any], asked: Any, spec: str, *, weights: str | None, out: Path | None,
+    trust: bool, device: str | None, json: bool,
+) -> None:  # fmt: skip
+    """The same of an animation: all of its frames, as they are in the two files."""
+    import msgspec
+
+    from agnostic.files import atomic_path
+    from agnostic.models.load import load
+    from agnostic.visualization.animation import read_animation
+
+    network = load(
+        spec, backend=asked.backend, engine=asked.engine, weights=weights or asked.weights, trust=trust,
+        card=_path(asked.card),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="agnostic-redo-") as folder:
+        new = Path(folder) / f"again{picture.suffix}"
+        animate.written(network, msgspec.to_builtins(asked), {"model": spec}, new, device=device)
+        before, (after, text) = read_animation(picture)[0], read_animation(new)
+        if out is not None:
+            with atomic_path(out) as temporary:
+                Path(temporary).write_bytes(new.read_bytes())
+    _tell(picture, before, after, _changed_settings(said, json_format.loads(text or "{}")), out, json)
+
+
 def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
     """What a file says of how it was made, and of what draws it again; checked."""
     import msgspec
 
     from agnostic.visualization.pictures import said_by
 
-    said = said_by(picture)
+    said = said_by(picture) or _said_by_animation(picture)
     if said is None or not isinstance(said.get("redo"), dict):
         raise InvalidInput(
             f"{str(picture)!r} does not say how to draw it again: redo takes pictures of 'agnostic filters', "
-            "'agnostic classes', 'agnostic taps' and 'agnostic explain'"
+            "'agnostic classes', 'agnostic taps', 'agnostic explain' and 'agnostic animate'"
         )
-    fields = {_EXPLAIN: _EXPLAINED, _TAPS: _TAPPED}.get(str(said["redo"].get("command")), _DRAWN)
+    fields = {_EXPLAIN: _EXPLAINED, _TAPS: _TAPPED, _ANIMATE: _ANIMATED}.get(str(said["redo"].get("command")), _DRAWN)
     shape = msgspec.defstruct(
         "Redo", [*fields, *((name, str | None, None) for name in _TEXTS), ("channels_in", int | None, None),
                  ("inputs", list[str] | None, None)],
@@ -103,13 +139,26 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"what {str(picture)!r} says of how it was made is not valid: {error}") from None
     command = asked.command  # type: ignore[attr-defined]
-    what = {_EXPLAIN: "methods", _TAPS: "channels"}.get(command, "items")
-    if command not in (*_COMMANDS, *_OF_PHOTOS) or not getattr(asked, what):
+    what = {_EXPLAIN: "methods", _TAPS: "channels", _ANIMATE: "frames"}.get(command, "items")
+    if command not in (*_COMMANDS, *_OF_PHOTOS, _ANIMATE) or not getattr(asked, what):
         raise InvalidInput(f"{str(picture)!r} was made by no command that can be repeated: {command!r}")
     return said, asked
 
 
+def _said_by_animation(path: Path) -> dict[str, Any] | None:
+    from agnostic.visualization.animation import FORMATS, read_animation
+
+    if path.suffix.lower() not in FORMATS or path.suffix.lower() == ".png":
+        return None
+    try:
+        found = json_format.loads(read_animation(path)[1] or "")
+    except json_format.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 _EXPLAIN, _TAPS = _OF_PHOTOS = ("explain", "taps")
+_ANIMATE = "animate"
 
 _DRAWN: list[Any] = [("command", str), ("layer", str), ("items", list[str]), ("recipe", str), ("seed", int),
                      ("steps", int | None, None), ("start", str | None, None), ("dtype", str | None, None),
@@ -124,6 +173,12 @@ _EXPLAINED: list[Any] = [("command", str), ("photo", str), ("methods", list[str]
 
 _TAPPED: list[Any] = [("command", str), ("photo", str), ("layer", str), ("channels", str), ("call", int)]
 """What the file of a layer's outputs says."""
+
+_ANIMATED: list[Any] = [("command", str), ("classes", list[str]), ("layer", str | None), ("channels", str),
+                        ("walk", bool), ("align", str | None), ("frames", int), ("seconds", float),
+                        ("most", str | None), ("recipe", str), ("steps", int | None), ("seed", int),
+                        ("dtype", str | None)]  # fmt: skip
+"""What the file of an animation says."""
 
 _TEXTS = ("weights", "size", "card", "image", "backend", "engine")
 """Options of both that are texts, or none."""
@@ -216,15 +271,12 @@ def _drawn(job: drawing.DrawingJob, asked: Any, folder: Path) -> Drawing:
     else:
         negative = asked.command.endswith("--negative")
         chosen = filters.drawing_of(job, asked.layer, asked.layer, items, negative=negative)
-    draw(network, chosen, job.options, settings=job.settings, force=True, progress=common.progress)
+    draw(network, chosen, job.from_start(), settings=job.settings, force=True, progress=common.progress)
     return chosen
 
 
-def _changed_settings(said: Mapping[str, Any], new: Path) -> list[str]:
+def _changed_settings(said: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What the new file says otherwise, of what its pixels may depend on."""
-    from agnostic.visualization.pictures import said_by
-
-    now = said_by(new) or {}
     keys = (
         "fingerprint",
         "photo_digest",
@@ -244,8 +296,6 @@ def _changed_settings(said: Mapping[str, Any], new: Path) -> list[str]:
 
 
 def _texts(path: Path) -> dict[str, str]:
-    import json as json_format
-
     from agnostic.visualization.pictures import KEYWORD, said_by
 
     return {KEYWORD: json_format.dumps(said_by(path))}
@@ -255,11 +305,11 @@ def _difference(before: Any, after: Any) -> str:
     import numpy as np
 
     if before.shape != after.shape:
-        now, then = (f"{x.shape[1]} x {x.shape[0]}" for x in (after, before))
+        now, then = (" x ".join(map(str, x.shape[-2:-4:-1])) for x in (after, before))
         return f"drawn again it has {now} pixels, not {then}"
     apart = np.abs(before.astype(int) - after.astype(int))
     return (
-        f"drawn again, {counted(int((apart.max(-1) > 0).sum()), 'pixel')} of {apart.shape[0] * apart.shape[1]} differ, "
+        f"drawn again, {counted(int((apart.max(-1) > 0).sum()), 'pixel')} of {apart[..., 0].size} differ, "
         f"by at most {apart.max()} of 255"
     )
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agnostic import decoding
 from agnostic.errors import InvalidInput, MissingDependency
-from agnostic.files import atomic_path
+from agnostic.files import atomic_path, read_regular
 from agnostic.registry import Model
 from agnostic.text import counted
 from agnostic.visualization.mosaic import mosaic
@@ -23,7 +24,7 @@ from agnostic.visualization.objectives import alignment, interpolation
 from agnostic.visualization.recipes import Recipe, get
 from agnostic.visualization.verb import visualize
 
-__all__ = ["FORMATS", "Film", "animate_ascent", "animate_walk", "write_animation"]
+__all__ = ["FORMATS", "Film", "animate_ascent", "animate_walk", "read_animation", "write_animation"]
 
 
 def __dir__() -> list[str]:
@@ -248,6 +249,66 @@ def write_animation(
     )
 
 
+def read_animation(path: str | os.PathLike[str]) -> tuple[Frames, str | None]:
+    """The frames of an animation and what the file says of how it was made.
+
+    Args:
+        path: a file of :func:`write_animation`.
+
+    Returns:
+        (N, H, W, 3) uint8, and the text that was given as ``about``, or None.
+
+    Raises:
+        InvalidInput: it cannot be read.
+        MissingDependency: MP4, and PyAV is not installed.
+
+    Example:
+        >>> path = ag.animation.write_animation("walk.png", images, about="a walk")
+        >>> frames, about = ag.animation.read_animation(path)
+        >>> frames.shape, about
+        ((2, 16, 16, 3), 'a walk')
+    """
+    path = Path(path)
+    data = read_regular(path)
+    if path.suffix.lower() == ".mp4":
+        return _read_mp4(data)
+    try:
+        with decoding.decoder_errors():
+            image = decoding.opened(data)
+            count = getattr(image, "n_frames", 1)
+            if count * image.width * image.height > _MOST_PIXELS:
+                raise decoding.Flaw(f"has {counted(count, 'frame')} of {image.width} x {image.height} pixels: too many")
+            exif = image.getexif().get(_DESCRIPTION) if image.format == "WEBP" else None
+            said = image.info.get("agnostic") or image.info.get("comment") or exif
+            frames = []
+            for number in range(count):
+                image.seek(number)
+                frames.append(np.asarray(image.convert("RGB")))
+    except decoding.Flaw as flaw:
+        raise InvalidInput(f"cannot read {str(path)!r}: it {flaw}") from None
+    return np.stack(frames), said.decode(errors="replace") if isinstance(said, bytes) else said
+
+
+_MOST_PIXELS = 500_000_000
+"""Of all frames of an animation that is read."""
+
+
+def _read_mp4(data: bytes) -> tuple[Frames, str | None]:
+    av = _video()
+    with av.open(io.BytesIO(data)) as container:
+        frames = [x.to_ndarray(format="rgb24") for x in container.decode(video=0)]
+        return np.stack(frames), container.metadata.get("comment")
+
+
+def _video() -> Any:
+    """PyAV."""
+    try:
+        import av  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise MissingDependency("MP4 needs PyAV: pip install 'agnostic-ml[video]', or choose .webp") from None
+    return av
+
+
 def _attempts(pixels: Frames) -> Iterator[tuple[Frames, int]]:
     """The frames and a quality from 1 to 100, each attempt smaller than the one before."""
     from PIL import Image
@@ -312,11 +373,7 @@ def _apng(pixels: Frames, each: float, quality: int, loop: bool, about: str | No
 def _mp4(pixels: Frames, each: float, quality: int, loop: bool, about: str | None) -> bytes:
     from fractions import Fraction
 
-    try:
-        import av  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise MissingDependency("MP4 needs PyAV: pip install 'agnostic-ml[video]', or choose .webp") from None
-    found = io.BytesIO()
+    av, found = _video(), io.BytesIO()
     # Codecs halve the resolution of colours, so that sides are even.
     pixels = pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2]
     with av.open(found, "w", format="mp4") as container:

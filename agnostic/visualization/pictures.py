@@ -152,6 +152,7 @@ def draw(
     force: bool = False,
     progress: Progress = unseen,
     climb: Climb | None = None,
+    known: str | None = None,
 ) -> Drawn:
     """Draw what is not yet there, then the mosaic.
 
@@ -165,6 +166,7 @@ def draw(
         progress: a context manager of a description and a number of steps, that yields a function to be called with
             steps done; see :func:`agnostic.cli.common.progress`.
         climb: how the ascents are computed; None: in this process.
+        known: the model's :func:`fingerprint`, where it was computed already.
 
     Raises:
         Interrupted: by Ctrl-C; finished images are kept, and the same call goes on from there.
@@ -179,7 +181,7 @@ def draw(
         raise InvalidInput(f"cannot write to {str(drawing.folder)!r}: a file stands where the images' folder should be")
     if options.start is not None:
         options = replace(options, start=resampled_crop(np.asarray(options.start), ascent.shape), size=ascent.shape[:2])
-    work = _work(backend, model, drawing, ascent, settings, options.start)
+    work = _work(known or fingerprint(backend, model), drawing, ascent, settings, options.start)
     made_by = [{**work, "label": label} for label in ascent.objective.labels()]
     mosaic_by = {**work, "items": list(drawing.items)}
     if not force:
@@ -270,13 +272,11 @@ def _keep(
         ) from None
 
 
-def _work(
-    backend: Backend, model: Model, drawing: Drawing, ascent: Ascent, settings: Settings, start: Any
-) -> dict[str, Any]:
+def _work(weights: str, drawing: Drawing, ascent: Ascent, settings: Settings, start: Any) -> dict[str, Any]:
     """All that the pixels of each image depend on, besides what it shows."""
     return {
         **({"transparent": True} if drawing.transparent else {}),
-        "fingerprint": fingerprint(backend, model),
+        "fingerprint": weights,
         "layer": drawing.layer,
         "recipe": repr(ascent.recipe),
         "size": list(ascent.shape),

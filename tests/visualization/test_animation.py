@@ -17,7 +17,14 @@ from PIL import Image
 import agnostic as ag
 from agnostic.cli import main, terminal
 from agnostic.files import write_png
-from agnostic.visualization.animation import FORMATS, Film, animate_ascent, animate_walk, write_animation
+from agnostic.visualization.animation import (
+    FORMATS,
+    Film,
+    animate_ascent,
+    animate_walk,
+    read_animation,
+    write_animation,
+)  # fmt: skip
 
 pytest.importorskip("torch")
 CHANNEL = ag.objectives.channel
@@ -242,6 +249,15 @@ def test_the_command_writes_an_animation(tmp_path: Path, capsys: Any, monkeypatc
     assert said["shown"] == ["0:0", "0:2", "0:3"]
     assert {"fingerprint", "versions", "recipe", "seed", "steps", "size"} <= {*said}
     capsys.readouterr()
+    for name in ("w.gif", "a.webp"):
+        assert main(["redo", name, "--model", "net.py:make", "--out", f"again-{name}"]) == 0
+        assert capsys.readouterr().out == f"{name}: drawn again, bit for bit the same\n"
+        np.testing.assert_array_equal(read_animation(f"again-{name}")[0], read_animation(name)[0])
+    (tmp_path / "net.py").write_text((tmp_path / "net.py").read_text().replace("seed(0)", "seed(1)"))
+    assert main(["redo", "w.gif", "--model", "net.py:make"]) == 1
+    assert "other now: the model's weights" in capsys.readouterr().out
+    assert main(["redo", "w.gif"]) == 2
+    assert "a file whose code would run" in capsys.readouterr().err
     for wrong, words in (
         (["1", "--out", "w.gif"], "is there already"),
         (["1", "--out", "w.avi"], "--out ends in"),
