@@ -36,51 +36,89 @@ def lines_of(
 ) -> Lines:
     """Write the lines of a block's ``call``. No variable has the name of an imported module or of a helper."""
     kept = _inlined(statements, body.outputs)
-    taken = {"self", *modules, *blocks.dialect.helpers, *_called(statements)}
-    names: dict[Value, str] = {}
-    inputs = []
-    for value in body.inputs:
-        names[value] = identifier(_argument(body, value, blocks, names), {*names.values(), *taken})
-        inputs.append(names[value])
-    result = (
-        _result([path for path, _ in blocks.program.outputs], body.outputs) if root else tuple(map(Ref, body.outputs))
-    )
-    if isinstance(result, tuple) and len(result) == 1 and not root:
+    scope = _Scope(kept, body.outputs, blocks, {"self", *modules, *blocks.dialect.helpers, *_called(statements)})
+    inputs = [scope.argument(body, value) for value in body.inputs]
+    result: Code = tuple(map(Ref, body.outputs))
+    if root:
+        result = _result([path for path, _ in blocks.program.outputs], body.outputs)
+    elif len(result) == 1:
         [result] = result
-    last: dict[Value, int] = {}
-    for place, (_, code, _) in enumerate(kept):
-        last |= dict.fromkeys(refs(code), place)
-    last |= dict.fromkeys(body.outputs, len(kept))
     lines = []
     for place, (targets, code, moved) in enumerate(kept):
         lines += [f"# axes moved for {'the output' if word == 'output' else word}" for word in moved]
         if isinstance(code, Loop):
-            [target] = targets
-            names[target] = (
-                identifier("features", set(names.values())) if code.grows else _result_name(code, names, last, place)
-            )
-            lines += _loop(code, names, names[target])
-            continue
-        if place == len(kept) - 1 and len(targets) == 1 and result == Ref(targets[0]):
+            lines += _loop(code, scope.names, scope.result(code, targets[0], place))
+        elif place == len(kept) - 1 and len(targets) == 1 and result == Ref(targets[0]):
             result = code
-            break
-        written = text(code, names.__getitem__)
-        dying = [names[v] for v in dict.fromkeys(refs(code)) if last[v] == place and v in names and ":" not in v.dtype]
-        alive = {name for v, name in names.items() if last.get(v, -1) > place}
-        for target in targets:
-            if target not in last:
-                names[target] = "_"
-                continue
-            reusable = next((name for name in dying if name in LETTERS and name not in alive), None)
-            said = blocks.variables.names.get(target, "")
-            name = said if said and said not in alive | taken else reusable
-            name = name or next((x for x in LETTERS if x not in alive), None)
-            name = name or identifier(_result_of(code), alive | taken)
-            names[target] = name
-            alive.add(name)
-        lines += _assigned(", ".join(names[t] for t in targets), code, written, names)
-    lines.append(f"return {_bare(text(result, names.__getitem__), result)}")
+        else:
+            written = text(code, scope.names.__getitem__)
+            target = ", ".join(scope.targets(targets, code, place))
+            lines += _assigned(target, code, written, scope.names)
+    lines.append(f"return {_bare(text(result, scope.names.__getitem__), result)}")
     return Lines(inputs, lines)
+
+
+class _Scope:
+    """The variables of a method while its statements are written one after the other.
+
+    Args:
+        statements: targets, code, and what axes are moved for.
+        outputs: what the method returns.
+        blocks: the writer of the bodies.
+        taken: names that no variable may have.
+
+    Attributes:
+        names: of the values that have one so far.
+    """
+
+    def __init__(
+        self, statements: Sequence[tuple[tuple[Value, ...], Code, tuple[str, ...]]], outputs: Sequence[Value],
+        blocks: Blocks, taken: set[str],
+    ) -> None:  # fmt: skip
+        self.names: dict[Value, str] = {}
+        self._blocks, self._taken = blocks, taken
+        # The place of the statement that reads a value last.
+        self._last: dict[Value, int] = {}
+        for place, (_, code, _) in enumerate(statements):
+            self._last |= dict.fromkeys(refs(code), place)
+        self._last |= dict.fromkeys(outputs, len(statements))
+
+    def _alive(self, place: int) -> set[str]:
+        """The names of values that are read after a statement."""
+        return {name for value, name in self.names.items() if self._last.get(value, -1) > place}
+
+    def argument(self, body: Body, value: Value) -> str:
+        """Name an argument."""
+        wanted = _argument(body, value, self._blocks, self.names)
+        self.names[value] = identifier(wanted, {*self.names.values(), *self._taken})
+        return self.names[value]
+
+    def result(self, code: Loop, target: Value, place: int) -> str:
+        """Name the result of a loop: as its start value where nothing reads that later, else by a new name."""
+        start = None if code.grows else self.names[code.start.value]
+        if start is None or start in self._alive(place):
+            start = identifier("features" if code.grows else "y", set(self.names.values()))
+        self.names[target] = start
+        return start
+
+    def targets(self, targets: Sequence[Value], code: Code, place: int) -> list[str]:
+        """Name what a statement assigns; ``_`` where nothing reads it.
+
+        A value is called as the user calls it, else by a letter, at best by that of a value that is read here last.
+        """
+        read = [v for v in dict.fromkeys(refs(code)) if self._last[v] == place and v in self.names]
+        ending = [self.names[v] for v in read if ":" not in v.dtype and self.names[v] in LETTERS]
+        alive = self._alive(place)
+        for target in targets:
+            if target not in self._last:
+                self.names[target] = "_"
+                continue
+            said = self._blocks.variables.names.get(target, "")
+            known = [said] if said and said not in self._taken else []
+            free = (name for name in (*known, *ending, *LETTERS) if name not in alive)
+            self.names[target] = next(free, "") or identifier(_result_of(code), alive | self._taken)
+            alive.add(self.names[target])
+        return [self.names[target] for target in targets]
 
 
 def _assigned(target: str, code: Code, written: str, names: Mapping[Value, str]) -> list[str]:
@@ -125,13 +163,6 @@ def _result_of(code: Code) -> str:
         code = code.of
     called = code.function.text if isinstance(code, Apply) and isinstance(code.function, Name) else ""
     return called.rpartition(".")[2].rstrip("0123456789_") or "value"
-
-
-def _result_name(code: Loop, names: Mapping[Value, str], last: Mapping[Value, int], place: int) -> str:
-    """The variable of a loop's result: that of its start value where nothing reads it later, else a new one."""
-    alive = {name for value, name in names.items() if last.get(value, -1) > place}
-    start = names[code.start.value]
-    return start if start not in alive else identifier("y", set(names.values()))
 
 
 def _loop(code: Loop, names: Mapping[Value, str], name: str) -> list[str]:
