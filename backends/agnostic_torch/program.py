@@ -14,13 +14,14 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 from torch.utils import _triton
@@ -29,8 +30,8 @@ from agnostic.errors import InvalidInput
 from agnostic.patching import patched
 from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
+from agnostic_torch import answers, custom, packed, stochastic
 from agnostic_torch import aten_composed as _composed  # noqa: F401 (fills the table of readers)
-from agnostic_torch import custom, packed, stochastic
 from agnostic_torch.aten import READERS, Call, Reader, Unreadable, is_mask, name_of
 from agnostic_torch.calls import unchanged
 from agnostic_torch.expansion import expansion, silent
@@ -74,6 +75,7 @@ class _Exported:
         called: the names of autograd functions by those of the operators that stand for them.
         followed: the names of those whose forward was followed.
         objects: class names of what the model returns beside arrays.
+        fixed: sentences on what was read with the numbers that the model was given.
     """
 
     model: nn.Module
@@ -84,6 +86,7 @@ class _Exported:
     called: Mapping[str, str]
     followed: Collection[str]
     objects: Collection[str]
+    fixed: Sequence[str] = ()
 
     def program(self) -> Program:
         """In the words of the vocabulary."""
@@ -97,7 +100,11 @@ class _Exported:
             f"An object of class {kind} in the output is left out: it is no array, dict, list or tuple."
             for kind in sorted(self.objects)
         )
-        found = _Reader(name, self.opaque, self.called).read(self.graph, modules)
+        try:
+            found = _Reader(name, self.opaque, self.called).read(self.graph, modules)
+        except GuardOnDataDependentSymNode as error:
+            raise InvalidInput(_refusal(self.model, error)) from error
+        notes = (*notes, *self.fixed)
         return replace(found, nodes=tuple(self._with_axes(node) for node in found.nodes), notes=notes)
 
     def _with_axes(self, node: Node) -> Node:
@@ -140,6 +147,9 @@ def _flat_inputs(exported: torch.export.ExportedProgram, args: Any, kwargs: Any)
     return found
 
 
+_ASKED = (torch.SymInt, torch.SymFloat, torch.SymBool)
+"""What a graph of fixed sizes holds where the model goes on with the number of an array."""
+
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, AttributeError, LookupError)
 """What export raises is of many classes, none of which is its own."""
 
@@ -154,7 +164,20 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
     check_initialized(model)
     args, kwargs = _arguments(model, inputs)
     with unchanged(model):
-        return _followed(model, args, kwargs, opaque, stack)
+        try:
+            found = _followed(model, args, kwargs, opaque, stack)
+            if not any(isinstance(node.meta.get("val"), _ASKED) for node in found.graph.graph.nodes):
+                return found
+            refused = None
+        except InvalidInput as error:
+            refused = error
+        known = answers.asked(model, args, kwargs)
+        with answers.told(known) as used:
+            try:
+                found = _followed(model, args, kwargs, opaque, stack)
+            except InvalidInput as error:
+                raise (refused or error) from None
+        return replace(found, fixed=answers.notes(used))
 
 
 def _followed(

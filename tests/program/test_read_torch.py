@@ -245,3 +245,39 @@ def test_what_depends_on_the_data_is_refused_with_its_layer_line_and_code(
     assert "'1'" in str(caught.value)
     assert "test_read_torch.py:" in str(caught.value)
     assert capfd.readouterr().err == ""  # torch prints the graph so far
+
+
+class Asks(nn.Module):
+    """Asks a buffer, a check and an integer of the inputs for numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.register_buffer("parts", torch.tensor([1, 2]))
+        self.register_buffer("doubled", torch.tensor(True))
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        assert torch.isfinite(x).all()
+        first, _ = torch.split(self.linear(x[:, : lengths.max().item()]), self.parts.tolist(), dim=-1)
+        return first * 2 if self.doubled else first
+
+
+class Branches(Asks):
+    """Asks the data as well."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return super().forward(x, lengths) + 1 if x.mean() > 0 else x
+
+
+def test_what_no_real_number_decides_is_read_with_its_answer_and_said() -> None:
+    given = (torch.randn(2, 5, 4), torch.tensor([3, 2]))
+    model = Asks().eval()
+    program = ag.program(model, given)
+    assert program.outputs[0][1].shape == (2, 3, 1)
+    assert len(program.notes) == 4
+    assert any(" 3 for 'first, _ = torch.split(" in note and "test_read_torch.py" in note for note in program.notes)
+    found = ag.port(model, "torch", given, check=False)
+    torch.testing.assert_close(found.model(*given), model(*given))
+    assert program.notes[0] in found.report.notes
+    with pytest.raises(ag.InvalidInput, match=r"values of the data \(return super\(\)\.forward.*if x\.mean\(\) > 0"):
+        ag.program(Branches().eval(), given)

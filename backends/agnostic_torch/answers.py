@@ -1,0 +1,121 @@
+"""What a model asks the numbers of its arrays, such as ``.item()`` for a size: torch.export cannot tell it.
+
+The model is run with the inputs and with other numbers in their place. What it was told each time alike depends on the
+model's own weights and buffers, on integers among the inputs, or on nothing, and is told again while it is exported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils import _pytree as pytree
+
+from agnostic.patching import Replacement, patched
+
+Question = tuple[str, int, str]
+"""File, line, and the method that was called there."""
+
+METHODS = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
+"""How an array is asked for its numbers."""
+
+_OWN = re.compile(r"[\\/](torch|agnostic|agnostic_torch)[\\/](?!.*[\\/]tests[\\/])")
+
+_CHANGES: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (
+    lambda x: x, torch.neg, lambda x: x.flip(0) * 0.5 if x.ndim else x * 0.5, lambda x: x * x + 1,
+)  # fmt: skip
+"""The inputs, and other real numbers in their place."""
+
+
+def asked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Question, list[Any]]:
+    """The answers, in the order of the questions of one place, that are the same whatever real numbers come in."""
+    runs: list[dict[Question, list[Any]]] = []
+    for change in _CHANGES:
+        found: dict[Question, list[Any]] = defaultdict(list)
+
+        def noted(question: Question, ask: Callable[[], Any], found: dict[Question, list[Any]] = found) -> Any:
+            answer = ask()
+            found[question].append(answer)
+            return answer
+
+        def changed(x: Any, change: Callable[[torch.Tensor], torch.Tensor] = change) -> Any:
+            return change(x.detach().clone()) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+        given, named = pytree.tree_map(changed, (args, dict(kwargs)))
+        # A check that other numbers do not pass says nothing of the places before it.
+        with torch.no_grad(), patched(_methods(noted)), contextlib.suppress(Exception):
+            model(*given, **named)
+        runs.append(found)
+    first, *others = runs
+    return {
+        question: answers
+        for question, answers in first.items()
+        if all(_same(answers, found.get(question, [])) for found in others)
+    }
+
+
+def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+@contextlib.contextmanager
+def told(answers: Mapping[Question, Sequence[Any]]) -> Iterator[dict[Question, Any]]:
+    """Inside, the same questions have these answers; yields those that were asked, with the first answer to each."""
+    counts: dict[Question, int] = defaultdict(int)
+    used: dict[Question, Any] = {}
+
+    def tell(question: Question, ask: Callable[[], Any]) -> Any:
+        known = answers.get(question)
+        if not known:
+            return ask()
+        answer = known[counts[question] % len(known)]
+        counts[question] += 1
+        used.setdefault(question, answer)
+        return answer.copy() if isinstance(answer, np.ndarray | list) else answer
+
+    with patched(_methods(tell)):
+        yield used
+
+
+def _methods(answer: Callable[[Question, Callable[[], Any]], Any]) -> list[tuple[Any, str, Replacement]]:
+    def of(name: str) -> Replacement:
+        def replacement(original: Any, *args: Any, **kwargs: Any) -> Any:
+            place = _user_line()
+            if place is None:
+                return original(*args, **kwargs)
+            return answer((*place, name), lambda: original(*args, **kwargs))
+
+        return replacement
+
+    owners = (torch.Tensor, FakeTensor, FunctionalTensor)
+    return [
+        (owner, name, of(name)) for owner in owners for name in METHODS if owner is torch.Tensor or name in vars(owner)
+    ]
+
+
+def _user_line() -> tuple[str, int] | None:
+    """The line that asks; None where torch itself does."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.endswith(("patching.py", "answers.py")):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return None if _OWN.search(file) or file.startswith("<") else (file, frame.f_lineno)
+
+
+def notes(used: Mapping[Question, Any]) -> list[str]:
+    """What was told, for the user."""
+    return [
+        f"Read with what this line was told, which other inputs may tell it otherwise: {answer!r} for "
+        f"{linecache.getline(file, line).strip()[:100]!r} at {file}:{line}."
+        for (file, line, _), answer in used.items()
+    ]
