@@ -192,10 +192,9 @@ class PartWorker:
 
     def _rows_and_states(self, begun: _Begun, states: States) -> Rows:
         """The rows of a batch, as they are stored; the states are updated."""
-        batch, fetched = begun.batch, dict[str, dict[str, Array]]()
+        readable, fetched = begun.batch.readable, dict[str, dict[str, Array]]()
         for (key, name), x in zip(begun.names, begun.fetched(), strict=True):
             fetched.setdefault(key, {})[name] = x
-        readable = np.array([not x for x in batch.problems])
         rows: Rows = {}
         for key, tap in self._header.layers.items():
             found = fetched.get(key, {})
@@ -224,8 +223,7 @@ class PartWorker:
     ) -> None:
         """The samples that excite channels most, with those of a batch."""
         state, start = states[key, "top"], begun.batch.start
-        readable = np.array([not x for x in begun.batch.problems])
-        known = np.where(readable[:, None], highest, np.float32(np.nan)).astype(np.float32, copy=False)
+        known = np.where(begun.batch.readable[:, None], highest, np.float32(np.nan)).astype(np.float32, copy=False)
         chosen = reductions.top_candidates(state, known)
         if not len(chosen[0]):
             return

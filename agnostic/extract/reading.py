@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from agnostic.errors import InvalidInput
@@ -36,6 +37,11 @@ class ReadBatch:
     labels: list[int]
     problems: list[str]
     inputs: npt.NDArray[Any]
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """Whether each sample could be read."""
+        return np.array([not x for x in self.problems])
 
 
 def read_batch(samples: SampleSource, preparation: Preparation, start: int, stop: int) -> ReadBatch:
