@@ -223,12 +223,9 @@ def kinds_without_a_counterpart_are_named() -> None:
     raises(InvalidWeights, "cannot be set", lambda: ag.transfer(dense, lora, inputs=images(7, 6)))
     large = nn.Linear(6, 5)
     nn.init.constant_(large.weight, 1e5)
-    for half in (nn.Linear(6, 5).half(), keras.Sequential([keras.Input((6,)), kl.Dense(5, dtype="float16")])):
-        raises(
-            InvalidWeights,
-            "float16, which does not hold 1e+05",
-            lambda t=half: ag.transfer(large, t, inputs=images(7, 6)),
-        )
+    half = keras.Sequential([keras.Input((7, 6)), kl.Dense(5, dtype="float16")])
+    said = "float16, which does not hold 1e+05"
+    raises(InvalidWeights, said, lambda: ag.transfer(large, half, inputs=images(7, 6)))
     raises(InvalidInput, "", lambda: ag.transfer(nn.LazyLinear(3), dense, inputs=torch.zeros(2, 7, 6)))
 
 
