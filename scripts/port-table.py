@@ -165,7 +165,7 @@ TIMM = [
 
 APPLICATIONS = [
     "ConvNeXtTiny@32", "DenseNet121@32", "EfficientNetB0@32", "EfficientNetV2B0@32", "InceptionResNetV2@75",
-    "InceptionV3@75", "MobileNet@32", "MobileNetV2@32", "MobileNetV3Small@32", "NASNetMobile@32", "ResNet50@32",
+    "InceptionV3@75", "MobileNet@32", "MobileNetV2@32", "MobileNetV3Small@32", "ResNet50@32",
     "ResNet50V2@32", "VGG16@32", "Xception@71",
 ]  # fmt: skip
 
