@@ -42,6 +42,9 @@ _SAID_OF: Mapping[str, frozenset[str]] = {
 }
 """Those that do change numbers of an operator all the same."""
 
+_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"softplus": {"beta": 1, "threshold": 20}}
+"""What a function is with, where a framework does not say it."""
+
 AXES = frozenset({"axis", "axes", "channel_axis"})
 """Attributes that name axes."""
 
@@ -89,6 +92,8 @@ def settings(node: Node) -> dict[str, Any]:
     said = _SAID_OF.get(kind(node), frozenset())
     given = {**_defaults(node.operator), **node.attributes}
     found = {key: value for key, value in given.items() if key in said or key not in _UNSAID}
+    for key, value in _LEFT_OUT.get(kind(node), {}).items():
+        found[key] = value if found.get(key) is None else found[key]
     rank = rank_of(node)
     if "channel_axis" in found and found["channel_axis"] is None:
         found["channel_axis"] = 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from agnostic.compare.edits import JOINS, Edit
 from agnostic.compare.explain import DifferenceSummary
-from agnostic.compare.lowering import AXES, kind
+from agnostic.compare.lowering import AXES, kind, settings
 from agnostic.compare.replay import slots
 from agnostic.compare.source_tree import SIGNS, SourceTree, called, constant, source_tree, texts_in
 from agnostic.contracts.fixes import Fixes
@@ -206,9 +206,7 @@ class Writer:
             if self._is(before, "pad") and pad is not before and pad.args:
                 yield pad.args[0], repr(widths)
             return
-        weight = node.operands[1] if len(node.operands) > 1 else None
-        kernel = weight.shape[2:] if isinstance(weight, Value) else node.attributes.get("kernel", ())
-        if word := self.fixes.padding(called(maker), kernel, node.attributes, widths):
+        if word := self.fixes.padding(called(maker), _window(node), node.attributes, widths):
             yield from self.argument(maker, "padding", repr(word))
         elif written is not None and not self.is_shared(node) and (function := self.ops("pad")):
             yield written, repr("valid")
@@ -216,9 +214,17 @@ class Writer:
             yield x.args[0], f"{function}({self.tree.of(x.args[0])}, {((0, 0), *widths, (0, 0))}{value})"
 
     def is_shared(self, node: Node) -> bool:
-        """Whether several layers stand at the line of one."""
+        """Whether several layers stand at the line of one, and not all with the same settings."""
         place = node.file, node.line, kind(node)
-        return len({n.module for n in self.found.b.nodes if (n.file, n.line, kind(n)) == place}) > 1
+        same = [n for n in self.found.b.nodes if (n.file, n.line, kind(n)) == place]
+        return len({(repr(sorted(settings(n).items())), tuple(_window(n))) for n in same}) > 1
+
+
+def _window(node: Node) -> Sequence[int]:
+    """The sizes of a window; empty for what has none."""
+    weight = node.operands[1] if len(node.operands) > 1 else None
+    found: Sequence[int] = weight.shape[2:] if isinstance(weight, Value) else node.attributes.get("kernel") or ()
+    return found
 
 
 def _scope(node: Node) -> str:

@@ -337,7 +337,7 @@ def make():
     x = x + y * 0.5
     z = ops.concatenate([x, y], axis=-1)
     z = layers.UpSampling2D(2, interpolation="bilinear")(z)
-    z = z[:, 1:]
+    z = ops.softplus(z[:, 1:])
     return keras.Model(i, ops.softmax(z, axis=-1))
 """
 
@@ -384,7 +384,8 @@ def rewritten(folder: Path) -> None:
             a, b = self.one(x).chunk(2, 1)
             y = nn.functional.max_pool2d(torch.tanh(a) * torch.sigmoid(b), 3, 1, 1)
             z = torch.cat([x + y * 0.5, y], 1)
-            return nn.functional.interpolate(z, scale_factor=2, mode="bilinear")[:, :, 1:].softmax(1)
+            z = nn.functional.interpolate(z, scale_factor=2, mode="bilinear")[:, :, 1:]
+            return nn.functional.softplus(z).softmax(1)
 
     def made(text: str) -> Any:
         path = folder / f"network_{abs(hash(text))}.py"
