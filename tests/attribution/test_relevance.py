@@ -219,12 +219,13 @@ def test_the_slope_of_a_norm_at_zeros_is_no_part_of_a_path() -> None:
     class Normed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 4, 4, bias=False), nn.LayerNorm(8), nn.Linear(8, 5)
+            self.conv, self.head = nn.Conv2d(3, 8, 4, 4, bias=False), nn.Linear(8, 5)
+            self.norm = nn.Sequential(nn.LayerNorm(8), nn.LayerNorm(8))
 
         def forward(self, x: Any) -> Any:
-            return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).square().mean((1, 2)))
+            return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
-    model = made(Normed)
+    model = made(Normed())
     straight = ag.explain(model, IMAGES, target=1, method="integrated_gradients").maps
     guided = ag.explain(model, IMAGES, target=1, method="guided_integrated_gradients").maps
     assert np.abs(guided).max() < 10 * np.abs(straight).max()
