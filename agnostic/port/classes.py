@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -327,7 +327,7 @@ def _pays(group: Group, stacks: Mapping[str, Code]) -> bool:
 def _heights(bodies: Mapping[str, Body]) -> dict[str, int]:
     """The nesting depth of each block; equal for all blocks of a kind, so that they are compared together."""
     heights: dict[str, int] = dict.fromkeys(bodies, 1)
-    nested = _nested_kinds(bodies.values())
+    nested = _nested_kinds(list(bodies.values()))
     while True:
         before = dict(heights)
         for path, body in bodies.items():
@@ -344,21 +344,37 @@ def _heights(bodies: Mapping[str, Body]) -> dict[str, int]:
             return heights
 
 
-def _nested_kinds(bodies: Iterable[Body]) -> set[str]:
-    """The kinds that hold blocks of their own kind, also through others: blocks of one kind are at several depths."""
-    holds: dict[str, set[str]] = {}
-    for body in bodies:
-        holds.setdefault(body.kind, set()).update(m.body.kind for m in body.members if m.body is not None)
+def _nested_kinds(bodies: Collection[Body]) -> set[str]:
+    """The kinds whose blocks are at several depths, since they hold blocks of their own kind, also through others."""
+    nested = {body.kind for body in bodies if any(inner.kind == body.kind for inner in _inside(body))}
+    while True:
+        # Blocks of a nested kind count one by one: what they hold is held by what they lie in.
+        holds: dict[str, set[str]] = {body.kind: set() for body in bodies}
+        for body in bodies:
+            if body.kind not in nested:
+                holds[body.kind].update(inner.kind for inner in _inside(body, nested))
+        more = {kind for kind in holds if kind in _reached(kind, holds)}
+        if not more:
+            return nested
+        nested |= more
 
-    def reached(kind: str) -> set[str]:
-        found, waiting = set[str](), [kind]
-        while waiting:
-            more = holds[waiting.pop()] - found
-            found |= more
-            waiting += more
-        return found
 
-    return {kind for kind in holds if kind in reached(kind)}
+def _inside(body: Body, passed: Collection[str] | None = None) -> Iterator[Body]:
+    """The blocks in a block, at any depth; with ``passed`` those that nothing but blocks of these kinds lies before."""
+    for member in body.members:
+        if member.body is not None:
+            yield member.body
+            if passed is None or member.body.kind in passed:
+                yield from _inside(member.body, passed)
+
+
+def _reached(kind: str, holds: Mapping[str, set[str]]) -> set[str]:
+    found, waiting = set[str](), [kind]
+    while waiting:
+        more = holds[waiting.pop()] - found
+        found |= more
+        waiting += more
+    return found
 
 
 def _doc(group: Group) -> str:

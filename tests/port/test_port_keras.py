@@ -84,6 +84,38 @@ def test_equal_blocks_are_one_class_with_arguments(trials: dict[str, Any]) -> No
     assert classes[-1] == "Convolutional"
 
 
+class Scaled(nn.Module):
+    """Holds what it is given, which may hold one of these."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A product."""
+        return self.conv(x) * self.inner(x)
+
+
+class Summed(Scaled):
+    """As Scaled, with a sum."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A sum."""
+        return self.conv(x) + self.inner(x)
+
+
+def test_kinds_of_blocks_may_hold_each_other() -> None:
+    model = nn.Sequential(
+        Scaled(Summed(nn.Tanh())), Summed(Scaled(nn.Tanh())), Scaled(Summed(nn.Tanh())),
+        Summed(nn.Sequential(Scaled(nn.Tanh()), nn.ReLU())),
+    )  # fmt: skip
+    written = drafted_for(backend_of(model), model, torch.randn(2, 4, 6, 6), get_backend("keras")[WRITER].dialect())
+    classes = [node.name for node in ast.parse(written.draft.written.text).body if isinstance(node, ast.ClassDef)]
+    found = sorted(name for name in classes if name.startswith(("Scaled", "Summed")))
+    assert found == ["Scaled", "Scaled_2", "Summed", "Summed_2", "Summed_3"]  # alone or with another inside
+
+
 def test_the_source_passes_ruff(trials: dict[str, Any], tmp_path: Path) -> None:
     if importlib.util.find_spec("ruff") is None:
         pytest.skip("ruff is not installed")
