@@ -123,10 +123,17 @@ class Reference:
     layer_floors: Mapping[str, float]
 
 
-def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]) -> Reference:
+def reference(
+    backend: Backend, model: Model, inputs: Any, layers: Sequence[str], rounded: Sequence[str] = ()
+) -> Reference:
     """Outputs and layers of the source in float64, and the errors of its own type.
 
     Where the framework has no float64: its own type, and again with inputs and layers rounded in another way.
+
+    Args:
+        backend, model, inputs: what is run.
+        layers: the names of those to return.
+        rounded: the names of those that are rounded so too, since whole numbers that go in cannot be.
     """
     calls = backend[CALLS]
 
@@ -149,10 +156,8 @@ def reference(backend: Backend, model: Model, inputs: Any, layers: Sequence[str]
     if exact:
         rough = _run(backend, model, inputs, layers, compare)
     else:
-        # Whole numbers cannot be rounded in another way, but what layers make of them can.
-        names = [x.name for x in backend[LAYERS].tree(model) if x.name]
         given = with_arrays(inputs, lambda x: changed(x, _rounded))
-        rough = _run(backend, model, given, names, compare, lambda x: changed(x, _rounded))
+        rough = _run(backend, model, given, rounded, compare, lambda x: changed(x, _rounded))
     return Reference(right, right_layers, list(map(distance, rough, right)), floors)
 
 
@@ -373,7 +378,8 @@ def references(found: PortTrial) -> list[Reference]:
     """Results of the source at each size; its layers at the first size only."""
     names = [p.source for p in found.partners]
     return [
-        reference(found.backend, found.model, given, [] if case else names) for case, given in enumerate(found.inputs)
+        reference(found.backend, found.model, given, [] if case else names, names)
+        for case, given in enumerate(found.inputs)
     ]
 
 

@@ -632,7 +632,12 @@ def _cast(c: Call) -> Value:
     return c.emit("identity", c.x) if same else c.emit("cast", c.x, dtype=c.dtype)
 
 
-@reads("Copy", "StopGradient", "ConvertToTensor", "Array")
+@reads("StopGradient")
+def _stopped(c: Call) -> Value:
+    return c.emit("unary", c.x, function="stop_gradient") if c.x.dtype.startswith("float") else c.emit("identity", c.x)
+
+
+@reads("Copy", "ConvertToTensor", "Array")
 def _identity(c: Call) -> Value:
     return c.emit("identity", c.x) if c.x.dtype == c.dtype else c.emit("cast", c.x, dtype=c.dtype)
 

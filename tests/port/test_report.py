@@ -93,7 +93,7 @@ def test_whole_numbers_have_a_floor_where_there_is_no_float64(monkeypatch: pytes
     monkeypatch.setattr("agnostic_torch.calls.in_float64", narrow)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 8)).eval()
-    found = reference(backend_of(model), model, torch.tensor([[1, 2, 3]]), ["1"])
+    found = reference(backend_of(model), model, torch.tensor([[1, 2, 3]]), ["1"], ["0", "1"])
     # Two roundings of inputs and outputs, and a sum of 8 products.
     assert 0 < found.layer_floors["1"] < 10 * 2.0**-24
     assert 0 < found.output_floors[0] < 10 * 2.0**-24

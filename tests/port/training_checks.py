@@ -23,7 +23,7 @@ TOLERANCE = 288 * 2.0**-24
 
 
 def model() -> keras.Model:
-    """Blocks by names, a shared layer, SAME with strides, dropouts, a batch norm without scale, a group norm."""
+    """Blocks by names, a shared layer, SAME with strides, dropouts, several norms, a gate without gradients."""
     x = keras.Input((None, None, 3), name="image")
     y = kl.Conv2D(8, 3, 2, padding="same", use_bias=False, name="stem")(x)
     y = kl.ReLU(6.0)(kl.BatchNormalization(momentum=0.9, name="stem_bn")(y))
@@ -34,7 +34,8 @@ def model() -> keras.Model:
         y = kl.PReLU(shared_axes=[1, 2], name=f"{block}_act")(kl.Add()([y, z]))
     shared = kl.Conv2D(8, 3, padding="same", activation="tanh", name="shared")
     y = kl.GroupNormalization(4, name="group")(shared(shared(y)))
-    y = kl.Dropout(0.4)(kl.LayerNormalization(name="norm")(kl.GlobalAveragePooling2D()(y)))
+    y = kl.LayerNormalization(name="norm")(kl.GlobalAveragePooling2D()(y))
+    y = kl.Dropout(0.4)(y * keras.ops.stop_gradient(keras.ops.sigmoid(y)))
     return keras.Model(x, kl.Dense(5, activation="softmax", name="head")(y), name="trained")
 
 
