@@ -243,11 +243,12 @@ def test_our_rules_equal_keras_own_in_fit(jit: bool) -> None:
 
 CONTINUED = """
 import sys
-from tests.engines import keep_out
+from tests.engines import keep_out, spare_time
 keep_out()
 import keras
 import numpy as np
 import agnostic_keras.optimizers  # Keras loads what has been registered
+spare_time()  # as in the process that compares: TensorFlow's optimized graphs round otherwise
 for policy, path, data, out in zip(*[iter(sys.argv[1:])] * 4):
     keras.config.set_dtype_policy(policy)  # the loss is computed in it, and the file does not say it
     net, data = keras.models.load_model(path), np.load(data)
