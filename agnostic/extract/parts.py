@@ -117,23 +117,29 @@ class PartWorker:
             InvalidInput: the model does not take a batch, or a layer returns another shape than before.
         """
         coming = self._one_ahead(batches)
-        for first in coming:
-            found: list[ReadBatch] = []
-            rows: dict[tuple[str, str], list[Array]] = {}
-            states = start_states(self._header)
-            for begun in itertools.chain([first], itertools.islice(coming, count - 1)):
-                for key, x in self._rows_and_states(begun, states).items():
-                    rows.setdefault(key, []).append(x)
-                found.append(begun.batch)
-                done(len(begun.batch.names))
-            yield ComputedPart(
-                found[0].start,
-                [x for batch in found for x in batch.names],
-                [x for batch in found for x in batch.labels],
-                [x for batch in found for x in batch.problems],
-                {key: x[0] if len(x) == 1 else np.concatenate(x) for key, x in rows.items()},
-                states,
-            )
+        while (part := self._part(itertools.islice(coming, count), done)) is not None:
+            yield part
+
+    def _part(self, batches: Iterator[_Begun], done: Callable[[int], None]) -> ComputedPart | None:
+        """A part; None where there is no batch. Of each batch only what the part needs is kept."""
+        start: int | None = None
+        names, labels, problems = list[str](), list[int](), list[str]()
+        rows: dict[tuple[str, str], list[Array]] = {}
+        states = start_states(self._header)
+        for begun in batches:
+            for key, x in self._rows_and_states(begun, states).items():
+                rows.setdefault(key, []).append(x)
+            batch = begun.batch
+            start = batch.start if start is None else start
+            names += batch.names
+            labels += batch.labels
+            problems += batch.problems
+            done(len(batch.names))
+            del begun, batch  # else they would be held while the next is computed
+        if start is None:
+            return None
+        whole = {key: x[0] if len(x) == 1 else np.concatenate(x) for key, x in rows.items()}
+        return ComputedPart(start, names, labels, problems, whole, states)
 
     def _one_ahead(self, batches: Iterable[ReadBatch]) -> Iterator[_Begun]:
         """Each batch, when the next one has begun as well, so that a device computes while numbers are used here."""
@@ -147,6 +153,7 @@ class PartWorker:
                 # The processor computed it: another would only take memory.
                 yield begun
                 waiting = None
+            del begun, batch
         if waiting is not None:
             yield waiting
 

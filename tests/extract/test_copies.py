@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,46 @@ def test_numbers_are_waited_for_one_batch_behind(model: Any, tmp_path: Path, mon
     between = [step for n in range(5) for step in (("begun", n + 1), ("waited", n))]
     assert events == [("begun", 0), *between, ("waited", 5)]
     assert content(tmp_path / "there.zarr") == content(tmp_path / "here.zarr")
+
+
+def test_the_inputs_of_a_batch_are_let_go_once_its_numbers_are_there(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agnostic_torch import copies
+
+    inputs, alive = list[Any](), list[int]()
+
+    def noted(model: Any, batch: Any) -> Any:
+        found = batch.copy()
+        inputs.append(weakref.ref(found))
+        alive.append(sum(x() is not None for x in inputs))
+        return found
+
+    monkeypatch.setattr(copies, "staged", noted)
+    monkeypatch.setattr(sys.modules["agnostic.extract.parts"], "in_main_memory", lambda x: False)
+    ag.extract(
+        model, np.repeat(IMAGES, 4, 0), ["0"], tmp_path / "a.zarr", reduce="mean", batch_size=2, shard=88, workers=1
+    )
+    # 44 batches of one part: one is read, two wait, one is given out, one computes, and one is waited for.
+    assert len(alive) > 40
+    assert max(alive) <= 6
+
+
+def test_on_a_processor_outputs_are_let_go_before_the_next_batch(model: Any, tmp_path: Path) -> None:
+    outputs, alive = list[Any](), list[int]()
+
+    def noted(module: Any, inputs: Any) -> None:
+        alive.append(sum(x() is not None for x in outputs))
+
+    with contextlib.ExitStack() as stack:
+        for hook in (
+            model.register_forward_pre_hook(noted),
+            model[0].register_forward_hook(lambda module, inputs, output: outputs.append(weakref.ref(output))),
+        ):
+            stack.callback(hook.remove)
+        ag.extract(model, IMAGES, ["0"], tmp_path / "a.zarr", **ARGUMENTS)
+    assert len(outputs) > 5
+    assert max(alive) == 0
 
 
 class Streams:
