@@ -161,7 +161,8 @@ def by_peer(name: str, job: dict[str, Any], venvs: Path, path: Path) -> dict[str
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
     ended = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if ended.returncode:
-        raise RuntimeError(f"{name} does not run: {ended.stderr.strip().splitlines()[-1]}")
+        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise RuntimeError(f"{name} does not run: {said[-1]}")
     with np.load(file) as arrays:
         found = {"images": arrays["images"], "seconds": float(arrays["seconds"]), "silent": []}
     file.unlink()
@@ -229,11 +230,16 @@ def table(cells: dict[tuple[str, str, int], list[dict[str, Any]]], judges: Seque
 
 
 def row(text: str) -> tuple[str, int]:
-    """``fourier:128``: a recipe or library, and its steps; a library's own number needs none."""
-    name, _, steps = text.partition(":")
+    """``fourier:128``: a recipe or library, and its steps; a library's row that keeps its own number has none."""
+    name, _, text = text.partition(":")
     if name not in recipes_of(160) and name not in PEERS:
         raise argparse.ArgumentTypeError(f"no recipe or library {name!r}")
-    return name, int(steps or PEERS[name][1] or 0)
+    own = PEERS[name][1] if name in PEERS else None
+    if own is None and not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{name!r} needs its steps, as in '{name}:128'")
+    if own is not None and text:
+        raise argparse.ArgumentTypeError(f"{name!r} keeps its own {own} steps: leave out ':{text}'")
+    return name, int(own or text)
 
 
 def main() -> None:
@@ -248,6 +254,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     add_option(parser)
     given = parser.parse_args()
+    peers = [name for name, _ in given.row or () if name in PEERS]
+    if peers and (given.venvs is None or given.network not in (None, ["lite0"])):
+        parser.error(f"the row {peers[0]!r} needs --venvs, and is drawn with lite0: leave out --network")
     print(f"{headline()}; {torch.get_num_threads()} threads", flush=True)
     judges = {name: Judge(name) for name in NETWORKS}
     card = card_of(judges["lite0"].model)

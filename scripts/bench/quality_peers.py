@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 Images = npt.NDArray[np.float32]
+Draw = Callable[[int], Images]
+"""From the number of a class to its picture."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which the libraries apply
 # Library, steps and size of each row; None: those that are given.
 ROWS: dict[str, tuple[str, int | None, int | None]] = {
@@ -52,22 +54,26 @@ def network() -> Any:
     return Lite0().eval()
 
 
-def torch_lucent(classes: Sequence[int], steps: int, size: int, seed: int, own: bool) -> Iterator[Images]:
+def torch_lucent(steps: int, size: int, seed: int, own: bool) -> Draw:
     import torch
     from lucent.optvis import objectives, param, render
 
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002, the library draws from it
     model = network()
-    for number in classes:
+
+    def draw(number: int) -> Images:
         drawn = render.render_vis(
             model, objectives.channel("own_classifier", number), lambda: param.image(size), thresholds=(steps,),
             progress=False, show_image=False, fixed_image_size=None if own else size,
         )  # fmt: skip
-        yield drawn[-1][0]
+        found: Images = drawn[-1][0]
+        return found
+
+    return draw
 
 
-def torch_dreams(classes: Sequence[int], steps: int, size: int, seed: int, own: bool) -> Iterator[Images]:
+def torch_dreams(steps: int, size: int, seed: int, own: bool) -> Draw:
     import random
 
     import torch
@@ -77,16 +83,18 @@ def torch_dreams(classes: Sequence[int], steps: int, size: int, seed: int, own: 
     random.seed(seed)
     model = network()
     dreamer = Dreamer(model, quiet=True, device="cpu")
-    for number in classes:
 
-        def loss(outputs: Any, number: int = number) -> Any:
+    def draw(number: int) -> Images:
+        def loss(outputs: Any) -> Any:
             return -outputs[0].reshape(-1)[number]
 
         found = dreamer.render([model.own.classifier], width=size, height=size, iters=steps, custom_func=loss)
-        yield np.asarray(found)
+        return np.asarray(found)
+
+    return draw
 
 
-def tf_keras_vis(classes: Sequence[int], steps: int, size: int, seed: int, own: bool) -> Iterator[Images]:
+def tf_keras_vis(steps: int, size: int, seed: int, own: bool) -> Draw:
     import keras
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
@@ -97,12 +105,15 @@ def tf_keras_vis(classes: Sequence[int], steps: int, size: int, seed: int, own: 
     lite0 = ag.load("efficientnet_lite0", backend="keras")
     inputs = keras.Input((size, size, 3))
     ascent = ActivationMaximization(keras.Model(inputs, lite0(keras.layers.Rescaling(1 / 128, -127 / 128)(inputs))))
-    for number in classes:
-        found = ascent(lambda outputs, number=number: outputs[:, number], steps=steps)
-        yield np.asarray(tf.convert_to_tensor(found))[0] / 255
+
+    def draw(number: int) -> Images:
+        found = ascent(lambda outputs: outputs[:, number], steps=steps)
+        return np.asarray(tf.convert_to_tensor(found))[0] / 255
+
+    return draw
 
 
-DRAWERS: dict[str, Callable[..., Iterator[Images]]] = {
+DRAWERS: dict[str, Callable[[int, int, int, bool], Draw]] = {
     "torch-lucent": torch_lucent, "torch-dreams": torch_dreams, "tf-keras-vis": tf_keras_vis,
 }  # fmt: skip
 
@@ -110,11 +121,9 @@ DRAWERS: dict[str, Callable[..., Iterator[Images]]] = {
 def main() -> None:
     name, path, job = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     library, steps, size = ROWS[name]
-    start = time.process_time()
-    drawn = DRAWERS[library](
-        job["classes"], steps or job["steps"], size or job["size"], job["seed"], name.endswith("own")
-    )
-    images = np.stack([np.asarray(x, np.float32) for x in drawn])
+    draw = DRAWERS[library](steps or job["steps"], size or job["size"], job["seed"], name.endswith("own"))
+    start = time.process_time()  # all is imported and loaded
+    images = np.stack([np.asarray(draw(number), np.float32) for number in job["classes"]])
     np.savez(path, images=images, seconds=time.process_time() - start)
 
 
