@@ -66,8 +66,7 @@ def animate(
     """Draw an ascent from its start to its end, or a walk between classes or channels."""
     from agnostic.models.load import load
 
-    if bool(wanted) == (layer is not None):
-        raise InvalidInput("give classes, or --layer and --channels: one of the two")
+    _objectives(wanted or [], layer, channels)
     _check_out(out, force)
     _bytes(most)
     start = time.perf_counter()
@@ -137,6 +136,8 @@ def _objectives(classes: list[str], layer: str | None, channels: str) -> list[Ob
     """One of each class, or of each channel."""
     from agnostic.visualization.objectives import channel, logit
 
+    if bool(classes) == (layer is not None):
+        raise InvalidInput("give classes, or --layer and --channels: one of the two")
     if layer is None:
         return [logit(int(text) if text.isdecimal() else text) for text in classes]
     numbers: list[int] = []

@@ -102,13 +102,16 @@ def _animated(
     from agnostic.models.load import load
     from agnostic.visualization.animation import read_animation
 
+    suffix = picture.suffix.lower()
+    if out is not None and out.suffix.lower() != suffix:
+        raise InvalidInput(f"--out ends in {suffix}, as the animation does, not in {out.suffix!r}")
+    weights = weights or asked.weights
     network = load(
-        spec, backend=asked.backend, engine=asked.engine, weights=weights or asked.weights, trust=trust,
-        card=_path(asked.card),
+        spec, backend=asked.backend, engine=asked.engine, weights=weights, trust=trust, card=_path(asked.card)
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="agnostic-redo-") as folder:
-        new = Path(folder) / f"again{picture.suffix}"
-        animate.written(network, msgspec.to_builtins(asked), {"model": spec}, new, device=device)
+        new, again = Path(folder) / f"again{suffix}", {**msgspec.to_builtins(asked), "weights": weights}
+        animate.written(network, again, {"model": spec}, new, device=device)
         before, (after, text) = read_animation(picture)[0], read_animation(new)
         if out is not None:
             with atomic_path(out) as temporary:
@@ -128,7 +131,7 @@ def _said(picture: Path) -> tuple[Mapping[str, Any], Any]:
             f"{str(picture)!r} does not say how to draw it again: redo takes pictures of 'agnostic filters', "
             "'agnostic classes', 'agnostic taps', 'agnostic explain' and 'agnostic animate'"
         )
-    fields = {_EXPLAIN: _EXPLAINED, _TAPS: _TAPPED, _ANIMATE: _ANIMATED}.get(str(said["redo"].get("command")), _DRAWN)
+    fields = {_EXPLAIN: _EXPLAINED, _TAPS: _TAPPED, _ANIMATE: _MOVING}.get(str(said["redo"].get("command")), _DRAWN)
     shape = msgspec.defstruct(
         "Redo", [*fields, *((name, str | None, None) for name in _TEXTS), ("channels_in", int | None, None),
                  ("inputs", list[str] | None, None)],
@@ -152,7 +155,7 @@ def _said_by_animation(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json_format.loads(read_animation(path)[1] or "")
-    except json_format.JSONDecodeError:
+    except (json_format.JSONDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -174,7 +177,7 @@ _EXPLAINED: list[Any] = [("command", str), ("photo", str), ("methods", list[str]
 _TAPPED: list[Any] = [("command", str), ("photo", str), ("layer", str), ("channels", str), ("call", int)]
 """What the file of a layer's outputs says."""
 
-_ANIMATED: list[Any] = [("command", str), ("classes", list[str]), ("layer", str | None), ("channels", str),
+_MOVING: list[Any] = [("command", str), ("classes", list[str]), ("layer", str | None), ("channels", str),
                         ("walk", bool), ("align", str | None), ("frames", int), ("seconds", float),
                         ("most", str | None), ("recipe", str), ("steps", int | None), ("seed", int),
                         ("dtype", str | None)]  # fmt: skip
@@ -304,6 +307,8 @@ def _texts(path: Path) -> dict[str, str]:
 def _difference(before: Any, after: Any) -> str:
     import numpy as np
 
+    if before.shape[:-3] != after.shape[:-3]:
+        return f"drawn again it has {counted(len(after), 'frame')}, not {len(before)}"
     if before.shape != after.shape:
         now, then = (" x ".join(map(str, x.shape[-2:-4:-1])) for x in (after, before))
         return f"drawn again it has {now} pixels, not {then}"

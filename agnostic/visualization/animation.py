@@ -269,35 +269,44 @@ def read_animation(path: str | os.PathLike[str]) -> tuple[Frames, str | None]:
         ((2, 16, 16, 3), 'a walk')
     """
     path = Path(path)
-    data = read_regular(path)
-    if path.suffix.lower() == ".mp4":
-        return _read_mp4(data)
+    data, av = read_regular(path), _video() if path.suffix.lower() == ".mp4" else None
     try:
         with decoding.decoder_errors():
-            image = decoding.opened(data)
-            count = getattr(image, "n_frames", 1)
-            if count * image.width * image.height > _MOST_PIXELS:
-                raise decoding.Flaw(f"has {counted(count, 'frame')} of {image.width} x {image.height} pixels: too many")
-            exif = image.getexif().get(_DESCRIPTION) if image.format == "WEBP" else None
-            said = image.info.get("agnostic") or image.info.get("comment") or exif
-            frames = []
-            for number in range(count):
-                image.seek(number)
-                frames.append(np.asarray(image.convert("RGB")))
+            frames, said = _read_by_pillow(data) if av is None else _read_mp4(av, data)
+            return np.stack(frames), said.decode(errors="replace") if isinstance(said, bytes) else said
     except decoding.Flaw as flaw:
         raise InvalidInput(f"cannot read {str(path)!r}: it {flaw}") from None
-    return np.stack(frames), said.decode(errors="replace") if isinstance(said, bytes) else said
 
 
 _MOST_PIXELS = 500_000_000
 """Of all frames of an animation that is read."""
 
 
-def _read_mp4(data: bytes) -> tuple[Frames, str | None]:
-    av = _video()
+def _read_by_pillow(data: bytes) -> tuple[list[Frames], Any]:
+    image = decoding.opened(data)
+    count = getattr(image, "n_frames", 1)
+    _check_count(count, image.width, image.height)
+    exif = image.getexif().get(_DESCRIPTION) if image.format == "WEBP" else None
+    frames = []
+    for number in range(count):
+        image.seek(number)
+        frames.append(np.asarray(image.convert("RGB")))
+    return frames, image.info.get("agnostic") or image.info.get("comment") or exif
+
+
+def _read_mp4(av: Any, data: bytes) -> tuple[list[Frames], Any]:
+    frames: list[Frames] = []
     with av.open(io.BytesIO(data)) as container:
-        frames = [x.to_ndarray(format="rgb24") for x in container.decode(video=0)]
-        return np.stack(frames), container.metadata.get("comment")
+        for x in container.decode(video=0):
+            _check_count(len(frames) + 1, x.width, x.height)
+            frames.append(x.to_ndarray(format="rgb24"))
+        return frames, container.metadata.get("comment")
+
+
+def _check_count(count: int, width: int, height: int) -> None:
+    """Raise Flaw where frames would take too much memory."""
+    if count * width * height > _MOST_PIXELS:
+        raise decoding.Flaw(f"has {counted(count, 'frame')} of {width} x {height} pixels: too many")
 
 
 def _video() -> Any:

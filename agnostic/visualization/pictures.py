@@ -318,7 +318,7 @@ def said_by(path: Path) -> dict[str, Any] | None:
         with decoding.decoder_errors():
             image = decoding.opened(data)
         text = json.loads(str(image.info.get(KEYWORD, "")))
-    except (decoding.Flaw, json.JSONDecodeError):
+    except (decoding.Flaw, json.JSONDecodeError, RecursionError):
         return None
     return text if isinstance(text, dict) else None
 

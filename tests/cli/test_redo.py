@@ -141,7 +141,9 @@ def test_a_file_is_not_trusted(drawn: tuple[Path, ...], model: Path, tmp_path: P
     redo = said(picture)["redo"]
     plain = tmp_path / "plain.png"
     write_png(plain, np.zeros((4, 4, 3), np.uint8))
+    write_png(tmp_path / "deep.png", np.zeros((4, 4, 3), np.uint8), {"agnostic": "[" * 9000})
     for path, options, words in (
+        (tmp_path / "deep.png", given, "does not say how to draw it again"),
         (picture, [], "a file whose code would run: give it as --model"),
         (rewritten(picture, model="a/b.keras"), [], "give it as --model"),
         (plain, given, "does not say how to draw it again"),

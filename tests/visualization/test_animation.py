@@ -29,6 +29,10 @@ from agnostic.visualization.animation import (
 pytest.importorskip("torch")
 CHANNEL = ag.objectives.channel
 OPTIONS = {"size": 16, "dtype": "float32"}
+NET = (
+    "import torch\nfrom torch import nn\n\n\ndef make():\n    torch.manual_seed(0)\n    return nn.Sequential("
+    "nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))\n"
+)
 
 
 def test_frames_are_the_ascent_of_so_many_steps(network: Any) -> None:
@@ -160,6 +164,19 @@ def test_what_is_no_animation_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         write_animation(tmp_path / "a.mp4", moving())
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_damaged_file_is_told(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    path = write_animation(tmp_path / f"a{suffix}", moving(), about="a walk")
+    data = path.read_bytes()
+    assert read_animation(path)[1] == "a walk"
+    for damaged in (b"", b"x" * 99, data[: len(data) // 3]):
+        path.write_bytes(damaged)
+        with pytest.raises(ag.InvalidInput, match="cannot read"):
+            read_animation(path)
+
+
 def test_live_pictures_are_shown_and_replaced_in_a_notebook(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ag.InvalidInput, match="in a notebook, and none runs here"):
         ag.visualize(network, CHANNEL("block", 1), live=True, steps=2, **OPTIONS)
@@ -233,12 +250,38 @@ def test_each_protocol_sends_the_picture(tmp_path: Path) -> None:
     assert np.abs(shown - frame).mean() < 6  # 255 colours, each to a hundredth
 
 
+def test_redo_does_not_trust_what_an_animation_says(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    assert main(["animate", "net.py:make", "1", "3", "--walk", "--size", "64", "--steps", "4", "--out", "w.webp"]) == 0
+    frames, said = read_animation("w.webp")[0], about(tmp_path / "w.webp")
+
+    def redone(text: str, shown: Any = frames) -> int:
+        capsys.readouterr()
+        write_animation("x.webp", shown, about=text)
+        return main(["redo", "x.webp", "--model", "net.py:make"])
+
+    for change, words in (
+        ({"classes": []}, "give classes, or --layer"),
+        ({"layer": "0"}, "give classes, or --layer"),
+        ({"frames": -1}, "at least 1, not -1"),
+        ({"seconds": 0.0}, "in a time above 0"),
+        ({"card": "/etc/passwd"}, "passwd"),
+    ):
+        assert redone(json.dumps({**said, "redo": {**said["redo"], **change}})) == 2
+        assert words in capsys.readouterr().err
+    for text in ("a walk", "[" * 9000, "[]", "{}"):
+        assert redone(text) == 2
+        assert "does not say how to draw it again" in capsys.readouterr().err
+    assert redone(json.dumps(said), frames[:-2]) == 1
+    assert f"x.webp: drawn again it has {len(frames)} frames, not {len(frames) - 2}" in capsys.readouterr().out
+
+
 # The command ----------------------------------------------------------------------------------------------------------
 def test_the_command_writes_an_animation(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "net.py").write_text(
-        "import torch\nfrom torch import nn\n\n\ndef make():\n    torch.manual_seed(0)\n    return nn.Sequential("
-        "nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))\n"
-    )
+    (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     common = ["animate", "net.py:make", "--size", "64", "--steps", "4", "--frames", "2"]
     assert main([*common, "1", "3", "--walk", "--out", "w.gif"]) == 0
@@ -258,6 +301,8 @@ def test_the_command_writes_an_animation(tmp_path: Path, capsys: Any, monkeypatc
     assert "other now: the model's weights" in capsys.readouterr().out
     assert main(["redo", "w.gif"]) == 2
     assert "a file whose code would run" in capsys.readouterr().err
+    assert main(["redo", "w.gif", "--model", "net.py:make", "--out", "b.webp"]) == 2
+    assert "--out ends in .gif, as the animation does, not in '.webp'" in capsys.readouterr().err
     for wrong, words in (
         (["1", "--out", "w.gif"], "is there already"),
         (["1", "--out", "w.avi"], "--out ends in"),
