@@ -427,14 +427,13 @@ def distance(x: Array, right: Array) -> float:
         return float("inf")
     if x.size == 0:
         return 0.0
-    wide = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(right) else np.float64
-    with np.errstate(invalid="ignore"):
-        gap = float(np.abs(np.subtract(x, right, dtype=wide)).max())
-    scale = float(np.abs(right).max())
-    if np.isfinite(gap) and np.isfinite(scale):
-        return gap / scale if scale else gap
     finite = np.isfinite(right)
-    if not np.array_equal(finite, np.isfinite(x)):
-        return float("inf")
-    x, right = x[finite], right[finite]
-    return distance(x, right)
+    if not finite.all() or not np.isfinite(x).all():
+        if not np.array_equal(np.where(finite, 0, right), np.where(np.isfinite(x), 0, x), equal_nan=True):
+            return float("inf")
+        x, right = x[finite], right[finite]
+    wide = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(right) else np.float64
+    with np.errstate(over="ignore"):
+        # Whole numbers are made real before: the absolute value of the smallest int8 is no int8.
+        gap, scale = (float(np.abs(np.subtract(y, right, dtype=wide)).max(initial=0)) for y in (x, 0))
+    return gap / scale if scale else gap

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import agnostic as ag
-from agnostic.port.check import Found, reference
+from agnostic.port.check import Found, distance, reference
 from agnostic.registry import backend_of
 
 
@@ -97,3 +98,21 @@ def test_whole_numbers_have_a_floor_where_there_is_no_float64(monkeypatch: pytes
     # Two roundings of inputs and outputs, and a sum of 8 products.
     assert 0 < found.layer_floors["1"] < 10 * 2.0**-24
     assert 0 < found.output_floors[0] < 10 * 2.0**-24
+
+
+@pytest.mark.parametrize(
+    ("mine", "right", "expected"),
+    [
+        (np.int8([5]), np.int8([-128]), 133 / 128),
+        (np.array([True]), np.array([False]), 1),
+        (np.array([1e308]), np.array([-1e308]), np.inf),
+        (np.array([np.inf, 1]), np.array([-np.inf, 1]), np.inf),
+        (np.array([np.nan, 1]), np.array([np.inf, 1]), np.inf),
+        (np.array([np.nan, -np.inf, 1.5]), np.array([np.nan, -np.inf, 1]), 0.5),
+        (np.array([1.0, 2]), np.array([np.nan, 2]), np.inf),
+    ],
+)
+def test_a_distance_is_never_negative_and_infinite_where_infinities_differ(
+    mine: np.ndarray, right: np.ndarray, expected: float
+) -> None:
+    assert distance(mine, right) == expected
