@@ -32,9 +32,10 @@ METHODS = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__ind
 _OWN = re.compile(r"[\\/](torch|agnostic|agnostic_torch)[\\/](?!.*[\\/]tests[\\/])")
 
 _CHANGES: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (
-    lambda x: x, torch.neg, lambda x: x.flip(0) * 0.5 if x.ndim else x * 0.5, lambda x: x * x + 1,
+    lambda x: x, torch.neg, lambda x: (x.flip(0) if x.ndim else x) * 1e-3, lambda x: x * x * 1e3 + 1,
 )  # fmt: skip
-"""The inputs, and other real numbers in their place."""
+"""The inputs, and other numbers in the place of real and complex ones: far smaller and larger, as a model may ask
+whether pixels reach to 1 or to 255."""
 
 
 def asked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Question, list[Any]]:
@@ -49,7 +50,8 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
             return answer
 
         def changed(x: Any, change: Callable[[torch.Tensor], torch.Tensor] = change) -> Any:
-            return change(x.detach().clone()) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+            varies = isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex())
+            return change(x.detach().clone()) if varies else x
 
         given, named = pytree.tree_map(changed, (args, dict(kwargs)))
         # A check that other numbers do not pass says nothing of the places before it.
@@ -69,21 +71,29 @@ def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 
 @contextlib.contextmanager
-def told(answers: Mapping[Question, Sequence[Any]]) -> Iterator[dict[Question, Any]]:
-    """Inside, the same questions have these answers; yields those that were asked, with the first answer to each."""
+def told(model: nn.Module, answers: Mapping[Question, Sequence[Any]]) -> Iterator[dict[Question, list[Any]]]:
+    """Inside, the same questions have these answers; yields those that were asked, with the different answers to each.
+
+    Each run of the model begins with the first answers: one that failed may have asked for some of them.
+    """
     counts: dict[Question, int] = defaultdict(int)
-    used: dict[Question, Any] = {}
+    used: dict[Question, list[Any]] = defaultdict(list)
+
+    def run(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        counts.clear()
+        return original(*args, **kwargs)
 
     def tell(question: Question, ask: Callable[[], Any]) -> Any:
-        known = answers.get(question)
-        if not known:
+        known = answers.get(question, [])
+        if counts[question] == len(known):
             return ask()
-        answer = known[counts[question] % len(known)]
+        answer = known[counts[question]]
         counts[question] += 1
-        used.setdefault(question, answer)
+        if not any(np.array_equal(answer, x) for x in used[question]):
+            used[question].append(answer)
         return answer.copy() if isinstance(answer, np.ndarray | list) else answer
 
-    with patched(_methods(tell)):
+    with patched([(model, "forward", run), *_methods(tell)]):
         yield used
 
 
@@ -112,10 +122,11 @@ def _user_line() -> tuple[str, int] | None:
     return None if _OWN.search(file) or file.startswith("<") else (file, frame.f_lineno)
 
 
-def notes(used: Mapping[Question, Any]) -> list[str]:
+def notes(used: Mapping[Question, Sequence[Any]]) -> list[str]:
     """What was told, for the user."""
     return [
-        f"Read with what this line was told, which other inputs may tell it otherwise: {answer!r} for "
+        f"Read with what this line was told, which other inputs may tell it otherwise: {', '.join(map(repr, told))} for "
         f"{linecache.getline(file, line).strip()[:100]!r} at {file}:{line}."
-        for (file, line, _), answer in used.items()
+        for (file, line, _), told in used.items()
+        if told
     ]

@@ -164,20 +164,22 @@ def _exported(model: nn.Module, inputs: Any, opaque: Collection[str], stack: con
     check_initialized(model)
     args, kwargs = _arguments(model, inputs)
     with unchanged(model):
+        found = refused = None
         try:
             found = _followed(model, args, kwargs, opaque, stack)
             if not any(isinstance(node.meta.get("val"), _ASKED) for node in found.graph.graph.nodes):
                 return found
-            refused = None
         except InvalidInput as error:
             refused = error
         known = answers.asked(model, args, kwargs)
-        with answers.told(known) as used:
+        with answers.told(model, known) as used:
             try:
-                found = _followed(model, args, kwargs, opaque, stack)
+                told = _followed(model, args, kwargs, opaque, stack)
             except InvalidInput as error:
+                if found is not None:
+                    return found
                 raise (refused or error) from None
-        return replace(found, fixed=answers.notes(used))
+        return replace(told, fixed=answers.notes(used))
 
 
 def _followed(

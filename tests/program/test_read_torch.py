@@ -7,6 +7,7 @@ n = 4608 products here, u = 2^-53: 5e-13 relative to the largest output. Wrong a
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
@@ -267,6 +268,52 @@ class Branches(Asks):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return super().forward(x, lengths) + 1 if x.mean() > 0 else x
+
+
+class Doubling(torch.autograd.Function):
+    """Export fails here at first, and begins again with this function as an operator."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.numpy() * 2) if type(x) is torch.Tensor else torch.empty(x.tolist())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * 2
+
+
+class Repeated(nn.Module):
+    """One line that is told something else each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.tensor([2, 3]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for count in self.counts:
+            x = Doubling.apply(x.sin() * count.item())
+        return x
+
+
+class Ranged(nn.Module):
+    """Divides pixels that reach to 255."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 255 if x.abs().max() > 1 else x
+
+
+def test_a_reading_that_begins_again_is_told_the_first_answer_first() -> None:
+    x = torch.randn(2, 3)
+    model = Repeated().eval()
+    found = ag.port(model, "torch", x, stubs=True, check=False)
+    assert re.findall(r"\* (\d)\b", found.source) == ["2", "3"], found.source
+    assert any(": 2, 3 for 'x = Doubling.apply(" in note for note in found.report.notes), found.report.notes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_whether_numbers_reach_a_limit_is_decided_by_the_data(dtype: torch.dtype) -> None:
+    with pytest.raises(ag.InvalidInput, match="values of the data"):
+        ag.program(Ranged(), torch.randn(20, 4, dtype=dtype))
 
 
 def test_what_no_real_number_decides_is_read_with_its_answer_and_said() -> None:
