@@ -634,7 +634,9 @@ def _cast(c: Call) -> Value:
 
 @reads("StopGradient")
 def _stopped(c: Call) -> Value:
-    return c.emit("unary", c.x, function="stop_gradient") if c.x.dtype.startswith("float") else c.emit("identity", c.x)
+    if c.x.dtype.startswith(("float", "bfloat", "complex")):
+        return c.emit("unary", c.x, function="stop_gradient")
+    return c.emit("identity", c.x)
 
 
 @reads("Copy", "ConvertToTensor", "Array")

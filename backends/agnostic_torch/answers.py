@@ -125,8 +125,8 @@ def _user_line() -> tuple[str, int] | None:
 def notes(used: Mapping[Question, Sequence[Any]]) -> list[str]:
     """What was told, for the user."""
     return [
-        f"Read with what this line was told, which other inputs may tell it otherwise: {', '.join(map(repr, told))} for "
-        f"{linecache.getline(file, line).strip()[:100]!r} at {file}:{line}."
+        f"Read with what this line was told, which other inputs may tell it otherwise: "
+        f"{', '.join(map(repr, told))} for {linecache.getline(file, line).strip()[:100]!r} at {file}:{line}."
         for (file, line, _), told in used.items()
         if told
     ]

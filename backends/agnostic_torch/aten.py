@@ -518,11 +518,37 @@ def _expand(c: Call) -> Value:
 
 
 @reads(
-    "contiguous", "clone", "detach", "alias", "lift_fresh_copy", "lift", "positive", "resolve_conj", "resolve_neg",
-    "detach_copy", "alias_copy", "real_identity",
+    "contiguous", "clone", "alias", "lift_fresh_copy", "lift", "positive", "resolve_conj", "resolve_neg", "alias_copy",
+    "real_identity",
 )  # fmt: skip
 def _identity(c: Call) -> Value:
     return c.emit("identity", c.x)
+
+
+@reads("detach", "detach_copy")
+def _detach(c: Call) -> Value:
+    return stopped(c.builder, c.x)
+
+
+def stopped(builder: Builder, x: Value) -> Value:
+    """A value that passes no gradient on. It is x itself where no gradient would reach a weight or an input, and where
+    it is a weight, which would be no layer's own then.
+    """
+    own, operator, options = builder.leaf_of(x), "identity", {}
+    left, seen = [] if own is not None and own.role == "parameter" else [x], {x}
+    while left:
+        value = left.pop()
+        leaf, giver = builder.leaf_of(value), builder.giver(value)
+        if not value.dtype.startswith(("float", "bfloat", "complex")):
+            continue  # such as what argmax gives
+        if leaf is not None and leaf.role in ("input", "parameter"):
+            operator, options = "unary", {"function": "stop_gradient"}
+            break
+        if giver is not None and giver.attributes.get("function") != "stop_gradient":
+            left += set(giver.reads) - seen
+            seen.update(giver.reads)
+    found: Value = builder.emit(operator, x, dtype=x.dtype, **options)
+    return found
 
 
 @reads("to", "type_as", "_to_copy", "float", "double", "half", "bfloat16", "int", "long", "bool", "_cast_Float")

@@ -32,7 +32,7 @@ from agnostic.program.builder import Builder, NodeOrigin
 from agnostic.program.nodes import Node, Program, Value
 from agnostic_torch import answers, custom, packed, stochastic
 from agnostic_torch import aten_composed as _composed  # noqa: F401 (fills the table of readers)
-from agnostic_torch.aten import READERS, Call, Reader, Unreadable, is_mask, name_of
+from agnostic_torch.aten import READERS, Call, Reader, Unreadable, is_mask, name_of, stopped
 from agnostic_torch.calls import unchanged
 from agnostic_torch.expansion import expansion, silent
 from agnostic_torch.functional import Memory
@@ -475,8 +475,6 @@ class _Reader:
         if isinstance(mask, tuple) and len(mask) == 1 and is_mask(mask[0]) and not holds(call.given["self"]):
             return selected(call, call["self"], mask[0]) if name == "index" else written(call, call["values"])
         start, reason = len(self.builder.nodes), "has no translation yet"
-        if call.name == "detach" and call.x.dtype.startswith("float") and self.builder.leaf_of(call.x) is None:
-            return call.emit("unary", call.x, function="stop_gradient")
         try:
             if any(map(holds, call.given.values())):
                 return applied(call, reader)
@@ -543,7 +541,10 @@ class _Reader:
         for placeholder, operand in zip(placeholders, operands, strict=True):
             assert isinstance(operand, fx.Node)
             self.memory.alias(placeholder, operand)
-        self.memory.bind(node, tuple(self._run(inner)))
+        found = self._run(inner)
+        if node.args[0] is False:  # torch.no_grad()
+            found = [stopped(self.builder, x) if isinstance(x, Value) else x for x in found]
+        self.memory.bind(node, tuple(found))
 
 
 def _constant(node: fx.Node) -> Any:

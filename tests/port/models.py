@@ -124,16 +124,21 @@ class Deep(nn.Module):
 
 
 class Quantized(nn.Module):
-    """Pixels become rows of a codebook, whose choice the gradient passes by; weights of a mean have none either."""
+    """Pixels become rows of a codebook, whose choice the gradient passes by; weights of a mean, and a gate that is
+    computed without gradients, have none either.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.gate = nn.Conv2d(3, 1, 1)
         self.before, self.after = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)
         self.codes = nn.Embedding(7, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        x = self.before(x).permute(0, 2, 3, 1)
+        with torch.no_grad():
+            gate = self.gate(x).sigmoid()
+        x = (self.before(x) * gate).permute(0, 2, 3, 1)
         near = torch.cdist(x.flatten(0, 2), self.codes.weight).argmin(1)
         chosen = self.codes(near).view(x.shape)
         y = x + (chosen - x).detach() + 0.1 * chosen * x.detach().softmax(-1)

@@ -52,7 +52,7 @@ def stepped(model: nn.Module, x: torch.Tensor, training: bool, dtype: torch.dtyp
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     y = model(x.to(dtype))
     weighted([y], lambda numbers, like: torch.as_tensor(numbers, dtype=like.dtype)).backward()
-    found = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
+    found = {name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy() for name, p in model.named_parameters()}
     for name, buffer in model.named_buffers():
         owner = name.rpartition(".")[0]
         if training and name.endswith("running_var"):

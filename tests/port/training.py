@@ -43,10 +43,9 @@ def main(folder: Path) -> None:
             weighted(keras.tree.flatten(model(x, training=mode)), like).backward()
             for variable in model.weights:
                 name = variable.path.partition("/")[2]
-                grad = getattr(variable.value, "grad", None)
-                if variable.trainable and grad is not None:
-                    found[f"{mode}/{name}"] = grad.numpy()
-                elif not variable.trainable:
-                    found[f"{mode}/{name}"] = variable.value.detach().numpy().copy()
+                value = variable.value.detach()
+                if variable.trainable:
+                    value = torch.zeros_like(value) if variable.value.grad is None else variable.value.grad
+                found[f"{mode}/{name}"] = value.numpy().copy()
         found["fits"] = np.array(model._call_has_training_arg)
         np.savez(source.with_suffix(".found.npz"), drops=np.array(repr(drops)), **found)
