@@ -14,9 +14,10 @@ from typing import Any
 
 from agnostic.compare.edits import JOINS, Edit
 from agnostic.compare.explain import DifferenceSummary
-from agnostic.compare.lowering import AXES, kind, settings
+from agnostic.compare.lowering import AXES, kind
 from agnostic.compare.replay import slots
-from agnostic.compare.source_tree import SIGNS, SourceTree, called, constant, source_tree, texts_in
+from agnostic.compare.sides import Side
+from agnostic.compare.source_tree import SIGNS, SourceTree, called, constant, is_number, is_plain, source_tree, texts_in
 from agnostic.contracts.fixes import Fixes
 from agnostic.files import shown_path
 from agnostic.program.nodes import Node, Value
@@ -46,7 +47,7 @@ def rewritten(found: DifferenceSummary, fixes: Fixes, edits: Sequence[Edit], pad
         return ""
     writer, changes = Writer(found, fixes, tree), list[SourceChange]()
     for edit, padding in zip(edits, paddings, strict=True):
-        made = list(writer.padded(*padding) if padding is not None else writer.of(edit))
+        made = list(writer.padded(edit, *padding) if padding is not None else writer.of(edit))
         if not made:
             return ""
         changes += made
@@ -77,7 +78,7 @@ class Writer:
             yield from self.added(edit)
         elif edit.kind in WAYS and edit.b is not None:
             x = self.expression(edit.b, str(edit.theirs) if edit.kind == "replaced" else kind(edit.b))
-            if x is not None:
+            if x is not None and self.is_wrong(edit, edit.b, x):
                 yield from WAYS[edit.kind](self, edit, edit.b, x)
 
     # Where it is -----------------------------------------------------------------------------------------------------
@@ -95,8 +96,9 @@ class Writer:
     def _is(self, x: ast.expr, what: str) -> bool:
         spelled = self.fixes.spelled(what)
         if isinstance(x, ast.BinOp):
-            sign = SIGNS.get(type(x.op), "")
-            return bool(sign) and sign in spelled.sign.split()
+            sign, signs = SIGNS.get(type(x.op), ""), spelled.sign.split()
+            numbers = [constant(side, None) for side in (x.left, x.right)]
+            return sign in signs[:1] or (sign in signs and numbers != [None, None])
         if isinstance(x, ast.Subscript):
             return what in ("slice", "select")
         if not isinstance(x, ast.Call):
@@ -105,6 +107,34 @@ class Writer:
         name, texts = called(maker), {a.value for a in texts_in(maker)}
         forms = spelled.layer if maker is not x else spelled.function
         return bool(_form(name, forms)) or (bool(spelled.text) and spelled.text in texts)
+
+    def is_wrong(self, edit: Edit, node: Node, x: ast.expr) -> bool:
+        """Whether an expression is wrong as an edit says wherever it computes a node, as in each turn of a loop."""
+        said, wrong = _said(edit), set[int]()
+        for one in (one for difference in self.found.differences for one in difference.edits if _said(one) == said):
+            nodes = [one.b, giver(self.found, one)]
+            if one.b is not None and kind(one.b) == "pad":
+                nodes += self.found.b.readers.get(one.b.outputs[0], ())
+            wrong |= {id(n) for n in nodes}
+        places = (node.file, node.line), (None, None)  # what is written nowhere may be written here
+        same = [n for n in self.found.b.nodes if (n.file, n.line) in places and kind(n) == kind(node)]
+        what = str(edit.theirs) if edit.kind == "replaced" else kind(node)
+        return all(id(n) in wrong for n in same if self.expression(n, what) in (x, None))
+
+    def is_within(self, x: ast.expr, value: Any) -> bool:
+        """Whether an expression calls a layer that both makes a value and reads it, as before its activation."""
+        if not isinstance(x, ast.Call) or self.tree.maker(x) is x or not isinstance(value, Value):
+            return False
+        made = self.found.b.made_by(self.found.b.root(value))
+        return made is not None and any(n.module == made.module for n in self.found.b.readers.get(value, ()))
+
+    def number(self, x: ast.BinOp, node: Node) -> ast.expr | None:
+        """The one side of an operator that is a number."""
+        other = [n for n in self.found.b.nodes if (n.file, n.line) == (node.file, node.line) and n is not node]
+        computed = {id(self.expression(n, kind(n))) for n in other}
+        sides = [side for side in (x.left, x.right) if is_number(side)
+                 and not any(id(part) in computed for part in ast.walk(side))]  # fmt: skip
+        return sides[0] if len(sides) == 1 else None
 
     def operand(self, x: ast.expr, slot: int) -> ast.expr | None:
         """The expression of an operand."""
@@ -122,7 +152,7 @@ class Writer:
         b, label = self.found.b, self.found.a.labels.get(wanted)
         values = [v for v, other in b.labels.items() if label is not None and other == label]
         for made in (b.made_by(value) for value in values):
-            if made is not None and made.file == self.tree.path:
+            if made is not None and made.file == self.tree.path and not _is_part(self.found.b, made):
                 place = made.file, made.line, made.module, kind(made)
                 same = [n for n in b.nodes if (n.file, n.line, n.module, kind(n)) == place]
                 if name := self.tree.given_at(made.line, line, same.index(made), len(same)):
@@ -131,7 +161,7 @@ class Writer:
             for node in b.readers.get(value, ()):
                 window = next((n for n in b.readers.get(node.outputs[0], ()) if kind(node) == "pad"), node)
                 x = self.expression(window, kind(window))
-                own = None if x is None else self.operand(x, slots(node).index(value))
+                own = None if x is None or self.is_within(x, value) else self.operand(x, slots(node).index(value))
                 if isinstance(own, ast.Name) and self.tree.holds(own, line):
                     return own.id
         return None
@@ -139,7 +169,8 @@ class Writer:
     # What is written -------------------------------------------------------------------------------------------------
     def ops(self, function: str) -> str:
         """How a function is called in the file."""
-        return next((f"{x}.{function}" for x in self.fixes.packages() if x.partition(".")[0] in self.tree.names), "")
+        packages = map(self.tree.alias, self.fixes.packages())
+        return next((f"{x}.{function}" for x in packages if x is not None), "")
 
     def given(self, call: ast.Call, keyword: str) -> ast.expr | None:
         """The expression of an argument."""
@@ -155,7 +186,7 @@ class Writer:
         own = self.given(call, keyword)
         if own is not None:
             yield own, text
-        else:
+        elif len(call.args) <= len(self.fixes.parameters(called(call))) and is_plain(call):
             start = self.tree.of(call)[:-1].rstrip().rstrip(",")
             yield call, f"{start}{', ' if call.args or call.keywords else ''}{keyword}={text})"
 
@@ -166,20 +197,25 @@ class Writer:
         spelled, places = self.fixes.spelled(what), list[tuple[ast.expr | None, int]]()
         gives = giver(self.found, edit)
         if gives is not None:
-            places.append((self.expression(gives, kind(gives)), gives.line or 0))
+            x = self.expression(gives, kind(gives))
+            if x is not None and not self.is_within(x, value) and self.is_wrong(edit, gives, x):
+                places.append((x, gives.line or 0))
         if edit.b is not None and value in slots(edit.b):
-            reads = self.expression(edit.b, kind(edit.b))
-            own = None if reads is None else self.operand(reads, slots(edit.b).index(value))
-            shared = len(self.found.b.readers.get(value, ())) > 1
-            places.insert(0 if shared and own is not None else len(places), (own, edit.b.line or 0))
-        others = [x for x in slots(edit.a) if x != edit.ours and x is not None]
+            x = self.expression(edit.b, kind(edit.b))
+            if x is not None and not self.is_within(x, value) and self.is_wrong(edit, edit.b, x):
+                shared = len(self.found.b.readers.get(value, ())) > 1
+                own = self.operand(x, slots(edit.b).index(value))
+                places.insert(0 if shared and own is not None else len(places), (own, edit.b.line or 0))
+        given = [x for x in slots(edit.a) if x is not None]
+        others = [x for x in given if x != edit.ours]
         for x, line in places:
-            names = [self.name(o, line) if isinstance(o, Value) else repr(o) for o in others]
+            names = [self.name(o, line) if isinstance(o, Value) else _number_text(o) for o in others]
             if x is None or None in names:
                 continue
             text, more = self.tree.of(x), [n for n in names if n is not None]
             if spelled.sign and len(more) == 1:
-                yield x, f"({text} {spelled.sign.split()[0]} {more[0]})"
+                pair = [self.tree.operand(x), more[0]][:: 1 if given[0] == edit.ours else -1]
+                yield x, self.tree.in_place(x, f" {spelled.sign.split()[0]} ".join(pair))
             elif spelled.unary and not more and (function := self._called(spelled.function)):
                 yield x, f"{function[0]}({text}{function[1]})"
             elif what == "permute" and (function := self._called(spelled.function)):
@@ -194,10 +230,12 @@ class Writer:
         whole = self.ops(name) if name else ""
         return (whole, f", {more.rstrip(')')}" if more else "") if whole else None
 
-    def padded(self, node: Node, pairs: Sequence[tuple[int, int]]) -> Iterator[SourceChange]:
+    def padded(self, edit: Edit, node: Node, pairs: Sequence[tuple[int, int]]) -> Iterator[SourceChange]:
         """A window with A's padding: by a word that means it, or by an array that is padded before."""
         x = self.expression(node, kind(node))
         if not isinstance(x, ast.Call) or (maker := self.tree.maker(x)) is x or len(x.args) != 1:
+            return
+        if not self.is_wrong(edit, node, x):
             return
         written, widths = self.given(maker, "padding"), tuple((low, high) for low, high in pairs)
         before = self.tree.source(x.args[0])
@@ -208,16 +246,10 @@ class Writer:
             return
         if word := self.fixes.padding(called(maker), _window(node), node.attributes, widths):
             yield from self.argument(maker, "padding", repr(word))
-        elif written is not None and not self.is_shared(node) and (function := self.ops("pad")):
+        elif written is not None and kind(node) != "average_pool" and (function := self.ops("pad")):
             yield written, repr("valid")
             value = ", constant_values=float('-inf')" if kind(node) == "max_pool" else ""
             yield x.args[0], f"{function}({self.tree.of(x.args[0])}, {((0, 0), *widths, (0, 0))}{value})"
-
-    def is_shared(self, node: Node) -> bool:
-        """Whether several layers stand at the line of one, and not all with the same settings."""
-        place = node.file, node.line, kind(node)
-        same = [n for n in self.found.b.nodes if (n.file, n.line, kind(n)) == place]
-        return len({(repr(sorted(settings(n).items())), tuple(_window(n))) for n in same}) > 1
 
 
 def _window(node: Node) -> Sequence[int]:
@@ -225,6 +257,22 @@ def _window(node: Node) -> Sequence[int]:
     weight = node.operands[1] if len(node.operands) > 1 else None
     found: Sequence[int] = weight.shape[2:] if isinstance(weight, Value) else node.attributes.get("kernel") or ()
     return found
+
+
+def _is_part(b: Side, node: Node) -> bool:
+    """Whether what a node gives is a part of what its line computes."""
+    return any((n.file, n.line) == (node.file, node.line) for n in b.readers.get(node.outputs[0], ()))
+
+
+def _said(edit: Edit) -> tuple[Any, ...]:
+    """What an edit says, without where."""
+    values = isinstance(edit.ours, Value), isinstance(edit.theirs, Value)
+    made = None if edit.a is None else kind(edit.a)
+    return edit.kind, made, edit.name, values, None if any(values) else repr(edit.ours)
+
+
+def _number_text(x: Any) -> str:
+    return f"({x!r})" if isinstance(x, int | float) and x < 0 else repr(x)
 
 
 def _scope(node: Node) -> str:
@@ -248,12 +296,13 @@ ways = filling(WAYS)
 def _replaced(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceChange]:
     ours, theirs = w.fixes.spelled(edit.ours), w.fixes.spelled(edit.theirs)
     if isinstance(x, ast.BinOp):
-        left, right = w.tree.of(x.left), w.tree.of(x.right)
         function = w._called(ours.function)
+        if SIGNS.get(type(x.op)) not in theirs.sign.split()[:1]:
+            return  # a number with another meaning, as in a division that is a product
         if ours.sign:
-            yield x, f"{left} {ours.sign.split()[0]} {right}"
+            yield x, w.tree.in_place(x, f"{w.tree.operand(x.left)} {ours.sign.split()[0]} {w.tree.operand(x.right)}")
         elif function:
-            yield x, f"{function[0]}({left}, {right})"
+            yield x, f"{function[0]}({w.tree.of(x.left)}, {w.tree.of(x.right)})"
         return
     assert isinstance(x, ast.Call)
     maker = w.tree.maker(x)
@@ -266,9 +315,13 @@ def _replaced(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[Source
     if form and mine:
         new, _, more = mine.split("|")[0].partition("(")
         new += name[-2:] if not more and name not in form else ""
-        if not isinstance(maker.func, ast.Attribute) and new not in w.tree.names:
-            return
         callee = w.tree.of(maker.func)[: -len(name)] + new
+        if maker is x and callee != w.ops(new):
+            callee = w.ops(new)
+        elif not isinstance(maker.func, ast.Attribute) and new not in w.tree.names:
+            return
+        if not callee:
+            return
         if ours.unary:  # what its function is called with besides means nothing to another
             kept = [w.tree.of(maker.args[0])] if maker is x and maker.args else []
             yield maker, f"{callee}({', '.join([*kept, *filter(None, [more.rstrip(')')])])})"
@@ -281,14 +334,15 @@ def _replaced(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[Source
 @ways("attribute")
 def _attribute(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceChange]:
     if isinstance(x, ast.Subscript):
-        yield from _part(edit, node, x)
+        if edit.name not in AXES:
+            yield from _part(edit, node, x)
         return
     keyword, value = w.fixes.keyword(kind(node), edit.name), edit.ours
     if keyword is None or not isinstance(x, ast.Call):
         return
     maker = w.tree.maker(x)
-    if maker is not x and w.is_shared(node):
-        return
+    if maker is not x and not _form(called(maker), w.fixes.spelled(kind(node)).layer):
+        return  # a layer that is only given the function's name
     if edit.name in AXES:
         value = _turned(constant(w.given(maker, keyword), -1), edit.theirs, value, node)
         if value is None:
@@ -335,9 +389,8 @@ def _part(edit: Edit, node: Node, x: ast.Subscript) -> Iterator[SourceChange]:
 def _number(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceChange]:
     if not isinstance(x, ast.BinOp) or not isinstance(edit.ours, int | float):
         return
-    sides = [side for side in (x.right, x.left) if w.tree.is_number(side)]
-    sign, value = SIGNS.get(type(x.op)), edit.ours
-    if len(sides) != 1 or (sides[0] is x.left and sign in ("/", "-")):
+    side, sign, value = w.number(x, node), SIGNS.get(type(x.op)), edit.ours
+    if side is None:
         return
     value = (
         1 / value
@@ -346,7 +399,7 @@ def _number(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceCh
         if sign == "-" and kind(node) == "add"
         else value
     )
-    yield sides[0], repr(round(value) if abs(value) < 1e9 and abs(value - round(value)) < 1e-12 else value)
+    yield side, repr(round(value) if abs(value) < 1e9 and abs(value - round(value)) < 1e-12 else value)
 
 
 @ways("order")
@@ -358,7 +411,7 @@ def _order(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceCha
 
 @ways("operand")
 def _operand(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceChange]:
-    if not isinstance(edit.ours, Value) or edit.theirs not in slots(node):
+    if not isinstance(edit.ours, Value) or edit.theirs not in slots(node) or w.is_within(x, edit.theirs):
         return
     own, name = w.operand(x, slots(node).index(edit.theirs)), w.name(edit.ours, node.line or 0)
     if own is not None and name is not None:
@@ -369,8 +422,15 @@ def _operand(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceC
 def _extra(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[SourceChange]:
     if edit.theirs not in slots(node):
         return
+    if w.is_within(x, edit.theirs):
+        assert isinstance(x, ast.Call)
+        text = w.fixes.spelled(kind(node)).text
+        yield from ((a, "None") for a in texts_in(w.tree.maker(x)) if text and a.value == text)
+        return
+    if any(w.is_within(x, value) for value in node.outputs):
+        return
     kept = w.operand(x, slots(node).index(edit.theirs))
-    if isinstance(x, ast.BinOp) and w.tree.is_number(x.left) != w.tree.is_number(x.right):
-        kept = x.right if w.tree.is_number(x.left) else x.left
+    if isinstance(x, ast.BinOp) and (number := w.number(x, node)) is not None:
+        kept = x.right if number is x.left else x.left
     if kept is not None:
-        yield x, f"({w.tree.of(kept)})" if isinstance(kept, ast.BinOp) else w.tree.of(kept)
+        yield x, w.tree.operand(kept)

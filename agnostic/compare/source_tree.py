@@ -33,10 +33,35 @@ class SourceTree:
                     for a in x.names}  # fmt: skip
         return frozenset({x.id for x in ast.walk(self.tree) if isinstance(x, ast.Name)} | imported)
 
+    def alias(self, package: str) -> str | None:
+        """What the file calls a package that it imports, or that is inside one; None where it does not."""
+        for x in ast.walk(self.tree):
+            for a in x.names if isinstance(x, ast.ImportFrom | ast.Import) else ():
+                whole = f"{x.module}.{a.name}" if isinstance(x, ast.ImportFrom) else a.name
+                name = a.asname or a.name
+                if whole == package:
+                    return name
+                if package.startswith(f"{whole}."):
+                    return name + package.removeprefix(whole)
+        return None
+
     def of(self, x: ast.expr) -> str:
         """The text of an expression."""
         start, end = self._span(x)
         return self.text.encode()[start:end].decode()
+
+    def operand(self, x: ast.expr) -> str:
+        """The text of an expression as an operator's operand."""
+        loose = ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.Lambda
+        return f"({self.of(x)})" if isinstance(x, loose) else self.of(x)
+
+    def in_place(self, x: ast.expr, text: str) -> str:
+        """An operator's text where an expression stands: in parentheses where another operator takes it."""
+        start, end = self._span(x)
+        data = self.text.encode()
+        taken = isinstance(self._parents[id(x)], ast.operator | ast.BinOp | ast.UnaryOp | ast.Compare | ast.Attribute
+                           | ast.Subscript)  # fmt: skip
+        return f"({text})" if taken and (data[start - 1 : start], data[end : end + 1]) != (b"(", b")") else text
 
     def at(self, line: int | None) -> Sequence[ast.expr]:
         """The calls, operators and parts of arrays of a line, in the order in which they are computed."""
@@ -55,11 +80,9 @@ class SourceTree:
             return call.func
         wanted = ast.unparse(call.func)
         scope = self._around(call, ast.ClassDef) if wanted.startswith("self.") else self._around(call, Function)
-        for x in ast.walk(scope or self.tree):
-            named = isinstance(x, ast.Assign) and any(ast.unparse(target) == wanted for target in x.targets)
-            if named and isinstance(x.value, ast.Call):  # type: ignore[attr-defined]
-                return x.value  # type: ignore[attr-defined]
-        return call
+        given = [x.value for x in ast.walk(scope or self.tree)
+                 if isinstance(x, ast.Assign) and wanted in map(ast.unparse, x.targets)]  # fmt: skip
+        return given[0] if len(given) == 1 and isinstance(given[0], ast.Call) else call
 
     def _around(self, x: ast.AST, kind: Any) -> ast.AST | None:
         above = self._parents.get(id(x))
@@ -94,14 +117,6 @@ class SourceTree:
         given = [y for y in ast.walk(scope) if isinstance(y, ast.Assign) and y.lineno < x.lineno
                  and isinstance(x, ast.Name) and [ast.unparse(t) for t in y.targets] == [x.id]]  # fmt: skip
         return max(given, key=lambda y: y.lineno).value if given else x
-
-    def is_number(self, x: ast.expr) -> bool:
-        """Whether an expression is arithmetic of numbers."""
-        parts = list(ast.walk(x))
-        plain = ast.Constant | ast.Name | ast.Attribute | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop
-        return all(isinstance(p, plain | ast.expr_context) for p in parts) and any(
-            isinstance(p, ast.Constant) for p in parts
-        )
 
     def changed(self, changes: Sequence[tuple[ast.expr, str]]) -> str | None:
         """The text with other expressions; None where two of them overlap, or it is no Python any more."""
@@ -154,8 +169,22 @@ def texts_in(x: ast.Call) -> Iterator[ast.Constant]:
 
 
 def constant(x: ast.expr | None, default: Any) -> Any:
-    """The value of an expression of constants."""
+    """The value of an expression of constants, ``default`` where there is none; None where it is not of constants."""
     try:
         return default if x is None else ast.literal_eval(x)
     except ValueError:
-        return default
+        return None
+
+
+def is_number(x: ast.expr) -> bool:
+    """Whether an expression is arithmetic of numbers."""
+    parts = list(ast.walk(x))
+    plain = ast.Constant | ast.Name | ast.Attribute | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop
+    return all(isinstance(p, plain | ast.expr_context) for p in parts) and any(
+        isinstance(p, ast.Constant) for p in parts
+    )
+
+
+def is_plain(call: ast.Call) -> bool:
+    """Whether all arguments of a call stand there, none of them in a list or mapping that is spread."""
+    return all(k.arg for k in call.keywords) and not any(isinstance(a, ast.Starred) for a in call.args)

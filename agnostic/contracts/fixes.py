@@ -86,7 +86,7 @@ class Fixes(Protocol):
         """How an operator is written, by its kind in :mod:`agnostic.compare.lowering`."""
 
     def packages(self) -> tuple[str, ...]:
-        """What stands before the name of a function, as files of users have it."""
+        """The modules of the framework's functions, by their whole names."""
 
     def parameters(self, name: str) -> tuple[str, ...]:
         """What a class or a function calls the arguments that are often given without a name, in order."""

@@ -163,7 +163,10 @@ def _one_product(found: Uses, region: _Region) -> Use | None:
     windows = [(_window(node), node) for node in region.nodes if node.operator == "convolution"]
     if any(math.prod(size) > 1 and node.operands[0] != start for size, node in windows):
         return None  # what is padded has an offset already
-    size = max((size for size, _ in windows), default=(1,) * (rank - 2), key=math.prod)
+    sizes = [size for size, _ in windows] or [(1,) * (rank - 2)]
+    size = tuple(map(max, zip(*sizes, strict=True)))
+    if size not in sizes or any(_varies(node, axis, found) for node in region.nodes):
+        return None
     width, inside = start.shape[axis], start.shape[axis] * math.prod(size)
     basis = np.concatenate([np.zeros((1, inside)), np.eye(inside)]).reshape(inside + 1, width, *size)
     known = {start: np.moveaxis(basis, 1, axis)}
@@ -184,6 +187,15 @@ def _one_product(found: Uses, region: _Region) -> Use | None:
         {"kernel": WeightPart(None, fixed=kernel), "bias": WeightPart(None, fixed=rows[0])},
         region.nodes, (start,), (end,), first.rows, last.columns, {**settings, "leaves": leaves, "merged": layers},
     )  # fmt: skip
+
+
+def _varies(node: Node, axis: int, found: Uses) -> bool:
+    """Whether a factor or a sum is another one from place to place, as a table of positions is."""
+    rank = len(node.outputs[0].shape)
+    fixed = [v for v in node.reads if found.weights.names(v) is not None]
+    return node.operator in ("add", "subtract", "multiply", "divide") and any(
+        math.prod(v.shape) != (v.shape[axis - rank] if rank - len(v.shape) <= axis else 1) for v in fixed
+    )
 
 
 def _window(node: Node) -> tuple[int, ...]:

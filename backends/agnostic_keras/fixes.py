@@ -14,7 +14,6 @@ _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "group_norm": {"epsilon": "epsilon", "groups": "groups"},
     "leaky_relu": {"negative_slope": "negative_slope"},
     "elu": {"alpha": "alpha"},
-    "softmax": {"axis": "axis"},
     "convolution": {"stride": "strides", "dilation": "dilation_rate", "groups": "groups"},
     "max_pool": {"kernel": "pool_size", "stride": "strides"},
     "average_pool": {"kernel": "pool_size", "stride": "strides"},
@@ -141,7 +140,7 @@ _SPELLED: Mapping[str, SourceForm] = {
     "average_pool": SourceForm("AveragePooling|AvgPool", "average_pool"),
     "max": SourceForm("GlobalMaxPooling|GlobalMaxPool", "max|amax"),
     "mean": SourceForm("GlobalAveragePooling|GlobalAvgPool", "mean|average"),
-    "add": SourceForm("Add", "add", "+"),
+    "add": SourceForm("Add", "add", "+ -"),
     "subtract": SourceForm("Subtract", "subtract", "-"),
     "multiply": SourceForm("Multiply", "multiply", "* /"),
     "divide": SourceForm("", "divide|true_divide", "/"),
@@ -149,13 +148,14 @@ _SPELLED: Mapping[str, SourceForm] = {
     "maximum": SourceForm("Maximum", "maximum"),
     "minimum": SourceForm("Minimum", "minimum"),
     "concatenate": SourceForm("Concatenate", "concatenate"),
+    "softmax": SourceForm("Softmax", "softmax", text="softmax"),
     "permute": SourceForm("Permute", "transpose"),
     "pad": SourceForm("ZeroPadding", "pad", text="constant"),
     "resize_bilinear": SourceForm(text="bilinear"),
     "resize_nearest": SourceForm("UpSampling", text="nearest"),
     "resize_bicubic": SourceForm(text="bicubic"),
     **{f"pad_{mode}": SourceForm("", "pad", text=mode) for mode in ("reflect", "symmetric")},
-    **{x: SourceForm("", x) for x in ("sum", "min", "prod", "stack", "softmax", "log_softmax", "where")},
+    **{x: SourceForm("", x) for x in ("sum", "min", "prod", "stack", "log_softmax", "where")},
     **{x: SourceForm("", x, unary=True) for x in ("exp", "log", "log1p", "sqrt", "abs", "sin", "cos", "square")},
     **{
         name: SourceForm(f"Activation('{name}')", name, text=name, unary=True)
@@ -176,7 +176,19 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     **{f"DepthwiseConv{k}D": ("kernel_size", "strides", "padding") for k in (1, 2)},
     **{f"{name}{k}D": ("pool_size", "strides", "padding")
        for name in ("MaxPooling", "AveragePooling", "MaxPool", "AvgPool") for k in (1, 2, 3)},
-    **dict.fromkeys(("softmax", "log_softmax", "mean", "max", "min", "sum", "amax"), ("x", "axis")),
+    **{f"{name}{k}D{more}": ("filters", "kernel_size", "strides", "padding")
+       for name, more in (("SeparableConv", ""), ("Conv", "Transpose")) for k in (1, 2, 3)},
+    **dict.fromkeys(("softmax", "log_softmax", "mean", "max", "min", "sum", "prod", "amax"), ("x", "axis")),
+    **dict.fromkeys(("Softmax", "Concatenate"), ("axis",)),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), ("axis", "epsilon")),
+    "BatchNormalization": ("axis", "momentum", "epsilon"),
+    "GroupNormalization": ("groups", "axis", "epsilon"),
+    "LeakyReLU": ("negative_slope",),
+    "ELU": ("alpha",),
+    "leaky_relu": ("x", "negative_slope"),
+    "elu": ("x", "alpha"),
+    "Dense": ("units", "activation"),
+    "Activation": ("activation",),
     "concatenate": ("xs", "axis"),
     "stack": ("x", "axis"),
     "pad": ("x", "pad_width", "mode", "constant_values"),
@@ -190,7 +202,7 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
     "pad": {"value": "constant_values", "text": "mode"},
     "concatenate": {"axis": "axis"},
     "stack": {"axis": "axis"},
-    "log_softmax": {"axis": "axis"},
+    **{name: {"axis": "axis"} for name in ("softmax", "log_softmax")},
     **{name: {"axes": "axis"} for name in ("mean", "max", "min", "sum", "prod")},
 }
 
@@ -202,7 +214,7 @@ def spelled(kind: str) -> SourceForm:
 
 def packages() -> tuple[str, ...]:
     """See :meth:`agnostic.contracts.fixes.Fixes.packages`."""
-    return "ops", "K", "keras.ops"
+    return "keras.ops", "keras.src.ops"
 
 
 def parameters(name: str) -> tuple[str, ...]:

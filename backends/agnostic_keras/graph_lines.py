@@ -115,12 +115,13 @@ class GraphCall:
         elif isinstance(x, ast.Subscript):
             yield "__getitem__"
         elif isinstance(x, ast.Name) and depth < 8:
-            sure = False
-            for one in reversed([a for a in self.scope if a.name == x.id and a.line < line]):
+            given = [a for a in self.scope if a.name == x.id]
+            before = [a for a in given if a.line < line]
+            last = max((k for k, a in enumerate(before) if a.sure), default=None)
+            turned = [a for a in given if a.line >= line and not a.sure]  # by the turn of a loop before, perhaps
+            for one in [*turned, *before[last:]]:
                 yield from self._makers(one.value, one.line, depth + 1) if one.value is not None else [""]
-                if sure := one.sure:
-                    break
-            if not sure:
+            if last is None:
                 yield ""
         else:
             yield ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import linecache
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -358,12 +361,26 @@ _EDITS = (
 """Edits of that source: what stands there, and what else; with the padding, the next layer's operand is another."""
 
 
+def loaded(folder: Path, text: str) -> Any:
+    """The model that a file with a function ``make`` makes."""
+    path = folder / f"network_{abs(hash(text))}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("network", path)
+    assert spec is not None
+    assert spec.loader is not None
+    linecache.clearcache()  # which knows the files of the models before
+    module = sys.modules["network"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make()
+
+
+def carry(layer: Any, source: Any) -> None:
+    """Give a convolution of Keras what one of PyTorch has."""
+    layer.set_weights([source.weight.detach().numpy().transpose(2, 3, 1, 0), source.bias.detach().numpy()])
+
+
 def rewritten(folder: Path) -> None:
     """Edits of the source are found at their lines, and patches of it undo them."""
-    import importlib.util
-    import linecache
-    import sys
-
     import torch
     from torch import nn
 
@@ -388,19 +405,10 @@ def rewritten(folder: Path) -> None:
             return nn.functional.softplus(z).softmax(1)
 
     def made(text: str) -> Any:
-        path = folder / f"network_{abs(hash(text))}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location("network", path)
-        assert spec is not None
-        assert spec.loader is not None
-        linecache.clearcache()  # which knows the files of the models before
-        module = sys.modules["network"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        model = module.make()
+        model = loaded(folder, text)
         inner = model.get_layer("gate").one
         for layer, source in ((model.get_layer("stem"), stem), (inner, one)):
-            weights = source.weight.detach().numpy().transpose(2, 3, 1, 0)
-            layer.set_weights([weights, source.bias.detach().numpy()])
+            carry(layer, source)
         return model
 
     a, images = Net().eval(), np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
@@ -422,6 +430,7 @@ def rewritten(folder: Path) -> None:
 def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) -> None:
     import agnostic as ag
     from agnostic.optimizers import Adam
+    from tests.compare import keras_patches
 
     right = keras_model(None)
     images = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
@@ -456,4 +465,5 @@ def main(trace: str, own: str, coded: str, lacking: str, lstm: str, gru: str) ->
     as_written()
     weights_are_carried()
     rewritten(Path(own).parent)
+    keras_patches.check(Path(own).parent)
     learning(trace, own, right, {"LSTM": lstm, "GRU": gru})

@@ -226,6 +226,20 @@ def kinds_without_a_counterpart_are_named() -> None:
     half = keras.Sequential([keras.Input((7, 6)), kl.Dense(5, dtype="float16")])
     said = "float16, which does not hold 1e+05"
     raises(InvalidWeights, said, lambda: ag.transfer(large, half, inputs=images(7, 6)))
+
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.three, self.one = nn.Conv2d(4, 4, 3, 1, 1), nn.Conv2d(4, 4, 1)
+            self.table = nn.Parameter(torch.ones(4, 8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.three(x) + self.one(x + self.table)
+            return out
+
+    single = keras_model((8, 8, 4), kl.Conv2D(4, 3, padding="same"))
+    x = torch.from_numpy(images(4, 8, 8))
+    raises(InvalidWeights, "'table' (parameter, table (4, 8, 8))", lambda: ag.transfer(Placed(), single, inputs=x))
     raises(InvalidInput, "", lambda: ag.transfer(nn.LazyLinear(3), dense, inputs=torch.zeros(2, 7, 6)))
 
 
