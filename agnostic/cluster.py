@@ -186,7 +186,11 @@ class Workers:
         while waiting and self._idle:
             (number, task), worker = waiting.popleft(), self._idle.pop()
             self._busy[worker.do.remote(task.work)] = worker, number, task
-        while len(self._starting) < len(waiting) and len(self._starting) + len(self._busy) < self.count:
+        while (
+            self._failed_starts < _MOST_TRIES
+            and len(self._starting) < len(waiting)
+            and len(self._starting) + len(self._busy) < self.count
+        ):
             worker = self._actor.remote(self._made)
             self._starting[worker.ready.remote()] = worker
 
@@ -204,16 +208,18 @@ class Workers:
                 ray.get(reference)
             except died as error:
                 self._failed_starts += 1
-                if self._failed_starts == _MOST_TRIES:
+                # Where others work, their tasks go on: a machine that is lost takes all that start on it.
+                if self._failed_starts >= _MOST_TRIES and not self._busy and not self._starting:
                     reason = str(error).strip().splitlines()[-1]
                     raise InvalidInput(
-                        f"{counted(_MOST_TRIES, 'worker')} ended while they started ({reason})"
+                        f"{counted(self._failed_starts, 'worker')} ended while they started ({reason})"
                     ) from None
             else:
                 self._failed_starts = 0
                 self._idle.append(worker)
             return None
         worker, number, task = self._busy.pop(reference)
+        self._failed_starts = 0  # others are tried again
         try:
             found = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
