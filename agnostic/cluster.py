@@ -96,7 +96,8 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - Ray raises this very class where its processes take too long to start
         which = "start a local Ray cluster" if address is None else f"connect to the Ray cluster {address!r}"
         advice = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token here as well"
-        raise InvalidInput(f"cannot {which} ({str(error).splitlines()[0]}){advice}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InvalidInput(f"cannot {which} ({reason}){advice}") from None
     try:
         yield
     finally:
@@ -210,7 +211,7 @@ class Workers:
                 self._failed_starts += 1
                 # Where others work, their tasks go on: a machine that is lost takes all that start on it.
                 if self._failed_starts >= _MOST_TRIES and not self._busy and not self._starting:
-                    reason = str(error).strip().splitlines()[-1]
+                    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                     raise InvalidInput(
                         f"{counted(self._failed_starts, 'worker')} ended while they started ({reason})"
                     ) from None

@@ -83,3 +83,18 @@ def test_workers_that_die_while_they_start_end_a_run_only_where_none_works() -> 
     ray = _Ray(dying=range(99))
     with pytest.raises(ag.InvalidInput, match=r"3 workers ended while they started \(the machine is lost\)"):
         list(Workers(ray, ray.actor(), None, 1).results(tasks))
+
+
+def test_a_cluster_that_does_not_start_and_says_nothing_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("zarr")
+
+    def init(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    images, model = np.zeros((2, 8, 8, 3), np.uint8), torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+    with pytest.raises(ag.InvalidInput, match=r"cannot start a local Ray cluster \(RuntimeError\)"):
+        ag.extract(model, images, "0", tmp_path / "a.zarr", engine="ray")
