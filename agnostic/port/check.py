@@ -199,8 +199,10 @@ class LayerFiles(Mapping[str, Array]):
     """
 
     def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="agnostic-port-") if folder is None else None
-        self._folder = folder or Path(str(self._temporary and self._temporary.name))
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="agnostic-port-")
+            folder = Path(self._temporary.name)
+        self._folder = folder
         self._numbers = {name: number for number, name in enumerate(names)}
 
     def _path(self, name: str) -> Path:

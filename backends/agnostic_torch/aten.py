@@ -7,6 +7,7 @@ no reader of their own: ``relu_`` is ``relu``, and then a write (:mod:`agnostic_
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +78,9 @@ class Call:
     def name(self) -> str:
         """Of the operator; one that works in place has the name of the other, whose values it gives."""
         found = name_of(self.node.target)
-        return found[:-1] if found.endswith("_") and not found.endswith("__") else found
+        if found.startswith("__"):
+            return re.sub("^__i(?=and|or|xor|lshift|rshift)", "__", found)  # as in x |= y
+        return found.removesuffix("_")
 
     @property
     def x(self) -> Any:

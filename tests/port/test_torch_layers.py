@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,8 @@ IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "lerp": lambda x: x.lerp_(x * x, 0.3),
     "clamp_min": lambda x: x.clamp_min_(0.1),
     "transpose": lambda x: x.transpose_(1, 2),
+    "or": lambda x: operator.ior(x > 0, x < -0.5).float(),
+    "and": lambda x: operator.iand(x > 0, x < 0.5).float(),
 }
 """Operators that change their first argument; each has a reader by the name of the one that does not."""
 
@@ -328,6 +331,15 @@ def layers() -> dict[str, tuple[nn.Module, Any]]:
             f"{name} in place": (Of(lambda m, x, change=change: change(x.sin())), ROWS)
             for name, change in IN_PLACE.items()
         },
+        "one for many": (
+            Of(
+                lambda m, x: (
+                    torch.einsum("bic,bjc->bij", x, x[:, :1, :1]),
+                    torch.einsum("bic,jc->ibj", x[:, :1], x[0]),
+                )
+            ),
+            ROWS,
+        ),
         "apart": (Of(lambda m, x: x[:, torch.tensor([1, 2])][:, :, torch.tensor([0, 3])].fmod(0.3)), ROWS),
     }
     for method in ("bilinear", "nearest", "bicubic"):

@@ -56,8 +56,11 @@ def matmul(a: Array, b: Array) -> Array:
 
 def _sizes(operands: Any, equation: str) -> dict[str, int]:
     terms = equation.partition("->")[0].split(",")
-    pairs = (pair for term, shape in zip(terms, operands, strict=True) for pair in zip(term, shape, strict=True))
-    return dict(pairs)
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, operands, strict=True):
+        for letter, n in zip(term, shape, strict=True):
+            sizes[letter] = n if sizes.get(letter, 1) == 1 else sizes[letter]  # one may stand for many
+    return sizes
 
 
 def explicit(equation: str, ranks: Sequence[int]) -> str:
