@@ -144,16 +144,22 @@ class PartWorker:
     def _one_ahead(self, batches: Iterable[ReadBatch]) -> Iterator[_Begun]:
         """Each batch, when the next one has begun as well, so that a device computes while numbers are used here."""
         waiting: _Begun | None = None
-        for batch in batches:
-            begun = self._begun(batch)
+        try:
+            for batch in batches:
+                begun = self._begun(batch)
+                if waiting is not None:
+                    yield waiting
+                waiting = begun
+                if begun.outputs:
+                    # The processor computed it: another would only take memory.
+                    yield begun
+                    waiting = None
+                del begun, batch
+        except Exception:
+            # It may be the last one of a part, which is then kept.
             if waiting is not None:
                 yield waiting
-            waiting = begun
-            if begun.outputs:
-                # The processor computed it: another would only take memory.
-                yield begun
-                waiting = None
-            del begun, batch
+            raise
         if waiting is not None:
             yield waiting
 

@@ -51,6 +51,25 @@ def test_numbers_are_waited_for_one_batch_behind(model: Any, tmp_path: Path, mon
     assert content(tmp_path / "there.zarr") == content(tmp_path / "here.zarr")
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_a_batch_that_fails_loses_no_part_before_it(
+    here: bool, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def __len__(self) -> int:
+            return len(IMAGES)
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 17:
+                raise OSError("the disk is gone")
+            return IMAGES[index]
+
+    monkeypatch.setattr(sys.modules["agnostic.extract.parts"], "in_main_memory", lambda x: here)
+    with pytest.raises(OSError, match="the disk is gone"):
+        ag.extract(model, Failing(), ["0"], tmp_path / "a.zarr", **ARGUMENTS)
+    assert ag.taps.open(tmp_path / "a.zarr").done == 16
+
+
 def test_the_inputs_of_a_batch_are_let_go_once_its_numbers_are_there(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
