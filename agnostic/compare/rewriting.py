@@ -196,16 +196,14 @@ class Writer:
         what, value = kind(edit.a), edit.theirs
         spelled, places = self.fixes.spelled(what), list[tuple[ast.expr | None, int]]()
         gives = giver(self.found, edit)
-        if gives is not None:
+        if gives is not None and _is_missed(self.found, edit):
             x = self.expression(gives, kind(gives))
             if x is not None and not self.is_within(x, value) and self.is_wrong(edit, gives, x):
                 places.append((x, gives.line or 0))
         if edit.b is not None and value in slots(edit.b):
             x = self.expression(edit.b, kind(edit.b))
             if x is not None and not self.is_within(x, value) and self.is_wrong(edit, edit.b, x):
-                shared = len(self.found.b.readers.get(value, ())) > 1
-                own = self.operand(x, slots(edit.b).index(value))
-                places.insert(0 if shared and own is not None else len(places), (own, edit.b.line or 0))
+                places.append((self.operand(x, slots(edit.b).index(value)), edit.b.line or 0))
         given = [x for x in slots(edit.a) if x is not None]
         others = [x for x in given if x != edit.ours]
         for x, line in places:
@@ -257,6 +255,16 @@ def _window(node: Node) -> Sequence[int]:
     weight = node.operands[1] if len(node.operands) > 1 else None
     found: Sequence[int] = weight.shape[2:] if isinstance(weight, Value) else node.attributes.get("kernel") or ()
     return found
+
+
+def _is_missed(found: DifferenceSummary, edit: Edit) -> bool:
+    """Whether all that reads a value lacks the operator that is missing after it."""
+    said, value = _said(edit), edit.theirs
+    alike = [e for d in found.differences for e in d.edits if e.theirs == value and _said(e) == said]
+    readers: list[Node | None] = [*found.b.readers.get(value, ())]
+    if value in [returned for _, returned in found.b.run.program.outputs]:
+        readers.append(None)
+    return {id(n) for n in readers} <= {id(e.b) for e in alike}
 
 
 def _is_part(b: Side, node: Node) -> bool:
@@ -312,6 +320,8 @@ def _replaced(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[Source
         return
     mine, yours = (ours.layer, theirs.layer) if maker is not x else (ours.function, theirs.function)
     name, form = called(maker), _form(called(maker), yours)
+    if maker is x and not x.args:
+        return
     if form and mine:
         new, _, more = mine.split("|")[0].partition("(")
         new += name[-2:] if not more and name not in form else ""
@@ -343,6 +353,8 @@ def _attribute(w: Writer, edit: Edit, node: Node, x: ast.expr) -> Iterator[Sourc
     maker = w.tree.maker(x)
     if maker is not x and not _form(called(maker), w.fixes.spelled(kind(node)).layer):
         return  # a layer that is only given the function's name
+    if edit.name == "kernel" and w.given(maker, w.fixes.keyword(kind(node), "stride") or "") is None:
+        return  # the strides would be others as well, which are the window's size where they are not written
     if edit.name in AXES:
         value = _turned(constant(w.given(maker, keyword), -1), edit.theirs, value, node)
         if value is None:

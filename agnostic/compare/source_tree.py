@@ -35,15 +35,13 @@ class SourceTree:
 
     def alias(self, package: str) -> str | None:
         """What the file calls a package that it imports, or that is inside one; None where it does not."""
+        found = []
         for x in ast.walk(self.tree):
             for a in x.names if isinstance(x, ast.ImportFrom | ast.Import) else ():
                 whole = f"{x.module}.{a.name}" if isinstance(x, ast.ImportFrom) else a.name
-                name = a.asname or a.name
-                if whole == package:
-                    return name
-                if package.startswith(f"{whole}."):
-                    return name + package.removeprefix(whole)
-        return None
+                if f"{package}.".startswith(f"{whole}."):
+                    found.append((a.asname or a.name) + package.removeprefix(whole))
+        return min(found, key=len, default=None)
 
     def of(self, x: ast.expr) -> str:
         """The text of an expression."""

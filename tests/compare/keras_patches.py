@@ -40,6 +40,9 @@ _LOOP = """
 _NORM = torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(4)
 
 PATCHED: tuple[tuple[Callable[[Any, Any], Any], str], ...] = (
+    # What is missing for all readers of a value, or for one
+    (lambda x, y: x.relu().tanh() + x.relu().sin() + y, "ops.tanh(x) + ops.sin(x) + y"),
+    (lambda x, y: x + y.relu().tanh() + y.relu().sin(), "x + ops.tanh(y) + ops.sin(y)"),
     # What an operator binds, and which operand comes first
     (lambda x, y: (x + y) * x.tanh(), "x * y * ops.tanh(x)"),
     (lambda x, y: x.tanh() * (x + y), "ops.tanh(x) - (x + y)"),
@@ -66,6 +69,9 @@ PATCHED: tuple[tuple[Callable[[Any, Any], Any], str], ...] = (
 
 COMMENTED: tuple[tuple[Callable[[Any, Any], Any], str], ...] = (
     (lambda x, y: (x + 1) * y * 0.5, "y\n    k = 0.25\n    return keras.Model(i, (x + 1) * y * k)"),
+    (lambda x, y: x + F.silu(y), "x + ops.relu(x=y)"),
+    (lambda x, y: x + y + F.max_pool2d(y.relu(), 3, 1, 1), "x + y + layers.MaxPooling2D(3, 1, 'same')(y)"),
+    (lambda x, y: F.max_pool2d(x + y, 3, 2), "layers.MaxPooling2D(2)(x + y)"),
     (lambda x, y: x + F.elu(y, 0.5), "x + layers.Activation('elu')(y)"),
     (lambda x, y: F.leaky_relu(F.leaky_relu(x + y, 0.2) - 1, 0.3) - 1,
      "y\n    y = x + y" + _LOOP.format("ops.leaky_relu(y, 0.3) - 1")),
