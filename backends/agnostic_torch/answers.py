@@ -1,7 +1,8 @@
 """What a model asks the numbers of its arrays, such as ``.item()`` for a size: torch.export cannot tell it.
 
-The model is run with the inputs and with other numbers in their place. What it was told each time alike depends on the
-model's own weights and buffers, on integers among the inputs, or on nothing, and is told again while it is exported.
+The model is run with the inputs and with other numbers in their place. What it was told each time alike is told again
+while it is exported: mostly it depends on the model's own weights and buffers, or on integers among the inputs. Numbers
+that nobody tried may still decide it, as for a check that all are finite: the notes say each answer with its line.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ whether pixels reach to 1 or to 255."""
 
 
 def asked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Question, list[Any]]:
-    """The answers, in the order of the questions of one place, that are the same whatever real numbers come in."""
+    """The answers, in the order of the questions of one place, that are the same for each of these inputs."""
     runs: list[dict[Question, list[Any]]] = []
     for change in _CHANGES:
         found: dict[Question, list[Any]] = defaultdict(list)
