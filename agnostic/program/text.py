@@ -33,6 +33,7 @@ def text(program: Program) -> str:
         lines.append(f"  {call:{width}s}  {shapes}")
     for path, value in program.outputs:
         lines.append(f"output{' ' + path if path else ''}: {names[value]}")
+    lines += [f"note: {note}" for note in program.notes]
     return "\n".join(lines)
 
 
@@ -112,4 +113,5 @@ def data(program: Program) -> dict[str, Any]:
             for node in program.nodes
         ],
         "outputs": [{"path": path, "value": value.id} for path, value in program.outputs],
+        "notes": list(program.notes),
     }

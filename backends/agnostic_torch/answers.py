@@ -32,8 +32,15 @@ METHODS = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__ind
 
 _OWN = re.compile(r"[\\/](torch|agnostic|agnostic_torch)[\\/](?!.*[\\/]tests[\\/])")
 
+
+def _large(x: torch.Tensor) -> torch.Tensor:
+    """Numbers for which a bias decides nothing; also where the inputs are zeros, as those that only have a shape."""
+    return torch.as_tensor(np.random.default_rng(0).standard_normal(tuple(x.shape)) * 1e6).to(x)
+
+
 _CHANGES: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (
     lambda x: x, torch.neg, lambda x: (x.flip(0) if x.ndim else x) * 1e-3, lambda x: x * x * 1e3 + 1,
+    _large, lambda x: -_large(x),
 )  # fmt: skip
 """The inputs, and other numbers in the place of real and complex ones: far smaller and larger, as a model may ask
 whether pixels reach to 1 or to 255."""

@@ -316,6 +316,24 @@ def test_whether_numbers_reach_a_limit_is_decided_by_the_data(dtype: torch.dtype
         ag.program(Ranged(), torch.randn(20, 4, dtype=dtype))
 
 
+class Signed(nn.Module):
+    """Asks for a sign which the bias decides, unless inputs are large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.linear.bias.data += 1e4
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.linear(x).sum() > 0 else -x
+
+
+def test_a_branch_that_the_bias_decides_for_small_inputs_is_refused() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ag.InvalidInput, match=r"values of the data .*return x if self"):
+        ag.program(Signed().eval(), torch.randn(2, 4))
+
+
 def test_what_no_real_number_decides_is_read_with_its_answer_and_said() -> None:
     given = (torch.randn(2, 5, 4), torch.tensor([3, 2]))
     model = Asks().eval()
@@ -323,6 +341,7 @@ def test_what_no_real_number_decides_is_read_with_its_answer_and_said() -> None:
     assert program.outputs[0][1].shape == (2, 3, 1)
     assert len(program.notes) == 4
     assert any(" 3 for 'first, _ = torch.split(" in note and "test_read_torch.py" in note for note in program.notes)
+    assert str(program).endswith(f"note: {program.notes[-1]}")
     found = ag.port(model, "torch", given, check=False)
     torch.testing.assert_close(found.model(*given), model(*given))
     assert program.notes[0] in found.report.notes
