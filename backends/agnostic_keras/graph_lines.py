@@ -100,7 +100,7 @@ class GraphCall:
                 return 0 if _plain(_constant(expression)) == _plain(value) else -1
             except ValueError:
                 return 0
-        names, made = _names(value._keras_history.operation), set(self._makers(expression, self.line))
+        names, made = may_make(value._keras_history.operation), set(self._makers(expression, self.line))
         if made & names:
             return 1
         return 0 if any(name not in _known() for name in made) else -1
@@ -230,16 +230,12 @@ def _known() -> frozenset[str]:
     return frozenset({*_functions(), *_INPUTS, *(n for n, x in vars(keras.layers).items() if isinstance(x, type))})
 
 
-def _names(operation: Operation) -> frozenset[str]:
+def may_make(operation: Operation) -> frozenset[str]:
+    """The names of the functions and methods of which a call may make an operation."""
     if isinstance(operation, keras.layers.InputLayer):
         return _INPUTS
     kind = type(operation).__name__
     return frozenset({kind}) if isinstance(operation, keras.Layer) else _made_by().get(kind, frozenset())
-
-
-def may_make(operation: Operation) -> frozenset[str]:
-    """The names of the functions and methods of which a call may make an operation."""
-    return _names(operation)
 
 
 def _bound(call: GraphCall) -> dict[str, tuple[ast.expr | None, Any]] | None:

@@ -35,7 +35,8 @@ _OWN = re.compile(r"[\\/](torch|agnostic|agnostic_torch)[\\/](?!.*[\\/]tests[\\/
 
 def _large(x: torch.Tensor) -> torch.Tensor:
     """Numbers for which a bias decides nothing; also where the inputs are zeros, as those that only have a shape."""
-    return torch.as_tensor(np.random.default_rng(0).standard_normal(tuple(x.shape)) * 1e6).to(x)
+    size = min(1e6, torch.finfo(x.dtype).max / 100)  # half precision has no number of a million
+    return torch.as_tensor(np.random.default_rng(0).standard_normal(tuple(x.shape)) * size).to(x)
 
 
 _CHANGES: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (

@@ -347,3 +347,8 @@ def test_what_no_real_number_decides_is_read_with_its_answer_and_said() -> None:
     assert program.notes[0] in found.report.notes
     with pytest.raises(ag.InvalidInput, match=r"values of the data \(return super\(\)\.forward.*if x\.mean\(\) > 0"):
         ag.program(Branches().eval(), given)
+
+
+def test_a_check_that_half_precision_passes_is_read_too() -> None:
+    given = (torch.ones(2, 5, 4, dtype=torch.half), torch.tensor([3, 2]))
+    assert len(ag.program(Asks().eval().half(), given).notes) == 4
